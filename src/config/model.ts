@@ -1,0 +1,124 @@
+/** The configuration as the rest of the program sees it: complete, validated, with defaults filled in. */
+
+/** Where a setting stands: the keys from the root of the file (`['listeners', 0, 'listen']`), or the flag (`['--cert']`). */
+export type KeyPath = readonly (string | number)[];
+
+/** One thing wrong with the configuration, in words for the operator. */
+export interface Problem {
+  readonly severity: 'error' | 'warning';
+  readonly key: KeyPath;
+  /** What is wrong and what would be right. */
+  readonly message: string;
+  /** The offending value as written, where there is one and it is no secret. */
+  readonly value?: unknown;
+}
+
+/** A path from the configuration, absolute, and the setting that named it. */
+export interface FileSetting {
+  readonly path: string;
+  readonly key: KeyPath;
+}
+
+/** An address as Gitaly writes them. `url` is the normalised text, used as metric label and in the log. */
+export type Address = NetworkAddress | UnixAddress;
+
+export interface NetworkAddress {
+  readonly scheme: 'tls' | 'tcp';
+  /** A host name or an IP address, IPv6 without brackets. */
+  readonly host: string;
+  /** 0 to 65535; 0 only where it is listened on. */
+  readonly port: number;
+  readonly url: string;
+}
+
+export interface UnixAddress {
+  readonly scheme: 'unix';
+  readonly path: string;
+  readonly url: string;
+}
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+export type ClientAuth = 'none' | 'optional' | 'require';
+export type TlsVersion = 'TLSv1.2' | 'TLSv1.3';
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+export type LogFormat = 'json' | 'text';
+
+/** Certificate authorities to trust: all PEM certificates of these files and of all files in these directories. */
+export interface TrustSource {
+  readonly files: readonly FileSetting[];
+  readonly directories: readonly FileSetting[];
+}
+
+export interface CertificatePair {
+  readonly certificate: FileSetting;
+  readonly key: FileSetting;
+}
+
+/** How a `tls://` listener does TLS. */
+export interface ServerTls {
+  /** The first is the default; the others are chosen by SNI. Never empty. */
+  readonly certificates: readonly CertificatePair[];
+  readonly minVersion: TlsVersion;
+  readonly clientAuth: ClientAuth;
+  /** Set if and only if `clientAuth` is not `none`. */
+  readonly clientCa: TrustSource | undefined;
+  readonly clientCrl: FileSetting | undefined;
+  readonly requireAlpn: boolean;
+}
+
+/** How a `tls://` upstream is reached. */
+export interface UpstreamTls {
+  /** `undefined`: the system's trust store. */
+  readonly ca: TrustSource | undefined;
+  readonly certificate: CertificatePair | undefined;
+  /** The name that the certificate must hold as SAN, and the SNI sent (not for IP addresses). */
+  readonly serverName: string;
+  readonly minVersion: TlsVersion;
+}
+
+/** Milliseconds, all above 0. */
+export interface Timeouts {
+  readonly handshakeMs: number;
+  readonly prefaceMs: number;
+  readonly dialMs: number;
+  readonly halfCloseMs: number;
+  readonly idleMs: number;
+}
+
+export interface ProxyProtocol {
+  /** Networks in CIDR notation whose connections must start with a PROXY header. */
+  readonly acceptFrom: readonly string[];
+  /** The version of the header sent to upstream. */
+  readonly send: 'v1' | 'v2' | undefined;
+}
+
+export interface ListenerConfiguration {
+  /** Where the listener stands in the file: `['listeners', 0]`, or `['--listen']` for flags. */
+  readonly key: KeyPath;
+  readonly listen: Address;
+  readonly forward: Address;
+  /** Set if and only if `listen` is `tls`. */
+  readonly tls: ServerTls | undefined;
+  /** Set if and only if `forward` is `tls`. */
+  readonly upstreamTls: UpstreamTls | undefined;
+  readonly proxyProtocol: ProxyProtocol;
+  readonly timeouts: Timeouts;
+  readonly maxConnections: number;
+}
+
+export interface Logging {
+  readonly level: LogLevel;
+  readonly format: LogFormat;
+}
+
+export interface Configuration {
+  /** Never empty; their `listen` addresses differ (but for port 0). */
+  readonly listeners: readonly ListenerConfiguration[];
+  readonly prometheusListenAddr: HostPort | undefined;
+  readonly gracefulRestartTimeoutMs: number;
+  readonly logging: Logging;
+}

@@ -1,0 +1,57 @@
+/**
+ * Every bound of the program, once, with its reason. A bound that an operator may want to move is a setting with
+ * its default here; the others are constants because no deployment should need another value.
+ */
+
+/** One read from a plaintext upstream socket: large enough that a clone costs few system calls, and it fits L2. */
+export const READ_BUFFER_BYTES = 64 * 1024;
+
+/**
+ * What a direction may hold in this process while its sink does not take it: four full reads. More would only
+ * move the queue from the kernel's buffers, where the peer's flow control sees it, to ours.
+ */
+export const MAX_QUEUED_BYTES = 256 * 1024;
+
+/** `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`, RFC 9113 section 3.4. Nothing longer is needed to tell the protocols apart. */
+export const HTTP2_PREFACE_BYTES = 24;
+
+/**
+ * A ClientHello may span records; OpenSSL itself accepts at most 131 396 bytes of it. Real ones, post-quantum key
+ * shares and a long list of tickets included, stay below 8 KiB.
+ */
+export const MAX_CLIENT_HELLO_BYTES = 32 * 1024;
+
+/** PROXY protocol v1: 107 bytes with CR LF (section 2.1 of the specification: "a 108-byte buffer is always enough"). */
+export const MAX_PROXY_V1_BYTES = 107;
+
+/** PROXY protocol v2: 16 bytes of header, then addresses (216 at most) and TLVs; no balancer sends 4 KiB of them. */
+export const MAX_PROXY_V2_BYTES = 4096;
+
+/** RFC 8305 section 5, "Connection Attempt Delay": the recommended 250 ms. */
+export const HAPPY_EYEBALLS_DELAY_MS = 250;
+
+/** How long calls are answered with UNAVAILABLE on one connection before GOAWAY: one back-off of grpc-go's. */
+export const UNAVAILABLE_WINDOW_MS = 1000;
+
+/** What a client may send to a connection whose upstream is down, before it is closed. */
+export const MAX_UNAVAILABLE_BYTES = 1024 * 1024;
+
+/** File descriptors kept back for the log, certificate files, DNS, the admin port and its scrapes. */
+export const RESERVED_DESCRIPTORS = 24;
+
+/** How often the certificate files are looked at. Kubernetes takes a minute to project a secret: one second is prompt. */
+export const RELOAD_POLL_MS = 1000;
+
+/** Log bytes waiting for a slow log pipe; what exceeds them is dropped and counted. About 20 000 lines. */
+export const MAX_LOG_QUEUE_BYTES = 8 * 1024 * 1024;
+
+/** How long the last log lines may take to leave when the process ends. */
+export const LOG_FLUSH_MS = 1000;
+
+/** TCP keep-alive on both sides: finds a peer that vanished without a FIN within a few minutes. */
+export const KEEP_ALIVE_MS = 60_000;
+
+/** Scrapes and probes at once on the admin port: more than any monitoring needs, few enough to keep descriptors. */
+export const MAX_ADMIN_CONNECTIONS = 64;
+
+if (MAX_QUEUED_BYTES < 2 * READ_BUFFER_BYTES) throw new Error('a queue holds at least two reads');
