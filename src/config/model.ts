@@ -11,6 +11,8 @@ export interface Problem {
   readonly message: string;
   /** The offending value as written, where there is one and it is no secret. */
   readonly value?: unknown;
+  /** The line in the file where the key does not tell it: syntax errors. `locate` of the load result knows the others. */
+  readonly line?: number;
 }
 
 /** A path from the configuration, absolute, and the setting that named it. */
@@ -38,6 +40,7 @@ export interface UnixAddress {
 }
 
 export interface HostPort {
+  /** IPv6 without brackets. Empty for every interface (`":9237"`), as `server.listen` understands it. */
   readonly host: string;
   readonly port: number;
 }

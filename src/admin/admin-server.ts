@@ -1,0 +1,110 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+
+import type { HostPort } from '../config/model.js';
+import { MAX_ADMIN_CONNECTIONS } from '../limits.js';
+
+/** Whether the proxy should be sent traffic; `reasons` says why not, one a line. */
+export interface Readiness {
+  readonly ready: boolean;
+  readonly reasons: readonly string[];
+}
+
+/** What the admin port shows. */
+export interface AdminSource {
+  expose(format: 'prometheus' | 'openmetrics'): Promise<{ contentType: string; body: string }>;
+  readiness(): Readiness;
+}
+
+/** A scraper that takes its answer slower than this is let go; the answer is one small page. */
+const SLOW_READER_MS = 30_000;
+
+/** The operator's port: `/metrics`, `/-/liveness`, `/-/readiness`. */
+export class AdminServer {
+  /** `http://host:port` as bound. */
+  readonly url: string;
+  readonly #server: Server;
+
+  private constructor(server: Server, host: string) {
+    this.#server = server;
+    const bound = server.address();
+    const port = bound !== null && typeof bound !== 'string' ? bound.port : 0;
+    this.url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  }
+
+  /**
+   * Binds the address and begins to answer.
+   * @throws the system's error, `EADDRINUSE` among them
+   */
+  static listen(address: HostPort, source: AdminSource): Promise<AdminServer> {
+    const server = createServer(
+      { requestTimeout: 10_000, headersTimeout: 10_000, keepAliveTimeout: 60_000 },
+      (request, response) => {
+        answer(request, response, source).catch((error: unknown) => {
+          response.destroy(error instanceof Error ? error : undefined);
+        });
+      },
+    );
+    server.maxConnections = MAX_ADMIN_CONNECTIONS;
+    server.setTimeout(SLOW_READER_MS);
+    return new Promise((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(address.port, address.host, () => {
+        server.off('error', reject);
+        resolve(new AdminServer(server, address.host));
+      });
+    });
+  }
+
+  /** Answers no more. */
+  close(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+}
+
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  source: AdminSource,
+): Promise<void> {
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    response.setHeader('allow', 'GET, HEAD');
+    send(response, 405, 'text/plain; charset=utf-8', 'only GET and HEAD\n');
+    return;
+  }
+  // The path alone: a scraper may add a query.
+  switch (request.url?.split('?', 1)[0]) {
+    case '/metrics': {
+      const format = /\bapplication\/openmetrics-text\b/.test(request.headers.accept ?? '')
+        ? 'openmetrics'
+        : 'prometheus';
+      const { contentType, body } = await source.expose(format);
+      send(response, 200, contentType, body);
+      return;
+    }
+    case '/-/liveness':
+      send(response, 200, 'text/plain; charset=utf-8', 'alive\n');
+      return;
+    case '/-/readiness': {
+      const { ready, reasons } = source.readiness();
+      send(
+        response,
+        ready ? 200 : 503,
+        'text/plain; charset=utf-8',
+        ready ? 'ready\n' : `${reasons.join('\n')}\n`,
+      );
+      return;
+    }
+    default:
+      send(response, 404, 'text/plain; charset=utf-8', 'there are /metrics, /-/liveness and /-/readiness\n');
+  }
+}
+
+function send(response: ServerResponse, status: number, contentType: string, body: string): void {
+  response.writeHead(status, {
+    'content-type': contentType,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+  });
+  response.end(body);
+}

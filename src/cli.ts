@@ -1,0 +1,61 @@
+#!/usr/bin/env node
+import { text } from 'node:stream/consumers';
+import { parseCommandLine, type Command } from './commands/command-line.js';
+import { readVersion } from './version.js';
+
+/** 0 fine, 1 failed while running, 2 wrong configuration or usage. */
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+
+// `gitaly-tls-proxy --help | head -1` closes the pipe early, and a log pipe may go away: neither ends the process.
+process.stdout.on('error', () => undefined);
+process.stderr.on('error', () => undefined);
+
+/** Runs a command to its end. The modules of one command are not loaded for another: help is there at once. */
+async function run(command: Command): Promise<number> {
+  switch (command.command) {
+    case 'help':
+      process.stdout.write(command.text);
+      return 0;
+    case 'version':
+      process.stdout.write(`gitaly-tls-proxy ${readVersion()}\n`);
+      return 0;
+    case 'usage error':
+      process.stderr.write(`gitaly-tls-proxy: ${command.message}\n`);
+      return EXIT_USAGE;
+    case 'configuration validate':
+      return validate(command.file);
+    case 'demo': {
+      const { demo } = await import('./commands/demo.js');
+      return demo();
+    }
+    case 'serve': {
+      const { serve } = await import('./commands/serve.js');
+      return serve(command.source);
+    }
+  }
+}
+
+async function validate(file: string | undefined): Promise<number> {
+  const { validateConfiguration } = await import('./commands/configuration-validate.js');
+  const { inspectTlsFiles } = await import('./tls/inspect-files.js');
+  return validateConfiguration(file, {
+    env: process.env,
+    directory: process.cwd(),
+    readStdin: () => text(process.stdin),
+    writeStdout: (output) => process.stdout.write(output),
+    writeStderr: (output) => process.stderr.write(output),
+    checkFiles: (configuration) => inspectTlsFiles(configuration, new Date()),
+  });
+}
+
+const command = parseCommandLine(process.argv.slice(2));
+try {
+  const exitCode = await run(command);
+  // What was cut off at the end of a drain may still hold sockets open; the others end when their output is written.
+  if (command.command === 'serve' || command.command === 'demo') process.exit(exitCode);
+  process.exitCode = exitCode;
+} catch (error) {
+  process.stderr.write(`gitaly-tls-proxy: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(EXIT_FAILED);
+}

@@ -1,0 +1,35 @@
+import { resolve } from 'node:path';
+import type { FileSetting, KeyPath, Problem } from './model.js';
+
+/** The environment variables that name certificate authorities, as Go and OpenSSL know them. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** What the parts of a configuration need to be judged in their place. */
+export interface BuildContext {
+  /** Relative paths are relative to it. */
+  readonly directory: string;
+  readonly env: Environment;
+  /** Whether the schema has complained about a key already, or about one above it. */
+  readonly isBroken: (key: KeyPath) => boolean;
+  /** The name that the operator knows a key by: the key itself, or the flag that stands for it. */
+  readonly nameKey: (key: KeyPath) => KeyPath;
+  readonly report: (problem: Problem) => void;
+}
+
+/** A value of the file together with the key it was written under. */
+export interface Written<T> {
+  readonly value: T;
+  readonly key: KeyPath;
+}
+
+export function reportError(context: BuildContext, key: KeyPath, message: string, value?: unknown): void {
+  context.report({ severity: 'error', key, message, ...(value === undefined ? {} : { value }) });
+}
+
+export function reportWarning(context: BuildContext, key: KeyPath, message: string, value?: unknown): void {
+  context.report({ severity: 'warning', key, message, ...(value === undefined ? {} : { value }) });
+}
+
+export function fileSetting(context: BuildContext, written: Written<string>): FileSetting {
+  return { path: resolve(context.directory, written.value), key: context.nameKey(written.key) };
+}

@@ -1,0 +1,165 @@
+import { reportError, reportWarning, type BuildContext } from './build-context.js';
+import { DEFAULTS } from './defaults.js';
+import { parseDuration } from './duration.js';
+import { formatHostPort } from './host-port.js';
+import type {
+  Address,
+  Configuration,
+  KeyPath,
+  ListenerConfiguration,
+  ProxyProtocol,
+  Timeouts,
+} from './model.js';
+import { formatKey } from './problem.js';
+import type { Draft, DraftListener } from './schema.js';
+import { buildServerTls, pick, type TlsLayers } from './server-tls.js';
+import { buildUpstreamTls } from './upstream-tls.js';
+
+/** Stands in a configuration that is only looked at, for an address that could not be read. */
+const NOWHERE: Address = { scheme: 'unix', path: '', url: 'unix:' };
+
+/**
+ * Judges what depends on several keys and fills in the defaults. Everything is reported to the context; the result
+ * is fit for use only if neither the schema nor this found an error.
+ */
+export function buildConfiguration(draft: Draft, context: BuildContext): Configuration {
+  const timeouts = buildTimeouts(draft);
+  const maxConnections = draft.max_connections ?? DEFAULTS.maxConnections;
+  const listeners = (draft.listeners ?? []).flatMap((listener, index): ListenerConfiguration[] =>
+    listener === undefined
+      ? []
+      : [{ ...buildListener(context, draft, listener, ['listeners', index]), timeouts, maxConnections }],
+  );
+  reportSharedAddresses(context, draft);
+  return {
+    listeners,
+    prometheusListenAddr: draft.prometheus_listen_addr,
+    gracefulRestartTimeoutMs: draft.graceful_restart_timeout ?? standard(DEFAULTS.gracefulRestartTimeout),
+    logging: {
+      level: draft.logging?.level ?? DEFAULTS.logging.level,
+      format: draft.logging?.format ?? DEFAULTS.logging.format,
+    },
+  };
+}
+
+function buildListener(
+  context: BuildContext,
+  draft: Draft,
+  listener: DraftListener,
+  key: KeyPath,
+): Omit<ListenerConfiguration, 'timeouts' | 'maxConnections'> {
+  const { listen, forward } = listener;
+  const tlsKey = [...key, 'tls'];
+  const layers: TlsLayers = [
+    { value: listener.tls ?? {}, key: tlsKey },
+    { value: draft.tls ?? {}, key: ['tls'] },
+  ];
+  if (listen !== undefined && listen.scheme !== 'tls' && listener.tls !== undefined) {
+    reportError(
+      context,
+      tlsKey,
+      `\`tls\` is for tls:// listeners, and this one listens on ${listen.url}: remove it or listen on tls://`,
+    );
+  }
+  if (forward !== undefined && forward.scheme !== 'tls' && listener.upstream_tls !== undefined) {
+    const message = `\`upstream_tls\` is for tls:// upstreams, and this one is ${forward.url}: remove it or forward to tls://`;
+    reportError(context, [...key, 'upstream_tls'], message);
+  }
+  // An address that could not be read may have been a tls:// one: look at its certificates where there are some.
+  const wantsTls =
+    listen === undefined
+      ? pick(layers, 'certificate_path') !== undefined && pick(layers, 'key_path') !== undefined
+      : listen.scheme === 'tls';
+  if (
+    listen !== undefined &&
+    forward !== undefined &&
+    place(listen) === place(forward) &&
+    !isAnyPort(listen)
+  ) {
+    reportError(
+      context,
+      [...key, 'forward'],
+      'forwards to its own `listen` address: name the address of Gitaly',
+      forward.url,
+    );
+  }
+  return {
+    key: context.nameKey(key),
+    listen: listen ?? NOWHERE,
+    forward: forward ?? NOWHERE,
+    tls: wantsTls ? buildServerTls(context, layers, [...key, 'listen']) : undefined,
+    upstreamTls:
+      forward?.scheme === 'tls'
+        ? buildUpstreamTls(context, listener.upstream_tls ?? {}, [...key, 'upstream_tls'], forward.host)
+        : undefined,
+    proxyProtocol: buildProxyProtocol(context, listener, [...key, 'proxy_protocol', 'accept_from']),
+  };
+}
+
+function buildProxyProtocol(context: BuildContext, listener: DraftListener, key: KeyPath): ProxyProtocol {
+  const acceptFrom: string[] = [];
+  for (const [index, network] of (listener.proxy_protocol?.accept_from ?? []).entries()) {
+    if (network === undefined) continue;
+    acceptFrom.push(network);
+    if (network.endsWith('/0')) {
+      const message = 'every client could claim any address: name the networks of the load balancers only';
+      reportWarning(context, [...key, index], message, network);
+    }
+  }
+  if (acceptFrom.length > 0 && listener.listen?.scheme === 'unix') {
+    const message =
+      'the clients of a unix socket have no network address: `accept_from` works with tls:// and tcp:// only';
+    reportError(context, key, message);
+  }
+  return { acceptFrom, send: listener.proxy_protocol?.send };
+}
+
+function buildTimeouts({ timeouts }: Draft): Timeouts {
+  return {
+    handshakeMs: timeouts?.handshake ?? standard(DEFAULTS.timeouts.handshake),
+    prefaceMs: timeouts?.preface ?? standard(DEFAULTS.timeouts.preface),
+    dialMs: timeouts?.dial ?? standard(DEFAULTS.timeouts.dial),
+    halfCloseMs: timeouts?.half_close ?? standard(DEFAULTS.timeouts.half_close),
+    idleMs: timeouts?.idle ?? standard(DEFAULTS.timeouts.idle),
+  };
+}
+
+function standard(duration: string): number {
+  const result = parseDuration(duration);
+  if (!result.ok) throw new Error(`default ${duration}: ${result.message}`);
+  return result.value;
+}
+
+/** Two sockets cannot be bound to one address; said here, it names both places in the file. */
+function reportSharedAddresses(context: BuildContext, draft: Draft): void {
+  const taken = new Map<string, KeyPath>();
+  const claim = (at: string, key: KeyPath, value: string): void => {
+    const earlier = taken.get(at);
+    if (earlier === undefined) taken.set(at, key);
+    else
+      reportError(
+        context,
+        key,
+        `the address is taken by ${formatKey(context.nameKey(earlier))} already: choose another`,
+        value,
+      );
+  };
+  for (const [index, listener] of (draft.listeners ?? []).entries()) {
+    const listen = listener?.listen;
+    if (listen !== undefined && !isAnyPort(listen))
+      claim(place(listen), ['listeners', index, 'listen'], listen.url);
+  }
+  const admin = draft.prometheus_listen_addr;
+  if (admin !== undefined && admin.port !== 0) {
+    claim(formatHostPort(admin), ['prometheus_listen_addr'], formatHostPort(admin));
+  }
+}
+
+function isAnyPort(address: Address): boolean {
+  return address.scheme !== 'unix' && address.port === 0;
+}
+
+/** What is bound or dialled, whichever protocol is spoken there. */
+function place(address: Address): string {
+  return address.scheme === 'unix' ? address.url : formatHostPort(address);
+}

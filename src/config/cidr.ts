@@ -1,0 +1,25 @@
+import { BlockList, isIP } from 'node:net';
+import { parsed, refused, type Parsed } from './parsed.js';
+
+/**
+ * Reads a network in CIDR notation; an IP address alone stands for itself (`/32`, `/128`).
+ *
+ * @returns the network as `address/prefix`, as `net.BlockList#addSubnet` takes its two parts.
+ */
+export function parseCidr(text: string): Parsed<string> {
+  const [address = '', prefix, ...more] = text.split('/');
+  const family = address.includes('%') ? 0 : isIP(address);
+  if (family === 0 || more.length > 0) {
+    return refused('expected a network such as "10.0.0.0/8", "2001:db8::/32" or an IP address');
+  }
+  const bits = family === 4 ? 32 : 128;
+  const length = prefix === undefined ? bits : /^[0-9]{1,3}$/u.test(prefix) ? Number(prefix) : NaN;
+  if (!(length <= bits)) {
+    return refused(
+      `the number after the slash is 0 to ${bits} for an IPv${family} network, for example ${address}/${bits}`,
+    );
+  }
+  // What BlockList takes is what the connection will be judged by: prove it here rather than at the first connection.
+  new BlockList().addSubnet(address, length, family === 4 ? 'ipv4' : 'ipv6');
+  return parsed(`${address}/${length}`);
+}

@@ -1,0 +1,45 @@
+import { parsed, refused, type Parsed } from './parsed.js';
+
+const UNIT_MS: ReadonlyMap<string, number> = new Map([
+  ['ns', 1e-6],
+  ['us', 1e-3],
+  ['µs', 1e-3],
+  ['μs', 1e-3],
+  ['ms', 1],
+  ['s', 1000],
+  ['m', 60_000],
+  ['h', 3_600_000],
+]);
+
+/** A timer of Node's holds 31 bits of milliseconds; a longer one would fire at once. */
+const MAX_DURATION_MS = 2 ** 31 - 1;
+
+/** The same literals as a pattern, for the JSON Schema of the file. */
+export const DURATION_PATTERN = '^\\+?(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$';
+
+const WHOLE = new RegExp(DURATION_PATTERN, 'u');
+const PART = /([0-9.]+)(ns|us|µs|μs|ms|s|m|h)/gu;
+
+/**
+ * Reads a duration as Go writes it (`time.ParseDuration`), which is what Gitaly's configuration holds: `"10s"`,
+ * `"1h30m"`, `"500ms"`, `"1.5h"`.
+ *
+ * @returns whole milliseconds, from 1 to the 24 days that a timer can hold.
+ */
+export function parseDuration(text: string): Parsed<number> {
+  if (!WHOLE.test(text)) {
+    if (/^-/u.test(text)) return refused('a duration is more than zero, for example "10s"');
+    if (/^[0-9]+$/u.test(text))
+      return refused(`a duration needs a unit, for example "${text}s" or "${text}m"`);
+    if (/[0-9]d/u.test(text)) return refused('a duration has no days: write hours, for example "24h"');
+    return refused('expected a duration such as "500ms", "10s", "1m" or "1h30m"');
+  }
+  let total = 0;
+  for (const [, number = '', unit = ''] of text.matchAll(PART)) {
+    total += Number(number) * (UNIT_MS.get(unit) ?? NaN);
+  }
+  const ms = Math.round(total);
+  if (ms < 1) return refused('a duration is at least one millisecond, for example "10s"');
+  if (ms > MAX_DURATION_MS) return refused('a duration is at most 596 hours, for example "6h"');
+  return parsed(ms);
+}

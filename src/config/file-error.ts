@@ -1,0 +1,17 @@
+const REASONS: ReadonlyMap<string, string> = new Map([
+  ['ENOENT', 'no such file'],
+  ['ENOTDIR', 'no such file: a part of the path is not a directory'],
+  ['EACCES', 'permission denied'],
+  ['EPERM', 'permission denied'],
+  ['EISDIR', 'it is a directory, not a file'],
+  ['ELOOP', 'too many symbolic links'],
+  ['ENAMETOOLONG', 'the path is too long'],
+  ['EMFILE', 'too many open files'],
+]);
+
+/** Why a file could not be read, in the words of an operator. */
+export function fileErrorReason(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;
+  const reason = code === undefined ? undefined : REASONS.get(code);
+  return reason ?? (error instanceof Error ? error.message : String(error));
+}

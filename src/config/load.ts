@@ -1,0 +1,145 @@
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { buildConfiguration } from './build.js';
+import type { Environment } from './build-context.js';
+import { fileErrorReason } from './file-error.js';
+import { contentFromFlags, flagKey, flagProblem, unusedTlsFlags } from './flags.js';
+import type { Configuration, KeyPath, Problem } from './model.js';
+import type { Locate } from './problem.js';
+import { settingsSchema } from './schema.js';
+import { checkShape } from './schema-problems.js';
+import type { ServeFlags, ServeSource } from './serve-source.js';
+import { readYaml } from './yaml-file.js';
+
+/** What came of reading a configuration. */
+export interface LoadResult {
+  /** The file as it was named; `undefined` for flags. */
+  readonly file: string | undefined;
+  /** Set if and only if no problem is an error. */
+  readonly configuration: Configuration | undefined;
+  /**
+   * As much as could be understood in spite of errors. Good for looking at the files that it names, so that their
+   * problems are reported together with the others; not for running.
+   */
+  readonly understood: Configuration | undefined;
+  /** All problems, in the order of their lines. */
+  readonly problems: readonly Problem[];
+  readonly locate: Locate;
+}
+
+export interface Surroundings {
+  /** Relative paths of the configuration are relative to it. */
+  readonly directory: string;
+  readonly env: Environment;
+}
+
+const nowhere: Locate = () => undefined;
+
+/**
+ * Reads the text of a configuration file. Never throws on what the text holds: whatever is wrong is a problem, and
+ * all problems are found at once.
+ */
+export function loadConfiguration(
+  text: string,
+  options: Surroundings & { readonly file: string },
+): LoadResult {
+  const yaml = readYaml(text);
+  const locate: Locate = (key) => {
+    const [top] = key;
+    // A key such as SSL_CERT_FILE stands in the environment and on no line.
+    const inFile =
+      top === undefined || Object.hasOwn(settingsSchema.shape, top) || isObject(yaml.content, top);
+    return inFile ? yaml.locate(key) : undefined;
+  };
+  const result = { file: options.file, locate };
+  const { content } = yaml;
+  if (yaml.problems.length > 0 && content === undefined) {
+    return { ...result, configuration: undefined, understood: undefined, problems: yaml.problems };
+  }
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    const what =
+      content === null || content === undefined ? 'the file is empty' : 'the file is not a map of keys';
+    const message = `${what}: it needs at least \`listeners\`, a list of pairs of \`listen\` and \`forward\``;
+    const problem: Problem = { severity: 'error', key: [], message };
+    return {
+      ...result,
+      configuration: undefined,
+      understood: undefined,
+      problems: [...yaml.problems, problem],
+    };
+  }
+  const judged = judge(content, options);
+  const problems = inOrder([...yaml.problems, ...judged.problems], locate);
+  const { understood } = judged;
+  return { ...result, problems, understood, configuration: hasErrors(problems) ? undefined : understood };
+}
+
+/** The same from the flags of `serve`; keys of problems and of the configuration are the flags' names. */
+export function configurationFromFlags(flags: ServeFlags, options: Surroundings): LoadResult {
+  const judged = judge(contentFromFlags(flags), options, flagKey);
+  const problems = [...judged.problems.map(flagProblem), ...unusedTlsFlags(flags)];
+  const { understood } = judged;
+  const configuration = hasErrors(problems) ? undefined : understood;
+  return { file: undefined, configuration, understood, problems, locate: nowhere };
+}
+
+/**
+ * Reads the configuration of `serve`, as often as wanted: once at the start and again on each reload. A file that
+ * cannot be read is a problem, not an exception.
+ */
+export async function readConfiguration(source: ServeSource, env: Environment): Promise<LoadResult> {
+  if (source.kind === 'flags') return configurationFromFlags(source.flags, { directory: process.cwd(), env });
+  const { file } = source;
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    return unreadable(file, error);
+  }
+  return loadConfiguration(text, { file, directory: dirname(resolve(file)), env });
+}
+
+function unreadable(file: string, error: unknown): LoadResult {
+  const message = `the configuration file cannot be read: ${fileErrorReason(error)}`;
+  const problems: Problem[] = [{ severity: 'error', key: [], message }];
+  return { file, configuration: undefined, understood: undefined, problems, locate: nowhere };
+}
+
+function judge(
+  content: object,
+  { directory, env }: Surroundings,
+  nameKey = (key: KeyPath): KeyPath => key,
+): { problems: Problem[]; understood: Configuration } {
+  const shape = checkShape(content);
+  const problems = [...shape.problems];
+  // Several listeners inherit the same top-level keys; what is wrong with those is said once.
+  const seen = new Set<string>();
+  const understood = buildConfiguration(shape.draft, {
+    directory,
+    env,
+    isBroken: shape.isBroken,
+    nameKey,
+    report(problem) {
+      const identity = JSON.stringify([problem.key, problem.message]);
+      if (!seen.has(identity)) problems.push(problem);
+      seen.add(identity);
+    },
+  });
+  return { problems, understood };
+}
+
+function hasErrors(problems: readonly Problem[]): boolean {
+  return problems.some(({ severity }) => severity === 'error');
+}
+
+function inOrder(problems: readonly Problem[], locate: Locate): Problem[] {
+  const line = (problem: Problem): number => problem.line ?? locate(problem.key) ?? Infinity;
+  return problems
+    .map((problem) => ({ problem, line: line(problem) }))
+    .sort((one, other) => (one.line === other.line ? 0 : one.line - other.line))
+    .map(({ problem }) => problem);
+}
+
+function isObject(content: unknown, key: string | number): boolean {
+  return typeof content === 'object' && content !== null && Object.hasOwn(content, key);
+}

@@ -1,0 +1,11 @@
+/** What came of reading a piece of text: its meaning, or one sentence that says what would be right. */
+export type Parsed<T> =
+  { readonly ok: true; readonly value: T } | { readonly ok: false; readonly message: string };
+
+export function parsed<T>(value: T): Parsed<T> {
+  return { ok: true, value };
+}
+
+export function refused(message: string): { readonly ok: false; readonly message: string } {
+  return { ok: false, message };
+}

@@ -1,0 +1,188 @@
+import { z } from 'zod';
+import type { KeyPath, Problem } from './model.js';
+import { nearest } from './nearest.js';
+import { formatKey, isScalar } from './problem.js';
+import { draftSchema, settingsSchema, type Draft } from './schema.js';
+
+/** What the schema alone can say of a file. */
+export interface Shape {
+  readonly problems: readonly Problem[];
+  /** All that is well formed. */
+  readonly draft: Draft;
+  /** Whether a key, or one above it, has been complained about already: its absence from the draft means nothing. */
+  readonly isBroken: (key: KeyPath) => boolean;
+}
+
+/**
+ * Judges every value by itself and says in words what would be right.
+ *
+ * @param content - a map, as read from the file.
+ */
+export function checkShape(content: object): Shape {
+  const issues = settingsSchema.safeParse(content).error?.issues ?? [];
+  const broken: KeyPath[] = [];
+  const problems: Problem[] = [];
+  let rest: unknown = content;
+  for (const issue of issues) {
+    if (issue.code !== 'unrecognized_keys') continue;
+    const path = keyPath(issue.path);
+    for (const name of issue.keys) {
+      const { problem, meant } = unknownKey(path, name);
+      problems.push(problem);
+      // Whoever misspelt a key has written it: do not also say that it is missing.
+      if (meant !== undefined) broken.push([...path, meant]);
+      rest = without(rest, [...path, name]);
+    }
+  }
+  for (const issue of issues) {
+    if (issue.code === 'unrecognized_keys') continue;
+    const path = keyPath(issue.path);
+    const value = valueAt(content, path);
+    rest = without(rest, path);
+    if (value === undefined && broken.some((key) => isSamePath(key, path))) continue;
+    broken.push(path);
+    problems.push({
+      severity: 'error',
+      key: path,
+      message: wording(issue, path, value),
+      ...(isScalar(value) && !isSecret(value) ? { value } : {}),
+    });
+  }
+  const isBroken = (key: KeyPath): boolean =>
+    broken.some((bad) => bad.length <= key.length && bad.every((part, index) => part === key[index]));
+  return { problems, draft: draftSchema.parse(rest), isBroken };
+}
+
+function keyPath(path: readonly PropertyKey[]): KeyPath {
+  return path.map((part) => (typeof part === 'number' ? part : String(part)));
+}
+
+function isSamePath(one: KeyPath, other: KeyPath): boolean {
+  return one.length === other.length && one.every((part, index) => part === other[index]);
+}
+
+/** An address with a user and a password in it is refused; the password does not belong into a log. */
+function isSecret(value: unknown): boolean {
+  return typeof value === 'string' && value.includes('@');
+}
+
+function wording(issue: z.core.$ZodIssue, path: KeyPath, value: unknown): string {
+  if (issue.code === 'custom') return issue.message;
+  const schema = schemaAt(path);
+  const expected = expectation(issue, schema);
+  if (value === undefined) return `missing: ${expected}`;
+  if (value === null) return `the key has no value: ${expected}`;
+  if (issue.code === 'invalid_value' && typeof value === 'string') {
+    const meant = nearest(value, issue.values.map(String));
+    return meant === undefined ? expected : `${expected}; did you mean ${JSON.stringify(meant)}?`;
+  }
+  return expected;
+}
+
+function expectation(issue: z.core.$ZodIssue, schema: z.core.$ZodType | undefined): string {
+  if (issue.code === 'invalid_value') {
+    return `expected ${list(issue.values.map((value) => JSON.stringify(value)))}`;
+  }
+  if (issue.code === 'too_small') {
+    return issue.origin === 'array'
+      ? 'expected at least one entry'
+      : `expected a whole number of at least ${String(issue.minimum)}`;
+  }
+  if (issue.code === 'too_big') return `expected a whole number of at most ${String(issue.maximum)}`;
+  if (issue.code !== 'invalid_type') return issue.message;
+  if (schema instanceof z.ZodEnum)
+    return `expected ${list(schema.options.map((value) => JSON.stringify(value)))}`;
+  const example = exampleOf(schema);
+  const such = example === undefined ? '' : ` such as ${JSON.stringify(example)}`;
+  if (schema instanceof z.ZodArray) {
+    return schema.element instanceof z.ZodObject
+      ? `expected a list, each entry with the keys ${keysOf(schema.element)}`
+      : `expected a list such as ${JSON.stringify([exampleOf(schema.element)])}`;
+  }
+  if (schema instanceof z.ZodObject) return `expected a map with the keys ${keysOf(schema)}`;
+  if (schema instanceof z.ZodBoolean) return 'expected true or false';
+  if (schema instanceof z.ZodNumber) return `expected a whole number${such}`;
+  return `expected a text${such}`;
+}
+
+function unknownKey(path: KeyPath, name: string): { problem: Problem; meant: string | undefined } {
+  const schema = schemaAt(path);
+  const shape = schema instanceof z.ZodObject ? shapeOf(schema) : {};
+  const meant = nearest(name, Object.keys(shape));
+  const home = Object.keys(shape).find((key) => {
+    const inner = unwrap(shape[key]);
+    return inner instanceof z.ZodObject && Object.hasOwn(inner.shape, name);
+  });
+  const place = path.length === 0 ? 'the top level' : `\`${formatKey(path)}\``;
+  let hint = `${place} knows ${Object.keys(shape).map(tick).join(', ')}`;
+  if (meant !== undefined) hint = `did you mean ${tick(meant)}?`;
+  else if (home !== undefined) hint = `it belongs under ${tick(home)}`;
+  else if (Object.hasOwn(settingsSchema.shape, name)) hint = 'it belongs at the top level of the file';
+  const problem: Problem = {
+    severity: 'error',
+    key: [...path, name],
+    message: `unknown key ${tick(name)}; ${hint}`,
+  };
+  return { problem, meant };
+}
+
+function tick(name: string): string {
+  return `\`${name}\``;
+}
+
+function keysOf(schema: z.ZodObject): string {
+  return Object.keys(schema.shape).map(tick).join(', ');
+}
+
+function list(words: readonly string[]): string {
+  return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1) ?? ''}`;
+}
+
+function exampleOf(schema: z.core.$ZodType | undefined): unknown {
+  const examples = schema instanceof z.ZodType ? schema.meta()?.['examples'] : undefined;
+  return Array.isArray(examples) ? (examples as unknown[])[0] : undefined;
+}
+
+/** The schema of the value at a path. */
+function schemaAt(path: KeyPath): z.core.$ZodType | undefined {
+  let schema: z.core.$ZodType | undefined = settingsSchema;
+  for (const part of path) {
+    if (schema instanceof z.ZodArray) schema = schema.element;
+    else if (schema instanceof z.ZodObject) schema = shapeOf(schema)[part];
+    else return undefined;
+    schema = unwrap(schema);
+  }
+  return schema;
+}
+
+function shapeOf(schema: z.ZodObject): Readonly<Record<string, z.core.$ZodType | undefined>> {
+  return schema.shape;
+}
+
+function unwrap(schema: z.core.$ZodType | undefined): z.core.$ZodType | undefined {
+  return schema instanceof z.ZodOptional ? schema.unwrap() : schema;
+}
+
+function valueAt(content: unknown, path: KeyPath): unknown {
+  let value = content;
+  for (const part of path) {
+    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, part)) return undefined;
+    value = Reflect.get(value, part);
+  }
+  return value;
+}
+
+/** A copy without the value at a path; an array keeps its indices. What lies beside the path is shared. */
+function without(content: unknown, path: KeyPath): unknown {
+  const [part, ...rest] = path;
+  if (part === undefined || typeof content !== 'object' || content === null) return undefined;
+  if (Array.isArray(content)) {
+    const items: unknown[] = content;
+    return items.map((item, index) => (index === part ? without(item, rest) : item));
+  }
+  const entries = Object.entries(content).flatMap(([name, value]: [string, unknown]): [string, unknown][] => {
+    if (name !== part) return [[name, value]];
+    return rest.length === 0 ? [] : [[name, without(value, rest)]];
+  });
+  return Object.fromEntries(entries);
+}

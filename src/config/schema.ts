@@ -1,0 +1,279 @@
+import { z } from 'zod';
+import { parseAddress } from './address.js';
+import { parseCidr } from './cidr.js';
+import { DEFAULTS } from './defaults.js';
+import { DURATION_PATTERN, parseDuration } from './duration.js';
+import { checkHost, parseHostPort } from './host-port.js';
+import { parsed, refused, type Parsed } from './parsed.js';
+
+/**
+ * The configuration file, key by key. Each leaf reads its text into what the program works with, so that every bad
+ * value is found in one pass; what depends on several keys is judged in `build.ts`. Descriptions, defaults and
+ * examples go into the JSON Schema, and the examples into the messages.
+ */
+
+interface About {
+  readonly description: string;
+  readonly examples?: readonly string[];
+  readonly default?: string | number | boolean;
+  readonly pattern?: string;
+}
+
+function textOf<T>(parse: (text: string) => Parsed<T>, about: About) {
+  return z
+    .string()
+    .transform((text, context): T => {
+      const result = parse(text);
+      if (result.ok) return result.value;
+      context.addIssue({ code: 'custom', message: result.message });
+      return z.NEVER;
+    })
+    .meta({ ...about });
+}
+
+function path(description: string, example: string) {
+  return textOf(parsePath, {
+    description: `${description} Relative paths are relative to this file.`,
+    examples: [example],
+  });
+}
+
+function duration(description: string, standard: string) {
+  return textOf(parseDuration, {
+    description,
+    default: standard,
+    examples: [standard],
+    pattern: DURATION_PATTERN,
+  });
+}
+
+const minVersion = z.enum(['TLS 1.2', 'TLS 1.3']);
+
+const certificatePair = z
+  .strictObject({
+    certificate_path: path('PEM file: the certificate, then its intermediates.', 'other.pem'),
+    key_path: path('PEM file: the private key of that certificate.', 'other.key'),
+  })
+  .meta({ description: 'A certificate and its key.' });
+
+const tlsShape = {
+  certificate_path: path(
+    'PEM file: the certificate (leaf first), then its intermediates.',
+    'cert.pem',
+  ).optional(),
+  key_path: path('PEM file: the private key of the certificate.', 'key.pem').optional(),
+  min_version: minVersion
+    .meta({ description: 'The lowest TLS version that is accepted.', default: DEFAULTS.minVersion })
+    .optional(),
+  client_auth: z
+    .enum(['none', 'optional', 'require'])
+    .meta({
+      description:
+        'Client certificates: not asked for, verified where one is presented, or required and verified. No Gitaly client of GitLab can present one by itself.',
+      default: DEFAULTS.clientAuth,
+    })
+    .optional(),
+  client_ca_path: path(
+    'The authorities that client certificates are verified with: a PEM file or a directory of them. Without it SSL_CERT_FILE and SSL_CERT_DIR are used.',
+    'clients-ca.pem',
+  ).optional(),
+  client_crl_path: path(
+    'PEM file: revocation lists of the authorities of the clients.',
+    'clients.crl',
+  ).optional(),
+  require_alpn: z
+    .boolean()
+    .meta({
+      description: 'Refuse clients that do not offer h2 by ALPN, as current gRPC servers do.',
+      default: DEFAULTS.requireAlpn,
+    })
+    .optional(),
+  certificates: z
+    .array(certificatePair)
+    .meta({ description: 'Further certificates, chosen by SNI from the names that they hold.' })
+    .optional(),
+};
+
+const proxyProtocolShape = {
+  accept_from: z
+    .array(
+      textOf(parseCidr, {
+        description: 'A network in CIDR notation or an IP address.',
+        examples: ['10.0.0.0/8', '2001:db8::/32', '192.0.2.10'],
+      }),
+    )
+    .meta({
+      description: 'Connections from these networks must start with a PROXY protocol header, v1 or v2.',
+    })
+    .optional(),
+  send: z
+    .enum(['v1', 'v2'])
+    .meta({ description: 'Send a PROXY protocol header of this version to upstream.' })
+    .optional(),
+};
+
+const upstreamTlsShape = {
+  ca_path: path(
+    'The authorities that the upstream is verified with: a PEM file or a directory of them. Without it SSL_CERT_FILE and SSL_CERT_DIR are used, else the trust store of the system.',
+    'ca.pem',
+  ).optional(),
+  certificate_path: path('PEM file: the client certificate to present.', 'client.pem').optional(),
+  key_path: path('PEM file: the private key of the client certificate.', 'client.key').optional(),
+  server_name: textOf(parseServerName, {
+    description:
+      'The name that the certificate of the upstream must hold as SAN. Default: the host of `forward`.',
+    examples: ['gitaly-a.internal'],
+  }).optional(),
+  min_version: minVersion
+    .meta({ description: 'The lowest TLS version towards upstream.', default: DEFAULTS.minVersion })
+    .optional(),
+};
+
+const listenerShape = {
+  listen: textOf((text) => parseAddress(text, 'listen'), {
+    description:
+      'Where clients connect: tls://host:port, tcp://host:port or unix:/path. Port 0 takes a free one.',
+    examples: ['tls://0.0.0.0:9999', 'tcp://127.0.0.1:8076', 'unix:/run/gitaly.socket'],
+    pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Uu][Nn][Ii][Xx]:/)',
+  }),
+  forward: textOf((text) => parseAddress(text, 'forward'), {
+    description:
+      'Where connections go: tcp://host:port, dns:host:port (plaintext), unix:/path, or tls://host:port. A name that has several addresses is tried address by address.',
+    examples: ['tcp://127.0.0.1:8075', 'tls://gitaly.internal:9999', 'unix:/run/gitaly.socket'],
+    pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Uu][Nn][Ii][Xx]:/|[Dd][Nn][Ss]:)',
+  }),
+  tls: z
+    .strictObject(tlsShape)
+    .meta({ description: 'Overrides of the top-level `tls`, key by key, for this listener.' })
+    .optional(),
+  proxy_protocol: z
+    .strictObject(proxyProtocolShape)
+    .meta({
+      description: 'PROXY protocol, which carries the address of the client through TCP load balancers.',
+    })
+    .optional(),
+  upstream_tls: z
+    .strictObject(upstreamTlsShape)
+    .meta({ description: 'How a tls:// upstream is verified and what is presented to it.' })
+    .optional(),
+};
+
+const rootShape = {
+  tls: z
+    .strictObject(tlsShape)
+    .meta({ description: 'TLS towards clients: the default for every tls:// listener.' })
+    .optional(),
+  listeners: z
+    .array(z.strictObject(listenerShape).meta({ description: 'One pair of addresses.' }))
+    .min(1)
+    .meta({ description: 'Pairs of addresses: what arrives at `listen` is relayed to `forward`.' }),
+  prometheus_listen_addr: textOf(parsePrometheusAddress, {
+    description:
+      'host:port of the admin port, which serves /metrics, /-/liveness and /-/readiness. Not listened on unless set.',
+    examples: ['127.0.0.1:9237'],
+  }).optional(),
+  graceful_restart_timeout: duration(
+    'How long open connections may take to end after SIGTERM.',
+    DEFAULTS.gracefulRestartTimeout,
+  ).optional(),
+  logging: z
+    .strictObject({
+      level: z
+        .enum(['debug', 'info', 'warn', 'error'])
+        .meta({ description: 'The lowest level that is logged.', default: DEFAULTS.logging.level })
+        .optional(),
+      format: z
+        .enum(['json', 'text'])
+        .meta({ description: 'json, or text for a terminal.', default: DEFAULTS.logging.format })
+        .optional(),
+    })
+    .meta({ description: 'The log, which goes to stdout.' })
+    .optional(),
+  timeouts: z
+    .strictObject({
+      handshake: duration(
+        'TLS handshake and PROXY header of a client.',
+        DEFAULTS.timeouts.handshake,
+      ).optional(),
+      preface: duration(
+        'From the end of the handshake to the first bytes that tell the protocol.',
+        DEFAULTS.timeouts.preface,
+      ).optional(),
+      dial: duration(
+        'Connecting to upstream, its TLS handshake included.',
+        DEFAULTS.timeouts.dial,
+      ).optional(),
+      half_close: duration(
+        'How long the second direction may stay open after the first has ended.',
+        DEFAULTS.timeouts.half_close,
+      ).optional(),
+      idle: duration(
+        'How long a connection may pass no byte in either direction.',
+        DEFAULTS.timeouts.idle,
+      ).optional(),
+    })
+    .meta({ description: 'Deadlines. There is no total timeout: long clones are never cut.' })
+    .optional(),
+  max_connections: z
+    .int()
+    .min(1)
+    .meta({
+      description: 'Open connections per listener; further ones are closed at once and counted.',
+      default: DEFAULTS.maxConnections,
+      examples: [DEFAULTS.maxConnections],
+    })
+    .optional(),
+};
+
+/** The file as it must be. */
+export const settingsSchema = z.strictObject(rootShape).meta({ title: 'Configuration of gitaly-tls-proxy' });
+
+/**
+ * The file with its bad values taken out, so that the rest of it can still be judged: required keys and array
+ * elements may be absent.
+ */
+export const draftSchema = z.strictObject({
+  ...rootShape,
+  tls: z.strictObject(draftTlsShape()).optional(),
+  listeners: z
+    .array(
+      z
+        .strictObject({ ...listenerShape, tls: z.strictObject(draftTlsShape()).optional() })
+        .partial({ listen: true, forward: true })
+        .extend({ proxy_protocol: z.strictObject(draftProxyProtocolShape()).optional() })
+        .optional(),
+    )
+    .optional(),
+});
+
+/** What could be read of a file. */
+export type Draft = z.output<typeof draftSchema>;
+export type DraftListener = NonNullable<NonNullable<Draft['listeners']>[number]>;
+export type DraftTls = NonNullable<Draft['tls']>;
+
+function draftTlsShape() {
+  return { ...tlsShape, certificates: z.array(certificatePair.partial().optional()).optional() };
+}
+
+function draftProxyProtocolShape() {
+  return {
+    ...proxyProtocolShape,
+    accept_from: z.array(proxyProtocolShape.accept_from.unwrap().element.optional()).optional(),
+  };
+}
+
+function parsePath(text: string): Parsed<string> {
+  if (text === '') return refused('expected the path of a file, got an empty text');
+  return text.includes('\0') ? refused('a path cannot hold a NUL byte') : parsed(text);
+}
+
+function parseServerName(text: string): Parsed<string> {
+  const message = checkHost(text);
+  return message === undefined ? parsed(text.toLowerCase().replace(/\.$/u, '')) : refused(message);
+}
+
+function parsePrometheusAddress(text: string): Parsed<{ host: string; port: number }> {
+  if (/^[a-z]+:\/\//iu.test(text))
+    return refused('expected host:port without a scheme, for example 127.0.0.1:9237');
+  return parseHostPort(text, { prefix: '', usualPort: 9237, allowPortZero: true, allowEmptyHost: true });
+}

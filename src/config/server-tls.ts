@@ -1,0 +1,141 @@
+import { fileSetting, reportError, reportWarning, type BuildContext, type Written } from './build-context.js';
+import { DEFAULTS } from './defaults.js';
+import type { CertificatePair, ClientAuth, KeyPath, ServerTls, TlsVersion, TrustSource } from './model.js';
+import type { DraftTls } from './schema.js';
+import { environmentNamesTrust, resolveTrust } from './trust.js';
+
+/** The `tls` maps that hold for a listener, its own before the top-level one. */
+export type TlsLayers = readonly Written<DraftTls>[];
+
+export const TLS_VERSIONS: Readonly<Record<'TLS 1.2' | 'TLS 1.3', TlsVersion>> = {
+  'TLS 1.2': 'TLSv1.2',
+  'TLS 1.3': 'TLSv1.3',
+};
+
+/** The value of a key from the first layer that has it. */
+export function pick<Name extends keyof DraftTls>(
+  layers: TlsLayers,
+  name: Name,
+): Written<NonNullable<DraftTls[Name]>> | undefined {
+  for (const layer of layers) {
+    const value = layer.value[name];
+    if (value !== undefined) return { value, key: [...layer.key, name] };
+  }
+  return undefined;
+}
+
+/**
+ * What a `tls://` listener does, from the layers that hold for it. Problems are reported; certificates that are
+ * missing leave the list shorter, so that the others can still be looked at.
+ *
+ * @param listenKey - where the listener's address stands, for what is missing altogether.
+ */
+export function buildServerTls(context: BuildContext, layers: TlsLayers, listenKey: KeyPath): ServerTls {
+  const { clientAuth, clientCa } = buildClientAuth(context, layers, listenKey);
+  const crl = pick(layers, 'client_crl_path');
+  return {
+    certificates: [
+      ...defaultCertificate(context, layers, listenKey),
+      ...furtherCertificates(context, layers),
+    ],
+    minVersion: TLS_VERSIONS[pick(layers, 'min_version')?.value ?? DEFAULTS.minVersion],
+    clientAuth,
+    clientCa,
+    clientCrl: crl === undefined || clientAuth === 'none' ? undefined : fileSetting(context, crl),
+    requireAlpn: pick(layers, 'require_alpn')?.value ?? DEFAULTS.requireAlpn,
+  };
+}
+
+function defaultCertificate(context: BuildContext, layers: TlsLayers, listenKey: KeyPath): CertificatePair[] {
+  const certificate = pick(layers, 'certificate_path');
+  const key = pick(layers, 'key_path');
+  if (certificate !== undefined && key !== undefined) {
+    return [{ certificate: fileSetting(context, certificate), key: fileSetting(context, key) }];
+  }
+  const isBroken = (name: 'certificate_path' | 'key_path'): boolean =>
+    layers.some((layer) => context.isBroken([...layer.key, name]));
+  if (isBroken('certificate_path') || isBroken('key_path')) return [];
+  if (certificate === undefined && key === undefined) {
+    const message =
+      'a tls:// listener needs a certificate and its key: set `certificate_path` and `key_path`';
+    reportError(context, listenKey, message);
+  } else if (certificate !== undefined) {
+    reportError(
+      context,
+      beside(certificate.key, 'key_path'),
+      'missing: `certificate_path` needs its key in `key_path`',
+    );
+  } else if (key !== undefined) {
+    reportError(
+      context,
+      beside(key.key, 'certificate_path'),
+      'missing: `key_path` needs its certificate in `certificate_path`',
+    );
+  }
+  return [];
+}
+
+function furtherCertificates(context: BuildContext, layers: TlsLayers): CertificatePair[] {
+  const further = pick(layers, 'certificates');
+  return (further?.value ?? []).flatMap((pair, index): CertificatePair[] => {
+    if (further === undefined || pair?.certificate_path === undefined || pair.key_path === undefined)
+      return [];
+    const at = [...further.key, index];
+    const certificate = fileSetting(context, {
+      value: pair.certificate_path,
+      key: [...at, 'certificate_path'],
+    });
+    return [{ certificate, key: fileSetting(context, { value: pair.key_path, key: [...at, 'key_path'] }) }];
+  });
+}
+
+function buildClientAuth(
+  context: BuildContext,
+  layers: TlsLayers,
+  listenKey: KeyPath,
+): { clientAuth: ClientAuth; clientCa: TrustSource | undefined } {
+  const auth = pick(layers, 'client_auth');
+  const ca = pick(layers, 'client_ca_path');
+  const clientAuth = auth?.value ?? DEFAULTS.clientAuth;
+  const authBroken = layers.some((layer) => context.isBroken([...layer.key, 'client_auth']));
+  if (clientAuth === 'none') {
+    if (!authBroken) reportUnused(context, layers, auth);
+    return { clientAuth, clientCa: undefined };
+  }
+  if (ca === undefined && layers.some((layer) => context.isBroken([...layer.key, 'client_ca_path']))) {
+    return { clientAuth, clientCa: undefined };
+  }
+  if (ca === undefined && !environmentNamesTrust(context)) {
+    reportError(
+      context,
+      auth?.key ?? listenKey,
+      'needs the authorities to verify clients with: set `client_ca_path` (or SSL_CERT_FILE or SSL_CERT_DIR in the environment)',
+      clientAuth,
+    );
+    return { clientAuth, clientCa: undefined };
+  }
+  return { clientAuth, clientCa: resolveTrust(context, ca) };
+}
+
+/**
+ * Whoever names authorities or revocations expects clients to be verified. Where `client_auth` says `none` in so
+ * many words that is worth a warning; where it is silent, letting everybody in would be a guess.
+ */
+function reportUnused(context: BuildContext, layers: TlsLayers, auth: Written<ClientAuth> | undefined): void {
+  for (const name of ['client_ca_path', 'client_crl_path'] as const) {
+    const unused = pick(layers, name);
+    if (unused === undefined) continue;
+    if (auth === undefined) {
+      const message = `clients would not be verified: \`${name}\` needs \`client_auth\`: set it to require or optional (or none)`;
+      reportError(context, unused.key, message, unused.value);
+    } else if (unused.key.length >= auth.key.length) {
+      // One listener that says `none` against a default that verifies is no mistake: its key is the longer one.
+      const message = `\`${name}\` has no effect while \`client_auth\` is none: set that to require or optional`;
+      reportWarning(context, unused.key, message, unused.value);
+    }
+  }
+}
+
+function beside(key: KeyPath, name: string): KeyPath {
+  return [...key.slice(0, -1), name];
+}

@@ -1,0 +1,79 @@
+import { statSync } from 'node:fs';
+import { delimiter, resolve } from 'node:path';
+import { fileSetting, reportError, type BuildContext, type Written } from './build-context.js';
+import { fileErrorReason } from './file-error.js';
+import type { FileSetting, TrustSource } from './model.js';
+
+/**
+ * The authorities that a setting names, else those that the environment names (`SSL_CERT_FILE`: a file;
+ * `SSL_CERT_DIR`: directories, separated as in PATH), which Node by itself does not look at.
+ *
+ * @returns `undefined` where neither names any, or where what is named is not there, which has then been reported.
+ */
+export function resolveTrust(
+  context: BuildContext,
+  written: Written<string> | undefined,
+): TrustSource | undefined {
+  return written === undefined
+    ? trustFromEnvironment(context)
+    : trustFromPath(context, fileSetting(context, written), written.value);
+}
+
+/** Whether the environment names authorities at all, be they there or not. */
+export function environmentNamesTrust({ env }: BuildContext): boolean {
+  return (env['SSL_CERT_FILE'] ?? '') !== '' || (env['SSL_CERT_DIR'] ?? '') !== '';
+}
+
+function trustFromPath(context: BuildContext, file: FileSetting, value: string): TrustSource | undefined {
+  const kind = kindOf(file.path);
+  if (kind === 'file') return { files: [file], directories: [] };
+  if (kind === 'directory') return { files: [], directories: [file] };
+  reportError(
+    context,
+    file.key,
+    kind.reason === 'no such file'
+      ? `no such file: ${file.path}`
+      : `cannot read ${file.path}: ${kind.reason}`,
+    value,
+  );
+  return undefined;
+}
+
+function trustFromEnvironment(context: BuildContext): TrustSource | undefined {
+  const fileName = context.env['SSL_CERT_FILE'] ?? '';
+  const directoryNames = (context.env['SSL_CERT_DIR'] ?? '').split(delimiter).filter((name) => name !== '');
+  const files: FileSetting[] = [];
+  if (fileName !== '') {
+    // What the environment names is relative to where the program was started, as for every other program.
+    const file = { path: resolve(fileName), key: ['SSL_CERT_FILE'] };
+    const kind = kindOf(file.path);
+    if (kind === 'file') files.push(file);
+    else {
+      const reason = kind === 'directory' ? 'it is a directory: use SSL_CERT_DIR' : kind.reason;
+      reportError(context, file.key, `cannot read ${file.path}: ${reason}`, fileName);
+    }
+  }
+  const directories = directoryNames
+    .map((name) => ({ path: resolve(name), key: ['SSL_CERT_DIR'] }))
+    // Distributions set a list of which only some exist, and Go skips the others too.
+    .filter(({ path }) => kindOf(path) === 'directory');
+  if (files.length + directories.length > 0) return { files, directories };
+  // To go on with the trust store of the system would be to trust other authorities than the ones that were named.
+  if (directoryNames.length > 0 && fileName === '') {
+    reportError(
+      context,
+      ['SSL_CERT_DIR'],
+      'none of these directories exists',
+      directoryNames.join(delimiter),
+    );
+  }
+  return undefined;
+}
+
+function kindOf(path: string): 'file' | 'directory' | { readonly reason: string } {
+  try {
+    return statSync(path).isDirectory() ? 'directory' : 'file';
+  } catch (error) {
+    return { reason: fileErrorReason(error) };
+  }
+}

@@ -1,0 +1,39 @@
+/** Who began the end of a connection. */
+export type Initiator = 'client' | 'upstream' | 'proxy';
+
+/** Why a connection ended; label `reason` of `connections_closed_total`. A closed set. */
+export type CloseReason =
+  /** Both sides said that they were done. */
+  | 'finished'
+  /** A side broke the connection off; the other side was reset too. */
+  | 'reset'
+  /** The client left without a byte: a load balancer's probe, a port scan. */
+  | 'probe'
+  /** The client left between its first byte and a whole preface. */
+  | 'left_early'
+  | 'proxy_header_malformed'
+  | 'proxy_header_timeout'
+  | 'handshake_failed'
+  | 'client_certificate_refused'
+  | 'protocol_unknown'
+  | 'preface_timeout'
+  | 'upstream_unreachable'
+  | 'idle_timeout'
+  | 'half_close_timeout'
+  /** Cut because a drain took longer than `graceful_restart_timeout`, or a second signal came. */
+  | 'drain_timeout'
+  /** A fault of the proxy in this connection's code. */
+  | 'internal_error';
+
+/** The end of a connection, thrown by the stage that finds it. */
+export class ConnectionEnd extends Error {
+  readonly reason: CloseReason;
+  readonly initiator: Initiator;
+
+  /** `detail`: more than the reason says, for the log; empty if there is nothing to add. */
+  constructor(reason: CloseReason, initiator: Initiator, detail = '') {
+    super(detail);
+    this.reason = reason;
+    this.initiator = initiator;
+  }
+}

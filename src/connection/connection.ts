@@ -1,0 +1,143 @@
+import type { Socket } from 'node:net';
+
+import { abort } from './abort.js';
+import { ConnectionEnd } from './close-reason.js';
+import type { ConnectionFacts } from './facts.js';
+import type { Direction, RelayObserver } from './half-pipe.js';
+import { Opening } from './opening.js';
+import { formatEnd, socketEnd } from './peer-address.js';
+import { isClientCertificateRefusal } from '../upstream/failure.js';
+import { reachUpstream } from './reach-upstream.js';
+import { ClientLeft } from './read-head.js';
+import { internalError, Relay } from './relay.js';
+import type { ConnectionSettings } from './settings.js';
+import { Stages } from './stage.js';
+
+/** One client's connection, from accept to its end. */
+export class Connection implements RelayObserver {
+  readonly #raw: Socket;
+  readonly #settings: ConnectionSettings;
+  readonly #facts: ConnectionFacts;
+  readonly #stages = new Stages();
+  #relay: Relay | undefined;
+  #bytesToUpstream = 0;
+  #bytesToClient = 0;
+  #reportedToUpstream = 0;
+  #reportedToClient = 0;
+  #transferredAtSweep = -1;
+  #idleSinceMs = 0;
+
+  constructor(raw: Socket, settings: ConnectionSettings) {
+    const end = socketEnd(raw.remoteAddress, raw.remotePort);
+    this.#raw = raw;
+    this.#settings = settings;
+    this.#facts = {
+      acceptedAtMs: performance.now(),
+      socketEnd: end,
+      localEnd: socketEnd(raw.localAddress, raw.localPort),
+      clientEnd: end,
+      serverName: undefined,
+      tls: undefined,
+      identity: undefined,
+      protocol: undefined,
+      advice: undefined,
+    };
+    raw.on('error', noteError);
+    raw.once('close', () => this.#stages.end(new ClientLeft()));
+  }
+
+  /** Serves the connection; settles when it has ended and was reported. Never rejects. */
+  async run(): Promise<void> {
+    let end: ConnectionEnd;
+    try {
+      end = await this.#serve();
+    } catch (error) {
+      end = error instanceof ConnectionEnd ? error : internalError(error);
+      this.#close(end);
+    }
+    this.#report(end);
+  }
+
+  /** Breaks the connection off, whatever it is doing. */
+  cut(end: ConnectionEnd): void {
+    this.#stages.end(end);
+    this.#relay?.cut(end);
+  }
+
+  /** Tells of the bytes that moved since the last call; with each scrape, so that a long clone shows while it runs. */
+  reportBytes(): void {
+    const [toUpstream, toClient] = [this.#bytesToUpstream, this.#bytesToClient];
+    this.#settings.events.bytes(toUpstream - this.#reportedToUpstream, toClient - this.#reportedToClient);
+    this.#reportedToUpstream = toUpstream;
+    this.#reportedToClient = toClient;
+  }
+
+  /** Cuts the connection if nothing moved for `timeouts.idle`; called now and then, so that a byte needs no timer. */
+  sweepIdle(nowMs: number): void {
+    if (!this.#relay) return;
+    const { transferred } = this.#relay;
+    if (transferred !== this.#transferredAtSweep) {
+      this.#transferredAtSweep = transferred;
+      this.#idleSinceMs = nowMs;
+    } else if (nowMs - this.#idleSinceMs >= this.#settings.configuration.timeouts.idleMs) {
+      this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
+    }
+  }
+
+  /** Every byte passes here before it is written; the place for inspection. */
+  bytes(direction: Direction, bytes: Uint8Array): void {
+    if (direction === 'to_client') this.#bytesToClient += bytes.length;
+    else this.#bytesToUpstream += bytes.length;
+  }
+
+  /** The data path. */
+  async #serve(): Promise<ConnectionEnd> {
+    const client = await new Opening(this.#raw, this.#settings, this.#facts, this.#stages).run();
+    const upstream = await reachUpstream(client, this.#settings, this.#facts, this.#stages);
+    this.#relay = new Relay({ stream: client.stream, raw: this.#raw }, upstream, {
+      head: client.head.bytes,
+      observer: this,
+      halfCloseMs: this.#settings.configuration.timeouts.halfCloseMs,
+    });
+    return this.#explain(await this.#relay.done);
+  }
+
+  /** In TLS 1.3 upstream refuses our certificate after the handshake, when the relay runs already. */
+  #explain(end: ConnectionEnd): ConnectionEnd {
+    if (end.initiator !== 'upstream' || !isClientCertificateRefusal(end.message)) return end;
+    this.#settings.events.upstreamFailed('client_certificate_refused');
+    const { url } = this.#settings.dialer.address;
+    const why = `Gitaly at ${url} refused the client certificate of upstream_tls, or misses one (${end.message})`;
+    return new ConnectionEnd('upstream_unreachable', 'upstream', why);
+  }
+
+  /** An alert or a GOAWAY that was just written must arrive: such ends are closed, all others broken off. */
+  #close(end: ConnectionEnd): void {
+    const mustArrive =
+      end.reason === 'handshake_failed' ||
+      (end.reason === 'upstream_unreachable' && this.#facts.protocol === 'http2');
+    if (mustArrive) this.#raw.destroy();
+    else abort(this.#raw);
+  }
+
+  #report(end: ConnectionEnd): void {
+    this.reportBytes();
+    const { clientEnd, socketEnd: socket, acceptedAtMs, ...facts } = this.#facts;
+    this.#settings.events.closed({
+      ...facts,
+      peerAddress: formatEnd(clientEnd),
+      viaAddress: clientEnd === socket ? undefined : formatEnd(socket),
+      bytesToUpstream: this.#bytesToUpstream,
+      bytesToClient: this.#bytesToClient,
+      durationMs: performance.now() - acceptedAtMs,
+      reason: end.reason,
+      initiator: end.initiator,
+      detail: end.message,
+    });
+  }
+}
+
+/** Errors are looked at when the socket closes (`errored`); without a listener Node would end the process. */
+function noteError(): void {
+  // See above.
+}

@@ -1,0 +1,53 @@
+import type { ClientCertificateResult } from '../tls/client-certificate.js';
+import type { HandshakeFailure } from '../tls/handshake-failure.js';
+import type { UpstreamFailureReason } from '../upstream/failure.js';
+import type { CloseReason, Initiator } from './close-reason.js';
+import type { Protocol } from './protocol.js';
+
+/** What a finished handshake settled on. */
+export interface TlsFacts {
+  /** `TLSv1.2` or `TLSv1.3`. */
+  readonly version: string;
+  /** The standard name, as in RFC 8446 appendix B.4. */
+  readonly cipher: string;
+  readonly resumed: boolean;
+}
+
+/** Why the server let a connection go before it was one. */
+export type DropReason = 'max_connections' | 'descriptors';
+
+/** Everything there is to say of a connection that has ended. */
+export interface ConnectionReport {
+  readonly peerAddress: string;
+  /** The balancer's address, where a PROXY header named another. */
+  readonly viaAddress: string | undefined;
+  /** The name in the verified client certificate. */
+  readonly identity: string | undefined;
+  readonly protocol: Protocol | undefined;
+  readonly serverName: string | undefined;
+  readonly tls: TlsFacts | undefined;
+  /** Plaintext bytes read from the client. */
+  readonly bytesToUpstream: number;
+  /** Plaintext bytes read from upstream. */
+  readonly bytesToClient: number;
+  readonly durationMs: number;
+  readonly reason: CloseReason;
+  readonly initiator: Initiator;
+  readonly detail: string;
+  /** What to do about it, where there is something to do. */
+  readonly advice: string | undefined;
+}
+
+/** What the connections of one listener tell as they go; telemetry listens. Calls are synchronous and never throw. */
+export interface ConnectionEvents {
+  accepted(): void;
+  dropped(reason: DropReason, peerAddress: string): void;
+  handshakeFinished(facts: TlsFacts, seconds: number): void;
+  handshakeFailed(reason: HandshakeFailure): void;
+  clientCertificate(result: ClientCertificateResult): void;
+  protocolDetected(protocol: Protocol): void;
+  upstreamConnected(seconds: number): void;
+  upstreamFailed(reason: UpstreamFailureReason): void;
+  bytes(toUpstream: number, toClient: number): void;
+  closed(report: ConnectionReport): void;
+}

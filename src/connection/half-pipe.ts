@@ -1,0 +1,157 @@
+import type { Socket } from 'node:net';
+
+import type { ReadReceiver } from '../upstream/dialer.js';
+import { MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
+import { atEndOfTurn, type TurnTask } from './turn.js';
+
+/** Which way bytes go; label `direction`. */
+export type Direction = 'to_upstream' | 'to_client';
+
+/** Sees every byte of a connection before it is written. It must not keep the view: the buffer is used again. */
+export interface RelayObserver {
+  bytes(direction: Direction, bytes: Uint8Array): void;
+}
+
+/**
+ * One direction of a relay: what the source reads is written to the sink, unchanged and in order. The source is
+ * read no further while more than `MAX_QUEUED_BYTES` wait for the sink.
+ */
+export interface HalfPipe {
+  /** Writes what was read before the relay began, and starts. */
+  start(head: Buffer | undefined): void;
+  /** The source is at its end: writes what is left and then ends the sink. */
+  finish(): void;
+}
+
+/** What a half-pipe needs to know. */
+export interface HalfPipeOptions {
+  readonly direction: Direction;
+  readonly source: Socket;
+  readonly sink: Socket;
+  readonly observer: RelayObserver;
+  /** An exception in this connection's code (the observer's included): the connection ends, the process goes on. */
+  readonly onFault: (error: unknown) => void;
+}
+
+/**
+ * For plaintext upstream sockets: they read into one fixed buffer, whose view goes to the sink without a copy. The
+ * source is stopped within the same callback and goes on when the sink has taken the view, so the buffer is never
+ * filled while somebody looks at it.
+ */
+export class ReadHalfPipe implements HalfPipe {
+  readonly #options: HalfPipeOptions;
+  readonly #resume: () => void;
+
+  constructor(options: HalfPipeOptions, receive: (receiver: ReadReceiver) => void) {
+    this.#options = options;
+    this.#resume = () => {
+      if (!options.source.destroyed) options.source.resume();
+    };
+    receive((length, buffer) => this.#read(length, buffer));
+  }
+
+  start(head: Buffer | undefined): void {
+    const { direction, source, sink, observer } = this.#options;
+    if (head && head.length > 0) {
+      observer.bytes(direction, head);
+      sink.write(head);
+    }
+    source.resume();
+  }
+
+  finish(): void {
+    this.#options.sink.end();
+  }
+
+  #read(length: number, buffer: Uint8Array): boolean {
+    const { direction, sink, observer, onFault } = this.#options;
+    try {
+      const view = buffer.subarray(0, length);
+      observer.bytes(direction, view);
+      sink.write(view, this.#resume);
+    } catch (error) {
+      onFault(error);
+    }
+    return false;
+  }
+}
+
+/**
+ * For sources that hand over a fresh buffer with each `data` event: TLS gives one for each record, 16 KiB at most.
+ * What one turn of the event loop brought is written at its end with one system call.
+ */
+export class TurnHalfPipe implements HalfPipe, TurnTask {
+  readonly #options: HalfPipeOptions;
+  readonly #chunks: Buffer[] = [];
+  #collectedBytes = 0;
+  #paused = false;
+  #finishing = false;
+
+  constructor(options: HalfPipeOptions) {
+    this.#options = options;
+    options.source.on('data', (chunk: Buffer) => this.#collect(chunk));
+    options.sink.on('drain', () => {
+      if (!this.#paused) return;
+      this.#paused = false;
+      options.source.resume();
+    });
+  }
+
+  start(head: Buffer | undefined): void {
+    if (head && head.length > 0) this.#collect(head);
+    if (!this.#paused) this.#options.source.resume();
+  }
+
+  finish(): void {
+    this.#finishing = true;
+    if (this.#chunks.length === 0) this.#options.sink.end();
+  }
+
+  endOfTurn(): void {
+    const { sink, onFault } = this.#options;
+    try {
+      this.#write(sink);
+      if (this.#finishing) sink.end();
+    } catch (error) {
+      onFault(error);
+    }
+  }
+
+  #collect(chunk: Buffer): void {
+    const { direction, source, sink, observer, onFault } = this.#options;
+    try {
+      observer.bytes(direction, chunk);
+    } catch (error) {
+      onFault(error);
+      return;
+    }
+    if (this.#chunks.length === 0) atEndOfTurn(this);
+    this.#chunks.push(chunk);
+    this.#collectedBytes += chunk.length;
+    // One read may still follow a pause: what OpenSSL has decrypted already.
+    if (!this.#paused && this.#collectedBytes + sink.writableLength > MAX_QUEUED_BYTES - READ_BUFFER_BYTES) {
+      this.#paused = true;
+      source.pause();
+    }
+  }
+
+  #write(sink: Socket): void {
+    const chunks = this.#chunks;
+    const [first] = chunks;
+    if (first && chunks.length === 1) {
+      sink.write(first);
+    } else {
+      // One writev without a copy on TCP and unix sockets; TLS joins them into one record stream.
+      sink.cork();
+      for (const chunk of chunks) sink.write(chunk);
+      sink.uncork();
+    }
+    chunks.length = 0;
+    this.#collectedBytes = 0;
+    // The sink may have taken everything at once: then no `drain` follows.
+    if (this.#paused && !sink.writableNeedDrain) {
+      this.#paused = false;
+      this.#options.source.resume();
+    }
+  }
+}

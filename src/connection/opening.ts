@@ -1,0 +1,200 @@
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+
+import type { ServerTls } from '../config/model.js';
+import { judgeClient } from '../tls/client-certificate.js';
+import { parseClientHello, type ClientHello } from '../tls/client-hello.js';
+import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../tls/handshake-failure.js';
+import { NO_APPLICATION_PROTOCOL_ALERT } from '../tls/parameters.js';
+import type { TlsTerminator } from '../tls/terminator.js';
+import { ConnectionEnd } from './close-reason.js';
+import type { ConnectionFacts } from './facts.js';
+import { describeUnknown, detectProtocol, type Protocol } from './protocol.js';
+import { parseProxyHeader } from './proxy-header.js';
+import { ClientLeft, readHead, type Head } from './read-head.js';
+import type { ConnectionSettings } from './settings.js';
+import type { Deadline, Stages } from './stage.js';
+
+/** A client that has passed every check: its plaintext stream (paused), and what it sent first. */
+export interface OpenedClient {
+  readonly stream: Socket;
+  readonly head: Head<Protocol>;
+}
+
+/**
+ * The first half of the data path: PROXY header, TLS, who the client is, which protocol it speaks. Nothing of it
+ * reaches upstream.
+ */
+export class Opening {
+  readonly #raw: Socket;
+  readonly #settings: ConnectionSettings;
+  readonly #facts: ConnectionFacts;
+  readonly #stages: Stages;
+  /** Bytes of the current stage that have come; a client that leaves before the first is a probe. */
+  #received = 0;
+
+  constructor(raw: Socket, settings: ConnectionSettings, facts: ConnectionFacts, stages: Stages) {
+    this.#raw = raw;
+    this.#settings = settings;
+    this.#facts = facts;
+    this.#stages = stages;
+  }
+
+  /** @throws ConnectionEnd */
+  async run(): Promise<OpenedClient> {
+    const { configuration, terminator, expectsProxyHeader } = this.#settings;
+    if (expectsProxyHeader(this.#facts.socketEnd?.address)) await this.#readProxyHeader();
+    const { tls } = configuration;
+    const stream = tls && terminator ? await this.#handshake(tls, terminator) : this.#raw;
+    return { stream, head: await this.#detectProtocol(stream) };
+  }
+
+  async #readProxyHeader(): Promise<void> {
+    const parse = (
+      bytes: Buffer,
+    ): Extract<ReturnType<typeof parseProxyHeader>, { kind: 'header' }> | undefined => {
+      this.#received = bytes.length;
+      const result = parseProxyHeader(bytes);
+      if (result.kind === 'malformed')
+        throw new ConnectionEnd('proxy_header_malformed', 'proxy', result.detail);
+      return result.kind === 'header' ? result : undefined;
+    };
+    const deadline = this.#openingDeadline(
+      () =>
+        new ConnectionEnd('proxy_header_timeout', 'proxy', 'no whole PROXY header within timeouts.handshake'),
+    );
+    const { value, bytes } = await this.#wait(
+      readHead(this.#raw, parse),
+      () => new ConnectionEnd('left_early', 'client', 'the client left within its PROXY header'),
+      deadline,
+    );
+    if (value.source) this.#facts.clientEnd = value.source;
+    this.#putBack(bytes.subarray(value.consumed));
+  }
+
+  async #handshake(tls: ServerTls, terminator: TlsTerminator): Promise<TLSSocket> {
+    const startedAtMs = performance.now();
+    const hello = await this.#readClientHello();
+    this.#facts.serverName = hello?.serverName;
+    if (hello && hello.alpn === undefined && tls.requireAlpn) {
+      // Node accepts such a client whatever it is told to select; the alert (RFC 7301 section 3.2) is ours to send.
+      this.#raw.write(NO_APPLICATION_PROTOCOL_ALERT);
+      throw this.#handshakeFailed('no_application_protocol', 'the client offered no ALPN');
+    }
+    const socket = await this.#finishHandshake(terminator);
+    const facts = {
+      version: socket.getProtocol() ?? 'unknown',
+      cipher: socket.getCipher().standardName,
+      resumed: socket.isSessionReused(),
+    };
+    this.#facts.tls = facts;
+    this.#settings.events.handshakeFinished(facts, (performance.now() - startedAtMs) / 1000);
+    if (tls.clientAuth !== 'none') this.#identify(socket, tls.clientAuth);
+    return socket;
+  }
+
+  async #finishHandshake(terminator: TlsTerminator): Promise<TLSSocket> {
+    const handshake = terminator.handshake(this.#raw).then(
+      (socket) => {
+        socket.on('error', noteError);
+        socket.pause();
+        return socket;
+      },
+      (error: unknown) => {
+        const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+        throw this.#handshakeFailed(handshakeFailure(code), code);
+      },
+    );
+    return this.#wait(
+      handshake,
+      () => this.#handshakeFailed('closed', 'the client left within the handshake'),
+      this.#openingDeadline(() => this.#handshakeFailed('timeout', '')),
+    );
+  }
+
+  /** Looks at the ClientHello and puts it back; `undefined` for one that OpenSSL must decide on. */
+  async #readClientHello(): Promise<ClientHello | undefined> {
+    const parse = (bytes: Buffer): ReturnType<typeof parseClientHello> | undefined => {
+      this.#received = bytes.length;
+      const result = parseClientHello(bytes);
+      return result.kind === 'incomplete' ? undefined : result;
+    };
+    const { value, bytes } = await this.#wait(
+      readHead(this.#raw, parse),
+      () => this.#handshakeFailed('closed', 'the client left within its ClientHello'),
+      this.#openingDeadline(() =>
+        this.#handshakeFailed('timeout', 'no whole ClientHello within timeouts.handshake'),
+      ),
+    );
+    if (value.kind === 'not_tls')
+      throw this.#handshakeFailed('not_tls', 'the first bytes are no TLS handshake');
+    this.#putBack(bytes);
+    return value.kind === 'hello' ? value.hello : undefined;
+  }
+
+  #identify(socket: TLSSocket, mode: 'optional' | 'require'): void {
+    const verdict = judgeClient(socket, mode);
+    this.#settings.events.clientCertificate(verdict.result);
+    if (!verdict.allowed) throw new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
+    if (verdict.result === 'verified') this.#facts.identity = verdict.identity;
+  }
+
+  async #detectProtocol(stream: Socket): Promise<Head<Protocol>> {
+    this.#received = 0;
+    const parse = (bytes: Buffer): Protocol | undefined => {
+      this.#received = bytes.length;
+      const protocol = detectProtocol(bytes);
+      if (protocol === 'unknown')
+        throw new ConnectionEnd('protocol_unknown', 'proxy', describeUnknown(bytes));
+      return protocol;
+    };
+    const head = await this.#wait(
+      readHead(stream, parse),
+      () => new ConnectionEnd('left_early', 'client', 'the client left within its first bytes'),
+      {
+        ms: this.#settings.configuration.timeouts.prefaceMs,
+        end: () => new ConnectionEnd('preface_timeout', 'proxy', 'no whole preface within timeouts.preface'),
+      },
+    );
+    this.#facts.protocol = head.value;
+    this.#settings.events.protocolDetected(head.value);
+    return head;
+  }
+
+  /** Waits for a stage; a client that leaves without a byte is a probe, else `left` says what it was. */
+  async #wait<T>(work: Promise<T>, left: () => ConnectionEnd, deadline: Deadline): Promise<T> {
+    try {
+      return await this.#stages.run(work, deadline);
+    } catch (error) {
+      if (!(error instanceof ClientLeft)) throw error;
+      throw this.#received === 0 ? new ConnectionEnd('probe', 'client') : left();
+    }
+  }
+
+  /** `timeouts.handshake` runs from accept and covers PROXY header, ClientHello and handshake together. */
+  #openingDeadline(end: () => ConnectionEnd): Deadline {
+    const elapsedMs = performance.now() - this.#facts.acceptedAtMs;
+    return { ms: this.#settings.configuration.timeouts.handshakeMs - elapsedMs, end };
+  }
+
+  #handshakeFailed(failure: HandshakeFailure, detail: string): ConnectionEnd {
+    this.#settings.events.handshakeFailed(failure);
+    this.#facts.advice = handshakeAdvice(failure);
+    const initiator = failure === 'closed' || failure === 'reset' ? 'client' : 'proxy';
+    return new ConnectionEnd(
+      'handshake_failed',
+      initiator,
+      detail === '' ? failure : `${failure}: ${detail}`,
+    );
+  }
+
+  #putBack(bytes: Buffer): void {
+    this.#received = bytes.length;
+    if (bytes.length > 0) this.#raw.unshift(bytes);
+  }
+}
+
+/** Errors are looked at when the socket closes (`errored`); without a listener Node would end the process. */
+function noteError(): void {
+  // See above.
+}

@@ -1,0 +1,40 @@
+import { HTTP2_PREFACE_BYTES } from '../limits.js';
+
+/** What a client speaks, from its first decrypted bytes; label `protocol`. */
+export type Protocol = 'http2' | 'backchannel';
+
+/** RFC 9113 section 3.4: the client connection preface. */
+const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
+
+/** Gitaly, internal/grpc/backchannel: the magic bytes before yamux. */
+const BACKCHANNEL_MAGIC = Buffer.from('backchannel', 'latin1');
+
+if (HTTP2_PREFACE.length !== HTTP2_PREFACE_BYTES) throw new Error('the preface has 24 bytes');
+
+/**
+ * Tells the protocol from the bytes received so far: `undefined` while they are a true beginning of one of them,
+ * `unknown` from the first byte that fits neither.
+ */
+export function detectProtocol(bytes: Buffer): Protocol | 'unknown' | undefined {
+  if (beginsLike(bytes, BACKCHANNEL_MAGIC))
+    return bytes.length >= BACKCHANNEL_MAGIC.length ? 'backchannel' : undefined;
+  if (beginsLike(bytes, HTTP2_PREFACE)) return bytes.length >= HTTP2_PREFACE.length ? 'http2' : undefined;
+  return 'unknown';
+}
+
+function beginsLike(bytes: Buffer, wanted: Buffer): boolean {
+  const length = Math.min(bytes.length, wanted.length);
+  return bytes.compare(wanted, 0, length, 0, length) === 0;
+}
+
+/** The first bytes of an unknown protocol, fit for a log: what they look like, never the bytes themselves. */
+export function describeUnknown(bytes: Buffer): string {
+  if (bytes[0] === 0x16 && bytes[1] === 3)
+    return 'a TLS handshake: this listener is plaintext, or TLS is wrapped in TLS';
+  if (/^(GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|PATCH|TRACE) /.test(bytes.toString('latin1', 0, 8)))
+    return 'HTTP/1';
+  if (bytes.toString('latin1', 0, 6) === 'PROXY ' || bytes[0] === 0x0d) {
+    return 'a PROXY header, from an address that proxy_protocol.accept_from does not list';
+  }
+  return 'neither an HTTP/2 preface nor the backchannel magic';
+}

@@ -1,0 +1,49 @@
+import type { Socket } from 'node:net';
+
+/** The bytes at the start of a stream, as far as a parser needed them (and what else came with them). */
+export interface Head<T> {
+  readonly value: T;
+  readonly bytes: Buffer;
+}
+
+/** A client that ended its stream, or closed or reset its connection, before a stage had what it waits for. */
+export class ClientLeft extends Error {}
+
+/**
+ * Collects a stream's first bytes until `parse` returns a value; the stream is then paused. Each call sees all
+ * bytes so far, so that the parser needs no state; it bounds what it asks for.
+ *
+ * Rejects with what `parse` throws, or `ClientLeft`. Does not settle when the stream is destroyed: its owner does.
+ */
+export function readHead<T>(stream: Socket, parse: (bytes: Buffer) => T | undefined): Promise<Head<T>> {
+  return new Promise((resolve, reject) => {
+    let bytes: Buffer = Buffer.alloc(0);
+    const stop = (): void => {
+      stream.off('data', onData);
+      stream.off('end', onEnd);
+      stream.pause();
+    };
+    const onData = (chunk: Buffer): void => {
+      bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+      let value: T | undefined;
+      try {
+        value = parse(bytes);
+      } catch (error) {
+        stop();
+        reject(error instanceof Error ? error : new Error(String(error)));
+        return;
+      }
+      if (value === undefined) return;
+      stop();
+      resolve({ value, bytes });
+    };
+    const onEnd = (): void => {
+      stop();
+      reject(new ClientLeft());
+    };
+    stream.on('data', onData);
+    stream.on('end', onEnd);
+    // Explicit: a stream that was paused does not start to flow for a new listener.
+    stream.resume();
+  });
+}

@@ -1,0 +1,194 @@
+import type { Upstream } from '../upstream/dialer.js';
+import { ConnectionEnd } from './close-reason.js';
+import {
+  ReadHalfPipe,
+  TurnHalfPipe,
+  type Direction,
+  type HalfPipe,
+  type HalfPipeOptions,
+  type RelayObserver,
+} from './half-pipe.js';
+import { abort } from './abort.js';
+
+/** One end of a relay: `stream` carries plaintext, `raw` is the socket below TLS (or `stream` itself). */
+export interface RelayEnd extends Pick<Upstream, 'stream' | 'raw'> {
+  readonly receive?: Upstream['receive'];
+}
+
+/** What a relay needs besides its ends. */
+export interface RelayOptions {
+  /** What the client sent before upstream was dialled. */
+  readonly head: Buffer;
+  readonly observer: RelayObserver;
+  /** How long the connection may be silent after one side has finished, milliseconds. */
+  readonly halfCloseMs: number;
+}
+
+type Side = 'client' | 'upstream';
+
+const EMPTY = Buffer.alloc(0);
+
+/**
+ * Passes bytes between a client and upstream until both have finished or one breaks off.
+ *
+ * An end of one side becomes an end of the other, a reset a reset. A side that breaks off without an end always
+ * shows on the other as a reset, so that nobody takes a cut stream for a finished one.
+ */
+export class Relay {
+  /** How it ended; never rejects. All sockets are closed, or about to be, when it settles. */
+  readonly done: Promise<ConnectionEnd>;
+  readonly #ends: Readonly<Record<Side, RelayEnd>>;
+  readonly #pipes: Readonly<Record<Side, HalfPipe>>;
+  readonly #options: RelayOptions;
+  /** Sides whose end was seen and is no reset, in the order in which they came. */
+  readonly #finished: Side[] = [];
+  readonly #settle: (end: ConnectionEnd) => void;
+  #state: 'running' | 'settled' = 'running';
+  #halfCloseTimer: NodeJS.Timeout | undefined;
+
+  constructor(client: RelayEnd, upstream: RelayEnd, options: RelayOptions) {
+    this.#options = options;
+    this.#ends = { client, upstream };
+    let settle: (end: ConnectionEnd) => void = () => undefined;
+    this.done = new Promise((resolve) => (settle = resolve));
+    this.#settle = settle;
+    this.#pipes = {
+      client: this.#pipe('client', 'to_upstream'),
+      upstream: this.#pipe('upstream', 'to_client'),
+    };
+    for (const side of ['client', 'upstream'] as const) this.#watch(side);
+    if (client.raw.destroyed) this.#broken('client');
+    else if (upstream.raw.destroyed) this.#broken('upstream');
+    else {
+      this.#pipes.client.start(options.head);
+      this.#pipes.upstream.start(undefined);
+    }
+  }
+
+  /** Breaks both sides off, now. */
+  cut(end: ConnectionEnd): void {
+    if (this.#state === 'settled') return;
+    this.#state = 'settled';
+    clearTimeout(this.#halfCloseTimer);
+    for (const { raw } of Object.values(this.#ends)) abort(raw);
+    this.#settle(end);
+  }
+
+  #pipe(side: Side, direction: Direction): HalfPipe {
+    const source = this.#ends[side];
+    const options: HalfPipeOptions = {
+      direction,
+      source: source.stream,
+      sink: this.#ends[other(side)].stream,
+      observer: this.#options.observer,
+      onFault: (error) => this.cut(internalError(error)),
+    };
+    return source.receive ? new ReadHalfPipe(options, source.receive) : new TurnHalfPipe(options);
+  }
+
+  #watch(side: Side): void {
+    const { stream, raw } = this.#ends[side];
+    stream.once('end', () => this.#ended(side));
+    stream.once('finish', () => this.#finishIfDone());
+    stream.once('close', () => this.#closed(side));
+    if (raw !== stream) raw.once('close', () => this.#closed(side));
+  }
+
+  /**
+   * The side said that it is done; or, on Node 20, it was reset while paused with bytes unread, which comes as an
+   * `end` too: then an empty write tells of the reset. It fails with EPIPE where Linux had the side's FIN, and so
+   * all its bytes, before the reset (tcp_reset in net/ipv4/tcp_input.c): that side was done and left.
+   */
+  #ended(side: Side): void {
+    const { raw } = this.#ends[side];
+    if (raw.writableEnded || raw.destroyed) {
+      this.#finish(side);
+      return;
+    }
+    raw.write(EMPTY, (error) => {
+      if (error && describeSocketError(error) !== 'EPIPE') this.#broken(side);
+      else this.#finish(side);
+    });
+  }
+
+  #finish(side: Side): void {
+    if (this.#state === 'settled') return;
+    this.#finished.push(side);
+    this.#pipes[side].finish();
+    if (this.#finished.length === 1) this.#watchHalfClose();
+  }
+
+  #finishIfDone(): void {
+    const { client, upstream } = this.#ends;
+    const [first, second] = this.#finished;
+    if (this.#state === 'settled' || !first || !second) return;
+    if (!client.stream.writableFinished || !upstream.stream.writableFinished) return;
+    this.#state = 'settled';
+    clearTimeout(this.#halfCloseTimer);
+    for (const { stream, raw } of [client, upstream]) {
+      stream.destroy();
+      raw.destroy();
+    }
+    this.#settle(new ConnectionEnd('finished', first));
+  }
+
+  #closed(side: Side): void {
+    if (this.#state === 'settled') return;
+    // It was done, and left before it had read all that it was sent: its right, but the other side must know.
+    if (this.#finished.includes(side)) this.cut(new ConnectionEnd('finished', this.#finished[0] ?? side));
+    else this.#broken(side);
+  }
+
+  #broken(side: Side): void {
+    const { stream, raw } = this.#ends[side];
+    const error = raw.errored ?? stream.errored;
+    this.cut(new ConnectionEnd('reset', side, error ? describeSocketError(error) : ''));
+  }
+
+  /** Silence after one side's end is bounded; as long as bytes move, nothing is cut. */
+  #watchHalfClose(): void {
+    const { halfCloseMs } = this.#options;
+    let before = this.transferred;
+    const check = (): void => {
+      const now = this.transferred;
+      if (now === before) {
+        this.cut(
+          new ConnectionEnd(
+            'half_close_timeout',
+            'proxy',
+            `silent for ${halfCloseMs} ms after the ${this.#finished[0] ?? ''} finished`,
+          ),
+        );
+        return;
+      }
+      before = now;
+      this.#halfCloseTimer = setTimeout(check, halfCloseMs);
+    };
+    this.#halfCloseTimer = setTimeout(check, halfCloseMs);
+  }
+
+  /** Bytes that both sockets read and wrote, TLS and all: only good for telling whether it moves. */
+  get transferred(): number {
+    const { client, upstream } = this.#ends;
+    return (
+      client.raw.bytesRead + client.raw.bytesWritten + upstream.raw.bytesRead + upstream.raw.bytesWritten
+    );
+  }
+}
+
+function other(side: Side): Side {
+  return side === 'client' ? 'upstream' : 'client';
+}
+
+function describeSocketError(error: Error): string {
+  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
+}
+
+/** The end of a connection in whose code an exception was thrown. */
+export function internalError(error: unknown): ConnectionEnd {
+  return new ConnectionEnd(
+    'internal_error',
+    'proxy',
+    error instanceof Error ? (error.stack ?? error.message) : String(error),
+  );
+}

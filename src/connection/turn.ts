@@ -1,0 +1,23 @@
+/** Something that collects work within one turn of the event loop and does it at the turn's end. */
+export interface TurnTask {
+  /** Must not throw: the tasks of other connections follow. */
+  endOfTurn(): void;
+}
+
+let waiting: TurnTask[] = [];
+let running: TurnTask[] = [];
+
+/**
+ * Runs a task's `endOfTurn` once, after all input of this turn of the event loop has been read. All connections
+ * share one `setImmediate`: under load it costs nothing a connection.
+ */
+export function atEndOfTurn(task: TurnTask): void {
+  if (waiting.length === 0) setImmediate(run);
+  waiting.push(task);
+}
+
+function run(): void {
+  [running, waiting] = [waiting, running];
+  for (const task of running) task.endOfTurn();
+  running.length = 0;
+}

@@ -1,0 +1,215 @@
+import type { Socket } from 'node:net';
+
+import { MAX_UNAVAILABLE_BYTES, UNAVAILABLE_WINDOW_MS } from '../limits.js';
+
+/**
+ * Answers an HTTP/2 client whose upstream cannot be reached, as a gRPC server would that has nothing to serve: each
+ * call ends with UNAVAILABLE at once and says why, and after a short while the connection says GOAWAY.
+ */
+
+const FRAME_HEADER_BYTES = 9;
+const PREFACE_BYTES = 24;
+/** RFC 9113 section 6.5.2: the initial SETTINGS_MAX_FRAME_SIZE, which we never raise. */
+const MAX_FRAME_BYTES = 16_384;
+const PING_BYTES = 8;
+
+const enum FrameType {
+  headers = 1,
+  rstStream = 3,
+  settings = 4,
+  ping = 6,
+  goaway = 7,
+  continuation = 9,
+}
+
+const FLAG_ACK = 1;
+const FLAG_END_STREAM = 1;
+const FLAG_END_HEADERS = 4;
+const NO_ERROR = 0;
+const ERROR_FRAME_SIZE = 6;
+const GRPC_UNAVAILABLE = '14';
+
+function frame(
+  type: FrameType,
+  flags: number,
+  stream: number,
+  payload: Uint8Array = new Uint8Array(0),
+): Buffer {
+  const header = Buffer.alloc(FRAME_HEADER_BYTES);
+  header.writeUIntBE(payload.length, 0, 3);
+  header.writeUInt8(type, 3);
+  header.writeUInt8(flags, 4);
+  header.writeUInt32BE(stream, 5);
+  return Buffer.concat([header, payload]);
+}
+
+function uint32(...values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(4 * values.length);
+  values.forEach((value, index) => bytes.writeUInt32BE(value, 4 * index));
+  return bytes;
+}
+
+/** RFC 7541 section 5.1: an integer behind a prefix of 7 bits, the form of a string's length without Huffman. */
+function stringLength(length: number): number[] {
+  if (length < 127) return [length];
+  const bytes = [127];
+  let rest = length - 127;
+  while (rest >= 128) {
+    bytes.push((rest % 128) + 128);
+    rest = Math.floor(rest / 128);
+  }
+  return [...bytes, rest];
+}
+
+/** RFC 7541 section 6.2.2: a literal without indexing, name and value in the clear; it leaves no trace in a table. */
+function literal(name: string, value: string): Buffer {
+  const [nameBytes, valueBytes] = [Buffer.from(name, 'latin1'), Buffer.from(value, 'latin1')];
+  return Buffer.concat([
+    Buffer.from([0, ...stringLength(nameBytes.length)]),
+    nameBytes,
+    Buffer.from(stringLength(valueBytes.length)),
+    valueBytes,
+  ]);
+}
+
+/** gRPC over HTTP/2, "Percent-Encoded": all but printable ASCII, and the percent sign, becomes %XX of its UTF-8. */
+function percentEncode(message: string): string {
+  return [...Buffer.from(message, 'utf8')]
+    .map((byte) =>
+      byte >= 0x20 && byte <= 0x7e && byte !== 0x25
+        ? String.fromCharCode(byte)
+        : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`,
+    )
+    .join('');
+}
+
+/** A trailers-only response: `:status 200` (static table entry 8) and what gRPC needs. */
+function trailersOnly(message: string): Buffer {
+  return Buffer.concat([
+    Buffer.from([0x88]),
+    literal('content-type', 'application/grpc'),
+    literal('grpc-status', GRPC_UNAVAILABLE),
+    literal('grpc-message', percentEncode(message)),
+  ]);
+}
+
+/** The protocol of the answer, without I/O: bytes of the client in, bytes for the client out. */
+export class UnavailableAnswer {
+  readonly #trailers: Buffer;
+  #buffered: Buffer = Buffer.alloc(0);
+  /** Payload bytes of the current frame that are still to be passed over; the preface is passed over first. */
+  #skip = PREFACE_BYTES;
+  #received = 0;
+  #lastStream = 0;
+  #state: 'open' | 'closed' = 'open';
+
+  constructor(message: string) {
+    this.#trailers = trailersOnly(message);
+  }
+
+  /** Whether GOAWAY was given out: nothing more is to be said. */
+  get closed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  /** The server's connection preface (RFC 9113 section 3.4): an empty SETTINGS. */
+  begin(): Buffer {
+    return frame(FrameType.settings, 0, 0);
+  }
+
+  /** Takes what the client sent, in any slices, and returns what to send. */
+  receive(bytes: Buffer): Buffer {
+    this.#received += bytes.length;
+    this.#buffered = this.#buffered.length === 0 ? bytes : Buffer.concat([this.#buffered, bytes]);
+    const replies: Buffer[] = [];
+    while (this.#state === 'open') {
+      const skipped = Math.min(this.#skip, this.#buffered.length);
+      this.#skip -= skipped;
+      this.#buffered = this.#buffered.subarray(skipped);
+      if (this.#skip > 0 || this.#buffered.length < FRAME_HEADER_BYTES) break;
+      const length = this.#buffered.readUIntBE(0, 3);
+      const type = this.#buffered.readUInt8(3);
+      const flags = this.#buffered.readUInt8(4);
+      const stream = this.#buffered.readUInt32BE(5) & 0x7fffffff;
+      if (length > MAX_FRAME_BYTES || (type === (FrameType.ping as number) && length !== PING_BYTES)) {
+        replies.push(this.#goaway(ERROR_FRAME_SIZE));
+        break;
+      }
+      // Only a PING's payload is needed; everything else is passed over by counting.
+      if (type === (FrameType.ping as number)) {
+        if (this.#buffered.length < FRAME_HEADER_BYTES + PING_BYTES) break;
+        const payload = this.#buffered.subarray(FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + PING_BYTES);
+        if ((flags & FLAG_ACK) === 0) replies.push(frame(FrameType.ping, FLAG_ACK, 0, payload));
+      } else {
+        replies.push(...this.#reply(type, flags, stream));
+      }
+      this.#skip = length;
+      this.#buffered = this.#buffered.subarray(FRAME_HEADER_BYTES);
+    }
+    if (this.#state === 'open' && this.#received > MAX_UNAVAILABLE_BYTES)
+      replies.push(this.#goaway(NO_ERROR));
+    return Buffer.concat(replies);
+  }
+
+  /** The end: no stream above the last one answered was or will be processed. */
+  end(): Buffer {
+    return this.#state === 'open' ? this.#goaway(NO_ERROR) : Buffer.alloc(0);
+  }
+
+  #reply(type: number, flags: number, stream: number): Buffer[] {
+    if (type === (FrameType.settings as number) && (flags & FLAG_ACK) === 0) {
+      return [frame(FrameType.settings, FLAG_ACK, 0)];
+    }
+    const endsHeaders = (flags & FLAG_END_HEADERS) !== 0;
+    const isHeaders = type === (FrameType.headers as number) || type === (FrameType.continuation as number);
+    // A stream that was answered may still send trailers: only a higher one is new (RFC 9113 section 5.1.1).
+    if (!isHeaders || !endsHeaders || stream <= this.#lastStream) return [];
+    this.#lastStream = stream;
+    return [
+      frame(FrameType.headers, FLAG_END_STREAM | FLAG_END_HEADERS, stream, this.#trailers),
+      // RFC 9113 section 8.1: a complete answer before the request's end, then RST_STREAM with NO_ERROR.
+      frame(FrameType.rstStream, 0, stream, uint32(NO_ERROR)),
+    ];
+  }
+
+  #goaway(code: number): Buffer {
+    this.#state = 'closed';
+    return frame(FrameType.goaway, 0, 0, uint32(this.#lastStream, code));
+  }
+}
+
+/**
+ * Gives the answer on a client's connection. Settles when GOAWAY was sent and the client has left, or has had
+ * another moment to do so; the caller then closes the connection.
+ */
+export function answerUnavailable(stream: Socket, head: Buffer, message: string): Promise<void> {
+  return new Promise((resolve) => {
+    const answer = new UnavailableAnswer(message);
+    let timer = setTimeout(goAway, UNAVAILABLE_WINDOW_MS);
+    const send = (bytes: Buffer): void => {
+      // Nine bytes of a client cost a reply of two hundred: one that does not read is not read either.
+      if (bytes.length > 0 && stream.writable && !stream.write(bytes)) stream.pause();
+      if (answer.closed) lingerThenResolve();
+    };
+    function goAway(): void {
+      send(answer.end());
+    }
+    function lingerThenResolve(): void {
+      if (!stream.writableEnded) stream.end();
+      clearTimeout(timer);
+      timer = setTimeout(resolve, UNAVAILABLE_WINDOW_MS);
+    }
+    const leave = (): void => {
+      clearTimeout(timer);
+      resolve();
+    };
+    stream.on('data', (bytes: Buffer) => {
+      if (!answer.closed) send(answer.receive(bytes));
+    });
+    stream.on('drain', () => stream.resume());
+    stream.once('end', leave);
+    stream.once('close', leave);
+    send(Buffer.concat([answer.begin(), answer.receive(head)]));
+    stream.resume();
+  });
+}

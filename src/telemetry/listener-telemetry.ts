@@ -1,0 +1,154 @@
+import type { ListenerConfiguration, LogLevel } from '../config/model.js';
+import type { CloseReason } from '../connection/close-reason.js';
+import type { ConnectionEvents, ConnectionReport, DropReason, TlsFacts } from '../connection/events.js';
+import type { Protocol } from '../connection/protocol.js';
+import type { ClientCertificateResult } from '../tls/client-certificate.js';
+import type { HandshakeFailure } from '../tls/handshake-failure.js';
+import type { UpstreamFailureReason } from '../upstream/failure.js';
+import type { Logger, LogFields } from './logger.js';
+import type { Metrics } from './metrics.js';
+
+const DROP_LOG_INTERVAL_MS = 10_000;
+
+/** Turns what the connections of one listener tell into metrics and log lines. */
+export class ListenerTelemetry implements ConnectionEvents {
+  readonly #metrics: Metrics;
+  readonly #logger: Logger;
+  readonly #listener: string;
+  readonly #type: string;
+  readonly #upstream: string;
+  #dropsLoggedAtMs = Number.NEGATIVE_INFINITY;
+  #dropsUnlogged = 0;
+
+  constructor(
+    configuration: Pick<ListenerConfiguration, 'listen' | 'forward'>,
+    metrics: Metrics,
+    logger: Logger,
+  ) {
+    this.#metrics = metrics;
+    this.#logger = logger;
+    this.#listener = configuration.listen.url;
+    this.#type = configuration.listen.scheme;
+    this.#upstream = configuration.forward.url;
+    // Present from the start, so that a rate is right from the first connection on.
+    metrics.gitalyConnections.inc({ type: this.#type }, 0);
+    for (const direction of ['to_upstream', 'to_client']) {
+      metrics.connectionBytes.inc({ listener: this.#listener, direction }, 0);
+    }
+  }
+
+  accepted(): void {
+    this.#metrics.gitalyConnections.inc({ type: this.#type });
+  }
+
+  dropped(reason: DropReason, peerAddress: string): void {
+    this.#metrics.connectionsDropped.inc({ listener: this.#listener, reason });
+    this.#dropsUnlogged++;
+    const now = performance.now();
+    // A flood of refusals must not become a flood of lines.
+    if (now - this.#dropsLoggedAtMs < DROP_LOG_INTERVAL_MS) return;
+    this.#dropsLoggedAtMs = now;
+    const fields = {
+      listener: this.#listener,
+      'peer.address': peerAddress,
+      'close.reason': reason,
+      count: this.#dropsUnlogged,
+    };
+    this.#dropsUnlogged = 0;
+    const cure =
+      reason === 'max_connections'
+        ? 'raise max_connections'
+        : 'raise the limit of open files (ulimit -n, LimitNOFILE)';
+    this.#logger.warn(fields, `connections refused at accept; ${cure} if they are meant to be served`);
+  }
+
+  handshakeFinished(facts: TlsFacts, seconds: number): void {
+    const listener = this.#listener;
+    this.#metrics.handshakes.inc({ listener, version: facts.version, resumed: String(facts.resumed) });
+    this.#metrics.handshakeSeconds.observe({ listener }, seconds);
+  }
+
+  handshakeFailed(reason: HandshakeFailure): void {
+    this.#metrics.handshakeFailures.inc({ listener: this.#listener, reason });
+  }
+
+  clientCertificate(result: ClientCertificateResult): void {
+    this.#metrics.clientCertificates.inc({ listener: this.#listener, result });
+  }
+
+  protocolDetected(protocol: Protocol): void {
+    this.#metrics.connections.inc({ listener: this.#listener, type: this.#type, protocol });
+  }
+
+  upstreamConnected(seconds: number): void {
+    this.#metrics.upstreamConnectSeconds.observe({ listener: this.#listener }, seconds);
+    this.#metrics.upstreamUp.set({ listener: this.#listener }, 1);
+  }
+
+  upstreamFailed(reason: UpstreamFailureReason): void {
+    this.#metrics.upstreamConnectFailures.inc({ listener: this.#listener, reason });
+    this.#metrics.upstreamUp.set({ listener: this.#listener }, 0);
+  }
+
+  bytes(toUpstream: number, toClient: number): void {
+    const listener = this.#listener;
+    this.#metrics.connectionBytes.inc({ listener, direction: 'to_upstream' }, toUpstream);
+    this.#metrics.connectionBytes.inc({ listener, direction: 'to_client' }, toClient);
+  }
+
+  closed(report: ConnectionReport): void {
+    const listener = this.#listener;
+    const { reason, initiator, protocol } = report;
+    if (protocol === undefined)
+      this.#metrics.connections.inc({ listener, type: this.#type, protocol: 'unknown' });
+    this.#metrics.connectionsClosed.inc({ listener, reason, initiator });
+    this.#metrics.connectionDuration.observe({ listener }, report.durationMs / 1000);
+    if (reason === 'internal_error') this.#metrics.internalErrors.inc({ scope: 'connection' });
+    const [level, message] = LINES[reason];
+    this.#logger[level](this.#fields(report), message);
+  }
+
+  #fields(report: ConnectionReport): LogFields {
+    return {
+      listener: this.#listener,
+      upstream: this.#upstream,
+      'peer.address': report.peerAddress,
+      'peer.via': report.viaAddress,
+      'peer.identity': report.identity,
+      protocol: report.protocol ?? 'unknown',
+      'tls.version': report.tls?.version,
+      'tls.cipher': report.tls?.cipher,
+      'tls.resumed': report.tls?.resumed,
+      server_name: report.serverName,
+      'bytes.to_upstream': report.bytesToUpstream,
+      'bytes.to_client': report.bytesToClient,
+      duration_ms: Math.round(report.durationMs * 1000) / 1000,
+      'close.reason': report.reason,
+      'close.initiator': report.initiator,
+      'close.detail': report.detail === '' ? undefined : report.detail,
+      'close.advice': report.advice,
+    };
+  }
+}
+
+/**
+ * How each end is logged. Refusals are the operator's business, probes nobody's, the rest is the record of what
+ * passed.
+ */
+const LINES: Readonly<Record<CloseReason, readonly [level: LogLevel, message: string]>> = {
+  finished: ['info', 'connection finished'],
+  reset: ['info', 'connection broken off'],
+  probe: ['debug', 'connection closed before its first byte'],
+  left_early: ['info', 'connection closed before its protocol was known'],
+  proxy_header_malformed: ['warn', 'connection refused: bad PROXY header'],
+  proxy_header_timeout: ['warn', 'connection refused: no PROXY header in time'],
+  handshake_failed: ['warn', 'TLS handshake failed'],
+  client_certificate_refused: ['warn', 'client certificate refused'],
+  protocol_unknown: ['warn', 'connection refused: it speaks neither HTTP/2 nor the backchannel'],
+  preface_timeout: ['warn', 'connection refused: it did not say in time what it speaks'],
+  upstream_unreachable: ['error', 'upstream cannot be reached'],
+  idle_timeout: ['info', 'connection cut: idle'],
+  half_close_timeout: ['info', 'connection cut: silent after one side had finished'],
+  drain_timeout: ['warn', 'connection cut: the proxy stops'],
+  internal_error: ['error', 'fault of the proxy in one connection, which was ended; please report it'],
+};

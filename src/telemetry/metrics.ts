@@ -1,0 +1,246 @@
+import {
+  collectDefaultMetrics,
+  Counter,
+  Gauge,
+  Histogram,
+  Registry,
+  type OpenMetricsContentType,
+} from 'prom-client';
+
+/** The role of a certificate; label `role` of `tls_certificate_not_after_timestamp_seconds`. */
+export type CertificateRole = 'server' | 'client_ca' | 'upstream_client' | 'upstream_ca';
+
+/** What is true of the proxy at the moment of a scrape. */
+export interface Snapshot {
+  readonly listeners: readonly {
+    readonly listener: string;
+    readonly type: string;
+    readonly connections: number;
+  }[];
+  /** Of each listener and role the date that comes first. */
+  readonly certificates: readonly {
+    readonly listener: string;
+    readonly role: CertificateRole;
+    readonly notAfter: Date;
+  }[];
+  readonly revocationLists: readonly { readonly listener: string; readonly nextUpdate: Date }[];
+  readonly droppedLogLines: number;
+}
+
+/** Where a scrape gets its facts from. */
+export interface SnapshotSource {
+  /** Makes the byte counters current. */
+  reportBytes(): void;
+  snapshot(): Snapshot;
+}
+
+const PREFIX = 'gitaly_tls_proxy_';
+const EMPTY: SnapshotSource = {
+  reportBytes: () => undefined,
+  snapshot: () => ({ listeners: [], certificates: [], revocationLists: [], droppedLogLines: 0 }),
+};
+
+/** All metrics of the program. Every label takes its values from a closed set or from the configuration. */
+export class Metrics {
+  readonly #prometheus = new Registry();
+  readonly #openMetrics: Registry<OpenMetricsContentType>;
+  #source: SnapshotSource = EMPTY;
+
+  readonly gitalyConnections = this.#counter({
+    name: 'gitaly_connections_total',
+    help: 'Connections accepted, by type of listener: tls, tcp or unix. The name and label of Gitaly itself.',
+    labelNames: ['type'],
+  });
+  readonly connections = this.#counter({
+    name: `${PREFIX}connections_total`,
+    help: 'Connections by what they turned out to speak: http2, backchannel, or unknown.',
+    labelNames: ['listener', 'type', 'protocol'],
+  });
+  readonly connectionsClosed = this.#counter({
+    name: `${PREFIX}connections_closed_total`,
+    help: 'Connections that ended, by reason and by who began it: client, upstream or proxy.',
+    labelNames: ['listener', 'reason', 'initiator'],
+  });
+  readonly connectionsDropped = this.#counter({
+    name: `${PREFIX}connections_dropped_total`,
+    help: 'Connections let go at accept: max_connections reached, or no file descriptors left.',
+    labelNames: ['listener', 'reason'],
+  });
+  readonly connectionBytes = this.#counter({
+    name: `${PREFIX}connection_bytes_total`,
+    help: 'Plaintext bytes relayed, by direction: to_upstream or to_client.',
+    labelNames: ['listener', 'direction'],
+    collect: () => this.#source.reportBytes(),
+  });
+  readonly connectionDuration = this.#histogram({
+    name: `${PREFIX}connection_duration_seconds`,
+    help: 'How long connections lasted.',
+    labelNames: ['listener'],
+    buckets: [0.01, 0.1, 1, 10, 60, 300, 1800, 7200, 21_600, 86_400],
+  });
+  readonly handshakes = this.#counter({
+    name: `${PREFIX}tls_handshakes_total`,
+    help: 'TLS handshakes that clients finished, by version and by whether a session was resumed.',
+    labelNames: ['listener', 'version', 'resumed'],
+  });
+  readonly handshakeFailures = this.#counter({
+    name: `${PREFIX}tls_handshake_failures_total`,
+    help: 'TLS handshakes that failed, by reason.',
+    labelNames: ['listener', 'reason'],
+  });
+  readonly handshakeSeconds = this.#histogram({
+    name: `${PREFIX}tls_handshake_seconds`,
+    help: 'Time from the first stage of TLS to the end of the handshake, the waits for the client included.',
+    labelNames: ['listener'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+  });
+  readonly clientCertificates = this.#counter({
+    name: `${PREFIX}tls_client_certificates_total`,
+    help: 'Clients by what their certificate was found to be: verified, absent, or why it was refused.',
+    labelNames: ['listener', 'result'],
+  });
+  readonly reloads = this.#counter({
+    name: `${PREFIX}tls_reloads_total`,
+    help: 'Reloads of certificates, keys, CAs, CRLs and configuration, by result: success or failure.',
+    labelNames: ['result'],
+  });
+  readonly lastReloadSuccessful = this.#gauge({
+    name: `${PREFIX}tls_last_reload_successful`,
+    help: '1 if what is on disk is what is served; 0 if the last reload failed and the former state is served.',
+  });
+  readonly lastReload = this.#gauge({
+    name: `${PREFIX}tls_last_reload_success_timestamp_seconds`,
+    help: 'When the state that is served was loaded, unix seconds.',
+  });
+  readonly upstreamConnectSeconds = this.#histogram({
+    name: `${PREFIX}upstream_connect_seconds`,
+    help: 'Time to connect to upstream, TLS included.',
+    labelNames: ['listener'],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
+  });
+  readonly upstreamConnectFailures = this.#counter({
+    name: `${PREFIX}upstream_connect_failures_total`,
+    help: 'Upstreams that could not be reached, by reason.',
+    labelNames: ['listener', 'reason'],
+  });
+  readonly upstreamUp = this.#gauge({
+    name: `${PREFIX}upstream_up`,
+    help: 'Whether the last connection to upstream could be made; absent before the first.',
+    labelNames: ['listener'],
+  });
+  readonly internalErrors = this.#counter({
+    name: `${PREFIX}internal_errors_total`,
+    help: 'Faults of the proxy itself: in one connection (which ended), or outside of any. Each is logged; please report it.',
+    labelNames: ['scope'],
+  });
+
+  constructor(version: string) {
+    this.#gauge({
+      name: `${PREFIX}connections_active`,
+      help: 'Connections that are open.',
+      labelNames: ['listener', 'type'],
+      collect: (gauge) => {
+        gauge.reset();
+        for (const { listener, type, connections } of this.#source.snapshot().listeners) {
+          gauge.inc({ listener, type }, connections);
+        }
+      },
+    });
+    this.#gauge({
+      name: `${PREFIX}tls_certificate_not_after_timestamp_seconds`,
+      help: 'When the first certificate of a role expires, unix seconds.',
+      labelNames: ['listener', 'role'],
+      collect: (gauge) => {
+        gauge.reset();
+        for (const { listener, role, notAfter } of this.#source.snapshot().certificates) {
+          gauge.set({ listener, role }, notAfter.getTime() / 1000);
+        }
+      },
+    });
+    this.#gauge({
+      name: `${PREFIX}tls_crl_next_update_timestamp_seconds`,
+      help: 'When the certificate revocation list must have been replaced; after it every client is refused.',
+      labelNames: ['listener'],
+      collect: (gauge) => {
+        gauge.reset();
+        for (const { listener, nextUpdate } of this.#source.snapshot().revocationLists) {
+          gauge.set({ listener }, nextUpdate.getTime() / 1000);
+        }
+      },
+    });
+    let reportedLines = 0;
+    const dropped = this.#counter({
+      name: `${PREFIX}log_lines_dropped_total`,
+      help: 'Log lines that were dropped because nobody took them in time.',
+      collect: () => {
+        const { droppedLogLines } = this.#source.snapshot();
+        dropped.inc(droppedLogLines - reportedLines);
+        reportedLines = droppedLogLines;
+      },
+    });
+    this.#gauge({
+      name: `${PREFIX}build_info`,
+      help: 'The versions of the proxy, of Node and of OpenSSL; always 1.',
+      labelNames: ['version', 'node_version', 'openssl_version'],
+    }).set({ version, node_version: process.versions.node, openssl_version: process.versions.openssl }, 1);
+    collectDefaultMetrics({ register: this.#prometheus });
+    this.lastReloadSuccessful.set(1);
+
+    this.#openMetrics = openMetricsView(this.#prometheus);
+  }
+
+  /** Where scrapes get their facts from, from now on. */
+  observe(source: SnapshotSource): void {
+    this.#source = source;
+  }
+
+  /** The exposition in one of its two formats, with the content type to send it as. */
+  async expose(format: 'prometheus' | 'openmetrics'): Promise<{ contentType: string; body: string }> {
+    const registry = format === 'openmetrics' ? this.#openMetrics : this.#prometheus;
+    return { contentType: registry.contentType, body: await registry.metrics() };
+  }
+
+  #counter<Label extends string>(options: {
+    name: string;
+    help: string;
+    labelNames?: Label[];
+    collect?: () => void;
+  }): Counter<Label> {
+    return new Counter({ ...options, registers: [this.#prometheus] });
+  }
+
+  #histogram<Label extends string>(options: {
+    name: string;
+    help: string;
+    labelNames: Label[];
+    buckets: number[];
+  }): Histogram<Label> {
+    return new Histogram({ ...options, registers: [this.#prometheus] });
+  }
+
+  #gauge<Label extends string>(options: {
+    name: string;
+    help: string;
+    labelNames?: Label[];
+    collect?: (gauge: Gauge<Label>) => void;
+  }): Gauge<Label> {
+    const { collect, ...rest } = options;
+    const gauge: Gauge<Label> = new Gauge({
+      ...rest,
+      registers: [this.#prometheus],
+      ...(collect && { collect: () => collect(gauge) }),
+    });
+    return gauge;
+  }
+}
+
+/** The same metrics in a registry that writes OpenMetrics: prom-client has one format a registry. */
+function openMetricsView(registry: Registry): Registry<OpenMetricsContentType> {
+  const view = new Registry<OpenMetricsContentType>();
+  view.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
+  for (const { name } of registry.getMetricsAsArray()) {
+    const metric = registry.getSingleMetric(name);
+    if (metric) view.registerMetric(metric);
+  }
+  return view;
+}

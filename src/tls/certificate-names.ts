@@ -1,0 +1,50 @@
+import type { X509Certificate } from 'node:crypto';
+
+/** The names of a certificate that count: its Subject Alternative Names. The Common Name does not. */
+export interface CertificateNames {
+  /** Lower case; may begin with `*.`. */
+  readonly dns: readonly string[];
+  readonly ip: readonly string[];
+  readonly uri: readonly string[];
+}
+
+/** Splits at commas outside of quotes: Node quotes (as JSON) a name that itself holds a comma or a quote. */
+function splitNames(text: string): string[] {
+  return text.match(/(?:[^,"]|"(?:[^"\\]|\\.)*")+/g)?.map((part) => part.trim()) ?? [];
+}
+
+/** Reads the SANs out of Node's text form (`DNS:a, IP Address:127.0.0.1, URI:spiffe://…`). */
+export function certificateNames(certificate: X509Certificate): CertificateNames {
+  const dns: string[] = [];
+  const ip: string[] = [];
+  const uri: string[] = [];
+  for (const entry of splitNames(certificate.subjectAltName ?? '')) {
+    const colon = entry.indexOf(':');
+    const kind = entry.slice(0, colon);
+    const value = entry.slice(colon + 1);
+    // A quoted name holds characters that no host name has; it can never match one.
+    if (colon < 0 || value.startsWith('"')) continue;
+    if (kind === 'DNS') dns.push(value.toLowerCase());
+    else if (kind === 'IP Address') ip.push(value);
+    else if (kind === 'URI') uri.push(value);
+  }
+  return { dns, ip, uri };
+}
+
+/** All names for a message: `gitaly-a.internal, 10.0.0.1`, or `none`. */
+export function describeNames(names: CertificateNames): string {
+  const all = [...names.dns, ...names.ip, ...names.uri];
+  return all.length > 0 ? all.join(', ') : 'none';
+}
+
+/**
+ * Who a verified certificate is, for the log: its first URI (SPIFFE), else its first DNS name, else the subject's
+ * Common Name, else the whole subject. An identity to read, not one to decide by.
+ */
+export function certificateIdentity(certificate: X509Certificate): string {
+  const names = certificateNames(certificate);
+  const named = names.uri[0] ?? names.dns[0];
+  if (named !== undefined) return named;
+  const commonName = /^CN=(.*)$/m.exec(certificate.subject)?.[1];
+  return commonName ?? certificate.subject.trim().split('\n').join(', ');
+}

@@ -1,0 +1,53 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import type { Configuration, FileSetting, TrustSource } from '../config/model.js';
+
+/** Every file and directory that a configuration's TLS settings name. */
+export function watchedPaths(configuration: Configuration): string[] {
+  const settings: FileSetting[] = [];
+  const addTrust = (trust: TrustSource | undefined): void => {
+    settings.push(...(trust?.files ?? []), ...(trust?.directories ?? []));
+  };
+  for (const { tls, upstreamTls } of configuration.listeners) {
+    for (const pair of tls?.certificates ?? []) settings.push(pair.certificate, pair.key);
+    addTrust(tls?.clientCa);
+    if (tls?.clientCrl) settings.push(tls.clientCrl);
+    addTrust(upstreamTls?.ca);
+    if (upstreamTls?.certificate)
+      settings.push(upstreamTls.certificate.certificate, upstreamTls.certificate.key);
+  }
+  return [...new Set(settings.map(({ path }) => path))].sort();
+}
+
+/**
+ * A text that changes when one of the files does. It is made with `stat`, which follows links: Kubernetes renews a
+ * secret by swapping the `..data` link, and watching the file itself would miss that.
+ */
+export async function fileSignature(paths: readonly string[]): Promise<string> {
+  const signatures = await Promise.all(paths.map((path) => signatureOf(path)));
+  return signatures.flat().join('\n');
+}
+
+async function signatureOf(path: string): Promise<string[]> {
+  try {
+    const facts = await stat(path, { bigint: true });
+    const own = [path, facts.dev, facts.ino, facts.size, facts.mtimeNs, facts.ctimeNs].join(' ');
+    if (!facts.isDirectory()) return [own];
+    const names = (await readdir(path)).filter((name) => !name.startsWith('.')).sort();
+    const inside = await Promise.all(names.map((name) => signatureOfEntry(join(path, name))));
+    return [own, ...inside];
+  } catch (error) {
+    return [`${path} ${error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'}`];
+  }
+}
+
+/** One level deep: a directory of authorities holds files, or links to them. */
+async function signatureOfEntry(path: string): Promise<string> {
+  try {
+    const facts = await stat(path, { bigint: true });
+    return [path, facts.dev, facts.ino, facts.size, facts.mtimeNs, facts.ctimeNs].join(' ');
+  } catch {
+    return `${path} unreadable`;
+  }
+}

@@ -1,0 +1,147 @@
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
+
+import type {
+  Configuration,
+  KeyPath,
+  ListenerConfiguration,
+  Problem,
+  ServerTls,
+  UpstreamTls,
+} from '../config/model.js';
+import { loadPair, type LoadedPair } from './certificate-pair.js';
+import { loadRevocations, type RevocationLists } from './revocation.js';
+import { loadSystemTrust, loadTrust, type TrustAnchors } from './trust.js';
+
+/** Everything that a `tls://` listener needs from files, read and checked together. */
+export interface ServerMaterial {
+  readonly settings: ServerTls;
+  /** In the order of the configuration; the first is the default. */
+  readonly pairs: readonly LoadedPair[];
+  readonly clientCa: TrustAnchors | undefined;
+  readonly revocations: RevocationLists | undefined;
+}
+
+/** Everything that a `tls://` upstream needs from files. */
+export interface UpstreamMaterial {
+  readonly settings: UpstreamTls;
+  readonly pair: LoadedPair | undefined;
+  /** PEM texts. */
+  readonly ca: readonly string[];
+  /** The authorities, where the configuration names them (the system's store is not watched). */
+  readonly anchors: TrustAnchors | undefined;
+}
+
+/** The files of one listener. */
+export interface ListenerMaterial {
+  readonly server: ServerMaterial | undefined;
+  readonly upstream: UpstreamMaterial | undefined;
+}
+
+/** What all files hold together: one entry a listener, in the configuration's order, or the reasons why not. */
+export interface MaterialResult {
+  readonly listeners: readonly ListenerMaterial[] | undefined;
+  readonly problems: readonly Problem[];
+}
+
+/**
+ * Reads and checks every certificate, key, CA and CRL that a configuration names. All problems are found in one go;
+ * with an error among them there is no result, so that nothing is ever half-applied.
+ */
+export async function loadMaterial(configuration: Configuration, now: Date): Promise<MaterialResult> {
+  const problems: Problem[] = [];
+  const listeners: ListenerMaterial[] = [];
+  for (const listener of configuration.listeners) {
+    const found: Problem[] = [];
+    const material = await loadListenerMaterial(listener, now, found);
+    if (material !== undefined && !found.some(isError)) listeners.push(material);
+    problems.push(...found);
+  }
+  const unique = withoutRepeats(problems);
+  return { listeners: unique.some(isError) ? undefined : listeners, problems: unique };
+}
+
+function isError(problem: Problem): boolean {
+  return problem.severity === 'error';
+}
+
+async function loadListenerMaterial(
+  listener: ListenerConfiguration,
+  now: Date,
+  problems: Problem[],
+): Promise<ListenerMaterial | undefined> {
+  const server = listener.tls && (await loadServer(listener.tls, now, problems));
+  const upstream =
+    listener.upstreamTls && (await loadUpstream(listener.upstreamTls, listener.key, now, problems));
+  if ((listener.tls && !server) || (listener.upstreamTls && !upstream)) return undefined;
+  return { server, upstream };
+}
+
+async function loadServer(
+  settings: ServerTls,
+  now: Date,
+  problems: Problem[],
+): Promise<ServerMaterial | undefined> {
+  const pairs: LoadedPair[] = [];
+  for (const setting of settings.certificates) {
+    const pair = await loadPair(setting, 'server', now, problems);
+    if (pair === undefined) continue;
+    pairs.push(pair);
+    // What Node's TLS does not take (a key too small, a broken extension) shows here and not in a handshake.
+    tryContext(
+      { cert: pair.certificatePem, key: pair.keyPem },
+      setting.certificate.key,
+      setting.certificate.path,
+      problems,
+    );
+  }
+  const clientCa = settings.clientCa && (await loadTrust(settings.clientCa, problems));
+  const revocations = settings.clientCrl && (await loadRevocations(settings.clientCrl, now, problems));
+  if (pairs.length < settings.certificates.length) return undefined;
+  if (settings.clientCa && !clientCa) return undefined;
+  if (settings.clientCrl && !revocations) return undefined;
+  return { settings, pairs, clientCa, revocations };
+}
+
+async function loadUpstream(
+  settings: UpstreamTls,
+  listenerKey: KeyPath,
+  now: Date,
+  problems: Problem[],
+): Promise<UpstreamMaterial | undefined> {
+  const anchors = settings.ca && (await loadTrust(settings.ca, problems));
+  const pair = settings.certificate && (await loadPair(settings.certificate, 'client', now, problems));
+  if ((settings.ca && !anchors) || (settings.certificate && !pair)) return undefined;
+  const ca = anchors ? anchors.map(({ pem }) => pem) : await loadSystemTrust();
+  const options = { ca, ...(pair && { cert: pair.certificatePem, key: pair.keyPem }) };
+  if (!tryContext(options, settings.certificate?.certificate.key ?? listenerKey, undefined, problems))
+    return undefined;
+  return { settings, pair, ca, anchors };
+}
+
+function tryContext(
+  options: SecureContextOptions,
+  key: KeyPath,
+  value: string | undefined,
+  problems: Problem[],
+): boolean {
+  try {
+    createSecureContext(options);
+    return true;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    problems.push({
+      severity: 'error',
+      key,
+      message: `the TLS library refuses it: ${reason}`,
+      ...(value && { value }),
+    });
+    return false;
+  }
+}
+
+/** Listeners that share the default `tls:` block would report each of its problems once a listener. */
+function withoutRepeats(problems: readonly Problem[]): Problem[] {
+  const seen = new Map<string, Problem>();
+  for (const problem of problems) seen.set(JSON.stringify([problem.key, problem.message]), problem);
+  return [...seen.values()];
+}

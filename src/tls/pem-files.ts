@@ -1,0 +1,66 @@
+import { X509Certificate } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+
+const CERTIFICATE_BLOCK = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+
+/** A file that cannot be used, with a message for the operator. */
+export class FileProblem extends Error {}
+
+/**
+ * Reads a file.
+ * @throws FileProblem that says why it cannot be read
+ */
+export async function readSettingFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    throw new FileProblem(describeFileError(path, error));
+  }
+}
+
+/** The system's error in an operator's words; the path stands in it. */
+export function describeFileError(path: string, error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  switch (code) {
+    case 'ENOENT':
+      return `${path}: no such file`;
+    case 'EACCES':
+    case 'EPERM':
+      return `${path}: permission denied; the user that runs the proxy must be able to read it`;
+    case 'EISDIR':
+      return `${path}: is a directory, a PEM file is needed`;
+    case 'ENOTDIR':
+      return `${path}: a part of the path is not a directory`;
+    default:
+      return `${path}: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+/** One certificate of a PEM file: its text as the TLS library takes it, and what it says. */
+export interface PemCertificate {
+  readonly pem: string;
+  readonly x509: X509Certificate;
+}
+
+/**
+ * All certificates of a PEM text, in order.
+ * @throws FileProblem if one of them cannot be parsed, or text stands where a certificate was begun and not ended
+ */
+export function parseCertificates(path: string, text: string): PemCertificate[] {
+  const blocks = text.match(CERTIFICATE_BLOCK) ?? [];
+  const begun = text.split('-----BEGIN CERTIFICATE-----').length - 1;
+  if (begun !== blocks.length)
+    throw new FileProblem(`${path}: truncated, a certificate begins and does not end`);
+  return blocks.map((pem, index) => {
+    try {
+      return { pem, x509: new X509Certificate(pem) };
+    } catch {
+      throw new FileProblem(`${path}: certificate ${index + 1} cannot be parsed`);
+    }
+  });
+}
+
+/** `subject` or `issuer` of Node's X509Certificate on one line, without what could break a log line. */
+export function oneLineName(name: string): string {
+  return name.trim().split('\n').join(', ');
+}

@@ -1,0 +1,109 @@
+import type { Socket } from 'node:net';
+import {
+  createSecureContext,
+  createServer,
+  type SecureContext,
+  type SecureContextOptions,
+  type Server,
+  type TLSSocket,
+} from 'node:tls';
+
+import type { LoadedPair } from './certificate-pair.js';
+import type { ServerMaterial } from './material.js';
+import { ALPN_H2, contextParameters } from './parameters.js';
+
+/**
+ * Does the TLS handshakes of one listener with one set of certificates, keys, CAs and CRLs.
+ *
+ * A terminator never changes: a reload builds another and new connections go there, while handshakes under way end
+ * with the one they began with. Each has ticket keys of its own, so that a session which an old set of CAs or CRLs
+ * allowed cannot be resumed with a new one.
+ */
+export class TlsTerminator {
+  readonly #server: Server;
+  readonly #waiting = new WeakMap<
+    Socket,
+    { resolve: (socket: TLSSocket) => void; reject: (error: Error) => void }
+  >();
+
+  /** @throws if the TLS library does not take the material */
+  constructor(material: ServerMaterial) {
+    const contexts = new Map(
+      material.pairs.map((pair) => [pair, createSecureContext(contextOptions(material, pair))]),
+    );
+    const [first] = material.pairs;
+    if (first === undefined) throw new Error('a TLS listener needs a certificate');
+    this.#server = createServer({
+      ...contextOptions(material, first),
+      ALPNProtocols: [ALPN_H2],
+      requestCert: material.settings.clientAuth !== 'none',
+      // Judged after the handshake by judgeClient: a refusal inside of it carries no certificate to name in the log.
+      rejectUnauthorized: false,
+      // The listener's own deadline covers the PROXY header and the ClientHello too; Node's is switched off (maximum).
+      handshakeTimeout: 2 ** 31 - 1,
+      ...(material.pairs.length > 1 && {
+        SNICallback: (name: string, done: (error: Error | null, context?: SecureContext) => void) =>
+          done(null, contexts.get(choosePair(material.pairs, name) ?? first)),
+      }),
+    });
+    this.#server.on('secureConnection', (socket) => this.#settle(socket)?.resolve(socket));
+    this.#server.on('tlsClientError', (error, socket) => this.#settle(socket)?.reject(error));
+  }
+
+  /**
+   * Does the server's side of a handshake on an accepted socket, whose first bytes may have been put back on it.
+   * The promise rejects with the TLS library's error; a caller that destroys `raw` must not wait for it.
+   */
+  handshake(raw: Socket): Promise<TLSSocket> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(raw, { resolve, reject });
+      this.#server.emit('connection', raw);
+    });
+  }
+
+  #settle(
+    socket: TLSSocket,
+  ): { resolve: (socket: TLSSocket) => void; reject: (error: Error) => void } | undefined {
+    const raw = rawSocketOf(socket);
+    const waiting = raw && this.#waiting.get(raw);
+    if (raw) this.#waiting.delete(raw);
+    return waiting;
+  }
+}
+
+/**
+ * The socket below a TLS socket that was made from it. Node keeps it in `_parent`, which it does not document;
+ * there is no documented way from the one to the other. A test on every supported Node would notice a change.
+ */
+function rawSocketOf(socket: TLSSocket): Socket | undefined {
+  const parent: unknown = Reflect.get(socket, '_parent');
+  return typeof parent === 'object' && parent !== null && isSocket(parent) ? parent : undefined;
+}
+
+function isSocket(value: object): value is Socket {
+  return 'resetAndDestroy' in value;
+}
+
+function contextOptions(material: ServerMaterial, pair: LoadedPair): SecureContextOptions {
+  return {
+    ...contextParameters(material.settings.minVersion),
+    cert: pair.certificatePem,
+    key: pair.keyPem,
+    ...(material.clientCa && { ca: material.clientCa.map(({ pem }) => pem) }),
+    ...(material.revocations && { crl: [...material.revocations.pem] }),
+  };
+}
+
+/** RFC 6125 section 6.4: an exact name first, then a wildcard for the whole leftmost label. */
+export function choosePair<Pair extends Pick<LoadedPair, 'names'>>(
+  pairs: readonly Pair[],
+  serverName: string,
+): Pair | undefined {
+  const name = serverName.toLowerCase();
+  const dot = name.indexOf('.');
+  const wildcard = dot > 0 ? `*${name.slice(dot)}` : undefined;
+  return (
+    pairs.find(({ names }) => names.dns.includes(name)) ??
+    pairs.find(({ names }) => wildcard !== undefined && names.dns.includes(wildcard))
+  );
+}

@@ -1,0 +1,95 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { rootCertificates } from 'node:tls';
+
+import type { FileSetting, Problem, TrustSource } from '../config/model.js';
+import { attempt } from './certificate-pair.js';
+import {
+  describeFileError,
+  FileProblem,
+  parseCertificates,
+  readSettingFile,
+  type PemCertificate,
+} from './pem-files.js';
+
+/** Certificate authorities, at least one. */
+export type TrustAnchors = readonly PemCertificate[];
+
+/**
+ * Reads all certificates of a trust source. A directory's files without a certificate are passed over, as Go does
+ * with `SSL_CERT_DIR`; a named file must hold one.
+ *
+ * An empty result is an error, never a fallback: Node takes `ca: ''` for "the public roots", which would let
+ * anybody with a public certificate in.
+ */
+export async function loadTrust(source: TrustSource, problems: Problem[]): Promise<TrustAnchors | undefined> {
+  const anchors: PemCertificate[] = [];
+  const broken: FileSetting[] = [];
+  const add = async (setting: FileSetting, step: () => Promise<PemCertificate[]>): Promise<void> => {
+    const loaded = await attempt(step);
+    if (loaded instanceof FileProblem) {
+      broken.push(setting);
+      problems.push({ severity: 'error', key: setting.key, message: loaded.message, value: setting.path });
+    } else {
+      anchors.push(...loaded);
+    }
+  };
+  for (const file of source.files) {
+    await add(file, async () => {
+      const certificates = parseCertificates(file.path, await readSettingFile(file.path));
+      if (certificates.length === 0)
+        throw new FileProblem(`${file.path}: holds no certificate; a CA in PEM is needed`);
+      return certificates;
+    });
+  }
+  for (const directory of source.directories) {
+    await add(directory, async () => {
+      const certificates = await loadDirectory(directory.path);
+      if (certificates.length === 0)
+        throw new FileProblem(`${directory.path}: no file in it holds a CA certificate in PEM`);
+      return certificates;
+    });
+  }
+  return broken.length > 0 ? undefined : anchors;
+}
+
+/** The files of a trust directory in a stable order; hash links of `c_rehash` name the same files again. */
+async function loadDirectory(path: string): Promise<PemCertificate[]> {
+  let names: string[];
+  try {
+    names = (await readdir(path)).sort();
+  } catch (error) {
+    throw new FileProblem(describeFileError(path, error));
+  }
+  const byFingerprint = new Map<string, PemCertificate>();
+  for (const name of names) {
+    // Kubernetes' `..data` and `..2026_…` are directories beside links to their content.
+    if (name.startsWith('.')) continue;
+    const file = join(path, name);
+    const text = await attempt(() => readSettingFile(file));
+    if (text instanceof FileProblem) continue;
+    for (const certificate of parseCertificates(file, text)) {
+      byFingerprint.set(certificate.x509.fingerprint256, certificate);
+    }
+  }
+  return [...byFingerprint.values()];
+}
+
+/** Where Go looks for the system's roots on Linux (crypto/x509, root_linux.go), in its order. */
+const SYSTEM_BUNDLES = [
+  '/etc/ssl/certs/ca-certificates.crt',
+  '/etc/pki/tls/certs/ca-bundle.crt',
+  '/etc/ssl/ca-bundle.pem',
+  '/etc/pki/tls/cacert.pem',
+  '/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem',
+  '/etc/ssl/cert.pem',
+];
+
+/** The PEM text of the system's trust store, else of the roots that Node carries. */
+export async function loadSystemTrust(): Promise<string[]> {
+  for (const bundle of SYSTEM_BUNDLES) {
+    const text = await attempt(() => readSettingFile(bundle));
+    if (!(text instanceof FileProblem) && text.includes('-----BEGIN CERTIFICATE-----')) return [text];
+  }
+  return [...rootCertificates];
+}

@@ -1,0 +1,132 @@
+import { connect, type OnReadOpts, type Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+
+import type { Address } from '../config/model.js';
+import { KEEP_ALIVE_MS, READ_BUFFER_BYTES } from '../limits.js';
+import { UpstreamFailure, upstreamFailure } from './failure.js';
+import { dialHost, type Dial } from './happy-eyeballs.js';
+import type { TlsClient } from './tls-client.js';
+
+/**
+ * Takes what a plaintext upstream socket reads: `length` bytes at the start of `buffer`, which is filled again by
+ * the next read. Returns whether to go on reading; after `false` the socket's `resume()` does.
+ */
+export type ReadReceiver = (length: number, buffer: Uint8Array) => boolean;
+
+/** A connected upstream, paused. */
+export interface Upstream {
+  /** What to write plaintext to. */
+  readonly stream: Socket;
+  /** The socket below TLS, or `stream` itself; to reset and to watch. */
+  readonly raw: Socket;
+  /**
+   * Installs who takes what is read, without a copy. `undefined` for TLS, whose bytes come as `data` events of
+   * `stream`.
+   */
+  readonly receive: ((receiver: ReadReceiver) => void) | undefined;
+}
+
+/** Connects to one upstream address. */
+export interface Dialer {
+  readonly address: Address;
+  /** `hello`: bytes to send before anything else, TLS included (a PROXY header). */
+  dial(hello: Buffer | undefined): Dial<Upstream>;
+}
+
+/** A dialer for an address; `tls` is there if and only if the address is `tls://`. */
+export function createDialer(address: Address, tls: TlsClient | undefined, timeoutMs: number): Dialer {
+  return { address, dial: (hello) => dialUpstream(address, tls, timeoutMs, hello) };
+}
+
+function dialUpstream(
+  address: Address,
+  tls: TlsClient | undefined,
+  timeoutMs: number,
+  hello: Buffer | undefined,
+): Dial<Upstream> {
+  const target = { receiver: unexpectedRead };
+  const onread: OnReadOpts | undefined = tls
+    ? undefined
+    : {
+        buffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
+        callback: (length, buffer) => target.receiver(length, buffer),
+      };
+  const common = {
+    allowHalfOpen: true,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: KEEP_ALIVE_MS,
+    ...(onread && { onread }),
+  };
+  const connecting =
+    address.scheme === 'unix'
+      ? dialPath(() => connect({ path: address.path, ...common }))
+      : dialHost(address.host, address.port, (host) => connect({ host, port: address.port, ...common }));
+
+  let raw: Socket | undefined;
+  let giveUp: (reason: Error) => void = () => undefined;
+  const givenUp = new Promise<never>((_resolve, reject) => {
+    giveUp = reject;
+  });
+  const cancel = (reason: Error): void => {
+    connecting.cancel(reason);
+    giveUp(reason);
+  };
+  const timer = setTimeout(
+    () => cancel(new UpstreamFailure('timeout', `no connection within ${timeoutMs} ms (timeouts.dial)`)),
+    timeoutMs,
+  );
+
+  const run = async (): Promise<Upstream> => {
+    raw = await connecting.done;
+    raw.on('error', ignore);
+    if (hello) raw.write(hello);
+    if (!tls) {
+      raw.pause();
+      return { stream: raw, raw, receive: (receiver) => (target.receiver = receiver) };
+    }
+    const stream: TLSSocket = await tls.handshake(raw);
+    stream.on('error', ignore);
+    stream.pause();
+    return { stream, raw, receive: undefined };
+  };
+  const done = Promise.race([run(), givenUp]).then(
+    (upstream) => {
+      clearTimeout(timer);
+      return upstream;
+    },
+    (error: unknown) => {
+      clearTimeout(timer);
+      raw?.destroy();
+      throw error instanceof Error ? upstreamFailure(error) : error;
+    },
+  );
+  return { done, cancel };
+}
+
+/** The socket is paused until the relay has installed its receiver. */
+const unexpectedRead: ReadReceiver = () => {
+  throw new Error('an upstream socket was read before its relay began');
+};
+
+/** Errors reach whoever waits for the socket's close; without a listener Node would end the process. */
+function ignore(): void {
+  // The relay looks at `errored` when the socket closes.
+}
+
+function dialPath(attempt: () => Socket): Dial<Socket> {
+  const socket = attempt();
+  let cancel: (reason: Error) => void = () => undefined;
+  const done = new Promise<Socket>((resolve, reject) => {
+    cancel = (reason) => {
+      socket.destroy();
+      reject(reason);
+    };
+    socket.once('error', reject);
+    socket.once('connect', () => {
+      socket.off('error', reject);
+      resolve(socket);
+    });
+  });
+  return { done, cancel };
+}

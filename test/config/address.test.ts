@@ -1,0 +1,77 @@
+import { describe, expect, it } from 'vitest';
+import { parseAddress, type AddressSide } from '../../src/config/address.js';
+
+describe('parseAddress', () => {
+  it.each<[AddressSide, string, object]>([
+    [
+      'listen',
+      'tls://0.0.0.0:9999',
+      { scheme: 'tls', host: '0.0.0.0', port: 9999, url: 'tls://0.0.0.0:9999' },
+    ],
+    ['listen', 'tcp://127.0.0.1:0', { scheme: 'tcp', host: '127.0.0.1', port: 0, url: 'tcp://127.0.0.1:0' }],
+    ['listen', 'tls://[::1]:9999', { scheme: 'tls', host: '::1', port: 9999, url: 'tls://[::1]:9999' }],
+    ['listen', 'tls://[0:0::1]:9999', { scheme: 'tls', host: '::1', port: 9999, url: 'tls://[::1]:9999' }],
+    [
+      'listen',
+      'tcp://[fe80::1%eth0]:1',
+      { scheme: 'tcp', host: 'fe80::1%eth0', port: 1, url: 'tcp://[fe80::1%eth0]:1' },
+    ],
+    ['listen', 'unix:/run/a.socket', { scheme: 'unix', path: '/run/a.socket', url: 'unix:/run/a.socket' }],
+    ['listen', 'unix:///run//a.socket', { scheme: 'unix', path: '/run/a.socket', url: 'unix:/run/a.socket' }],
+    [
+      'forward',
+      'TLS://Gitaly-A.Internal:9999',
+      { scheme: 'tls', host: 'gitaly-a.internal', port: 9999, url: 'tls://gitaly-a.internal:9999' },
+    ],
+    [
+      'forward',
+      'tcp://gitaly_a:8075',
+      { scheme: 'tcp', host: 'gitaly_a', port: 8075, url: 'tcp://gitaly_a:8075' },
+    ],
+    ['forward', 'dns:gitaly:8075', { scheme: 'tcp', host: 'gitaly', port: 8075, url: 'tcp://gitaly:8075' }],
+    [
+      'forward',
+      'dns:///gitaly.internal.:8075',
+      { scheme: 'tcp', host: 'gitaly.internal.', port: 8075, url: 'tcp://gitaly.internal.:8075' },
+    ],
+    ['forward', 'dns:[::1]:8075', { scheme: 'tcp', host: '::1', port: 8075, url: 'tcp://[::1]:8075' }],
+  ])('reads for %s: %s', (side, text, address) => {
+    expect(parseAddress(text, side)).toEqual({ ok: true, value: address });
+  });
+
+  it.each<[AddressSide, string, string]>([
+    ['listen', '0.0.0.0:9999', 'expected an address with its scheme: tls://0.0.0.0:9999'],
+    ['listen', '', 'expected an address with its scheme'],
+    ['listen', 'ftp://host:1', 'expected an address with its scheme'],
+    ['listen', 'tls:host:9999', 'two slashes follow tls: write tls://host:9999'],
+    ['listen', 'tls://host', 'the port is missing: write tls://host:9999'],
+    ['listen', 'tls://[::]', 'the port is missing: write tls://[::]:9999'],
+    ['listen', 'tls://host:', 'the port is a number from 1 to 65535'],
+    ['listen', 'tls://:9999', 'the host is missing: write tls://0.0.0.0:9999 or tls://[::]:9999'],
+    ['listen', 'tls://::1:9999', 'an IPv6 address stands in brackets: write tls://[::1]:9999'],
+    ['listen', 'tls://[10.0.0.1]:9999', 'brackets hold an IPv6 address'],
+    ['listen', 'tls://host:65536', 'the port is a number from 1 to 65535: write tls://host:9999'],
+    ['listen', 'tls://host:+1', 'the port is a number from 1 to 65535'],
+    ['listen', 'tls://host:0x10', 'the port is a number from 1 to 65535'],
+    ['listen', 'tls://256.0.0.1:9999', 'an IPv4 address is four numbers from 0 to 255'],
+    ['listen', 'tls://-bad-:9999', 'a host is a name'],
+    ['listen', 'tls://host:9999/path', 'nothing may follow the port: write tls://host:9999'],
+    ['listen', ' tls://host:9999', 'an address has no spaces'],
+    ['listen', 'dns:host:1', 'stands in `forward` only'],
+    ['listen', 'https://0.0.0.0:8443', 'https:// is not supported yet by this version'],
+    ['forward', 'http://127.0.0.1:8181', 'http:// is not supported yet by this version'],
+    ['forward', 'tcp://127.0.0.1:0', 'port 0 means "any free port"'],
+    ['forward', 'tcp://user:pass@host:1', 'an address has no user or password'],
+    ['forward', 'dns:host', 'the port is missing: write dns:host:8075'],
+    ['forward', 'dns://server/host:1', 'a DNS server cannot be chosen'],
+    ['forward', 'unix:run/a.socket', 'the path of a unix socket is absolute'],
+    ['forward', 'unix://run/a.socket', 'the path of a unix socket is absolute'],
+    ['forward', 'unix:/run/', 'a unix socket is a file, not a directory'],
+    ['forward', `unix:/${'a'.repeat(107)}`, 'at most 107 bytes'],
+  ])('refuses for %s: %s', (side, text, message) => {
+    expect(parseAddress(text, side)).toEqual({
+      ok: false,
+      message: expect.stringContaining(message) as string,
+    });
+  });
+});

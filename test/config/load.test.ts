@@ -1,0 +1,599 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Environment } from '../../src/config/build-context.js';
+import {
+  configurationFromFlags,
+  loadConfiguration,
+  readConfiguration,
+  type LoadResult,
+} from '../../src/config/load.js';
+import type { ListenerConfiguration } from '../../src/config/model.js';
+import { formatProblem } from '../../src/config/problem.js';
+
+let directory: string;
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'configuration-'));
+  writeFileSync(join(directory, 'ca.pem'), '');
+  mkdirSync(join(directory, 'ca.d'));
+});
+
+afterAll(() => {
+  rmSync(directory, { recursive: true });
+});
+
+function load(text: string, env: Environment = {}): LoadResult {
+  return loadConfiguration(text, { file: 'proxy.yaml', directory, env });
+}
+
+function lines(result: LoadResult): string[] {
+  return result.problems.map((problem) => formatProblem(problem, result));
+}
+
+function onlyListener(result: LoadResult): ListenerConfiguration {
+  expect(lines(result)).toEqual([]);
+  const [listener, ...more] = result.configuration?.listeners ?? [];
+  if (listener === undefined || more.length > 0) throw new Error('expected one listener');
+  return listener;
+}
+
+const TLS = 'tls: { certificate_path: cert.pem, key_path: key.pem }\n';
+const PAIR = 'listeners:\n  - listen: tls://0.0.0.0:9999\n    forward: tcp://127.0.0.1:8075\n';
+
+describe('a complete file', () => {
+  it('becomes the model, with absolute paths', () => {
+    const { configuration, problems } = load(`
+tls:
+  certificate_path: cert.pem
+  key_path: /etc/key.pem
+  min_version: "TLS 1.3"
+  client_auth: require
+  client_ca_path: ca.d
+  client_crl_path: clients.crl
+  require_alpn: false
+  certificates: [{ certificate_path: b.pem, key_path: b.key }]
+listeners:
+  - listen: tls://0.0.0.0:9999
+    forward: tcp://127.0.0.1:8075
+    tls: { client_auth: none, require_alpn: true }
+    proxy_protocol: { accept_from: ["10.0.0.0/8", "192.0.2.1"], send: v2 }
+  - listen: tls://[::1]:0
+    forward: tls://Gitaly.Internal:9999
+    upstream_tls: { ca_path: ca.pem, certificate_path: c.pem, key_path: c.key, min_version: "TLS 1.3" }
+prometheus_listen_addr: ":9237"
+graceful_restart_timeout: "2m"
+logging: { level: debug, format: text }
+timeouts: { handshake: "1s", preface: "2s", dial: "3s", half_close: "4s", idle: "5s" }
+max_connections: 7
+`);
+    expect(problems).toEqual([]);
+    const file = (name: string, ...key: (string | number)[]) => ({ path: join(directory, name), key });
+    const shared = {
+      timeouts: { handshakeMs: 1000, prefaceMs: 2000, dialMs: 3000, halfCloseMs: 4000, idleMs: 5000 },
+      maxConnections: 7,
+    };
+    const certificates = [
+      {
+        certificate: file('cert.pem', 'tls', 'certificate_path'),
+        key: { path: '/etc/key.pem', key: ['tls', 'key_path'] },
+      },
+      {
+        certificate: file('b.pem', 'tls', 'certificates', 0, 'certificate_path'),
+        key: file('b.key', 'tls', 'certificates', 0, 'key_path'),
+      },
+    ];
+    const upstream = ['listeners', 1, 'upstream_tls'];
+    expect(configuration).toEqual({
+      listeners: [
+        {
+          key: ['listeners', 0],
+          listen: { scheme: 'tls', host: '0.0.0.0', port: 9999, url: 'tls://0.0.0.0:9999' },
+          forward: { scheme: 'tcp', host: '127.0.0.1', port: 8075, url: 'tcp://127.0.0.1:8075' },
+          tls: {
+            certificates,
+            minVersion: 'TLSv1.3',
+            clientAuth: 'none',
+            clientCa: undefined,
+            clientCrl: undefined,
+            requireAlpn: true,
+          },
+          upstreamTls: undefined,
+          proxyProtocol: { acceptFrom: ['10.0.0.0/8', '192.0.2.1/32'], send: 'v2' },
+          ...shared,
+        },
+        {
+          key: ['listeners', 1],
+          listen: { scheme: 'tls', host: '::1', port: 0, url: 'tls://[::1]:0' },
+          forward: { scheme: 'tls', host: 'gitaly.internal', port: 9999, url: 'tls://gitaly.internal:9999' },
+          tls: {
+            certificates,
+            minVersion: 'TLSv1.3',
+            clientAuth: 'require',
+            clientCa: { files: [], directories: [file('ca.d', 'tls', 'client_ca_path')] },
+            clientCrl: file('clients.crl', 'tls', 'client_crl_path'),
+            requireAlpn: false,
+          },
+          upstreamTls: {
+            ca: { files: [file('ca.pem', ...upstream, 'ca_path')], directories: [] },
+            certificate: {
+              certificate: file('c.pem', ...upstream, 'certificate_path'),
+              key: file('c.key', ...upstream, 'key_path'),
+            },
+            serverName: 'gitaly.internal',
+            minVersion: 'TLSv1.3',
+          },
+          proxyProtocol: { acceptFrom: [], send: undefined },
+          ...shared,
+        },
+      ],
+      prometheusListenAddr: { host: '', port: 9237 },
+      gracefulRestartTimeoutMs: 120_000,
+      logging: { level: 'debug', format: 'text' },
+    });
+  });
+
+  it('has the documented defaults where it is silent', () => {
+    const result = load(TLS + PAIR);
+    const listener = onlyListener(result);
+    expect(listener).toMatchObject({
+      tls: {
+        minVersion: 'TLSv1.2',
+        clientAuth: 'none',
+        clientCa: undefined,
+        clientCrl: undefined,
+        requireAlpn: true,
+      },
+      timeouts: {
+        handshakeMs: 10_000,
+        prefaceMs: 10_000,
+        dialMs: 5000,
+        halfCloseMs: 60_000,
+        idleMs: 21_600_000,
+      },
+      maxConnections: 10_000,
+      proxyProtocol: { acceptFrom: [], send: undefined },
+    });
+    expect(result.configuration).toMatchObject({
+      prometheusListenAddr: undefined,
+      gracefulRestartTimeoutMs: 60_000,
+      logging: { level: 'info', format: 'json' },
+    });
+  });
+
+  it('may repeat itself by anchors', () => {
+    const text =
+      'listeners:\n  - &one\n    listen: tcp://127.0.0.1:0\n    forward: tcp://127.0.0.1:1\n  - *one\n';
+    expect(load(text).configuration?.listeners).toHaveLength(2);
+  });
+
+  it('says the same as the flags', () => {
+    const flags = {
+      pairs: [
+        { listen: 'tls://0.0.0.0:9999', forward: 'tcp://127.0.0.1:8075' },
+        { listen: 'tcp://0.0.0.0:8076', forward: 'unix:/run/gitaly.socket' },
+      ],
+      cert: 'cert.pem',
+      key: 'key.pem',
+      clientCa: 'ca.pem',
+      clientAuth: 'optional',
+      prometheusListenAddr: '127.0.0.1:9237',
+    };
+    const fromFlags = configurationFromFlags(flags, { directory, env: {} });
+    const fromFile = load(`
+tls: { certificate_path: cert.pem, key_path: key.pem, client_ca_path: ca.pem, client_auth: optional }
+listeners:
+  - { listen: "tls://0.0.0.0:9999", forward: "tcp://127.0.0.1:8075" }
+  - { listen: "tcp://0.0.0.0:8076", forward: "unix:/run/gitaly.socket" }
+prometheus_listen_addr: 127.0.0.1:9237
+`);
+    const withoutKeys = (result: LoadResult): unknown =>
+      JSON.parse(
+        JSON.stringify(result.configuration, (name, value: unknown) =>
+          name === 'key' && Array.isArray(value) ? undefined : value,
+        ),
+      );
+    expect(lines(fromFlags)).toEqual([]);
+    expect(withoutKeys(fromFlags)).toEqual(withoutKeys(fromFile));
+    expect(fromFlags.configuration?.listeners[0]).toMatchObject({
+      key: ['--listen'],
+      tls: {
+        certificates: [{ certificate: { key: ['--cert'] }, key: { key: ['--key'] } }],
+        clientCa: { files: [{ key: ['--client-ca'] }] },
+      },
+    });
+  });
+});
+
+describe('trust', () => {
+  const upstream = 'listeners:\n  - listen: tcp://127.0.0.1:0\n    forward: tls://gitaly.:9999\n';
+
+  it('is the system’s for an upstream when nobody names another', () => {
+    expect(onlyListener(load(upstream)).upstreamTls).toEqual({
+      ca: undefined,
+      certificate: undefined,
+      serverName: 'gitaly',
+      minVersion: 'TLSv1.2',
+    });
+  });
+
+  it('comes from SSL_CERT_FILE and the directories of SSL_CERT_DIR that exist', () => {
+    const env = {
+      SSL_CERT_FILE: join(directory, 'ca.pem'),
+      SSL_CERT_DIR: `/nonexistent:${join(directory, 'ca.d')}`,
+    };
+    const trust = {
+      files: [{ path: join(directory, 'ca.pem'), key: ['SSL_CERT_FILE'] }],
+      directories: [{ path: join(directory, 'ca.d'), key: ['SSL_CERT_DIR'] }],
+    };
+    expect(onlyListener(load(upstream, env)).upstreamTls?.ca).toEqual(trust);
+    const server = `tls: { certificate_path: c, key_path: k, client_auth: require }\n${PAIR}`;
+    expect(onlyListener(load(server, env)).tls?.clientCa).toEqual(trust);
+  });
+
+  it('does not fall back to the system’s when what the environment names is not there', () => {
+    expect(lines(load(upstream, { SSL_CERT_FILE: '/nonexistent' }))).toEqual([
+      'proxy.yaml: SSL_CERT_FILE: cannot read /nonexistent: no such file (got "/nonexistent")',
+    ]);
+    expect(lines(load(upstream, { SSL_CERT_DIR: '/nonexistent' }))).toEqual([
+      'proxy.yaml: SSL_CERT_DIR: none of these directories exists (got "/nonexistent")',
+    ]);
+  });
+});
+
+describe('problems of a file', () => {
+  const tcp = (rest: string): string => `listeners:\n  - listen: tcp://127.0.0.1:1\n${rest}`;
+  const forward = '    forward: tcp://127.0.0.1:2\n';
+
+  it.each<[string, string, string[]]>([
+    [
+      'empty',
+      '',
+      [
+        'proxy.yaml: the file is empty: it needs at least `listeners`, a list of pairs of `listen` and `forward`',
+      ],
+    ],
+    [
+      'no map',
+      '- a',
+      [
+        'proxy.yaml:1: the file is not a map of keys: it needs at least `listeners`, a list of pairs of `listen` and `forward`',
+      ],
+    ],
+    [
+      'no listeners',
+      'logging: { level: info }',
+      [
+        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `tls`, `proxy_protocol`, `upstream_tls`',
+      ],
+    ],
+    ['no listener', 'listeners: []', ['proxy.yaml:1: listeners: expected at least one entry']],
+    ['bad YAML', 'listeners:\n\t- a', ['proxy.yaml:2: not valid YAML: Tabs are not allowed as indentation']],
+    [
+      'a duplicate key',
+      `${tcp(forward)}${forward}`,
+      ['proxy.yaml:4: listeners[0].forward: the key is written twice here: keep one of them'],
+    ],
+    [
+      'an unknown key',
+      `tls: { certificate_pat: a, key_path: b }\n${PAIR}`,
+      ['proxy.yaml:1: tls.certificate_pat: unknown key `certificate_pat`; did you mean `certificate_path`?'],
+    ],
+    [
+      'a misspelt required key',
+      tcp('    forwrd: tcp://127.0.0.1:2\n'),
+      ['proxy.yaml:3: listeners[0].forwrd: unknown key `forwrd`; did you mean `forward`?'],
+    ],
+    [
+      'a key of another level',
+      `${tcp(forward)}    client_auth: none\n`,
+      ['proxy.yaml:4: listeners[0].client_auth: unknown key `client_auth`; it belongs under `tls`'],
+    ],
+    [
+      'a top-level key elsewhere',
+      `${tcp(forward)}    max_connections: 1\n`,
+      [
+        'proxy.yaml:4: listeners[0].max_connections: unknown key `max_connections`; it belongs at the top level of the file',
+      ],
+    ],
+    [
+      'a key like no other',
+      `${tcp(forward)}zzz: 1\n`,
+      [
+        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`',
+      ],
+    ],
+    [
+      'a missing address',
+      tcp(''),
+      ['proxy.yaml:2: listeners[0].forward: missing: expected a text such as "tcp://127.0.0.1:8075"'],
+    ],
+    [
+      'a bad address',
+      tcp('    forward: https://gitlab:443\n'),
+      [
+        'proxy.yaml:3: listeners[0].forward: https:// is not supported yet by this version; supported are tls://, tcp:// and unix: (got "https://gitlab:443")',
+      ],
+    ],
+    [
+      'an address with a password',
+      tcp('    forward: tcp://u:secret@h:1\n'),
+      ['proxy.yaml:3: listeners[0].forward: an address has no user or password: write tcp://host:8075'],
+    ],
+    [
+      'a key without value',
+      tcp('    forward:\n'),
+      [
+        'proxy.yaml:3: listeners[0].forward: the key has no value: expected a text such as "tcp://127.0.0.1:8075" (got null)',
+      ],
+    ],
+    [
+      'a number for a text',
+      `${tcp(forward)}graceful_restart_timeout: 60\n`,
+      ['proxy.yaml:4: graceful_restart_timeout: expected a text such as "1m" (got 60)'],
+    ],
+    [
+      'a bad duration',
+      `${tcp(forward)}timeouts: { idle: "1d" }\n`,
+      ['proxy.yaml:4: timeouts.idle: a duration has no days: write hours, for example "24h" (got "1d")'],
+    ],
+    [
+      'a bad choice',
+      `${tcp(forward)}logging: { level: wran }\n`,
+      [
+        'proxy.yaml:4: logging.level: expected "debug", "info", "warn" or "error"; did you mean "warn"? (got "wran")',
+      ],
+    ],
+    [
+      'a bad number',
+      `${tcp(forward)}max_connections: 0\n`,
+      ['proxy.yaml:4: max_connections: expected a whole number of at least 1 (got 0)'],
+    ],
+    [
+      'a bad boolean',
+      `tls: { certificate_path: a, key_path: b, require_alpn: "no" }\n${PAIR}`,
+      ['proxy.yaml:1: tls.require_alpn: expected true or false (got "no")'],
+    ],
+    [
+      'a text for a map',
+      `${tcp(forward)}logging: info\n`,
+      ['proxy.yaml:4: logging: expected a map with the keys `level`, `format` (got "info")'],
+    ],
+    [
+      'a text for a list',
+      tcp(`${forward}    proxy_protocol: { accept_from: 10.0.0.0/8 }\n`),
+      [
+        'proxy.yaml:4: listeners[0].proxy_protocol.accept_from: expected a list such as ["10.0.0.0/8"] (got "10.0.0.0/8")',
+      ],
+    ],
+    [
+      'a bad network',
+      tcp(`${forward}    proxy_protocol:\n      accept_from:\n        - 10.0.0.0/8\n        - 10.0.0.0/40\n`),
+      [
+        'proxy.yaml:7: listeners[0].proxy_protocol.accept_from[1]: the number after the slash is 0 to 32 for an IPv4 network, for example 10.0.0.0/32 (got "10.0.0.0/40")',
+      ],
+    ],
+    [
+      'an empty path',
+      `tls: { certificate_path: "", key_path: k }\n${PAIR}`,
+      ['proxy.yaml:1: tls.certificate_path: expected the path of a file, got an empty text (got "")'],
+    ],
+    [
+      'no certificate',
+      PAIR,
+      [
+        'proxy.yaml:2: listeners[0].listen: a tls:// listener needs a certificate and its key: set `certificate_path` and `key_path`',
+      ],
+    ],
+    [
+      'no key',
+      `tls:\n  certificate_path: a\n${PAIR}`,
+      ['proxy.yaml:1: tls.key_path: missing: `certificate_path` needs its key in `key_path`'],
+    ],
+    [
+      'half a further pair',
+      `tls: { certificate_path: a, key_path: b, certificates: [{ certificate_path: c }] }\n${PAIR}`,
+      ['proxy.yaml:1: tls.certificates[0].key_path: missing: expected a text such as "other.key"'],
+    ],
+    [
+      'client_auth without authorities',
+      `tls: { certificate_path: a, key_path: b, client_auth: require }\n${PAIR}`,
+      [
+        'proxy.yaml:1: tls.client_auth: needs the authorities to verify clients with: set `client_ca_path` (or SSL_CERT_FILE or SSL_CERT_DIR in the environment) (got "require")',
+      ],
+    ],
+    [
+      'authorities that are not there',
+      `tls: { certificate_path: a, key_path: b, client_auth: require, client_ca_path: /nonexistent }\n${PAIR}`,
+      ['proxy.yaml:1: tls.client_ca_path: no such file: /nonexistent (got "/nonexistent")'],
+    ],
+    [
+      'authorities without client_auth',
+      `tls: { certificate_path: a, key_path: b, client_ca_path: ca.pem }\n${PAIR}`,
+      [
+        'proxy.yaml:1: tls.client_ca_path: clients would not be verified: `client_ca_path` needs `client_auth`: set it to require or optional (or none) (got "ca.pem")',
+      ],
+    ],
+    [
+      'a revocation list without effect',
+      `tls: { certificate_path: a, key_path: b, client_auth: none, client_crl_path: x }\n${PAIR}`,
+      [
+        'proxy.yaml:1: warning: tls.client_crl_path: `client_crl_path` has no effect while `client_auth` is none: set that to require or optional (got "x")',
+      ],
+    ],
+    [
+      'authorities of a listener under a default of none',
+      `tls: { certificate_path: a, key_path: b, client_auth: none }\n${PAIR}    tls: { client_ca_path: ca.pem }\n`,
+      [
+        'proxy.yaml:5: warning: listeners[0].tls.client_ca_path: `client_ca_path` has no effect while `client_auth` is none: set that to require or optional (got "ca.pem")',
+      ],
+    ],
+    [
+      'tls of a plaintext listener',
+      tcp(`${forward}    tls: { client_auth: require }\n`),
+      [
+        'proxy.yaml:4: listeners[0].tls: `tls` is for tls:// listeners, and this one listens on tcp://127.0.0.1:1: remove it or listen on tls://',
+      ],
+    ],
+    [
+      'upstream_tls of a plaintext upstream',
+      tcp(`${forward}    upstream_tls: {}\n`),
+      [
+        'proxy.yaml:4: listeners[0].upstream_tls: `upstream_tls` is for tls:// upstreams, and this one is tcp://127.0.0.1:2: remove it or forward to tls://',
+      ],
+    ],
+    [
+      'half a client certificate',
+      tcp('    forward: tls://h:1\n    upstream_tls: { certificate_path: a }\n'),
+      [
+        'proxy.yaml:4: listeners[0].upstream_tls.key_path: missing: `certificate_path` needs its key in `key_path`',
+      ],
+    ],
+    [
+      'a client key alone',
+      tcp('    forward: tls://h:1\n    upstream_tls: { key_path: a }\n'),
+      [
+        'proxy.yaml:4: listeners[0].upstream_tls.certificate_path: missing: `key_path` needs its certificate in `certificate_path`',
+      ],
+    ],
+    [
+      'a bad server name',
+      tcp('    forward: tls://h:1\n    upstream_tls: { server_name: "a b" }\n'),
+      [
+        'proxy.yaml:4: listeners[0].upstream_tls.server_name: a host is a name such as gitaly-a.internal or an IP address (got "a b")',
+      ],
+    ],
+    [
+      'one address twice',
+      `${tcp(forward)}  - listen: tcp://127.0.0.1:1\n${forward}`,
+      [
+        'proxy.yaml:4: listeners[1].listen: the address is taken by listeners[0].listen already: choose another (got "tcp://127.0.0.1:1")',
+      ],
+    ],
+    [
+      'the admin port on a listener',
+      `${tcp(forward)}prometheus_listen_addr: 127.0.0.1:1\n`,
+      [
+        'proxy.yaml:4: prometheus_listen_addr: the address is taken by listeners[0].listen already: choose another (got "127.0.0.1:1")',
+      ],
+    ],
+    [
+      'a loop',
+      tcp('    forward: tcp://127.0.0.1:1\n'),
+      [
+        'proxy.yaml:3: listeners[0].forward: forwards to its own `listen` address: name the address of Gitaly (got "tcp://127.0.0.1:1")',
+      ],
+    ],
+    [
+      'a network that is everybody',
+      tcp(`${forward}    proxy_protocol: { accept_from: ["::/0"] }\n`),
+      [
+        'proxy.yaml:4: warning: listeners[0].proxy_protocol.accept_from[0]: every client could claim any address: name the networks of the load balancers only (got "::/0")',
+      ],
+    ],
+    [
+      'PROXY headers on a unix socket',
+      `listeners:\n  - listen: unix:/a\n${forward}    proxy_protocol: { accept_from: ["::1"] }\n`,
+      [
+        'proxy.yaml:4: listeners[0].proxy_protocol.accept_from: the clients of a unix socket have no network address: `accept_from` works with tls:// and tcp:// only',
+      ],
+    ],
+    [
+      'an address with a scheme for the admin port',
+      `${tcp(forward)}prometheus_listen_addr: http://127.0.0.1:9\n`,
+      [
+        'proxy.yaml:4: prometheus_listen_addr: expected host:port without a scheme, for example 127.0.0.1:9237 (got "http://127.0.0.1:9")',
+      ],
+    ],
+  ])('%s', (_name, text, expected) => {
+    const result = load(text);
+    expect(lines(result)).toEqual(expected);
+    const isError = result.problems.some(({ severity }) => severity === 'error');
+    expect(result.configuration === undefined).toBe(isError);
+  });
+
+  it('are all reported at once, in the order of the lines, each once', () => {
+    const result = load(`
+tls: { certificate_path: a, key_path: b, client_auth: require, client_ca_path: /nonexistent }
+listeners:
+  - listen: tls://0.0.0.0:9999
+    forward: tcp://127.0.0.1
+  - listen: tls://0.0.0.0:9998
+    forward: tcp://127.0.0.1:8075
+    upstream_tls: { ca_path: /nonexistent }
+  - text
+max_connections: 1.5
+`);
+    expect(result.problems.map(({ key }) => key.join('.'))).toEqual([
+      'tls.client_ca_path',
+      'listeners.0.forward',
+      'listeners.1.upstream_tls',
+      'listeners.2',
+      'max_connections',
+    ]);
+    expect(result.configuration).toBeUndefined();
+    // The certificates of what could be understood are looked at all the same.
+    expect(result.understood?.listeners.map(({ tls }) => tls?.certificates.length)).toEqual([1, 1]);
+  });
+
+  it('never resolves an alias bomb, nor runs out of stack', () => {
+    const levels = Array.from(
+      { length: 9 },
+      (_, level) =>
+        `a${level + 1}: &a${level + 1} [${Array.from({ length: 9 }, () => `*a${level}`).join(', ')}]`,
+    );
+    expect(lines(load(`a0: &a0 x\n${levels.join('\n')}\n`))[0]).toContain('the file cannot be read as YAML');
+    expect(load('['.repeat(50_000)).problems.length).toBeGreaterThan(0);
+    expect(load('a: &a [*a]').configuration).toBeUndefined();
+    expect(load('__proto__: { listeners: [] }').configuration).toBeUndefined();
+  });
+});
+
+describe('problems of flags', () => {
+  it('name the flags', () => {
+    const result = configurationFromFlags(
+      {
+        pairs: [{ listen: 'tls://0.0.0.0:9999', forward: 'tcp://127.0.0.1' }],
+        cert: 'cert.pem',
+        clientCa: 'ca.pem',
+        clientAuth: 'requre',
+      },
+      { directory, env: {} },
+    );
+    expect(lines(result)).toEqual([
+      '--client-auth: expected "none", "optional" or "require"; did you mean "require"? (got "requre")',
+      '--forward: the port is missing: write tcp://127.0.0.1:8075 (got "tcp://127.0.0.1")',
+      '--key: missing: `--cert` needs its key in `--key`',
+    ]);
+  });
+
+  it('include TLS flags that no listener would use', () => {
+    const pairs = [{ listen: 'tcp://127.0.0.1:1', forward: 'tls://gitaly:9999' }];
+    const result = configurationFromFlags({ pairs, cert: 'c', key: 'k' }, { directory, env: {} });
+    expect(lines(result)).toEqual([
+      '--cert: has no use here, as no `--listen` is a tls:// address (got "c")',
+      '--key: has no use here, as no `--listen` is a tls:// address (got "k")',
+    ]);
+  });
+});
+
+describe('readConfiguration', () => {
+  it('reads a file, relative to itself', async () => {
+    const file = join(directory, 'proxy.yaml');
+    writeFileSync(file, TLS + PAIR);
+    const result = await readConfiguration({ kind: 'file', file }, {});
+    expect(onlyListener(result).tls?.certificates[0]?.key.path).toBe(join(directory, 'key.pem'));
+  });
+
+  it('reports a file that cannot be read', async () => {
+    const missing = await readConfiguration({ kind: 'file', file: '/nonexistent.yaml' }, {});
+    expect(lines(missing)).toEqual([
+      '/nonexistent.yaml: the configuration file cannot be read: no such file',
+    ]);
+    const folder = await readConfiguration({ kind: 'file', file: directory }, {});
+    expect(lines(folder)).toEqual([
+      `${directory}: the configuration file cannot be read: it is a directory, not a file`,
+    ]);
+  });
+});
