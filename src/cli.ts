@@ -1,4 +1,6 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --initial-old-space-size=128 --max-semi-space-size=2
+// The two flags are about speed alone (docs/benchmarks.md): TLS hands every record over in a buffer outside of the heap,
+// and V8's defaults answer that with a full collection for each 25 MB of uploads.
 import { text } from 'node:stream/consumers';
 import { parseCommandLine, type Command } from './commands/command-line.js';
 import { readVersion } from './version.js';
@@ -8,17 +10,21 @@ const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 
 // `gitaly-tls-proxy --help | head -1` closes the pipe early, and a log pipe may go away: neither ends the process.
-process.stdout.on('error', () => undefined);
+// `serve` and `demo` have the log on standard output, which its sink alone may open.
+function print(text: string): void {
+  process.stdout.on('error', () => undefined);
+  process.stdout.write(text);
+}
 process.stderr.on('error', () => undefined);
 
 /** Runs a command to its end. The modules of one command are not loaded for another: help is there at once. */
 async function run(command: Command): Promise<number> {
   switch (command.command) {
     case 'help':
-      process.stdout.write(command.text);
+      print(command.text);
       return 0;
     case 'version':
-      process.stdout.write(`gitaly-tls-proxy ${readVersion()}\n`);
+      print(`gitaly-tls-proxy ${readVersion()}\n`);
       return 0;
     case 'usage error':
       process.stderr.write(`gitaly-tls-proxy: ${command.message}\n`);
@@ -43,7 +49,7 @@ async function validate(file: string | undefined): Promise<number> {
     env: process.env,
     directory: process.cwd(),
     readStdin: () => text(process.stdin),
-    writeStdout: (output) => process.stdout.write(output),
+    writeStdout: print,
     writeStderr: (output) => process.stderr.write(output),
     checkFiles: (configuration) => inspectTlsFiles(configuration, new Date()),
   });

@@ -1,5 +1,8 @@
+import { createSecureContext } from 'node:tls';
+
 import type { FileSetting, Problem } from '../config/model.js';
 import { attempt } from './certificate-pair.js';
+import { crlNextUpdate } from './crl-next-update.js';
 import { FileProblem, readSettingFile } from './pem-files.js';
 
 /** Certificate revocation lists, in PEM, and when the first of them must be replaced. */
@@ -48,23 +51,25 @@ export async function loadRevocations(
   return lists;
 }
 
-async function parseLists(path: string, text: string): Promise<RevocationLists> {
+function parseLists(path: string, text: string): RevocationLists {
   const pem = text.match(CRL_BLOCK) ?? [];
   if (pem.length === 0)
     throw new FileProblem(`${path}: holds no certificate revocation list in PEM (X509 CRL)`);
-  // Loaded on demand: most installations have no CRL, and the ASN.1 library is the slowest import of the program.
-  const { X509Crl } = await import('@peculiar/x509');
   let nextUpdate: Date | undefined;
   for (const block of pem) {
-    let crl;
-    try {
-      crl = new X509Crl(block);
-    } catch {
-      throw new FileProblem(`${path}: a certificate revocation list in it cannot be parsed`);
-    }
-    if (crl.nextUpdate !== undefined && (nextUpdate === undefined || crl.nextUpdate < nextUpdate)) {
-      nextUpdate = crl.nextUpdate;
-    }
+    const date = readNextUpdate(path, block);
+    if (date !== undefined && (nextUpdate === undefined || date < nextUpdate)) nextUpdate = date;
   }
   return { pem: [...pem], nextUpdate };
+}
+
+function readNextUpdate(path: string, pem: string): Date | undefined {
+  const base64 = pem.replace(/-----[^-]+-----/g, '');
+  try {
+    // OpenSSL judges the whole list, as it will when it is put in force; only the date is ours to read.
+    createSecureContext({ crl: pem });
+    return crlNextUpdate(Buffer.from(base64, 'base64'));
+  } catch {
+    throw new FileProblem(`${path}: a certificate revocation list in it cannot be parsed`);
+  }
 }

@@ -1,0 +1,20 @@
+// `npm run dev`: the demo, started again whenever the source changes.
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+import { installAndBuild } from './install.mjs';
+
+installAndBuild();
+const root = fileURLToPath(new URL('..', import.meta.url));
+const options = { cwd: root, stdio: 'inherit' };
+const children = [
+  spawn(
+    process.execPath,
+    ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json', '--watch', '--preserveWatchOutput'],
+    options,
+  ),
+  spawn(process.execPath, ['--watch-path=dist', '--watch-preserve-output', 'dist/cli.js', 'demo'], options),
+];
+const end = () => children.forEach((child) => child.kill('SIGTERM'));
+process.on('SIGINT', end);
+process.on('SIGTERM', end);

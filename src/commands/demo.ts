@@ -1,0 +1,81 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { DemoBackend } from '../demo/backend.js';
+import { demoConfiguration, portOrAnyFree, USUAL_PORTS } from '../demo/configuration.js';
+import { callHealth } from '../demo/health-call.js';
+import { createThrowawayCertificates, type ThrowawayCertificates } from '../demo/throwaway-certificates.js';
+import type { Proxy } from '../proxy.js';
+import { runProxy } from './run-proxy.js';
+
+/** Runs the proxy with nothing prepared, until Ctrl-C; then nothing is left behind. Returns the exit code. */
+export async function demo(): Promise<number> {
+  // mkdtemp makes it for this user alone (0700).
+  const directory = await mkdtemp(join(tmpdir(), 'gitaly-tls-proxy-demo-'));
+  let backend: DemoBackend | undefined;
+  try {
+    const certificates = await createThrowawayCertificates(directory);
+    backend = await DemoBackend.start(await portOrAnyFree(USUAL_PORTS.backend));
+    const ports = {
+      backend: backend.port,
+      tls: await portOrAnyFree(USUAL_PORTS.tls),
+      tcp: await portOrAnyFree(USUAL_PORTS.tcp),
+      metrics: await portOrAnyFree(USUAL_PORTS.metrics),
+    };
+    const configuration = demoConfiguration(certificates, ports);
+    const { port: backendPort } = backend;
+    return await runProxy({
+      load: () =>
+        Promise.resolve({
+          file: undefined,
+          configuration,
+          understood: configuration,
+          problems: [],
+          locate: () => undefined,
+        }),
+      logging: configuration.logging,
+      whenReady: (proxy, print) => introduce(proxy, certificates, backendPort, print),
+    });
+  } finally {
+    backend?.stop();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function introduce(
+  proxy: Proxy,
+  certificates: ThrowawayCertificates,
+  backendPort: number,
+  print: (text: string) => void,
+): Promise<void> {
+  const [tlsUrl = '', tcpUrl = ''] = proxy.listenUrls;
+  const adminUrl = proxy.adminUrl ?? '';
+  const tlsTarget = new URL(tlsUrl).host;
+  await callHealth(tlsTarget, certificates.caPath);
+
+  const places: [string, string, number][] = [
+    ['TLS listener', tlsUrl, USUAL_PORTS.tls],
+    ['plaintext listener', tcpUrl, USUAL_PORTS.tcp],
+    ["backend in Gitaly's place", `tcp://127.0.0.1:${backendPort}`, USUAL_PORTS.backend],
+    ['metrics', `${adminUrl}/metrics`, USUAL_PORTS.metrics],
+  ];
+  const lines = places.map(([what, url, usual]) => {
+    const taken = new URL(url).port === String(usual) ? '' : `   (port ${usual} was taken)`;
+    return `  ${what.padEnd(26)} ${url}${taken}`;
+  });
+  print(`
+Health check through ${tlsUrl} ... passed
+
+${lines.join('\n')}
+  ${'CA, certificates and keys'.padEnd(26)} ${join(certificates.caPath, '..')}
+
+Try, in another terminal:
+  openssl s_client -connect ${tlsTarget} -alpn h2 -CAfile ${certificates.caPath} -verify_return_error </dev/null
+  curl -s ${adminUrl}/metrics
+  curl -s ${adminUrl}/metrics | grep '^gitaly_connections_total'
+
+Ctrl-C ends the demo and removes what it made.
+
+`);
+}

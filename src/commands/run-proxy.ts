@@ -1,0 +1,87 @@
+import { DescriptorBudget } from '../process/descriptor-budget.js';
+import { handleSignals } from '../process/signals.js';
+import { Proxy, ProxyFailure, type ProxyOptions } from '../proxy.js';
+import { Reloader } from '../reloader.js';
+import { openLogSink } from '../telemetry/log-sink.js';
+import { createLogger, type Logger } from '../telemetry/logger.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { readVersion } from '../version.js';
+import type { Logging } from '../config/model.js';
+
+const STDOUT = 1;
+
+/** What a command runs the proxy with. */
+export interface RunOptions {
+  readonly load: ProxyOptions['load'];
+  /** How to log until the configuration says. */
+  readonly logging: Logging;
+  /** Called once everything is bound. */
+  readonly whenReady?: (proxy: Proxy, print: (text: string) => void) => Promise<void>;
+}
+
+/**
+ * Runs a proxy from its start to the end of its drain, as the signals of the process say.
+ * @returns the exit code: 0; 1 if it could not start, or connections had to be cut; 2 for a wrong configuration
+ */
+export async function runProxy({ load, logging, whenReady }: RunOptions): Promise<number> {
+  const logger = createLogger(openLogSink(STDOUT), logging);
+  const metrics = new Metrics(readVersion());
+  outliveFaults(logger, metrics);
+
+  // Signals may come before there is a proxy: a reload waits until it has started, an end ends it right then.
+  const [started, start] = event<Reloader>();
+  const [draining, drain] = event();
+  const [stopping, stop] = event();
+  handleSignals({
+    onReload: () => void started.then((reloader) => reloader.reloadNow()),
+    onDrain: drain,
+    onStop: stop,
+  });
+
+  let proxy: Proxy;
+  try {
+    proxy = await Proxy.start({ load, logger, metrics, budget: DescriptorBudget.ofProcess() });
+  } catch (error) {
+    if (!(error instanceof ProxyFailure)) throw error;
+    await logger.sink.flush();
+    for (const line of error.lines) process.stderr.write(`gitaly-tls-proxy: ${line}\n`);
+    return error.kind === 'configuration' ? 2 : 1;
+  }
+  const reloader = new Reloader(proxy, logger, metrics);
+  await reloader.start();
+  start(reloader);
+  await whenReady?.(proxy, (text) => logger.sink.write(text));
+
+  await draining;
+  reloader.stop();
+  let cut = 0;
+  void stopping.then(() => (cut += proxy.cutAll('a second signal came')));
+  const overdue = await proxy.drain();
+  cut += overdue;
+  if (cut > 0) logger.warn({ connections: cut }, 'stopped: some connections had to be cut');
+  else logger.info({}, 'stopped: all connections had ended by themselves');
+  proxy.closeAdmin();
+  await logger.sink.flush();
+  return cut > 0 ? 1 : 0;
+}
+
+/** A promise, and what resolves it. */
+function event<T = void>(): [happened: Promise<T>, happen: (value: T) => void] {
+  let happen: (value: T) => void = () => undefined;
+  const happened = new Promise<T>((resolve) => (happen = resolve));
+  return [happened, (value) => happen(value)];
+}
+
+/**
+ * An exception that no connection's own guard has caught must not end the others' connections. It is logged and
+ * counted: an operator can see that there is a fault to report.
+ */
+function outliveFaults(logger: Logger, metrics: Metrics): void {
+  const note = (error: unknown): void => {
+    metrics.internalErrors.inc({ scope: 'process' });
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    logger.error({ error: text }, 'fault of the proxy outside of any connection; please report it');
+  };
+  process.on('uncaughtException', note);
+  process.on('unhandledRejection', note);
+}

@@ -1,0 +1,67 @@
+import { createServer } from 'node:net';
+
+import type { Configuration, ListenerConfiguration, NetworkAddress } from '../config/model.js';
+import type { ThrowawayCertificates } from './throwaway-certificates.js';
+
+const HOST = '127.0.0.1';
+
+/** The ports that the demo would like, as GitLab's documentation has them. */
+export const USUAL_PORTS = { tls: 9999, tcp: 8076, backend: 8075, metrics: 9237 } as const;
+
+/** The usual port, or 0 (any that is free) where somebody has it. */
+export function portOrAnyFree(port: number): Promise<number> {
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.once('error', () => resolve(0));
+    probe.listen(port, HOST, () => probe.close(() => resolve(port)));
+  });
+}
+
+/** A `tls://` and a `tcp://` listener in front of the demo's backend, and metrics. */
+export function demoConfiguration(
+  certificates: ThrowawayCertificates,
+  ports: { readonly tls: number; readonly tcp: number; readonly backend: number; readonly metrics: number },
+): Configuration {
+  const forward = address('tcp', ports.backend);
+  const common: Omit<ListenerConfiguration, 'key' | 'listen' | 'tls'> = {
+    forward,
+    upstreamTls: undefined,
+    proxyProtocol: { acceptFrom: [], send: undefined },
+    timeouts: {
+      handshakeMs: 10_000,
+      prefaceMs: 10_000,
+      dialMs: 5_000,
+      halfCloseMs: 60_000,
+      idleMs: 6 * 3_600_000,
+    },
+    maxConnections: 1_000,
+  };
+  const setting = (path: string): { path: string; key: string[] } => ({ path, key: ['demo'] });
+  return {
+    listeners: [
+      {
+        ...common,
+        key: ['demo', 'tls'],
+        listen: address('tls', ports.tls),
+        tls: {
+          certificates: [
+            { certificate: setting(certificates.certificatePath), key: setting(certificates.keyPath) },
+          ],
+          minVersion: 'TLSv1.2',
+          clientAuth: 'optional',
+          clientCa: { files: [setting(certificates.caPath)], directories: [] },
+          clientCrl: undefined,
+          requireAlpn: true,
+        },
+      },
+      { ...common, key: ['demo', 'tcp'], listen: address('tcp', ports.tcp), tls: undefined },
+    ],
+    prometheusListenAddr: { host: HOST, port: ports.metrics },
+    gracefulRestartTimeoutMs: 1_000,
+    logging: { level: 'info', format: 'text' },
+  };
+}
+
+function address(scheme: 'tls' | 'tcp', port: number): NetworkAddress {
+  return { scheme, host: HOST, port, url: `${scheme}://${HOST}:${port}` };
+}

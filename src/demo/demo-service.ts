@@ -1,0 +1,43 @@
+import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
+
+/** A method whose messages are bytes as they are: the demo needs no schema. */
+function method(
+  path: string,
+  requestStream: boolean,
+  responseStream: boolean,
+): MethodDefinition<Buffer, Buffer> {
+  const asIs = (message: Buffer): Buffer => message;
+  return {
+    path,
+    requestStream,
+    responseStream,
+    requestSerialize: asIs,
+    requestDeserialize: asIs,
+    responseSerialize: asIs,
+    responseDeserialize: asIs,
+  };
+}
+
+/** `grpc.health.v1.Health`, the check that `gitlab-rake gitlab:gitaly:check` makes. */
+export const healthService = {
+  check: method('/grpc.health.v1.Health/Check', false, false),
+} satisfies ServiceDefinition;
+
+/** An empty `HealthCheckRequest`: the server as a whole. */
+export const HEALTH_REQUEST = Buffer.alloc(0);
+
+/** `HealthCheckResponse { status: SERVING }`: field 1, varint 1. */
+export const HEALTH_SERVING = Buffer.from([0x08, 0x01]);
+
+/** One method of each kind that Gitaly has. */
+export const demoService = {
+  /** Unary: answers with what it was sent. */
+  echo: method('/gitaly_tls_proxy.demo.DemoService/Echo', false, false),
+  /** Server stream: answers with the message 10 times. */
+  repeat: method('/gitaly_tls_proxy.demo.DemoService/Repeat', false, true),
+  /** Client stream: answers with the number of bytes it was sent, in decimal. */
+  count: method('/gitaly_tls_proxy.demo.DemoService/Count', true, false),
+} satisfies ServiceDefinition;
+
+/** How often `repeat` answers. */
+export const REPEATS = 10;
