@@ -1,0 +1,78 @@
+import { once } from 'node:events';
+import { createServer, type Server, type Socket } from 'node:net';
+
+import { onTestFinished } from 'vitest';
+
+/** One connection that a backend accepted. */
+export class BackendConnection {
+  readonly socket: Socket;
+  readonly chunks: Buffer[] = [];
+  /** How the client's side ended: with an end, or broken off. */
+  readonly ended: Promise<'end' | 'reset'>;
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on('data', (chunk: Buffer) => this.chunks.push(chunk));
+    this.ended = new Promise((resolve) => {
+      socket.once('end', () => resolve('end'));
+      socket.once('error', () => resolve('reset'));
+      socket.once('close', () => resolve('reset'));
+    });
+  }
+
+  get received(): Buffer {
+    return Buffer.concat(this.chunks);
+  }
+
+  /** Waits until this many bytes have come. */
+  async receive(length: number): Promise<Buffer> {
+    while (this.received.length < length) await once(this.socket, 'data');
+    return this.received;
+  }
+}
+
+/** A backend in Gitaly's place that records what it is sent and answers what the test tells it to. */
+export class RawBackend {
+  readonly connections: BackendConnection[] = [];
+  readonly #server: Server;
+  readonly #waiting: ((connection: BackendConnection) => void)[] = [];
+  #next = 0;
+
+  private constructor(server: Server) {
+    this.#server = server;
+    server.on('connection', (socket) => {
+      const connection = new BackendConnection(socket);
+      this.connections.push(connection);
+      this.#waiting.shift()?.(connection);
+    });
+  }
+
+  /** Listens on a free port of 127.0.0.1, or on a unix socket. It is closed with the test. */
+  static async start(path?: string): Promise<RawBackend> {
+    const server = createServer({ allowHalfOpen: true });
+    server.listen(path === undefined ? { host: '127.0.0.1', port: 0 } : { path });
+    await once(server, 'listening');
+    const backend = new RawBackend(server);
+    onTestFinished(() => backend.stop());
+    return backend;
+  }
+
+  /** What to write after `forward:`. */
+  get url(): string {
+    const address = this.#server.address();
+    if (address === null) throw new Error('the backend is closed');
+    return typeof address === 'string' ? `unix:${address}` : `tcp://127.0.0.1:${address.port}`;
+  }
+
+  /** The next connection that no call has returned yet. */
+  async accept(): Promise<BackendConnection> {
+    const index = this.#next++;
+    const there = this.connections[index];
+    return there ?? new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  stop(): void {
+    this.#server.close();
+    for (const { socket } of this.connections) socket.destroy();
+  }
+}

@@ -1,0 +1,67 @@
+import type { Readable } from 'node:stream';
+
+/** A JSON log line. */
+export type LogLine = Readonly<Record<string, unknown>>;
+
+/** Collects the log lines of a program and lets tests wait for one. */
+export class LogLines {
+  readonly lines: LogLine[] = [];
+  /** Everything that was written, as it was written. */
+  text = '';
+  readonly #waiting = new Set<() => void>();
+  #rest = '';
+  #ended = false;
+
+  constructor(stream: Readable) {
+    stream.setEncoding('utf8');
+    stream.on('data', (chunk: string) => {
+      this.text += chunk;
+      const parts = (this.#rest + chunk).split('\n');
+      this.#rest = parts.pop() ?? '';
+      for (const part of parts) {
+        const line = parseLine(part);
+        if (line) this.lines.push(line);
+      }
+      for (const look of [...this.#waiting]) look();
+    });
+    stream.on('end', () => {
+      this.#ended = true;
+      for (const look of [...this.#waiting]) look();
+    });
+  }
+
+  /** The first line, also of those that came before, that a predicate accepts. Rejects when the program ends without one. */
+  waitFor(predicate: (line: LogLine) => boolean): Promise<LogLine> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        const found = this.lines.find(predicate);
+        if (found) resolve(found);
+        else if (this.#ended)
+          reject(new Error(`the program ended without that line; it wrote:\n${this.text}`));
+        else return;
+        this.#waiting.delete(look);
+      };
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  /** The first line with this message. */
+  waitForMessage(message: string): Promise<LogLine> {
+    return this.waitFor((line) => line['msg'] === message);
+  }
+
+  /** The line of the first connection that ended for this reason. */
+  waitForClose(reason: string): Promise<LogLine> {
+    return this.waitFor((line) => line['close.reason'] === reason && 'duration_ms' in line);
+  }
+}
+
+function parseLine(text: string): LogLine | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? { ...value } : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,154 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+import { expect, onTestFinished } from 'vitest';
+import { stringify } from 'yaml';
+
+import { LogLines } from './log-lines.js';
+import { Scrape } from './metrics.js';
+import { temporaryDirectory } from './temporary-directory.js';
+
+/** The built program. */
+export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+
+const POLL_MS = 20;
+
+/** How the program is started; all but the configuration has a default. */
+export interface StartOptions {
+  /** The configuration, written as YAML. `prometheus_listen_addr` is added if it is missing. */
+  readonly configuration?: Readonly<Record<string, unknown>>;
+  /** Arguments instead of `serve --config FILE`. */
+  readonly args?: readonly string[];
+  /** Arguments for Node, before the program. */
+  readonly nodeArgs?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** The limit of open files (`ulimit -n`). */
+  readonly openFiles?: number;
+}
+
+/** The running program, as its user sees it. It is ended with the test that started it, however that ends. */
+export class ProxyProcess {
+  readonly log: LogLines;
+  readonly stderr: LogLines;
+  readonly configurationPath: string;
+  readonly exited: Promise<number | null>;
+  readonly #child: ChildProcess;
+  #descriptorsAtReady = 0;
+
+  private constructor(child: ChildProcess, configurationPath: string) {
+    if (!child.stdout || !child.stderr) throw new Error('the program was started without pipes');
+    this.#child = child;
+    this.configurationPath = configurationPath;
+    this.log = new LogLines(child.stdout);
+    this.stderr = new LogLines(child.stderr);
+    this.exited = once(child, 'close').then(() => child.exitCode);
+  }
+
+  /** Starts it and waits until everything is bound. */
+  static async start(options: StartOptions): Promise<ProxyProcess> {
+    const proxy = await ProxyProcess.spawn(options);
+    await proxy.log.waitForMessage('ready').catch((error: unknown) => {
+      throw new Error(`the program did not start: ${proxy.stderr.text}`, { cause: error });
+    });
+    proxy.#descriptorsAtReady = proxy.descriptors();
+    return proxy;
+  }
+
+  /** Starts it and waits for nothing. */
+  static async spawn(options: StartOptions): Promise<ProxyProcess> {
+    const configurationPath = join(await temporaryDirectory(), 'gitaly-tls-proxy.yaml');
+    await writeFile(
+      configurationPath,
+      stringify({ prometheus_listen_addr: '127.0.0.1:0', ...options.configuration }),
+    );
+    const args = [
+      ...(options.nodeArgs ?? []),
+      CLI,
+      ...(options.args ?? ['serve', '--config', configurationPath]),
+    ];
+    const [command, commandArgs] =
+      options.openFiles === undefined
+        ? [process.execPath, args]
+        : ['sh', ['-c', `ulimit -n ${options.openFiles}; exec "$0" "$@"`, process.execPath, ...args]];
+    const child = spawn(command, commandArgs, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NODE_OPTIONS: '', ...options.env },
+    });
+    const proxy = new ProxyProcess(child, configurationPath);
+    onTestFinished(async () => {
+      if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+      await proxy.exited;
+    });
+    return proxy;
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error('the program could not be started');
+    return this.#child.pid;
+  }
+
+  /** Where a listener is bound, by the address in the configuration. */
+  async address(listener: string): Promise<URL> {
+    const line = await this.log.waitFor(
+      ({ msg, listener: name }) => msg === 'listening' && name === listener,
+    );
+    return new URL(String(line['listen']));
+  }
+
+  /** The port of a listener. */
+  async port(listener: string): Promise<number> {
+    return Number((await this.address(listener)).port);
+  }
+
+  /** The admin port, as `http://host:port`. */
+  async adminUrl(): Promise<string> {
+    return (await this.address('prometheus_listen_addr')).origin;
+  }
+
+  async scrape(): Promise<Scrape> {
+    const response = await fetch(`${await this.adminUrl()}/metrics`, { headers: { connection: 'close' } });
+    return new Scrape(await response.text());
+  }
+
+  /** Scrapes until a predicate holds; the test's own time limit is the bound. */
+  async scrapeUntil(predicate: (scrape: Scrape) => boolean): Promise<Scrape> {
+    for (;;) {
+      const scrape = await this.scrape();
+      if (predicate(scrape)) return scrape;
+      await delay(POLL_MS);
+    }
+  }
+
+  /** Rewrites the configuration file; a SIGHUP puts it in force. */
+  async configure(configuration: Readonly<Record<string, unknown>>): Promise<void> {
+    await writeFile(
+      this.configurationPath,
+      stringify({ prometheus_listen_addr: '127.0.0.1:0', ...configuration }),
+    );
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** Open file descriptors of the program. */
+  descriptors(): number {
+    return readdirSync(`/proc/${this.pid}/fd`).length;
+  }
+
+  /**
+   * The end of a good test: no connection is open, descriptors are what they were at the start, and the program
+   * ends with exit code 0 when told to.
+   */
+  async endsWithNothingLeaked(): Promise<void> {
+    await this.scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_connections_active') === 0);
+    while (this.descriptors() > this.#descriptorsAtReady) await delay(POLL_MS);
+    this.signal('SIGTERM');
+    expect(await this.exited).toBe(0);
+  }
+}
