@@ -1,6 +1,6 @@
-#!/usr/bin/env -S node --initial-old-space-size=128 --max-semi-space-size=2
-// The two flags are about speed alone (docs/benchmarks.md): TLS hands every record over in a buffer outside of the heap,
-// and V8's defaults answer that with a full collection for each 25 MB of uploads.
+#!/usr/bin/env -S node --initial-old-space-size=64
+// The flag is about speed alone (docs/benchmarks.md): TLS hands every record over in a buffer outside of the heap, which
+// V8 counts, and with its defaults it may answer 25 MB of them with a full collection.
 import { text } from 'node:stream/consumers';
 import { parseCommandLine, type Command } from './commands/command-line.js';
 import { readVersion } from './version.js';

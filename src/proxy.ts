@@ -260,6 +260,7 @@ const EMPTY_STATE: ProxyState = {
     logging: { level: 'info', format: 'json' },
   },
   listeners: [],
+  signature: '',
 };
 
 /** Each listener under what it binds; several on port 0 of a host are told apart by their order. */

@@ -4,26 +4,25 @@ import type { Logger } from './telemetry/logger.js';
 import type { Metrics } from './telemetry/metrics.js';
 import { fileSignature, watchedPaths } from './tls/file-signature.js';
 
+type What = Parameters<Proxy['reload']>[0];
+
 /**
  * Keeps what is served equal to what is on disk: looks at the certificate files once a second, and reloads all,
  * the configuration too, when told to.
  *
  * A renewal replaces two files one after the other. So a state that does not load is only called a failure when the
- * files have not changed for a whole interval; and after a failure each look tries again, until it succeeds.
+ * files have not changed for a whole interval; and after a failure each look tries again, until it succeeds. While
+ * it is the configuration that fails, certificates are still renewed under the one in force.
  */
 export class Reloader {
   readonly #proxy: Proxy;
   readonly #logger: Logger;
   readonly #metrics: Metrics;
   #timer: NodeJS.Timeout | undefined;
-  /** The files as they were when they were last loaded. */
-  #loaded = '';
   /** The files as they were at the last look. */
   #seen = '';
-  /** What the last reported failure said; `undefined` while all is well. */
-  #failure: string | undefined;
-  /** A reload of everything that was asked for and has failed so far. */
-  #owesConfiguration = false;
+  /** What the last reported failure of each kind said; empty while all is well. */
+  readonly #failures = new Map<What, string>();
   #stopped = false;
 
   constructor(proxy: Proxy, logger: Logger, metrics: Metrics) {
@@ -33,8 +32,8 @@ export class Reloader {
   }
 
   /** Begins to look at the files. */
-  async start(): Promise<void> {
-    this.#loaded = this.#seen = await this.#signature();
+  start(): void {
+    this.#seen = this.#proxy.state.signature;
     this.#schedule();
   }
 
@@ -45,9 +44,7 @@ export class Reloader {
 
   /** Reloads everything now; never rejects, what fails is logged and counted. */
   async reloadNow(): Promise<void> {
-    this.#owesConfiguration = true;
-    const seen = await this.#signature();
-    await this.#reload(seen, 'report');
+    await this.#reload('everything', 'answer');
   }
 
   #schedule(): void {
@@ -59,38 +56,37 @@ export class Reloader {
   }
 
   async #look(): Promise<void> {
-    const seen = await this.#signature();
-    const quiet = seen === this.#seen;
+    const seen = await fileSignature(watchedPaths(this.#proxy.state.configuration));
+    const onFailure = seen === this.#seen ? 'report' : 'wait';
     this.#seen = seen;
-    if (seen === this.#loaded && this.#failure === undefined && !this.#owesConfiguration) return;
-    await this.#reload(seen, quiet ? 'report' : 'wait');
+    if (this.#failures.has('everything')) await this.#reload('everything', onFailure);
+    if (seen !== this.#proxy.state.signature || this.#failures.has('files'))
+      await this.#reload('files', onFailure);
   }
 
-  /** `wait`: a failure may be half of a renewal and is not reported yet. */
-  async #reload(seen: string, onFailure: 'report' | 'wait'): Promise<void> {
+  /**
+   * `answer`: somebody asked and is told in any case. `report`: a failure is told once. `wait`: it may be half of a
+   * renewal and is not told yet.
+   */
+  async #reload(what: What, onFailure: 'answer' | 'report' | 'wait'): Promise<void> {
     const { reloads, lastReloadSuccessful } = this.#metrics;
     try {
-      await this.#proxy.reload(this.#owesConfiguration ? 'everything' : 'files');
+      await this.#proxy.reload(what);
     } catch (error) {
       if (this.#stopped || onFailure === 'wait') return;
       const reason = error instanceof ProxyFailure ? error.lines.join('; ') : String(error);
-      if (reason === this.#failure) return;
-      this.#failure = reason;
+      if (onFailure === 'report' && reason === this.#failures.get(what)) return;
+      this.#failures.set(what, reason);
       reloads.inc({ result: 'failure' });
       lastReloadSuccessful.set(0);
       this.#logger.error({ error: reason }, 'reload failed; the former state is served on');
       return;
     }
     if (this.#stopped) return;
-    this.#loaded = seen;
-    this.#failure = undefined;
-    this.#owesConfiguration = false;
+    if (what === 'everything') this.#failures.clear();
+    else this.#failures.delete('files');
     reloads.inc({ result: 'success' });
-    lastReloadSuccessful.set(1);
+    lastReloadSuccessful.set(this.#failures.size === 0 ? 1 : 0);
     this.#logger.info({}, 'reloaded');
-  }
-
-  #signature(): Promise<string> {
-    return fileSignature(watchedPaths(this.#proxy.state.configuration));
   }
 }

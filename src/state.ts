@@ -5,6 +5,7 @@ import type { Configuration, ListenerConfiguration, Problem } from './config/mod
 import type { ConnectionSettings } from './connection/settings.js';
 import type { ConnectionEvents } from './connection/events.js';
 import type { CertificateRole, Snapshot } from './telemetry/metrics.js';
+import { fileSignature, watchedPaths } from './tls/file-signature.js';
 import { loadMaterial, type ListenerMaterial } from './tls/material.js';
 import { TlsTerminator } from './tls/terminator.js';
 import { createDialer } from './upstream/dialer.js';
@@ -15,6 +16,8 @@ export interface ProxyState {
   readonly configuration: Configuration;
   /** One a listener, in the configuration's order. */
   readonly listeners: readonly ListenerState[];
+  /** The certificate files as they were just before they were read (`fileSignature`): what differs is newer. */
+  readonly signature: string;
 }
 
 /** One listener of a state. */
@@ -37,6 +40,7 @@ export async function buildState(
   previous: ProxyState | undefined,
   eventsFor: (listener: ListenerConfiguration) => ConnectionEvents,
 ): Promise<StateResult> {
+  const signature = await fileSignature(watchedPaths(configuration));
   const { listeners: materials, problems } = await loadMaterial(configuration, new Date());
   if (!materials) return { state: undefined, problems };
   const found = [...problems];
@@ -52,7 +56,7 @@ export async function buildState(
     }
   });
   const complete = listeners.length === configuration.listeners.length;
-  return { state: complete ? { configuration, listeners } : undefined, problems: found };
+  return { state: complete ? { configuration, listeners, signature } : undefined, problems: found };
 }
 
 function buildListener(

@@ -48,7 +48,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
     return error.kind === 'configuration' ? 2 : 1;
   }
   const reloader = new Reloader(proxy, logger, metrics);
-  await reloader.start();
+  reloader.start();
   start(reloader);
   await whenReady?.(proxy, (text) => logger.sink.write(text));
 

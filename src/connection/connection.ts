@@ -104,7 +104,16 @@ export class Connection implements RelayObserver {
 
   /** In TLS 1.3 upstream refuses our certificate after the handshake, when the relay runs already. */
   #explain(end: ConnectionEnd): ConnectionEnd {
-    if (end.initiator !== 'upstream' || !isClientCertificateRefusal(end.message)) return end;
+    if (end.initiator !== 'upstream') return end;
+    if (!isClientCertificateRefusal(end.message)) {
+      // Not every implementation sends the alert; this proxy does not, whose clients would not wait for it.
+      if (this.#settings.dialer.address.scheme === 'tls' && this.#bytesToClient === 0) {
+        this.#facts.advice =
+          'the upstream left before its first byte; in TLS 1.3 a client certificate (upstream_tls.certificate_path) ' +
+          'that is refused or missing shows like this: the log of the upstream tells';
+      }
+      return end;
+    }
     this.#settings.events.upstreamFailed('client_certificate_refused');
     const { url } = this.#settings.dialer.address;
     const why = `Gitaly at ${url} refused the client certificate of upstream_tls, or misses one (${end.message})`;

@@ -1,4 +1,4 @@
-import { unlink } from 'node:fs/promises';
+import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
 import type { Address } from '../config/model.js';
@@ -125,7 +125,7 @@ export class Listener {
     this.#settings.events.accepted();
     const connection = new Connection(raw, this.#settings);
     this.#connections.add(connection);
-    void connection.run().then(() => {
+    void connection.run().finally(() => {
       this.#connections.delete(connection);
       this.#budget.giveBack();
       if (this.#state === 'closed' && this.#connections.size === 0) this.#whenDrained?.();
@@ -138,8 +138,8 @@ async function bind(listen: Address): Promise<Server> {
     return await tryBind(listen);
   } catch (error) {
     const inUse = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
-    if (listen.scheme !== 'unix' || !inUse || (await answers(listen.path))) throw error;
-    // Nobody answers: the file was left by a process that could not remove it.
+    if (listen.scheme !== 'unix' || !inUse || !(await isStale(listen.path))) throw error;
+    // Nobody listens: the socket was left by a process that could not remove it.
     await unlink(listen.path);
     return await tryBind(listen);
   }
@@ -165,13 +165,18 @@ function tryBind(listen: Address): Promise<Server> {
   });
 }
 
-function answers(path: string): Promise<boolean> {
+/**
+ * Whether a path is a unix socket that nobody listens on. Only a refused connection says so: a listener that is busy
+ * (EAGAIN) or that we may not reach (EACCES) is alive; and connecting to a plain file is refused too.
+ */
+async function isStale(path: string): Promise<boolean> {
+  if (!(await lstat(path)).isSocket()) return false;
   return new Promise((resolve) => {
     const probe = connect({ path });
     probe.once('connect', () => {
       probe.destroy();
-      resolve(true);
+      resolve(false);
     });
-    probe.once('error', () => resolve(false));
+    probe.once('error', (error) => resolve('code' in error && error.code === 'ECONNREFUSED'));
   });
 }

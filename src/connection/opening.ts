@@ -5,8 +5,9 @@ import type { ServerTls } from '../config/model.js';
 import { judgeClient } from '../tls/client-certificate.js';
 import { parseClientHello, type ClientHello } from '../tls/client-hello.js';
 import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../tls/handshake-failure.js';
-import { NO_APPLICATION_PROTOCOL_ALERT } from '../tls/parameters.js';
+import { ALPN_H2, NO_APPLICATION_PROTOCOL_ALERT } from '../tls/parameters.js';
 import type { TlsTerminator } from '../tls/terminator.js';
+import { abort } from './abort.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
 import { describeUnknown, detectProtocol, type Protocol } from './protocol.js';
@@ -32,6 +33,8 @@ export class Opening {
   readonly #stages: Stages;
   /** Bytes of the current stage that have come; a client that leaves before the first is a probe. */
   #received = 0;
+  /** The first failure of the handshake; the sockets' closing may look like another one. */
+  #handshakeEnd: ConnectionEnd | undefined;
 
   constructor(raw: Socket, settings: ConnectionSettings, facts: ConnectionFacts, stages: Stages) {
     this.#raw = raw;
@@ -75,13 +78,17 @@ export class Opening {
   async #handshake(tls: ServerTls, terminator: TlsTerminator): Promise<TLSSocket> {
     const startedAtMs = performance.now();
     const hello = await this.#readClientHello();
-    this.#facts.serverName = hello?.serverName;
+    // RFC 1035 section 2.3.4: a name has at most 255 octets; what is longer is none.
+    this.#facts.serverName = hello?.serverName?.slice(0, 255);
     if (hello && hello.alpn === undefined && tls.requireAlpn) {
       // Node accepts such a client whatever it is told to select; the alert (RFC 7301 section 3.2) is ours to send.
       this.#raw.write(NO_APPLICATION_PROTOCOL_ALERT);
       throw this.#handshakeFailed('no_application_protocol', 'the client offered no ALPN');
     }
     const socket = await this.#finishHandshake(terminator);
+    // A ClientHello that could not be read above (OpenSSL takes longer ones) has not been asked yet.
+    if (socket.alpnProtocol !== ALPN_H2 && tls.requireAlpn)
+      throw this.#handshakeFailed('no_application_protocol', 'the client offered no ALPN');
     const facts = {
       version: socket.getProtocol() ?? 'unknown',
       cipher: socket.getCipher().standardName,
@@ -96,7 +103,8 @@ export class Opening {
   async #finishHandshake(terminator: TlsTerminator): Promise<TLSSocket> {
     const handshake = terminator.handshake(this.#raw).then(
       (socket) => {
-        socket.on('error', noteError);
+        // Node does not destroy a TLS socket for a forged record or an alert, and may say no more of it.
+        socket.on('error', () => abort(this.#raw));
         socket.pause();
         return socket;
       },
@@ -178,23 +186,20 @@ export class Opening {
   }
 
   #handshakeFailed(failure: HandshakeFailure, detail: string): ConnectionEnd {
+    if (this.#handshakeEnd) return this.#handshakeEnd;
     this.#settings.events.handshakeFailed(failure);
     this.#facts.advice = handshakeAdvice(failure);
     const initiator = failure === 'closed' || failure === 'reset' ? 'client' : 'proxy';
-    return new ConnectionEnd(
+    this.#handshakeEnd = new ConnectionEnd(
       'handshake_failed',
       initiator,
       detail === '' ? failure : `${failure}: ${detail}`,
     );
+    return this.#handshakeEnd;
   }
 
   #putBack(bytes: Buffer): void {
     this.#received = bytes.length;
     if (bytes.length > 0) this.#raw.unshift(bytes);
   }
-}
-
-/** Errors are looked at when the socket closes (`errored`); without a listener Node would end the process. */
-function noteError(): void {
-  // See above.
 }

@@ -23,7 +23,10 @@ export async function reachUpstream(
   const { dialer, configuration, events } = settings;
   const { send } = configuration.proxyProtocol;
   const startedAtMs = performance.now();
-  const dial = dialer.dial(send && encodeProxyHeader(send, facts.clientEnd, facts.localEnd));
+  const dial = dialer.dial(
+    settings.terminator ? 'tls' : 'plain',
+    send && encodeProxyHeader(send, facts.clientEnd, facts.localEnd),
+  );
   try {
     const upstream = await stages.run(dial.done);
     events.upstreamConnected((performance.now() - startedAtMs) / 1000);

@@ -62,6 +62,10 @@ export class Relay {
     else {
       this.#pipes.client.start(options.head);
       this.#pipes.upstream.start(undefined);
+      // A pause does not hold an `end` back when nothing is left to read: it may have come while nobody listened.
+      for (const side of ['client', 'upstream'] as const) {
+        if (this.#ends[side].stream.readableEnded) this.#ended(side);
+      }
     }
   }
 
@@ -91,7 +95,19 @@ export class Relay {
     stream.once('end', () => this.#ended(side));
     stream.once('finish', () => this.#finishIfDone());
     stream.once('close', () => this.#closed(side));
-    if (raw !== stream) raw.once('close', () => this.#closed(side));
+    if (raw === stream) return;
+    raw.once('close', () => this.#closed(side));
+    // Before those who break the socket off at once and know no reason.
+    stream.prependOnceListener('error', (error) => this.#failed(side, error));
+  }
+
+  /**
+   * A TLS socket tells of a fatal alert or a forged record by `error` alone: it is not destroyed, and what follows is
+   * an `end` like that of a peer which is done.
+   */
+  #failed(side: Side, error: Error): void {
+    if (this.#finished.includes(side)) this.#closed(side);
+    else this.cut(new ConnectionEnd('reset', side, describeSocketError(error)));
   }
 
   /**

@@ -83,13 +83,19 @@ function percentEncode(message: string): string {
     .join('');
 }
 
+/**
+ * Percent-encoded it is three times as long at most: below the 8 KiB of headers that the strictest clients take, and
+ * within one frame. What a message names, an upstream's certificate for one, may be of any length.
+ */
+const MAX_MESSAGE_LENGTH = 2000;
+
 /** A trailers-only response: `:status 200` (static table entry 8) and what gRPC needs. */
 function trailersOnly(message: string): Buffer {
   return Buffer.concat([
     Buffer.from([0x88]),
     literal('content-type', 'application/grpc'),
     literal('grpc-status', GRPC_UNAVAILABLE),
-    literal('grpc-message', percentEncode(message)),
+    literal('grpc-message', percentEncode(message.slice(0, MAX_MESSAGE_LENGTH))),
   ]);
 }
 

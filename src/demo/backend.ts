@@ -19,8 +19,8 @@ export class DemoBackend {
     this.port = port;
   }
 
-  /** Starts it in plaintext on a port of 127.0.0.1; 0 is any that is free. Rejects if the port is taken. */
-  static start(port: number): Promise<DemoBackend> {
+  /** Starts it in plaintext on a port, 0 for any that is free. Rejects if the port is taken. */
+  static start(port: number, host = '127.0.0.1'): Promise<DemoBackend> {
     const server = new Server();
     server.addService(healthService, {
       check: (_call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
@@ -28,7 +28,7 @@ export class DemoBackend {
     });
     server.addService(demoService, { echo, repeat, count });
     return new Promise((resolve, reject) => {
-      server.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, bound) => {
+      server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, bound) => {
         if (error) reject(error);
         else resolve(new DemoBackend(server, bound));
       });

@@ -55,6 +55,7 @@ class PipeSink implements LogSink {
 class FileSink implements LogSink {
   droppedLines = 0;
   readonly #stream: ReturnType<typeof destination>;
+  #state: 'open' | 'given up' = 'open';
 
   constructor(fd: number) {
     // With `minLength: 0` its `flush` would call back before what is being written has left.
@@ -65,11 +66,23 @@ class FileSink implements LogSink {
   }
 
   write(line: string): void {
-    this.#stream.write(line);
+    if (this.#state === 'given up') this.droppedLines++;
+    else this.#stream.write(line);
   }
 
-  flush(): Promise<void> {
-    return within(LOG_FLUSH_MS, (done) => this.#stream.flush(done));
+  async flush(): Promise<void> {
+    if (this.#state === 'given up') return;
+    const progress = { left: false };
+    await within(LOG_FLUSH_MS, (done) => {
+      this.#stream.flush((error) => {
+        progress.left = !error;
+        done();
+      });
+    });
+    if (progress.left) return;
+    // At exit the stream would try once more to write, without end where the disk is full, and hold the process.
+    this.#state = 'given up';
+    this.#stream.destroy();
   }
 }
 

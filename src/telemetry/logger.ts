@@ -21,6 +21,29 @@ export interface Logger {
 /** logrus, which Gitaly logs with, writes `warning` where pino says `warn`. */
 const LOGRUS_LEVELS: Readonly<Record<string, string>> = { warn: 'warning' };
 
+/** A field is at most this long: what a peer may put into a certificate or a ClientHello fills no disk. */
+const MAX_FIELD_LENGTH = 8192;
+
+/**
+ * What JSON leaves as it is and a terminal obeys or an eye is fooled by: DEL, C1 controls (U+009B begins a control
+ * sequence), line and paragraph separators, and the marks that turn the direction of text.
+ */
+const UNPRINTABLE = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+function printable(fields: LogFields): LogFields {
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => [name, typeof value === 'string' ? escaped(value) : value]),
+  );
+}
+
+function escaped(text: string): string {
+  const bounded = text.length > MAX_FIELD_LENGTH ? `${text.slice(0, MAX_FIELD_LENGTH)}…` : text;
+  return bounded.replace(
+    UNPRINTABLE,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
 /** Makes the log: JSON lines in Gitaly's shape, or text for a terminal. */
 export function createLogger(sink: LogSink, initial: Logging): Logger {
   const pretty = prettyFactory({
@@ -28,6 +51,8 @@ export function createLogger(sink: LogSink, initial: Logging): Logger {
     ignore: 'pid,hostname',
     singleLine: true,
     translateTime: false,
+    // It knows pino's `warn` and calls logrus's `warning` USERLVL.
+    customPrettifiers: { level: (level) => (typeof level === 'string' ? level.toUpperCase() : '') },
   });
   let format: LogFormat = initial.format;
   const log = pino(
@@ -43,7 +68,7 @@ export function createLogger(sink: LogSink, initial: Logging): Logger {
   const at =
     (level: LogLevel) =>
     (fields: LogFields, message: string): void =>
-      log[level](fields, message);
+      log[level](printable(fields), message);
   return {
     debug: at('debug'),
     info: at('info'),

@@ -31,10 +31,15 @@ export function certificateNames(certificate: X509Certificate): CertificateNames
   return { dns, ip, uri };
 }
 
-/** All names for a message: `gitaly-a.internal, 10.0.0.1`, or `none`. */
+/** A certificate may hold thousands of names; a message needs some of them. */
+const MAX_NAMES_TOLD = 20;
+
+/** The names for a message: `gitaly-a.internal, 10.0.0.1`, or `none`. */
 export function describeNames(names: CertificateNames): string {
   const all = [...names.dns, ...names.ip, ...names.uri];
-  return all.length > 0 ? all.join(', ') : 'none';
+  if (all.length === 0) return 'none';
+  const told = all.slice(0, MAX_NAMES_TOLD).join(', ');
+  return all.length > MAX_NAMES_TOLD ? `${told} and ${all.length - MAX_NAMES_TOLD} more` : told;
 }
 
 /**

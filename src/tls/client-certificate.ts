@@ -33,9 +33,12 @@ export function judgeClient(socket: TLSSocket, mode: Exclude<ClientAuth, 'none'>
       detail: 'the client sent no certificate and client_auth is require',
     };
   }
-  if (socket.authorized)
+  // A resumed session carries the judgement of its first handshake, and each resumption renews its ticket: without
+  // this a certificate would be good for as long as its owner keeps coming back.
+  const outlived = socket.authorized && new Date(certificate.validTo) < new Date();
+  if (socket.authorized && !outlived)
     return { allowed: true, result: 'verified', identity: certificateIdentity(certificate) };
-  const code = verificationCode(socket.authorizationError);
+  const code = outlived ? 'CERT_HAS_EXPIRED' : verificationCode(socket.authorizationError);
   const result = certificateFault(code);
   const subject = oneLineName(certificate.subject) || 'without a subject';
   const whose = `client certificate ${subject}, issued by ${oneLineName(certificate.issuer)}`;

@@ -36,14 +36,15 @@ export function parseClientHello(bytes: Buffer): ClientHelloResult {
   let collected = 0;
   let needed = Number.POSITIVE_INFINITY;
   let offset = 0;
+  // Short records make a message many times as long as it is: what bounds the memory is what has come.
+  const unfinished = bytes.length > MAX_CLIENT_HELLO_BYTES ? MALFORMED : INCOMPLETE;
   while (collected < needed) {
     if (bytes.length > offset && bytes[offset] !== CONTENT_TYPE_HANDSHAKE) {
       return offset === 0 ? { kind: 'not_tls' } : MALFORMED;
     }
     // The major version has been 3 since SSL 3.0: anything else is a protocol that happens to begin with 0x16.
     if (bytes.length > offset + 1 && bytes[offset + 1] !== 3) return { kind: 'not_tls' };
-    if (bytes.length < offset + RECORD_HEADER_BYTES)
-      return bytes.length > MAX_CLIENT_HELLO_BYTES ? MALFORMED : INCOMPLETE;
+    if (bytes.length < offset + RECORD_HEADER_BYTES) return unfinished;
     const length = bytes.readUInt16BE(offset + 3);
     // RFC 8446 section 5.1: "Zero-length fragments of Handshake types are not to be sent"; 2^14 is the most.
     if (length === 0 || length > 16_384) return MALFORMED;
@@ -57,7 +58,7 @@ export function parseClientHello(bytes: Buffer): ClientHelloResult {
       needed = 4 + head.readUIntBE(1, 3);
       if (needed > MAX_CLIENT_HELLO_BYTES) return MALFORMED;
     }
-    if (fragment.length < length && collected < needed) return INCOMPLETE;
+    if (fragment.length < length && collected < needed) return unfinished;
     offset = start + length;
   }
   return readHello(Buffer.concat(message).subarray(4, needed));

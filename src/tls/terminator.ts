@@ -46,7 +46,10 @@ export class TlsTerminator {
           done(null, contexts.get(choosePair(material.pairs, name) ?? first)),
       }),
     });
-    this.#server.on('secureConnection', (socket) => this.#settle(socket)?.resolve(socket));
+    this.#server.on('secureConnection', (socket) => {
+      socket.allowHalfOpen = true;
+      this.#settle(socket)?.resolve(socket);
+    });
     this.#server.on('tlsClientError', (error, socket) => this.#settle(socket)?.reject(error));
   }
 
@@ -57,7 +60,11 @@ export class TlsTerminator {
   handshake(raw: Socket): Promise<TLSSocket> {
     return new Promise((resolve, reject) => {
       this.#waiting.set(raw, { resolve, reject });
+      // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
+      // side of the connection later must not.
+      raw.allowHalfOpen = false;
       this.#server.emit('connection', raw);
+      raw.allowHalfOpen = true;
     });
   }
 

@@ -2,9 +2,10 @@ import { connect, type OnReadOpts, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
 import type { Address } from '../config/model.js';
-import { KEEP_ALIVE_MS, READ_BUFFER_BYTES } from '../limits.js';
+import { KEEP_ALIVE_MS } from '../limits.js';
 import { UpstreamFailure, upstreamFailure } from './failure.js';
 import { dialHost, type Dial } from './happy-eyeballs.js';
+import { readBufferFor, type SinkKind } from './read-buffer.js';
 import type { TlsClient } from './tls-client.js';
 
 /**
@@ -29,26 +30,30 @@ export interface Upstream {
 /** Connects to one upstream address. */
 export interface Dialer {
   readonly address: Address;
-  /** `hello`: bytes to send before anything else, TLS included (a PROXY header). */
-  dial(hello: Buffer | undefined): Dial<Upstream>;
+  /**
+   * `sink`: what the upstream's bytes will be written to. `hello`: bytes to send before anything else, TLS included
+   * (a PROXY header).
+   */
+  dial(sink: SinkKind, hello: Buffer | undefined): Dial<Upstream>;
 }
 
 /** A dialer for an address; `tls` is there if and only if the address is `tls://`. */
 export function createDialer(address: Address, tls: TlsClient | undefined, timeoutMs: number): Dialer {
-  return { address, dial: (hello) => dialUpstream(address, tls, timeoutMs, hello) };
+  return { address, dial: (sink, hello) => dialUpstream(address, tls, timeoutMs, sink, hello) };
 }
 
 function dialUpstream(
   address: Address,
   tls: TlsClient | undefined,
   timeoutMs: number,
+  sink: SinkKind,
   hello: Buffer | undefined,
 ): Dial<Upstream> {
   const target = { receiver: unexpectedRead };
   const onread: OnReadOpts | undefined = tls
     ? undefined
     : {
-        buffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
+        buffer: readBufferFor(sink),
         callback: (length, buffer) => target.receiver(length, buffer),
       };
   const common = {

@@ -29,7 +29,24 @@ export class UpstreamFailure extends Error {
 export function upstreamFailure(error: Error): UpstreamFailure {
   if (error instanceof UpstreamFailure) return error;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  return new UpstreamFailure(reasonOf(code), error.message);
+  return new UpstreamFailure(reasonOf(code), tlsWords(code) ?? error.message);
+}
+
+/** The TLS library's error in an operator's words: its own message is a place in OpenSSL's source. */
+function tlsWords(code: string): string | undefined {
+  if (!code.startsWith('ERR_SSL')) return undefined;
+  if (isClientCertificateRefusal(code))
+    return `the upstream refused the client certificate of upstream_tls, or misses one (${code})`;
+  // TLS 1.2 has no alert of its own for a client certificate that is missing.
+  if (/ALERT_HANDSHAKE_FAILURE$/.test(code))
+    return `the upstream refused the handshake; it may want a client certificate (upstream_tls.certificate_path) or share no cipher suite (${code})`;
+  if (/ALERT_PROTOCOL_VERSION$|UNSUPPORTED_PROTOCOL$/.test(code))
+    return `the upstream has no TLS version in common with upstream_tls.min_version (${code})`;
+  if (/WRONG_VERSION_NUMBER$|PACKET_LENGTH_TOO_LONG$|UNEXPECTED_MESSAGE$/.test(code))
+    return `the upstream does not speak TLS on this port; forward to tcp:// if it is Gitaly's listen_addr (${code})`;
+  if (/ALERT_NO_APPLICATION_PROTOCOL$/.test(code))
+    return `the upstream does not know ALPN h2, so it is no gRPC server (${code})`;
+  return `the TLS handshake failed (${code})`;
 }
 
 function reasonOf(code: string): UpstreamFailureReason {

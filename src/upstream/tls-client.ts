@@ -1,11 +1,6 @@
+import type { X509Certificate } from 'node:crypto';
 import { isIP, type Socket } from 'node:net';
-import {
-  checkServerIdentity as nodeCheck,
-  connect,
-  createSecureContext,
-  type SecureContext,
-  type TLSSocket,
-} from 'node:tls';
+import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 
 import { certificateNames, describeNames } from '../tls/certificate-names.js';
 import { isoDate } from '../tls/certificate-pair.js';
@@ -54,6 +49,8 @@ export class TlsClient {
       socket.once('secureConnect', () => {
         socket.off('error', onError);
         socket.off('close', onClose);
+        // An alert or a forged record does not destroy the socket by itself, and may come before anybody else listens.
+        socket.on('error', (error: Error) => raw.destroy(error));
         const failure = this.#judge(socket);
         if (failure) reject(failure);
         else resolve(socket);
@@ -62,6 +59,7 @@ export class TlsClient {
   }
 
   #judge(socket: TLSSocket): UpstreamFailure | undefined {
+    // Asked for once: on the client's side Node takes it out of the chain, and a second call has the next one or none.
     const certificate = socket.getPeerX509Certificate();
     if (certificate === undefined) return new UpstreamFailure('tls', 'the upstream presented no certificate');
     // Our own checkServerIdentity never objects, so what is left is the chain.
@@ -79,7 +77,7 @@ export class TlsClient {
               : 'is not accepted';
       return new UpstreamFailure(`certificate_${fault}`, `the certificate of ${subject} ${detail} (${code})`);
     }
-    if (!holdsName(socket, this.#serverName)) {
+    if (!holdsName(certificate, this.#serverName)) {
       return new UpstreamFailure(
         'certificate_name_mismatch',
         `the certificate is not valid for ${this.#serverName}; the names that it has: ${describeNames(certificateNames(certificate))}`,
@@ -95,14 +93,8 @@ export class TlsClient {
   }
 }
 
-/**
- * Whether a SAN of the peer's certificate holds the name. Node's own check takes the Common Name where there is no
- * DNS name; it is asked only when a SAN of the right kind is there.
- */
-function holdsName(socket: TLSSocket, name: string): boolean {
-  const certificate = socket.getPeerX509Certificate();
-  if (certificate === undefined) return false;
-  const names = certificateNames(certificate);
-  if ((isIP(name) === 0 ? names.dns : names.ip).length === 0) return false;
-  return nodeCheck(name, socket.getPeerCertificate()) === undefined;
+/** Whether a SAN of a certificate holds the name; the Common Name never counts, as for Gitaly's own clients. */
+function holdsName(certificate: X509Certificate, name: string): boolean {
+  if (isIP(name) !== 0) return certificate.checkIP(name) !== undefined;
+  return certificate.checkHost(name, { subject: 'never', partialWildcards: false }) !== undefined;
 }

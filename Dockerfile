@@ -1,0 +1,24 @@
+# Built with all tools, run with none of them: the image holds Node, the compiled program and what it imports.
+FROM node:24-alpine AS build
+WORKDIR /build
+COPY package.json package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json ./
+COPY src ./src
+RUN npm run build && npm prune --omit=dev --no-audit --no-fund
+
+FROM node:24-alpine
+ENV NODE_ENV=production
+WORKDIR /app
+COPY --from=build /build/package.json ./
+COPY --from=build /build/node_modules ./node_modules
+COPY --from=build /build/dist ./dist
+COPY config/gitaly-tls-proxy.example.yaml config/gitaly-tls-proxy.schema.json ./config/
+# The image's own user without rights. It writes nowhere: run it with a read-only root file system.
+USER node
+EXPOSE 9999 9237
+STOPSIGNAL SIGTERM
+# Looks at http://127.0.0.1:9237/-/liveness: where prometheus_listen_addr differs, give the URL as a further argument.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["node", "dist/admin/health-check.js"]
+ENTRYPOINT ["node", "--initial-old-space-size=64", "dist/cli.js"]
+CMD ["serve", "--config", "/etc/gitaly-tls-proxy/gitaly-tls-proxy.yaml"]

@@ -1,0 +1,32 @@
+package proxy
+
+// Configuration is the part of the proxy's configuration file that the tests set. It is written as JSON, which is YAML.
+type Configuration struct {
+	TLS                    *TLS       `json:"tls,omitempty"`
+	Listeners              []Listener `json:"listeners"`
+	GracefulRestartTimeout string     `json:"graceful_restart_timeout,omitempty"`
+}
+
+// TLS is how tls:// listeners do TLS.
+type TLS struct {
+	CertificatePath string `json:"certificate_path"`
+	KeyPath         string `json:"key_path"`
+	ClientAuth      string `json:"client_auth,omitempty"`
+	ClientCAPath    string `json:"client_ca_path,omitempty"`
+	RequireALPN     *bool  `json:"require_alpn,omitempty"`
+}
+
+// Listener is one pair of addresses.
+type Listener struct {
+	Listen      string       `json:"listen"`
+	Forward     string       `json:"forward"`
+	UpstreamTLS *UpstreamTLS `json:"upstream_tls,omitempty"`
+}
+
+// UpstreamTLS is how a tls:// upstream is reached.
+type UpstreamTLS struct {
+	CAPath          string `json:"ca_path,omitempty"`
+	CertificatePath string `json:"certificate_path,omitempty"`
+	KeyPath         string `json:"key_path,omitempty"`
+	ServerName      string `json:"server_name,omitempty"`
+}
