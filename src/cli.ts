@@ -36,6 +36,8 @@ async function run(command: Command): Promise<number> {
       return demo();
     }
     case 'serve': {
+      // A SIGHUP that comes while the program is still being loaded must not end it; the files are read after this.
+      process.on('SIGHUP', () => undefined);
       const { serve } = await import('./commands/serve.js');
       return serve(command.source);
     }

@@ -11,6 +11,8 @@ import { runProxy } from './run-proxy.js';
 
 /** Runs the proxy with nothing prepared, until Ctrl-C; then nothing is left behind. Returns the exit code. */
 export async function demo(): Promise<number> {
+  endWithTerminal();
+  const early = noteEarlySignals();
   // mkdtemp makes it for this user alone (0700).
   const directory = await mkdtemp(join(tmpdir(), 'gitaly-tls-proxy-demo-'));
   let backend: DemoBackend | undefined;
@@ -24,8 +26,9 @@ export async function demo(): Promise<number> {
       metrics: await portOrAnyFree(USUAL_PORTS.metrics),
     };
     const configuration = demoConfiguration(certificates, ports);
+    if (early.came()) return 0;
     const { port: backendPort } = backend;
-    return await runProxy({
+    const running = runProxy({
       load: () =>
         Promise.resolve({
           file: undefined,
@@ -37,10 +40,37 @@ export async function demo(): Promise<number> {
       logging: configuration.logging,
       whenReady: (proxy, print) => introduce(proxy, certificates, backendPort, print),
     });
+    early.leaveToProxy();
+    return await running;
   } finally {
     backend?.stop();
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/**
+ * Until the proxy listens to signals itself, one would end the process and leave the directory with its keys behind.
+ * From its start `runProxy` listens to them.
+ */
+function noteEarlySignals(): { came: () => boolean; leaveToProxy: () => void } {
+  let came = false;
+  const note = (): void => {
+    came = true;
+  };
+  process.on('SIGINT', note);
+  process.on('SIGTERM', note);
+  return {
+    came: () => came,
+    leaveToProxy: () => {
+      process.off('SIGINT', note);
+      process.off('SIGTERM', note);
+    },
+  };
+}
+
+/** The demo has nothing to reload: a SIGHUP says that its terminal was closed, and ends it as Ctrl-C does. */
+function endWithTerminal(): void {
+  process.once('SIGHUP', () => process.kill(process.pid, 'SIGTERM'));
 }
 
 async function introduce(
@@ -64,6 +94,8 @@ async function introduce(
     const taken = new URL(url).port === String(usual) ? '' : `   (port ${usual} was taken)`;
     return `  ${what.padEnd(26)} ${url}${taken}`;
   });
+  // The shell they are copied into may be told to use a web proxy, which cannot reach this machine's loopback.
+  const scrape = `curl -s --noproxy '*' ${adminUrl}/metrics`;
   print(`
 Health check through ${tlsUrl} ... passed
 
@@ -71,11 +103,16 @@ ${lines.join('\n')}
   ${'CA, certificates and keys'.padEnd(26)} ${join(certificates.caPath, '..')}
 
 Try, in another terminal:
-  openssl s_client -connect ${tlsTarget} -alpn h2 -CAfile ${certificates.caPath} -verify_return_error </dev/null
-  curl -s ${adminUrl}/metrics
-  curl -s ${adminUrl}/metrics | grep '^gitaly_connections_total'
+  openssl s_client -connect ${tlsTarget} -alpn h2 -CAfile ${shellWord(certificates.caPath)} -verify_return_error </dev/null
+  ${scrape}
+  ${scrape} | grep '^gitaly_connections_total'
 
 Ctrl-C ends the demo and removes what it made.
 
 `);
+}
+
+/** A path as one word of a POSIX shell's command; quoted only where it must be. */
+function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

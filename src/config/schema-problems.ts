@@ -1,4 +1,6 @@
-import { z } from 'zod';
+import type { z as Zod } from 'zod';
+
+import { z } from './zod.js';
 import type { KeyPath, Problem } from './model.js';
 import { nearest } from './nearest.js';
 import { formatKey, isScalar } from './problem.js';
@@ -66,7 +68,7 @@ function isSecret(value: unknown): boolean {
   return typeof value === 'string' && value.includes('@');
 }
 
-function wording(issue: z.core.$ZodIssue, path: KeyPath, value: unknown): string {
+function wording(issue: Zod.core.$ZodIssue, path: KeyPath, value: unknown): string {
   if (issue.code === 'custom') return issue.message;
   const schema = schemaAt(path);
   const expected = expectation(issue, schema);
@@ -79,7 +81,7 @@ function wording(issue: z.core.$ZodIssue, path: KeyPath, value: unknown): string
   return expected;
 }
 
-function expectation(issue: z.core.$ZodIssue, schema: z.core.$ZodType | undefined): string {
+function expectation(issue: Zod.core.$ZodIssue, schema: Zod.core.$ZodType | undefined): string {
   if (issue.code === 'invalid_value') {
     return `expected ${list(issue.values.map((value) => JSON.stringify(value)))}`;
   }
@@ -130,7 +132,7 @@ function tick(name: string): string {
   return `\`${name}\``;
 }
 
-function keysOf(schema: z.ZodObject): string {
+function keysOf(schema: Zod.ZodObject): string {
   return Object.keys(schema.shape).map(tick).join(', ');
 }
 
@@ -138,14 +140,14 @@ function list(words: readonly string[]): string {
   return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1) ?? ''}`;
 }
 
-function exampleOf(schema: z.core.$ZodType | undefined): unknown {
+function exampleOf(schema: Zod.core.$ZodType | undefined): unknown {
   const examples = schema instanceof z.ZodType ? schema.meta()?.['examples'] : undefined;
   return Array.isArray(examples) ? (examples as unknown[])[0] : undefined;
 }
 
 /** The schema of the value at a path. */
-function schemaAt(path: KeyPath): z.core.$ZodType | undefined {
-  let schema: z.core.$ZodType | undefined = settingsSchema;
+function schemaAt(path: KeyPath): Zod.core.$ZodType | undefined {
+  let schema: Zod.core.$ZodType | undefined = settingsSchema;
   for (const part of path) {
     if (schema instanceof z.ZodArray) schema = schema.element;
     else if (schema instanceof z.ZodObject) schema = shapeOf(schema)[part];
@@ -155,11 +157,11 @@ function schemaAt(path: KeyPath): z.core.$ZodType | undefined {
   return schema;
 }
 
-function shapeOf(schema: z.ZodObject): Readonly<Record<string, z.core.$ZodType | undefined>> {
+function shapeOf(schema: Zod.ZodObject): Readonly<Record<string, Zod.core.$ZodType | undefined>> {
   return schema.shape;
 }
 
-function unwrap(schema: z.core.$ZodType | undefined): z.core.$ZodType | undefined {
+function unwrap(schema: Zod.core.$ZodType | undefined): Zod.core.$ZodType | undefined {
   return schema instanceof z.ZodOptional ? schema.unwrap() : schema;
 }
 

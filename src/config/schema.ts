@@ -1,4 +1,6 @@
-import { z } from 'zod';
+import type { z as Zod } from 'zod';
+
+import { z } from './zod.js';
 import { parseAddress } from './address.js';
 import { parseCidr } from './cidr.js';
 import { DEFAULTS } from './defaults.js';
@@ -247,7 +249,7 @@ export const draftSchema = z.strictObject({
 });
 
 /** What could be read of a file. */
-export type Draft = z.output<typeof draftSchema>;
+export type Draft = Zod.output<typeof draftSchema>;
 export type DraftListener = NonNullable<NonNullable<Draft['listeners']>[number]>;
 export type DraftTls = NonNullable<Draft['tls']>;
 

@@ -8,7 +8,7 @@ import { Opening } from './opening.js';
 import { formatEnd, socketEnd } from './peer-address.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { reachUpstream } from './reach-upstream.js';
-import { ClientLeft } from './read-head.js';
+import { clientLeft } from './read-head.js';
 import { internalError, Relay } from './relay.js';
 import type { ConnectionSettings } from './settings.js';
 import { Stages } from './stage.js';
@@ -43,7 +43,7 @@ export class Connection implements RelayObserver {
       advice: undefined,
     };
     raw.on('error', noteError);
-    raw.once('close', () => this.#stages.end(new ClientLeft()));
+    raw.once('close', () => this.#stages.end(clientLeft));
   }
 
   /** Serves the connection; settles when it has ended and was reported. Never rejects. */

@@ -9,6 +9,9 @@ export interface Head<T> {
 /** A client that ended its stream, or closed or reset its connection, before a stage had what it waits for. */
 export class ClientLeft extends Error {}
 
+/** The only one needed: it tells nothing but its kind, and a stack for each connection would cost. */
+export const clientLeft = new ClientLeft('the client left');
+
 /**
  * Collects a stream's first bytes until `parse` returns a value; the stream is then paused. Each call sees all
  * bytes so far, so that the parser needs no state; it bounds what it asks for.
@@ -39,8 +42,13 @@ export function readHead<T>(stream: Socket, parse: (bytes: Buffer) => T | undefi
     };
     const onEnd = (): void => {
       stop();
-      reject(new ClientLeft());
+      reject(clientLeft);
     };
+    // Its end may have come while the stage before had it paused: a pause does not hold an end back.
+    if (stream.readableEnded) {
+      reject(clientLeft);
+      return;
+    }
     stream.on('data', onData);
     stream.on('end', onEnd);
     // Explicit: a stream that was paused does not start to flow for a new listener.

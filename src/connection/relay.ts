@@ -92,13 +92,22 @@ export class Relay {
 
   #watch(side: Side): void {
     const { stream, raw } = this.#ends[side];
-    stream.once('end', () => this.#ended(side));
-    stream.once('finish', () => this.#finishIfDone());
-    stream.once('close', () => this.#closed(side));
+    stream.once('end', () => this.#guard(() => this.#ended(side)));
+    stream.once('finish', () => this.#guard(() => this.#finishIfDone()));
+    stream.once('close', () => this.#guard(() => this.#closed(side)));
     if (raw === stream) return;
-    raw.once('close', () => this.#closed(side));
+    raw.once('close', () => this.#guard(() => this.#closed(side)));
     // Before those who break the socket off at once and know no reason.
-    stream.prependOnceListener('error', (error) => this.#failed(side, error));
+    stream.prependOnceListener('error', (error) => this.#guard(() => this.#failed(side, error)));
+  }
+
+  /** An exception in a socket's callback has nobody to catch it, and the connection would never end. */
+  #guard(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.cut(internalError(error));
+    }
   }
 
   /**
@@ -122,8 +131,10 @@ export class Relay {
       return;
     }
     raw.write(EMPTY, (error) => {
-      if (error && describeSocketError(error) !== 'EPIPE') this.#broken(side);
-      else this.#finish(side);
+      this.#guard(() => {
+        if (error && describeSocketError(error) !== 'EPIPE') this.#broken(side);
+        else this.#finish(side);
+      });
     });
   }
 

@@ -11,8 +11,13 @@ const DEADLINE_MS = 10_000;
  * Rejects with the gRPC error if it fails, or if the answer is not SERVING.
  */
 export async function callHealth(target: string, caPath: string): Promise<void> {
-  // An IP address is no server name (RFC 6066 section 3); the certificate has this one too.
-  const options = { 'grpc.ssl_target_name_override': 'localhost', 'grpc.default_authority': 'localhost' };
+  const options = {
+    // An IP address is no server name (RFC 6066 section 3); the certificate has this one too.
+    'grpc.ssl_target_name_override': 'localhost',
+    'grpc.default_authority': 'localhost',
+    // The environment may name a web proxy, which cannot reach this machine's loopback.
+    'grpc.enable_http_proxy': 0,
+  };
   const client = new Client(target, credentials.createSsl(await readFile(caPath)), options);
   try {
     await new Promise<void>((resolve, reject) => {

@@ -1,3 +1,5 @@
+import { setImmediate } from 'node:timers/promises';
+
 import {
   collectDefaultMetrics,
   Counter,
@@ -34,6 +36,15 @@ export interface SnapshotSource {
   snapshot(): Snapshot;
 }
 
+/** The formats that a scraper can ask for. */
+export type ExpositionFormat = 'prometheus' | 'openmetrics';
+
+/** What a scrape is answered with. */
+export interface Exposition {
+  readonly contentType: string;
+  readonly body: string;
+}
+
 const PREFIX = 'gitaly_tls_proxy_';
 const EMPTY: SnapshotSource = {
   reportBytes: () => undefined,
@@ -44,6 +55,7 @@ const EMPTY: SnapshotSource = {
 export class Metrics {
   readonly #prometheus = new Registry();
   readonly #openMetrics: Registry<OpenMetricsContentType>;
+  readonly #underWay = new Map<ExpositionFormat, Promise<Exposition>>();
   #source: SnapshotSource = EMPTY;
 
   readonly gitalyConnections = this.#counter({
@@ -194,9 +206,22 @@ export class Metrics {
     this.#source = source;
   }
 
-  /** The exposition in one of its two formats, with the content type to send it as. */
-  async expose(format: 'prometheus' | 'openmetrics'): Promise<{ contentType: string; body: string }> {
+  /**
+   * The exposition in one of its two formats, with the content type to send it as. Scrapes that come while one is
+   * being made share it: a scraper that pipelines hundreds of requests costs no more than one.
+   */
+  expose(format: ExpositionFormat): Promise<Exposition> {
+    const underWay = this.#underWay.get(format);
+    if (underWay) return underWay;
+    const made = this.#makeExposition(format).finally(() => this.#underWay.delete(format));
+    this.#underWay.set(format, made);
+    return made;
+  }
+
+  async #makeExposition(format: ExpositionFormat): Promise<Exposition> {
     const registry = format === 'openmetrics' ? this.#openMetrics : this.#prometheus;
+    // A turn of the event loop, so that the traffic has its own before each exposition.
+    await setImmediate();
     return { contentType: registry.contentType, body: await registry.metrics() };
   }
 

@@ -1,0 +1,65 @@
+import { execFile } from 'node:child_process';
+import { access, mkdir, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { findProgram } from './peers/peer.mjs';
+
+const run = promisify(execFile);
+
+/** The first build fetches grpc-go. */
+const BUILD_MS = 10 * 60 * 1000;
+
+/**
+ * Builds the load, or takes the one that is there where Go is not. Go's own cache makes a second build quick.
+ * @param {string} root the checkout
+ * @returns {Promise<string>} the program's path
+ */
+export async function buildLoad(root) {
+  const program = join(root, '.cache/bench/load');
+  const go = await findProgram('go');
+  if (go === undefined) {
+    await access(program).catch(() => {
+      throw new Error('the load is written in Go: install Go to build it');
+    });
+    return program;
+  }
+  await mkdir(join(root, '.cache/bench'), { recursive: true });
+  await build(go, ['build', '-buildvcs=false', '-o', program, '.'], join(root, 'bench/load'));
+  return program;
+}
+
+/**
+ * Builds the proxy if a source file is newer than what was built.
+ * @param {string} root the checkout
+ * @returns {Promise<string>} the program's path
+ */
+export async function buildProxy(root) {
+  const program = join(root, 'dist/cli.js');
+  const built = await stat(program).catch(() => undefined);
+  if (built === undefined || built.mtimeMs < (await newest(join(root, 'src')))) {
+    await build('npm', ['run', '--silent', 'build'], root);
+  }
+  return program;
+}
+
+/**
+ * @param {string} command
+ * @param {string[]} args
+ * @param {string} cwd
+ */
+async function build(command, args, cwd) {
+  await run(command, args, { cwd, timeout: BUILD_MS }).catch((/** @type {any} */ error) => {
+    throw new Error(`${command} ${args.join(' ')} failed:\n${error.stdout ?? ''}${error.stderr ?? error}`);
+  });
+}
+
+/** @param {string} directory */
+async function newest(directory) {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  const times = await Promise.all(
+    entries
+      .filter((entry) => entry.isFile())
+      .map(async (entry) => (await stat(join(entry.parentPath, entry.name))).mtimeMs),
+  );
+  return Math.max(0, ...times);
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+)
+
+// transferMessages is one call of a stream scenario: 32 MiB, a small clone.
+const transferMessages = 32 * 1024 * 1024 / messageBytes
+
+// connect opens gRPC connections, each of its own, and waits for none: the first call dials. TLS is done by the
+// dialler, as Gitaly's own client does for the backchannel, so peers without ALPN (stunnel) can be measured as well.
+func connect(to *target, connections int) ([]*grpc.ClientConn, error) {
+	open := make([]*grpc.ClientConn, 0, connections)
+	for range connections {
+		conn, err := grpc.NewClient("passthrough:///"+to.address,
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return to.dial(ctx) }),
+			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})))
+		if err != nil {
+			return nil, err
+		}
+		open = append(open, conn)
+	}
+	return open, nil
+}
+
+// withMetadata adds what every call of GitLab carries, for proxies that parse headers.
+func withMetadata(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx,
+		"authorization", "Bearer v2.6d0f7a3b1c2e4d5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7.1700000000",
+		"client_name", "gitlab-web",
+		"x-gitlab-correlation-id", "01HF2Z8K4V7M3N5P6Q7R8S9T0V",
+	)
+}
+
+func unary(ctx context.Context, conn *grpc.ClientConn, request *message) (int64, error) {
+	answer := &message{}
+	if err := conn.Invoke(ctx, unaryMethod, request, answer); err != nil {
+		return 0, err
+	}
+	if answer.length != unaryBytes {
+		return 0, fmt.Errorf("a unary answer of %d bytes", answer.length)
+	}
+	return int64(len(request.body) + answer.length), nil
+}
+
+func download(ctx context.Context, conn *grpc.ClientConn, _ *message) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, downMethod)
+	if err != nil {
+		return 0, err
+	}
+	if err := stream.SendMsg(countMessage(transferMessages)); err != nil {
+		return 0, err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return 0, err
+	}
+	received := int64(0)
+	for {
+		part := &message{}
+		err := stream.RecvMsg(part)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+		received += int64(part.length)
+	}
+	return received, expectBytes(received)
+}
+
+func upload(ctx context.Context, conn *grpc.ClientConn, block *message) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, upMethod)
+	if err != nil {
+		return 0, err
+	}
+	for range transferMessages {
+		if err := stream.SendMsg(block); err != nil {
+			return 0, err
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		return 0, err
+	}
+	answer := &message{keep: true}
+	if err := stream.RecvMsg(answer); err != nil {
+		return 0, err
+	}
+	received, err := answer.count()
+	if err != nil {
+		return 0, err
+	}
+	return received, expectBytes(received)
+}
+
+func expectBytes(received int64) error {
+	if received != transferMessages*messageBytes {
+		return fmt.Errorf("a transfer of %d bytes instead of %d", received, transferMessages*messageBytes)
+	}
+	return nil
+}

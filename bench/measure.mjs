@@ -1,0 +1,93 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { conversation, startChild } from './children.mjs';
+import { disturbanceBetween } from './disturbance.mjs';
+import { cpuSecondsBetween, readCpu, readMemoryKib, readSystem } from './proc.mjs';
+
+/** Memory counts when it has not moved by more than 1 % for a second; a garbage collector may still be at work. */
+const MEMORY_SETTLED_SHARE = 0.01;
+const MEMORY_WINDOW_MS = 1000;
+const MEMORY_WAIT_MS = 15_000;
+
+/**
+ * How long to work; milliseconds.
+ * @typedef {{ warmupMs: number, durationMs: number }} Pace
+ */
+
+/**
+ * @typedef {object} Measurement
+ * @property {number | undefined} value in the scenario's unit; undefined without a proxy
+ * @property {import('./scenarios.mjs').LoadResult} result
+ * @property {import('./results.mjs').TlsFacts | undefined} tls undefined over plaintext
+ * @property {string | undefined} disturbance what else used the machine meanwhile
+ */
+
+/**
+ * Puts one load on one target. The client warms up, rests, works and rests again; CPU and memory are read while it
+ * rests, so they belong to exactly the work that it counted.
+ * @param {object} what
+ * @param {string} what.load the client's program
+ * @param {string} what.url
+ * @param {number | undefined} what.pid the proxy's; undefined without one
+ * @param {string} what.ca
+ * @param {import('./scenarios.mjs').Scenario} what.scenario
+ * @param {Pace} what.pace
+ * @returns {Promise<Measurement>}
+ */
+export async function measure({ load, url, pid, ca, scenario, pace }) {
+  const child = await startChild(load, [
+    'client',
+    ...['--scenario', scenario.kind, '--target', url, '--ca', ca],
+    ...['--connections', String(scenario.connections), '--concurrency', String(scenario.concurrency)],
+    ...['--warmup', `${pace.warmupMs}ms`, '--duration', `${pace.durationMs}ms`],
+    ...(scenario.maxOperations === undefined ? [] : ['--max-operations', String(scenario.maxOperations)]),
+  ]);
+  try {
+    const client = conversation(child, `the load client for ${scenario.id}`);
+    const { tls } = await client.hear('ready');
+    const used = pid === undefined ? undefined : await startMeter(scenario.measures, pid);
+    const before = readSystem();
+    const done = client.hear('done');
+    client.say('go');
+    /** @type {{ result: import('./scenarios.mjs').LoadResult }} */
+    const { result } = await done;
+    const after = readSystem();
+    const amount = await used?.();
+    client.say('end');
+    await child.ended;
+    return {
+      value: amount === undefined ? undefined : (amount * scenario.scale) / scenario.work(result),
+      result,
+      tls: tls ?? undefined,
+      disturbance: scenario.measures === 'cpu' ? disturbanceBetween(before, after) : undefined,
+    };
+  } finally {
+    await child.stop();
+  }
+}
+
+/**
+ * Reads CPU or memory now; the function returned reads again and gives the difference.
+ * @param {'cpu' | 'memory'} kind
+ * @param {number} pid
+ * @returns {Promise<() => Promise<number>>} seconds or KiB
+ */
+async function startMeter(kind, pid) {
+  if (kind === 'cpu') {
+    const before = readCpu(pid);
+    return async () => cpuSecondsBetween(before, readCpu(pid));
+  }
+  const before = await settledMemoryKib(pid);
+  return async () => (await settledMemoryKib(pid)) - before;
+}
+
+/** @param {number} pid */
+async function settledMemoryKib(pid) {
+  let last = readMemoryKib(pid);
+  for (const deadline = Date.now() + MEMORY_WAIT_MS; Date.now() < deadline;) {
+    await pause(MEMORY_WINDOW_MS);
+    const now = readMemoryKib(pid);
+    if (Math.abs(now - last) <= last * MEMORY_SETTLED_SHARE) return now;
+    last = now;
+  }
+  return last;
+}

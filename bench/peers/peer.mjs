@@ -1,0 +1,72 @@
+import { execFile } from 'node:child_process';
+import { access, constants } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+/**
+ * What a peer is told before it starts. All ports are on 127.0.0.1.
+ * @typedef {object} Place
+ * @property {string} directory a private directory of this start, for configuration and logs
+ * @property {number} listenPort where to terminate TLS
+ * @property {number} backendPort the plaintext backend
+ * @property {{ cert: string, key: string, both: string }} files PEM files; `both` holds certificate and key
+ */
+
+/**
+ * How a peer is started, in the foreground.
+ * @typedef {object} Start
+ * @property {string} command
+ * @property {string[]} args
+ * @property {Record<string, string>} files to be written into the place's directory first, by name
+ */
+
+/**
+ * One proxy to measure, with one worker process or thread.
+ * @typedef {object} Peer
+ * @property {string} id for `--only`; unique in a run
+ * @property {string} group what `--only` also takes; the id without the variant
+ * @property {string} title the row in the report
+ * @property {string} version
+ * @property {boolean} relaysBytes false for a proxy that terminates HTTP/2, which breaks the backchannel
+ * @property {(place: Place) => Start} start
+ */
+
+/** Debian keeps daemons where the path of an ordinary user does not look. */
+const SYSTEM_DIRECTORIES = ['/usr/local/sbin', '/usr/sbin', '/sbin'];
+
+/**
+ * Finds a program on the path, or where daemons are.
+ * @param {string} name
+ * @returns {Promise<string | undefined>} its absolute path
+ */
+export async function findProgram(name) {
+  const directories = [...(process.env['PATH'] ?? '').split(delimiter), ...SYSTEM_DIRECTORIES];
+  for (const directory of directories.filter((each) => each !== '')) {
+    const path = join(directory, name);
+    try {
+      await access(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not here: the next directory.
+    }
+  }
+  return undefined;
+}
+
+/**
+ * What a program says of its version: the first match in its output, whichever stream it uses.
+ * @param {string} command
+ * @param {string[]} args
+ * @param {RegExp} pattern with one group
+ * @returns {Promise<string>} `unknown` where it says nothing that matches
+ */
+export async function versionOf(command, args, pattern) {
+  /** @type {{ stdout: string, stderr: string }} */
+  const output = await run(command, args, { timeout: 20_000 }).catch((/** @type {any} */ error) => ({
+    stdout: String(error.stdout ?? ''),
+    stderr: String(error.stderr ?? ''),
+  }));
+  return pattern.exec(`${output.stdout}\n${output.stderr}`)?.[1] ?? 'unknown';
+}
