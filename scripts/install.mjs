@@ -1,6 +1,6 @@
 // Installs and builds what a clone needs to run; Node's own modules only, since nothing else is there yet.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, statSync } from 'node:fs';
+import { chmodSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -29,16 +29,38 @@ export function runTool(path, args, environment) {
   run(process.execPath, [`node_modules/${path}`, ...args], environment);
 }
 
-function modified(path) {
-  return statSync(new URL(`../${path}`, import.meta.url), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+/** The packages that a lock file names, by their folder; undefined where there is no such file. */
+function lockedPackages(path) {
+  try {
+    return JSON.parse(readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')).packages;
+  } catch {
+    return undefined;
+  }
 }
 
-/** `npm ci` where it was not done since the lock file changed, then the build, which only does what is needed. */
+/**
+ * Whether node_modules holds what package-lock.json asks for, by the list that npm keeps in it. Times of files would not
+ * tell: git sets a new one at each checkout, and an installation of an older lock file may be younger than a newer one.
+ */
+function isInstalled() {
+  const wanted = lockedPackages('package-lock.json');
+  const present = lockedPackages('node_modules/.package-lock.json');
+  if (!wanted || !present) return false;
+  return Object.entries(wanted).every(([folder, { version, integrity, optional }]) => {
+    if (folder === '') return true;
+    const there = present[folder];
+    // Optional ones are left out where they are for another platform.
+    if (!there) return optional === true;
+    return there.version === version && there.integrity === integrity;
+  });
+}
+
+/** `npm ci` where node_modules is not what the lock file says, then the build, which only does what is needed. */
 export function installAndBuild() {
   checkNode();
-  if (modified('node_modules/.package-lock.json') <= modified('package-lock.json')) {
-    // npm's chatter goes to stderr: stdout belongs to the program that runs next.
-    run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
+  if (!isInstalled()) {
+    // The compiler is among the development dependencies, which NODE_ENV=production would leave out.
+    run('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error']);
   }
   runTool('typescript/bin/tsc', ['-p', 'tsconfig.build.json']);
   chmodSync(new URL('../dist/cli.js', import.meta.url), 0o755);

@@ -1,9 +1,11 @@
 // `npm start`: installs, builds and runs the program, `demo` unless arguments say otherwise.
+import { fileURLToPath } from 'node:url';
+
 import { installAndBuild } from './install.mjs';
 
 installAndBuild();
 const args = process.argv.slice(2);
 const cli = new URL('../dist/cli.js', import.meta.url);
 // In this very process: signals go straight to the program.
-process.argv = [process.execPath, cli.pathname, ...(args.length > 0 ? args : ['demo'])];
+process.argv = [process.execPath, fileURLToPath(cli), ...(args.length > 0 ? args : ['demo'])];
 await import(cli.href);

@@ -70,7 +70,7 @@ function noteEarlySignals(): { came: () => boolean; leaveToProxy: () => void } {
 
 /** The demo has nothing to reload: a SIGHUP says that its terminal was closed, and ends it as Ctrl-C does. */
 function endWithTerminal(): void {
-  process.once('SIGHUP', () => process.kill(process.pid, 'SIGTERM'));
+  process.on('SIGHUP', () => process.kill(process.pid, 'SIGTERM'));
 }
 
 async function introduce(

@@ -9,6 +9,12 @@ import * as x509 from '@peculiar/x509';
 x509.cryptoProvider.set(webcrypto);
 
 const EC = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+const RSA = {
+  name: 'RSASSA-PKCS1-v1_5',
+  hash: 'SHA-256',
+  modulusLength: 2048,
+  publicExponent: new Uint8Array([1, 0, 1]),
+};
 const DAY_MS = 86_400_000;
 
 /** What to issue; each has a default that is right for a server or client of these tests. */
@@ -20,6 +26,10 @@ export interface IssueOptions {
   readonly notBefore?: Date;
   readonly notAfter?: Date;
   readonly usages?: readonly ('serverAuth' | 'clientAuth')[];
+  /** P-256 unless asked otherwise; `rsa` has 2048 bits. The CA's own key is P-256. */
+  readonly keyType?: 'ec' | 'rsa';
+  /** Hexadecimal, random unless given. */
+  readonly serialNumber?: string;
 }
 
 /** A certificate with its key, in memory and on disk. */
@@ -124,8 +134,8 @@ export class Authority {
   }
 
   async #issue(options: IssueOptions): Promise<Issued> {
-    const keys = await generateKeys();
-    const serial = serialNumber();
+    const keys = await generateKeys(options.keyType);
+    const serial = options.serialNumber ?? serialNumber();
     const names = [
       ...(options.dns ?? []).map((name) => new x509.GeneralName('dns', name)),
       ...(options.ip ?? []).map((address) => new x509.GeneralName('ip', address)),
@@ -160,8 +170,8 @@ export class Authority {
   }
 }
 
-function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
-  return webcrypto.subtle.generateKey(EC, true, ['sign', 'verify']);
+function generateKeys(type: 'ec' | 'rsa' = 'ec'): Promise<webcrypto.CryptoKeyPair> {
+  return webcrypto.subtle.generateKey(type === 'rsa' ? RSA : EC, true, ['sign', 'verify']);
 }
 
 function caExtensions(): x509.Extension[] {

@@ -3,6 +3,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 
 import { onTestFinished } from 'vitest';
 
+import { DemoBackend } from '../../src/demo/backend.js';
+
 /** One connection that a backend accepted. */
 export class BackendConnection {
   readonly socket: Socket;
@@ -22,6 +24,11 @@ export class BackendConnection {
 
   get received(): Buffer {
     return Buffer.concat(this.chunks);
+  }
+
+  /** Breaks the connection off, as a Gitaly does that is killed. */
+  reset(): void {
+    this.socket.resetAndDestroy();
   }
 
   /** Waits until this many bytes have come. */
@@ -75,4 +82,19 @@ export class RawBackend {
     this.#server.close();
     for (const { socket } of this.connections) socket.destroy();
   }
+}
+
+/** Starts a gRPC server (health, and one method of each kind: `GrpcClient`), stopped with the test; what to forward to. */
+export async function startGrpcBackend(): Promise<string> {
+  const backend = await DemoBackend.start(0);
+  onTestFinished(() => backend.stop());
+  return `tcp://127.0.0.1:${backend.port}`;
+}
+
+/** An address where nobody listens: connections to it are refused. */
+export async function refusingBackend(): Promise<string> {
+  const backend = await RawBackend.start();
+  const { url } = backend;
+  backend.stop();
+  return url;
 }

@@ -32,18 +32,12 @@ export class LogLines {
 
   /** The first line, also of those that came before, that a predicate accepts. Rejects when the program ends without one. */
   waitFor(predicate: (line: LogLine) => boolean): Promise<LogLine> {
-    return new Promise((resolve, reject) => {
-      const look = (): void => {
-        const found = this.lines.find(predicate);
-        if (found) resolve(found);
-        else if (this.#ended)
-          reject(new Error(`the program ended without that line; it wrote:\n${this.text}`));
-        else return;
-        this.#waiting.delete(look);
-      };
-      this.#waiting.add(look);
-      look();
-    });
+    return this.#until(() => this.lines.find(predicate));
+  }
+
+  /** All that was written once it contains this text, for output that is no log. Rejects when the program ends without. */
+  waitForText(text: string): Promise<string> {
+    return this.#until(() => (this.text.includes(text) ? this.text : undefined));
   }
 
   /** The first line with this message. */
@@ -54,6 +48,20 @@ export class LogLines {
   /** The line of the first connection that ended for this reason. */
   waitForClose(reason: string): Promise<LogLine> {
     return this.waitFor((line) => line['close.reason'] === reason && 'duration_ms' in line);
+  }
+
+  #until<T>(find: () => T | undefined): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        const found = find();
+        if (found !== undefined) resolve(found);
+        else if (this.#ended) reject(new Error(`the program ended without it; it wrote:\n${this.text}`));
+        else return;
+        this.#waiting.delete(look);
+      };
+      this.#waiting.add(look);
+      look();
+    });
   }
 }
 
