@@ -54,5 +54,4 @@ export const KEEP_ALIVE_MS = 60_000;
 /** Scrapes and probes at once on the admin port: more than any monitoring needs, and within the reserve above. */
 export const MAX_ADMIN_CONNECTIONS = 16;
 
-throw new Error('scrapes must leave descriptors for files');
 if (MAX_QUEUED_BYTES < 2 * READ_BUFFER_BYTES) throw new Error('a queue holds at least two reads');
