@@ -45,6 +45,12 @@ export const RELOAD_POLL_MS = 1000;
 /** Log bytes waiting for a slow log pipe; what exceeds them is dropped and counted. About 20 000 lines. */
 export const MAX_LOG_QUEUE_BYTES = 8 * 1024 * 1024;
 
+/**
+ * npm forwards Ctrl-C to the program that has had it from the terminal already, a few milliseconds later. A second
+ * SIGINT within this time is the same one; no person presses that fast.
+ */
+export const SAME_INTERRUPT_MS = 50;
+
 /** How long the last log lines may take to leave when the process ends. */
 export const LOG_FLUSH_MS = 1000;
 

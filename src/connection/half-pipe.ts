@@ -60,7 +60,7 @@ export class ReadHalfPipe implements HalfPipe {
   }
 
   finish(): void {
-    this.#options.sink.end();
+    endWhenTaken(this.#options.sink);
   }
 
   #read(length: number, buffer: Uint8Array): boolean {
@@ -104,14 +104,14 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
 
   finish(): void {
     this.#finishing = true;
-    if (this.#chunks.length === 0) this.#options.sink.end();
+    if (this.#chunks.length === 0) endWhenTaken(this.#options.sink);
   }
 
   endOfTurn(): void {
     const { sink, onFault } = this.#options;
     try {
       this.#write(sink);
-      if (this.#finishing) sink.end();
+      if (this.#finishing) endWhenTaken(sink);
     } catch (error) {
       onFault(error);
     }
@@ -154,4 +154,18 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
       this.#options.source.resume();
     }
   }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+/**
+ * Ends a sink once the kernel has taken all that was written to it. Until then the connection can still be reset, if it
+ * must be cut: its peer would take a FIN behind half of the bytes for their end.
+ */
+function endWhenTaken(sink: Socket): void {
+  if (sink.writableLength === 0) sink.end();
+  else
+    sink.write(EMPTY, (error) => {
+      if (!error) sink.end();
+    });
 }

@@ -101,7 +101,7 @@ export class Opening {
   }
 
   async #finishHandshake(terminator: TlsTerminator): Promise<TLSSocket> {
-    const handshake = terminator.handshake(this.#raw).then(
+    const handshake = terminator.handshake(this.#raw, this.#facts.serverName).then(
       (socket) => {
         // Node does not destroy a TLS socket for a forged record or an alert, and may say no more of it.
         socket.on('error', () => abort(this.#raw));

@@ -74,7 +74,7 @@ export class Relay {
     if (this.#state === 'settled') return;
     this.#state = 'settled';
     clearTimeout(this.#halfCloseTimer);
-    for (const { raw } of Object.values(this.#ends)) abort(raw);
+    for (const { raw, stream } of Object.values(this.#ends)) abort(raw, stream);
     this.#settle(end);
   }
 
@@ -115,7 +115,7 @@ export class Relay {
    * an `end` like that of a peer which is done.
    */
   #failed(side: Side, error: Error): void {
-    if (this.#finished.includes(side)) this.#closed(side);
+    if (this.#finished.includes(side)) this.#left(side);
     else this.cut(new ConnectionEnd('reset', side, describeSocketError(error)));
   }
 
@@ -125,21 +125,25 @@ export class Relay {
    * all its bytes, before the reset (tcp_reset in net/ipv4/tcp_input.c): that side was done and left.
    */
   #ended(side: Side): void {
-    const { raw } = this.#ends[side];
-    if (raw.writableEnded || raw.destroyed) {
+    const { stream, raw } = this.#ends[side];
+    // After our own end a write below TLS fails with EPIPE by itself, and takes the socket with it.
+    if (stream.writableEnded || raw.destroyed) {
       this.#finish(side);
       return;
     }
-    raw.write(EMPTY, (error) => {
+    const judge = (error: Error | null | undefined): void =>
       this.#guard(() => {
+        if (this.#finished.includes(side)) return;
         if (error && describeSocketError(error) !== 'EPIPE') this.#broken(side);
         else this.#finish(side);
       });
-    });
+    // A write that waits for the side to read fails within this turn if it was reset; another would wait behind it.
+    if (stream.writableLength > 0) setImmediate(() => judge(raw.errored));
+    else raw.write(EMPTY, judge);
   }
 
   #finish(side: Side): void {
-    if (this.#state === 'settled') return;
+    if (this.#state === 'settled' || this.#finished.includes(side)) return;
     this.#finished.push(side);
     this.#pipes[side].finish();
     if (this.#finished.length === 1) this.#watchHalfClose();
@@ -161,9 +165,24 @@ export class Relay {
 
   #closed(side: Side): void {
     if (this.#state === 'settled') return;
-    // It was done, and left before it had read all that it was sent: its right, but the other side must know.
-    if (this.#finished.includes(side)) this.cut(new ConnectionEnd('finished', this.#finished[0] ?? side));
-    else this.#broken(side);
+    const { stream, raw } = this.#ends[side];
+    if (!this.#finished.includes(side)) {
+      // A socket that is done in both directions closes by itself, maybe before the question in `#ended` is answered.
+      if (!stream.readableEnded || stream.errored || raw.errored) {
+        this.#broken(side);
+        return;
+      }
+      this.#finish(side);
+    }
+    this.#left(side);
+  }
+
+  /** A side that had finished is gone. */
+  #left(side: Side): void {
+    // It has all that it was sent: what it sent may still be on its way to the other side.
+    if (this.#ends[side].stream.writableFinished) this.#finishIfDone();
+    // It left before it had read all that it was sent: its right, but the other side must know.
+    else this.cut(new ConnectionEnd('finished', this.#finished[0] ?? side));
   }
 
   #broken(side: Side): void {

@@ -72,22 +72,29 @@ function literal(name: string, value: string): Buffer {
   ]);
 }
 
-/** gRPC over HTTP/2, "Percent-Encoded": all but printable ASCII, and the percent sign, becomes %XX of its UTF-8. */
-function percentEncode(message: string): string {
-  return [...Buffer.from(message, 'utf8')]
-    .map((byte) =>
-      byte >= 0x20 && byte <= 0x7e && byte !== 0x25
-        ? String.fromCharCode(byte)
-        : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`,
-    )
-    .join('');
-}
+/**
+ * Below the 8 KiB of headers that the strictest clients take, and within one frame. What a message names, an
+ * upstream's certificate for one, may be of any length.
+ */
+const MAX_ENCODED_MESSAGE_BYTES = 6000;
 
 /**
- * Percent-encoded it is three times as long at most: below the 8 KiB of headers that the strictest clients take, and
- * within one frame. What a message names, an upstream's certificate for one, may be of any length.
+ * gRPC over HTTP/2, "Percent-Encoded": all but printable ASCII, and the percent sign, becomes %XX of its UTF-8. What
+ * does not fit is cut off at a character; no space is left at the ends, where RFC 9113 section 8.2.1 forbids it.
  */
-const MAX_MESSAGE_LENGTH = 2000;
+function percentEncode(message: string): string {
+  let encoded = '';
+  for (const character of message) {
+    const next = /^[ -$&-~]$/.test(character)
+      ? character
+      : [...Buffer.from(character, 'utf8')]
+          .map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`)
+          .join('');
+    if (encoded.length + next.length > MAX_ENCODED_MESSAGE_BYTES) break;
+    encoded += next;
+  }
+  return encoded.trim();
+}
 
 /** A trailers-only response: `:status 200` (static table entry 8) and what gRPC needs. */
 function trailersOnly(message: string): Buffer {
@@ -95,7 +102,7 @@ function trailersOnly(message: string): Buffer {
     Buffer.from([0x88]),
     literal('content-type', 'application/grpc'),
     literal('grpc-status', GRPC_UNAVAILABLE),
-    literal('grpc-message', percentEncode(message.slice(0, MAX_MESSAGE_LENGTH))),
+    literal('grpc-message', percentEncode(message)),
   ]);
 }
 
@@ -106,6 +113,7 @@ export class UnavailableAnswer {
   /** Payload bytes of the current frame that are still to be passed over; the preface is passed over first. */
   #skip = PREFACE_BYTES;
   #received = 0;
+  #answered = 0;
   #lastStream = 0;
   #state: 'open' | 'closed' = 'open';
 
@@ -151,6 +159,8 @@ export class UnavailableAnswer {
       }
       this.#skip = length;
       this.#buffered = this.#buffered.subarray(FRAME_HEADER_BYTES);
+      // One read may hold thousands of calls, each of which is answered with more than it takes to make it.
+      if (this.#answered > MAX_UNAVAILABLE_BYTES) replies.push(this.#goaway(NO_ERROR));
     }
     if (this.#state === 'open' && this.#received > MAX_UNAVAILABLE_BYTES)
       replies.push(this.#goaway(NO_ERROR));
@@ -171,6 +181,7 @@ export class UnavailableAnswer {
     // A stream that was answered may still send trailers: only a higher one is new (RFC 9113 section 5.1.1).
     if (!isHeaders || !endsHeaders || stream <= this.#lastStream) return [];
     this.#lastStream = stream;
+    this.#answered += this.#trailers.length;
     return [
       frame(FrameType.headers, FLAG_END_STREAM | FLAG_END_HEADERS, stream, this.#trailers),
       // RFC 9113 section 8.1: a complete answer before the request's end, then RST_STREAM with NO_ERROR.

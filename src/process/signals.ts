@@ -1,3 +1,5 @@
+import { SAME_INTERRUPT_MS } from '../limits.js';
+
 /** What the signals of the process ask for. */
 export interface SignalHandlers {
   /** SIGHUP. */
@@ -11,6 +13,7 @@ export interface SignalHandlers {
 /** Listens to the signals from now on; a SIGHUP never ends the process, whenever it comes. */
 export function handleSignals(handlers: SignalHandlers): void {
   let draining = false;
+  let interruptedAtMs = Number.NEGATIVE_INFINITY;
   const end = (): void => {
     if (draining) handlers.onStop();
     else handlers.onDrain();
@@ -18,5 +21,10 @@ export function handleSignals(handlers: SignalHandlers): void {
   };
   process.on('SIGHUP', handlers.onReload);
   process.on('SIGTERM', end);
-  process.on('SIGINT', end);
+  process.on('SIGINT', () => {
+    const now = performance.now();
+    const same = now - interruptedAtMs < SAME_INTERRUPT_MS;
+    interruptedAtMs = now;
+    if (!same) end();
+  });
 }

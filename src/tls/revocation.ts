@@ -53,6 +53,9 @@ export async function loadRevocations(
 
 function parseLists(path: string, text: string): RevocationLists {
   const pem = text.match(CRL_BLOCK) ?? [];
+  // What is left of a list that is being written would refuse every client of its issuer.
+  if (text.split('-----BEGIN X509 CRL-----').length - 1 !== pem.length)
+    throw new FileProblem(`${path}: truncated, a certificate revocation list begins and does not end`);
   if (pem.length === 0)
     throw new FileProblem(`${path}: holds no certificate revocation list in PEM (X509 CRL)`);
   let nextUpdate: Date | undefined;

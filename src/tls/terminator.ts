@@ -1,12 +1,5 @@
 import type { Socket } from 'node:net';
-import {
-  createSecureContext,
-  createServer,
-  type SecureContext,
-  type SecureContextOptions,
-  type Server,
-  type TLSSocket,
-} from 'node:tls';
+import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 
 import type { LoadedPair } from './certificate-pair.js';
 import type { ServerMaterial } from './material.js';
@@ -18,9 +11,15 @@ import { ALPN_H2, contextParameters } from './parameters.js';
  * A terminator never changes: a reload builds another and new connections go there, while handshakes under way end
  * with the one they began with. Each has ticket keys of its own, so that a session which an old set of CAs or CRLs
  * allowed cannot be resumed with a new one.
+ *
+ * Every certificate has a server of its own. A context that an `SNICallback` hands out does not replace the default
+ * certificate (SSLWrap's UseSNIContext in Node's crypto_common.cc) but stands beside it if its key is of another
+ * type, and then OpenSSL takes the one whose type comes first: an ECDSA default for an RSA name.
  */
 export class TlsTerminator {
-  readonly #server: Server;
+  readonly #pairs: readonly LoadedPair[];
+  readonly #servers: ReadonlyMap<LoadedPair, Server>;
+  readonly #default: Server;
   readonly #waiting = new WeakMap<
     Socket,
     { resolve: (socket: TLSSocket) => void; reject: (error: Error) => void }
@@ -28,44 +27,47 @@ export class TlsTerminator {
 
   /** @throws if the TLS library does not take the material */
   constructor(material: ServerMaterial) {
-    const contexts = new Map(
-      material.pairs.map((pair) => [pair, createSecureContext(contextOptions(material, pair))]),
-    );
-    const [first] = material.pairs;
+    this.#pairs = material.pairs;
+    this.#servers = new Map(material.pairs.map((pair) => [pair, this.#createServer(material, pair)]));
+    const [first] = this.#servers.values();
     if (first === undefined) throw new Error('a TLS listener needs a certificate');
-    this.#server = createServer({
-      ...contextOptions(material, first),
+    this.#default = first;
+  }
+
+  /**
+   * Does the server's side of a handshake on an accepted socket, whose first bytes may have been put back on it, with
+   * the certificate for the name that its ClientHello asks for; the default one for `undefined`.
+   * The promise rejects with the TLS library's error; a caller that destroys `raw` must not wait for it.
+   */
+  handshake(raw: Socket, serverName: string | undefined): Promise<TLSSocket> {
+    const pair = serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
+    const server = (pair && this.#servers.get(pair)) ?? this.#default;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(raw, { resolve, reject });
+      // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
+      // side of the connection later must not.
+      raw.allowHalfOpen = false;
+      server.emit('connection', raw);
+      raw.allowHalfOpen = true;
+    });
+  }
+
+  #createServer(material: ServerMaterial, pair: LoadedPair): Server {
+    const server = createServer({
+      ...contextOptions(material, pair),
       ALPNProtocols: [ALPN_H2],
       requestCert: material.settings.clientAuth !== 'none',
       // Judged after the handshake by judgeClient: a refusal inside of it carries no certificate to name in the log.
       rejectUnauthorized: false,
       // The listener's own deadline covers the PROXY header and the ClientHello too; Node's is switched off (maximum).
       handshakeTimeout: 2 ** 31 - 1,
-      ...(material.pairs.length > 1 && {
-        SNICallback: (name: string, done: (error: Error | null, context?: SecureContext) => void) =>
-          done(null, contexts.get(choosePair(material.pairs, name) ?? first)),
-      }),
     });
-    this.#server.on('secureConnection', (socket) => {
+    server.on('secureConnection', (socket) => {
       socket.allowHalfOpen = true;
       this.#settle(socket)?.resolve(socket);
     });
-    this.#server.on('tlsClientError', (error, socket) => this.#settle(socket)?.reject(error));
-  }
-
-  /**
-   * Does the server's side of a handshake on an accepted socket, whose first bytes may have been put back on it.
-   * The promise rejects with the TLS library's error; a caller that destroys `raw` must not wait for it.
-   */
-  handshake(raw: Socket): Promise<TLSSocket> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(raw, { resolve, reject });
-      // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
-      // side of the connection later must not.
-      raw.allowHalfOpen = false;
-      this.#server.emit('connection', raw);
-      raw.allowHalfOpen = true;
-    });
+    server.on('tlsClientError', (error, socket) => this.#settle(socket)?.reject(error));
+    return server;
   }
 
   #settle(

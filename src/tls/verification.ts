@@ -30,7 +30,7 @@ const FAULTS: Readonly<Record<string, CertificateFault>> = {
 
 /** The label of a verification error. */
 export function certificateFault(code: string): CertificateFault {
-  return FAULTS[code] ?? 'other';
+  return Object.hasOwn(FAULTS, code) ? (FAULTS[code] ?? 'other') : 'other';
 }
 
 /** Node has the code of a failed verification as text, or wrapped in an error, depending on the side. */

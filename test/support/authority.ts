@@ -129,7 +129,11 @@ export class Authority {
       })),
     });
     const path = join(this.#directory, `crl-${this.#issued++}.pem`);
-    await writeFile(path, crl.toString('pem'));
+    // The library writes `BEGIN CRL`; OpenSSL and everybody else reads `BEGIN X509 CRL`.
+    await writeFile(
+      path,
+      crl.toString('pem').replaceAll(' CRL-----', ' X509 CRL-----').replaceAll('X509 X509', 'X509'),
+    );
     return path;
   }
 

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 
 import { onTestFinished } from 'vitest';
 
@@ -45,9 +46,9 @@ export class RawBackend {
   readonly #waiting: ((connection: BackendConnection) => void)[] = [];
   #next = 0;
 
-  private constructor(server: Server) {
+  private constructor(server: Server, event: 'connection' | 'secureConnection' = 'connection') {
     this.#server = server;
-    server.on('connection', (socket) => {
+    server.on(event, (socket: Socket) => {
       const connection = new BackendConnection(socket);
       this.connections.push(connection);
       this.#waiting.shift()?.(connection);
@@ -64,11 +65,26 @@ export class RawBackend {
     return backend;
   }
 
+  /** The same behind TLS: a connection is there when its handshake is over. ALPN h2 unless asked otherwise. */
+  static async startTls(options: TlsOptions): Promise<RawBackend> {
+    const server = createTlsServer({ ALPNProtocols: ['h2'], allowHalfOpen: true, ...options });
+    server.listen({ host: '127.0.0.1', port: 0 });
+    await once(server, 'listening');
+    const backend = new RawBackend(server, 'secureConnection');
+    onTestFinished(() => backend.stop());
+    return backend;
+  }
+
   /** What to write after `forward:`. */
   get url(): string {
     const address = this.#server.address();
     if (address === null) throw new Error('the backend is closed');
     return typeof address === 'string' ? `unix:${address}` : `tcp://127.0.0.1:${address.port}`;
+  }
+
+  /** The same for `startTls`; the certificate must hold the host. */
+  tlsUrl(host = 'localhost'): string {
+    return `tls://${host}:${new URL(this.url).port}`;
   }
 
   /** The next connection that no call has returned yet. */

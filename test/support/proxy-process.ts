@@ -2,7 +2,9 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { get, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -17,6 +19,10 @@ import { temporaryDirectory } from './temporary-directory.js';
 export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
 const POLL_MS = 20;
+
+/** Where `npm run coverage` wants V8's counts of the programs. */
+const { PROGRAMS_V8_COVERAGE } = process.env;
+const COVERAGE = PROGRAMS_V8_COVERAGE === undefined ? {} : { NODE_V8_COVERAGE: PROGRAMS_V8_COVERAGE };
 
 /** How the program is started; all but the configuration has a default. */
 export interface StartOptions {
@@ -77,7 +83,7 @@ export class ProxyProcess {
         : ['sh', ['-c', `ulimit -n ${options.openFiles}; exec "$0" "$@"`, process.execPath, ...args]];
     const child = spawn(command, commandArgs, {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, NODE_OPTIONS: '', ...options.env },
+      env: { ...process.env, NODE_OPTIONS: '', ...COVERAGE, ...options.env },
     });
     const proxy = new ProxyProcess(child, configurationPath);
     onTestFinished(async () => {
@@ -111,8 +117,13 @@ export class ProxyProcess {
   }
 
   async scrape(): Promise<Scrape> {
-    const response = await fetch(`${await this.adminUrl()}/metrics`, { headers: { connection: 'close' } });
-    return new Scrape(await response.text());
+    // No agent: the connection ends with the answer and is no descriptor of the program's any more.
+    const request = get(`${await this.adminUrl()}/metrics`, { agent: false });
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      request.once('response', resolve);
+      request.once('error', reject);
+    });
+    return new Scrape(await text(response));
   }
 
   /** Scrapes until a predicate holds; the test's own time limit is the bound. */

@@ -1,0 +1,125 @@
+import {
+  type ChannelCredentials,
+  Client,
+  credentials,
+  type MethodDefinition,
+  type ServiceError,
+} from '@grpc/grpc-js';
+import { onTestFinished } from 'vitest';
+
+import { demoService, HEALTH_REQUEST, healthService } from '../../src/demo/demo-service.js';
+
+/** What a TLS client trusts and presents, as PEM. */
+export interface ClientTls {
+  readonly ca: string;
+  readonly certificate?: string;
+  readonly key?: string;
+}
+
+/** Calls `DemoBackend` through a listener, as a gRPC library does. Each call rejects with grpc-js' `ServiceError`. */
+export class GrpcClient {
+  readonly #client: Client;
+
+  /** For `tls://` listeners `tls` says what to trust; the name expected is `localhost`. It is closed with the test. */
+  constructor(listener: URL, tls?: ClientTls) {
+    this.#client = new Client(listener.host, channelCredentials(tls), {
+      'grpc.ssl_target_name_override': 'localhost',
+      'grpc.default_authority': 'localhost',
+      // Each client has a connection of its own, and no web proxy of the environment stands in between.
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.enable_http_proxy': 0,
+    });
+    onTestFinished(() => this.close());
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  /** `grpc.health.v1.Health/Check` of the whole server: the answer's bytes. */
+  health(): Promise<Buffer> {
+    return this.#unary(healthService.check, HEALTH_REQUEST);
+  }
+
+  /** Sends a message and returns the one that comes back. */
+  echo(message: Buffer): Promise<Buffer> {
+    return this.#unary(demoService.echo, message);
+  }
+
+  /** A server stream: the messages that came back. */
+  repeat(message: Buffer): Promise<Buffer[]> {
+    const { path, requestSerialize, responseDeserialize } = demoService.repeat;
+    const call = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, message);
+    const received: Buffer[] = [];
+    return new Promise((resolve, reject) => {
+      call.on('data', (answer: Buffer) => received.push(answer));
+      call.on('error', reject);
+      call.on('end', () => resolve(received));
+    });
+  }
+
+  /**
+   * A server stream that is read no further than its first message, so that it is under way for as long as the test
+   * wants; `rest` reads on. Messages of some megabytes do not fit into the buffers in between.
+   */
+  async repeatUnread(message: Buffer): Promise<{ rest: () => Promise<number> }> {
+    const { path, requestSerialize, responseDeserialize } = demoService.repeat;
+    const call = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, message);
+    let received = 0;
+    call.on('data', () => received++);
+    const ended = new Promise<number>((resolve, reject) => {
+      call.on('error', reject);
+      call.on('end', () => resolve(received));
+    });
+    ended.catch(() => undefined);
+    await new Promise<void>((resolve) => call.once('data', () => resolve()));
+    call.pause();
+    return {
+      rest: () => {
+        call.resume();
+        return ended;
+      },
+    };
+  }
+
+  /** A client stream: how many bytes the server has counted. */
+  count(messages: readonly Buffer[]): Promise<number> {
+    const { path, requestSerialize, responseDeserialize } = demoService.count;
+    return new Promise((resolve, reject) => {
+      const call = this.#client.makeClientStreamRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        (error, answer) => settle(error, answer, (bytes) => resolve(Number(bytes.toString())), reject),
+      );
+      for (const message of messages) call.write(message);
+      call.end();
+    });
+  }
+
+  #unary(method: MethodDefinition<Buffer, Buffer>, message: Buffer): Promise<Buffer> {
+    const { path, requestSerialize, responseDeserialize } = method;
+    return new Promise((resolve, reject) => {
+      this.#client.makeUnaryRequest(path, requestSerialize, responseDeserialize, message, (error, answer) =>
+        settle(error, answer, resolve, reject),
+      );
+    });
+  }
+}
+
+function channelCredentials(tls: ClientTls | undefined): ChannelCredentials {
+  if (!tls) return credentials.createInsecure();
+  const bytes = (pem: string | undefined): Buffer | null => (pem === undefined ? null : Buffer.from(pem));
+  return credentials.createSsl(Buffer.from(tls.ca), bytes(tls.key), bytes(tls.certificate));
+}
+
+function settle(
+  error: ServiceError | null,
+  answer: Buffer | undefined,
+  resolve: (answer: Buffer) => void,
+  reject: (error: Error) => void,
+): void {
+  if (error) reject(error);
+  else if (answer) resolve(answer);
+  else reject(new Error('neither an answer nor an error came'));
+}

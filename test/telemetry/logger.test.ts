@@ -1,0 +1,81 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+
+import { createLogger } from '../../src/telemetry/logger.js';
+import { CollectingSink } from './collecting-sink.js';
+
+const JSON_LOG = { level: 'debug', format: 'json' } as const;
+
+describe('a JSON line', () => {
+  test('has the shape of Gitaly: level in the words of logrus, time in UTC, flat keys, the message last', () => {
+    const sink = new CollectingSink();
+    const log = createLogger(sink, JSON_LOG);
+    for (const level of ['debug', 'info', 'warn', 'error'] as const)
+      log[level]({ 'peer.address': '10.0.0.1:5000', 'bytes.to_client': 7, resumed: false }, 'a message');
+    expect(sink.parsed).toEqual(
+      ['debug', 'info', 'warning', 'error'].map((level) => ({
+        level,
+        time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/) as string,
+        'peer.address': '10.0.0.1:5000',
+        'bytes.to_client': 7,
+        resumed: false,
+        msg: 'a message',
+      })),
+    );
+    for (const line of sink.lines) expect(line).toMatch(/^\{[^\n]*\}\n$/);
+  });
+
+  test('leaves out what is not known', () => {
+    const sink = new CollectingSink();
+    createLogger(sink, JSON_LOG).info({ 'peer.identity': undefined, protocol: 'http2' }, 'x');
+    expect(sink.lines[0]).not.toContain('peer.identity');
+  });
+
+  test('is one line that says what was given, whatever a peer puts in', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (value) => {
+        const sink = new CollectingSink();
+        createLogger(sink, JSON_LOG).info({ server_name: value }, 'x');
+        expect(sink.lines).toHaveLength(1);
+        const [line = ''] = sink.lines;
+        expect(line.indexOf('\n')).toBe(line.length - 1);
+        // Nothing that a terminal obeys, or that turns text around.
+        expect(line.slice(0, -1)).not.toMatch(
+          /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/,
+        );
+        expect(JSON.parse(line)).toHaveProperty('server_name');
+      }),
+    );
+  });
+
+  test('is bounded', () => {
+    const sink = new CollectingSink();
+    createLogger(sink, JSON_LOG).info({ server_name: 'x'.repeat(1 << 20) }, 'x');
+    expect(sink.lines[0]?.length).toBeLessThan(10_000);
+  });
+});
+
+test('the level decides what is written, from now on', () => {
+  const sink = new CollectingSink();
+  const log = createLogger(sink, { level: 'warn', format: 'json' });
+  log.info({}, 'no');
+  log.warn({}, 'yes');
+  log.configure({ level: 'error', format: 'json' });
+  log.warn({}, 'no');
+  log.configure(JSON_LOG);
+  log.debug({}, 'yes');
+  expect(sink.parsed).toMatchObject([{ msg: 'yes' }, { msg: 'yes' }]);
+});
+
+test('text is for a terminal: one line, the level in words, the fields beside it', () => {
+  const sink = new CollectingSink();
+  const log = createLogger(sink, { level: 'info', format: 'text' });
+  log.warn({ 'peer.address': '10.0.0.1:5000', server_name: 'a\n\u001b[31mb' }, 'client certificate refused');
+  expect(sink.lines).toHaveLength(1);
+  const [line = ''] = sink.lines;
+  expect(line).toContain('WARNING');
+  expect(line).toContain('client certificate refused');
+  expect(line).toContain('10.0.0.1:5000');
+  expect(line).not.toContain('\u001b');
+  expect(line.trimEnd()).not.toContain('\n');
+});

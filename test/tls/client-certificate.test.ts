@@ -1,0 +1,209 @@
+import { once } from 'node:events';
+import { createServer, connect, type Socket } from 'node:net';
+import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
+
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+
+import { judgeClient, type ClientVerdict } from '../../src/tls/client-certificate.js';
+import { TlsTerminator } from '../../src/tls/terminator.js';
+import { Authority, type IssueOptions, type Issued } from '../support/authority.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+import { serverMaterial } from './material.js';
+
+const DAY_MS = 86_400_000;
+
+/** The server's side of a handshake with a client that presents this certificate, or none. */
+async function handshake(
+  { client, clientCa, clientCrl }: { client: Issued | undefined; clientCa: string; clientCrl?: string },
+  options: ConnectionOptions = {},
+): Promise<TLSSocket> {
+  const authority = await Authority.create(await temporaryDirectory(), 'server-ca');
+  const terminator = new TlsTerminator(
+    await serverMaterial([await authority.server()], {
+      clientAuth: 'require',
+      clientCa,
+      ...(clientCrl !== undefined && { clientCrl }),
+    }),
+  );
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('not bound');
+  const connection = once(server, 'connection') as Promise<[Socket]>;
+  const raw = connect({ host: '127.0.0.1', port: address.port });
+  const tls = connectTls({
+    socket: raw,
+    ca: authority.caPem,
+    servername: 'localhost',
+    ALPNProtocols: ['h2'],
+    ...(client && { cert: client.certificatePem, key: client.keyPem }),
+    ...options,
+  });
+  const [accepted] = await connection;
+  server.close();
+  for (const socket of [raw, tls, accepted]) {
+    socket.on('error', () => undefined);
+    onTestFinished(() => {
+      socket.destroy();
+    });
+  }
+  return terminator.handshake(accepted, 'localhost');
+}
+
+interface Refusal {
+  readonly result: string;
+  readonly detail: string;
+}
+
+function refused(verdict: ClientVerdict): Refusal {
+  if (verdict.allowed) throw new Error('let in');
+  return { result: verdict.result, detail: verdict.detail };
+}
+
+/** What is said of a client whose certificate is as the options say, by the CA that is trusted. */
+async function judge(options: IssueOptions): Promise<ClientVerdict> {
+  const ca = await Authority.create(await temporaryDirectory(), 'clients-ca');
+  return judgeClient(await handshake({ client: await ca.client(options), clientCa: ca.caPath }), 'require');
+}
+
+describe.each(['TLSv1.2', 'TLSv1.3'] as const)('%s', (version) => {
+  const versions = { minVersion: version, maxVersion: version };
+
+  test('a good certificate is verified, and its name is told', async () => {
+    const ca = await Authority.create(await temporaryDirectory());
+    const client = await ca.client({ dns: ['rails.internal'] });
+    const socket = await handshake({ client, clientCa: ca.caPath }, versions);
+    for (const mode of ['require', 'optional'] as const)
+      expect(judgeClient(socket, mode)).toEqual({
+        allowed: true,
+        result: 'verified',
+        identity: 'rails.internal',
+      });
+  });
+
+  test('one through an intermediate, too', async () => {
+    const ca = await Authority.create(await temporaryDirectory());
+    const client = await (await ca.intermediate('intermediate')).client();
+    const socket = await handshake({ client, clientCa: ca.caPath }, versions);
+    expect(judgeClient(socket, 'require')).toMatchObject({ allowed: true, result: 'verified' });
+  });
+
+  test('none is let in where it is optional, and refused where it is required', async () => {
+    const ca = await Authority.create(await temporaryDirectory());
+    const socket = await handshake({ client: undefined, clientCa: ca.caPath }, versions);
+    expect(judgeClient(socket, 'optional')).toEqual({ allowed: true, result: 'absent' });
+    expect(judgeClient(socket, 'require')).toEqual({
+      allowed: false,
+      result: 'absent',
+      detail: 'the client sent no certificate and client_auth is require',
+    });
+  });
+
+  test('one of an unknown authority is refused in both modes, with its issuer', async () => {
+    const directory = await temporaryDirectory();
+    const [ca, other] = [await Authority.create(directory), await Authority.create(directory, 'other-ca')];
+    const client = await other.client({ dns: ['rails.internal'] });
+    const socket = await handshake({ client, clientCa: ca.caPath }, versions);
+    for (const mode of ['require', 'optional'] as const) {
+      const { result, detail } = refused(judgeClient(socket, mode));
+      expect(result).toBe('unknown_authority');
+      expect(detail).toMatch(
+        /^client certificate CN=rails\.internal, issued by CN=other-ca: its chain does not end in a CA of client_ca_path \(UNABLE_TO_\w+\)/,
+      );
+    }
+  });
+});
+
+describe('refused, each with its own reason', () => {
+  test('expired', async () => {
+    const verdict = await judge({
+      notBefore: new Date('2024-01-01T00:00:00Z'),
+      notAfter: new Date('2024-06-01T00:00:00Z'),
+    });
+    expect(refused(verdict)).toEqual({
+      result: 'expired',
+      detail:
+        'client certificate CN=client.test, issued by CN=clients-ca: expired; its own dates are ' +
+        '2024-01-01T00:00:00.000Z to 2024-06-01T00:00:00.000Z (CERT_HAS_EXPIRED)',
+    });
+  });
+
+  test('not yet valid', async () => {
+    const notBefore = new Date(Math.ceil(Date.now() / DAY_MS + 2) * DAY_MS);
+    const { result, detail } = refused(
+      await judge({ notBefore, notAfter: new Date(notBefore.getTime() + DAY_MS) }),
+    );
+    expect(result).toBe('not_yet_valid');
+    expect(detail).toContain(`not valid before ${notBefore.toISOString()} (CERT_NOT_YET_VALID)`);
+  });
+
+  test('meant for servers only', async () => {
+    const { result, detail } = refused(await judge({ usages: ['serverAuth'] }));
+    expect(result).toBe('invalid_purpose');
+    expect(detail).toContain('its extended key usage must hold clientAuth');
+  });
+
+  test('meant for both is fine', async () => {
+    expect(await judge({ usages: ['serverAuth', 'clientAuth'] })).toMatchObject({ result: 'verified' });
+  });
+
+  test('self-signed', async () => {
+    const directory = await temporaryDirectory();
+    const [ca, other] = [await Authority.create(directory), await Authority.create(directory, 'other')];
+    const leaf = await other.client();
+    // The other CA's own certificate in place of a client's is no good without its key: so its client's stands in,
+    // followed by the CA, as a chain that ends in itself.
+    const client = { ...leaf, certificatePem: `${leaf.certificatePem}\n${other.caPem}` };
+    const { result } = refused(judgeClient(await handshake({ client, clientCa: ca.caPath }), 'require'));
+    expect(result).toBe('unknown_authority');
+  });
+
+  test('revoked; others of the same CA are let in', async () => {
+    const ca = await Authority.create(await temporaryDirectory());
+    const [revoked, good] = [await ca.client(), await ca.client()];
+    const clientCrl = await ca.revocationList([revoked.serialNumber]);
+    const sockets = [
+      await handshake({ client: revoked, clientCa: ca.caPath, clientCrl }),
+      await handshake({ client: good, clientCa: ca.caPath, clientCrl }),
+    ];
+    const [first, second] = sockets.map((socket) => judgeClient(socket, 'require'));
+    if (!first) throw new Error('no verdict');
+    const { result, detail } = refused(first);
+    expect(result).toBe('revoked');
+    expect(detail).toMatch(/revoked by client_crl_path \(CERT_REVOKED\)$/);
+    expect(second).toMatchObject({ result: 'verified' });
+  });
+
+  test('a CRL of another CA says nothing of this one', async () => {
+    const directory = await temporaryDirectory();
+    const [ca, other] = [await Authority.create(directory), await Authority.create(directory, 'other')];
+    const clientCrl = await other.revocationList([]);
+    const socket = await handshake({ client: await ca.client(), clientCa: ca.caPath, clientCrl });
+    const { result, detail } = refused(judgeClient(socket, 'require'));
+    expect(result).toBe('crl');
+    expect(detail).toMatch(/holds no usable CRL for its issuer \(UNABLE_TO_GET_CRL\)$/);
+  });
+
+  test('a CRL that runs out while it is in force refuses everybody', async () => {
+    const ca = await Authority.create(await temporaryDirectory());
+    const clientCrl = await ca.revocationList([], { nextUpdate: new Date(Date.now() - 60_000) });
+    const socket = await handshake({ client: await ca.client(), clientCa: ca.caPath, clientCrl });
+    expect(refused(judgeClient(socket, 'require'))).toMatchObject({
+      result: 'crl',
+      detail: expect.stringMatching(/CRL_HAS_EXPIRED/) as string,
+    });
+  });
+
+  test('one that has expired since its handshake, which a resumed session remembers as good', async () => {
+    const ca = await Authority.create(await temporaryDirectory());
+    const notAfter = new Date(Date.now() + DAY_MS);
+    const socket = await handshake({ client: await ca.client({ notAfter }), clientCa: ca.caPath });
+    vi.useFakeTimers({ toFake: ['Date'], now: notAfter.getTime() + 1000 });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    expect(socket.authorized).toBe(true);
+    expect(refused(judgeClient(socket, 'require'))).toMatchObject({ result: 'expired' });
+  });
+});

@@ -1,0 +1,61 @@
+import { describe, expect, test } from 'vitest';
+
+import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../../src/tls/handshake-failure.js';
+import { certificateFault, verificationCode } from '../../src/tls/verification.js';
+
+describe('every code becomes one of the labels', () => {
+  test.each<[string, HandshakeFailure]>([
+    ['ERR_TLS_HANDSHAKE_TIMEOUT', 'timeout'],
+    ['ECONNRESET', 'reset'],
+    ['EPIPE', 'reset'],
+    ['ERR_SSL_HTTP_REQUEST', 'not_tls'],
+    ['ERR_SSL_WRONG_VERSION_NUMBER', 'not_tls'],
+    ['ERR_SSL_NO_APPLICATION_PROTOCOL', 'no_application_protocol'],
+    ['ERR_SSL_UNSUPPORTED_PROTOCOL', 'unsupported_version'],
+    ['ERR_SSL_NO_SHARED_CIPHER', 'no_shared_cipher'],
+    ['ERR_SSL_TLSV1_ALERT_UNKNOWN_CA', 'certificate_rejected_by_client'],
+    ['ERR_SSL_SSL/TLS_ALERT_BAD_CERTIFICATE', 'certificate_rejected_by_client'],
+    ['ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED', 'certificate_rejected_by_client'],
+    ['ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE', 'other'],
+    ['', 'other'],
+  ])('%s is %s', (code, failure) => {
+    expect(handshakeFailure(code)).toBe(failure);
+  });
+});
+
+test('what an operator can do something about comes with advice, the setting named', () => {
+  expect(handshakeAdvice('no_application_protocol')).toMatch(/require_alpn: false/);
+  expect(handshakeAdvice('timeout')).toMatch(/timeouts\.handshake/);
+  expect(handshakeAdvice('unsupported_version')).toMatch(/min_version/);
+  expect(handshakeAdvice('not_tls')).toMatch(/tcp:\/\/ listener/);
+  expect(handshakeAdvice('certificate_rejected_by_client')).toMatch(/CA is missing there/);
+  expect(handshakeAdvice('closed')).toBeUndefined();
+  expect(handshakeAdvice('other')).toBeUndefined();
+});
+
+describe('verification', () => {
+  test.each([
+    ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'unknown_authority'],
+    ['DEPTH_ZERO_SELF_SIGNED_CERT', 'unknown_authority'],
+    ['CERT_HAS_EXPIRED', 'expired'],
+    ['CERT_NOT_YET_VALID', 'not_yet_valid'],
+    ['CERT_REVOKED', 'revoked'],
+    ['INVALID_PURPOSE', 'invalid_purpose'],
+    ['UNABLE_TO_GET_CRL', 'crl'],
+    ['CRL_HAS_EXPIRED', 'crl'],
+    ['PATH_LENGTH_EXCEEDED', 'other'],
+    ['toString', 'other'],
+    ['__proto__', 'other'],
+  ])('%s is %s', (code, fault) => {
+    expect(certificateFault(code)).toBe(fault);
+  });
+
+  test('the code is found in whatever Node gives', () => {
+    expect(verificationCode('CERT_REVOKED')).toBe('CERT_REVOKED');
+    expect(verificationCode(Object.assign(new Error('words'), { code: 'CERT_REVOKED' }))).toBe(
+      'CERT_REVOKED',
+    );
+    expect(verificationCode(new Error('CERT_REVOKED'))).toBe('CERT_REVOKED');
+    expect(verificationCode(null)).toBe('UNSPECIFIED');
+  });
+});

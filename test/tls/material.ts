@@ -1,0 +1,83 @@
+import { X509Certificate } from 'node:crypto';
+
+import type { ServerTls, UpstreamTls } from '../../src/config/model.js';
+import { loadPair, type LoadedPair, type PairRole } from '../../src/tls/certificate-pair.js';
+import type { ServerMaterial, UpstreamMaterial } from '../../src/tls/material.js';
+import { loadRevocations } from '../../src/tls/revocation.js';
+import { loadTrust, type TrustAnchors } from '../../src/tls/trust.js';
+import type { Issued } from '../support/authority.js';
+
+/** A setting that names a file. */
+export function file(path: string): { path: string; key: string[] } {
+  return { path, key: ['test'] };
+}
+
+/** A pair as the program loads it, its dates not judged: tests make certificates that are out of date. */
+export async function pairOf(issued: Issued, role: PairRole = 'server'): Promise<LoadedPair> {
+  const setting = { certificate: file(issued.certificatePath), key: file(issued.keyPath) };
+  const [certificate] = issued.certificatePem.match(/-----BEGIN[^-]+-----[^-]+-----END[^-]+-----/) ?? [''];
+  const now = new Date(new X509Certificate(certificate).validFrom);
+  const pair = await loadPair(setting, role, new Date(now.getTime() + 1000), []);
+  if (!pair) throw new Error('the pair does not load');
+  return pair;
+}
+
+/** Authorities as the program loads them. */
+export async function anchorsOf(...paths: readonly string[]): Promise<TrustAnchors> {
+  const anchors = await loadTrust({ files: paths.map(file), directories: [] }, []);
+  if (!anchors) throw new Error('the authorities do not load');
+  return anchors;
+}
+
+/** What a listener serves: its certificates, and whom it lets in. */
+export async function serverMaterial(
+  certificates: readonly Issued[],
+  {
+    clientCa,
+    clientCrl,
+    ...settings
+  }: Partial<Pick<ServerTls, 'clientAuth' | 'minVersion' | 'requireAlpn'>> & {
+    clientCa?: string;
+    clientCrl?: string;
+  } = {},
+): Promise<ServerMaterial> {
+  return {
+    settings: {
+      certificates: certificates.map(({ certificatePath, keyPath }) => ({
+        certificate: file(certificatePath),
+        key: file(keyPath),
+      })),
+      minVersion: 'TLSv1.2',
+      clientAuth: 'none',
+      clientCa: clientCa === undefined ? undefined : { files: [file(clientCa)], directories: [] },
+      clientCrl: clientCrl === undefined ? undefined : file(clientCrl),
+      requireAlpn: true,
+      ...settings,
+    },
+    pairs: await Promise.all(certificates.map((issued) => pairOf(issued))),
+    clientCa: clientCa === undefined ? undefined : await anchorsOf(clientCa),
+    revocations:
+      clientCrl === undefined ? undefined : await loadRevocations(file(clientCrl), new Date(0), []),
+  };
+}
+
+/** How an upstream is reached and verified. */
+export async function upstreamMaterial(
+  caPath: string,
+  settings: Partial<Pick<UpstreamTls, 'serverName' | 'minVersion'>> & { client?: Issued } = {},
+): Promise<UpstreamMaterial> {
+  const { client, ...rest } = settings;
+  const anchors = await anchorsOf(caPath);
+  return {
+    settings: {
+      ca: { files: [file(caPath)], directories: [] },
+      certificate: client && { certificate: file(client.certificatePath), key: file(client.keyPath) },
+      serverName: 'localhost',
+      minVersion: 'TLSv1.2',
+      ...rest,
+    },
+    pair: client && (await pairOf(client, 'client')),
+    ca: anchors.map(({ pem }) => pem),
+    anchors,
+  };
+}

@@ -1,0 +1,51 @@
+import 'reflect-metadata';
+
+import { webcrypto, X509Certificate } from 'node:crypto';
+
+import * as x509 from '@peculiar/x509';
+
+x509.cryptoProvider.set(webcrypto);
+
+const EC = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+
+/** One Subject Alternative Name, of any kind and content. */
+export type OddName = readonly [kind: 'dns' | 'ip' | 'url' | 'email' | 'dn', value: string];
+
+/** A self-signed certificate with names that no authority would issue. */
+export async function oddCertificate(subject: string, names: readonly OddName[]): Promise<X509Certificate> {
+  const keys = await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify']);
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: '01',
+    name: subject,
+    notBefore: new Date('2026-01-01T00:00:00Z'),
+    notAfter: new Date('2036-01-01T00:00:00Z'),
+    signingAlgorithm: EC,
+    keys,
+    extensions:
+      names.length === 0
+        ? []
+        : [
+            new x509.SubjectAlternativeNameExtension(
+              names.map(([kind, value]) => new x509.GeneralName(kind, value)),
+            ),
+          ],
+  });
+  return new X509Certificate(Buffer.from(certificate.rawData));
+}
+
+/** A revocation list in PEM with these dates; without `nextUpdate` it does not say when it must be replaced. */
+export async function oddRevocationList(thisUpdate: Date, nextUpdate: Date | undefined): Promise<string> {
+  const keys = await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify']);
+  const crl = await x509.X509CrlGenerator.create({
+    issuer: 'CN=the-ca',
+    thisUpdate,
+    ...(nextUpdate && { nextUpdate }),
+    signingAlgorithm: EC,
+    signingKey: keys.privateKey,
+  });
+  const lines =
+    Buffer.from(crl.rawData)
+      .toString('base64')
+      .match(/.{1,64}/g) ?? [];
+  return ['-----BEGIN X509 CRL-----', ...lines, '-----END X509 CRL-----', ''].join('\n');
+}
