@@ -5,6 +5,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    maxWorkers: '100%',
     coverage: {
       provider: 'v8',
       include: ['dist/**/*.js', 'src/**/*.ts'],

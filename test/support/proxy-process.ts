@@ -35,6 +35,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** The limit of open files (`ulimit -n`). */
   readonly openFiles?: number;
+  /** A file, `/dev/full` for one, that takes the log instead of the test: `spawn` it, nothing can be waited for. */
+  readonly logFile?: string;
 }
 
 /** The running program, as its user sees it. It is ended with the test that started it, however that ends. */
@@ -42,7 +44,10 @@ export class ProxyProcess {
   readonly log: LogLines;
   readonly stderr: LogLines;
   readonly configurationPath: string;
+  /** The exit code, once all that was written has been read. */
   readonly exited: Promise<number | null>;
+  /** The exit code, whether or not anybody reads. */
+  readonly ended: Promise<number | null>;
   readonly #child: ChildProcess;
   #descriptorsAtReady = 0;
 
@@ -53,6 +58,7 @@ export class ProxyProcess {
     this.log = new LogLines(child.stdout);
     this.stderr = new LogLines(child.stderr);
     this.exited = once(child, 'close').then(() => child.exitCode);
+    this.ended = once(child, 'exit').then(() => child.exitCode);
   }
 
   /** Starts it and waits until everything is bound. */
@@ -77,10 +83,12 @@ export class ProxyProcess {
       CLI,
       ...(options.args ?? ['serve', '--config', configurationPath]),
     ];
+    const limit = options.openFiles === undefined ? '' : `ulimit -n ${options.openFiles}; `;
+    const redirection = options.logFile === undefined ? '' : ` > '${options.logFile}'`;
     const [command, commandArgs] =
-      options.openFiles === undefined
+      limit === '' && redirection === ''
         ? [process.execPath, args]
-        : ['sh', ['-c', `ulimit -n ${options.openFiles}; exec "$0" "$@"`, process.execPath, ...args]];
+        : ['sh', ['-c', `${limit}exec "$0" "$@"${redirection}`, process.execPath, ...args]];
     const child = spawn(command, commandArgs, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, NODE_OPTIONS: '', ...COVERAGE, ...options.env },
@@ -145,6 +153,20 @@ export class ProxyProcess {
 
   signal(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
+  }
+
+  /** From now on nobody reads the log, and its pipe fills. */
+  leaveLogUnread(): void {
+    this.#child.stdout?.pause();
+  }
+
+  readLogAgain(): void {
+    this.#child.stdout?.resume();
+  }
+
+  /** The reader of the log goes away for good. */
+  closeLog(): void {
+    this.#child.stdout?.destroy();
   }
 
   /** Open file descriptors of the program. */
