@@ -25,14 +25,20 @@ export type CloseReason =
   /** A fault of the proxy in this connection's code. */
   | 'internal_error';
 
-/** The end of a connection, thrown by the stage that finds it. */
+/**
+ * The end of a connection, thrown by the stage that finds it. Every connection has one and most are no fault, so it has
+ * no stack: to take one would cost a fortieth of a handshake.
+ */
 export class ConnectionEnd extends Error {
   readonly reason: CloseReason;
   readonly initiator: Initiator;
 
   /** `detail`: more than the reason says, for the log; empty if there is nothing to add. */
   constructor(reason: CloseReason, initiator: Initiator, detail = '') {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super(detail);
+    Error.stackTraceLimit = stackTraceLimit;
     this.reason = reason;
     this.initiator = initiator;
   }

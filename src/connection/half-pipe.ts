@@ -28,23 +28,30 @@ export interface HalfPipeOptions {
   readonly direction: Direction;
   readonly source: Socket;
   readonly sink: Socket;
+  /** Whether `write` on an idle sink leaves nothing behind that looks at what was written: TLS does. */
+  readonly sinkEncrypts: boolean;
   readonly observer: RelayObserver;
   /** An exception in this connection's code (the observer's included): the connection ends, the process goes on. */
   readonly onFault: (error: unknown) => void;
 }
 
 /**
- * For plaintext upstream sockets: they read into one fixed buffer, whose view goes to the sink without a copy. The
- * source is stopped within the same callback and goes on when the sink has taken the view, so the buffer is never
- * filled while somebody looks at it.
+ * For plaintext upstream sockets: they read into one fixed buffer, whose view goes to the sink without a copy.
+ *
+ * The source goes on being read only while the view is free again when the callback returns; else it is stopped within
+ * the callback until the sink has taken the view, so the buffer is never filled while somebody looks at it. Stopping
+ * and starting costs two system calls a read, which small reads would feel.
  */
 export class ReadHalfPipe implements HalfPipe {
   readonly #options: HalfPipeOptions;
-  readonly #resume: () => void;
+  readonly #taken: () => void;
+  #stopped = false;
 
   constructor(options: HalfPipeOptions, receive: (receiver: ReadReceiver) => void) {
     this.#options = options;
-    this.#resume = () => {
+    this.#taken = () => {
+      if (!this.#stopped || options.sink.writableLength > 0) return;
+      this.#stopped = false;
       if (!options.source.destroyed) options.source.resume();
     };
     receive((length, buffer) => this.#read(length, buffer));
@@ -64,15 +71,30 @@ export class ReadHalfPipe implements HalfPipe {
   }
 
   #read(length: number, buffer: Uint8Array): boolean {
-    const { direction, sink, observer, onFault } = this.#options;
+    const { direction, observer, onFault } = this.#options;
     try {
       const view = buffer.subarray(0, length);
       observer.bytes(direction, view);
-      sink.write(view, this.#resume);
+      if (this.#write(view, length === buffer.length)) return true;
     } catch (error) {
       onFault(error);
     }
+    this.#stopped = true;
     return false;
+  }
+
+  /** Returns whether the buffer may be filled again at once. */
+  #write(view: Uint8Array, full: boolean): boolean {
+    const { sink, sinkEncrypts } = this.#options;
+    if (sink.writableLength > 0) {
+      // The sink will look at the view after it has taken what came before: only a copy can wait that long.
+      sink.write(Buffer.from(view), this.#taken);
+      return false;
+    }
+    sink.write(view, this.#taken);
+    // A sink that encrypts has done so by now. But behind a full buffer libuv reads once more in this very turn, before
+    // the sink can be free again. A plain one still holds the view unless the kernel has taken all of it.
+    return sinkEncrypts ? !full : sink.writableLength === 0;
   }
 }
 

@@ -80,10 +80,12 @@ export class Relay {
 
   #pipe(side: Side, direction: Direction): HalfPipe {
     const source = this.#ends[side];
+    const sink = this.#ends[other(side)];
     const options: HalfPipeOptions = {
       direction,
       source: source.stream,
-      sink: this.#ends[other(side)].stream,
+      sink: sink.stream,
+      sinkEncrypts: sink.stream !== sink.raw,
       observer: this.#options.observer,
       onFault: (error) => this.cut(internalError(error)),
     };

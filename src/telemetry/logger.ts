@@ -67,8 +67,9 @@ export function createLogger(sink: LogSink, initial: Logging): Logger {
   );
   const at =
     (level: LogLevel) =>
-    (fields: LogFields, message: string): void =>
-      log[level](printable(fields), message);
+    (fields: LogFields, message: string): void => {
+      if (log.isLevelEnabled(level)) log[level](printable(fields), message);
+    };
   return {
     debug: at('debug'),
     info: at('info'),

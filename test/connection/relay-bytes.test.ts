@@ -67,9 +67,9 @@ describe.each<Transport>(['tcp', 'unix', 'tls1.2', 'tls1.3'])(
       const moved = (): number => relays.reduce((sum, { relay }) => sum + relay.transferred, 0);
       await untilQuiet(moved);
       for (const { ends } of relays) {
-        // The kernel takes no more: the view that was read last waits in the sink, and nothing is read over it.
+        // The kernel takes no more: a view waits in the sink, maybe a copy of what came behind it, and no more is read.
         expect(ends.client.stream.writableLength).toBeGreaterThan(0);
-        expect(ends.client.stream.writableLength).toBeLessThanOrEqual(READ_BUFFER_BYTES);
+        expect(ends.client.stream.writableLength).toBeLessThanOrEqual(2 * READ_BUFFER_BYTES);
       }
       const received = await Promise.all(
         relays.map(async ({ client }, index) => readBytes(client.stream, streams[index]?.length ?? 0)),
