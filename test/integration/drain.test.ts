@@ -1,0 +1,130 @@
+import { get } from 'node:http';
+
+import { expect, test } from 'vitest';
+
+import { REPEATS } from '../../src/demo/demo-service.js';
+import { RawBackend, startGrpcBackend } from '../support/backends.js';
+import { readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import { GrpcClient } from '../support/grpc-client.js';
+import { ProxyProcess } from '../support/proxy-process.js';
+import { startSetup, TLS_LISTENER } from '../support/setup.js';
+import { connected } from '../support/transfer.js';
+
+const TCP_LISTENER = 'tcp://127.0.0.1:0';
+
+/** The status and the body of a path of the admin port. */
+async function ask(proxy: ProxyProcess, path: string): Promise<{ status: number | undefined; body: string }> {
+  const url = `${await proxy.adminUrl()}${path}`;
+  return new Promise((resolve, reject) => {
+    get(url, { agent: false }, (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => (body += chunk));
+      response.once('end', () => resolve({ status: response.statusCode, body }));
+    }).once('error', reject);
+  });
+}
+
+/** Sends SIGTERM and waits until it was taken. */
+async function drain(proxy: ProxyProcess): Promise<void> {
+  proxy.signal('SIGTERM');
+  await proxy.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
+}
+
+test('SIGTERM with 100 streams running: readiness fails, nobody new gets in, all streams finish, exit 0', async () => {
+  const forward = await startGrpcBackend();
+  const { ca, proxy, port } = await startSetup({ listener: { forward } });
+  const address = await proxy.address(TLS_LISTENER);
+  const clients = Array.from({ length: 4 }, () => new GrpcClient(address, { ca: ca.caPem }));
+  // More than the windows of HTTP/2 hold: each stream waits for its client after the first messages.
+  const message = Buffer.alloc(100_000, 'x');
+  const streams = await Promise.all(
+    clients.flatMap((client) => Array.from({ length: 25 }, () => client.repeatUnread(message))),
+  );
+  expect(await ask(proxy, '/-/readiness')).toMatchObject({ status: 200 });
+
+  await drain(proxy);
+  expect(await ask(proxy, '/-/readiness')).toMatchObject({
+    status: 503,
+    body: expect.stringContaining('draining') as unknown,
+  });
+  expect(await ask(proxy, '/-/liveness')).toMatchObject({ status: 200 });
+  await expect(tlsClient(port, { ca: ca.caPem })).rejects.toThrow('ECONNREFUSED');
+  expect(await Promise.all(streams.map(({ rest }) => rest()))).toEqual(
+    Array.from({ length: 100 }, () => REPEATS),
+  );
+  // The connections are still there, and may be used until their clients leave.
+  const [first] = clients;
+  expect(await first?.echo(Buffer.from('still here'))).toEqual(Buffer.from('still here'));
+  for (const client of clients) client.close();
+  expect(await proxy.exited).toBe(0);
+  await proxy.log.waitForMessage('stopped: all connections had ended by themselves');
+});
+
+test('what is left after graceful_restart_timeout is reset, the log says how many, exit 1', async () => {
+  const backend = await RawBackend.start();
+  const proxy = await ProxyProcess.start({
+    configuration: {
+      listeners: [{ listen: TCP_LISTENER, forward: backend.url }],
+      graceful_restart_timeout: '300ms',
+    },
+  });
+  const port = await proxy.port(TCP_LISTENER);
+  const endings = [];
+  for (let index = 0; index < 3; index++) {
+    const client = await tcpClient(port);
+    const upstream = await connected(client, backend);
+    endings.push(
+      readToEnd(client),
+      upstream.ended.then((kind) => ({ kind })),
+    );
+  }
+  await drain(proxy);
+  // Neither side may take what it has for the whole.
+  for (const { kind } of await Promise.all(endings)) expect(kind).toBe('reset');
+  expect(await proxy.exited).toBe(1);
+  const line = await proxy.log.waitForMessage('stopped: some connections had to be cut');
+  expect(line).toMatchObject({ level: 'warning', connections: 3 });
+  expect(await proxy.log.waitForClose('drain_timeout')).toMatchObject({ 'close.initiator': 'proxy' });
+});
+
+test('a second signal stops at once', async () => {
+  const backend = await RawBackend.start();
+  const proxy = await ProxyProcess.start({
+    configuration: {
+      listeners: [{ listen: TCP_LISTENER, forward: backend.url }],
+      graceful_restart_timeout: '1h',
+    },
+  });
+  const client = await tcpClient(await proxy.port(TCP_LISTENER));
+  await connected(client, backend);
+  const ending = readToEnd(client);
+  await drain(proxy);
+  proxy.signal('SIGTERM');
+  expect((await ending).kind).toBe('reset');
+  expect(await proxy.exited).toBe(1);
+});
+
+test('SIGHUP during the drain is harmless: nothing is bound again, and it ends as it would have', async () => {
+  const backend = await RawBackend.start();
+  const proxy = await ProxyProcess.start({
+    configuration: { listeners: [{ listen: TCP_LISTENER, forward: backend.url }] },
+  });
+  const port = await proxy.port(TCP_LISTENER);
+  const client = await tcpClient(port);
+  const upstream = await connected(client, backend);
+  await drain(proxy);
+  proxy.signal('SIGHUP');
+  // The answer comes after the signal was taken: signals and sockets are read by one loop.
+  expect(await ask(proxy, '/-/readiness')).toMatchObject({ status: 503 });
+  await expect(tcpClient(port)).rejects.toThrow('ECONNREFUSED');
+  client.end();
+  upstream.socket.end();
+  await readToEnd(client);
+  expect(await proxy.exited).toBe(0);
+});
+
+test('SIGTERM with nothing open ends at once, exit 0', async () => {
+  const { proxy } = await startSetup();
+  proxy.signal('SIGTERM');
+  expect(await proxy.exited).toBe(0);
+});

@@ -1,0 +1,213 @@
+import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { describe, expect, test } from 'vitest';
+
+import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { Authority, type Issued } from '../support/authority.js';
+import { startGrpcBackend } from '../support/backends.js';
+import { readToEnd, tlsClient } from '../support/clients.js';
+import { CredentialFiles } from '../support/credential-files.js';
+import { GrpcClient } from '../support/grpc-client.js';
+import type { ProxyProcess } from '../support/proxy-process.js';
+import { startSetup, TLS_LISTENER, type Setup } from '../support/setup.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+import { connected } from '../support/transfer.js';
+
+const RELOADS = 'gitaly_tls_proxy_tls_reloads_total';
+const SUCCESSFUL = 'gitaly_tls_proxy_tls_last_reload_successful';
+const FAILURES = 'gitaly_tls_proxy_tls_handshake_failures_total';
+const NOT_AFTER = 'gitaly_tls_proxy_tls_certificate_not_after_timestamp_seconds';
+
+/** A listener whose certificate and key lie under paths that can be replaced. */
+async function startWithFiles(): Promise<Setup & { files: CredentialFiles; first: Issued }> {
+  let files: CredentialFiles | undefined;
+  let first: Issued | undefined;
+  const setup = await startSetup(async (ca) => {
+    first = await ca.server();
+    files = await CredentialFiles.create(await temporaryDirectory(), first);
+    return { tls: { certificate_path: files.certificatePath, key_path: files.keyPath } };
+  });
+  if (!files || !first) throw new Error('the setup did not make its files');
+  return { ...setup, files, first };
+}
+
+/** The serial number of the certificate that a new client is shown. */
+async function servedSerial(port: number, ca: Authority): Promise<string> {
+  const client = await tlsClient(port, { ca: ca.caPem });
+  const { serialNumber } = client.getPeerCertificate();
+  // An orderly end: a reset could overtake the last message of the handshake, which would then have failed.
+  client.end();
+  await readToEnd(client);
+  return serialNumber.toLowerCase();
+}
+
+async function reloaded(proxy: ProxyProcess, times: number): Promise<void> {
+  await proxy.scrapeUntil((scrape) => scrape.value(RELOADS, { result: 'success' }) >= times);
+}
+
+describe('certificate and key are reloaded', () => {
+  test('when the files are replaced by rename: new connections get the new pair, open ones are not touched', async () => {
+    const { ca, proxy, port, backend, files, first } = await startWithFiles();
+    const client = await tlsClient(port, { ca: ca.caPem });
+    const upstream = await connected(client, backend);
+    expect(await servedSerial(port, ca)).toBe(first.serialNumber);
+
+    const notAfter = new Date(Date.now() + 5 * 86_400_000);
+    const second = await ca.server({ notAfter });
+    await files.renew(second);
+    await reloaded(proxy, 1);
+    expect(await servedSerial(port, ca)).toBe(second.serialNumber);
+    expect((await proxy.scrape()).value(NOT_AFTER, { role: 'server' })).toBe(
+      Math.floor(notAfter.getTime() / 1000),
+    );
+
+    const before = upstream.received.length;
+    client.write('up');
+    await upstream.receive(before + 2);
+    const answer = new Promise<Buffer>((resolve) => client.once('data', resolve));
+    upstream.socket.write('down');
+    expect((await answer).toString()).toBe('down');
+    client.destroy();
+    upstream.socket.destroy();
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test("when Kubernetes swaps the link that a secret's files are reached by", async () => {
+    const volume = await temporaryDirectory();
+    let first: Issued | undefined;
+    const { ca, proxy, port } = await startSetup(async (authority) => {
+      first = await authority.server();
+      await mkdir(join(volume, '..2026_01'));
+      await CredentialFiles.create(join(volume, '..2026_01'), first);
+      await symlink('..2026_01', join(volume, '..data'));
+      await symlink('..data/tls.crt', join(volume, 'tls.crt'));
+      await symlink('..data/tls.key', join(volume, 'tls.key'));
+      return { tls: { certificate_path: join(volume, 'tls.crt'), key_path: join(volume, 'tls.key') } };
+    });
+    expect(await servedSerial(port, ca)).toBe(first?.serialNumber);
+
+    const second = await ca.server();
+    await mkdir(join(volume, '..2026_02'));
+    await CredentialFiles.create(join(volume, '..2026_02'), second);
+    await symlink('..2026_02', join(volume, '..data_tmp'));
+    await rename(join(volume, '..data_tmp'), join(volume, '..data'));
+    await rm(join(volume, '..2026_01'), { recursive: true });
+    await reloaded(proxy, 1);
+    expect(await servedSerial(port, ca)).toBe(second.serialNumber);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('at once on SIGHUP, which is answered also when nothing has changed', async () => {
+    const { ca, proxy, port, files, first } = await startWithFiles();
+    proxy.signal('SIGHUP');
+    await proxy.log.waitForMessage('reloaded');
+    expect(await servedSerial(port, ca)).toBe(first.serialNumber);
+    const second = await ca.server();
+    await files.renew(second);
+    proxy.signal('SIGHUP');
+    await reloaded(proxy, 2);
+    expect(await servedSerial(port, ca)).toBe(second.serialNumber);
+    await proxy.endsWithNothingLeaked();
+  });
+});
+
+describe('what does not load changes nothing, is logged and counted with its reason, and recovers by itself:', () => {
+  test.each<[string, RegExp, (files: CredentialFiles, other: Issued) => Promise<void>]>([
+    [
+      'a certificate and a key that are no pair',
+      /tls\.key: does not belong to the certificate in/,
+      (files, other) => files.replace(files.certificatePath, other.certificatePem),
+    ],
+    [
+      'a certificate cut short',
+      /tls\.crt/,
+      (files, other) => files.replace(files.certificatePath, other.certificatePem.slice(0, 300)),
+    ],
+    ['an empty certificate', /tls\.crt/, (files) => files.replace(files.certificatePath, '')],
+    ['a key that is missing', /tls\.key.*(ENOENT|no such file)/, (files) => rm(files.keyPath)],
+    [
+      'a key that cannot be read',
+      /tls\.key/,
+      async (files) => {
+        // Root may read every file: what it cannot read as one is a directory.
+        await rm(files.keyPath);
+        await mkdir(files.keyPath);
+      },
+    ],
+  ])('%s', async (_name, reason, spoil) => {
+    const { ca, proxy, port, files, first } = await startWithFiles();
+    await spoil(files, await ca.server());
+    const line = await proxy.log.waitFor(({ msg }) => String(msg).startsWith('reload failed'));
+    expect(line['level']).toBe('error');
+    expect(line['error']).toMatch(reason);
+    const scrape = await proxy.scrape();
+    expect(scrape.value(SUCCESSFUL)).toBe(0);
+    expect(scrape.value(RELOADS, { result: 'failure' })).toBe(1);
+    expect(await servedSerial(port, ca)).toBe(first.serialNumber);
+
+    await rm(files.keyPath, { recursive: true, force: true });
+    const third = await ca.server();
+    await files.renew(third);
+    await proxy.scrapeUntil((sample) => sample.value(SUCCESSFUL) === 1);
+    expect(await servedSerial(port, ca)).toBe(third.serialNumber);
+    expect((await proxy.scrape()).value(FAILURES)).toBe(0);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('a client CA file that was emptied: nobody gets in who did not before', async () => {
+    const clients = await Authority.create(await temporaryDirectory(), 'clients');
+    const known = await clients.client();
+    const { ca, proxy, port, backend } = await startSetup({
+      tls: { client_auth: 'require', client_ca_path: clients.caPath },
+    });
+    await writeFile(clients.caPath, '');
+    const line = await proxy.log.waitFor(({ msg }) => String(msg).startsWith('reload failed'));
+    expect(line['error']).toContain(clients.caPath);
+
+    // In TLS 1.3 a client learns of a refusal after its own handshake.
+    const stranger = await tlsClient(port, { ca: ca.caPem, maxVersion: 'TLSv1.2' }).catch(() => undefined);
+    stranger?.resume();
+    await proxy.log.waitForClose('client_certificate_refused');
+    const client = await tlsClient(port, { ca: ca.caPem, cert: known.certificatePem, key: known.keyPem });
+    const upstream = await connected(client, backend);
+    expect(backend.connections).toHaveLength(1);
+    client.destroy();
+    upstream.socket.destroy();
+    await proxy.endsWithNothingLeaked();
+  });
+});
+
+test('1000 renewals by rename under load fail no handshake and no call', async () => {
+  const forward = await startGrpcBackend();
+  const directory = await temporaryDirectory();
+  let pairs: Issued[] = [];
+  let files: CredentialFiles | undefined;
+  const { ca, proxy, port } = await startSetup(async (authority) => {
+    pairs = [await authority.server(), await authority.server()];
+    const [first] = pairs;
+    if (first) files = await CredentialFiles.create(directory, first);
+    return {
+      listener: { forward },
+      tls: { certificate_path: files?.certificatePath, key_path: files?.keyPath },
+    };
+  });
+  const address = await proxy.address(TLS_LISTENER);
+  const kept = new GrpcClient(address, { ca: ca.caPem });
+  for (let renewal = 1; renewal <= 1000; renewal++) {
+    const pair = pairs[renewal % 2];
+    if (pair) await files?.renew(pair);
+    if (renewal % 5 !== 0) continue;
+    const fresh = new GrpcClient(address, { ca: ca.caPem });
+    expect(await Promise.all([fresh.health(), kept.health()])).toEqual([HEALTH_SERVING, HEALTH_SERVING]);
+    fresh.close();
+  }
+  const last = await ca.server();
+  await files?.renew(last);
+  await expect.poll(() => servedSerial(port, ca), { timeout: 10_000 }).toBe(last.serialNumber);
+  const scrape = await proxy.scrape();
+  expect(scrape.value(FAILURES)).toBe(0);
+  expect(scrape.value(SUCCESSFUL)).toBe(1);
+  kept.close();
+  await proxy.endsWithNothingLeaked();
+});
