@@ -194,6 +194,7 @@ export class Proxy {
   /** Everything is in place: from here on nothing can fail. */
   #publish(next: Running, previous: Running): void {
     const { logger } = this.#options;
+    logger.configure(next.state.configuration.logging);
     for (const [key, { settings }] of keyed(next.state.listeners)) {
       const listener = next.listeners.get(key);
       listener?.publish(settings);
@@ -215,7 +216,6 @@ export class Proxy {
       if (next.admin)
         logger.info({ listener: 'prometheus_listen_addr', listen: next.admin.url }, 'listening');
     }
-    logger.configure(next.state.configuration.logging);
   }
 
   #readiness(): Readiness {
