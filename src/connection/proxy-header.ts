@@ -1,7 +1,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
 import { MAX_PROXY_V1_BYTES, MAX_PROXY_V2_BYTES } from '../limits.js';
-import type { SocketEnd } from './peer-address.js';
+import { socketEnd, type SocketEnd } from './peer-address.js';
 
 /**
  * The PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2), both ways. Section numbers below are of that
@@ -55,7 +55,7 @@ function parseV1(bytes: Buffer): ProxyHeaderResult {
   if (!isPort(sourcePort) || !isPort(destinationPort))
     return malformed('PROXY v1: a port is not a number to 65535');
   if (more.length > 0) return malformed('PROXY v1: more than six words');
-  return { kind: 'header', consumed, source: { address: source, port: Number(sourcePort) } };
+  return { kind: 'header', consumed, source: socketEnd(source, Number(sourcePort)) };
 }
 
 function isPort(text: string): boolean {
@@ -104,7 +104,13 @@ function readIPv4(bytes: Buffer, offset: number): string {
   return [...bytes.subarray(offset, offset + 4)].join('.');
 }
 
+/** RFC 4291 section 2.5.5.2: an IPv4 address that a dual-stack socket maps into IPv6. */
+const IPV4_MAPPED_PREFIX = Buffer.from('00000000000000000000ffff', 'hex');
+
+/** An IPv4-mapped address comes as the IPv4 address that it is, as those of sockets do. */
 function readIPv6(bytes: Buffer, offset: number): string {
+  const prefixEnd = offset + IPV4_MAPPED_PREFIX.length;
+  if (bytes.subarray(offset, prefixEnd).equals(IPV4_MAPPED_PREFIX)) return readIPv4(bytes, prefixEnd);
   const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(offset + 2 * index).toString(16));
   return compressIPv6(groups);
 }
