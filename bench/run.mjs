@@ -17,7 +17,7 @@ import { judge } from './targets.mjs';
 import { UsageError } from './usage-error.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const PACE = { warmupMs: 1000, durationMs: 4000 };
+const PACE = { warmupMs: 3000, durationMs: 4000 };
 const QUICK_PACE = { warmupMs: 300, durationMs: 1000 };
 
 /**

@@ -55,6 +55,17 @@ export function createLogger(sink: LogSink, initial: Logging): Logger {
     customPrettifiers: { level: (level) => (typeof level === 'string' ? level.toUpperCase() : '') },
   });
   let format: LogFormat = initial.format;
+  let droppedAndTold = 0;
+  const write = (line: string): void => {
+    const droppedBefore = sink.droppedLines;
+    sink.write(format === 'json' ? line : pretty(line));
+    // The first line that is taken again tells of the gap before it; where its notice finds no room, a later one does.
+    const lines = droppedBefore - droppedAndTold;
+    if (lines === 0 || sink.droppedLines > droppedBefore) return;
+    droppedAndTold = droppedBefore;
+    log.warn({ lines }, 'log lines were dropped before this one: nobody took them in time');
+    if (sink.droppedLines > droppedBefore) droppedAndTold -= lines;
+  };
   const log = pino(
     {
       level: initial.level,
@@ -63,7 +74,7 @@ export function createLogger(sink: LogSink, initial: Logging): Logger {
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: LOGRUS_LEVELS[label] ?? label }) },
     },
-    { write: (line: string) => sink.write(format === 'json' ? line : pretty(line)) },
+    { write },
   );
   const at =
     (level: LogLevel) =>

@@ -8,7 +8,6 @@ export type HandshakeFailure =
   | 'unsupported_version'
   | 'no_shared_cipher'
   | 'certificate_rejected_by_client'
-  | 'client_certificate'
   | 'other';
 
 /** The label of an error that a handshake ended with. Codes are Node's names of OpenSSL's reasons. */
@@ -64,7 +63,6 @@ export function handshakeAdvice(failure: HandshakeFailure): string | undefined {
       return 'the client did not finish the handshake within timeouts.handshake';
     case 'closed':
     case 'reset':
-    case 'client_certificate':
     case 'other':
       return undefined;
   }

@@ -8,7 +8,8 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { Authority } from '../support/authority.js';
 import { RawBackend } from '../support/backends.js';
 import { tcpClient, tlsClient } from '../support/clients.js';
-import { ProxyProcess } from '../support/proxy-process.js';
+import { CLI, ProxyProcess } from '../support/proxy-process.js';
+import { shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { connected } from '../support/transfer.js';
 
@@ -23,6 +24,17 @@ async function run(...args: readonly string[]): Promise<Outcome> {
   const program = await ProxyProcess.spawn({ args });
   const code = await program.exited;
   return { code, stdout: program.log.text, stderr: program.stderr.text };
+}
+
+/** A port that somebody else listens on. */
+async function takenPort(): Promise<number> {
+  const squatter = createServer();
+  squatter.listen(0, '127.0.0.1');
+  await once(squatter, 'listening');
+  onTestFinished(() => void squatter.close());
+  const address = squatter.address();
+  if (address === null || typeof address === 'string') throw new Error('the port was not taken');
+  return address.port;
 }
 
 /** Writes a configuration as it stands and returns its path. */
@@ -65,6 +77,7 @@ describe('wrong usage is one line that says what would be right, exit 2', () => 
     [['serve', '--listen', 'https://127.0.0.1:0', '--forward', 'tcp://127.0.0.1:1'], 'not supported'],
     [['serve', '--listen', 'tcp://127.0.0.1:0', '--forward', 'http://127.0.0.1:1'], 'not supported'],
     [['serve', '--config', '/nowhere/gitaly-tls-proxy.yaml'], '/nowhere/gitaly-tls-proxy.yaml'],
+    [['serve', '--config', '/'], 'it is a directory, not a file'],
   ])('%j', async (args, words) => {
     const { code, stdout, stderr } = await run(...args);
     expect(code).toBe(2);
@@ -109,15 +122,22 @@ describe('serve from flags alone', () => {
 
 describe('what keeps it from starting is said clearly', () => {
   test('a port that is taken: one line, exit 1', async () => {
-    const squatter = createServer();
-    squatter.listen(0, '127.0.0.1');
-    await once(squatter, 'listening');
-    onTestFinished(() => void squatter.close());
-    const address = squatter.address();
-    const taken = `tcp://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}`;
+    const taken = `tcp://127.0.0.1:${await takenPort()}`;
     const { code, stderr } = await run('--listen', taken, '--forward', 'tcp://127.0.0.1:1');
     expect(code).toBe(1);
     expect(stderr).toMatch(new RegExp(`^gitaly-tls-proxy: cannot listen on ${taken}: .*EADDRINUSE.*\n$`));
+  });
+
+  test("a port that is taken where the metrics should be: one line with the setting's name, exit 1", async () => {
+    const taken = `127.0.0.1:${await takenPort()}`;
+    const { code, stderr } = await run(
+      ...['--listen', 'tcp://127.0.0.1:0', '--forward', 'tcp://127.0.0.1:1'],
+      ...['--prometheus-listen-addr', taken],
+    );
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      new RegExp(`^gitaly-tls-proxy: cannot listen on prometheus_listen_addr ${taken}: .*EADDRINUSE.*\n$`),
+    );
   });
 
   test('a configuration with mistakes: file, line, key, value and what would be right for each, exit 2', async () => {
@@ -133,6 +153,18 @@ describe('what keeps it from starting is said clearly', () => {
     for (const words of [`${path}:4`, 'max_connections', 'many', 'whole number'])
       expect(lines[1]).toContain(words);
     for (const words of [`${path}:5`, 'logging.level', 'loud', 'info']) expect(lines[2]).toContain(words);
+  });
+
+  test('certificate files that are not there: a line for each with its flag, exit 2', async () => {
+    const { code, stderr } = await run(
+      ...['--listen', 'tls://127.0.0.1:0', '--forward', 'tcp://127.0.0.1:1'],
+      ...['--cert', '/nowhere/cert.pem', '--key', '/nowhere/key.pem'],
+    );
+    expect(code).toBe(2);
+    const lines = stderr.trim().split('\n');
+    expect(lines).toHaveLength(2);
+    expect(lines[0]).toContain('--cert: /nowhere/cert.pem: no such file');
+    expect(lines[1]).toContain('--key: /nowhere/key.pem: no such file');
   });
 
   test('a file that is no YAML: where, exit 2', async () => {
@@ -157,6 +189,24 @@ describe('configuration validate', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
     expect(stderr).toContain(keyPath);
     expect(stderr).toMatch(/others|chmod/);
+  });
+
+  test('reads stdin without FILE', async () => {
+    const path = await file('listeners:\n  - listen: tcp://127.0.0.1:0\n    forward: nowhere\n');
+    const validate = (target: string) =>
+      shell('"$NODE" "$CLI" configuration validate < "$TARGET"', {
+        NODE: process.execPath,
+        CLI,
+        TARGET: target,
+      });
+    const { exitCode, output } = await validate(path);
+    expect(exitCode).toBe(2);
+    const report: unknown = JSON.parse(output);
+    expect(report).toMatchObject({
+      errors: [{ key: ['listeners', 0, 'forward'], line: 3, value: 'nowhere', file: '<stdin>' }],
+    });
+    await writeFile(path, 'listeners:\n  - listen: tcp://127.0.0.1:0\n    forward: tcp://127.0.0.1:1\n');
+    expect(await validate(path)).toEqual({ exitCode: 0, output: '' });
   });
 
   test('lists all problems at once with line and key, those of the certificate files too, exit 2', async () => {

@@ -1,21 +1,19 @@
-import { readFile } from 'node:fs/promises';
-import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { fileURLToPath } from 'node:url';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
-import { RawBackend, startGrpcBackend } from '../support/backends.js';
-import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
-import { GrpcClient } from '../support/grpc-client.js';
-import type { LogLine } from '../support/log-lines.js';
-import { ProxyProcess } from '../support/proxy-process.js';
-import { startSetup, TLS_LISTENER } from '../support/setup.js';
+import { RawBackend } from '../support/backends.js';
+import { readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import type { ProxyProcess } from '../support/proxy-process.js';
+import { startSetup, startWithCalls, TLS_LISTENER } from '../support/setup.js';
 import { connected } from '../support/transfer.js';
 import { Authority } from '../support/authority.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
-const TCP_LISTENER = 'tcp://127.0.0.1:0';
+const LOSE_LISTENER = fileURLToPath(new URL('../support/lose-listener.mjs', import.meta.url));
 const OURS = 'gitaly_tls_proxy_';
 const CLOSED = `${OURS}connections_closed_total`;
 
@@ -145,153 +143,41 @@ describe('/metrics', () => {
 });
 
 describe('health', () => {
-  test('/-/liveness and /-/readiness answer 200 while all is well, other paths 404', async () => {
+  /** The status and the body of a path of the admin port. */
+  async function ask(
+    proxy: ProxyProcess,
+    path: string,
+    method = 'GET',
+  ): Promise<{ status: number; body: string }> {
+    const response = await fetch(`${await proxy.adminUrl()}${path}`, {
+      method,
+      headers: { connection: 'close' },
+    });
+    return { status: response.status, body: await response.text() };
+  }
+
+  test('/-/liveness and /-/readiness answer 200 while all is well, other paths 404, other methods 405', async () => {
     const { proxy } = await startSetup();
-    const url = await proxy.adminUrl();
-    for (const [path, status] of [
-      ['/-/liveness', 200],
-      ['/-/readiness', 200],
-      ['/nothing', 404],
-    ] as const) {
-      const response = await fetch(`${url}${path}`, { headers: { connection: 'close' } });
-      await response.text();
-      expect(response.status, path).toBe(status);
-    }
-    await proxy.endsWithNothingLeaked();
-  });
-});
-
-/** The lines of connections. */
-function connectionLines(proxy: ProxyProcess): LogLine[] {
-  return proxy.log.lines.filter((line) => 'close.reason' in line);
-}
-
-describe('the log', () => {
-  test('has one line for a connection, with who, what, how much, how long, and who ended it why', async () => {
-    const clients = await Authority.create(await temporaryDirectory(), 'clients');
-    const known = await clients.client({ dns: ['sidekiq.internal'] });
-    const { ca, proxy, port, backend } = await startSetup({
-      tls: { client_auth: 'require', client_ca_path: clients.caPath },
-    });
-    const client = await tlsClient(port, {
-      ca: ca.caPem,
-      cert: known.certificatePem,
-      key: known.keyPem,
-      maxVersion: 'TLSv1.3',
-    });
-    const { localPort } = client;
-    const upstream = await connected(client, backend);
-    const ending = readToEnd(client);
-    upstream.socket.end('12345');
-    client.end();
-    expect((await ending).received.toString()).toBe('12345');
-    const line = await proxy.log.waitForClose('finished');
-    expect(line).toMatchObject({
-      level: 'info',
-      msg: 'connection finished',
-      listener: TLS_LISTENER,
-      upstream: backend.url,
-      'peer.address': `127.0.0.1:${localPort}`,
-      'peer.identity': 'sidekiq.internal',
-      protocol: 'backchannel',
-      'tls.version': 'TLSv1.3',
-      'tls.cipher': 'TLS_AES_128_GCM_SHA256',
-      'tls.resumed': false,
-      server_name: 'localhost',
-      'bytes.to_upstream': BACKCHANNEL_PREFACE.length,
-      'bytes.to_client': 5,
-      'close.reason': 'finished',
-      'close.initiator': expect.stringMatching(/^(client|upstream)$/) as unknown,
-      duration_ms: expect.any(Number) as unknown,
-      time: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/) as unknown,
-    });
-    expect(connectionLines(proxy)).toHaveLength(1);
+    expect(await ask(proxy, '/-/liveness')).toEqual({ status: 200, body: 'alive\n' });
+    expect(await ask(proxy, '/-/readiness')).toEqual({ status: 200, body: 'ready\n' });
+    expect(await ask(proxy, '/-/readiness', 'HEAD')).toEqual({ status: 200, body: '' });
+    expect(await ask(proxy, '/nothing')).toMatchObject({ status: 404 });
+    expect(await ask(proxy, '/-/readiness', 'POST')).toMatchObject({ status: 405 });
     await proxy.endsWithNothingLeaked();
   });
 
-  test("says nothing at info of a load balancer's probes, in TCP and in TLS, but counts them", async () => {
-    const { ca, proxy, port } = await startSetup();
-    for (let index = 0; index < 5; index++) {
-      const probe = await tcpClient(port);
-      probe.end();
-      await readToEnd(probe);
-      const handshake = await tlsClient(port, { ca: ca.caPem });
-      handshake.end();
-      await readToEnd(handshake);
-    }
-    const reset = await tcpClient(port);
-    reset.resetAndDestroy();
-    await proxy.scrapeUntil((scrape) => scrape.value(CLOSED, { reason: 'probe' }) === 11);
-    expect(connectionLines(proxy)).toEqual([]);
+  test('a listener that is not bound any more fails readiness, by its name, and not liveness', async () => {
+    const { proxy } = await startSetup({ nodeArgs: ['--import', LOSE_LISTENER] });
+    proxy.signal('SIGUSR2');
+    let readiness = await ask(proxy, '/-/readiness');
+    while (readiness.status === 200) readiness = await ask(proxy, '/-/readiness');
+    expect(readiness).toEqual({ status: 503, body: `not listening on ${TLS_LISTENER}\n` });
+    expect(await ask(proxy, '/-/liveness')).toMatchObject({ status: 200 });
     await proxy.endsWithNothingLeaked();
-  });
-
-  test('shows the probes at level debug, and is text for a terminal where asked', async () => {
-    const { proxy, port } = await startSetup({ more: { logging: { level: 'debug', format: 'json' } } });
-    const probe = await tcpClient(port);
-    probe.end();
-    expect(await proxy.log.waitForClose('probe')).toMatchObject({ level: 'debug' });
-    await proxy.endsWithNothingLeaked();
-
-    const inText = await ProxyProcess.spawn({
-      configuration: {
-        listeners: [{ listen: TCP_LISTENER, forward: 'tcp://127.0.0.1:1' }],
-        logging: { format: 'text' },
-      },
-    });
-    const text = await inText.log.waitForText('ready');
-    expect(inText.log.lines).toEqual([]);
-    expect(text).toContain('INFO');
-    inText.signal('SIGTERM');
-    expect(await inText.exited).toBe(0);
   });
 });
 
 describe('traffic is unharmed by', () => {
-  /** A proxy in front of a gRPC server, and calls through it on fresh connections. */
-  async function startWithCalls(options: { logFile?: string } = {}) {
-    const forward = await startGrpcBackend();
-    const setup = await startSetup({ listener: { forward }, ...options });
-    const address = await setup.proxy.address(TLS_LISTENER);
-    const call = async (): Promise<void> => {
-      const client = new GrpcClient(address, { ca: setup.ca.caPem });
-      expect(await client.health()).toEqual(HEALTH_SERVING);
-      client.close();
-    };
-    return { ...setup, call };
-  }
-
-  test('a log that nobody reads: lines are dropped and counted, and come again when somebody does', async () => {
-    const { proxy, port, call } = await startWithCalls();
-    const dropped = async (): Promise<number> =>
-      (await proxy.scrape()).value(`${OURS}log_lines_dropped_total`);
-    proxy.leaveLogUnread();
-    // Each is refused with a long line of its own, until the pipe and what the program keeps are full.
-    const hello = clientHello(Buffer.alloc(255, 0x80));
-    while ((await dropped()) === 0) {
-      await Promise.all(
-        Array.from({ length: 200 }, async () => {
-          const stranger = await tcpClient(port);
-          stranger.end(hello);
-          await readToEnd(stranger);
-        }),
-      );
-    }
-    await call();
-    proxy.readLogAgain();
-    await call();
-    await proxy.log.waitForClose('finished');
-    await proxy.endsWithNothingLeaked();
-  });
-
-  test('a log whose reader has gone', async () => {
-    const { proxy, call } = await startWithCalls();
-    proxy.closeLog();
-    for (let index = 0; index < 5; index++) await call();
-    expect((await proxy.scrape()).value(CLOSED, { reason: 'finished' })).toBeGreaterThan(0);
-    await proxy.endsWithNothingLeaked();
-  });
-
   test('scrapers that do not read, and a hundred scrapes a time', async () => {
     const { proxy, call } = await startWithCalls();
     const { hostname, port } = new URL(await proxy.adminUrl());
@@ -308,57 +194,7 @@ describe('traffic is unharmed by', () => {
     for (const scraper of slow) scraper.destroy();
     await proxy.endsWithNothingLeaked();
   });
-
-  test('a full disk under the log', async () => {
-    const backend = await RawBackend.start();
-    // The port must be known without the log: it is a unix socket here.
-    const path = `${await temporaryDirectory()}/gitaly.socket`;
-    const proxy = await ProxyProcess.spawn({
-      configuration: { listeners: [{ listen: `unix:${path}`, forward: backend.url }] },
-      logFile: '/dev/full',
-    });
-    const dial = async (): Promise<Socket> => {
-      for (;;) {
-        const client = connect({ path, allowHalfOpen: true });
-        const [outcome] = await Promise.race([
-          once(client, 'connect').then(() => ['connected']),
-          once(client, 'error').then(() => ['refused']),
-        ]).catch(() => ['refused']);
-        if (outcome === 'connected') return client;
-      }
-    };
-    const client = await dial();
-    onTestFinished(() => void client.destroy());
-    client.write(HTTP2_PREFACE);
-    const upstream = await backend.accept();
-    expect(await upstream.receive(HTTP2_PREFACE.length)).toEqual(HTTP2_PREFACE);
-    client.end();
-    upstream.socket.end();
-    await readToEnd(client);
-    proxy.signal('SIGTERM');
-    expect(await proxy.exited).toBe(0);
-  });
 });
-
-/** A ClientHello (RFC 8446 section 4.1.2) with a server name and no ALPN, in one record. */
-function clientHello(serverName: Buffer): Buffer {
-  const vector = (lengthBytes: number, ...parts: readonly Buffer[]): Buffer => {
-    const body = Buffer.concat(parts);
-    const length = Buffer.alloc(lengthBytes);
-    length.writeUIntBE(body.length, 0, lengthBytes);
-    return Buffer.concat([length, body]);
-  };
-  const serverNames = vector(2, vector(2, Buffer.from([0]), vector(2, serverName)));
-  const hello = Buffer.concat([
-    Buffer.from([3, 3]),
-    Buffer.alloc(32),
-    vector(1),
-    vector(2, Buffer.from([0x13, 0x01])),
-    vector(1, Buffer.from([0])),
-    vector(2, Buffer.from([0, 0]), serverNames),
-  ]);
-  return Buffer.concat([Buffer.from([22, 3, 1]), vector(2, Buffer.from([1]), vector(3, hello))]);
-}
 
 /** Values of the label `type`, which the reference lists beside it. */
 const TYPES = new Set(['tls', 'tcp', 'unix']);

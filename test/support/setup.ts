@@ -1,5 +1,9 @@
+import { expect } from 'vitest';
+
+import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
 import { Authority, type Issued } from './authority.js';
-import { RawBackend } from './backends.js';
+import { RawBackend, startGrpcBackend } from './backends.js';
+import { GrpcClient } from './grpc-client.js';
 import { ProxyProcess, type StartOptions } from './proxy-process.js';
 import { temporaryDirectory } from './temporary-directory.js';
 
@@ -45,4 +49,16 @@ export async function startSetup(
   };
   const proxy = await ProxyProcess.start({ ...start, configuration });
   return { directory, ca, server, backend, proxy, port: await proxy.port(TLS_LISTENER), configuration };
+}
+
+/** The same in front of a gRPC server; `call` makes a health call on a connection of its own, and expects its answer. */
+export async function startWithCalls(): Promise<Setup & { readonly call: () => Promise<void> }> {
+  const setup = await startSetup({ listener: { forward: await startGrpcBackend() } });
+  const address = await setup.proxy.address(TLS_LISTENER);
+  const call = async (): Promise<void> => {
+    const client = new GrpcClient(address, { ca: setup.ca.caPem });
+    expect(await client.health()).toEqual(HEALTH_SERVING);
+    client.close();
+  };
+  return { ...setup, call };
 }

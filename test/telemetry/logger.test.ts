@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
+import type { LogSink } from '../../src/telemetry/log-sink.js';
 import { createLogger } from '../../src/telemetry/logger.js';
 import { CollectingSink } from './collecting-sink.js';
 
@@ -78,4 +79,63 @@ test('text is for a terminal: one line, the level in words, the fields beside it
   expect(line).toContain('10.0.0.1:5000');
   expect(line).not.toContain('\u001b');
   expect(line.trimEnd()).not.toContain('\n');
+});
+
+describe('lines that were dropped', () => {
+  /** A sink that takes as many lines as it has room for and drops the others. */
+  class BoundedSink implements LogSink {
+    droppedLines = 0;
+    #room: number;
+    #text = '';
+
+    constructor(room: number) {
+      this.#room = room;
+    }
+
+    write(line: string): void {
+      if (this.#room === 0) this.droppedLines++;
+      else {
+        this.#room--;
+        this.#text += line;
+      }
+    }
+
+    flush(): Promise<void> {
+      return Promise.resolve();
+    }
+
+    makeRoom(room: number): void {
+      this.#room = room;
+    }
+
+    /** How many lines each notice says are missing. */
+    get gaps(): number[] {
+      return [...this.#text.matchAll(/"lines":(\d+),"msg":"log lines were dropped/g)].map(([, lines]) =>
+        Number(lines),
+      );
+    }
+  }
+
+  test('are told of once, with how many there were, when lines are taken again', () => {
+    const sink = new BoundedSink(1);
+    const log = createLogger(sink, JSON_LOG);
+    for (let count = 0; count < 4; count++) log.info({}, 'x');
+    expect(sink.gaps).toEqual([]);
+    sink.makeRoom(Infinity);
+    for (let count = 0; count < 3; count++) log.info({}, 'y');
+    expect(sink.gaps).toEqual([3]);
+  });
+
+  test('are told of later where there is room for a line and not for the notice', () => {
+    const sink = new BoundedSink(0);
+    const log = createLogger(sink, JSON_LOG);
+    log.info({}, 'x');
+    sink.makeRoom(1);
+    log.info({}, 'y');
+    expect(sink.gaps).toEqual([]);
+    sink.makeRoom(2);
+    log.info({}, 'z');
+    // The notice that found no room is a dropped line too.
+    expect(sink.gaps).toEqual([2]);
+  });
 });

@@ -1,0 +1,144 @@
+import { readFileSync } from 'node:fs';
+
+import { describe, expect, test } from 'vitest';
+
+import type { CloseReason, Initiator } from '../../src/connection/close-reason.js';
+import type { DropReason } from '../../src/connection/events.js';
+import { Metrics, type CertificateRole } from '../../src/telemetry/metrics.js';
+import type { ClientCertificateResult } from '../../src/tls/client-certificate.js';
+import type { HandshakeFailure } from '../../src/tls/handshake-failure.js';
+import type { UpstreamFailureReason } from '../../src/upstream/failure.js';
+
+/** All members of a closed set: the compiler asks for every one and refuses any other. */
+type All<Member extends string> = Readonly<Record<Member, true>>;
+
+const CLOSE_REASONS: All<CloseReason> = {
+  finished: true,
+  reset: true,
+  probe: true,
+  left_early: true,
+  proxy_header_malformed: true,
+  proxy_header_timeout: true,
+  handshake_failed: true,
+  client_certificate_refused: true,
+  protocol_unknown: true,
+  preface_timeout: true,
+  upstream_unreachable: true,
+  idle_timeout: true,
+  half_close_timeout: true,
+  drain_timeout: true,
+  internal_error: true,
+};
+const INITIATORS: All<Initiator> = { client: true, upstream: true, proxy: true };
+const DROP_REASONS: All<DropReason> = { max_connections: true, descriptors: true };
+const CERTIFICATE_ROLES: All<CertificateRole> = {
+  server: true,
+  client_ca: true,
+  upstream_client: true,
+  upstream_ca: true,
+};
+const HANDSHAKE_FAILURES: All<HandshakeFailure> = {
+  no_application_protocol: true,
+  not_tls: true,
+  unsupported_version: true,
+  no_shared_cipher: true,
+  certificate_rejected_by_client: true,
+  timeout: true,
+  closed: true,
+  reset: true,
+  other: true,
+};
+// A client's certificate is asked for no name.
+const CLIENT_CERTIFICATE_RESULTS: All<Exclude<ClientCertificateResult, 'name_mismatch'>> = {
+  verified: true,
+  absent: true,
+  unknown_authority: true,
+  expired: true,
+  not_yet_valid: true,
+  revoked: true,
+  invalid_purpose: true,
+  crl: true,
+  other: true,
+};
+const UPSTREAM_FAILURES: All<UpstreamFailureReason> = {
+  refused: true,
+  timeout: true,
+  name_not_found: true,
+  unreachable: true,
+  no_socket: true,
+  permission: true,
+  reset: true,
+  no_alpn: true,
+  client_certificate_refused: true,
+  tls: true,
+  certificate_unknown_authority: true,
+  certificate_expired: true,
+  certificate_not_yet_valid: true,
+  certificate_revoked: true,
+  certificate_invalid_purpose: true,
+  certificate_crl: true,
+  certificate_name_mismatch: true,
+  certificate_other: true,
+  other: true,
+};
+
+const REFERENCE = read('docs/metrics.md');
+
+function read(path: string): string {
+  return readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
+}
+
+/** The words set as code. */
+function coded(text: string): string[] {
+  return [...text.matchAll(/`(\w+)`/g)].map(([, word = '']) => word);
+}
+
+/** What stands under a metric's heading, up to the next one. */
+function section(metric: string): string {
+  const [, after = ''] = REFERENCE.split(`\n### \`${metric}\`\n`);
+  const [text = ''] = after.split('\n#');
+  return text;
+}
+
+/** The last cell of a metric's row. */
+function meaning(metric: string): string {
+  return new RegExp(`^\\| \`${metric}\` .*\\|([^|]*)\\|$`, 'm').exec(REFERENCE)?.[1] ?? '';
+}
+
+describe('docs/metrics.md lists every value of a label and no other:', () => {
+  const closed = section('connections_closed_total');
+  const [results = ''] = section('tls_client_certificates_total').split('Only where');
+  const firstCells = [...closed.matchAll(/^\| (`[^|]*)\|/gm)].map(([, cell = '']) => cell).join();
+  test.each<[string, readonly string[], All<string>]>([
+    ['why connections end', coded(firstCells).filter((word) => word !== 'reason'), CLOSE_REASONS],
+    ['who ends them', coded(closed.split('\n|')[0] ?? '').filter((word) => word !== 'initiator'), INITIATORS],
+    ['why they are dropped', coded(meaning('connections_dropped_total')), DROP_REASONS],
+    ['roles', coded(meaning('tls_certificate_not_after_timestamp_seconds')), CERTIFICATE_ROLES],
+    ['failed handshakes', coded(section('tls_handshake_failures_total')), HANDSHAKE_FAILURES],
+    ['client certificates', coded(results), CLIENT_CERTIFICATE_RESULTS],
+    ['unreachable upstreams', coded(section('upstream_connect_failures_total')), UPSTREAM_FAILURES],
+  ])('%s', (_what, documented, known) => {
+    expect([...documented].sort()).toEqual(Object.keys(known).sort());
+  });
+});
+
+test('every metric that a document or an alert names is there', async () => {
+  const { body } = await new Metrics('1.2.3').expose('prometheus');
+  const known = new Set([...body.matchAll(/^# TYPE (\w+) /gm)].map(([, name]) => name));
+  const documents = [
+    'README.md',
+    'CHANGELOG.md',
+    'docs/metrics.md',
+    'docs/operations.md',
+    'docker-compose.yml',
+  ];
+  const named = documents.flatMap((path) =>
+    [...read(path).matchAll(/\b(?:gitaly_tls_proxy_\w+|\w+_total)\b/g)].map(([name]) => ({
+      path,
+      // The reference and the runbook leave our prefix out.
+      name: name.startsWith('gitaly_') ? name : `gitaly_tls_proxy_${name}`,
+    })),
+  );
+  expect(named.length).toBeGreaterThan(10);
+  expect(named.filter(({ name }) => !known.has(name))).toEqual([]);
+});
