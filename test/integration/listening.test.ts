@@ -9,7 +9,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { Authority } from '../support/authority.js';
 import { RawBackend } from '../support/backends.js';
 import { tcpClient, tlsClient } from '../support/clients.js';
-import { ProxyProcess } from '../support/proxy-process.js';
+import { ProxyProcess, type StartOptions } from '../support/proxy-process.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { connected } from '../support/transfer.js';
 
@@ -78,9 +78,13 @@ describe('listening', () => {
 });
 
 describe('a unix socket', () => {
-  async function startOn(path: string): Promise<{ proxy: ProxyProcess; backend: RawBackend }> {
+  async function startOn(
+    path: string,
+    options: StartOptions = {},
+  ): Promise<{ proxy: ProxyProcess; backend: RawBackend }> {
     const backend = await RawBackend.start();
     const proxy = await ProxyProcess.start({
+      ...options,
       configuration: { listeners: [{ listen: `unix:${path}`, forward: backend.url }] },
     });
     return { proxy, backend };
@@ -104,6 +108,15 @@ describe('a unix socket', () => {
     });
     await proxy.endsWithNothingLeaked();
     expect(existsSync(path)).toBe(false);
+  });
+
+  test('may be used by whom the umask lets', async () => {
+    const path = join(await temporaryDirectory(), 'gitaly.socket');
+    const { proxy } = await startOn(path, {
+      nodeArgs: ['--import', 'data:text/javascript,process.umask(0o117)'],
+    });
+    expect(statSync(path).mode & 0o777).toBe(0o660);
+    await proxy.endsWithNothingLeaked();
   });
 
   test('that somebody listens on is not taken from him: one line, exit 1', async () => {

@@ -8,6 +8,7 @@ import { status, type ServiceError } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { Authority } from '../support/authority.js';
 import { startBackendProcess } from '../support/backend-process.js';
 import { RawBackend, refusingBackend } from '../support/backends.js';
 import { blackHole } from '../support/black-hole.js';
@@ -17,6 +18,7 @@ import { ProxyProcess, type StartOptions } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER } from '../support/setup.js';
 import { isInstalled, shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
+import { connected } from '../support/transfer.js';
 
 const TCP_LISTENER = 'tcp://127.0.0.1:0';
 const DIAL_MS = 300;
@@ -206,6 +208,25 @@ describe('Gitaly cannot be reached: calls end at once with UNAVAILABLE and name 
     await proxy.endsWithNothingLeaked();
   });
 
+  test('an upstream that answers no packet is waited for without spinning', async () => {
+    const cpuSeconds = async (proxy: ProxyProcess): Promise<number> =>
+      (await proxy.scrape()).value('process_cpu_seconds_total');
+    const { proxy, port } = await startTcp(await blackHole());
+    // The first one pays for all that is compiled on the way.
+    for (const clients of [1, 10]) {
+      const before = await cpuSeconds(proxy);
+      const endings = Array.from({ length: clients }, async () => {
+        const client = await tcpClient(port);
+        client.write(BACKCHANNEL_PREFACE);
+        return readToEnd(client);
+      });
+      for (const { received } of await Promise.all(endings)) expect(received).toHaveLength(0);
+      // A loop that spins takes the whole of the 300 ms.
+      if (clients > 1) expect(await cpuSeconds(proxy)).toBeLessThan(before + (DIAL_MS / 1000) * 0.7);
+    }
+    await proxy.endsWithNothingLeaked();
+  });
+
   test('a client that leaves while upstream is dialled leaves nothing behind', async () => {
     const { proxy, port } = await startTcp(await blackHole());
     const client = await tcpClient(port);
@@ -235,6 +256,29 @@ describe('several addresses of a name are tried in turn', () => {
     const scrape = await proxy.scrape();
     expect(scrape.value('gitaly_tls_proxy_upstream_up')).toBe(1);
     expect(scrape.value('gitaly_tls_proxy_upstream_connect_failures_total')).toBe(0);
+    client.destroy();
+    upstream.socket.destroy();
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('of a TLS upstream too, whose certificate holds the name', async () => {
+    const ca = await Authority.create(await temporaryDirectory());
+    const { certificatePem: cert, keyPem: key } = await ca.server({ dns: ['gitaly.test'], ip: [] });
+    const backend = await RawBackend.startTls({ cert, key });
+    const proxy = await ProxyProcess.start({
+      ...namedTo(['127.0.0.2', '::1', '127.0.0.1']),
+      configuration: {
+        listeners: [
+          {
+            listen: TCP_LISTENER,
+            forward: backend.tlsUrl('gitaly.test'),
+            upstream_tls: { ca_path: ca.caPath },
+          },
+        ],
+      },
+    });
+    const client = await tcpClient(await proxy.port(TCP_LISTENER));
+    const upstream = await connected(client, backend);
     client.destroy();
     upstream.socket.destroy();
     await proxy.endsWithNothingLeaked();
@@ -290,6 +334,8 @@ describe('an upstream that comes and goes', () => {
     expect(
       scrape.samples.filter(({ name }) => name === 'gitaly_tls_proxy_upstream_connect_seconds_count'),
     ).toMatchObject([{ value: 2 }]);
+    for (const one of [client, newClient]) one.close();
+    await proxy.endsWithNothingLeaked();
   });
 
   test('it is killed in mid-stream: the client sees UNAVAILABLE at once', async () => {
