@@ -1,8 +1,9 @@
+import { status } from '@grpc/grpc-js';
 import { get } from 'node:http';
 
 import { expect, test } from 'vitest';
 
-import { REPEATS } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING, REPEATS } from '../../src/demo/demo-service.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
 import { readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { GrpcClient } from '../support/grpc-client.js';
@@ -10,6 +11,7 @@ import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER } from '../support/setup.js';
 import { connected } from '../support/transfer.js';
 
+const BYTES = 'gitaly_tls_proxy_connection_bytes_total';
 const TCP_LISTENER = 'tcp://127.0.0.1:0';
 
 /** The status and the body of a path of the admin port. */
@@ -35,10 +37,13 @@ test('SIGTERM with 100 streams running: readiness fails, nobody new gets in, all
   const { ca, proxy, port } = await startSetup({ listener: { forward } });
   const address = await proxy.address(TLS_LISTENER);
   const clients = Array.from({ length: 4 }, () => new GrpcClient(address, { ca: ca.caPem }));
-  // More than the windows of HTTP/2 hold: each stream waits for its client after the first messages.
+  // More than the windows of HTTP/2 hold: each stream waits for its client after the first two messages.
   const message = Buffer.alloc(100_000, 'x');
   const streams = await Promise.all(
     clients.flatMap((client) => Array.from({ length: 25 }, () => client.repeatUnread(message))),
+  );
+  expect((await proxy.scrape()).value(BYTES, { direction: 'to_client' })).toBeLessThan(
+    (100 * REPEATS * message.length) / 2,
   );
   expect(await ask(proxy, '/-/readiness')).toMatchObject({ status: 200 });
 
@@ -85,6 +90,42 @@ test('what is left after graceful_restart_timeout is reset, the log says how man
   const line = await proxy.log.waitForMessage('stopped: some connections had to be cut');
   expect(line).toMatchObject({ level: 'warning', connections: 3 });
   expect(await proxy.log.waitForClose('drain_timeout')).toMatchObject({ 'close.initiator': 'proxy' });
+});
+
+test('gRPC clients that are cut at the end, idle ones too, see UNAVAILABLE and never the end of a stream', async () => {
+  const { ca, proxy } = await startSetup({
+    listener: { forward: await startGrpcBackend() },
+    more: { graceful_restart_timeout: '300ms' },
+  });
+  const address = await proxy.address(TLS_LISTENER);
+  const [busy, idle] = [new GrpcClient(address, { ca: ca.caPem }), new GrpcClient(address, { ca: ca.caPem })];
+  const { rest } = await busy.repeatUnread(Buffer.alloc(1_000_000, 'x'));
+  expect(await idle.health()).toEqual(HEALTH_SERVING);
+  await drain(proxy);
+  // An idle client is not asked to leave: it may call until the time is up.
+  expect(await idle.health()).toEqual(HEALTH_SERVING);
+  expect(await proxy.exited).toBe(1);
+  await expect(rest()).rejects.toMatchObject({ code: status.UNAVAILABLE });
+  await expect(idle.health()).rejects.toMatchObject({ code: status.UNAVAILABLE });
+  const line = await proxy.log.waitForMessage('stopped: some connections had to be cut');
+  expect(line).toMatchObject({ connections: 2 });
+});
+
+test('connections of a listener that a reload removed are let finish too', async () => {
+  const backend = await RawBackend.start();
+  const proxy = await ProxyProcess.start({
+    configuration: { listeners: [{ listen: TCP_LISTENER, forward: backend.url }] },
+  });
+  const client = await tcpClient(await proxy.port(TCP_LISTENER));
+  const upstream = await connected(client, backend);
+  await proxy.configure({ listeners: [{ listen: 'tcp://127.0.0.2:0', forward: backend.url }] });
+  proxy.signal('SIGHUP');
+  await proxy.log.waitForMessage('listener removed');
+  await drain(proxy);
+  client.end();
+  upstream.socket.end('whole');
+  expect(await readToEnd(client)).toMatchObject({ kind: 'end', received: Buffer.from('whole') });
+  expect(await proxy.exited).toBe(0);
 });
 
 test('a second signal stops at once', async () => {

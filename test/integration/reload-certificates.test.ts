@@ -1,15 +1,16 @@
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { TLSSocket } from 'node:tls';
 
 import { describe, expect, test } from 'vitest';
 
 import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
 import { Authority, type Issued } from '../support/authority.js';
-import { startGrpcBackend } from '../support/backends.js';
-import { readToEnd, tlsClient } from '../support/clients.js';
+import { RawBackend, startGrpcBackend } from '../support/backends.js';
+import { BACKCHANNEL_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { CredentialFiles } from '../support/credential-files.js';
 import { GrpcClient } from '../support/grpc-client.js';
-import type { ProxyProcess } from '../support/proxy-process.js';
+import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER, type Setup } from '../support/setup.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { connected } from '../support/transfer.js';
@@ -112,6 +113,91 @@ describe('certificate and key are reloaded', () => {
   });
 });
 
+test('a CA that is added to client_ca_path lets its clients in, beside those of the CA that was there', async () => {
+  const [known, added] = [
+    await Authority.create(await temporaryDirectory(), 'known'),
+    await Authority.create(await temporaryDirectory(), 'added'),
+  ];
+  const trusted = join(await temporaryDirectory(), 'trusted.pem');
+  await writeFile(trusted, known.caPem);
+  const { ca, proxy, port, backend } = await startSetup({
+    tls: { client_auth: 'require', client_ca_path: trusted },
+  });
+  const presenting = async (authority: Authority) => {
+    const { certificatePem, keyPem } = await authority.client();
+    return { ca: ca.caPem, cert: certificatePem, key: keyPem };
+  };
+  const newcomer = await presenting(added);
+  // In TLS 1.3 a client learns of a refusal after its own handshake.
+  const early = await tlsClient(port, newcomer).catch(() => undefined);
+  early?.resume();
+  await proxy.log.waitForClose('client_certificate_refused');
+  expect(backend.connections).toHaveLength(0);
+
+  await writeFile(trusted, `${known.caPem}\n${added.caPem}`);
+  await reloaded(proxy, 1);
+  for (const options of [newcomer, await presenting(known)]) {
+    const client = await tlsClient(port, options);
+    const upstream = await connected(client, backend);
+    client.destroy();
+    upstream.socket.destroy();
+  }
+  await proxy.endsWithNothingLeaked();
+});
+
+test('what forward: tls:// presents, and whom it trusts, are reloaded too', async () => {
+  const ca = await Authority.create(await temporaryDirectory());
+  const stranger = await Authority.create(await temporaryDirectory(), 'stranger');
+  const [server, first, second] = [await ca.server(), await ca.client(), await ca.client()];
+  const backend = await RawBackend.startTls({
+    cert: server.certificatePem,
+    key: server.keyPem,
+    requestCert: true,
+    // What is presented is looked at here, not judged.
+    rejectUnauthorized: false,
+  });
+  const files = await CredentialFiles.create(await temporaryDirectory(), first);
+  const listen = 'tcp://127.0.0.1:0';
+  const proxy = await ProxyProcess.start({
+    configuration: {
+      listeners: [
+        {
+          listen,
+          forward: backend.tlsUrl(),
+          upstream_tls: {
+            ca_path: ca.caPath,
+            certificate_path: files.certificatePath,
+            key_path: files.keyPath,
+          },
+        },
+      ],
+    },
+  });
+  const port = await proxy.port(listen);
+  const presentedSerial = async (): Promise<string | undefined> => {
+    const client = await tcpClient(port);
+    const { socket } = await connected(client, backend);
+    if (!(socket instanceof TLSSocket)) throw new Error('the backend was reached without TLS');
+    const serialNumber = socket.getPeerX509Certificate()?.serialNumber.toLowerCase();
+    client.destroy();
+    socket.destroy();
+    return serialNumber;
+  };
+  expect(await presentedSerial()).toBe(first.serialNumber);
+  await files.renew(second);
+  await reloaded(proxy, 1);
+  expect(await presentedSerial()).toBe(second.serialNumber);
+
+  await writeFile(ca.caPath, stranger.caPem);
+  await reloaded(proxy, 2);
+  const refused = await tcpClient(port);
+  refused.write(BACKCHANNEL_PREFACE);
+  expect((await readToEnd(refused)).received).toHaveLength(0);
+  refused.destroy();
+  expect((await proxy.log.waitForClose('upstream_unreachable'))['close.detail']).toMatch(/authority|issue/);
+  await proxy.endsWithNothingLeaked();
+});
+
 describe('what does not load changes nothing, is logged and counted with its reason, and recovers by itself:', () => {
   test.each<[string, RegExp, (files: CredentialFiles, other: Issued) => Promise<void>]>([
     [
@@ -194,19 +280,41 @@ test('1000 renewals by rename under load fail no handshake and no call', async (
   });
   const address = await proxy.address(TLS_LISTENER);
   const kept = new GrpcClient(address, { ca: ca.caPem });
+  const call = async (): Promise<string> => {
+    const fresh = new GrpcClient(address, { ca: ca.caPem });
+    try {
+      expect(await Promise.all([fresh.health(), kept.health()])).toEqual([HEALTH_SERVING, HEALTH_SERVING]);
+      return 'served';
+    } catch (error) {
+      return String(error);
+    } finally {
+      fresh.close();
+    }
+  };
+  const successes = async (): Promise<number> => (await proxy.scrape()).value(RELOADS, { result: 'success' });
+  const calls: Promise<string>[] = [];
+  let met = 0;
   for (let renewal = 1; renewal <= 1000; renewal++) {
     const pair = pairs[renewal % 2];
     if (pair) await files?.renew(pair);
-    if (renewal % 5 !== 0) continue;
-    const fresh = new GrpcClient(address, { ca: ca.caPem });
-    expect(await Promise.all([fresh.health(), kept.health()])).toEqual([HEALTH_SERVING, HEALTH_SERVING]);
-    fresh.close();
+    if (renewal % 5 === 0) calls.push(call());
+    if (renewal % 250 !== 0) continue;
+    // The files are looked at once a second: the calls go on until they have met one more reload.
+    const before = met;
+    do {
+      const made = call();
+      calls.push(made);
+      await made;
+      met = await successes();
+    } while (met === before);
   }
+  expect(new Set(await Promise.all(calls))).toEqual(new Set(['served']));
   const last = await ca.server();
   await files?.renew(last);
   await expect.poll(() => servedSerial(port, ca), { timeout: 10_000 }).toBe(last.serialNumber);
   const scrape = await proxy.scrape();
   expect(scrape.value(FAILURES)).toBe(0);
+  expect(scrape.value(RELOADS, { result: 'failure' })).toBe(0);
   expect(scrape.value(SUCCESSFUL)).toBe(1);
   kept.close();
   await proxy.endsWithNothingLeaked();
