@@ -6,22 +6,24 @@ import type { ConnectionOptions } from 'node:tls';
 import { describe, expect, test } from 'vitest';
 
 import { Authority, type Issued } from '../support/authority.js';
-import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import {
+  HTTP2_PREFACE,
+  readToEnd,
+  speaking,
+  tcpClient,
+  TLS_VERSIONS,
+  tlsClient,
+} from '../support/clients.js';
 import type { LogLine } from '../support/log-lines.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, type Setup } from '../support/setup.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const DAY_MS = 86_400_000;
-const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const;
 const RESULTS = 'gitaly_tls_proxy_tls_client_certificates_total';
 
 function presenting(issued: Issued): ConnectionOptions {
   return { cert: issued.certificatePem, key: issued.keyPem };
-}
-
-function only(version: (typeof VERSIONS)[number]): ConnectionOptions {
-  return { minVersion: version, maxVersion: version };
 }
 
 function requiring(ca: Authority) {
@@ -127,8 +129,8 @@ const BAD: readonly [string, string, RegExp, Client][] = [
 describe('client_auth: require refuses, before a byte reaches Gitaly, and with its own reason in log and metric,', () => {
   test('no certificate, in TLS 1.2 and 1.3', async () => {
     const setup = await startSetup(requiring);
-    for (const version of VERSIONS) {
-      const line = await refused(setup, only(version));
+    for (const version of TLS_VERSIONS) {
+      const line = await refused(setup, speaking(version));
       expect(line['close.detail']).toMatch(/sent no certificate and client_auth is require/);
       expect(line['tls.version']).toBe(version);
     }
@@ -140,8 +142,8 @@ describe('client_auth: require refuses, before a byte reaches Gitaly, and with i
   test.each(BAD)('a certificate %s, in TLS 1.2 and 1.3', async (_name, result, detail, client) => {
     const setup = await startSetup(requiring);
     const options = await client(setup.ca);
-    for (const version of VERSIONS) {
-      const line = await refused(setup, { ...only(version), ...options });
+    for (const version of TLS_VERSIONS) {
+      const line = await refused(setup, { ...speaking(version), ...options });
       expect(line['close.detail']).toMatch(detail);
     }
     expect(setup.backend.connections).toHaveLength(0);
@@ -157,8 +159,8 @@ describe('client_auth: require refuses, before a byte reaches Gitaly, and with i
       return { tls: { ...requiring(ca).tls, client_crl_path } };
     });
     for (const issued of revoked) {
-      for (const version of VERSIONS) {
-        const line = await refused(setup, { ...only(version), ...presenting(issued) });
+      for (const version of TLS_VERSIONS) {
+        const line = await refused(setup, { ...speaking(version), ...presenting(issued) });
         expect(line['close.detail']).toMatch(/revoked by client_crl_path \(CERT_REVOKED\)/);
       }
     }
@@ -193,9 +195,9 @@ test('client_auth: require lets a good certificate through, one with an intermed
     'rails-2.test': await intermediate.client({ dns: ['rails-2.test'] }),
     'No Names': await setup.ca.client({ dns: [], commonName: 'No Names' }),
   };
-  for (const version of VERSIONS) {
+  for (const version of TLS_VERSIONS) {
     for (const [identity, issued] of Object.entries(certificates)) {
-      const { line } = await admitted(setup, { ...only(version), ...presenting(issued) });
+      const { line } = await admitted(setup, { ...speaking(version), ...presenting(issued) });
       expect(line['peer.identity']).toBe(identity);
     }
   }
@@ -206,8 +208,8 @@ test('client_auth: require lets a good certificate through, one with an intermed
 describe('client_auth: optional', () => {
   test('lets a client without a certificate in and counts it', async () => {
     const setup = await startSetup((ca) => ({ tls: { ...requiring(ca).tls, client_auth: 'optional' } }));
-    for (const version of VERSIONS) {
-      const { line } = await admitted(setup, only(version));
+    for (const version of TLS_VERSIONS) {
+      const { line } = await admitted(setup, speaking(version));
       expect(line).not.toHaveProperty('peer.identity');
     }
     const { line } = await admitted(setup, presenting(await setup.ca.client({ dns: ['rails-1.test'] })));
@@ -264,9 +266,9 @@ describe('a client that resumes an old session, with whichever of several certif
     });
     const issued = await clients.client();
     const sessions: ConnectionOptions[] = [];
-    for (const version of VERSIONS) {
+    for (const version of TLS_VERSIONS) {
       for (const servername of NAMES) {
-        const options = { ...only(version), ...presenting(issued), servername };
+        const options = { ...speaking(version), ...presenting(issued), servername };
         const { session } = await admitted(setup, options);
         // While nothing changes it is resumed: what follows is the change's doing.
         const { line } = await admitted(setup, { ...options, session });

@@ -2,26 +2,12 @@ import { once } from 'node:events';
 
 import { describe, expect, test } from 'vitest';
 
-import { Authority } from '../support/authority.js';
-import { RawBackend } from '../support/backends.js';
 import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tlsClient } from '../support/clients.js';
-import { ProxyProcess } from '../support/proxy-process.js';
-import { temporaryDirectory } from '../support/temporary-directory.js';
-
-const LISTEN = 'tls://127.0.0.1:0';
+import { startSetup } from '../support/setup.js';
 
 async function start(timeouts: Record<string, string> = {}) {
-  const ca = await Authority.create(await temporaryDirectory());
-  const { certificatePath, keyPath } = await ca.server();
-  const backend = await RawBackend.start();
-  const proxy = await ProxyProcess.start({
-    configuration: {
-      tls: { certificate_path: certificatePath, key_path: keyPath },
-      listeners: [{ listen: LISTEN, forward: backend.url }],
-      timeouts,
-    },
-  });
-  return { ca: ca.caPem, backend, proxy, port: await proxy.port(LISTEN) };
+  const { ca, ...setup } = await startSetup({ more: { timeouts } });
+  return { ...setup, ca: ca.caPem };
 }
 
 describe('the first bytes decide', () => {

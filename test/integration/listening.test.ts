@@ -1,38 +1,22 @@
 import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
-import { connect, createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { Authority } from '../support/authority.js';
 import { RawBackend } from '../support/backends.js';
-import { tcpClient, tlsClient } from '../support/clients.js';
+import { tcpClient, tlsClient, unixClient } from '../support/clients.js';
 import { ProxyProcess, type StartOptions } from '../support/proxy-process.js';
+import { startSetup } from '../support/setup.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { connected } from '../support/transfer.js';
-
-/** A client on a unix socket; it is destroyed with the test. */
-async function unixClient(path: string): Promise<Socket> {
-  const client = connect({ path, allowHalfOpen: true });
-  onTestFinished(() => void client.destroy());
-  await once(client, 'connect');
-  return client;
-}
 
 describe('listening', () => {
   test('on IPv6, TLS and port 0: the log says which port was taken', async () => {
     const listen = 'tls://[::1]:0';
-    const ca = await Authority.create(await temporaryDirectory());
-    const { certificatePath, keyPath } = await ca.server();
-    const backend = await RawBackend.start();
-    const proxy = await ProxyProcess.start({
-      configuration: {
-        tls: { certificate_path: certificatePath, key_path: keyPath },
-        listeners: [{ listen, forward: backend.url }],
-      },
-    });
+    const { ca, proxy, backend } = await startSetup({ listener: { listen } });
     const address = await proxy.address(listen);
     expect(address.hostname).toBe('[::1]');
     expect(Number(address.port)).toBeGreaterThan(0);

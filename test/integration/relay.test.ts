@@ -1,12 +1,11 @@
-import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
 import { Authority } from '../support/authority.js';
 import { RawBackend } from '../support/backends.js';
-import { BACKCHANNEL_PREFACE, tcpClient, tlsClient } from '../support/clients.js';
+import { BACKCHANNEL_PREFACE, tcpClient, tlsClient, unixClient } from '../support/clients.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup } from '../support/setup.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -21,13 +20,6 @@ import {
 } from '../support/transfer.js';
 
 const BYTES_TOTAL = 'gitaly_tls_proxy_connection_bytes_total';
-
-async function unixClient(path: string): Promise<Socket> {
-  const socket = connect({ path, allowHalfOpen: true });
-  onTestFinished(() => void socket.destroy());
-  await once(socket, 'connect');
-  return socket;
-}
 
 describe('bytes pass both ways unchanged', () => {
   test.each(['TLSv1.2', 'TLSv1.3'] as const)('24 MiB each way at once, through %s', async (version) => {

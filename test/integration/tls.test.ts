@@ -5,18 +5,19 @@ import type { ConnectionOptions } from 'node:tls';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { Authority, type Issued } from '../support/authority.js';
-import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import {
+  HTTP2_PREFACE,
+  readToEnd,
+  speaking,
+  tcpClient,
+  TLS_VERSIONS,
+  tlsClient,
+} from '../support/clients.js';
 import { LogLines, type LogLine } from '../support/log-lines.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, type Setup } from '../support/setup.js';
 import { isInstalled, shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-
-const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const;
-
-function only(version: (typeof VERSIONS)[number]): ConnectionOptions {
-  return { minVersion: version, maxVersion: version };
-}
 
 /** Connects, sends a preface that reaches the backend, and both sides finish; what the log says of it. */
 async function passThrough(
@@ -58,10 +59,10 @@ async function expectCounted(proxy: ProxyProcess, reason: string, count = 1): Pr
 }
 
 describe('TLS 1.2 and 1.3 only', () => {
-  test.each(VERSIONS)('%s with ALPN h2 is spoken, and the log says so', async (version) => {
+  test.each(TLS_VERSIONS)('%s with ALPN h2 is spoken, and the log says so', async (version) => {
     const setup = await startSetup();
     const { proxy } = setup;
-    const line = await passThrough(setup, { ...only(version), ALPNProtocols: ['http/1.1', 'h2'] });
+    const line = await passThrough(setup, { ...speaking(version), ALPNProtocols: ['http/1.1', 'h2'] });
     expect(line).toMatchObject({
       'tls.version': version,
       'tls.cipher': expect.stringContaining('AES_128_GCM_SHA256') as string,
@@ -84,9 +85,9 @@ describe('TLS 1.2 and 1.3 only', () => {
 
   test('min_version: "TLS 1.3" refuses TLS 1.2 and takes TLS 1.3', async () => {
     const setup = await startSetup({ tls: { min_version: 'TLS 1.3' } });
-    await failHandshake(setup, only('TLSv1.2'), /PROTOCOL_VERSION/);
+    await failHandshake(setup, speaking('TLSv1.2'), /PROTOCOL_VERSION/);
     await expectCounted(setup.proxy, 'unsupported_version');
-    await passThrough(setup, only('TLSv1.3'));
+    await passThrough(setup, speaking('TLSv1.3'));
     await setup.proxy.endsWithNothingLeaked();
   });
 });
@@ -97,8 +98,8 @@ describe('cipher suites', () => {
       const rsa = await ca.server({ keyType: 'rsa' });
       return { tls: { certificate_path: rsa.certificatePath, key_path: rsa.keyPath } };
     });
-    const cipherFor = async (version: (typeof VERSIONS)[number], ciphers: string): Promise<unknown> =>
-      (await passThrough(setup, { ...only(version), ciphers }))['tls.cipher'];
+    const cipherFor = async (version: (typeof TLS_VERSIONS)[number], ciphers: string): Promise<unknown> =>
+      (await passThrough(setup, { ...speaking(version), ciphers }))['tls.cipher'];
     expect(await cipherFor('TLSv1.3', 'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256')).toBe(
       'TLS_AES_128_GCM_SHA256',
     );
@@ -117,7 +118,7 @@ describe('cipher suites', () => {
       return { tls: { certificate_path: rsa.certificatePath, key_path: rsa.keyPath } };
     });
     for (const ciphers of ['AES128-GCM-SHA256', 'ECDHE-RSA-AES128-SHA256', 'DHE-RSA-AES128-GCM-SHA256']) {
-      await failHandshake(setup, { ...only('TLSv1.2'), ciphers }, /HANDSHAKE_FAILURE/);
+      await failHandshake(setup, { ...speaking('TLSv1.2'), ciphers }, /HANDSHAKE_FAILURE/);
     }
     await expectCounted(setup.proxy, 'no_shared_cipher', 3);
     await setup.proxy.endsWithNothingLeaked();
@@ -125,13 +126,13 @@ describe('cipher suites', () => {
 });
 
 describe('ALPN', () => {
-  test.each(VERSIONS)(
+  test.each(TLS_VERSIONS)(
     'a client without it gets the alert no_application_protocol, and the log says what to do (%s)',
     async (version) => {
       const setup = await startSetup();
       const line = await failHandshake(
         setup,
-        { ...only(version), ALPNProtocols: [] },
+        { ...speaking(version), ALPNProtocols: [] },
         /ALERT_NO_APPLICATION_PROTOCOL/,
       );
       expect(line).toMatchObject({ 'close.initiator': 'proxy', server_name: 'localhost' });
@@ -142,9 +143,9 @@ describe('ALPN', () => {
     },
   );
 
-  test.each(VERSIONS)('a client that offers only http/1.1 gets the same alert (%s)', async (version) => {
+  test.each(TLS_VERSIONS)('a client that offers only http/1.1 gets the same alert (%s)', async (version) => {
     const setup = await startSetup();
-    const options = { ...only(version), ALPNProtocols: ['http/1.1'] };
+    const options = { ...speaking(version), ALPNProtocols: ['http/1.1'] };
     const line = await failHandshake(setup, options, /ALERT_NO_APPLICATION_PROTOCOL/);
     expect(line['close.advice']).toContain('ALPN h2');
     await expectCounted(setup.proxy, 'no_application_protocol');
@@ -153,7 +154,7 @@ describe('ALPN', () => {
 
   test('require_alpn: false lets a client without it through to Gitaly, of one listener only if it stands there', async () => {
     const setup = await startSetup({ listener: { tls: { require_alpn: false } } });
-    for (const version of VERSIONS) await passThrough(setup, { ...only(version), ALPNProtocols: [] });
+    for (const version of TLS_VERSIONS) await passThrough(setup, { ...speaking(version), ALPNProtocols: [] });
     await setup.proxy.endsWithNothingLeaked();
   });
 });
@@ -190,9 +191,9 @@ describe('SNI picks the certificate', () => {
       return { tls: { certificates: [pair(wildcard), pair(exact)] } };
     });
     const { proxy, port } = setup;
-    const namesFor = async (servername: string, version: (typeof VERSIONS)[number]): Promise<unknown> => {
+    const namesFor = async (servername: string, version: (typeof TLS_VERSIONS)[number]): Promise<unknown> => {
       const client = await tlsClient(port, {
-        ...only(version),
+        ...speaking(version),
         ca: setup.ca.caPem,
         servername,
         // Which certificate comes is what is asked here.
@@ -203,7 +204,7 @@ describe('SNI picks the certificate', () => {
       await readToEnd(client);
       return names;
     };
-    for (const version of VERSIONS) {
+    for (const version of TLS_VERSIONS) {
       expect(await namesFor('a.example.test', version)).toBe('DNS:a.example.test, DNS:a.test');
       expect(await namesFor('A.TEST', version)).toBe('DNS:a.example.test, DNS:a.test');
       expect(await namesFor('b.example.test', version)).toBe('DNS:*.example.test');

@@ -42,6 +42,23 @@ export async function tcpClient(port: number, host = '127.0.0.1'): Promise<Socke
   return socket;
 }
 
+/** A plaintext client on a unix socket; it is destroyed with the test. */
+export async function unixClient(path: string): Promise<Socket> {
+  const socket = connectTcp({ path, allowHalfOpen: true });
+  onTestFinished(() => void socket.destroy());
+  await once(socket, 'connect');
+  socket.on('error', noteError);
+  return socket;
+}
+
+/** The versions of TLS that are spoken. */
+export const TLS_VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const;
+
+/** Options of a client that speaks this version and no other. */
+export function speaking(version: (typeof TLS_VERSIONS)[number]): ConnectionOptions {
+  return { minVersion: version, maxVersion: version };
+}
+
 /**
  * A TLS client that offers ALPN h2, speaks to `localhost` and trusts the CA in `ca`; after its handshake. Rejects
  * with the TLS library's error. It is destroyed with the test.

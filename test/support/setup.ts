@@ -17,7 +17,7 @@ export interface Setup {
   readonly server: Issued;
   readonly backend: RawBackend;
   readonly proxy: ProxyProcess;
-  /** Of the listener. */
+  /** Of the listener, where it is not a unix socket. */
   readonly port: number;
   /** The configuration that it runs with, to change and write again. */
   readonly configuration: {
@@ -29,7 +29,7 @@ export interface Setup {
 /** What differs from the plainest configuration. */
 export interface SetupOptions extends Omit<StartOptions, 'configuration'> {
   readonly tls?: Readonly<Record<string, unknown>>;
-  readonly listener?: Readonly<Record<string, unknown>>;
+  readonly listener?: Readonly<Record<string, unknown>> & { readonly listen?: string };
   readonly more?: Readonly<Record<string, unknown>>;
 }
 
@@ -48,7 +48,15 @@ export async function startSetup(
     ...more,
   };
   const proxy = await ProxyProcess.start({ ...start, configuration });
-  return { directory, ca, server, backend, proxy, port: await proxy.port(TLS_LISTENER), configuration };
+  return {
+    directory,
+    ca,
+    server,
+    backend,
+    proxy,
+    port: await proxy.port(listener?.listen ?? TLS_LISTENER),
+    configuration,
+  };
 }
 
 /** The same in front of a gRPC server; `call` makes a health call on a connection of its own, and expects its answer. */
