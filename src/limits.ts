@@ -3,11 +3,17 @@
  * its default here; the others are constants because no deployment should need another value.
  */
 
-/** One read from a plaintext upstream socket: large enough that a clone costs few system calls, and it fits L2. */
+/** One read from a plaintext upstream socket for a plaintext client; each such connection has a buffer of its own. */
 export const READ_BUFFER_BYTES = 64 * 1024;
 
 /**
- * What a direction may hold in this process while its sink does not take it: four full reads. More would only
+ * One read from a plaintext upstream socket for a TLS client. All such connections share the buffer, so it may be large:
+ * a read that fills it costs four system calls more, to stop and to start again.
+ */
+export const SHARED_READ_BUFFER_BYTES = 192 * 1024;
+
+/**
+ * What a direction may hold in this process while its sink does not take it. More would only
  * move the queue from the kernel's buffers, where the peer's flow control sees it, to ours.
  */
 export const MAX_QUEUED_BYTES = 256 * 1024;
@@ -36,6 +42,12 @@ export const UNAVAILABLE_WINDOW_MS = 1000;
 /** What a client may send to a connection whose upstream is down, before it is closed. */
 export const MAX_UNAVAILABLE_BYTES = 1024 * 1024;
 
+/**
+ * What an HTTP/2 client may send before its upstream has said anything. RFC 9113 section 6.9.2 allows it 65 535 bytes of
+ * content until it has had the server's first WINDOW_UPDATE; the rest is headers.
+ */
+export const MAX_UNANSWERED_BYTES = 128 * 1024;
+
 /** File descriptors kept back for the log, certificate files, DNS, the admin port and its scrapes. */
 export const RESERVED_DESCRIPTORS = 24;
 
@@ -60,4 +72,5 @@ export const KEEP_ALIVE_MS = 60_000;
 /** Scrapes and probes at once on the admin port: more than any monitoring needs, and within the reserve above. */
 export const MAX_ADMIN_CONNECTIONS = 16;
 
-if (MAX_QUEUED_BYTES < 2 * READ_BUFFER_BYTES) throw new Error('a queue holds at least two reads');
+if (MAX_QUEUED_BYTES < SHARED_READ_BUFFER_BYTES + READ_BUFFER_BYTES)
+  throw new Error('a queue holds a full read behind a small one');

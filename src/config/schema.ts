@@ -202,7 +202,7 @@ const rootShape = {
         DEFAULTS.timeouts.preface,
       ).optional(),
       dial: duration(
-        'Connecting to upstream, its TLS handshake included.',
+        'Connecting to upstream, its TLS handshake included; and then, for an HTTP/2 client, its first bytes.',
         DEFAULTS.timeouts.dial,
       ).optional(),
       half_close: duration(

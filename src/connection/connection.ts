@@ -7,7 +7,7 @@ import type { Direction, RelayObserver } from './half-pipe.js';
 import { Opening } from './opening.js';
 import { formatEnd, socketEnd } from './peer-address.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
-import { reachUpstream } from './reach-upstream.js';
+import { LEFT_BEFORE_FIRST_BYTE, Reaching } from './reach-upstream.js';
 import { clientLeft } from './read-head.js';
 import { internalError, Relay } from './relay.js';
 import type { ConnectionSettings } from './settings.js';
@@ -93,9 +93,10 @@ export class Connection implements RelayObserver {
   /** The data path. */
   async #serve(): Promise<ConnectionEnd> {
     const client = await new Opening(this.#raw, this.#settings, this.#facts, this.#stages).run();
-    const upstream = await reachUpstream(client, this.#settings, this.#facts, this.#stages);
+    const reaching = new Reaching(client, this.#settings, this.#facts, this.#stages, this);
+    const { upstream, head } = await reaching.run();
     this.#relay = new Relay({ stream: client.stream, raw: this.#raw }, upstream, {
-      head: client.head.bytes,
+      head,
       observer: this,
       halfCloseMs: this.#settings.configuration.timeouts.halfCloseMs,
     });
@@ -108,9 +109,7 @@ export class Connection implements RelayObserver {
     if (!isClientCertificateRefusal(end.message)) {
       // Not every implementation sends the alert; this proxy does not, whose clients would not wait for it.
       if (this.#settings.dialer.address.scheme === 'tls' && this.#bytesToClient === 0) {
-        this.#facts.advice =
-          'the upstream left before its first byte; in TLS 1.3 a client certificate (upstream_tls.certificate_path) ' +
-          'that is refused or missing shows like this: the log of the upstream tells';
+        this.#facts.advice = LEFT_BEFORE_FIRST_BYTE;
       }
       return end;
     }

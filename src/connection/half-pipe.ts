@@ -75,7 +75,7 @@ export class ReadHalfPipe implements HalfPipe {
     try {
       const view = buffer.subarray(0, length);
       observer.bytes(direction, view);
-      if (this.#write(view, length === buffer.length)) return true;
+      if (this.#write(view, length > MAX_QUEUED_BYTES - buffer.length)) return true;
     } catch (error) {
       onFault(error);
     }
@@ -84,7 +84,7 @@ export class ReadHalfPipe implements HalfPipe {
   }
 
   /** Returns whether the buffer may be filled again at once. */
-  #write(view: Uint8Array, full: boolean): boolean {
+  #write(view: Uint8Array, large: boolean): boolean {
     const { sink, sinkEncrypts } = this.#options;
     if (sink.writableLength > 0) {
       // The sink will look at the view after it has taken what came before: only a copy can wait that long.
@@ -92,9 +92,9 @@ export class ReadHalfPipe implements HalfPipe {
       return false;
     }
     sink.write(view, this.#taken);
-    // A sink that encrypts has done so by now. But behind a full buffer libuv reads once more in this very turn, before
-    // the sink can be free again. A plain one still holds the view unless the kernel has taken all of it.
-    return sinkEncrypts ? !full : sink.writableLength === 0;
+    // A sink that encrypts has done so by now, but the next read may come before the kernel has taken it: a full one must
+    // find room in the queue then. A plain sink still holds the view unless the kernel has all of it.
+    return sinkEncrypts ? !large : sink.writableLength === 0;
   }
 }
 

@@ -1,7 +1,11 @@
 import type { Upstream } from '../upstream/dialer.js';
+import { MAX_UNANSWERED_BYTES } from '../limits.js';
 import { UpstreamFailure } from '../upstream/failure.js';
+import { firstBytes } from '../upstream/first-bytes.js';
+import { abort } from './abort.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
+import type { RelayObserver } from './half-pipe.js';
 import type { OpenedClient } from './opening.js';
 import { encodeProxyHeader } from './proxy-header.js';
 import { ClientLeft } from './read-head.js';
@@ -9,46 +13,125 @@ import type { ConnectionSettings } from './settings.js';
 import type { Stages } from './stage.js';
 import { answerUnavailable } from './unavailable.js';
 
-/**
- * Dials upstream for a client that has passed every check. If that fails, an HTTP/2 client has its calls answered
- * with UNAVAILABLE first; a backchannel client, whose protocol has no such answer, is closed at once.
- * @throws ConnectionEnd
- */
-export async function reachUpstream(
-  client: OpenedClient,
-  settings: ConnectionSettings,
-  facts: ConnectionFacts,
-  stages: Stages,
-): Promise<Upstream> {
-  const { dialer, configuration, events } = settings;
-  const { send } = configuration.proxyProtocol;
-  const startedAtMs = performance.now();
-  const dial = dialer.dial(
-    settings.terminator ? 'tls' : 'plain',
-    send && encodeProxyHeader(send, facts.clientEnd, facts.localEnd),
-  );
-  try {
-    const upstream = await stages.run(dial.done);
-    events.upstreamConnected((performance.now() - startedAtMs) / 1000);
-    return upstream;
-  } catch (error) {
-    if (!(error instanceof UpstreamFailure)) {
+/** An upstream that has had the client's first bytes: paused, and what it answered already. */
+export interface ReachedUpstream {
+  readonly upstream: Upstream;
+  /** Empty for a backchannel, whose server need not speak first. */
+  readonly head: Buffer;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** What to do about a TLS upstream that leaves before its first byte; not every implementation sends an alert. */
+export const LEFT_BEFORE_FIRST_BYTE =
+  'the upstream left before its first byte; in TLS 1.3 a client certificate (upstream_tls.certificate_path) that is ' +
+  'refused or missing shows like this: the log of the upstream tells';
+
+/** The second half of the data path up to the relay: dials upstream for a client that has passed every check. */
+export class Reaching {
+  readonly #client: OpenedClient;
+  readonly #settings: ConnectionSettings;
+  readonly #facts: ConnectionFacts;
+  readonly #stages: Stages;
+  readonly #observer: RelayObserver;
+  /** What the client has said so far: to answer it where upstream does not. */
+  readonly #said: Buffer[];
+
+  constructor(
+    client: OpenedClient,
+    settings: ConnectionSettings,
+    facts: ConnectionFacts,
+    stages: Stages,
+    observer: RelayObserver,
+  ) {
+    this.#client = client;
+    this.#settings = settings;
+    this.#facts = facts;
+    this.#stages = stages;
+    this.#observer = observer;
+    this.#said = [client.head.bytes];
+  }
+
+  /**
+   * If upstream cannot be reached, an HTTP/2 client has its calls answered with UNAVAILABLE first; a backchannel
+   * client, whose protocol has no such answer, is closed at once.
+   * @throws ConnectionEnd
+   */
+  async run(): Promise<ReachedUpstream> {
+    const { dialer, events } = this.#settings;
+    const startedAtMs = performance.now();
+    try {
+      const upstream = await this.#dial();
+      const connectedAtMs = performance.now();
+      const head = await this.#introduce(upstream);
+      events.upstreamConnected((connectedAtMs - startedAtMs) / 1000);
+      return { upstream, head };
+    } catch (error) {
+      if (error instanceof ClientLeft)
+        throw new ConnectionEnd('reset', 'client', 'the client left while upstream was dialled');
+      if (!(error instanceof UpstreamFailure)) throw error;
+      events.upstreamFailed(error.reason);
+      if (dialer.address.scheme === 'tls' && (error.reason === 'closed' || error.reason === 'reset'))
+        this.#facts.advice = LEFT_BEFORE_FIRST_BYTE;
+      const message = `Gitaly at ${dialer.address.url} cannot be reached: ${error.message}`;
+      if (this.#client.head.value === 'http2') await this.#answer(message);
+      throw new ConnectionEnd('upstream_unreachable', 'proxy', message);
+    }
+  }
+
+  async #dial(): Promise<Upstream> {
+    const { dialer, configuration, terminator } = this.#settings;
+    const { send } = configuration.proxyProtocol;
+    const dial = dialer.dial(
+      terminator ? 'tls' : 'plain',
+      send && encodeProxyHeader(send, this.#facts.clientEnd, this.#facts.localEnd),
+    );
+    try {
+      return await this.#stages.run(dial.done);
+    } catch (error) {
       dial.cancel(error instanceof Error ? error : new Error(String(error)));
       // Nobody waits for the dial any more, and it may have connected in this very turn.
       dial.done.then(({ raw }) => raw.destroy()).catch(() => undefined);
-      throw error instanceof ClientLeft
-        ? new ConnectionEnd('reset', 'client', 'the client left while upstream was dialled')
-        : error;
+      throw error;
     }
-    events.upstreamFailed(error.reason);
-    const message = `Gitaly at ${dialer.address.url} cannot be reached: ${error.message}`;
-    if (client.head.value === 'http2') {
+  }
+
+  /** Passes on what the client says until upstream has said something; both are paused then. */
+  async #introduce(upstream: Upstream): Promise<Buffer> {
+    const { stream, head } = this.#client;
+    const pass = (bytes: Buffer): void => {
+      this.#observer.bytes('to_upstream', bytes);
+      upstream.stream.write(bytes);
+    };
+    let unanswered = head.bytes.length;
+    const onData = (bytes: Buffer): void => {
       try {
-        await stages.run(answerUnavailable(client.stream, client.head.bytes, message));
-      } catch (interruption) {
-        if (!(interruption instanceof ClientLeft)) throw interruption;
+        pass(bytes);
+      } catch (error) {
+        this.#stages.end(error instanceof Error ? error : new Error(String(error)));
       }
+      this.#said.push(bytes);
+      unanswered += bytes.length;
+      if (unanswered > MAX_UNANSWERED_BYTES) stream.pause();
+    };
+    try {
+      pass(head.bytes);
+      if (head.value !== 'http2') return NOTHING;
+      stream.on('data', onData).resume();
+      return await this.#stages.run(firstBytes(upstream, this.#settings.configuration.timeouts.dialMs));
+    } catch (error) {
+      abort(upstream.raw, upstream.stream);
+      throw error;
+    } finally {
+      stream.off('data', onData).pause();
     }
-    throw new ConnectionEnd('upstream_unreachable', 'proxy', message);
+  }
+
+  async #answer(message: string): Promise<void> {
+    try {
+      await this.#stages.run(answerUnavailable(this.#client.stream, Buffer.concat(this.#said), message));
+    } catch (interruption) {
+      if (!(interruption instanceof ClientLeft)) throw interruption;
+    }
   }
 }

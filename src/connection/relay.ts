@@ -17,7 +17,7 @@ export interface RelayEnd extends Pick<Upstream, 'stream' | 'raw'> {
 
 /** What a relay needs besides its ends. */
 export interface RelayOptions {
-  /** What the client sent before upstream was dialled. */
+  /** What upstream sent before the relay began, for the client. */
   readonly head: Buffer;
   readonly observer: RelayObserver;
   /** How long the connection may be silent after one side has finished, milliseconds. */
@@ -60,8 +60,10 @@ export class Relay {
     if (client.raw.destroyed) this.#broken('client');
     else if (upstream.raw.destroyed) this.#broken('upstream');
     else {
-      this.#pipes.client.start(options.head);
-      this.#pipes.upstream.start(undefined);
+      this.#guard(() => {
+        this.#pipes.client.start(undefined);
+        this.#pipes.upstream.start(options.head);
+      });
       // A pause does not hold an `end` back when nothing is left to read: it may have come while nobody listened.
       for (const side of ['client', 'upstream'] as const) {
         if (this.#ends[side].stream.readableEnded) this.#ended(side);

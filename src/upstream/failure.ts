@@ -9,6 +9,10 @@ export type UpstreamFailureReason =
   | 'no_socket'
   | 'permission'
   | 'reset'
+  /** It closed the connection before its first byte. */
+  | 'closed'
+  /** It took the connection and said nothing for `timeouts.dial`. */
+  | 'silent'
   | 'no_alpn'
   | 'client_certificate_refused'
   | 'tls'

@@ -1,6 +1,6 @@
-import { READ_BUFFER_BYTES } from '../limits.js';
+import { READ_BUFFER_BYTES, SHARED_READ_BUFFER_BYTES } from '../limits.js';
 
-const shared = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
+const shared = Buffer.allocUnsafeSlow(SHARED_READ_BUFFER_BYTES);
 
 /** What takes the bytes that an upstream socket reads. */
 export type SinkKind = 'tls' | 'plain';

@@ -188,7 +188,7 @@ describe('an observer that throws', () => {
     expect((await endOf(well)).reason).toBe('finished');
   });
 
-  test('at the bytes that came before the dial, too', async () => {
+  test('at what upstream sent before the relay began, too', async () => {
     const tested = await startRelay(
       { client: 'tcp', upstream: 'tcp' },
       {

@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 
 import { Authority, type Issued } from '../support/authority.js';
 import {
-  HTTP2_PREFACE,
+  BACKCHANNEL_PREFACE,
   readToEnd,
   speaking,
   tcpClient,
@@ -37,7 +37,7 @@ async function refused({ ca, proxy, port }: Setup, options: ConnectionOptions): 
   // In TLS 1.3 the handshake is over for the client when it is refused, in TLS 1.2 it may see either.
   const client = await tlsClient(port, { socket: raw, ca: ca.caPem, ...options }).catch(() => undefined);
   if (client) {
-    client.write(HTTP2_PREFACE);
+    client.write(BACKCHANNEL_PREFACE);
     expect((await readToEnd(client)).received).toHaveLength(0);
   }
   const line = await proxy.log.waitFor((candidate) => candidate['peer.address'] === address);
@@ -54,9 +54,9 @@ async function refused({ ca, proxy, port }: Setup, options: ConnectionOptions): 
 async function admitted({ ca, backend, proxy, port }: Setup, options: ConnectionOptions) {
   const client = await tlsClient(port, { ca: ca.caPem, ...options });
   const address = `127.0.0.1:${client.localPort ?? 0}`;
-  client.write(HTTP2_PREFACE);
+  client.write(BACKCHANNEL_PREFACE);
   const upstream = await backend.accept();
-  expect(await upstream.receive(HTTP2_PREFACE.length)).toEqual(HTTP2_PREFACE);
+  expect(await upstream.receive(BACKCHANNEL_PREFACE.length)).toEqual(BACKCHANNEL_PREFACE);
   upstream.socket.write('an answer');
   // In TLS 1.3 the session comes after the handshake: with the answer it is there.
   await once(client, 'data');

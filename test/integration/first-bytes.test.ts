@@ -25,6 +25,8 @@ describe('the first bytes decide', () => {
       }
       const upstream = await backend.accept();
       expect(await upstream.receive(preface.length)).toEqual(preface);
+      upstream.socket.write('an answer');
+      expect(await once(client, 'data')).toEqual([Buffer.from('an answer')]);
       client.end();
       expect(await upstream.ended).toBe('end');
       upstream.socket.end();

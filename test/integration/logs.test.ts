@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { Authority } from '../support/authority.js';
 import { RawBackend } from '../support/backends.js';
-import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import { BACKCHANNEL_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import type { LogLine } from '../support/log-lines.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, startWithCalls, TLS_LISTENER } from '../support/setup.js';
@@ -161,9 +161,9 @@ describe('traffic is unharmed by', () => {
     };
     const client = await dial();
     onTestFinished(() => void client.destroy());
-    client.write(HTTP2_PREFACE);
+    client.write(BACKCHANNEL_PREFACE);
     const upstream = await backend.accept();
-    expect(await upstream.receive(HTTP2_PREFACE.length)).toEqual(HTTP2_PREFACE);
+    expect(await upstream.receive(BACKCHANNEL_PREFACE.length)).toEqual(BACKCHANNEL_PREFACE);
     client.end();
     upstream.socket.end();
     await readToEnd(client);

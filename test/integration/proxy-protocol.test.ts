@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { RawBackend, type BackendConnection } from '../support/backends.js';
-import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import { BACKCHANNEL_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup } from '../support/setup.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -76,11 +76,11 @@ describe('a PROXY header from a listed network', () => {
       const balancer = ownAddress(raw);
       raw.write(header);
       const client = await tlsClient(port, { socket: raw, ca: ca.caPem });
-      client.write(HTTP2_PREFACE);
+      client.write(BACKCHANNEL_PREFACE);
       const upstream = await backend.accept();
-      await upstream.receive(HTTP2_PREFACE.length);
+      await upstream.receive(BACKCHANNEL_PREFACE.length);
       await finish(client, upstream);
-      expect(upstream.received, name).toEqual(HTTP2_PREFACE);
+      expect(upstream.received, name).toEqual(BACKCHANNEL_PREFACE);
       const line = await proxy.log.waitFor((candidate) => candidate['peer.via'] === balancer);
       expect(line, name).toMatchObject({ 'peer.address': address, 'close.reason': 'finished' });
     }
@@ -98,9 +98,9 @@ describe('a PROXY header from a listed network', () => {
     for (const [name, header] of Object.entries(nameless)) {
       const client = await tcpClient(port);
       const address = ownAddress(client);
-      client.write(Buffer.concat([header, HTTP2_PREFACE]));
+      client.write(Buffer.concat([header, BACKCHANNEL_PREFACE]));
       const upstream = await backend.accept();
-      expect(await upstream.receive(HTTP2_PREFACE.length), name).toEqual(HTTP2_PREFACE);
+      expect(await upstream.receive(BACKCHANNEL_PREFACE.length), name).toEqual(BACKCHANNEL_PREFACE);
       await finish(client, upstream);
       const line = await proxy.log.waitFor((candidate) => candidate['peer.address'] === address);
       expect(line, name).not.toHaveProperty('peer.via');
@@ -115,11 +115,11 @@ describe('a PROXY header from a listed network', () => {
     const { backend, proxy, port } = await startTcp({ accept_from: ['127.0.0.0/8'] });
     const client = await tcpClient(port);
     client.setNoDelay(true);
-    for (const byte of Buffer.concat([header, HTTP2_PREFACE])) {
+    for (const byte of Buffer.concat([header, BACKCHANNEL_PREFACE])) {
       await new Promise<void>((resolve) => client.write(Buffer.from([byte]), () => resolve()));
     }
     const upstream = await backend.accept();
-    expect(await upstream.receive(HTTP2_PREFACE.length)).toEqual(HTTP2_PREFACE);
+    expect(await upstream.receive(BACKCHANNEL_PREFACE.length)).toEqual(BACKCHANNEL_PREFACE);
     await finish(client, upstream);
     expect(await proxy.log.waitForClose('finished')).toMatchObject({ 'peer.address': address });
     await proxy.endsWithNothingLeaked();
@@ -153,7 +153,7 @@ describe('what is closed, Gitaly not dialled, and its address unchanged in the l
     ['v2 of another version', v2('31', '11', V2_IPV4), /version/],
     ['v2 whose addresses are cut', v2('21', '21', V2_IPV4), /IPv6/],
     ['v2 that announces 64 KiB', Buffer.from(`${V2_SIGNATURE}2111ffff`, 'hex'), /longer than 4096 bytes/],
-    ['a preface without a header', HTTP2_PREFACE, /must send/],
+    ['a preface without a header', BACKCHANNEL_PREFACE, /must send/],
     ['a ClientHello without a header', Buffer.from('16030100c8010000c4', 'hex'), /must send/],
   ];
 
@@ -210,7 +210,7 @@ describe('what is closed, Gitaly not dialled, and its address unchanged in the l
     const { backend, proxy, port } = await startTcp({ accept_from: ['10.0.0.0/8', '2001:db8::/32'] });
     const client = await tcpClient(port);
     const address = ownAddress(client);
-    client.write(Buffer.concat([V1_HEADER, HTTP2_PREFACE]));
+    client.write(Buffer.concat([V1_HEADER, BACKCHANNEL_PREFACE]));
     await readToEnd(client);
     const line = await proxy.log.waitForClose('protocol_unknown');
     expect(line['peer.address']).toBe(address);
@@ -237,16 +237,16 @@ test('the header is required from the listed networks and from them only', async
   const { backend, proxy, port } = await startTcp({ accept_from: ['127.0.0.2/32'] });
 
   const direct = await tcpClient(port);
-  direct.write(HTTP2_PREFACE);
+  direct.write(BACKCHANNEL_PREFACE);
   const upstream = await backend.accept();
-  await upstream.receive(HTTP2_PREFACE.length);
+  await upstream.receive(BACKCHANNEL_PREFACE.length);
   await finish(direct, upstream);
   await proxy.log.waitForClose('finished');
 
   const balancer = connect({ host: '127.0.0.1', port, localAddress: '127.0.0.2' });
   onTestFinished(() => void balancer.destroy());
   await once(balancer, 'connect');
-  balancer.write(HTTP2_PREFACE);
+  balancer.write(BACKCHANNEL_PREFACE);
   await readToEnd(balancer);
   const line = await proxy.log.waitForClose('proxy_header_malformed');
   expect(line['peer.address']).toMatch(/^127\.0\.0\.2:/);
@@ -278,9 +278,9 @@ describe('send', () => {
     const port = await proxy.port(TCP_LISTENER);
     const client = await tcpClient(port);
     const header = expectedHeader(send, client.localPort ?? 0, port);
-    client.write(HTTP2_PREFACE);
+    client.write(BACKCHANNEL_PREFACE);
     const upstream = await backend.accept();
-    const whole = Buffer.concat([header, HTTP2_PREFACE]);
+    const whole = Buffer.concat([header, BACKCHANNEL_PREFACE]);
     expect(await upstream.receive(whole.length)).toEqual(whole);
     await finish(client, upstream);
     await proxy.log.waitForClose('finished');
@@ -304,9 +304,9 @@ describe('send', () => {
         },
       });
       const client = await tcpClient(await first.port(TCP_LISTENER));
-      client.write(Buffer.concat([V1_HEADER, HTTP2_PREFACE]));
+      client.write(Buffer.concat([V1_HEADER, BACKCHANNEL_PREFACE]));
       const upstream = await second.backend.accept();
-      expect(await upstream.receive(HTTP2_PREFACE.length)).toEqual(HTTP2_PREFACE);
+      expect(await upstream.receive(BACKCHANNEL_PREFACE.length)).toEqual(BACKCHANNEL_PREFACE);
       await finish(client, upstream);
       for (const proxy of [first, second.proxy]) {
         expect(await proxy.log.waitForClose('finished')).toMatchObject({ 'peer.address': '192.0.2.7:40001' });
@@ -329,9 +329,9 @@ describe('send', () => {
     });
     const client = connect({ path, allowHalfOpen: true });
     onTestFinished(() => void client.destroy());
-    client.write(HTTP2_PREFACE);
+    client.write(BACKCHANNEL_PREFACE);
     const upstream = await backend.accept();
-    const whole = Buffer.concat([header, HTTP2_PREFACE]);
+    const whole = Buffer.concat([header, BACKCHANNEL_PREFACE]);
     expect(await upstream.receive(whole.length)).toEqual(whole);
     await finish(client, upstream);
     expect(await proxy.log.waitForClose('finished')).toMatchObject({ 'peer.address': '@' });

@@ -6,6 +6,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { Authority, type Issued } from '../support/authority.js';
 import {
+  BACKCHANNEL_PREFACE,
   HTTP2_PREFACE,
   readToEnd,
   speaking,
@@ -26,9 +27,9 @@ async function passThrough(
 ): Promise<LogLine> {
   const client = await tlsClient(port, { ca: ca.caPem, ...options });
   const address = `127.0.0.1:${client.localPort ?? 0}`;
-  client.write(HTTP2_PREFACE);
+  client.write(BACKCHANNEL_PREFACE);
   const upstream = await backend.accept();
-  expect(await upstream.receive(HTTP2_PREFACE.length)).toEqual(HTTP2_PREFACE);
+  expect(await upstream.receive(BACKCHANNEL_PREFACE.length)).toEqual(BACKCHANNEL_PREFACE);
   client.end();
   await upstream.ended;
   upstream.socket.end();

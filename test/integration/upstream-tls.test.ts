@@ -10,7 +10,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { Authority, type Issued } from '../support/authority.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
-import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tcpClient } from '../support/clients.js';
+import { BACKCHANNEL_PREFACE, readToEnd, tcpClient } from '../support/clients.js';
 import { GrpcClient } from '../support/grpc-client.js';
 import { LogLines } from '../support/log-lines.js';
 import { ProxyProcess } from '../support/proxy-process.js';
@@ -47,9 +47,9 @@ function presenting(issued: Issued) {
 /** Sends a preface through the proxy to the backend and an answer back, then both sides finish. What upstream saw. */
 async function passThrough(port: number, backend: RawBackend) {
   const client = await tcpClient(port);
-  client.write(HTTP2_PREFACE);
+  client.write(BACKCHANNEL_PREFACE);
   const upstream = await backend.accept();
-  expect(await upstream.receive(HTTP2_PREFACE.length)).toEqual(HTTP2_PREFACE);
+  expect(await upstream.receive(BACKCHANNEL_PREFACE.length)).toEqual(BACKCHANNEL_PREFACE);
   const { socket } = upstream;
   if (!(socket instanceof TLSSocket)) throw new Error('the backend was reached without TLS');
   // Asked for while the connection is open: Node has no answer afterwards.
@@ -154,9 +154,9 @@ describe('forward: tls://', () => {
         allowHalfOpen: true,
       });
       onTestFinished(() => void client.destroy());
-      client.end(HTTP2_PREFACE);
+      client.end(BACKCHANNEL_PREFACE);
       const upstream = await backend.accept();
-      expect(await upstream.receive(HTTP2_PREFACE.length)).toEqual(HTTP2_PREFACE);
+      expect(await upstream.receive(BACKCHANNEL_PREFACE.length)).toEqual(BACKCHANNEL_PREFACE);
       upstream.socket.end();
       await once(client.resume(), 'close');
     }
@@ -385,25 +385,30 @@ describe('a client certificate that upstream refuses is told', () => {
   test.runIf(isInstalled('openssl')).each([
     ['missing', false],
     ['of another CA', true],
-  ])('in TLS 1.3, where it comes after the handshake: %s', async (_name, present) => {
-    const ca = await Authority.create(await temporaryDirectory());
-    const stranger = await (await Authority.create(await temporaryDirectory(), 'stranger')).client();
-    const port = await opensslServer(await ca.server(), ca.caPath, '-tls1_3');
-    const clientMode = await startClientMode(`tls://localhost:${port}`, {
-      ca_path: ca.caPath,
-      ...(present && presenting(stranger)),
-    });
-    const { proxy } = clientMode;
-    const client = await tcpClient(clientMode.port);
-    client.write(HTTP2_PREFACE);
-    expect((await readToEnd(client)).kind).toBe('reset');
-    const line = await proxy.log.waitForClose('upstream_unreachable');
-    expect(line).toMatchObject({ level: 'error', 'close.initiator': 'upstream' });
-    expect(line['close.detail']).toMatch(/refused the client certificate of upstream_tls, or misses one/);
-    const failures = 'gitaly_tls_proxy_upstream_connect_failures_total';
-    expect((await proxy.scrape()).value(failures, { reason: 'client_certificate_refused' })).toBe(1);
-    await proxy.endsWithNothingLeaked();
-  });
+  ])(
+    'in TLS 1.3, where it comes after the handshake, to the client too unless it speaks backchannel: %s',
+    async (_name, present) => {
+      const ca = await Authority.create(await temporaryDirectory());
+      const stranger = await (await Authority.create(await temporaryDirectory(), 'stranger')).client();
+      const port = await opensslServer(await ca.server(), ca.caPath, '-tls1_3');
+      const clientMode = await startClientMode(`tls://localhost:${port}`, {
+        ca_path: ca.caPath,
+        ...(present && presenting(stranger)),
+      });
+      const { proxy } = clientMode;
+      const refusal = /refused the client certificate of upstream_tls, or misses one/;
+      await expectFailure(proxy, 'client_certificate_refused', refusal);
+      const client = await tcpClient(clientMode.port);
+      client.write(BACKCHANNEL_PREFACE);
+      expect((await readToEnd(client)).kind).toBe('reset');
+      const line = await proxy.log.waitFor((candidate) => candidate['close.initiator'] === 'upstream');
+      expect(line).toMatchObject({ level: 'error', 'close.reason': 'upstream_unreachable' });
+      expect(line['close.detail']).toMatch(refusal);
+      const failures = 'gitaly_tls_proxy_upstream_connect_failures_total';
+      expect((await proxy.scrape()).value(failures, { reason: 'client_certificate_refused' })).toBe(2);
+      await proxy.endsWithNothingLeaked();
+    },
+  );
 
   test('in TLS 1.3 without an alert, as this proxy refuses: the log says where to look', async () => {
     const { first, second, backend } = await startPair({ authority: 'another' });

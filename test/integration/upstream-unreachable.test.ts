@@ -127,6 +127,64 @@ describe('Gitaly cannot be reached: calls end at once with UNAVAILABLE and name 
     await proxy.endsWithNothingLeaked();
   });
 
+  test('an upstream that accepts and says nothing', async () => {
+    const silent = await RawBackend.start();
+    const { proxy, client } = await startTcp(silent.url);
+    const { code, details, tookMs } = await failure(client.health());
+    expect(code).toBe(status.UNAVAILABLE);
+    expect(details).toBe(
+      `Gitaly at ${silent.url} cannot be reached: it took the connection and said nothing for ${DIAL_MS} ms (timeouts.dial)`,
+    );
+    expect(tookMs).toBeLessThan(AT_ONCE_MS + DIAL_MS);
+    client.close();
+    const upstream = await silent.accept();
+    expect(await upstream.ended).toBe('reset');
+    await proxy.log.waitForClose('upstream_unreachable');
+    const scrape = await proxy.scrape();
+    expect(scrape.value('gitaly_tls_proxy_upstream_connect_failures_total', { reason: 'silent' })).toBe(1);
+    expect(scrape.value('gitaly_tls_proxy_upstream_up')).toBe(0);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test.each([
+    ['closes', 'closed', /it closed the connection at once$/],
+    ['resets', 'reset', /ECONNRESET|EPIPE/],
+  ] as const)('an upstream that accepts and %s', async (_what, reason, words) => {
+    const backend = await RawBackend.start();
+    const { proxy, client } = await startTcp(backend.url);
+    const call = failure(client.health());
+    const upstream = await backend.accept();
+    await upstream.receive(1);
+    if (reason === 'closed') upstream.socket.end();
+    else upstream.reset();
+    const { code, details } = await call;
+    client.close();
+    expect(code).toBe(status.UNAVAILABLE);
+    expect(details).toMatch(words);
+    await proxy.log.waitForClose('upstream_unreachable');
+    const scrape = await proxy.scrape();
+    expect(scrape.value('gitaly_tls_proxy_upstream_connect_failures_total', { reason })).toBe(1);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('a backchannel, whose upstream need not speak first, is left alone', async () => {
+    const silent = await RawBackend.start();
+    const { proxy, port } = await startTcp(silent.url);
+    const client = await tcpClient(port);
+    client.write(BACKCHANNEL_PREFACE);
+    const upstream = await silent.accept();
+    await upstream.receive(BACKCHANNEL_PREFACE.length);
+    // Longer than timeouts.dial, by the time that it takes another connection to be given up.
+    const other = await tcpClient(port);
+    other.write(HTTP2_PREFACE);
+    await proxy.log.waitForClose('upstream_unreachable');
+    upstream.socket.write('late');
+    expect(await once(client, 'data')).toEqual([Buffer.from('late')]);
+    client.destroy();
+    upstream.socket.destroy();
+    await proxy.endsWithNothingLeaked();
+  });
+
   test('a TLS upstream that accepts and says nothing', async () => {
     const silent = await RawBackend.start();
     const forward = silent.url.replace('tcp:', 'tls:');

@@ -68,6 +68,8 @@ const UPSTREAM_FAILURES: All<UpstreamFailureReason> = {
   no_socket: true,
   permission: true,
   reset: true,
+  closed: true,
+  silent: true,
   no_alpn: true,
   client_certificate_refused: true,
   tls: true,
