@@ -259,13 +259,18 @@ export class Metrics {
   }
 }
 
-/** The same metrics in a registry that writes OpenMetrics: prom-client has one format a registry. */
+/**
+ * The same metrics in a registry that writes OpenMetrics: prom-client has one format a registry. That registry takes
+ * `_total` off the names of counters, for good: it is given stand-ins, so that the other format keeps the names.
+ */
 function openMetricsView(registry: Registry): Registry<OpenMetricsContentType> {
   const view = new Registry<OpenMetricsContentType>();
   view.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
   for (const { name } of registry.getMetricsAsArray()) {
     const metric = registry.getSingleMetric(name);
-    if (metric) view.registerMetric(metric);
+    const standIn: unknown = metric instanceof Counter ? Object.create(metric) : metric;
+    if (standIn instanceof Counter) view.registerMetric(standIn);
+    else if (metric) view.registerMetric(metric);
   }
   return view;
 }

@@ -219,6 +219,8 @@ describe('OpenMetrics', () => {
     const { body: one } = await started.metrics.expose('prometheus');
     const { body: other } = await started.metrics.expose('openmetrics');
     expect(samples(other)).toEqual(samples(one));
+    const { body: again } = await started.metrics.expose('prometheus');
+    expect(samples(again)).toEqual(samples(one));
   });
 });
 
