@@ -2,9 +2,19 @@
  * The folder rule: the data path reads left to right and a stage imports no later stage; `inspect/` does no I/O.
  * The composition root (`proxy.ts`), the commands and the demo stand above all stages.
  */
-const stages = ['limits', 'config', 'tls', 'upstream', 'connection', 'telemetry', 'admin', 'process'];
+const stages = [
+  'limits',
+  'inspect',
+  'config',
+  'tls',
+  'upstream',
+  'connection',
+  'telemetry',
+  'admin',
+  'process',
+];
 const path = (stage) => (stage === 'limits' ? '^src/limits\\.ts$' : `^src/${stage}/`);
-const roots = '^src/(proxy|cli|version|reload)\\.ts$|^src/commands/|^src/demo/';
+const roots = '^src/(proxy|cli|version|reloader|state)\\.ts$|^src/commands/|^src/demo/';
 
 module.exports = {
   forbidden: [

@@ -74,3 +74,33 @@ export const MAX_ADMIN_CONNECTIONS = 16;
 
 if (MAX_QUEUED_BYTES < SHARED_READ_BUFFER_BYTES + READ_BUFFER_BYTES)
   throw new Error('a queue holds a full read behind a small one');
+
+/**
+ * Fields of one header block. gRPC sends about 20, nghttp2 and Node allow 128, Envoy 100; more is a bomb of one-byte
+ * references (CVE-2016-6581).
+ */
+export const MAX_HEADER_FIELDS = 128;
+
+/** One header list by RFC 7541's count, 32 bytes a field included: what Node allows a client, and grpc-go twice as much as it asks for. */
+export const MAX_HEADER_LIST_BYTES = 64 * 1024;
+
+/** CONTINUATION frames behind one HEADERS: what nghttp2 allows since CVE-2024-27316; no gRPC library sends any. */
+export const MAX_CONTINUATION_FRAMES = 8;
+
+/** An encoded header block; decoded it may be `MAX_HEADER_LIST_BYTES`, and encoding makes hardly anything longer. */
+export const MAX_HEADER_BLOCK_BYTES = 64 * 1024;
+
+/**
+ * The payload of a frame that must be seen whole: HEADERS with the largest block, priority (5) and padding (1 and 255), or
+ * GOAWAY with its debug data.
+ */
+export const MAX_COLLECTED_FRAME_BYTES = MAX_HEADER_BLOCK_BYTES + 5 + 1 + 255;
+
+/** Streams that are open at once on one connection: Gitaly allows 100 by default, grpc-go's own default has no limit. */
+export const MAX_INSPECTED_STREAMS = 10_000;
+
+/**
+ * Methods that get a label of their own besides those known from the start (173): later versions of Gitaly add a few, and
+ * 400 bounds the time series that all clients together can bring about.
+ */
+export const MAX_LEARNED_METHODS = 400;

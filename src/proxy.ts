@@ -1,4 +1,5 @@
 import { AdminServer, type Readiness } from './admin/admin-server.js';
+import { DEFAULT_LOGGING } from './config/defaults.js';
 import type { LoadResult } from './config/load.js';
 import type { HostPort, Problem } from './config/model.js';
 import { formatProblem } from './config/problem.js';
@@ -8,6 +9,7 @@ import { bindKey, buildState, expiries, type ListenerState, type ProxyState } fr
 import { ListenerTelemetry } from './telemetry/listener-telemetry.js';
 import type { Logger } from './telemetry/logger.js';
 import type { Metrics, Snapshot } from './telemetry/metrics.js';
+import { RpcLog } from './telemetry/rpc/rpc-log.js';
 
 /** What a proxy is made of; the command that runs it says where each comes from. */
 export interface ProxyOptions {
@@ -45,6 +47,7 @@ interface Running {
  */
 export class Proxy {
   readonly #options: ProxyOptions;
+  readonly #rpcLog: RpcLog;
   /** Listeners that accept no more and have connections still. */
   readonly #retired = new Set<Listener>();
   #running: Running = { state: EMPTY_STATE, listeners: new Map(), admin: undefined };
@@ -53,6 +56,7 @@ export class Proxy {
 
   private constructor(options: ProxyOptions) {
     this.#options = options;
+    this.#rpcLog = new RpcLog(options.logger, DEFAULT_LOGGING.rpc);
   }
 
   /**
@@ -142,7 +146,7 @@ export class Proxy {
     const { state, problems } = await buildState(
       configuration,
       previous.state,
-      (listener) => new ListenerTelemetry(listener, metrics, logger),
+      (listener) => new ListenerTelemetry(listener, metrics, logger, this.#rpcLog),
     );
     if (!state) throw new ProxyFailure('configuration', errorsOf(problems).map(describe));
     const next = await this.#bind(state, previous);
@@ -195,6 +199,7 @@ export class Proxy {
   #publish(next: Running, previous: Running): void {
     const { logger } = this.#options;
     logger.configure(next.state.configuration.logging);
+    this.#rpcLog.configure(next.state.configuration.logging.rpc);
     for (const [key, { settings }] of keyed(next.state.listeners)) {
       const listener = next.listeners.get(key);
       listener?.publish(settings);
@@ -257,7 +262,7 @@ const EMPTY_STATE: ProxyState = {
     listeners: [],
     prometheusListenAddr: undefined,
     gracefulRestartTimeoutMs: 0,
-    logging: { level: 'info', format: 'json' },
+    logging: DEFAULT_LOGGING,
   },
   listeners: [],
   signature: '',

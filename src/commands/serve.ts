@@ -1,3 +1,4 @@
+import { DEFAULT_LOGGING } from '../config/defaults.js';
 import { readConfiguration } from '../config/load.js';
 import type { ServeSource } from '../config/serve-source.js';
 import { runProxy } from './run-proxy.js';
@@ -6,6 +7,6 @@ import { runProxy } from './run-proxy.js';
 export function serve(source: ServeSource): Promise<number> {
   return runProxy({
     load: () => readConfiguration(source, process.env),
-    logging: { level: 'info', format: 'json' },
+    logging: DEFAULT_LOGGING,
   });
 }

@@ -38,6 +38,10 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
     logging: {
       level: draft.logging?.level ?? DEFAULTS.logging.level,
       format: draft.logging?.format ?? DEFAULTS.logging.format,
+      rpc: {
+        ...(draft.logging?.rpc ?? { which: DEFAULTS.logging.rpc, slowMs: 0 }),
+        sampling: draft.logging?.rpc_sampling ?? DEFAULTS.logging.rpcSampling,
+      },
     },
   };
 }
@@ -93,6 +97,7 @@ function buildListener(
         ? buildUpstreamTls(context, listener.upstream_tls ?? {}, [...key, 'upstream_tls'], forward.host)
         : undefined,
     proxyProtocol: buildProxyProtocol(context, listener, [...key, 'proxy_protocol', 'accept_from']),
+    inspect: listener.inspect ?? DEFAULTS.inspect,
   };
 }
 

@@ -1,10 +1,20 @@
+import type { Logging } from './model.js';
+
 /** What holds where the file is silent, in the file's own literals. */
 export const DEFAULTS = {
   minVersion: 'TLS 1.2',
   clientAuth: 'none',
   requireAlpn: true,
   gracefulRestartTimeout: '1m',
-  logging: { level: 'info', format: 'json' },
+  logging: { level: 'info', format: 'json', rpc: 'failed', rpcSampling: 1 },
   timeouts: { handshake: '10s', preface: '10s', dial: '5s', half_close: '1m', idle: '6h' },
   maxConnections: 10_000,
+  inspect: true,
 } as const;
+
+/** The log until the configuration is read. */
+export const DEFAULT_LOGGING: Logging = {
+  level: DEFAULTS.logging.level,
+  format: DEFAULTS.logging.format,
+  rpc: { which: DEFAULTS.logging.rpc, slowMs: 0, sampling: DEFAULTS.logging.rpcSampling },
+};

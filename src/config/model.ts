@@ -111,11 +111,24 @@ export interface ListenerConfiguration {
   readonly proxyProtocol: ProxyProtocol;
   readonly timeouts: Timeouts;
   readonly maxConnections: number;
+  /** Whether the calls on its connections are followed. */
+  readonly inspect: boolean;
+}
+
+/** Which calls have a line in the log. */
+export interface RpcLogging {
+  /** `failed`: those that ended with another code than OK; `slow`: these, and those that took `slowMs` or longer. */
+  readonly which: 'all' | 'failed' | 'slow' | 'none';
+  /** Milliseconds; of meaning with `slow` alone. */
+  readonly slowMs: number;
+  /** With `all`, the share of successful calls that are logged: 0 to 1. */
+  readonly sampling: number;
 }
 
 export interface Logging {
   readonly level: LogLevel;
   readonly format: LogFormat;
+  readonly rpc: RpcLogging;
 }
 
 export interface Configuration {

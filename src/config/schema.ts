@@ -6,6 +6,7 @@ import { parseCidr } from './cidr.js';
 import { DEFAULTS } from './defaults.js';
 import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { checkHost, parseHostPort } from './host-port.js';
+import { parseRpcLogging } from './rpc-logging.js';
 import { parsed, refused, type Parsed } from './parsed.js';
 
 /**
@@ -148,6 +149,14 @@ const listenerShape = {
     .strictObject(tlsShape)
     .meta({ description: 'Overrides of the top-level `tls`, key by key, for this listener.' })
     .optional(),
+  inspect: z
+    .boolean()
+    .meta({
+      description:
+        'Follow the calls on its connections, for the metrics and the log of RPCs. Bytes pass unchanged either way.',
+      default: DEFAULTS.inspect,
+    })
+    .optional(),
   proxy_protocol: z
     .strictObject(proxyProtocolShape)
     .meta({
@@ -187,6 +196,23 @@ const rootShape = {
       format: z
         .enum(['json', 'text'])
         .meta({ description: 'json, or text for a terminal.', default: DEFAULTS.logging.format })
+        .optional(),
+      rpc: textOf(parseRpcLogging, {
+        description:
+          'The calls that have a line in the log: all, failed, those slower than a duration (and the failed ones), or none. Health checks that pass never have one.',
+        default: DEFAULTS.logging.rpc,
+        examples: ['failed', 'all', 'slow:1s', 'none'],
+        pattern: '^(all|failed|none|slow:.+)$',
+      }).optional(),
+      rpc_sampling: z
+        .number()
+        .min(0)
+        .max(1)
+        .meta({
+          description: 'With `rpc: all`, the share of the successful calls that is logged.',
+          default: DEFAULTS.logging.rpcSampling,
+          examples: [0.01],
+        })
         .optional(),
     })
     .meta({ description: 'The log, which goes to stdout.' })

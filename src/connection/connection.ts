@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { abort } from './abort.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
+import { inspectConnection, type ConnectionInspector } from '../inspect/connection-inspector.js';
 import type { Direction, RelayObserver } from './half-pipe.js';
 import { Opening } from './opening.js';
 import { formatEnd, socketEnd } from './peer-address.js';
@@ -10,6 +11,7 @@ import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { LEFT_BEFORE_FIRST_BYTE, Reaching } from './reach-upstream.js';
 import { clientLeft } from './read-head.js';
 import { internalError, Relay } from './relay.js';
+import type { Protocol } from './protocol.js';
 import type { ConnectionSettings } from './settings.js';
 import { Stages } from './stage.js';
 
@@ -20,6 +22,8 @@ export class Connection implements RelayObserver {
   readonly #facts: ConnectionFacts;
   readonly #stages = new Stages();
   #relay: Relay | undefined;
+  /** There while the calls can be followed. */
+  #inspector: ConnectionInspector | undefined;
   #bytesToUpstream = 0;
   #bytesToClient = 0;
   #reportedToUpstream = 0;
@@ -64,8 +68,9 @@ export class Connection implements RelayObserver {
     this.#relay?.cut(end);
   }
 
-  /** Tells of the bytes that moved since the last call; with each scrape, so that a long clone shows while it runs. */
+  /** Tells of what moved since the last call; with each scrape, so that a long clone shows while it runs. */
   reportBytes(): void {
+    this.#reportCalls(performance.now());
     const [toUpstream, toClient] = [this.#bytesToUpstream, this.#bytesToClient];
     this.#settings.events.bytes(toUpstream - this.#reportedToUpstream, toClient - this.#reportedToClient);
     this.#reportedToUpstream = toUpstream;
@@ -84,15 +89,21 @@ export class Connection implements RelayObserver {
     }
   }
 
-  /** Every byte passes here before it is written; the place for inspection. */
-  bytes(direction: Direction, bytes: Uint8Array): void {
+  /** Every byte passes here before it is written. */
+  bytes(direction: Direction, bytes: Buffer): void {
     if (direction === 'to_client') this.#bytesToClient += bytes.length;
     else this.#bytesToUpstream += bytes.length;
+    const sender = direction === 'to_client' ? 'server' : 'client';
+    const failure = this.#inspector?.read(sender, bytes, 0, bytes.length, performance.now());
+    if (failure === undefined) return;
+    this.#inspector = undefined;
+    this.#settings.events.inspectorLost(failure);
   }
 
   /** The data path. */
   async #serve(): Promise<ConnectionEnd> {
     const client = await new Opening(this.#raw, this.#settings, this.#facts, this.#stages).run();
+    this.#inspect(client.head.value);
     const reaching = new Reaching(client, this.#settings, this.#facts, this.#stages, this);
     const { upstream, head } = await reaching.run();
     this.#relay = new Relay({ stream: client.stream, raw: this.#raw }, upstream, {
@@ -101,6 +112,23 @@ export class Connection implements RelayObserver {
       halfCloseMs: this.#settings.configuration.timeouts.halfCloseMs,
     });
     return this.#explain(await this.#relay.done);
+  }
+
+  #inspect(protocol: Protocol): void {
+    const { configuration, events } = this.#settings;
+    if (!configuration.inspect) return;
+    const { clientEnd, identity } = this.#facts;
+    this.#inspector = inspectConnection(
+      protocol,
+      events.inspecting({ peerAddress: formatEnd(clientEnd), identity }),
+    );
+  }
+
+  #reportCalls(nowMs: number): void {
+    if (!this.#inspector) return;
+    for (const connection of this.#inspector.connections)
+      for (const call of connection.calls()) call.report(nowMs);
+    for (const sidechannel of this.#inspector.sidechannels) sidechannel.report(nowMs);
   }
 
   /** In TLS 1.3 upstream refuses our certificate after the handshake, when the relay runs already. */
@@ -129,6 +157,8 @@ export class Connection implements RelayObserver {
   }
 
   #report(end: ConnectionEnd): void {
+    this.#inspector?.end(performance.now());
+    this.#inspector = undefined;
     this.reportBytes();
     const { clientEnd, socketEnd: socket, acceptedAtMs, ...facts } = this.#facts;
     this.#settings.events.closed({

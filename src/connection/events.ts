@@ -1,3 +1,5 @@
+import type { InspectionFailure } from '../inspect/connection-inspector.js';
+import type { InspectionEvents } from '../inspect/events.js';
 import type { ClientCertificateResult } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
@@ -38,6 +40,12 @@ export interface ConnectionReport {
   readonly advice: string | undefined;
 }
 
+/** Whose calls are followed. */
+export interface InspectedPeer {
+  readonly peerAddress: string;
+  readonly identity: string | undefined;
+}
+
 /** What the connections of one listener tell as they go; telemetry listens. Calls are synchronous and never throw. */
 export interface ConnectionEvents {
   accepted(): void;
@@ -48,6 +56,10 @@ export interface ConnectionEvents {
   protocolDetected(protocol: Protocol): void;
   upstreamConnected(seconds: number): void;
   upstreamFailed(reason: UpstreamFailureReason): void;
+  /** The calls of a connection are followed from here on; who is told of them. */
+  inspecting(peer: InspectedPeer): InspectionEvents;
+  /** A connection cannot be followed any further; its bytes go on. */
+  inspectorLost(reason: InspectionFailure): void;
   bytes(toUpstream: number, toClient: number): void;
   closed(report: ConnectionReport): void;
 }

@@ -9,7 +9,7 @@ export type Direction = 'to_upstream' | 'to_client';
 
 /** Sees every byte of a connection before it is written. It must not keep the view: the buffer is used again. */
 export interface RelayObserver {
-  bytes(direction: Direction, bytes: Uint8Array): void;
+  bytes(direction: Direction, bytes: Buffer): void;
 }
 
 /**
@@ -70,7 +70,7 @@ export class ReadHalfPipe implements HalfPipe {
     endWhenTaken(this.#options.sink);
   }
 
-  #read(length: number, buffer: Uint8Array): boolean {
+  #read(length: number, buffer: Buffer): boolean {
     const { direction, observer, onFault } = this.#options;
     try {
       const view = buffer.subarray(0, length);
@@ -84,7 +84,7 @@ export class ReadHalfPipe implements HalfPipe {
   }
 
   /** Returns whether the buffer may be filled again at once. */
-  #write(view: Uint8Array, large: boolean): boolean {
+  #write(view: Buffer, large: boolean): boolean {
     const { sink, sinkEncrypts } = this.#options;
     if (sink.writableLength > 0) {
       // The sink will look at the view after it has taken what came before: only a copy can wait that long.

@@ -1,5 +1,6 @@
 import { createServer } from 'node:net';
 
+import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Configuration, ListenerConfiguration, NetworkAddress } from '../config/model.js';
 import type { ThrowawayCertificates } from './throwaway-certificates.js';
 
@@ -35,6 +36,7 @@ export function demoConfiguration(
       idleMs: 6 * 3_600_000,
     },
     maxConnections: 1_000,
+    inspect: true,
   };
   const setting = (path: string): { path: string; key: string[] } => ({ path, key: ['demo'] });
   return {
@@ -58,7 +60,7 @@ export function demoConfiguration(
     ],
     prometheusListenAddr: { host: HOST, port: ports.metrics },
     gracefulRestartTimeoutMs: 1_000,
-    logging: { level: 'info', format: 'text' },
+    logging: { ...DEFAULT_LOGGING, format: 'text' },
   };
 }
 

@@ -1,12 +1,23 @@
 import type { ListenerConfiguration, LogLevel } from '../config/model.js';
 import type { CloseReason } from '../connection/close-reason.js';
-import type { ConnectionEvents, ConnectionReport, DropReason, TlsFacts } from '../connection/events.js';
+import type {
+  ConnectionEvents,
+  ConnectionReport,
+  DropReason,
+  InspectedPeer,
+  TlsFacts,
+} from '../connection/events.js';
 import type { Protocol } from '../connection/protocol.js';
 import type { ClientCertificateResult } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
+import type { InspectionFailure } from '../inspect/connection-inspector.js';
+import type { InspectionEvents } from '../inspect/events.js';
 import type { Logger, LogFields } from './logger.js';
 import type { Metrics } from './metrics.js';
+import { ConnectionRpcs } from './rpc/connection-rpcs.js';
+import type { ListenerCounts } from './rpc/listener-counts.js';
+import type { RpcLog } from './rpc/rpc-log.js';
 
 const DROP_LOG_INTERVAL_MS = 10_000;
 
@@ -14,6 +25,8 @@ const DROP_LOG_INTERVAL_MS = 10_000;
 export class ListenerTelemetry implements ConnectionEvents {
   readonly #metrics: Metrics;
   readonly #logger: Logger;
+  readonly #rpcLog: RpcLog;
+  readonly #rpcs: ListenerCounts;
   readonly #listener: string;
   readonly #type: string;
   readonly #upstream: string;
@@ -24,12 +37,15 @@ export class ListenerTelemetry implements ConnectionEvents {
     configuration: Pick<ListenerConfiguration, 'listen' | 'forward'>,
     metrics: Metrics,
     logger: Logger,
+    rpcLog: RpcLog,
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
     this.#listener = configuration.listen.url;
     this.#type = configuration.listen.scheme;
     this.#upstream = configuration.forward.url;
+    this.#rpcLog = rpcLog;
+    this.#rpcs = metrics.rpcs.of(this.#listener);
     // Present from the start, so that a rate is right from the first connection on.
     metrics.gitalyConnections.inc({ type: this.#type }, 0);
     for (const direction of ['to_upstream', 'to_client']) {
@@ -88,6 +104,16 @@ export class ListenerTelemetry implements ConnectionEvents {
   upstreamFailed(reason: UpstreamFailureReason): void {
     this.#metrics.upstreamConnectFailures.inc({ listener: this.#listener, reason });
     this.#metrics.upstreamUp.set({ listener: this.#listener }, 0);
+  }
+
+  inspecting({ peerAddress, identity }: InspectedPeer): InspectionEvents {
+    const peer = { listener: this.#listener, peerAddress, identity };
+    return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, this.#rpcLog, peer);
+  }
+
+  inspectorLost(reason: InspectionFailure): void {
+    const { lost } = this.#rpcs;
+    lost.set(reason, (lost.get(reason) ?? 0) + 1);
   }
 
   bytes(toUpstream: number, toClient: number): void {

@@ -7,6 +7,9 @@ import type { LogSink } from './log-sink.js';
 /** Fields of a log line: flat, with dotted keys, as Gitaly writes them. `undefined` leaves a field out. */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
 
+/** What of the settings is about lines of every kind. */
+export type LineLogging = Pick<Logging, 'level' | 'format'>;
+
 /** The program's log. */
 export interface Logger {
   debug(fields: LogFields, message: string): void;
@@ -14,7 +17,7 @@ export interface Logger {
   warn(fields: LogFields, message: string): void;
   error(fields: LogFields, message: string): void;
   /** Level and format from now on. */
-  configure(logging: Logging): void;
+  configure(logging: LineLogging): void;
   readonly sink: LogSink;
 }
 
@@ -45,7 +48,7 @@ function escaped(text: string): string {
 }
 
 /** Makes the log: JSON lines in Gitaly's shape, or text for a terminal. */
-export function createLogger(sink: LogSink, initial: Logging): Logger {
+export function createLogger(sink: LogSink, initial: LineLogging): Logger {
   const pretty = prettyFactory({
     colorize: false,
     ignore: 'pid,hostname',

@@ -9,6 +9,10 @@ import {
   type OpenMetricsContentType,
 } from 'prom-client';
 
+import { RpcCounts } from './rpc/rpc-counts.js';
+import { rpcMetrics } from './rpc/rpc-metrics.js';
+import { TalliedMetric } from './rpc/tallied-metric.js';
+
 /** The role of a certificate; label `role` of `tls_certificate_not_after_timestamp_seconds`. */
 export type CertificateRole = 'server' | 'client_ca' | 'upstream_client' | 'upstream_ca';
 
@@ -57,6 +61,9 @@ export class Metrics {
   readonly #openMetrics: Registry<OpenMetricsContentType>;
   readonly #underWay = new Map<ExpositionFormat, Promise<Exposition>>();
   #source: SnapshotSource = EMPTY;
+
+  /** What is counted by looking inside connections. */
+  readonly rpcs = new RpcCounts();
 
   readonly gitalyConnections = this.#counter({
     name: 'gitaly_connections_total',
@@ -195,6 +202,7 @@ export class Metrics {
       help: 'The versions of the proxy, of Node and of OpenSSL; always 1.',
       labelNames: ['version', 'node_version', 'openssl_version'],
     }).set({ version, node_version: process.versions.node, openssl_version: process.versions.openssl }, 1);
+    for (const metric of rpcMetrics(this.rpcs)) this.#prometheus.registerMetric(metric);
     collectDefaultMetrics({ register: this.#prometheus });
     this.lastReloadSuccessful.set(1);
 
@@ -270,6 +278,7 @@ function openMetricsView(registry: Registry): Registry<OpenMetricsContentType> {
     const metric = registry.getSingleMetric(name);
     const standIn: unknown = metric instanceof Counter ? Object.create(metric) : metric;
     if (standIn instanceof Counter) view.registerMetric(standIn);
+    else if (metric instanceof TalliedMetric) view.registerMetric(metric.standIn());
     else if (metric) view.registerMetric(metric);
   }
   return view;

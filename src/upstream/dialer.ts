@@ -12,7 +12,7 @@ import type { TlsClient } from './tls-client.js';
  * Takes what a plaintext upstream socket reads: `length` bytes at the start of `buffer`, which is filled again by
  * the next read. Returns whether to go on reading; after `false` the socket's `resume()` does.
  */
-export type ReadReceiver = (length: number, buffer: Uint8Array) => boolean;
+export type ReadReceiver = (length: number, buffer: Buffer) => boolean;
 
 /** A connected upstream, paused. */
 export interface Upstream {
@@ -50,12 +50,11 @@ function dialUpstream(
   hello: Buffer | undefined,
 ): Dial<Upstream> {
   const target = { receiver: unexpectedRead };
-  const onread: OnReadOpts | undefined = tls
-    ? undefined
-    : {
-        buffer: readBufferFor(sink),
-        callback: (length, buffer) => target.receiver(length, buffer),
-      };
+  const buffer = tls ? undefined : readBufferFor(sink);
+  const onread: OnReadOpts | undefined = buffer && {
+    buffer,
+    callback: (length) => target.receiver(length, buffer),
+  };
   const common = {
     allowHalfOpen: true,
     noDelay: true,

@@ -64,7 +64,7 @@ listeners:
     upstream_tls: { ca_path: ca.pem, certificate_path: c.pem, key_path: c.key, min_version: "TLS 1.3" }
 prometheus_listen_addr: ":9237"
 graceful_restart_timeout: "2m"
-logging: { level: debug, format: text }
+logging: { level: debug, format: text, rpc: "slow:1s", rpc_sampling: 0.5 }
 timeouts: { handshake: "1s", preface: "2s", dial: "3s", half_close: "4s", idle: "5s" }
 max_connections: 7
 `);
@@ -73,6 +73,7 @@ max_connections: 7
     const shared = {
       timeouts: { handshakeMs: 1000, prefaceMs: 2000, dialMs: 3000, halfCloseMs: 4000, idleMs: 5000 },
       maxConnections: 7,
+      inspect: true,
     };
     const certificates = [
       {
@@ -130,7 +131,11 @@ max_connections: 7
       ],
       prometheusListenAddr: { host: '', port: 9237 },
       gracefulRestartTimeoutMs: 120_000,
-      logging: { level: 'debug', format: 'text' },
+      logging: {
+        level: 'debug',
+        format: 'text',
+        rpc: { which: 'slow', slowMs: 1000, sampling: 0.5 },
+      },
     });
   });
 
@@ -153,6 +158,7 @@ max_connections: 7
         idleMs: 21_600_000,
       },
       maxConnections: 10_000,
+      inspect: true,
       proxyProtocol: { acceptFrom: [], send: undefined },
     });
     expect(result.configuration).toMatchObject({
@@ -265,7 +271,7 @@ describe('problems of a file', () => {
       'no listeners',
       'logging: { level: info }',
       [
-        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `tls`, `proxy_protocol`, `upstream_tls`',
+        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `tls`, `inspect`, `proxy_protocol`, `upstream_tls`',
       ],
     ],
     ['no listener', 'listeners: []', ['proxy.yaml:1: listeners: expected at least one entry']],
@@ -358,7 +364,9 @@ describe('problems of a file', () => {
     [
       'a text for a map',
       `${tcp(forward)}logging: info\n`,
-      ['proxy.yaml:4: logging: expected a map with the keys `level`, `format` (got "info")'],
+      [
+        'proxy.yaml:4: logging: expected a map with the keys `level`, `format`, `rpc`, `rpc_sampling` (got "info")',
+      ],
     ],
     [
       'a text for a list',

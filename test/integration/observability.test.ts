@@ -62,7 +62,7 @@ describe('/metrics', () => {
     const documented = new Map(
       [...reference.matchAll(/^\| `(\w+)` +\| (counter|gauge|histogram) +\| ([^|]*)\|/gm)].map(
         ([, name = '', type = '', labels = '']) => [
-          name.startsWith('gitaly_') ? name : `${OURS}${name}`,
+          /^(gitaly|grpc)_/.test(name) ? name : `${OURS}${name}`,
           `${type} ${[...labels.matchAll(/`(\w+)`/g)]
             .map(([, label]) => label)
             .filter((label) => !TYPES.has(label ?? ''))
@@ -94,7 +94,7 @@ describe('/metrics', () => {
     const types = new Map(
       [...body.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name = '', type = '']) => [name, type]),
     );
-    const ours = [...types].filter(([name]) => name.startsWith('gitaly_'));
+    const ours = [...types].filter(([name]) => /^(gitaly|grpc)_/.test(name));
     expect(ours.map(([name]) => name).sort()).toEqual([...documented.keys()].sort());
     const { samples } = await proxy.scrape();
     for (const [name, type] of ours) {

@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { RawBackend } from '../support/backends.js';
-import { HTTP2_PREFACE, tcpClient } from '../support/clients.js';
+import { BACKCHANNEL_PREFACE, tcpClient } from '../support/clients.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { isInstalled } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -80,9 +80,9 @@ describe.runIf(isInstalled(HAPROXY))('the PROXY protocol with HAProxy between tw
       const balancer = await startHaproxy(await second.port(LISTEN), option);
       const first = await startProxy(`unix:${balancer}`, { send });
       const client = await tcpClient(await first.port(LISTEN));
-      client.write(HTTP2_PREFACE);
+      client.write(BACKCHANNEL_PREFACE);
       const upstream = await backend.accept();
-      expect(await upstream.receive(HTTP2_PREFACE.length)).toEqual(HTTP2_PREFACE);
+      expect(await upstream.receive(BACKCHANNEL_PREFACE.length)).toEqual(BACKCHANNEL_PREFACE);
       const address = `127.0.0.1:${client.localPort ?? 0}`;
       client.end();
       await upstream.ended;

@@ -6,6 +6,7 @@ import type { CloseReason, Initiator } from '../../src/connection/close-reason.j
 import type { DropReason } from '../../src/connection/events.js';
 import { Metrics, type CertificateRole } from '../../src/telemetry/metrics.js';
 import type { ClientCertificateResult } from '../../src/tls/client-certificate.js';
+import type { InspectionFailure } from '../../src/inspect/connection-inspector.js';
 import type { HandshakeFailure } from '../../src/tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../../src/upstream/failure.js';
 
@@ -84,6 +85,28 @@ const UPSTREAM_FAILURES: All<UpstreamFailureReason> = {
   other: true,
 };
 
+const INSPECTION_FAILURES: All<InspectionFailure> = {
+  preface: true,
+  frame: true,
+  settings: true,
+  continuation: true,
+  stream_state: true,
+  too_many_streams: true,
+  hpack_truncated: true,
+  hpack_integer: true,
+  hpack_index: true,
+  hpack_huffman: true,
+  hpack_table_size: true,
+  hpack_table_size_missing: true,
+  hpack_too_large: true,
+  magic: true,
+  yamux_frame: true,
+  yamux_stream: true,
+  yamux_window: true,
+  stream_kind: true,
+  sidechannel: true,
+};
+
 const REFERENCE = read('docs/metrics.md');
 
 function read(path: string): string {
@@ -118,6 +141,7 @@ describe('docs/metrics.md lists every value of a label and no other:', () => {
     ['roles', coded(meaning('tls_certificate_not_after_timestamp_seconds')), CERTIFICATE_ROLES],
     ['failed handshakes', coded(section('tls_handshake_failures_total')), HANDSHAKE_FAILURES],
     ['client certificates', coded(results), CLIENT_CERTIFICATE_RESULTS],
+    ['what cannot be followed', coded(section('inspector_lost_total')), INSPECTION_FAILURES],
     ['unreachable upstreams', coded(section('upstream_connect_failures_total')), UPSTREAM_FAILURES],
   ])('%s', (_what, documented, known) => {
     expect([...documented].sort()).toEqual(Object.keys(known).sort());
@@ -138,7 +162,7 @@ test('every metric that a document or an alert names is there', async () => {
     [...read(path).matchAll(/\b(?:gitaly_tls_proxy_\w+|\w+_total)\b/g)].map(([name]) => ({
       path,
       // The reference and the runbook leave our prefix out.
-      name: name.startsWith('gitaly_') ? name : `gitaly_tls_proxy_${name}`,
+      name: /^(gitaly|grpc)_/.test(name) ? name : `gitaly_tls_proxy_${name}`,
     })),
   );
   expect(named.length).toBeGreaterThan(10);

@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest';
 
 import type { ConnectionReport } from '../../src/connection/events.js';
+import { DEFAULT_LOGGING } from '../../src/config/defaults.js';
 import { ListenerTelemetry } from '../../src/telemetry/listener-telemetry.js';
 import { createLogger } from '../../src/telemetry/logger.js';
 import { Metrics, type Snapshot } from '../../src/telemetry/metrics.js';
+import { RpcLog } from '../../src/telemetry/rpc/rpc-log.js';
 import { CollectingSink } from './collecting-sink.js';
 
 const LISTEN = { scheme: 'tls', host: '::', port: 9999, url: 'tls://[::]:9999' } as const;
@@ -45,7 +47,12 @@ function start(): Telemetry {
   const metrics = new Metrics('1.2.3');
   const sink = new CollectingSink();
   const logger = createLogger(sink, { level: 'debug', format: 'json' });
-  const telemetry = new ListenerTelemetry({ listen: LISTEN, forward: FORWARD }, metrics, logger);
+  const telemetry = new ListenerTelemetry(
+    { listen: LISTEN, forward: FORWARD },
+    metrics,
+    logger,
+    new RpcLog(logger, DEFAULT_LOGGING.rpc),
+  );
   return { metrics, telemetry, sink };
 }
 
@@ -74,7 +81,12 @@ describe('the documented query', () => {
     const listen = { ...LISTEN, scheme } as const;
     const address =
       scheme === 'unix' ? ({ scheme, path: '/a', url: 'unix:/a' } as const) : { ...listen, scheme };
-    const telemetry = new ListenerTelemetry({ listen: address, forward: FORWARD }, metrics, logger);
+    const telemetry = new ListenerTelemetry(
+      { listen: address, forward: FORWARD },
+      metrics,
+      logger,
+      new RpcLog(logger, DEFAULT_LOGGING.rpc),
+    );
     // It is there before the first connection, so that a rate is right from then on.
     expect(await scrape(metrics)).toContain(`gitaly_connections_total{type="${scheme}"} 0`);
     telemetry.accepted();
@@ -158,6 +170,9 @@ test('labels are closed: nothing that a client sends becomes one', async () => {
   const labels = new Set(own.flatMap((line) => [...line.matchAll(/[{,](\w+)="/g)].map(([, label]) => label)));
   expect([...labels].sort()).toEqual([
     'direction',
+    'grpc_method',
+    'grpc_service',
+    'grpc_type',
     'initiator',
     'le',
     'listener',
@@ -168,6 +183,7 @@ test('labels are closed: nothing that a client sends becomes one', async () => {
     'result',
     'resumed',
     'role',
+    'side',
     'type',
     'version',
   ]);

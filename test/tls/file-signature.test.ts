@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import { describe, expect, test } from 'vitest';
 
+import { DEFAULT_LOGGING } from '../../src/config/defaults.js';
 import type { Configuration, ListenerConfiguration } from '../../src/config/model.js';
 import { fileSignature, watchedPaths } from '../../src/tls/file-signature.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -123,12 +124,13 @@ test('watchedPaths names every file of a configuration once', () => {
     proxyProtocol: { acceptFrom: [], send: undefined },
     timeouts: { handshakeMs: 1, prefaceMs: 1, dialMs: 1, halfCloseMs: 1, idleMs: 1 },
     maxConnections: 1,
+    inspect: true,
   };
   const configuration: Configuration = {
     listeners: [listener, listener, { ...listener, tls: undefined, upstreamTls: undefined }],
     prometheusListenAddr: undefined,
     gracefulRestartTimeoutMs: 1,
-    logging: { level: 'info', format: 'json' },
+    logging: DEFAULT_LOGGING,
   };
   expect(watchedPaths(configuration)).toEqual([
     '/b/cert',

@@ -18,6 +18,8 @@ type Options struct {
 	Registry *Registry
 	// RegisterReverse adds the services that the server may call over the reverse connection.
 	RegisterReverse func(grpc.ServiceRegistrar)
+	// ReverseOptions are further options of the gRPC server that answers the server's calls.
+	ReverseOptions []grpc.ServerOption
 }
 
 // Connect makes a backchannel connection of conn, after its TLS handshake if there is one, and gives the first yamux
@@ -34,7 +36,10 @@ func Connect(conn net.Conn, options Options) (net.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, session.Close())
 	}
-	reverse := grpc.NewServer(grpc.Creds(&reverseCredentials{insecure.NewCredentials(), options.Registry}))
+	reverse := grpc.NewServer(append(
+		[]grpc.ServerOption{grpc.Creds(&reverseCredentials{insecure.NewCredentials(), options.Registry})},
+		options.ReverseOptions...,
+	)...)
 	if options.RegisterReverse != nil {
 		options.RegisterReverse(reverse)
 	}

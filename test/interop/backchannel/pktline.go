@@ -24,8 +24,9 @@ var ErrPktHeader = errors.New("backchannel: not a pkt-line header")
 
 // PktWriter frames what is written to it as pkt-lines of at most 65520 bytes.
 type PktWriter struct {
-	sink   io.Writer
-	buffer []byte
+	sink      io.Writer
+	buffer    []byte
+	wireBytes int64
 }
 
 // NewPktWriter writes to sink, each pkt-line with one call.
@@ -40,7 +41,9 @@ func (w *PktWriter) Write(p []byte) (int, error) {
 		payload := p[sent:min(len(p), sent+maxPktBytes-pktHeaderBytes)]
 		w.buffer = fmt.Appendf(w.buffer[:0], "%04x", len(payload)+pktHeaderBytes)
 		w.buffer = append(w.buffer, payload...)
-		if _, err := w.sink.Write(w.buffer); err != nil {
+		n, err := w.sink.Write(w.buffer)
+		w.wireBytes += int64(n)
+		if err != nil {
 			return sent, err
 		}
 		sent += len(payload)
@@ -50,7 +53,8 @@ func (w *PktWriter) Write(p []byte) (int, error) {
 
 // Flush sends the flush packet, after which the reader sees the end.
 func (w *PktWriter) Flush() error {
-	_, err := io.WriteString(w.sink, flushPkt)
+	n, err := io.WriteString(w.sink, flushPkt)
+	w.wireBytes += int64(n)
 	return err
 }
 
@@ -59,6 +63,8 @@ type PktReader struct {
 	source  *bufio.Reader
 	pending int
 	ended   bool
+	// wireBytes are those that were taken from source for what Read gave, not those that were read ahead.
+	wireBytes int64
 }
 
 // NewPktReader reads from source, up to 64 KiB ahead.
@@ -82,12 +88,15 @@ func (r *PktReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.source.Read(p[:min(len(p), r.pending)])
 	r.pending -= n
+	r.wireBytes += int64(n)
 	return n, cut(err)
 }
 
 func (r *PktReader) readHeader() error {
 	var digits [pktHeaderBytes]byte
-	if _, err := io.ReadFull(r.source, digits[:]); err != nil {
+	n, err := io.ReadFull(r.source, digits[:])
+	r.wireBytes += int64(n)
+	if err != nil {
 		return cut(err)
 	}
 	var value [pktHeaderBytes / 2]byte

@@ -98,8 +98,8 @@ func OpenSidechannel(ctx context.Context) (*Sidechannel, error) {
 
 // Accept reads the first 11 bytes of conn and gives the connection on which gRPC is to be served: conn itself, with
 // those bytes to be read again, or the client's first yamux stream, then with a Peer. Closing the result closes
-// everything; on an error the caller closes conn.
-func Accept(conn net.Conn) (net.Conn, *Peer, error) {
+// everything; on an error the caller closes conn. reverse are further options of the connection towards the client.
+func Accept(conn net.Conn, reverse ...grpc.DialOption) (net.Conn, *Peer, error) {
 	magic, err := readMagic(conn)
 	if err != nil {
 		return nil, nil, err
@@ -111,14 +111,14 @@ func Accept(conn net.Conn) (net.Conn, *Peer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	served, client, err := acceptSession(session)
+	served, client, err := acceptSession(session, reverse)
 	if err != nil {
 		return nil, nil, errors.Join(err, session.Close())
 	}
 	return served, client, nil
 }
 
-func acceptSession(session *yamux.Session) (net.Conn, *Peer, error) {
+func acceptSession(session *yamux.Session, options []grpc.DialOption) (net.Conn, *Peer, error) {
 	stream, err := session.AcceptStream()
 	if err != nil {
 		return nil, nil, fmt.Errorf("the client's gRPC stream: %w", err)
@@ -127,12 +127,11 @@ func acceptSession(session *yamux.Session) (net.Conn, *Peer, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("the reverse gRPC stream: %w", err)
 	}
-	reverse, err := grpc.NewClient(
-		"passthrough:///backchannel",
+	reverse, err := grpc.NewClient("passthrough:///backchannel", append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(dialOnce(back)),
 		grpc.WithIdleTimeout(0),
-	)
+	}, options...)...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -159,12 +158,15 @@ func dialOnce(stream net.Conn) func(context.Context, string) (net.Conn, error) {
 
 type serverCredentials struct {
 	credentials.TransportCredentials
+	reverse []grpc.DialOption
 }
 
 // ServerCredentials accept backchannel and plain gRPC clients alike, over transport: credentials.NewTLS(…) or
-// insecure.NewCredentials().
-func ServerCredentials(transport credentials.TransportCredentials) credentials.TransportCredentials {
-	return &serverCredentials{transport}
+// insecure.NewCredentials(). reverse are further options of the connections towards the clients.
+func ServerCredentials(
+	transport credentials.TransportCredentials, reverse ...grpc.DialOption,
+) credentials.TransportCredentials {
+	return &serverCredentials{transport, reverse}
 }
 
 func (c *serverCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -172,7 +174,7 @@ func (c *serverCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials
 	if err != nil {
 		return nil, nil, err
 	}
-	served, client, err := Accept(conn)
+	served, client, err := Accept(conn, c.reverse...)
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
@@ -184,5 +186,5 @@ func (c *serverCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials
 }
 
 func (c *serverCredentials) Clone() credentials.TransportCredentials {
-	return &serverCredentials{c.TransportCredentials.Clone()}
+	return &serverCredentials{c.TransportCredentials.Clone(), c.reverse}
 }

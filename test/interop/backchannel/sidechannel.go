@@ -27,5 +27,10 @@ func (s *Sidechannel) Write(p []byte) (int, error) { return s.writer.Write(p) }
 // CloseWrite tells the peer that no more comes; reading goes on.
 func (s *Sidechannel) CloseWrite() error { return s.writer.Flush() }
 
+// WireBytes are the bytes of pkt-lines so far, headers and flush packets included.
+func (s *Sidechannel) WireBytes() (received, sent int64) {
+	return s.reader.wireBytes, s.writer.wireBytes
+}
+
 // Close ends the yamux stream. What was written before still arrives.
 func (s *Sidechannel) Close() error { return s.conn.Close() }

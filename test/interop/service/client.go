@@ -40,13 +40,7 @@ type Client struct {
 
 // Dial makes a client of tls://, tcp:// or unix:. config is for tls:// alone. It connects with the first call.
 func Dial(url string, protocol Protocol, config *tls.Config, options ...grpc.DialOption) (*Client, error) {
-	target, transport := url, insecure.NewCredentials()
-	if scheme, address, ok := strings.Cut(url, "://"); ok {
-		target = "passthrough:///" + address
-		if scheme == "tls" {
-			transport = credentials.NewTLS(config)
-		}
-	}
+	target, transport := Target(url, config)
 	client := &Client{registry: backchannel.NewRegistry()}
 	var err error
 	switch protocol {
@@ -62,6 +56,18 @@ func Dial(url string, protocol Protocol, config *tls.Config, options ...grpc.Dia
 		err = fmt.Errorf("unknown protocol %q", protocol)
 	}
 	return client, err
+}
+
+// Target is tls://, tcp:// or unix: in grpc-go's words. config is for tls:// alone.
+func Target(url string, config *tls.Config) (string, credentials.TransportCredentials) {
+	scheme, address, ok := strings.Cut(url, "://")
+	if !ok {
+		return url, insecure.NewCredentials()
+	}
+	if scheme == "tls" {
+		return "passthrough:///" + address, credentials.NewTLS(config)
+	}
+	return "passthrough:///" + address, insecure.NewCredentials()
 }
 
 // Close ends the connection.

@@ -1,0 +1,155 @@
+import type { GrpcCall } from '../grpc/call.js';
+import { GrpcConnection } from '../grpc/connection.js';
+import type { InspectionEvents } from '../events.js';
+import type { Http2Failure } from '../http2/side.js';
+import type { SendWindows } from '../send-window.js';
+import type { Sender } from '../sender.js';
+import {
+  YamuxSession,
+  type YamuxCut,
+  type YamuxFailure,
+  type YamuxStreamObserver,
+} from '../yamux/session.js';
+import { Sidechannel } from './sidechannel.js';
+
+/** Why a backchannel cannot be followed any further. A closed set. */
+export type BackchannelFailure = YamuxFailure | Http2Failure | 'stream_kind' | 'sidechannel';
+
+/** Gitaly, internal/grpc/backchannel: what the client sends before yamux. */
+const MAGIC = Buffer.from('backchannel', 'latin1');
+
+/** The first byte of an HTTP/2 preface, and of a sidechannel's magic. */
+const HTTP2_FIRST = 'P'.charCodeAt(0);
+const SIDECHANNEL_FIRST = 's'.charCodeAt(0);
+
+/**
+ * Follows a backchannel: a yamux session whose first stream carries the client's gRPC connection, and on which Gitaly
+ * opens streams of its own: to call the client by gRPC, and sidechannels.
+ */
+export class BackchannelInspector {
+  readonly #events: InspectionEvents;
+  readonly #session: YamuxSession<BackchannelFailure>;
+  readonly #connections = new Set<GrpcConnection>();
+  readonly #sidechannels = new Set<Sidechannel>();
+
+  constructor(events: InspectionEvents) {
+    this.#events = events;
+    this.#session = new YamuxSession<BackchannelFailure>(MAGIC, (opener, streamId, windows) => {
+      return new BackchannelStream(opener, {
+        http2: () => this.#http2(opener),
+        sidechannel: (nowMs) => this.#sidechannel(streamId, windows, nowMs),
+      });
+    });
+  }
+
+  /** The gRPC connections that are open on it. */
+  get connections(): Iterable<GrpcConnection> {
+    return this.#connections;
+  }
+
+  /** The sidechannels that are open. */
+  get sidechannels(): Iterable<Sidechannel> {
+    return this.#sidechannels;
+  }
+
+  /** Reads what an end has sent; why it cannot be followed, and ever after the same. */
+  read(
+    sender: Sender,
+    bytes: Buffer,
+    start: number,
+    end: number,
+    nowMs: number,
+  ): BackchannelFailure | undefined {
+    return this.#session.read(sender, bytes, start, end, nowMs);
+  }
+
+  /** The connection has ended. */
+  end(nowMs: number): void {
+    this.#session.end(nowMs);
+  }
+
+  #http2(opener: Sender): YamuxStreamObserver<BackchannelFailure> {
+    const direction = opener === 'client' ? 'to_upstream' : 'to_client';
+    const connection = new GrpcConnection({ protocol: 'backchannel', direction }, this.#events);
+    this.#connections.add(connection);
+    const over = (why: YamuxCut | 'finished', nowMs: number): void => {
+      this.#connections.delete(connection);
+      connection.end(why === 'lost' ? 'lost' : 'connection', nowMs);
+    };
+    return {
+      data: (sender, bytes, start, end, nowMs) =>
+        connection.read(sender === opener ? 'client' : 'server', bytes, start, end, nowMs),
+      finished: (nowMs) => over('finished', nowMs),
+      cut: over,
+    };
+  }
+
+  #sidechannel(
+    streamId: number,
+    windows: SendWindows,
+    nowMs: number,
+  ): YamuxStreamObserver<BackchannelFailure> {
+    const sidechannel = new Sidechannel(streamId, windows, nowMs, (id) => this.#callOf(id), this.#events);
+    this.#sidechannels.add(sidechannel);
+    return {
+      data: (sender, bytes, start, end) => sidechannel.data(sender, bytes, start, end),
+      finished: (endedAtMs) => {
+        this.#sidechannels.delete(sidechannel);
+        sidechannel.finished(endedAtMs);
+      },
+      cut: (why, endedAtMs) => {
+        this.#sidechannels.delete(sidechannel);
+        sidechannel.cut(why, endedAtMs);
+      },
+    };
+  }
+
+  #callOf(sidechannelId: string): GrpcCall | undefined {
+    for (const connection of this.#connections) {
+      for (const call of connection.calls()) if (call.start.sidechannelId === sidechannelId) return call;
+    }
+    return undefined;
+  }
+}
+
+/** Makes who follows a stream, by what it turns out to carry. */
+type StreamKinds = Readonly<
+  Record<'http2' | 'sidechannel', (nowMs: number) => YamuxStreamObserver<BackchannelFailure>>
+>;
+
+/** A stream whose first byte says what it carries. */
+class BackchannelStream implements YamuxStreamObserver<BackchannelFailure> {
+  readonly #opener: Sender;
+  readonly #kinds: StreamKinds;
+  #observer: YamuxStreamObserver<BackchannelFailure> | undefined;
+
+  constructor(opener: Sender, kinds: StreamKinds) {
+    this.#opener = opener;
+    this.#kinds = kinds;
+  }
+
+  data(
+    sender: Sender,
+    bytes: Buffer,
+    start: number,
+    end: number,
+    nowMs: number,
+  ): BackchannelFailure | undefined {
+    this.#observer ??= this.#choose(sender, bytes[start] ?? 0)?.(nowMs);
+    return this.#observer ? this.#observer.data(sender, bytes, start, end, nowMs) : 'stream_kind';
+  }
+
+  finished(nowMs: number): void {
+    this.#observer?.finished(nowMs);
+  }
+
+  cut(why: YamuxCut, nowMs: number): void {
+    this.#observer?.cut(why, nowMs);
+  }
+
+  #choose(sender: Sender, first: number) {
+    // A gRPC server may say its SETTINGS before the preface has reached it; all else is begun by the opener.
+    if (sender !== this.#opener || first === HTTP2_FIRST) return this.#kinds.http2;
+    return first === SIDECHANNEL_FIRST && this.#opener === 'server' ? this.#kinds.sidechannel : undefined;
+  }
+}

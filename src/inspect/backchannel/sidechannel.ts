@@ -1,0 +1,91 @@
+import type { GrpcCall } from '../grpc/call.js';
+import type { SendWindows } from '../send-window.js';
+import type { Sender } from '../sender.js';
+import type { YamuxCut, YamuxStreamObserver } from '../yamux/session.js';
+
+/** Gitaly, internal/sidechannel: the magic, the id as int64 big endian; then the other end says "ok". */
+const MAGIC = Buffer.from('sidechannel', 'latin1');
+const ID_BYTES = 8;
+const OK = Buffer.from('ok', 'latin1');
+
+/** Told of what becomes of one sidechannel. */
+export interface SidechannelObserver {
+  /** While it is open: what it has counted so far is asked for. */
+  report(nowMs: number): void;
+  /** `finished`: both ends said that they were done. */
+  ended(how: 'finished' | YamuxCut, nowMs: number): void;
+}
+
+/** Told of each sidechannel that opens; says who is told of the rest. */
+export interface SidechannelEvents {
+  sidechannelOpened(sidechannel: Sidechannel): SidechannelObserver;
+}
+
+/** One sidechannel: a stream that Gitaly opens towards the client to move a pack. Its content is counted, not read. */
+export class Sidechannel implements YamuxStreamObserver<'sidechannel'> {
+  readonly streamId: number;
+  readonly windows: SendWindows;
+  /** Bytes of pkt-lines so far, by who sent them. */
+  readonly contentBytes: Record<Sender, number> = { client: 0, server: 0 };
+  readonly openedAtMs: number;
+  /** The id that the RPC carries which asked for it; `undefined` until it has come. */
+  id: string | undefined;
+  /** That RPC, where it passed here. */
+  call: GrpcCall | undefined;
+  readonly #findCall: (id: string) => GrpcCall | undefined;
+  readonly #events: SidechannelEvents;
+  #observer: SidechannelObserver | undefined;
+  /** Bytes of what each end says before the content. */
+  readonly #introduced: Record<Sender, number> = { client: 0, server: 0 };
+  #id = 0n;
+
+  constructor(
+    streamId: number,
+    windows: SendWindows,
+    nowMs: number,
+    findCall: (id: string) => GrpcCall | undefined,
+    events: SidechannelEvents,
+  ) {
+    this.streamId = streamId;
+    this.windows = windows;
+    this.openedAtMs = nowMs;
+    this.#findCall = findCall;
+    this.#events = events;
+  }
+
+  data(sender: Sender, bytes: Buffer, start: number, end: number): 'sidechannel' | undefined {
+    const expected = sender === 'server' ? MAGIC.length + ID_BYTES : OK.length;
+    let offset = start;
+    while (offset < end && this.#introduced[sender] < expected) {
+      if (!this.#introduce(sender, this.#introduced[sender]++, bytes[offset++] ?? 0)) return 'sidechannel';
+    }
+    this.contentBytes[sender] += end - offset;
+    return undefined;
+  }
+
+  /** Makes what is counted of it current. */
+  report(nowMs: number): void {
+    this.#observer?.report(nowMs);
+  }
+
+  finished(nowMs: number): void {
+    this.#observer?.ended('finished', nowMs);
+  }
+
+  cut(why: YamuxCut, nowMs: number): void {
+    this.#observer?.ended(why, nowMs);
+  }
+
+  #introduce(sender: Sender, index: number, byte: number): boolean {
+    if (sender === 'client') return byte === OK[index];
+    if (index < MAGIC.length) return byte === MAGIC[index];
+    this.#id = (this.#id << 8n) | BigInt(byte);
+    if (index === MAGIC.length + ID_BYTES - 1) {
+      this.id = BigInt.asIntN(64, this.#id).toString();
+      this.call = this.#findCall(this.id);
+      if (this.call) this.call.sidechannel = this;
+      this.#observer = this.#events.sidechannelOpened(this);
+    }
+    return true;
+  }
+}

@@ -1,0 +1,40 @@
+import { BackchannelInspector, type BackchannelFailure } from './backchannel/inspector.js';
+import type { Sidechannel } from './backchannel/sidechannel.js';
+import type { InspectionEvents } from './events.js';
+import { GrpcConnection } from './grpc/connection.js';
+import type { Sender } from './sender.js';
+
+/** Why a connection cannot be followed any further; label `reason` of `inspector_lost_total`. A closed set. */
+export type InspectionFailure = BackchannelFailure;
+
+/** Follows one connection, whichever of the two protocols it speaks. */
+export interface ConnectionInspector {
+  /** The gRPC connections on it: one, or those on the streams of a backchannel. */
+  readonly connections: Iterable<GrpcConnection>;
+  readonly sidechannels: Iterable<Sidechannel>;
+  /** Reads what an end has sent; why it cannot be followed, and ever after the same. */
+  read(
+    sender: Sender,
+    bytes: Buffer,
+    start: number,
+    end: number,
+    nowMs: number,
+  ): InspectionFailure | undefined;
+  /** The connection has ended; what was open on it is cut. */
+  end(nowMs: number): void;
+}
+
+/** Begins to follow a connection, from its first byte on. */
+export function inspectConnection(
+  protocol: 'http2' | 'backchannel',
+  events: InspectionEvents,
+): ConnectionInspector {
+  if (protocol === 'backchannel') return new BackchannelInspector(events);
+  const connection = new GrpcConnection({ protocol, direction: 'to_upstream' }, events);
+  return {
+    connections: [connection],
+    sidechannels: [],
+    read: (sender, bytes, start, end, nowMs) => connection.read(sender, bytes, start, end, nowMs),
+    end: (nowMs) => connection.end('connection', nowMs),
+  };
+}

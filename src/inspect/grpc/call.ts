@@ -1,0 +1,163 @@
+import type { FieldValues, StreamObserver } from '../http2/stream-observer.js';
+import type { SendWindows } from '../send-window.js';
+import type { Sender } from '../sender.js';
+import { Field } from './fields.js';
+import { MessageCounter } from './message-counter.js';
+import { statusCode, statusCodeOfHttp, statusCodeOfReset, type StatusCode } from './status.js';
+import { isOverdue, timeoutMs } from './timeout.js';
+
+/** What holds for all calls of one gRPC connection. */
+export interface CallContext {
+  readonly protocol: 'http2' | 'backchannel';
+  /** Where the calls go: `to_client` those that Gitaly makes, on a backchannel. */
+  readonly direction: 'to_upstream' | 'to_client';
+}
+
+/** What was moved for a call outside of its messages, by who sent it. */
+export interface CallSidechannel {
+  readonly contentBytes: Readonly<Record<Sender, number>>;
+}
+
+/** What a client said when it began a call. */
+export interface CallStart {
+  /** `:path`, `/package.Service/Method` in a correct request. */
+  readonly path: string;
+  readonly clientName: string | undefined;
+  readonly correlationId: string | undefined;
+  readonly sidechannelId: string | undefined;
+  readonly traceparent: string | undefined;
+  /** By the clock that the inspector was given. */
+  readonly startedAtMs: number;
+  /** Milliseconds that the client allows, from `startedAtMs`. */
+  readonly timeoutMs: number | undefined;
+}
+
+/** How a call ended, and who ended it: `connection` where nobody did and its connection went away. */
+export interface CallEnd {
+  readonly code: StatusCode;
+  readonly by: Sender | 'connection';
+  /** Whether a gRPC server has looked at the method: HTTP status 200, and a `grpc-status`. */
+  readonly answered: boolean;
+  /** `grpc-message` as it came, percent-encoded. */
+  readonly message: string | undefined;
+  readonly endedAtMs: number;
+}
+
+/** Told of what becomes of one call. */
+export interface CallObserver {
+  /** While it runs: what it has counted so far is asked for. */
+  report(nowMs: number): void;
+  ended(end: CallEnd): void;
+  /** The inspector could not follow any further: how the call ends is not known. */
+  lost(nowMs: number): void;
+}
+
+/** Told of each call that starts; says who is told of the rest. */
+export interface CallEvents {
+  started(call: GrpcCall): CallObserver;
+}
+
+const NO_START: CallStart = {
+  path: '',
+  clientName: undefined,
+  correlationId: undefined,
+  sidechannelId: undefined,
+  traceparent: undefined,
+  startedAtMs: 0,
+  timeoutMs: undefined,
+};
+
+/** One gRPC call, followed on its HTTP/2 stream. */
+export class GrpcCall implements StreamObserver {
+  readonly streamId: number;
+  readonly context: CallContext;
+  /** The flow-control windows of its stream. */
+  readonly windows: SendWindows;
+  readonly messages: Readonly<Record<Sender, MessageCounter>> = {
+    client: new MessageCounter(),
+    server: new MessageCounter(),
+  };
+  start = NO_START;
+  /** The sidechannel that Gitaly opened for it. */
+  sidechannel: CallSidechannel | undefined;
+  readonly #events: CallEvents;
+  #observer: CallObserver | undefined;
+  #state: 'begun' | 'running' | 'ended' = 'begun';
+  #httpStatus: string | undefined;
+  #grpcStatus: string | undefined;
+  #grpcMessage: string | undefined;
+
+  constructor(streamId: number, context: CallContext, windows: SendWindows, events: CallEvents) {
+    this.streamId = streamId;
+    this.context = context;
+    this.windows = windows;
+    this.#events = events;
+  }
+
+  /** Whether it was told of as started and not yet as over. */
+  get isRunning(): boolean {
+    return this.#state === 'running';
+  }
+
+  /** Makes what is counted of it current. */
+  report(nowMs: number): void {
+    this.#observer?.report(nowMs);
+  }
+
+  headers(sender: Sender, values: FieldValues, nowMs: number): void {
+    if (sender === 'server') {
+      this.#httpStatus ??= values[Field.status];
+      // In trailers, or in the only block of an answer without content ("Trailers-Only").
+      this.#grpcStatus = values[Field.grpcStatus] ?? this.#grpcStatus;
+      this.#grpcMessage = values[Field.grpcMessage] ?? this.#grpcMessage;
+      return;
+    }
+    if (this.#state !== 'begun') return;
+    this.#state = 'running';
+    const timeout = values[Field.grpcTimeout];
+    this.start = {
+      path: values[Field.path] ?? '',
+      clientName: values[Field.clientName],
+      correlationId: values[Field.correlationId],
+      sidechannelId: values[Field.sidechannelId],
+      traceparent: values[Field.traceparent],
+      startedAtMs: nowMs,
+      timeoutMs: timeout === undefined ? undefined : timeoutMs(timeout),
+    };
+    this.#observer = this.#events.started(this);
+  }
+
+  data(sender: Sender, bytes: Buffer, start: number, end: number): void {
+    this.messages[sender].count(bytes, start, end);
+  }
+
+  ended(sender: Sender, nowMs: number): void {
+    if (sender === 'client') return;
+    const code =
+      this.#grpcStatus === undefined ? statusCodeOfHttp(this.#httpStatus) : statusCode(this.#grpcStatus);
+    this.#end(code, 'server', nowMs);
+  }
+
+  reset(sender: Sender, errorCode: number, nowMs: number): void {
+    const code = sender === 'client' ? 'Canceled' : statusCodeOfReset(errorCode);
+    const { startedAtMs, timeoutMs: allowedMs } = this.start;
+    const overdue = allowedMs !== undefined && isOverdue(nowMs - startedAtMs, allowedMs);
+    // Both ends have a timer, and grpc-go's server as well lets a call go by a reset with CANCEL when its own is first.
+    this.#end(code === 'Canceled' && overdue ? 'DeadlineExceeded' : code, sender, nowMs);
+  }
+
+  cut(why: 'refused' | 'connection' | 'lost', nowMs: number): void {
+    if (why !== 'lost') this.#end('Unavailable', why === 'refused' ? 'server' : 'connection', nowMs);
+    else if (this.#state === 'running') {
+      this.#state = 'ended';
+      this.#observer?.lost(nowMs);
+    }
+  }
+
+  #end(code: StatusCode, by: CallEnd['by'], endedAtMs: number): void {
+    if (this.#state !== 'running') return;
+    this.#state = 'ended';
+    const answered = this.#httpStatus === '200' && this.#grpcStatus !== undefined;
+    this.#observer?.ended({ code, by, answered, message: this.#grpcMessage, endedAtMs });
+  }
+}

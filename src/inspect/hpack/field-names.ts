@@ -1,0 +1,31 @@
+import { STATIC_TABLE } from './static-table.js';
+
+/**
+ * The names of fields that somebody reads, each with a number from 1. A field whose name is not among them has name 0:
+ * its value never becomes a string.
+ */
+export class FieldNames {
+  /** Name numbers of the static table; entry 1 first. */
+  readonly ofStaticTable: readonly number[];
+  /** By length, so that nearly every other name is told apart without looking at it. */
+  readonly #byLength: (readonly { readonly bytes: Buffer; readonly id: number }[] | undefined)[] = [];
+
+  constructor(names: readonly string[]) {
+    const ids = new Map(names.map((name, index) => [name, index + 1]));
+    for (const [name, id] of ids) {
+      const bytes = Buffer.from(name, 'latin1');
+      this.#byLength[bytes.length] = [...(this.#byLength[bytes.length] ?? []), { bytes, id }];
+    }
+    this.ofStaticTable = STATIC_TABLE.map(([name]) => ids.get(name) ?? 0);
+  }
+
+  /** The number of the name in these bytes, 0 if nobody reads it. */
+  idOf(source: Uint8Array, start: number, end: number): number {
+    for (const { bytes, id } of this.#byLength[end - start] ?? []) {
+      let offset = 0;
+      while (offset < bytes.length && bytes[offset] === source[start + offset]) offset++;
+      if (offset === bytes.length) return id;
+    }
+    return 0;
+  }
+}

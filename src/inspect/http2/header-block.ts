@@ -1,0 +1,29 @@
+import { MAX_CONTINUATION_FRAMES, MAX_HEADER_BLOCK_BYTES } from '../../limits.js';
+
+/**
+ * Puts together a header block whose HEADERS frame had no END_HEADERS (RFC 9113 section 4.3). Frames and bytes are bounded
+ * before they are kept: CONTINUATION without end is an attack (CVE-2024-27316).
+ */
+export class HeaderBlock {
+  readonly streamId: number;
+  readonly endStream: boolean;
+  readonly #parts: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(streamId: number, endStream: boolean) {
+    this.streamId = streamId;
+    this.endStream = endStream;
+  }
+
+  /** Keeps a copy of a fragment; `false` if the block becomes too large. */
+  add(bytes: Buffer, start: number, end: number): boolean {
+    this.#bytes += end - start;
+    if (this.#bytes > MAX_HEADER_BLOCK_BYTES || this.#parts.length > MAX_CONTINUATION_FRAMES) return false;
+    this.#parts.push(Buffer.from(bytes.subarray(start, end)));
+    return true;
+  }
+
+  whole(): Buffer {
+    return Buffer.concat(this.#parts, this.#bytes);
+  }
+}

@@ -1,0 +1,196 @@
+import { MAX_INSPECTED_STREAMS } from '../../limits.js';
+import type { FieldNames } from '../hpack/field-names.js';
+import { Side, type Http2Failure, type SideEvents } from './side.js';
+import type { FieldValues, StreamObserver } from './stream-observer.js';
+import { other, type Sender } from '../sender.js';
+import { SendWindow, type SendWindows } from '../send-window.js';
+import { TRANSITIONS, type StreamEvent, type StreamState } from './stream-state.js';
+
+/** Makes who follows a stream that begins. */
+export type StreamOpener<Observer extends StreamObserver> = (
+  streamId: number,
+  windows: SendWindows,
+) => Observer;
+
+/** RFC 9113 section 6.9.2: "the initial flow-control window size is 65,535 octets". */
+const DEFAULT_WINDOW_BYTES = 65_535;
+
+interface Stream<Observer> {
+  state: StreamState;
+  readonly observer: Observer;
+  /** How much each end may still send. */
+  readonly windows: SendWindows;
+}
+
+/**
+ * Follows an HTTP/2 connection (RFC 9113) from outside: takes the bytes of both ends as they pass and tells what happens
+ * to each stream. It does no I/O, has no clock and keeps no payload.
+ *
+ * `followed` until something cannot be followed; then `lost`, once and for good, with the reason: what follows in the
+ * other direction depends on it (the table of HPACK, the streams), so both are given up.
+ */
+export class Http2Inspector<Observer extends StreamObserver> implements SideEvents {
+  readonly #sides: Readonly<Record<Sender, Side>>;
+  readonly #open: StreamOpener<Observer>;
+  readonly #streams = new Map<number, Stream<Observer>>();
+  readonly #windows: Readonly<Record<Sender, SendWindow>> = {
+    client: new SendWindow(DEFAULT_WINDOW_BYTES),
+    server: new SendWindow(DEFAULT_WINDOW_BYTES),
+  };
+  /** What a stream's window is when it begins, by who sends on it. */
+  readonly #initialWindowBytes: Record<Sender, number> = {
+    client: DEFAULT_WINDOW_BYTES,
+    server: DEFAULT_WINDOW_BYTES,
+  };
+  #lastStreamId = 0;
+  #failure: Http2Failure | undefined;
+  #nowMs = 0;
+
+  constructor(names: FieldNames, open: StreamOpener<Observer>) {
+    this.#open = open;
+    this.#sides = { client: new Side('client', names, this), server: new Side('server', names, this) };
+  }
+
+  /** Streams that have begun and not ended. */
+  get openStreams(): number {
+    return this.#streams.size;
+  }
+
+  /** Who follow them, the oldest first. */
+  *observers(): Iterable<Observer> {
+    for (const { observer } of this.#streams.values()) yield observer;
+  }
+
+  /** Whether a frame could be put between what a sender has sent and what it will send. */
+  atBoundary(sender: Sender): boolean {
+    return this.#sides[sender].reader.atBoundary;
+  }
+
+  /** Reads what an end has sent; why it cannot be followed, and ever after the same. */
+  read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Failure | undefined {
+    if (this.#failure) return this.#failure;
+    this.#nowMs = nowMs;
+    const side = this.#sides[sender];
+    if (side.read(bytes, start, end)) return undefined;
+    this.#failure = side.failure;
+    this.#cutAll('lost');
+    return this.#failure;
+  }
+
+  /** The connection has ended, or what carries it cannot be followed; what was open is cut. */
+  end(why: 'connection' | 'lost', nowMs: number): void {
+    this.#nowMs = nowMs;
+    this.#cutAll(why);
+  }
+
+  headers(sender: Sender, streamId: number, values: FieldValues): Http2Failure | undefined {
+    let stream = this.#streams.get(streamId);
+    if (!stream) {
+      if (sender === 'server' || streamId <= this.#lastStreamId) return this.#unlessLate(streamId);
+      // RFC 9113 section 5.1.1: streams of a client have odd numbers, and each a higher one than the last.
+      if (streamId % 2 === 0) return 'stream_state';
+      if (this.#streams.size >= MAX_INSPECTED_STREAMS) return 'too_many_streams';
+      this.#lastStreamId = streamId;
+      stream = this.#begin(streamId);
+    }
+    const failure = this.#move(streamId, stream, sender === 'client' ? 'client_headers' : 'server_headers');
+    if (!failure) stream.observer.headers(sender, values, this.#nowMs);
+    return failure;
+  }
+
+  dataFrame(sender: Sender, streamId: number, length: number): Http2Failure | undefined {
+    this.#windows[sender].use(length, this.#nowMs);
+    const stream = this.#streams.get(streamId);
+    if (!stream) return this.#unlessLate(streamId);
+    stream.windows[sender].use(length, this.#nowMs);
+    return this.#move(streamId, stream, sender === 'client' ? 'client_data' : 'server_data');
+  }
+
+  data(sender: Sender, streamId: number, bytes: Buffer, start: number, end: number): void {
+    this.#streams.get(streamId)?.observer.data(sender, bytes, start, end);
+  }
+
+  endStream(sender: Sender, streamId: number): Http2Failure | undefined {
+    const stream = this.#streams.get(streamId);
+    if (!stream) return this.#unlessLate(streamId);
+    const failure = this.#move(streamId, stream, sender === 'client' ? 'client_end' : 'server_end');
+    if (failure) return failure;
+    stream.windows[sender].close(this.#nowMs);
+    stream.observer.ended(sender, this.#nowMs);
+    return undefined;
+  }
+
+  reset(sender: Sender, streamId: number, errorCode: number): Http2Failure | undefined {
+    const stream = this.#streams.get(streamId);
+    if (!stream) return this.#unlessLate(streamId);
+    const failure = this.#move(streamId, stream, 'reset');
+    if (!failure) stream.observer.reset(sender, errorCode, this.#nowMs);
+    return failure;
+  }
+
+  /** RFC 9113 section 6.8: streams above the last were not and will not be processed. */
+  goAway(sender: Sender, lastStreamId: number): void {
+    if (sender === 'client') return;
+    for (const [streamId, stream] of this.#streams) {
+      if (streamId <= lastStreamId) continue;
+      this.#streams.delete(streamId);
+      stream.observer.cut('refused', this.#nowMs);
+    }
+  }
+
+  windowUpdate(sender: Sender, streamId: number, increment: number): void {
+    const reader = other(sender);
+    const window = streamId === 0 ? this.#windows[reader] : this.#streams.get(streamId)?.windows[reader];
+    window?.give(increment, this.#nowMs);
+  }
+
+  settingsAcknowledged(sender: Sender): Http2Failure | undefined {
+    const settings = this.#sides[other(sender)].unacknowledged.shift();
+    if (!settings) return 'settings';
+    const { headerTableBytes, initialWindowBytes } = settings;
+    if (headerTableBytes !== undefined) this.#sides[sender].decoder.acknowledgeTableSize(headerTableBytes);
+    if (initialWindowBytes !== undefined) {
+      // Section 6.9.2: "a receiver MUST adjust the size of all stream flow-control windows that it maintains by the
+      // difference between the new value and the old value".
+      const difference = initialWindowBytes - this.#initialWindowBytes[sender];
+      this.#initialWindowBytes[sender] = initialWindowBytes;
+      for (const { windows } of this.#streams.values()) windows[sender].give(difference, this.#nowMs);
+    }
+    return undefined;
+  }
+
+  /** The windows of the connection as a whole. */
+  get windows(): SendWindows {
+    return this.#windows;
+  }
+
+  #begin(streamId: number): Stream<Observer> {
+    const windows = {
+      client: new SendWindow(this.#initialWindowBytes.client),
+      server: new SendWindow(this.#initialWindowBytes.server),
+    };
+    const stream: Stream<Observer> = { state: 'idle', observer: this.#open(streamId, windows), windows };
+    this.#streams.set(streamId, stream);
+    return stream;
+  }
+
+  /** A stream that is known no more has ended, and what comes late may; one that never began may not. */
+  #unlessLate(streamId: number): Http2Failure | undefined {
+    return streamId <= this.#lastStreamId && streamId % 2 === 1 ? undefined : 'stream_state';
+  }
+
+  #move(streamId: number, stream: Stream<Observer>, event: StreamEvent): Http2Failure | undefined {
+    const next = TRANSITIONS[stream.state][event];
+    if (next === 'error') return 'stream_state';
+    if (next === 'late') return undefined;
+    stream.state = next;
+    if (next === 'closed') this.#streams.delete(streamId);
+    return undefined;
+  }
+
+  #cutAll(why: 'connection' | 'lost'): void {
+    const streams = [...this.#streams.values()];
+    this.#streams.clear();
+    for (const { observer } of streams) observer.cut(why, this.#nowMs);
+  }
+}

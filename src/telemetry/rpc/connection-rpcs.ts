@@ -1,0 +1,33 @@
+import type { Sidechannel, SidechannelObserver } from '../../inspect/backchannel/sidechannel.js';
+import type { InspectionEvents } from '../../inspect/events.js';
+import type { CallEnd, CallObserver, GrpcCall } from '../../inspect/grpc/call.js';
+import { CallRecord } from './call-record.js';
+import type { ListenerCounts } from './listener-counts.js';
+import type { MethodCounts, MethodTable } from './method-table.js';
+import type { RpcLog, RpcPeer } from './rpc-log.js';
+import { SidechannelRecord } from './sidechannel-record.js';
+
+/** Counts and logs the calls of one connection. */
+export class ConnectionRpcs implements InspectionEvents {
+  readonly #methods: MethodTable;
+  readonly #counts: ListenerCounts;
+  readonly #ended: (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
+
+  constructor(methods: MethodTable, counts: ListenerCounts, log: RpcLog, peer: RpcPeer) {
+    this.#methods = methods;
+    this.#counts = counts;
+    this.#ended = (call, method, end) => log.ended(call, method, end, peer);
+  }
+
+  started(call: GrpcCall): CallObserver {
+    const group =
+      call.context.protocol === 'http2'
+        ? 'http2 to_upstream'
+        : (`backchannel ${call.context.direction}` as const);
+    return new CallRecord(call, this.#methods, this.#counts.groups[group], this.#ended);
+  }
+
+  sidechannelOpened(sidechannel: Sidechannel): SidechannelObserver {
+    return new SidechannelRecord(sidechannel, this.#counts.sidechannels);
+  }
+}

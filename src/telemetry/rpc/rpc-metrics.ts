@@ -1,0 +1,180 @@
+import type { CallGroup, CallGroupCounts, ListenerCounts } from './listener-counts.js';
+import type { MethodCounts } from './method-table.js';
+import type { RpcCounts } from './rpc-counts.js';
+import { histogramSamples, TalliedMetric, type Sample, type TallyDescription } from './tallied-metric.js';
+
+const PREFIX = 'gitaly_tls_proxy_';
+const HANDLING_SECONDS = 'grpc_server_handling_seconds';
+const SIDECHANNEL_SECONDS = `${PREFIX}sidechannel_duration_seconds`;
+
+/** A sample under the labels of its method or listener. */
+type Of<Counts> = (
+  counts: Counts,
+) => Iterable<{ readonly labels?: Record<string, string>; readonly value: number }>;
+
+/**
+ * The metrics of calls and sidechannels. Those without the program's prefix have the names and labels of
+ * go-grpc-prometheus, which Gitaly exports too: a dashboard made for it shows the calls as they passed here.
+ */
+export function rpcMetrics(counts: RpcCounts): TalliedMetric[] {
+  return [...methodMetrics(counts), ...listenerMetrics(counts)].map(
+    (description) => new TalliedMetric(description),
+  );
+}
+
+function methodMetrics({ methods }: RpcCounts): TallyDescription[] {
+  const labelsOf = ({ type, service, method }: MethodCounts) => ({
+    grpc_type: type,
+    grpc_service: service,
+    grpc_method: method,
+  });
+  const counter = (name: string, help: string, of: Of<MethodCounts>): TallyDescription => ({
+    name,
+    help,
+    type: 'counter',
+    *samples(): Iterable<Sample> {
+      for (const method of methods.all())
+        for (const { labels, value } of of(method))
+          yield { labels: { ...labelsOf(method), ...labels }, value };
+    },
+  });
+  // The first is there for every known method, so that a rate is right from the first call on; the others once used.
+  const ifUsed = (method: MethodCounts, value: number) => (method.started > 0 ? [{ value }] : []);
+  return [
+    counter('grpc_server_started_total', 'RPCs that clients started.', ({ started }) => [{ value: started }]),
+    counter('grpc_server_handled_total', 'RPCs that ended, by status code.', ({ handled }) =>
+      [...handled].map(([code, value]) => ({ labels: { grpc_code: code }, value })),
+    ),
+    counter('grpc_server_msg_received_total', 'Messages that callers sent.', (method) =>
+      ifUsed(method, method.received),
+    ),
+    counter('grpc_server_msg_sent_total', 'Messages that callers were sent.', (method) =>
+      ifUsed(method, method.sent),
+    ),
+    {
+      name: HANDLING_SECONDS,
+      help: "Time from an RPC's first bytes to its end as they passed here, seconds.",
+      type: 'histogram',
+      *samples(): Iterable<Sample> {
+        for (const method of methods.all())
+          if (method.durations.count > 0)
+            yield* histogramSamples(HANDLING_SECONDS, labelsOf(method), method.durations);
+      },
+    },
+  ];
+}
+
+function listenerMetrics(counts: RpcCounts): TallyDescription[] {
+  const perListener = (
+    type: 'counter' | 'gauge',
+    name: string,
+    help: string,
+    of: Of<ListenerCounts>,
+  ): TallyDescription => ({
+    name: `${PREFIX}${name}`,
+    help,
+    type,
+    *samples(): Iterable<Sample> {
+      for (const [listener, ofListener] of counts.listeners)
+        for (const { labels, value } of of(ofListener)) yield { labels: { listener, ...labels }, value };
+    },
+  });
+  const perGroup = (of: Of<CallGroupCounts>): Of<ListenerCounts> =>
+    function* ({ groups }) {
+      for (const group of GROUPS) {
+        const [protocol, direction] = GROUP_LABELS[group];
+        for (const { labels, value } of of(groups[group]))
+          yield { labels: { protocol, direction, ...labels }, value };
+      }
+    };
+  const bySide = (sides: Readonly<Record<'request' | 'response', number>>, scale = 1) =>
+    (['request', 'response'] as const).map((side) => ({ labels: { side }, value: sides[side] * scale }));
+  const byDirection = (directions: Readonly<Record<'to_upstream' | 'to_client', number>>, scale = 1) =>
+    (['to_upstream', 'to_client'] as const).map((direction) => ({
+      labels: { direction },
+      value: directions[direction] * scale,
+    }));
+  return [
+    perListener(
+      'counter',
+      'rpcs_total',
+      'RPCs that started, by protocol, by where they go and by what they do to a repository.',
+      perGroup(({ started }) => [...started].map(([operation, value]) => ({ labels: { operation }, value }))),
+    ),
+    perListener(
+      'gauge',
+      'rpcs_in_flight',
+      'RPCs that run.',
+      perGroup(({ inFlight }) => [{ value: inFlight }]),
+    ),
+    perListener(
+      'counter',
+      'rpcs_lost_total',
+      'RPCs whose end is not known, because their connection could not be followed any further.',
+      perGroup(({ lost }) => [{ value: lost }]),
+    ),
+    perListener(
+      'counter',
+      'rpc_payload_bytes_total',
+      'Bytes of messages, by the side that sent them: request or response.',
+      perGroup(({ payloadBytes }) => bySide(payloadBytes)),
+    ),
+    perListener(
+      'counter',
+      'rpc_stall_seconds_total',
+      "Time in which a side could not send on an RPC because the other's flow-control window was empty.",
+      perGroup(({ stalledMs }) => bySide(stalledMs, 0.001)),
+    ),
+    perListener('counter', 'sidechannels_total', 'Sidechannels that Gitaly opened.', ({ sidechannels }) => [
+      { value: sidechannels.opened },
+    ]),
+    perListener('gauge', 'sidechannels_active', 'Sidechannels that are open.', ({ sidechannels }) => [
+      { value: sidechannels.active },
+    ]),
+    perListener(
+      'counter',
+      'sidechannels_cut_total',
+      'Sidechannels that did not end on both sides.',
+      ({ sidechannels }) => [{ value: sidechannels.cut }],
+    ),
+    perListener(
+      'counter',
+      'sidechannel_bytes_total',
+      'Bytes moved over sidechannels, by direction.',
+      ({ sidechannels }) => byDirection(sidechannels.bytes),
+    ),
+    perListener(
+      'counter',
+      'sidechannel_stall_seconds_total',
+      "Time in which a side could not send on a sidechannel because the other's window was empty, by direction.",
+      ({ sidechannels }) => byDirection(sidechannels.stalledMs, 0.001),
+    ),
+    {
+      name: SIDECHANNEL_SECONDS,
+      help: 'How long sidechannels were open.',
+      type: 'histogram',
+      *samples(): Iterable<Sample> {
+        for (const [listener, { sidechannels }] of counts.listeners)
+          yield* histogramSamples(SIDECHANNEL_SECONDS, { listener }, sidechannels.durations);
+      },
+    },
+    perListener(
+      'counter',
+      'inspector_lost_total',
+      'Connections that could not be followed any further, by reason; their bytes go on.',
+      ({ lost }) => [...lost].map(([reason, value]) => ({ labels: { reason }, value })),
+    ),
+  ];
+}
+
+const GROUP_LABELS: Readonly<Record<CallGroup, readonly [protocol: string, direction: string]>> = {
+  'http2 to_upstream': ['http2', 'to_upstream'],
+  'backchannel to_upstream': ['backchannel', 'to_upstream'],
+  'backchannel to_client': ['backchannel', 'to_client'],
+};
+
+const GROUPS: readonly CallGroup[] = [
+  'http2 to_upstream',
+  'backchannel to_upstream',
+  'backchannel to_client',
+];
