@@ -29,7 +29,9 @@ async function main(options, signal) {
   const wanted = (/** @type {{ id: string, group: string }} */ { id, group }) =>
     options.only.length === 0 || options.only.includes(id) || options.only.includes(group);
   const load = await buildLoad(ROOT);
-  const program = wanted({ id: 'ours', group: 'ours' }) ? await buildProxy(ROOT) : join(ROOT, 'dist/cli.js');
+  const program = ['ours', 'inspected'].some((group) => wanted({ id: group, group }))
+    ? await buildProxy(ROOT)
+    : join(ROOT, 'dist/cli.js');
   const peers = await installedPeers(wanted, options.nodes, program);
   const direct = wanted(DIRECT);
   if (peers.length === 0 && !direct) throw new Error(`none of ${options.only.join(', ')} is installed`);
@@ -64,7 +66,7 @@ async function main(options, signal) {
       await writeFile(options.json, `${JSON.stringify(everything, null, 2)}\n`);
     }
     const missed = verdicts.some(({ verdict, counts }) => counts && verdict === 'missed');
-    const failed = [...results.failed].some((key) => key.startsWith('ours'));
+    const failed = [...results.failed].some((key) => /^(ours|inspected)/.test(key));
     return missed || failed ? 1 : 0;
   } finally {
     await stopAll();

@@ -8,7 +8,7 @@ import { stunnelPeers } from './stunnel.mjs';
 /** What `--only` takes: ids and groups. `direct` is no proxy at all, the load's own limit. */
 export const PEER_NAMES = [
   ...['direct', 'nginx', 'haproxy', 'haproxy-tcp', 'haproxy-h2', 'hitch', 'stunnel'],
-  ...['envoy', 'envoy-tcp', 'envoy-h2', 'ours'],
+  ...['envoy', 'envoy-tcp', 'envoy-h2', 'ours', 'inspected'],
 ];
 
 /**

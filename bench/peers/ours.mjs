@@ -5,7 +5,7 @@ import { UsageError } from '../usage-error.mjs';
 import { versionOf } from './peer.mjs';
 
 /**
- * This project's proxy, once for each Node binary.
+ * This project's proxy, twice for each Node binary: as a tunnel, and with its calls followed.
  * @param {string[]} nodes paths of Node binaries; empty for the one that runs the bench
  * @param {string} program path of the built `dist/cli.js`
  * @returns {Promise<import('./peer.mjs').Peer[]>}
@@ -16,7 +16,8 @@ export async function ourPeers(nodes, program) {
   for (const [index, node] of (nodes.length === 0 ? [process.execPath] : nodes).entries()) {
     const version = await versionOf(node, ['--version'], /^v(\d+\.\d+\.\d+\S*)$/m);
     if (version === 'unknown') throw new UsageError(`--node ${node}: not a Node binary`);
-    peers.push(ours(node, flags, program, version, index === 0 ? 'ours' : `ours-${index + 1}`));
+    const suffix = index === 0 ? '' : `-${index + 1}`;
+    for (const group of ['ours', 'inspected']) peers.push(ours(node, flags, program, version, group, suffix));
   }
   return peers;
 }
@@ -35,14 +36,15 @@ async function shebangFlags(program) {
  * @param {readonly string[]} flags
  * @param {string} program
  * @param {string} version
- * @param {string} id
+ * @param {string} group `ours` or `inspected`
+ * @param {string} suffix of the id
  * @returns {import('./peer.mjs').Peer}
  */
-function ours(node, flags, program, version, id) {
+function ours(node, flags, program, version, group, suffix) {
   return {
-    id,
-    group: 'ours',
-    title: `ours (node ${version})`,
+    id: `${group}${suffix}`,
+    group,
+    title: `${group} (node ${version})`,
     version: `node ${version}`,
     relaysBytes: true,
     start: ({ directory, listenPort, backendPort, files }) => ({
@@ -51,7 +53,13 @@ function ours(node, flags, program, version, id) {
       files: {
         'config.yaml': stringify({
           tls: { certificate_path: files.cert, key_path: files.key, client_auth: 'none' },
-          listeners: [{ listen: `tls://127.0.0.1:${listenPort}`, forward: `tcp://127.0.0.1:${backendPort}` }],
+          listeners: [
+            {
+              listen: `tls://127.0.0.1:${listenPort}`,
+              forward: `tcp://127.0.0.1:${backendPort}`,
+              inspect: group === 'inspected',
+            },
+          ],
           logging: { level: 'warn', format: 'json' },
         }),
       },
