@@ -84,6 +84,15 @@ export const MAX_HEADER_FIELDS = 128;
 /** One header list by RFC 7541's count, 32 bytes a field included: what Node allows a client, and grpc-go twice as much as it asks for. */
 export const MAX_HEADER_LIST_BYTES = 64 * 1024;
 
+/**
+ * What is kept of a field's value. Those that are read are paths, ids and statuses, of a hundred bytes; with thousands of
+ * calls open at once, longer ones would be memory that a client can fill.
+ */
+export const MAX_FIELD_VALUE_BYTES = 1024;
+
+/** A dynamic table that is followed; libraries keep to 4 KiB unless told otherwise, browsers ask for 64. */
+export const MAX_HEADER_TABLE_BYTES = 64 * 1024;
+
 /** CONTINUATION frames behind one HEADERS: what nghttp2 allows since CVE-2024-27316; no gRPC library sends any. */
 export const MAX_CONTINUATION_FRAMES = 8;
 
@@ -95,6 +104,9 @@ export const MAX_HEADER_BLOCK_BYTES = 64 * 1024;
  * GOAWAY with its debug data.
  */
 export const MAX_COLLECTED_FRAME_BYTES = MAX_HEADER_BLOCK_BYTES + 5 + 1 + 255;
+
+/** gRPC connections within one backchannel: the client opens one, Gitaly another. */
+export const MAX_BACKCHANNEL_CONNECTIONS = 8;
 
 /** Streams that are open at once on one connection: Gitaly allows 100 by default, grpc-go's own default has no limit. */
 export const MAX_INSPECTED_STREAMS = 10_000;

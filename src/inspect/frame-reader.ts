@@ -148,9 +148,14 @@ export class FrameReader {
   }
 
   #keep(bytes: Buffer, start: number, end: number): void {
-    const needed = this.#collectedLength + (end - start) + this.#left;
-    if (this.#collectedLength === 0) this.#collected = Buffer.allocUnsafe(needed);
+    const needed = this.#collectedLength + (end - start);
+    if (needed > this.#collected.length) {
+      // As bytes come, not as a header announces them: a few bytes of a client must not cost the memory of a frame.
+      const larger = Buffer.allocUnsafe(Math.min(2 * needed, needed + this.#left));
+      this.#collected.copy(larger, 0, 0, this.#collectedLength);
+      this.#collected = larger;
+    }
     bytes.copy(this.#collected, this.#collectedLength, start, end);
-    this.#collectedLength += end - start;
+    this.#collectedLength = needed;
   }
 }

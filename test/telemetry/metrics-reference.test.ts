@@ -105,6 +105,7 @@ const INSPECTION_FAILURES: All<InspectionFailure> = {
   yamux_window: true,
   stream_kind: true,
   sidechannel: true,
+  too_many_connections: true,
 };
 
 const REFERENCE = read('docs/metrics.md');

@@ -1,3 +1,4 @@
+import { MAX_BACKCHANNEL_CONNECTIONS } from '../../limits.js';
 import type { GrpcCall } from '../grpc/call.js';
 import { GrpcConnection } from '../grpc/connection.js';
 import type { InspectionEvents } from '../events.js';
@@ -13,7 +14,8 @@ import {
 import { Sidechannel } from './sidechannel.js';
 
 /** Why a backchannel cannot be followed any further. A closed set. */
-export type BackchannelFailure = YamuxFailure | Http2Failure | 'stream_kind' | 'sidechannel';
+export type BackchannelFailure =
+  YamuxFailure | Http2Failure | 'stream_kind' | 'sidechannel' | 'too_many_connections';
 
 /** Gitaly, internal/grpc/backchannel: what the client sends before yamux. */
 const MAGIC = Buffer.from('backchannel', 'latin1');
@@ -69,6 +71,7 @@ export class BackchannelInspector {
   }
 
   #http2(opener: Sender): YamuxStreamObserver<BackchannelFailure> {
+    if (this.#connections.size >= MAX_BACKCHANNEL_CONNECTIONS) return ONE_TOO_MANY;
     const direction = opener === 'client' ? 'to_upstream' : 'to_client';
     const connection = new GrpcConnection({ protocol: 'backchannel', direction }, this.#events);
     this.#connections.add(connection);
@@ -111,6 +114,13 @@ export class BackchannelInspector {
     return undefined;
   }
 }
+
+/** Streams times streams would be more than can be held. */
+const ONE_TOO_MANY: YamuxStreamObserver<BackchannelFailure> = {
+  data: () => 'too_many_connections',
+  finished: () => undefined,
+  cut: () => undefined,
+};
 
 /** Makes who follows a stream, by what it turns out to carry. */
 type StreamKinds = Readonly<

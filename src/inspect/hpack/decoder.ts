@@ -1,4 +1,9 @@
-import { MAX_HEADER_FIELDS, MAX_HEADER_LIST_BYTES } from '../../limits.js';
+import {
+  MAX_FIELD_VALUE_BYTES,
+  MAX_HEADER_FIELDS,
+  MAX_HEADER_LIST_BYTES,
+  MAX_HEADER_TABLE_BYTES,
+} from '../../limits.js';
 import { DynamicTable, ENTRY_OVERHEAD_BYTES, type TableEntry } from './dynamic-table.js';
 import type { FieldNames } from './field-names.js';
 import { decodeHuffman } from './huffman.js';
@@ -6,7 +11,7 @@ import { STATIC_TABLE } from './static-table.js';
 
 /** Takes the fields that somebody reads, in the order of the block. */
 export interface FieldSink {
-  /** `nameId` as in `FieldNames`; `value` is Latin-1, as it came. */
+  /** `nameId` as in `FieldNames`; `value` is Latin-1, as it came, and no longer than `MAX_FIELD_VALUE_BYTES`. */
   field(nameId: number, value: string): void;
 }
 
@@ -61,7 +66,8 @@ export class HpackDecoder {
 
   /** The writer has acknowledged this SETTINGS_HEADER_TABLE_SIZE. */
   acknowledgeTableSize(bytes: number): void {
-    this.#allowedTableBytes = bytes;
+    // The reader may allow 4 GiB: a writer that makes use of it is followed no further.
+    this.#allowedTableBytes = Math.min(bytes, MAX_HEADER_TABLE_BYTES);
     if (bytes < this.#table.maxBytes) this.#mustShrinkTo = Math.min(bytes, this.#mustShrinkTo ?? bytes);
   }
 
@@ -167,7 +173,8 @@ export class HpackDecoder {
     this.#stringLength = to - from;
     if (this.#stringLength > MAX_HEADER_LIST_BYTES) return 'too_large';
     if (what === 'name') this.#stringNameId = this.#names.idOf(bytes, from, to);
-    else if (what === 'value') this.#stringValue = bytes.toString('latin1', from, to);
+    else if (what === 'value')
+      this.#stringValue = bytes.toString('latin1', from, Math.min(to, from + MAX_FIELD_VALUE_BYTES));
     return undefined;
   }
 

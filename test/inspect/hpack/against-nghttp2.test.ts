@@ -16,6 +16,7 @@ import { FieldNames } from '../../../src/inspect/hpack/field-names.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../../../src/inspect/frame-reader.js';
 import { CLIENT_PREFACE, Flag, FRAME_HEADER_BYTES, FrameType } from '../../../src/inspect/http2/frame.js';
 import { readSettings } from '../../../src/inspect/http2/settings.js';
+import { randomOf } from '../../support/seeded-random.js';
 
 /** Header blocks of both directions, all runs together. */
 const BLOCKS = 100_000;
@@ -31,17 +32,6 @@ const NAMES = [
 ];
 /** What Node's server adds by itself. */
 const VOCABULARY = [...PSEUDO, ...NAMES, 'date'];
-
-/** Mulberry32: the same numbers for the same seed everywhere. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
 
 /** The blocks of one direction, as our decoder reads them off the wire. */
 class Tap implements FrameSink {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { HpackDecoder, type HpackFailure } from '../../../src/inspect/hpack/decoder.js';
 import { FieldNames } from '../../../src/inspect/hpack/field-names.js';
-import { MAX_HEADER_FIELDS } from '../../../src/limits.js';
+import { MAX_FIELD_VALUE_BYTES, MAX_HEADER_FIELDS } from '../../../src/limits.js';
 
 type Field = readonly [name: string, value: string];
 
@@ -129,7 +129,7 @@ describe('the size of the table', () => {
       decode('3fe13f 4001 61 7fa11e' + '62'.repeat(4000) + ' 4001 61 7fa11e' + '63'.repeat(4000)),
     ).toHaveLength(2);
     expect(decoder.tableBytes).toBe(2 * 4033);
-    expect(decode('bf')).toEqual([['a', 'b'.repeat(4000)]]);
+    expect(decode('bf')).toEqual([['a', 'b'.repeat(MAX_FIELD_VALUE_BYTES)]]);
   });
 
   test('that was made smaller must be said at the start of the next block (section 4.2)', () => {

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 
 import { HpackDecoder } from '../../../src/inspect/hpack/decoder.js';
 import { FieldNames } from '../../../src/inspect/hpack/field-names.js';
+import { MAX_FIELD_VALUE_BYTES } from '../../../src/limits.js';
 
 const VECTORS = new URL('../../data/hpack-test-case/', import.meta.url);
 
@@ -32,7 +33,12 @@ describe.each(encoders.map(({ name }) => name))('the stories encoded by %s', (en
         field: (id, value) => decoded.push({ [names[id - 1] ?? '?']: value }),
       });
       expect(failure, `case ${index}`).toBeUndefined();
-      expect(decoded, `case ${index}`).toEqual(headers);
+      const kept = headers.map((field) =>
+        Object.fromEntries(
+          Object.entries(field).map(([name, value]) => [name, value.slice(0, MAX_FIELD_VALUE_BYTES)]),
+        ),
+      );
+      expect(decoded, `case ${index}`).toEqual(kept);
     }
   });
 });

@@ -1,0 +1,101 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+import { expect, test } from 'vitest';
+
+import { inspectConnection, type ConnectionInspector } from '../../src/inspect/connection-inspector.js';
+import { CLIENT_PREFACE } from '../../src/inspect/http2/frame.js';
+
+const MIB = 1024 * 1024;
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+function begin(protocol: 'http2' | 'backchannel'): ConnectionInspector {
+  const observer = { report: () => undefined, ended: () => undefined, lost: () => undefined };
+  return inspectConnection(protocol, { started: () => observer, sidechannelOpened: () => observer });
+}
+
+function http2Frame(
+  type: number,
+  flags: number,
+  streamId: number,
+  payload: Uint8Array,
+  length = payload.length,
+): Buffer {
+  const header = Buffer.alloc(9);
+  header.writeUIntBE(length, 0, 3);
+  header[3] = type;
+  header[4] = flags;
+  header.writeUInt32BE(streamId, 5);
+  return Buffer.concat([header, payload]);
+}
+
+function yamuxData(streamId: number, flags: number, payload: Uint8Array): Buffer {
+  const header = Buffer.alloc(12);
+  header.writeUInt16BE(flags, 2);
+  header.writeUInt32BE(streamId, 4);
+  header.writeUInt32BE(payload.length, 8);
+  return Buffer.concat([header, payload]);
+}
+
+/** Bytes that the inspector holds in the end, of all that it was shown. */
+function heldBy(
+  attack: (show: (bytes: Buffer) => string | undefined) => void,
+  protocol: 'http2' | 'backchannel',
+): number {
+  const used = (): number => {
+    collectGarbage();
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    return heapUsed + arrayBuffers;
+  };
+  const inspector = begin(protocol);
+  const before = used();
+  attack((bytes) => inspector.read('client', bytes, 0, bytes.length, 0));
+  const held = used() - before;
+  inspector.end(0);
+  return held;
+}
+
+test('thousands of open calls with the longest paths hold no more than a bounded part of these', () => {
+  const path = Buffer.alloc(60_000, '/');
+  const length = Buffer.from([0x7f, ...varint(path.length - 127)]);
+  // A literal without indexing, whose name is entry 4 of the static table.
+  const block = Buffer.concat([Buffer.from([0x04]), length, path]);
+  // One place for all frames, so that only what the inspector keeps is new.
+  const frame = http2Frame(1, 5, 1, block);
+  const held = heldBy((show) => {
+    expect(show(CLIENT_PREFACE)).toBeUndefined();
+    for (let call = 0; call < 2000; call++) {
+      frame.writeUInt32BE(2 * call + 1, 5);
+      expect(show(frame)).toBeUndefined();
+    }
+  }, 'http2');
+  expect(held).toBeLessThan(16 * MIB);
+});
+
+test('a frame that is announced and does not come holds no memory', () => {
+  const held = heldBy((show) => {
+    show(Buffer.from('backchannel'));
+    for (let stream = 0; stream < 8; stream++) {
+      const begun = Buffer.concat([CLIENT_PREFACE, http2Frame(1, 4, 1, Buffer.from([0]), 65_000)]);
+      expect(show(yamuxData(2 * stream + 1, 1, begun))).toBeUndefined();
+    }
+  }, 'backchannel');
+  expect(held).toBeLessThan(MIB / 4);
+});
+
+test('gRPC connections within one backchannel are bounded', () => {
+  let failure: string | undefined;
+  heldBy((show) => {
+    show(Buffer.from('backchannel'));
+    for (let stream = 0; failure === undefined && stream < 100; stream++)
+      failure = show(yamuxData(2 * stream + 1, 1, CLIENT_PREFACE));
+  }, 'backchannel');
+  expect(failure).toBe('too_many_connections');
+});
+
+/** RFC 7541 section 5.1, behind a full prefix. */
+function varint(value: number): number[] {
+  return value < 128 ? [value] : [(value % 128) + 128, ...varint(Math.floor(value / 128))];
+}
