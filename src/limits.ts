@@ -39,6 +39,15 @@ export const HAPPY_EYEBALLS_DELAY_MS = 250;
 /** How long calls are answered with UNAVAILABLE on one connection before GOAWAY: one back-off of grpc-go's. */
 export const UNAVAILABLE_WINDOW_MS = 1000;
 
+/**
+ * How long a client that has had GOAWAY and whose calls have ended may take to leave. gRPC clients leave at once, or once
+ * their program has read what came.
+ */
+export const DRAINED_LINGER_MS = 5000;
+
+/** How much sooner or later than `max_connection_age` a connection is drained, as a share of it: what gRPC uses. */
+export const AGE_JITTER = 0.1;
+
 /** What a client may send to a connection whose upstream is down, before it is closed. */
 export const MAX_UNAVAILABLE_BYTES = 1024 * 1024;
 

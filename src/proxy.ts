@@ -114,7 +114,7 @@ export class Proxy {
     const listeners = [...this.#running.listeners.values(), ...this.#retired];
     let cut = 0;
     const timer = setTimeout(() => (cut = this.cutAll('graceful_restart_timeout has passed')), timeoutMs);
-    await Promise.all(listeners.map((listener) => listener.close()));
+    await Promise.all(listeners.map((listener) => listener.close('the proxy stops')));
     clearTimeout(timer);
     return cut;
   }
@@ -159,7 +159,7 @@ export class Proxy {
 
   /** Binds what the new state needs and the former did not have; after a failure nothing of it is left. */
   async #bind(state: ProxyState, previous: Running): Promise<Running> {
-    const bound: (Listener | AdminServer)[] = [];
+    const bound: { close(why: string): unknown }[] = [];
     const listeners = new Map<string, Listener>();
     try {
       for (const [key, { settings }] of keyed(state.listeners)) {
@@ -190,7 +190,7 @@ export class Proxy {
       }
       return { state, listeners, admin };
     } catch (error) {
-      for (const one of bound) void one.close();
+      for (const one of bound) one.close('nothing of the new configuration holds');
       throw error;
     }
   }
@@ -214,7 +214,7 @@ export class Proxy {
         'listener removed',
       );
       this.#retired.add(listener);
-      void listener.close().then(() => this.#retired.delete(listener));
+      void listener.close('its listener was removed').then(() => this.#retired.delete(listener));
     }
     if (next.admin !== previous.admin) {
       previous.admin?.close();

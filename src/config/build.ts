@@ -7,6 +7,7 @@ import type {
   Configuration,
   KeyPath,
   ListenerConfiguration,
+  MaxConnectionAge,
   ProxyProtocol,
   Timeouts,
 } from './model.js';
@@ -25,10 +26,18 @@ const NOWHERE: Address = { scheme: 'unix', path: '', url: 'unix:' };
 export function buildConfiguration(draft: Draft, context: BuildContext): Configuration {
   const timeouts = buildTimeouts(draft);
   const maxConnections = draft.max_connections ?? DEFAULTS.maxConnections;
+  const maxConnectionAge = buildMaxConnectionAge(draft, context);
   const listeners = (draft.listeners ?? []).flatMap((listener, index): ListenerConfiguration[] =>
     listener === undefined
       ? []
-      : [{ ...buildListener(context, draft, listener, ['listeners', index]), timeouts, maxConnections }],
+      : [
+          {
+            ...buildListener(context, draft, listener, ['listeners', index]),
+            timeouts,
+            maxConnections,
+            maxConnectionAge,
+          },
+        ],
   );
   reportSharedAddresses(context, draft);
   return {
@@ -51,7 +60,7 @@ function buildListener(
   draft: Draft,
   listener: DraftListener,
   key: KeyPath,
-): Omit<ListenerConfiguration, 'timeouts' | 'maxConnections'> {
+): Omit<ListenerConfiguration, 'timeouts' | 'maxConnections' | 'maxConnectionAge'> {
   const { listen, forward } = listener;
   const tlsKey = [...key, 'tls'];
   const layers: TlsLayers = [
@@ -119,12 +128,32 @@ function buildProxyProtocol(context: BuildContext, listener: DraftListener, key:
   return { acceptFrom, send: listener.proxy_protocol?.send };
 }
 
+function buildMaxConnectionAge(draft: Draft, context: BuildContext): MaxConnectionAge | undefined {
+  const { max_connection_age: ageMs, max_connection_age_grace: graceMs } = draft;
+  if (ageMs === undefined) {
+    if (graceMs !== undefined) {
+      const message = 'says how long after `max_connection_age` a connection is cut: set that too';
+      reportError(context, ['max_connection_age_grace'], message);
+    }
+    return undefined;
+  }
+  for (const [index, listener] of (draft.listeners ?? []).entries()) {
+    if (listener?.inspect !== false) continue;
+    const message =
+      'whose connections cannot be drained after `max_connection_age`, as nobody sees when their calls end: ' +
+      (graceMs === undefined ? 'they go on' : 'they are cut after `max_connection_age_grace`');
+    reportWarning(context, ['listeners', index, 'inspect'], message, false);
+  }
+  return { ageMs, graceMs };
+}
+
 function buildTimeouts({ timeouts }: Draft): Timeouts {
   return {
     handshakeMs: timeouts?.handshake ?? standard(DEFAULTS.timeouts.handshake),
     prefaceMs: timeouts?.preface ?? standard(DEFAULTS.timeouts.preface),
     dialMs: timeouts?.dial ?? standard(DEFAULTS.timeouts.dial),
     halfCloseMs: timeouts?.half_close ?? standard(DEFAULTS.timeouts.half_close),
+    writeStallMs: timeouts?.write_stall ?? standard(DEFAULTS.timeouts.write_stall),
     idleMs: timeouts?.idle ?? standard(DEFAULTS.timeouts.idle),
   };
 }

@@ -7,7 +7,14 @@ export const DEFAULTS = {
   requireAlpn: true,
   gracefulRestartTimeout: '1m',
   logging: { level: 'info', format: 'json', rpc: 'failed', rpcSampling: 1 },
-  timeouts: { handshake: '10s', preface: '10s', dial: '5s', half_close: '1m', idle: '6h' },
+  timeouts: {
+    handshake: '10s',
+    preface: '10s',
+    dial: '5s',
+    half_close: '1m',
+    write_stall: '10m',
+    idle: '6h',
+  },
   maxConnections: 10_000,
   inspect: true,
 } as const;

@@ -89,7 +89,16 @@ export interface Timeouts {
   readonly prefaceMs: number;
   readonly dialMs: number;
   readonly halfCloseMs: number;
+  readonly writeStallMs: number;
   readonly idleMs: number;
+}
+
+/** Milliseconds. */
+export interface MaxConnectionAge {
+  /** From accept; each connection has a tenth more or less, so that not all leave at once. */
+  readonly ageMs: number;
+  /** How long its calls may take to end then; after it the connection is cut. `undefined`: as long as they need. */
+  readonly graceMs: number | undefined;
 }
 
 export interface ProxyProtocol {
@@ -111,6 +120,8 @@ export interface ListenerConfiguration {
   readonly proxyProtocol: ProxyProtocol;
   readonly timeouts: Timeouts;
   readonly maxConnections: number;
+  /** When a connection is drained by itself; `undefined`: never. */
+  readonly maxConnectionAge: MaxConnectionAge | undefined;
   /** Whether the calls on its connections are followed. */
   readonly inspect: boolean;
 }

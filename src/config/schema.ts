@@ -235,6 +235,10 @@ const rootShape = {
         'How long the second direction may stay open after the first has ended.',
         DEFAULTS.timeouts.half_close,
       ).optional(),
+      write_stall: duration(
+        'How long a side may take nothing of what waits for it: a peer that has stopped reading its socket.',
+        DEFAULTS.timeouts.write_stall,
+      ).optional(),
       idle: duration(
         'How long a connection may pass no byte in either direction.',
         DEFAULTS.timeouts.idle,
@@ -251,6 +255,18 @@ const rootShape = {
       examples: [DEFAULTS.maxConnections],
     })
     .optional(),
+  max_connection_age: textOf(parseDuration, {
+    description:
+      'Drain a connection at this age, a tenth more or less: HTTP/2 clients are told to reconnect, so that a load balancer spreads them again; calls finish. Never unless set.',
+    examples: ['30m'],
+    pattern: DURATION_PATTERN,
+  }).optional(),
+  max_connection_age_grace: textOf(parseDuration, {
+    description:
+      'How long the calls of a connection may take to end after `max_connection_age`; then it is cut. As long as they need unless set.',
+    examples: ['6h'],
+    pattern: DURATION_PATTERN,
+  }).optional(),
 };
 
 /** The file as it must be. */

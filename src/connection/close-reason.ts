@@ -19,9 +19,15 @@ export type CloseReason =
   | 'preface_timeout'
   | 'upstream_unreachable'
   | 'idle_timeout'
+  /** A side took nothing of what waited for it for `timeouts.write_stall`. */
+  | 'write_stall'
   | 'half_close_timeout'
+  /** Ended by us when its last call had, because the proxy stops, its listener was removed, or it was old enough. */
+  | 'drained'
   /** Cut because a drain took longer than `graceful_restart_timeout`, or a second signal came. */
   | 'drain_timeout'
+  /** Cut because its calls took longer than `max_connection_age_grace`. */
+  | 'max_connection_age'
   /** A fault of the proxy in this connection's code. */
   | 'internal_error';
 

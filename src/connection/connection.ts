@@ -1,9 +1,17 @@
+import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 
 import { abort } from './abort.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
-import { inspectConnection, type ConnectionInspector } from '../inspect/connection-inspector.js';
+import {
+  inspectConnection,
+  type ConnectionInspector,
+  type InspectionFailure,
+} from '../inspect/connection-inspector.js';
+import type { Drain } from '../inspect/drain.js';
+import { PING_BYTES } from '../inspect/http2/frame.js';
+import { AGE_JITTER, DRAINED_LINGER_MS } from '../limits.js';
 import type { Direction, RelayObserver } from './half-pipe.js';
 import { Opening } from './opening.js';
 import { formatEnd, socketEnd } from './peer-address.js';
@@ -12,8 +20,10 @@ import { LEFT_BEFORE_FIRST_BYTE, Reaching } from './reach-upstream.js';
 import { clientLeft } from './read-head.js';
 import { internalError, Relay } from './relay.js';
 import type { Protocol } from './protocol.js';
+import type { Sender } from '../inspect/sender.js';
 import type { ConnectionSettings } from './settings.js';
 import { Stages } from './stage.js';
+import { WriteStall } from './write-stall.js';
 
 /** One client's connection, from accept to its end. */
 export class Connection implements RelayObserver {
@@ -24,12 +34,18 @@ export class Connection implements RelayObserver {
   #relay: Relay | undefined;
   /** There while the calls can be followed. */
   #inspector: ConnectionInspector | undefined;
+  /** Why the connection is to end when its last call has, once it is. */
+  #draining: string | undefined;
+  #drain: Drain<InspectionFailure> | undefined;
+  #drainedTimer: NodeJS.Timeout | undefined;
   #bytesToUpstream = 0;
   #bytesToClient = 0;
   #reportedToUpstream = 0;
   #reportedToClient = 0;
   #transferredAtSweep = -1;
   #idleSinceMs = 0;
+  #stalls: Readonly<Record<'client' | 'upstream', WriteStall>> | undefined;
+  #ageTimer: NodeJS.Timeout | undefined;
 
   constructor(raw: Socket, settings: ConnectionSettings) {
     const end = socketEnd(raw.remoteAddress, raw.remotePort);
@@ -68,6 +84,16 @@ export class Connection implements RelayObserver {
     this.#relay?.cut(end);
   }
 
+  /**
+   * Lets what is open on the connection finish and then ends it: at once if it is idle. One that cannot be followed goes
+   * on until its ends have finished. `why` is for the log.
+   */
+  drain(why: string): void {
+    if (this.#draining !== undefined) return;
+    this.#draining = why;
+    if (this.#relay) this.#beginDrain(this.#relay);
+  }
+
   /** Tells of what moved since the last call; with each scrape, so that a long clone shows while it runs. */
   reportBytes(): void {
     this.#reportCalls(performance.now());
@@ -77,27 +103,37 @@ export class Connection implements RelayObserver {
     this.#reportedToClient = toClient;
   }
 
-  /** Cuts the connection if nothing moved for `timeouts.idle`; called now and then, so that a byte needs no timer. */
-  sweepIdle(nowMs: number): void {
+  /**
+   * Cuts the connection if nothing moved for `timeouts.idle`, or a side took nothing of what waits for it for
+   * `timeouts.write_stall`; called now and then, so that a byte needs no timer.
+   */
+  sweep(nowMs: number): void {
     if (!this.#relay) return;
+    const { idleMs, writeStallMs } = this.#settings.configuration.timeouts;
+    for (const side of ['client', 'upstream'] as const) {
+      if ((this.#stalls?.[side].stalledMs(nowMs) ?? 0) < writeStallMs) continue;
+      const who = side === 'client' ? 'the client' : 'Gitaly';
+      this.cut(new ConnectionEnd('write_stall', 'proxy', `${who} read nothing for timeouts.write_stall`));
+      return;
+    }
     const { transferred } = this.#relay;
     if (transferred !== this.#transferredAtSweep) {
       this.#transferredAtSweep = transferred;
       this.#idleSinceMs = nowMs;
-    } else if (nowMs - this.#idleSinceMs >= this.#settings.configuration.timeouts.idleMs) {
+    } else if (nowMs - this.#idleSinceMs >= idleMs) {
       this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
     }
   }
 
   /** Every byte passes here before it is written. */
-  bytes(direction: Direction, bytes: Buffer): void {
+  bytes(direction: Direction, bytes: Buffer): Buffer | undefined {
     if (direction === 'to_client') this.#bytesToClient += bytes.length;
     else this.#bytesToUpstream += bytes.length;
     const sender = direction === 'to_client' ? 'server' : 'client';
+    if (this.#drain) return this.#passDraining(this.#drain, sender, bytes);
     const failure = this.#inspector?.read(sender, bytes, 0, bytes.length, performance.now());
-    if (failure === undefined) return;
-    this.#inspector = undefined;
-    this.#settings.events.inspectorLost(failure);
+    if (failure !== undefined) this.#lose(failure);
+    return bytes;
   }
 
   /** The data path. */
@@ -111,7 +147,30 @@ export class Connection implements RelayObserver {
       observer: this,
       halfCloseMs: this.#settings.configuration.timeouts.halfCloseMs,
     });
+    this.#stalls = {
+      client: new WriteStall({ stream: client.stream, raw: this.#raw }),
+      upstream: new WriteStall(upstream),
+    };
+    if (this.#draining !== undefined) this.#beginDrain(this.#relay);
+    this.#watchAge();
     return this.#explain(await this.#relay.done);
+  }
+
+  #watchAge(): void {
+    const { maxConnectionAge } = this.#settings.configuration;
+    if (!maxConnectionAge) return;
+    const { ageMs, graceMs } = maxConnectionAge;
+    const jitter = 1 + AGE_JITTER * (2 * Math.random() - 1);
+    const drain = (): void => {
+      this.drain('max_connection_age');
+      if (graceMs === undefined) return;
+      const why = 'its calls had not ended max_connection_age_grace after max_connection_age';
+      this.#ageTimer = setTimeout(
+        () => this.cut(new ConnectionEnd('max_connection_age', 'proxy', why)),
+        graceMs,
+      );
+    };
+    this.#ageTimer = setTimeout(drain, this.#facts.acceptedAtMs + ageMs * jitter - performance.now());
   }
 
   #inspect(protocol: Protocol): void {
@@ -122,6 +181,34 @@ export class Connection implements RelayObserver {
       protocol,
       events.inspecting({ peerAddress: formatEnd(clientEnd), identity }),
     );
+  }
+
+  #lose(failure: InspectionFailure): void {
+    this.#inspector = undefined;
+    this.#drain = undefined;
+    this.#settings.events.inspectorLost(failure);
+  }
+
+  #beginDrain(relay: Relay): void {
+    this.#drain = this.#inspector?.drain(randomBytes(PING_BYTES), (bytes) =>
+      relay.insert('to_client', bytes),
+    );
+    if (this.#drain?.finished) this.#endDrained(this.#drain);
+  }
+
+  #passDraining(drain: Drain<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
+    const passed = drain.pass(sender, bytes, performance.now());
+    if (drain.failure !== undefined) this.#lose(drain.failure);
+    else if (drain.finished) this.#endDrained(drain);
+    return passed.length > 0 ? passed : undefined;
+  }
+
+  #endDrained({ announced }: Drain<InspectionFailure>): void {
+    if (this.#drainedTimer) return;
+    const end = (): void => this.#relay?.end(new ConnectionEnd('drained', 'proxy', this.#draining));
+    // A client that was told leaves once it has read what it was sent; to grpc-js an end before that is an error. One
+    // that was not is ended behind what is passed on now.
+    this.#drainedTimer = setTimeout(end, announced ? DRAINED_LINGER_MS : 0);
   }
 
   #reportCalls(nowMs: number): void {
@@ -157,6 +244,8 @@ export class Connection implements RelayObserver {
   }
 
   #report(end: ConnectionEnd): void {
+    clearTimeout(this.#drainedTimer);
+    clearTimeout(this.#ageTimer);
     this.#inspector?.end(performance.now());
     this.#inspector = undefined;
     this.reportBytes();

@@ -7,9 +7,13 @@ import { atEndOfTurn, type TurnTask } from './turn.js';
 /** Which way bytes go; label `direction`. */
 export type Direction = 'to_upstream' | 'to_client';
 
-/** Sees every byte of a connection before it is written. It must not keep the view: the buffer is used again. */
+/** Sees every byte of a connection before it is written. */
 export interface RelayObserver {
-  bytes(direction: Direction, bytes: Buffer): void;
+  /**
+   * Returns what is written: for the most part `bytes`, a view that must not be kept as its buffer is used again, or a
+   * buffer of its own. `undefined` once nothing more is to be passed on.
+   */
+  bytes(direction: Direction, bytes: Buffer): Buffer | undefined;
 }
 
 /**
@@ -19,7 +23,9 @@ export interface RelayObserver {
 export interface HalfPipe {
   /** Writes what was read before the relay began, and starts. */
   start(head: Buffer | undefined): void;
-  /** The source is at its end: writes what is left and then ends the sink. */
+  /** Writes bytes that the source did not send, behind what it sent so far. */
+  insert(bytes: Buffer): void;
+  /** Writes what is left and then ends the sink. What the source may still send is read and dropped. */
   finish(): void;
 }
 
@@ -46,6 +52,7 @@ export class ReadHalfPipe implements HalfPipe {
   readonly #options: HalfPipeOptions;
   readonly #taken: () => void;
   #stopped = false;
+  #finishing = false;
 
   constructor(options: HalfPipeOptions, receive: (receiver: ReadReceiver) => void) {
     this.#options = options;
@@ -59,23 +66,25 @@ export class ReadHalfPipe implements HalfPipe {
 
   start(head: Buffer | undefined): void {
     const { direction, source, sink, observer } = this.#options;
-    if (head && head.length > 0) {
-      observer.bytes(direction, head);
-      sink.write(head);
-    }
+    const passed = head && head.length > 0 ? observer.bytes(direction, head) : undefined;
+    if (passed) sink.write(passed);
     source.resume();
   }
 
+  insert(bytes: Buffer): void {
+    if (!this.#finishing) this.#options.sink.write(bytes, this.#taken);
+  }
+
   finish(): void {
+    this.#finishing = true;
     endWhenTaken(this.#options.sink);
   }
 
   #read(length: number, buffer: Buffer): boolean {
     const { direction, observer, onFault } = this.#options;
     try {
-      const view = buffer.subarray(0, length);
-      observer.bytes(direction, view);
-      if (this.#write(view, length > MAX_QUEUED_BYTES - buffer.length)) return true;
+      const passed = this.#finishing ? undefined : observer.bytes(direction, buffer.subarray(0, length));
+      if (!passed || this.#write(passed, length > MAX_QUEUED_BYTES - buffer.length)) return true;
     } catch (error) {
       onFault(error);
     }
@@ -124,9 +133,15 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
     if (!this.#paused) this.#options.source.resume();
   }
 
+  insert(bytes: Buffer): void {
+    if (!this.#finishing) this.#add(bytes);
+  }
+
   finish(): void {
     this.#finishing = true;
     if (this.#chunks.length === 0) endWhenTaken(this.#options.sink);
+    // A sink that has ended tells of no `drain`.
+    if (this.#paused) this.#options.source.resume();
   }
 
   endOfTurn(): void {
@@ -140,13 +155,18 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
   }
 
   #collect(chunk: Buffer): void {
-    const { direction, source, sink, observer, onFault } = this.#options;
+    const { direction, observer, onFault } = this.#options;
+    if (this.#finishing) return;
     try {
-      observer.bytes(direction, chunk);
+      const passed = observer.bytes(direction, chunk);
+      if (passed) this.#add(passed);
     } catch (error) {
       onFault(error);
-      return;
     }
+  }
+
+  #add(chunk: Buffer): void {
+    const { source, sink } = this.#options;
     if (this.#chunks.length === 0) atEndOfTurn(this);
     this.#chunks.push(chunk);
     this.#collectedBytes += chunk.length;
@@ -185,6 +205,7 @@ const EMPTY = Buffer.alloc(0);
  * must be cut: its peer would take a FIN behind half of the bytes for their end.
  */
 function endWhenTaken(sink: Socket): void {
+  if (sink.writableEnded) return;
   if (sink.writableLength === 0) sink.end();
   else
     sink.write(EMPTY, (error) => {

@@ -79,22 +79,23 @@ export class Listener {
   publish(settings: ConnectionSettings): void {
     this.#settings = settings;
     this.#server.maxConnections = settings.configuration.maxConnections;
-    const { idleMs } = settings.configuration.timeouts;
+    const { idleMs, writeStallMs } = settings.configuration.timeouts;
     clearInterval(this.#sweep);
     this.#sweep = setInterval(
       () => {
         const now = performance.now();
-        for (const connection of this.#connections) connection.sweepIdle(now);
+        for (const connection of this.#connections) connection.sweep(now);
       },
-      Math.min(Math.max(idleMs / 4, IDLE_SWEEP_MS_MIN), IDLE_SWEEP_MS_MAX),
+      Math.min(Math.max(Math.min(idleMs, writeStallMs) / 4, IDLE_SWEEP_MS_MIN), IDLE_SWEEP_MS_MAX),
     );
     this.#sweep.unref();
   }
 
-  /** Accepts no more; open connections go on. Settles when the last of them has ended. */
-  close(): Promise<void> {
+  /** Accepts no more and drains open connections. Settles when the last of them has ended. `why` is for the log. */
+  close(why: string): Promise<void> {
     this.#state = 'closed';
     if (this.#server.listening) this.#server.close();
+    for (const connection of this.#connections) connection.drain(why);
     return new Promise((resolve) => {
       this.#whenDrained = () => {
         clearInterval(this.#sweep);

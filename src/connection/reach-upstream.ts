@@ -100,8 +100,8 @@ export class Reaching {
   async #introduce(upstream: Upstream): Promise<Buffer> {
     const { stream, head } = this.#client;
     const pass = (bytes: Buffer): void => {
-      this.#observer.bytes('to_upstream', bytes);
-      upstream.stream.write(bytes);
+      const passed = this.#observer.bytes('to_upstream', bytes);
+      if (passed) upstream.stream.write(passed);
     };
     let unanswered = head.bytes.length;
     const onData = (bytes: Buffer): void => {

@@ -44,6 +44,8 @@ export class Relay {
   readonly #finished: Side[] = [];
   readonly #settle: (end: ConnectionEnd) => void;
   #state: 'running' | 'settled' = 'running';
+  /** Why both sides are being ended, where we do. */
+  #ending: ConnectionEnd | undefined;
   #halfCloseTimer: NodeJS.Timeout | undefined;
 
   constructor(client: RelayEnd, upstream: RelayEnd, options: RelayOptions) {
@@ -77,7 +79,23 @@ export class Relay {
     this.#state = 'settled';
     clearTimeout(this.#halfCloseTimer);
     for (const { raw, stream } of Object.values(this.#ends)) abort(raw, stream);
-    this.#settle(end);
+    this.#settle(this.#ending ?? end);
+  }
+
+  /** Sends bytes of our own, behind all that was passed on in this direction. */
+  insert(direction: Direction, bytes: Buffer): void {
+    this.#pipes[direction === 'to_client' ? 'upstream' : 'client'].insert(bytes);
+  }
+
+  /** Ends both sides cleanly, as if each had said that it is done; what they still send is dropped. */
+  end(end: ConnectionEnd): void {
+    if (this.#state === 'settled' || this.#ending) return;
+    this.#ending = end;
+    this.#guard(() => {
+      this.#pipes.upstream.finish();
+      this.#pipes.client.finish();
+    });
+    this.#watchHalfClose();
   }
 
   #pipe(side: Side, direction: Direction): HalfPipe {
@@ -151,6 +169,7 @@ export class Relay {
     this.#finished.push(side);
     this.#pipes[side].finish();
     if (this.#finished.length === 1) this.#watchHalfClose();
+    this.#finishIfDone();
   }
 
   #finishIfDone(): void {
@@ -164,7 +183,7 @@ export class Relay {
       stream.destroy();
       raw.destroy();
     }
-    this.#settle(new ConnectionEnd('finished', first));
+    this.#settle(this.#ending ?? new ConnectionEnd('finished', first));
   }
 
   #closed(side: Side): void {
@@ -197,6 +216,7 @@ export class Relay {
 
   /** Silence after one side's end is bounded; as long as bytes move, nothing is cut. */
   #watchHalfClose(): void {
+    if (this.#halfCloseTimer) return;
     const { halfCloseMs } = this.#options;
     let before = this.transferred;
     const check = (): void => {

@@ -1,5 +1,14 @@
 import type { Socket } from 'node:net';
 
+import { frame, goAwayFrame, pingFrame, resetFrame, settingsFrame } from '../inspect/http2/encode.js';
+import {
+  CLIENT_PREFACE,
+  ErrorCode,
+  Flag,
+  FRAME_HEADER_BYTES,
+  FrameType,
+  PING_BYTES,
+} from '../inspect/http2/frame.js';
 import { MAX_UNAVAILABLE_BYTES, UNAVAILABLE_WINDOW_MS } from '../limits.js';
 
 /**
@@ -7,47 +16,10 @@ import { MAX_UNAVAILABLE_BYTES, UNAVAILABLE_WINDOW_MS } from '../limits.js';
  * call ends with UNAVAILABLE at once and says why, and after a short while the connection says GOAWAY.
  */
 
-const FRAME_HEADER_BYTES = 9;
-const PREFACE_BYTES = 24;
+const PREFACE_BYTES = CLIENT_PREFACE.length;
 /** RFC 9113 section 6.5.2: the initial SETTINGS_MAX_FRAME_SIZE, which we never raise. */
 const MAX_FRAME_BYTES = 16_384;
-const PING_BYTES = 8;
-
-const enum FrameType {
-  headers = 1,
-  rstStream = 3,
-  settings = 4,
-  ping = 6,
-  goaway = 7,
-  continuation = 9,
-}
-
-const FLAG_ACK = 1;
-const FLAG_END_STREAM = 1;
-const FLAG_END_HEADERS = 4;
-const NO_ERROR = 0;
-const ERROR_FRAME_SIZE = 6;
 const GRPC_UNAVAILABLE = '14';
-
-function frame(
-  type: FrameType,
-  flags: number,
-  stream: number,
-  payload: Uint8Array = new Uint8Array(0),
-): Buffer {
-  const header = Buffer.alloc(FRAME_HEADER_BYTES);
-  header.writeUIntBE(payload.length, 0, 3);
-  header.writeUInt8(type, 3);
-  header.writeUInt8(flags, 4);
-  header.writeUInt32BE(stream, 5);
-  return Buffer.concat([header, payload]);
-}
-
-function uint32(...values: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(4 * values.length);
-  values.forEach((value, index) => bytes.writeUInt32BE(value, 4 * index));
-  return bytes;
-}
 
 /** RFC 7541 section 5.1: an integer behind a prefix of 7 bits, the form of a string's length without Huffman. */
 function stringLength(length: number): number[] {
@@ -128,7 +100,7 @@ export class UnavailableAnswer {
 
   /** The server's connection preface (RFC 9113 section 3.4): an empty SETTINGS. */
   begin(): Buffer {
-    return frame(FrameType.settings, 0, 0);
+    return settingsFrame('settings');
   }
 
   /** Takes what the client sent, in any slices, and returns what to send. */
@@ -145,53 +117,53 @@ export class UnavailableAnswer {
       const type = this.#buffered.readUInt8(3);
       const flags = this.#buffered.readUInt8(4);
       const stream = this.#buffered.readUInt32BE(5) & 0x7fffffff;
-      if (length > MAX_FRAME_BYTES || (type === (FrameType.ping as number) && length !== PING_BYTES)) {
-        replies.push(this.#goaway(ERROR_FRAME_SIZE));
+      if (length > MAX_FRAME_BYTES || (type === FrameType.ping && length !== PING_BYTES)) {
+        replies.push(this.#goaway(ErrorCode.frameSize));
         break;
       }
       // Only a PING's payload is needed; everything else is passed over by counting.
-      if (type === (FrameType.ping as number)) {
+      if (type === FrameType.ping) {
         if (this.#buffered.length < FRAME_HEADER_BYTES + PING_BYTES) break;
         const payload = this.#buffered.subarray(FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + PING_BYTES);
-        if ((flags & FLAG_ACK) === 0) replies.push(frame(FrameType.ping, FLAG_ACK, 0, payload));
+        if ((flags & Flag.ack) === 0) replies.push(pingFrame(payload, 'ack'));
       } else {
         replies.push(...this.#reply(type, flags, stream));
       }
       this.#skip = length;
       this.#buffered = this.#buffered.subarray(FRAME_HEADER_BYTES);
       // One read may hold thousands of calls, each of which is answered with more than it takes to make it.
-      if (this.#answered > MAX_UNAVAILABLE_BYTES) replies.push(this.#goaway(NO_ERROR));
+      if (this.#answered > MAX_UNAVAILABLE_BYTES) replies.push(this.#goaway(ErrorCode.none));
     }
     if (this.#state === 'open' && this.#received > MAX_UNAVAILABLE_BYTES)
-      replies.push(this.#goaway(NO_ERROR));
+      replies.push(this.#goaway(ErrorCode.none));
     return Buffer.concat(replies);
   }
 
   /** The end: no stream above the last one answered was or will be processed. */
   end(): Buffer {
-    return this.#state === 'open' ? this.#goaway(NO_ERROR) : Buffer.alloc(0);
+    return this.#state === 'open' ? this.#goaway(ErrorCode.none) : Buffer.alloc(0);
   }
 
   #reply(type: number, flags: number, stream: number): Buffer[] {
-    if (type === (FrameType.settings as number) && (flags & FLAG_ACK) === 0) {
-      return [frame(FrameType.settings, FLAG_ACK, 0)];
+    if (type === FrameType.settings && (flags & Flag.ack) === 0) {
+      return [settingsFrame('ack')];
     }
-    const endsHeaders = (flags & FLAG_END_HEADERS) !== 0;
-    const isHeaders = type === (FrameType.headers as number) || type === (FrameType.continuation as number);
+    const endsHeaders = (flags & Flag.endHeaders) !== 0;
+    const isHeaders = type === FrameType.headers || type === FrameType.continuation;
     // A stream that was answered may still send trailers: only a higher one is new (RFC 9113 section 5.1.1).
     if (!isHeaders || !endsHeaders || stream <= this.#lastStream) return [];
     this.#lastStream = stream;
     this.#answered += this.#trailers.length;
     return [
-      frame(FrameType.headers, FLAG_END_STREAM | FLAG_END_HEADERS, stream, this.#trailers),
+      frame(FrameType.headers, Flag.endStream | Flag.endHeaders, stream, this.#trailers),
       // RFC 9113 section 8.1: a complete answer before the request's end, then RST_STREAM with NO_ERROR.
-      frame(FrameType.rstStream, 0, stream, uint32(NO_ERROR)),
+      resetFrame(stream, ErrorCode.none),
     ];
   }
 
   #goaway(code: number): Buffer {
     this.#state = 'closed';
-    return frame(FrameType.goaway, 0, 0, uint32(this.#lastStream, code));
+    return goAwayFrame(this.#lastStream, code);
   }
 }
 

@@ -33,9 +33,11 @@ export function demoConfiguration(
       prefaceMs: 10_000,
       dialMs: 5_000,
       halfCloseMs: 60_000,
+      writeStallMs: 600_000,
       idleMs: 6 * 3_600_000,
     },
     maxConnections: 1_000,
+    maxConnectionAge: undefined,
     inspect: true,
   };
   const setting = (path: string): { path: string; key: string[] } => ({ path, key: ['demo'] });

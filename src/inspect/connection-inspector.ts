@@ -2,6 +2,8 @@ import { BackchannelInspector, type BackchannelFailure } from './backchannel/ins
 import type { Sidechannel } from './backchannel/sidechannel.js';
 import type { InspectionEvents } from './events.js';
 import { GrpcConnection } from './grpc/connection.js';
+import type { Drain } from './drain.js';
+import { Http2Drain } from './http2/drain.js';
 import type { Sender } from './sender.js';
 
 /** Why a connection cannot be followed any further; label `reason` of `inspector_lost_total`. A closed set. */
@@ -20,6 +22,11 @@ export interface ConnectionInspector {
     end: number,
     nowMs: number,
   ): InspectionFailure | undefined;
+  /**
+   * Begins to take the connection out of use; from then on its bytes go through the drain and not through `read`.
+   * `token`: 8 random bytes. `toClient` sends bytes to the client, behind all that was passed on.
+   */
+  drain(token: Buffer, toClient: (bytes: Buffer) => void): Drain<InspectionFailure>;
   /** The connection has ended; what was open on it is cut. */
   end(nowMs: number): void;
 }
@@ -35,6 +42,7 @@ export function inspectConnection(
     connections: [connection],
     sidechannels: [],
     read: (sender, bytes, start, end, nowMs) => connection.read(sender, bytes, start, end, nowMs),
+    drain: (token, toClient) => new Http2Drain(connection.http2, token, toClient),
     end: (nowMs) => connection.end('connection', nowMs),
   };
 }

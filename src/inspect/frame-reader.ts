@@ -51,6 +51,20 @@ export class FrameReader {
     return this.#state === 'header' && this.#have === 0;
   }
 
+  /** Bytes that may be read before the next boundary at the soonest; reading so many again and again misses none. */
+  get bytesToBoundary(): number {
+    switch (this.#state) {
+      case 'header':
+        return this.#framing.headerBytes - this.#have;
+      case 'preface':
+        return (this.#framing.preface?.length ?? 0) - this.#have;
+      case 'lost':
+        return Number.POSITIVE_INFINITY;
+      default:
+        return this.#left;
+    }
+  }
+
   /** Reads on; `false` once it cannot be followed, and ever after. */
   read(bytes: Buffer, start: number, end: number): boolean {
     let offset = start;

@@ -174,7 +174,10 @@ const LINES: Readonly<Record<CloseReason, readonly [level: LogLevel, message: st
   preface_timeout: ['warn', 'connection refused: it did not say in time what it speaks'],
   upstream_unreachable: ['error', 'upstream cannot be reached'],
   idle_timeout: ['info', 'connection cut: idle'],
+  write_stall: ['warn', 'connection cut: a side reads no more'],
   half_close_timeout: ['info', 'connection cut: silent after one side had finished'],
+  drained: ['info', 'connection ended by the proxy, idle'],
   drain_timeout: ['warn', 'connection cut: the proxy stops'],
+  max_connection_age: ['info', 'connection cut: it was older than it may be'],
   internal_error: ['error', 'fault of the proxy in one connection, which was ended; please report it'],
 };

@@ -65,14 +65,24 @@ listeners:
 prometheus_listen_addr: ":9237"
 graceful_restart_timeout: "2m"
 logging: { level: debug, format: text, rpc: "slow:1s", rpc_sampling: 0.5 }
-timeouts: { handshake: "1s", preface: "2s", dial: "3s", half_close: "4s", idle: "5s" }
+timeouts: { handshake: "1s", preface: "2s", dial: "3s", half_close: "4s", write_stall: "6s", idle: "5s" }
 max_connections: 7
+max_connection_age: "7s"
+max_connection_age_grace: "8s"
 `);
     expect(problems).toEqual([]);
     const file = (name: string, ...key: (string | number)[]) => ({ path: join(directory, name), key });
     const shared = {
-      timeouts: { handshakeMs: 1000, prefaceMs: 2000, dialMs: 3000, halfCloseMs: 4000, idleMs: 5000 },
+      timeouts: {
+        handshakeMs: 1000,
+        prefaceMs: 2000,
+        dialMs: 3000,
+        halfCloseMs: 4000,
+        writeStallMs: 6000,
+        idleMs: 5000,
+      },
       maxConnections: 7,
+      maxConnectionAge: { ageMs: 7000, graceMs: 8000 },
       inspect: true,
     };
     const certificates = [
@@ -155,9 +165,11 @@ max_connections: 7
         prefaceMs: 10_000,
         dialMs: 5000,
         halfCloseMs: 60_000,
+        writeStallMs: 600_000,
         idleMs: 21_600_000,
       },
       maxConnections: 10_000,
+      maxConnectionAge: undefined,
       inspect: true,
       proxyProtocol: { acceptFrom: [], send: undefined },
     });
@@ -307,7 +319,21 @@ describe('problems of a file', () => {
       'a key like no other',
       `${tcp(forward)}zzz: 1\n`,
       [
-        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`',
+        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_connection_age`, `max_connection_age_grace`',
+      ],
+    ],
+    [
+      'a grace without an age',
+      `${tcp(forward)}max_connection_age_grace: 1h\n`,
+      [
+        'proxy.yaml:4: max_connection_age_grace: says how long after `max_connection_age` a connection is cut: set that too',
+      ],
+    ],
+    [
+      'an age for connections that cannot be drained',
+      `${tcp(forward)}    inspect: false\nmax_connection_age: 1h\n`,
+      [
+        'proxy.yaml:4: warning: listeners[0].inspect: whose connections cannot be drained after `max_connection_age`, as nobody sees when their calls end: they go on (got false)',
       ],
     ],
     [

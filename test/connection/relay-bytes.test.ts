@@ -121,7 +121,10 @@ test('the observer sees every byte, before it is written', async () => {
     {
       head: Buffer.from('head '),
       observer: {
-        bytes: (direction, bytes) => (seen[direction] += Buffer.from(bytes).toString()),
+        bytes: (direction, bytes) => {
+          seen[direction] += Buffer.from(bytes).toString();
+          return bytes;
+        },
       },
     },
   );

@@ -129,7 +129,7 @@ describe.each(OVER_TCP)('reset, $client client and $upstream upstream', (transpo
     };
     const relay = new Relay(ends.client, ends.upstream, {
       head: Buffer.from('never written'),
-      observer: { bytes: () => undefined },
+      observer: { bytes: (_direction, bytes) => bytes },
       halfCloseMs: 1000,
     });
     expect(await endOf({ ...fresh, relay, ends })).toMatchObject({ reason: 'reset', initiator: side });
@@ -162,6 +162,7 @@ describe('an observer that throws', () => {
     const observer: RelayObserver = {
       bytes: (seen, bytes) => {
         if (seen === direction && Buffer.from(bytes).includes('poison')) throw new Error('cannot follow');
+        return bytes;
       },
     };
     const options = { observer };

@@ -55,7 +55,7 @@ export async function startRelay(
   const ends = { client: clientEnd, upstream: upstreamEnd };
   const relay = new Relay(clientEnd, upstreamEnd, {
     head: Buffer.alloc(0),
-    observer: { bytes: () => undefined },
+    observer: { bytes: (_direction, bytes) => bytes },
     halfCloseMs: 60_000,
     ...options,
   });

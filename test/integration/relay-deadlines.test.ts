@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 
 import { readToEnd, tlsClient } from '../support/clients.js';
 import { startSetup } from '../support/setup.js';
-import { connected } from '../support/transfer.js';
+import { connected, MIB } from '../support/transfer.js';
 
 const BYTE = Buffer.from('x');
 
@@ -38,6 +38,48 @@ describe('timeouts.idle', () => {
       await proxy.endsWithNothingLeaked();
     },
   );
+});
+
+describe('timeouts.write_stall', () => {
+  const stall = { more: { timeouts: { write_stall: '400ms' } } };
+
+  test.each(['client', 'upstream'] as const)('a %s that reads no more is cut', async (silent) => {
+    const { ca, backend, proxy, port } = await startSetup(stall);
+    const client = await tlsClient(port, { ca: ca.caPem });
+    const upstream = await connected(client, backend);
+    const reader = silent === 'client' ? client : upstream.socket;
+    const writer = silent === 'client' ? upstream.socket : client;
+    reader.pause();
+    const ending = readToEnd(writer);
+    writer.write(Buffer.alloc(64 * MIB));
+    const line = await proxy.log.waitForClose('write_stall');
+    expect(line).toMatchObject({ 'close.initiator': 'proxy', level: 'warning' });
+    expect(line['close.detail']).toContain(silent === 'client' ? 'the client' : 'Gitaly');
+    expect((await ending).kind).toBe('reset');
+    reader.resume();
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('one that reads a little now and then is not', async () => {
+    const { ca, backend, proxy, port } = await startSetup(stall);
+    const client = await tlsClient(port, { ca: ca.caPem });
+    const upstream = await connected(client, backend);
+    client.pause();
+    upstream.socket.write(Buffer.alloc(64 * MIB));
+    for (let reads = 0; reads < 10; reads++) {
+      // A mebibyte is more than the proxy writes at once, so something is taken each time.
+      for (let read = 0; read < MIB;) {
+        const chunk: unknown = client.read();
+        if (chunk instanceof Buffer) read += chunk.length;
+        else await once(client, 'readable');
+      }
+      await delay(100);
+    }
+    expect(client.destroyed).toBe(false);
+    client.destroy();
+    upstream.socket.destroy();
+    await proxy.endsWithNothingLeaked();
+  });
 });
 
 describe('timeouts.half_close', () => {

@@ -4,6 +4,7 @@ import {
   credentials,
   InterceptingCall,
   type Interceptor,
+  Metadata,
   type MethodDefinition,
   type ServiceError,
 } from '@grpc/grpc-js';
@@ -21,15 +22,21 @@ export interface ClientTls {
 /** Calls `DemoBackend` through a listener, as a gRPC library does. Each call rejects with grpc-js' `ServiceError`. */
 export class GrpcClient {
   readonly #client: Client;
+  readonly #waitForReady: boolean;
 
-  /** For `tls://` listeners `tls` says what to trust; the name expected is `localhost`. It is closed with the test. */
-  constructor(listener: URL, tls?: ClientTls) {
+  /**
+   * For `tls://` listeners `tls` says what to trust; the name expected is `localhost`. It is closed with the test.
+   * `waitForReady`: unary calls and `repeat` wait for somebody to listen, and a new connection is tried for every few milliseconds.
+   */
+  constructor(listener: URL, tls?: ClientTls, { waitForReady = false } = {}) {
+    this.#waitForReady = waitForReady;
     this.#client = new Client(listener.host, channelCredentials(tls), {
       'grpc.ssl_target_name_override': 'localhost',
       'grpc.default_authority': 'localhost',
       // Each client has a connection of its own, and no web proxy of the environment stands in between.
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_http_proxy': 0,
+      ...(waitForReady && { 'grpc.initial_reconnect_backoff_ms': 20, 'grpc.max_reconnect_backoff_ms': 20 }),
     });
     onTestFinished(() => this.close());
   }
@@ -51,7 +58,13 @@ export class GrpcClient {
   /** A server stream: the messages that came back. */
   repeat(message: Buffer): Promise<Buffer[]> {
     const { path, requestSerialize, responseDeserialize } = demoService.repeat;
-    const call = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, message);
+    const call = this.#client.makeServerStreamRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      message,
+      new Metadata({ waitForReady: this.#waitForReady }),
+    );
     const received: Buffer[] = [];
     return new Promise((resolve, reject) => {
       call.on('data', (answer: Buffer) => received.push(answer));
@@ -105,8 +118,13 @@ export class GrpcClient {
   #unary(method: MethodDefinition<Buffer, Buffer>, message: Buffer): Promise<Buffer> {
     const { path, requestSerialize, responseDeserialize } = method;
     return new Promise((resolve, reject) => {
-      this.#client.makeUnaryRequest(path, requestSerialize, responseDeserialize, message, (error, answer) =>
-        settle(error, answer, resolve, reject),
+      this.#client.makeUnaryRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        message,
+        new Metadata({ waitForReady: this.#waitForReady }),
+        (error, answer) => settle(error, answer, resolve, reject),
       );
     });
   }

@@ -27,6 +27,9 @@ const CLOSE_REASONS: All<CloseReason> = {
   upstream_unreachable: true,
   idle_timeout: true,
   half_close_timeout: true,
+  drained: true,
+  write_stall: true,
+  max_connection_age: true,
   drain_timeout: true,
   internal_error: true,
 };

@@ -122,8 +122,9 @@ test('watchedPaths names every file of a configuration once', () => {
       minVersion: 'TLSv1.2',
     },
     proxyProtocol: { acceptFrom: [], send: undefined },
-    timeouts: { handshakeMs: 1, prefaceMs: 1, dialMs: 1, halfCloseMs: 1, idleMs: 1 },
+    timeouts: { handshakeMs: 1, prefaceMs: 1, dialMs: 1, halfCloseMs: 1, writeStallMs: 1, idleMs: 1 },
     maxConnections: 1,
+    maxConnectionAge: undefined,
     inspect: true,
   };
   const configuration: Configuration = {

@@ -1,4 +1,5 @@
 import { MAX_BACKCHANNEL_CONNECTIONS } from '../../limits.js';
+import type { Drain } from '../drain.js';
 import type { GrpcCall } from '../grpc/call.js';
 import { GrpcConnection } from '../grpc/connection.js';
 import type { InspectionEvents } from '../events.js';
@@ -65,9 +66,37 @@ export class BackchannelInspector {
     return this.#session.read(sender, bytes, start, end, nowMs);
   }
 
+  /**
+   * Nothing is put in: what yamux carries has windows of its own, of which a byte more would be one too many. The
+   * connection can be closed whenever neither a call nor a sidechannel is open.
+   */
+  drain(): Drain<BackchannelFailure> {
+    let failure: BackchannelFailure | undefined;
+    const isIdle = (): boolean => this.#isIdle;
+    return {
+      announced: false,
+      pass: (sender, bytes, nowMs) => {
+        failure = this.read(sender, bytes, 0, bytes.length, nowMs);
+        return bytes;
+      },
+      get failure() {
+        return failure;
+      },
+      get finished() {
+        return isIdle();
+      },
+    };
+  }
+
   /** The connection has ended. */
   end(nowMs: number): void {
     this.#session.end(nowMs);
+  }
+
+  get #isIdle(): boolean {
+    if (this.#sidechannels.size > 0) return false;
+    for (const { http2 } of this.#connections) if (http2.openStreams > 0) return false;
+    return true;
   }
 
   #http2(opener: Sender): YamuxStreamObserver<BackchannelFailure> {

@@ -106,7 +106,10 @@ export class GrpcCall implements StreamObserver {
 
   headers(sender: Sender, values: FieldValues, nowMs: number): void {
     if (sender === 'server') {
-      this.#httpStatus ??= values[Field.status];
+      const httpStatus = values[Field.status];
+      // RFC 9113 section 8.1: interim answers come before the one that counts.
+      if (httpStatus?.startsWith('1')) return;
+      this.#httpStatus ??= httpStatus;
       // In trailers, or in the only block of an answer without content ("Trailers-Only").
       this.#grpcStatus = values[Field.grpcStatus] ?? this.#grpcStatus;
       this.#grpcMessage = values[Field.grpcMessage] ?? this.#grpcMessage;

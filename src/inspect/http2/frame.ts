@@ -24,11 +24,16 @@ export const Flag = {
 /** RFC 9113 section 4.1: length (24 bits), type, flags, stream identifier (31 bits). */
 export const FRAME_HEADER_BYTES = 9;
 
+/** Section 6.7: the opaque data of a PING. */
+export const PING_BYTES = 8;
+
 /** RFC 9113 section 3.4: what a client sends first. */
 export const CLIENT_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 
 /** RFC 9113 section 7, those codes that somebody looks at. */
 export const ErrorCode = {
+  none: 0,
+  frameSize: 6,
   refusedStream: 7,
   cancel: 8,
   enhanceYourCalm: 11,

@@ -61,9 +61,19 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     for (const { observer } of this.#streams.values()) yield observer;
   }
 
+  /** The highest stream that has begun; 0 before the first. */
+  get lastStreamId(): number {
+    return this.#lastStreamId;
+  }
+
   /** Whether a frame could be put between what a sender has sent and what it will send. */
   atBoundary(sender: Sender): boolean {
-    return this.#sides[sender].reader.atBoundary;
+    return this.#sides[sender].atBoundary;
+  }
+
+  /** Bytes that a sender will send before its next boundary, at the least. */
+  bytesToBoundary(sender: Sender): number {
+    return this.#sides[sender].reader.bytesToBoundary;
   }
 
   /** Reads what an end has sent; why it cannot be followed, and ever after the same. */

@@ -48,7 +48,7 @@ export class Side implements FrameSink, FieldSink {
   readonly #values: (string | undefined)[] = [];
 
   // The frame that is being read.
-  #type = 0;
+  #type = -1;
   #flags = 0;
   #streamId = 0;
   /** DATA: bytes of content that are still to come; -1 until the length of the padding is known. */
@@ -60,6 +60,14 @@ export class Side implements FrameSink, FieldSink {
     this.#events = events;
     this.reader = new FrameReader(this, sender === 'client' ? CLIENT_FRAMING : SERVER_FRAMING);
     this.decoder = new HpackDecoder(names);
+  }
+
+  /**
+   * Whether a frame could be put in here: not before the first, which must be SETTINGS (RFC 9113 section 3.4), nor within
+   * a header block.
+   */
+  get atBoundary(): boolean {
+    return this.#type >= 0 && this.reader.atBoundary && !this.#block;
   }
 
   /** Reads on; `false` once it cannot be followed, with the reason in `failure`. */

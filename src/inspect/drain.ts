@@ -1,0 +1,13 @@
+import type { Sender } from './sender.js';
+
+/** Takes a connection out of use: what is open on it may finish, and nothing new begins. */
+export interface Drain<Failure> {
+  /** Reads what an end has sent, and gives what is passed on in its place: the same bytes for the most part. */
+  pass(sender: Sender, bytes: Buffer, nowMs: number): Buffer;
+  /** Why the connection cannot be followed any more, and so not drained. */
+  readonly failure: Failure | undefined;
+  /** Nothing is open on it, and nothing can begin: it can be closed. */
+  readonly finished: boolean;
+  /** Whether the client was told, and so leaves by itself. */
+  readonly announced: boolean;
+}

@@ -1,0 +1,43 @@
+import { Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
+
+/** RFC 9113 section 6.8: "the last stream identifier set to 2^31-1", of a server that has yet to say its real last one. */
+export const MAX_STREAM_ID = 0x7fff_ffff;
+
+const NOTHING = Buffer.alloc(0);
+
+/** A frame, whole (RFC 9113 section 4.1). */
+export function frame(type: number, flags: number, streamId: number, payload: Uint8Array = NOTHING): Buffer {
+  const bytes = Buffer.alloc(FRAME_HEADER_BYTES + payload.length);
+  bytes.writeUIntBE(payload.length, 0, 3);
+  bytes.writeUInt8(type, 3);
+  bytes.writeUInt8(flags, 4);
+  bytes.writeUInt32BE(streamId, 5);
+  bytes.set(payload, FRAME_HEADER_BYTES);
+  return bytes;
+}
+
+/** Section 6.8: no stream above the last was or will be processed. */
+export function goAwayFrame(lastStreamId: number, errorCode: number): Buffer {
+  return frame(FrameType.goAway, 0, 0, uint32(lastStreamId, errorCode));
+}
+
+/** Section 6.4. */
+export function resetFrame(streamId: number, errorCode: number): Buffer {
+  return frame(FrameType.rstStream, 0, streamId, uint32(errorCode));
+}
+
+/** Section 6.7; `payload` is 8 bytes. */
+export function pingFrame(payload: Uint8Array, kind: 'ping' | 'ack'): Buffer {
+  return frame(FrameType.ping, kind === 'ack' ? Flag.ack : 0, 0, payload);
+}
+
+/** Section 6.5: no setting, or the acknowledgement of the other end's. */
+export function settingsFrame(kind: 'settings' | 'ack'): Buffer {
+  return frame(FrameType.settings, kind === 'ack' ? Flag.ack : 0, 0);
+}
+
+function uint32(...values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(4 * values.length);
+  values.forEach((value, index) => bytes.writeUInt32BE(value, 4 * index));
+  return bytes;
+}
