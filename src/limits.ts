@@ -78,6 +78,9 @@ export const LOG_FLUSH_MS = 1000;
 /** TCP keep-alive on both sides: finds a peer that vanished without a FIN within a few minutes. */
 export const KEEP_ALIVE_MS = 60_000;
 
+/** Connections or calls on one page of the admin port, unless `limit` asks for more: to write it holds all traffic up. */
+export const STATUS_PAGE_ENTRIES = 1000;
+
 /** Scrapes and probes at once on the admin port: more than any monitoring needs, and within the reserve above. */
 export const MAX_ADMIN_CONNECTIONS = 16;
 

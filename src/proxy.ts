@@ -5,6 +5,7 @@ import type { HostPort, Problem } from './config/model.js';
 import { formatProblem } from './config/problem.js';
 import { ConnectionEnd } from './connection/close-reason.js';
 import { Listener, type ConnectionBudget } from './connection/listener.js';
+import type { ConnectionStatus } from './connection/status.js';
 import { bindKey, buildState, expiries, type ListenerState, type ProxyState } from './state.js';
 import { ListenerTelemetry } from './telemetry/listener-telemetry.js';
 import type { Logger } from './telemetry/logger.js';
@@ -183,6 +184,7 @@ export class Proxy {
           AdminServer.listen(wanted, {
             expose: (format) => this.#options.metrics.expose(format),
             readiness: () => this.#readiness(),
+            connections: () => this.#statuses(),
           }),
           `cannot listen on prometheus_listen_addr ${wanted.host}:${wanted.port}`,
         );
@@ -238,6 +240,12 @@ export class Proxy {
       (sum, { connectionCount }) => sum + connectionCount,
       0,
     );
+  }
+
+  #statuses(): ConnectionStatus[] {
+    return [...this.#running.listeners.values(), ...this.#retired].flatMap((listener) => [
+      ...listener.statuses(),
+    ]);
   }
 
   #reportBytes(): void {

@@ -1,7 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 
 import type { HostPort } from '../config/model.js';
+import type { ConnectionStatus } from '../connection/status.js';
 import { MAX_ADMIN_CONNECTIONS } from '../limits.js';
+import { openConnections, openRpcs, type StatusPage } from './open.js';
 
 /** Whether the proxy should be sent traffic; `reasons` says why not, one a line. */
 export interface Readiness {
@@ -13,12 +15,14 @@ export interface Readiness {
 export interface AdminSource {
   expose(format: 'prometheus' | 'openmetrics'): Promise<{ contentType: string; body: string }>;
   readiness(): Readiness;
+  /** Every open connection. */
+  connections(): readonly ConnectionStatus[];
 }
 
 /** A scraper that takes its answer slower than this is let go; the answer is one small page. */
 const SLOW_READER_MS = 30_000;
 
-/** The operator's port: `/metrics`, `/-/liveness`, `/-/readiness`. */
+/** The operator's port: `/metrics`, `/-/liveness`, `/-/readiness`, `/-/connections`, `/-/rpcs`. */
 export class AdminServer {
   /** `http://host:port` as bound. */
   readonly url: string;
@@ -72,8 +76,10 @@ async function answer(
     send(response, 405, 'text/plain; charset=utf-8', 'only GET and HEAD\n');
     return;
   }
-  // The path alone: a scraper may add a query.
-  switch (request.url?.split('?', 1)[0]) {
+  // A scraper may add a query to any of them; two pages have one of their own.
+  const [path, query] = (request.url ?? '').split('?', 2);
+  const searchParams = new URLSearchParams(query);
+  switch (path) {
     case '/metrics': {
       const format = /\bapplication\/openmetrics-text\b/.test(request.headers.accept ?? '')
         ? 'openmetrics'
@@ -95,9 +101,23 @@ async function answer(
       );
       return;
     }
-    default:
-      send(response, 404, 'text/plain; charset=utf-8', 'there are /metrics, /-/liveness and /-/readiness\n');
+    case '/-/connections':
+      sendPage(response, openConnections(source.connections(), searchParams, performance.now()));
+      return;
+    case '/-/rpcs':
+      sendPage(response, openRpcs(source.connections(), searchParams, performance.now()));
+      return;
+    default: {
+      const paths = '/metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs';
+      send(response, 404, 'text/plain; charset=utf-8', `there are ${paths}\n`);
+    }
   }
+}
+
+function sendPage(response: ServerResponse, page: StatusPage): void {
+  if ('refusal' in page) send(response, 400, 'text/plain; charset=utf-8', `${page.refusal}\n`);
+  else
+    send(response, 200, 'application/json; charset=utf-8', `${JSON.stringify(page.content, undefined, 2)}\n`);
 }
 
 function send(response: ServerResponse, status: number, contentType: string, body: string): void {

@@ -180,7 +180,7 @@ const rootShape = {
     .meta({ description: 'Pairs of addresses: what arrives at `listen` is relayed to `forward`.' }),
   prometheus_listen_addr: textOf(parsePrometheusAddress, {
     description:
-      'host:port of the admin port, which serves /metrics, /-/liveness and /-/readiness. Not listened on unless set.',
+      'host:port of the admin port, which serves /metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs. Not listened on unless set.',
     examples: ['127.0.0.1:9237'],
   }).optional(),
   graceful_restart_timeout: duration(

@@ -23,10 +23,14 @@ import type { Protocol } from './protocol.js';
 import type { Sender } from '../inspect/sender.js';
 import type { ConnectionSettings } from './settings.js';
 import { Stages } from './stage.js';
+import type { ConnectionStatus } from './status.js';
 import { WriteStall } from './write-stall.js';
+
+let connections = 0;
 
 /** One client's connection, from accept to its end. */
 export class Connection implements RelayObserver {
+  readonly #id = ++connections;
   readonly #raw: Socket;
   readonly #settings: ConnectionSettings;
   readonly #facts: ConnectionFacts;
@@ -37,6 +41,7 @@ export class Connection implements RelayObserver {
   /** Why the connection is to end when its last call has, once it is. */
   #draining: string | undefined;
   #drain: Drain<InspectionFailure> | undefined;
+  #lost = false;
   #drainedTimer: NodeJS.Timeout | undefined;
   #bytesToUpstream = 0;
   #bytesToClient = 0;
@@ -82,6 +87,25 @@ export class Connection implements RelayObserver {
   cut(end: ConnectionEnd): void {
     this.#stages.end(end);
     this.#relay?.cut(end);
+  }
+
+  /** How it is at the moment. */
+  get status(): ConnectionStatus {
+    const { listen, forward } = this.#settings.configuration;
+    const inspection = this.#inspector ? 'followed' : this.#lost ? 'lost' : 'off';
+    return {
+      id: this.#id,
+      listener: listen.url,
+      upstream: forward.url,
+      facts: this.#facts,
+      stage: this.#draining !== undefined ? 'draining' : this.#relay ? 'relaying' : 'opening',
+      bytesToUpstream: this.#bytesToUpstream,
+      bytesToClient: this.#bytesToClient,
+      queuedToUpstream: this.#relay?.queuedBytes('to_upstream') ?? 0,
+      queuedToClient: this.#relay?.queuedBytes('to_client') ?? 0,
+      inspection,
+      inspector: this.#inspector,
+    };
   }
 
   /**
@@ -186,6 +210,7 @@ export class Connection implements RelayObserver {
   #lose(failure: InspectionFailure): void {
     this.#inspector = undefined;
     this.#drain = undefined;
+    this.#lost = true;
     this.#settings.events.inspectorLost(failure);
   }
 

@@ -7,6 +7,7 @@ import type { ConnectionEnd } from './close-reason.js';
 import { Connection } from './connection.js';
 import { formatEnd, socketEnd } from './peer-address.js';
 import type { ConnectionSettings } from './settings.js';
+import type { ConnectionStatus } from './status.js';
 
 /** What all listeners of the process share. */
 export interface ConnectionBudget {
@@ -110,6 +111,11 @@ export class Listener {
     const count = this.#connections.size;
     for (const connection of this.#connections) connection.cut(end);
     return count;
+  }
+
+  /** The open connections, the oldest first. */
+  *statuses(): Iterable<ConnectionStatus> {
+    for (const connection of this.#connections) yield connection.status;
   }
 
   /** Makes every connection tell of the bytes that have moved. */

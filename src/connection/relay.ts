@@ -237,6 +237,11 @@ export class Relay {
     this.#halfCloseTimer = setTimeout(check, halfCloseMs);
   }
 
+  /** Bytes that wait for the sink of a direction. */
+  queuedBytes(direction: Direction): number {
+    return this.#ends[direction === 'to_client' ? 'client' : 'upstream'].stream.writableLength;
+  }
+
   /** Bytes that both sockets read and wrote, TLS and all: only good for telling whether it moves. */
   get transferred(): number {
     const { client, upstream } = this.#ends;

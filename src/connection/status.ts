@@ -1,0 +1,24 @@
+import type { ConnectionInspector } from '../inspect/connection-inspector.js';
+import type { ConnectionFacts } from './facts.js';
+
+/** An open connection as it is at the moment, for who asks what hangs. */
+export interface ConnectionStatus {
+  /** Of no other connection of this process. */
+  readonly id: number;
+  /** The addresses of the pair, as configured. */
+  readonly listener: string;
+  readonly upstream: string;
+  readonly facts: Readonly<ConnectionFacts>;
+  /** `opening`: before upstream is connected; `draining`: nothing new may begin on it. */
+  readonly stage: 'opening' | 'relaying' | 'draining';
+  /** Plaintext bytes read so far. */
+  readonly bytesToUpstream: number;
+  readonly bytesToClient: number;
+  /** Bytes in this process that a side has not taken yet. */
+  readonly queuedToUpstream: number;
+  readonly queuedToClient: number;
+  /** `off`: not followed yet, or not at all. */
+  readonly inspection: 'followed' | 'lost' | 'off';
+  /** There while it is followed. */
+  readonly inspector: ConnectionInspector | undefined;
+}
