@@ -120,6 +120,30 @@ export const MAX_COLLECTED_FRAME_BYTES = MAX_HEADER_BLOCK_BYTES + 5 + 1 + 255;
 /** gRPC connections within one backchannel: the client opens one, Gitaly another. */
 export const MAX_BACKCHANNEL_CONNECTIONS = 8;
 
+/**
+ * RST_STREAM on one connection, of either end: the bucket of nghttp2 and Node against rapid reset (CVE-2023-44487), into
+ * which the server's resets go that a client provokes (CVE-2025-8671). A reset with NO_ERROR behind an answer is free.
+ */
+export const RESETS = { burst: 1000, perSecond: 33 };
+
+/**
+ * PING and SETTINGS that one end sends (CVE-2019-9512, -9515): each makes the other end answer. A DATA frame of the other
+ * end pays for one, as gRPC libraries measure the round trip with a PING while data comes.
+ */
+export const CONTROL_FRAMES = { burst: 1000, perSecond: 33 };
+
+/**
+ * Frames of one end that carry nothing: WINDOW_UPDATE, PRIORITY, empty DATA, answers to PINGs, unknown types (CVE-2019-9511,
+ * -9513, -9517, -9518): nghttp2's bucket for what is odd. Data of the other end pays for its window updates.
+ */
+export const SMALL_FRAMES = { burst: 10_000, perSecond: 330 };
+
+/** What data pays for, besides one frame for each frame of it: libraries update windows by a quarter of 64 KiB or more. */
+export const DATA_BYTES_PER_SMALL_FRAME = 1024;
+
+/** How long a client that was refused may take to read why. */
+export const FAREWELL_MS = 1000;
+
 /** Streams that are open at once on one connection: Gitaly allows 100 by default, grpc-go's own default has no limit. */
 export const MAX_INSPECTED_STREAMS = 10_000;
 

@@ -1,5 +1,7 @@
 import type { Socket } from 'node:net';
 
+import { FAREWELL_MS } from '../limits.js';
+
 /**
  * Breaks a connection off so that its peer sees an error. On TCP that is a reset: a bare FIN reads as a clean end
  * to Go's TLS. A unix socket has no reset; its peer sees the end.
@@ -17,4 +19,20 @@ export function abort(raw: Socket, stream: Socket = raw): void {
   } else {
     raw.resetAndDestroy();
   }
+}
+
+/**
+ * Says last words to a client and lets it go: once it has left, or has had the time to. Until then what it sends is read and
+ * dropped, as a reset for unread bytes could overtake the words.
+ */
+export function farewell(raw: Socket, stream: Socket, words: Buffer): void {
+  if (raw.destroyed || words.length === 0 || stream.writableEnded) {
+    abort(raw, stream);
+    return;
+  }
+  const timer = setTimeout(() => abort(raw, stream), FAREWELL_MS);
+  raw.once('close', () => clearTimeout(timer));
+  stream.once('end', () => raw.destroy());
+  stream.end(words);
+  stream.resume();
 }

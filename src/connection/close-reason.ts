@@ -28,6 +28,8 @@ export type CloseReason =
   | 'drain_timeout'
   /** Cut because its calls took longer than `max_connection_age_grace`. */
   | 'max_connection_age'
+  /** Cut because it did what no correct client does; the detail says which limit it passed. */
+  | 'abuse'
   /** A fault of the proxy in this connection's code. */
   | 'internal_error';
 

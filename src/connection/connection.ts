@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 
-import { abort } from './abort.js';
+import { abort, farewell } from './abort.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
 import {
   inspectConnection,
+  isAbuse,
   type ConnectionInspector,
   type InspectionFailure,
 } from '../inspect/connection-inspector.js';
@@ -28,6 +29,8 @@ import { WriteStall } from './write-stall.js';
 
 let connections = 0;
 
+const NOTHING = Buffer.alloc(0);
+
 /** One client's connection, from accept to its end. */
 export class Connection implements RelayObserver {
   readonly #id = ++connections;
@@ -42,6 +45,9 @@ export class Connection implements RelayObserver {
   #draining: string | undefined;
   #drain: Drain<InspectionFailure> | undefined;
   #lost = false;
+  /** What a client is told that is refused; there once it is. */
+  #refusal: Buffer | undefined;
+  #stream: Socket | undefined;
   #drainedTimer: NodeJS.Timeout | undefined;
   #bytesToUpstream = 0;
   #bytesToClient = 0;
@@ -151,18 +157,19 @@ export class Connection implements RelayObserver {
 
   /** Every byte passes here before it is written. */
   bytes(direction: Direction, bytes: Buffer): Buffer | undefined {
+    if (this.#refusal) return undefined;
     if (direction === 'to_client') this.#bytesToClient += bytes.length;
     else this.#bytesToUpstream += bytes.length;
     const sender = direction === 'to_client' ? 'server' : 'client';
     if (this.#drain) return this.#passDraining(this.#drain, sender, bytes);
     const failure = this.#inspector?.read(sender, bytes, 0, bytes.length, performance.now());
-    if (failure !== undefined) this.#lose(failure);
-    return bytes;
+    return failure !== undefined && this.#lose(failure, sender) === 'refused' ? undefined : bytes;
   }
 
   /** The data path. */
   async #serve(): Promise<ConnectionEnd> {
     const client = await new Opening(this.#raw, this.#settings, this.#facts, this.#stages).run();
+    this.#stream = client.stream;
     this.#inspect(client.head.value);
     const reaching = new Reaching(client, this.#settings, this.#facts, this.#stages, this);
     const { upstream, head } = await reaching.run();
@@ -207,11 +214,20 @@ export class Connection implements RelayObserver {
     );
   }
 
-  #lose(failure: InspectionFailure): void {
+  /** It cannot be followed any more; and if that is the client's abuse, it ends. */
+  #lose(failure: InspectionFailure, sender: Sender): 'lost' | 'refused' {
+    const refusal = this.#inspector?.refusal ?? NOTHING;
     this.#inspector = undefined;
     this.#drain = undefined;
     this.#lost = true;
     this.#settings.events.inspectorLost(failure);
+    if (!isAbuse(failure, sender)) return 'lost';
+    this.#refusal = refusal;
+    const end = new ConnectionEnd('abuse', 'proxy', failure);
+    // Before there is a relay, whoever passes the bytes on ends the connection with this.
+    if (!this.#relay) throw end;
+    this.#relay.refuse(end, refusal);
+    return 'refused';
   }
 
   #beginDrain(relay: Relay): void {
@@ -223,8 +239,9 @@ export class Connection implements RelayObserver {
 
   #passDraining(drain: Drain<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
     const passed = drain.pass(sender, bytes, performance.now());
-    if (drain.failure !== undefined) this.#lose(drain.failure);
-    else if (drain.finished) this.#endDrained(drain);
+    if (drain.failure !== undefined) {
+      if (this.#lose(drain.failure, sender) === 'refused') return undefined;
+    } else if (drain.finished) this.#endDrained(drain);
     return passed.length > 0 ? passed : undefined;
   }
 
@@ -265,6 +282,7 @@ export class Connection implements RelayObserver {
       end.reason === 'handshake_failed' ||
       (end.reason === 'upstream_unreachable' && this.#facts.protocol === 'http2');
     if (mustArrive) this.#raw.destroy();
+    else if (this.#refusal && this.#stream) farewell(this.#raw, this.#stream, this.#refusal);
     else abort(this.#raw);
   }
 

@@ -8,7 +8,7 @@ import {
   type HalfPipeOptions,
   type RelayObserver,
 } from './half-pipe.js';
-import { abort } from './abort.js';
+import { abort, farewell } from './abort.js';
 
 /** One end of a relay: `stream` carries plaintext, `raw` is the socket below TLS (or `stream` itself). */
 export interface RelayEnd extends Pick<Upstream, 'stream' | 'raw'> {
@@ -80,6 +80,17 @@ export class Relay {
     clearTimeout(this.#halfCloseTimer);
     for (const { raw, stream } of Object.values(this.#ends)) abort(raw, stream);
     this.#settle(this.#ending ?? end);
+  }
+
+  /** Breaks upstream off now, and the client once it has had these words. */
+  refuse(end: ConnectionEnd, words: Buffer): void {
+    if (this.#state === 'settled') return;
+    this.#state = 'settled';
+    clearTimeout(this.#halfCloseTimer);
+    const { client, upstream } = this.#ends;
+    abort(upstream.raw, upstream.stream);
+    farewell(client.raw, client.stream, words);
+    this.#settle(end);
   }
 
   /** Sends bytes of our own, behind all that was passed on in this direction. */

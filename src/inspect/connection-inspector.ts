@@ -9,6 +9,27 @@ import type { Sender } from './sender.js';
 /** Why a connection cannot be followed any further; label `reason` of `inspector_lost_total`. A closed set. */
 export type InspectionFailure = BackchannelFailure;
 
+/**
+ * What costs Gitaly and this program more than the client that does it: such a connection is not only lost but closed. Of
+ * what Gitaly sends it is lost alone. Plain errors of protocol are Gitaly's to judge.
+ */
+const ABUSES: ReadonlySet<InspectionFailure> = new Set([
+  'reset_flood',
+  'control_flood',
+  'frame_flood',
+  'continuation',
+  'hpack_too_large',
+  'too_many_streams',
+  'too_many_connections',
+  'yamux_flood',
+] satisfies InspectionFailure[]);
+
+/** Whether a connection is to be closed that failed so while this end's bytes were read. */
+export function isAbuse(failure: InspectionFailure, sender: Sender): boolean {
+  // A client can make Gitaly reset its streams (CVE-2025-8671).
+  return failure === 'reset_flood' || (sender === 'client' && ABUSES.has(failure));
+}
+
 /** Follows one connection, whichever of the two protocols it speaks. */
 export interface ConnectionInspector {
   /** The gRPC connections on it: one, or those on the streams of a backchannel. */
@@ -27,6 +48,8 @@ export interface ConnectionInspector {
    * `token`: 8 random bytes. `toClient` sends bytes to the client, behind all that was passed on.
    */
   drain(token: Buffer, toClient: (bytes: Buffer) => void): Drain<InspectionFailure>;
+  /** What the client is told when it is refused; empty where a frame cannot be put in. */
+  readonly refusal: Buffer;
   /** The connection has ended; what was open on it is cut. */
   end(nowMs: number): void;
 }
@@ -43,6 +66,9 @@ export function inspectConnection(
     sidechannels: [],
     read: (sender, bytes, start, end, nowMs) => connection.read(sender, bytes, start, end, nowMs),
     drain: (token, toClient) => new Http2Drain(connection.http2, token, toClient),
+    get refusal() {
+      return connection.http2.refusal;
+    },
     end: (nowMs) => connection.end('connection', nowMs),
   };
 }

@@ -179,5 +179,6 @@ const LINES: Readonly<Record<CloseReason, readonly [level: LogLevel, message: st
   drained: ['info', 'connection ended by the proxy, idle'],
   drain_timeout: ['warn', 'connection cut: the proxy stops'],
   max_connection_age: ['info', 'connection cut: it was older than it may be'],
+  abuse: ['warn', 'connection cut: it passed a limit that no correct client does'],
   internal_error: ['error', 'fault of the proxy in one connection, which was ended; please report it'],
 };

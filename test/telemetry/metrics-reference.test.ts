@@ -30,6 +30,7 @@ const CLOSE_REASONS: All<CloseReason> = {
   drained: true,
   write_stall: true,
   max_connection_age: true,
+  abuse: true,
   drain_timeout: true,
   internal_error: true,
 };
@@ -95,6 +96,10 @@ const INSPECTION_FAILURES: All<InspectionFailure> = {
   continuation: true,
   stream_state: true,
   too_many_streams: true,
+  reset_flood: true,
+  control_flood: true,
+  frame_flood: true,
+  yamux_flood: true,
   hpack_truncated: true,
   hpack_integer: true,
   hpack_index: true,

@@ -12,6 +12,7 @@ import {
   type YamuxFailure,
   type YamuxStreamObserver,
 } from '../yamux/session.js';
+import { YamuxType } from '../yamux/frame.js';
 import { Sidechannel } from './sidechannel.js';
 
 /** Why a backchannel cannot be followed any further. A closed set. */
@@ -20,6 +21,9 @@ export type BackchannelFailure =
 
 /** Gitaly, internal/grpc/backchannel: what the client sends before yamux. */
 const MAGIC = Buffer.from('backchannel', 'latin1');
+
+/** Header of a frame: version 0, type go away, no flags, no stream, code 1. */
+const YAMUX_PROTOCOL_ERROR = Buffer.from([0, YamuxType.goAway, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 /** The first byte of an HTTP/2 preface, and of a sidechannel's magic. */
 const HTTP2_FIRST = 'P'.charCodeAt(0);
@@ -86,6 +90,11 @@ export class BackchannelInspector {
         return isIdle();
       },
     };
+  }
+
+  /** What the client is told last, where it can be told: GO AWAY with "protocol error". */
+  get refusal(): Buffer {
+    return this.#session.atBoundary('server') ? YAMUX_PROTOCOL_ERROR : Buffer.alloc(0);
   }
 
   /** The connection has ended. */

@@ -1,4 +1,13 @@
-import { MAX_INSPECTED_STREAMS } from '../../limits.js';
+import {
+  CONTROL_FRAMES,
+  DATA_BYTES_PER_SMALL_FRAME,
+  MAX_INSPECTED_STREAMS,
+  RESETS,
+  SMALL_FRAMES,
+} from '../../limits.js';
+import { goAwayFrame, settingsFrame } from './encode.js';
+import { ErrorCode, FrameType } from './frame.js';
+import { RateBucket } from '../rate-bucket.js';
 import type { FieldNames } from '../hpack/field-names.js';
 import { Side, type Http2Failure, type SideEvents } from './side.js';
 import type { FieldValues, StreamObserver } from './stream-observer.js';
@@ -11,6 +20,9 @@ export type StreamOpener<Observer extends StreamObserver> = (
   streamId: number,
   windows: SendWindows,
 ) => Observer;
+
+/** Walking over so many streams costs about as much as a frame. */
+const STREAMS_PER_CONTROL_FRAME = 100;
 
 /** RFC 9113 section 6.9.2: "the initial flow-control window size is 65,535 octets". */
 const DEFAULT_WINDOW_BYTES = 65_535;
@@ -42,6 +54,12 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     client: DEFAULT_WINDOW_BYTES,
     server: DEFAULT_WINDOW_BYTES,
   };
+  readonly #resets = new RateBucket(RESETS);
+  /** By who sends such frames. */
+  readonly #frames: Readonly<Record<Sender, Readonly<Record<'control' | 'small', RateBucket>>>> = {
+    client: { control: new RateBucket(CONTROL_FRAMES), small: new RateBucket(SMALL_FRAMES) },
+    server: { control: new RateBucket(CONTROL_FRAMES), small: new RateBucket(SMALL_FRAMES) },
+  };
   #lastStreamId = 0;
   #failure: Http2Failure | undefined;
   #nowMs = 0;
@@ -69,6 +87,15 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   /** Whether a frame could be put between what a sender has sent and what it will send. */
   atBoundary(sender: Sender): boolean {
     return this.#sides[sender].atBoundary;
+  }
+
+  /** What the client is told last, where it can be told: that it asked for too much. */
+  get refusal(): Buffer {
+    const goAway = goAwayFrame(this.#lastStreamId, ErrorCode.enhanceYourCalm);
+    const { server } = this.#sides;
+    if (server.atBoundary) return goAway;
+    // RFC 9113 section 3.4: SETTINGS must be a server's first frame.
+    return server.hasBegun ? Buffer.alloc(0) : Buffer.concat([settingsFrame('settings'), goAway]);
   }
 
   /** Bytes that a sender will send before its next boundary, at the least. */
@@ -109,10 +136,19 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   }
 
   dataFrame(sender: Sender, streamId: number, length: number): Http2Failure | undefined {
-    this.#windows[sender].use(length, this.#nowMs);
+    const window = this.#windows[sender];
+    window.use(length, this.#nowMs);
     const stream = this.#streams.get(streamId);
     if (!stream) return this.#unlessLate(streamId);
     stream.windows[sender].use(length, this.#nowMs);
+    // A frame that is small because there was no more window pays for nothing: its reader may be who makes it so.
+    if (length > 0 && window.bytes > 0 && stream.windows[sender].bytes > 0) {
+      const { control, small } = this.#frames[other(sender)];
+      control.give(1);
+      small.give(2 + length / DATA_BYTES_PER_SMALL_FRAME);
+    } else if (length >= DATA_BYTES_PER_SMALL_FRAME) {
+      this.#frames[other(sender)].small.give(length / DATA_BYTES_PER_SMALL_FRAME);
+    }
     return this.#move(streamId, stream, sender === 'client' ? 'client_data' : 'server_data');
   }
 
@@ -131,11 +167,22 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   }
 
   reset(sender: Sender, streamId: number, errorCode: number): Http2Failure | undefined {
+    const isFree = sender === 'server' && errorCode === ErrorCode.none;
+    if (!isFree && !this.#resets.take(1, this.#nowMs)) return 'reset_flood';
     const stream = this.#streams.get(streamId);
     if (!stream) return this.#unlessLate(streamId);
     const failure = this.#move(streamId, stream, 'reset');
     if (!failure) stream.observer.reset(sender, errorCode, this.#nowMs);
     return failure;
+  }
+
+  frame(sender: Sender, kind: 'control' | 'small', type: number): Http2Failure | undefined {
+    const frames = this.#frames[sender];
+    if (kind === 'small') return frames.small.take(1, this.#nowMs) ? undefined : 'frame_flood';
+    // A PING is answered; SETTINGS may change the window of each stream.
+    const cost = type === FrameType.settings ? 1 + this.#streams.size / STREAMS_PER_CONTROL_FRAME : 1;
+    if (type === FrameType.ping) this.#frames[other(sender)].small.give(1);
+    return frames.control.take(cost, this.#nowMs) ? undefined : 'control_flood';
   }
 
   /** RFC 9113 section 6.8: streams above the last were not and will not be processed. */

@@ -15,6 +15,9 @@ export type Http2Failure =
   | 'continuation'
   | 'stream_state'
   | 'too_many_streams'
+  | 'reset_flood'
+  | 'control_flood'
+  | 'frame_flood'
   | `hpack_${HpackFailure}`;
 
 /** What both ends of a connection are told of one end's frames. What is returned says why it cannot be followed. */
@@ -25,6 +28,8 @@ export interface SideEvents {
   data(sender: Sender, streamId: number, bytes: Buffer, start: number, end: number): void;
   endStream(sender: Sender, streamId: number): Http2Failure | undefined;
   reset(sender: Sender, streamId: number, errorCode: number): Http2Failure | undefined;
+  /** A frame comes that may not come too often; those that make the other end answer are `control`. */
+  frame(sender: Sender, kind: 'control' | 'small', what: number): Http2Failure | undefined;
   goAway(sender: Sender, lastStreamId: number, errorCode: number): void;
   /** `streamId` 0: of the connection. */
   windowUpdate(sender: Sender, streamId: number, increment: number): void;
@@ -70,6 +75,11 @@ export class Side implements FrameSink, FieldSink {
     return this.#type >= 0 && this.reader.atBoundary && !this.#block;
   }
 
+  /** Whether anything of it has come. */
+  get hasBegun(): boolean {
+    return this.#type >= 0 || !this.reader.atBoundary;
+  }
+
   /** Reads on; `false` once it cannot be followed, with the reason in `failure`. */
   read(bytes: Buffer, start: number, end: number): boolean {
     if (this.reader.read(bytes, start, end)) return true;
@@ -106,14 +116,18 @@ export class Side implements FrameSink, FieldSink {
         // No gRPC server pushes; and a promised stream would be one that nobody follows.
         return this.#fail('frame');
       case FrameType.settings:
-        return streamId === 0 ? 'collect' : this.#fail('frame');
+        if (streamId !== 0) return this.#fail('frame');
+        return this.#isAck ? 'collect' : this.#use('collect', 'control');
+      case FrameType.ping:
+        return this.#use('skip', this.#isAck ? 'small' : 'control');
       case FrameType.rstStream:
-      case FrameType.windowUpdate:
         return length === 4 ? 'collect' : this.#fail('frame');
+      case FrameType.windowUpdate:
+        return length === 4 ? this.#use('collect', 'small') : this.#fail('frame');
       case FrameType.goAway:
-        return streamId === 0 && length >= 8 ? 'collect' : this.#fail('frame');
+        return streamId === 0 && length >= 8 ? this.#use('collect', 'small') : this.#fail('frame');
       default:
-        return 'skip';
+        return this.#use('skip', 'small');
     }
   }
 
@@ -162,13 +176,24 @@ export class Side implements FrameSink, FieldSink {
     }
   }
 
+  get #isAck(): boolean {
+    return (this.#flags & Flag.ack) !== 0;
+  }
+
+  #use(use: PayloadUse, kind: 'control' | 'small'): PayloadUse | undefined {
+    const failure = this.#events.frame(this.#sender, kind, this.#type);
+    return failure ? this.#fail(failure) : use;
+  }
+
   #beginData(): PayloadUse | undefined {
     if (this.#streamId === 0) return this.#fail('frame');
     const padded = (this.#flags & Flag.padded) !== 0;
     if (padded && this.payloadBytes === 0) return this.#fail('frame');
     this.#contentLeft = padded ? -1 : this.payloadBytes;
     const failure = this.#events.dataFrame(this.#sender, this.#streamId, this.payloadBytes);
-    return failure ? this.#fail(failure) : 'stream';
+    if (failure) return this.#fail(failure);
+    const isEmpty = this.payloadBytes === 0 && (this.#flags & Flag.endStream) === 0;
+    return isEmpty ? this.#use('stream', 'small') : 'stream';
   }
 
   #headers(bytes: Buffer, start: number, end: number): boolean {

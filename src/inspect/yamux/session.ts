@@ -1,11 +1,13 @@
-import { MAX_INSPECTED_STREAMS } from '../../limits.js';
+import { DATA_BYTES_PER_SMALL_FRAME, MAX_INSPECTED_STREAMS, SMALL_FRAMES } from '../../limits.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
+import { RateBucket } from '../rate-bucket.js';
 import { SendWindow, type SendWindows } from '../send-window.js';
 import { other, type Sender } from '../sender.js';
 import { YAMUX_HEADER_BYTES, YAMUX_INITIAL_WINDOW_BYTES, YamuxFlag, YamuxType } from './frame.js';
 
 /** Why a session cannot be followed any further. A closed set. */
-export type YamuxFailure = 'magic' | 'yamux_frame' | 'yamux_stream' | 'yamux_window' | 'too_many_streams';
+export type YamuxFailure =
+  'magic' | 'yamux_frame' | 'yamux_stream' | 'yamux_window' | 'too_many_streams' | 'yamux_flood';
 
 /** Why a stream is over that did not end on both sides. */
 export type YamuxCut = 'reset' | 'connection' | 'lost';
@@ -56,6 +58,11 @@ export class YamuxSession<Failure> {
     client: { last: -1, skipped: new Set() },
     server: { last: 0, skipped: new Set() },
   };
+  /** Frames without data, by who sends them. */
+  readonly #small: Readonly<Record<Sender, RateBucket>> = {
+    client: new RateBucket(SMALL_FRAMES),
+    server: new RateBucket(SMALL_FRAMES),
+  };
   #failure: Failure | YamuxFailure | undefined;
   #nowMs = 0;
 
@@ -98,6 +105,13 @@ export class YamuxSession<Failure> {
   end(nowMs: number): void {
     this.#nowMs = nowMs;
     this.#cutAll('connection');
+  }
+
+  /** For the ends: a frame begins that carries so many bytes; `false` if too many came that carry none. */
+  mayBegin(sender: Sender, bytes: number): boolean {
+    if (bytes === 0) return this.#small[sender].take(1, this.#nowMs) || this.#fail('yamux_flood');
+    this.#small[other(sender)].give(1 + bytes / DATA_BYTES_PER_SMALL_FRAME);
+    return true;
   }
 
   /** For the ends: a frame of a stream begins; `false` if it cannot be followed. */
@@ -214,6 +228,7 @@ class YamuxEnd<Failure> implements FrameSink {
       this.#session.fail('yamux_frame');
       return undefined;
     }
+    if (!this.#session.mayBegin(this.#sender, this.payloadBytes)) return undefined;
     if (isOfSession) return 'skip';
     return this.#session.frame(this.#sender, type, flags, streamId, length) ? 'stream' : undefined;
   }

@@ -1,0 +1,31 @@
+/** How often something may happen: so often at once, and so often each second after that. */
+export interface Rate {
+  readonly burst: number;
+  readonly perSecond: number;
+}
+
+/** A token bucket. It has no clock: whoever takes says what time it is. */
+export class RateBucket {
+  readonly #rate: Rate;
+  #tokens: number;
+  #filledAtMs: number | undefined;
+
+  constructor(rate: Rate) {
+    this.#rate = rate;
+    this.#tokens = rate.burst;
+  }
+
+  /** Takes tokens; `false` if there are not so many. */
+  take(tokens: number, nowMs: number): boolean {
+    const { burst, perSecond } = this.#rate;
+    const elapsedMs = nowMs - (this.#filledAtMs ?? nowMs);
+    this.#filledAtMs = nowMs;
+    this.#tokens = Math.min(this.#tokens + (elapsedMs * perSecond) / 1000, burst) - tokens;
+    return this.#tokens >= 0;
+  }
+
+  /** Gives tokens, for what makes taking them legitimate. */
+  give(tokens: number): void {
+    this.#tokens = Math.min(this.#tokens + tokens, this.#rate.burst);
+  }
+}
