@@ -122,7 +122,8 @@ export const MAX_BACKCHANNEL_CONNECTIONS = 8;
 
 /**
  * RST_STREAM on one connection, of either end: the bucket of nghttp2 and Node against rapid reset (CVE-2023-44487), into
- * which the server's resets go that a client provokes (CVE-2025-8671). A reset with NO_ERROR behind an answer is free.
+ * which the server's resets go that a client provokes (CVE-2025-8671). A reset with NO_ERROR behind an answer is free, and a
+ * call that was answered pays for another's reset: a busy Praefect cancels more than the bucket allows.
  */
 export const RESETS = { burst: 1000, perSecond: 33 };
 

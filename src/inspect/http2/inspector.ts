@@ -162,6 +162,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     const failure = this.#move(streamId, stream, sender === 'client' ? 'client_end' : 'server_end');
     if (failure) return failure;
     stream.windows[sender].close(this.#nowMs);
+    if (sender === 'server') this.#resets.give(1);
     stream.observer.ended(sender, this.#nowMs);
     return undefined;
   }

@@ -1,0 +1,86 @@
+import { expect, test } from 'vitest';
+
+import { FIELD_NAMES } from '../../../src/inspect/grpc/fields.js';
+import { frame, pingFrame, resetFrame, settingsFrame } from '../../../src/inspect/http2/encode.js';
+import { CLIENT_PREFACE, ErrorCode, Flag, FrameType } from '../../../src/inspect/http2/frame.js';
+import { Http2Inspector } from '../../../src/inspect/http2/inspector.js';
+import type { Sender } from '../../../src/inspect/sender.js';
+
+const PING = pingFrame(Buffer.alloc(8), 'ping');
+
+/** An inspector of a connection that has begun, at one moment of time: no bucket fills by itself. */
+function begun(): (sender: Sender, ...frames: Buffer[]) => string | undefined {
+  const inspector = new Http2Inspector(FIELD_NAMES, () => ({
+    headers: () => undefined,
+    data: () => undefined,
+    ended: () => undefined,
+    reset: () => undefined,
+    cut: () => undefined,
+  }));
+  const send = (sender: Sender, ...frames: Buffer[]): string | undefined => {
+    const bytes = Buffer.concat(frames);
+    return inspector.read(sender, bytes, 0, bytes.length, 0);
+  };
+  send('client', CLIENT_PREFACE, settingsFrame('settings'));
+  return send;
+}
+
+const headers = (sender: Sender, streamId: number, flags = 0): Buffer =>
+  frame(
+    FrameType.headers,
+    Flag.endHeaders | flags,
+    streamId,
+    Buffer.from([sender === 'client' ? 0x82 : 0x88]),
+  );
+const data = (streamId: number, length: number): Buffer =>
+  frame(FrameType.data, 0, streamId, Buffer.alloc(length));
+const windowUpdate = (streamId: number, increment: number): Buffer => {
+  const payload = Buffer.alloc(4);
+  payload.writeUInt32BE(increment);
+  return frame(FrameType.windowUpdate, 0, streamId, payload);
+};
+
+test('a busy client that cancels as many calls as are answered is no flood', () => {
+  const send = begun();
+  for (let streamId = 1; streamId < 20_000; streamId += 4) {
+    expect(send('client', headers('client', streamId, Flag.endStream))).toBeUndefined();
+    expect(send('server', headers('server', streamId, Flag.endStream))).toBeUndefined();
+    const canceled = streamId + 2;
+    expect(
+      send('client', headers('client', canceled), resetFrame(canceled, ErrorCode.cancel)),
+    ).toBeUndefined();
+  }
+});
+
+test('a server that says behind each answer that it wants no more of the request is no flood', () => {
+  const send = begun();
+  for (let streamId = 1; streamId < 10_000; streamId += 2) {
+    expect(send('client', headers('client', streamId))).toBeUndefined();
+    const answer = [headers('server', streamId, Flag.endStream), resetFrame(streamId, ErrorCode.none)];
+    expect(send('server', ...answer)).toBeUndefined();
+  }
+});
+
+test('a PING and window updates for each frame of data, as gRPC libraries send them, are no flood', () => {
+  const send = begun();
+  send('client', headers('client', 1));
+  send('server', headers('server', 1));
+  for (let index = 0; index < 20_000; index++) {
+    expect(send('server', data(1, 5))).toBeUndefined();
+    expect(send('client', windowUpdate(0, 5), windowUpdate(1, 5), PING)).toBeUndefined();
+  }
+});
+
+test('data that comes byte by byte because the window is opened byte by byte pays for nothing', () => {
+  const send = begun();
+  send('client', headers('client', 1));
+  send('server', headers('server', 1), data(1, 65_535));
+  let failure: string | undefined;
+  let strokes = 0;
+  while (failure === undefined && strokes < 20_000) {
+    failure = send('client', windowUpdate(0, 1), windowUpdate(1, 1)) ?? send('server', data(1, 1));
+    strokes++;
+  }
+  expect(failure).toBe('frame_flood');
+  expect(strokes).toBeLessThan(6000);
+});
