@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 
 import { startGrpcBackend } from '../support/backends.js';
 import { HTTP2_PREFACE, tcpClient, tlsClient } from '../support/clients.js';
@@ -22,6 +22,14 @@ async function read(proxy: ProxyProcess, path: string): Promise<unknown> {
   return JSON.parse(body);
 }
 
+/** Waits until a page shows this: what is under way comes to a stand when it can go no further. */
+async function eventually(proxy: ProxyProcess, path: string, content: object): Promise<void> {
+  await vi.waitFor(async () => expect(await read(proxy, path)).toMatchObject(content), {
+    timeout: 20_000,
+    interval: 20,
+  });
+}
+
 /** A frame of yamux (hashicorp's spec.md): 12 bytes of header and, of data, what it carries. */
 function yamux(type: number, flags: number, streamId: number, carried: Buffer | number): Buffer {
   const header = Buffer.alloc(12);
@@ -37,8 +45,7 @@ test('/-/connections shows where a call hangs: its client does not read, and Git
   const client = new GrpcClient(await proxy.address(TLS_LISTENER), { ca: ca.caPem });
   // More than the windows hold: the server stands still.
   const { rest } = await client.repeatUnread(Buffer.alloc(1_000_000, 'x'));
-  const page = await read(proxy, '/-/connections');
-  expect(page).toMatchObject({
+  await eventually(proxy, '/-/connections', {
     open: 1,
     shown: 1,
     connections: [
@@ -118,8 +125,7 @@ test('a sidechannel is shown with its id, its bytes, and the window that is left
       yamux(0, 0, 2, content),
     ]),
   );
-  await once(client, 'data');
-  expect(await read(proxy, '/-/connections')).toMatchObject({
+  await eventually(proxy, '/-/connections', {
     connections: [
       {
         protocol: 'backchannel',
