@@ -171,13 +171,15 @@ describe('over HTTP/2, a client is told to calm down, and closed', () => {
     const client = await tlsClient(port, { ca: ca.caPem });
     const arrived = backend.accept();
     client.write(HTTP2_PREFACE);
-    const { socket } = await arrived;
-    socket.write(SETTINGS);
+    const upstream = await arrived;
+    upstream.socket.write(SETTINGS);
     await once(client, 'data');
     const ending = readToEnd(client);
     const streams = 1500;
-    client.write(Buffer.concat(Array.from({ length: streams }, (_, index) => request(odd(index)))));
-    socket.write(
+    const requests = Buffer.concat(Array.from({ length: streams }, (_, index) => request(odd(index))));
+    client.write(requests);
+    await upstream.receive(HTTP2_PREFACE.length + requests.length);
+    upstream.socket.write(
       Buffer.concat(Array.from({ length: streams }, (_, index) => frame(3, 0, odd(index), uint32(1)))),
     );
     await expectClosed(proxy, 'reset_flood');
