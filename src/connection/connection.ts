@@ -19,7 +19,7 @@ import { formatEnd, socketEnd } from './peer-address.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { LEFT_BEFORE_FIRST_BYTE, Reaching } from './reach-upstream.js';
 import { clientLeft } from './read-head.js';
-import { internalError, Relay } from './relay.js';
+import { endFrom, Relay } from './relay.js';
 import type { Protocol } from './protocol.js';
 import type { Sender } from '../inspect/sender.js';
 import type { ConnectionSettings } from './settings.js';
@@ -83,7 +83,7 @@ export class Connection implements RelayObserver {
     try {
       end = await this.#serve();
     } catch (error) {
-      end = error instanceof ConnectionEnd ? error : internalError(error);
+      end = endFrom(error);
       this.#close(end);
     }
     this.#report(end);

@@ -118,7 +118,7 @@ export class Relay {
       sink: sink.stream,
       sinkEncrypts: sink.stream !== sink.raw,
       observer: this.#options.observer,
-      onFault: (error) => this.cut(internalError(error)),
+      onFault: (error) => this.cut(endFrom(error)),
     };
     return source.receive ? new ReadHalfPipe(options, source.receive) : new TurnHalfPipe(options);
   }
@@ -139,7 +139,7 @@ export class Relay {
     try {
       step();
     } catch (error) {
-      this.cut(internalError(error));
+      this.cut(endFrom(error));
     }
   }
 
@@ -270,8 +270,9 @@ function describeSocketError(error: Error): string {
   return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }
 
-/** The end of a connection in whose code an exception was thrown. */
-export function internalError(error: unknown): ConnectionEnd {
+/** The end of a connection in whose code an exception was thrown: a fault, unless it is thrown to end it. */
+export function endFrom(error: unknown): ConnectionEnd {
+  if (error instanceof ConnectionEnd) return error;
   return new ConnectionEnd(
     'internal_error',
     'proxy',
