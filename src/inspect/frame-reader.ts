@@ -30,7 +30,8 @@ const NOTHING = Buffer.alloc(0);
  */
 export class FrameReader {
   readonly #sink: FrameSink;
-  readonly #framing: Framing;
+  readonly #preface: Buffer;
+  readonly #headerBytes: number;
   #state: 'preface' | 'header' | PayloadUse | 'lost';
   /** Bytes of the preface or of the header that have come, where these came in parts. */
   #have = 0;
@@ -42,7 +43,8 @@ export class FrameReader {
 
   constructor(sink: FrameSink, framing: Framing) {
     this.#sink = sink;
-    this.#framing = framing;
+    this.#preface = framing.preface ?? NOTHING;
+    this.#headerBytes = framing.headerBytes;
     this.#state = framing.preface ? 'preface' : 'header';
   }
 
@@ -55,9 +57,9 @@ export class FrameReader {
   get bytesToBoundary(): number {
     switch (this.#state) {
       case 'header':
-        return this.#framing.headerBytes - this.#have;
+        return this.#headerBytes - this.#have;
       case 'preface':
-        return (this.#framing.preface?.length ?? 0) - this.#have;
+        return this.#preface.length - this.#have;
       case 'lost':
         return Number.POSITIVE_INFINITY;
       default:
@@ -89,7 +91,7 @@ export class FrameReader {
   }
 
   #readPreface(bytes: Buffer, start: number, end: number): number {
-    const { preface = NOTHING } = this.#framing;
+    const preface = this.#preface;
     let offset = start;
     while (offset < end && this.#have < preface.length) {
       if (bytes[offset] !== preface[this.#have]) {
@@ -107,7 +109,7 @@ export class FrameReader {
   }
 
   #readHeader(bytes: Buffer, start: number, end: number): number {
-    const { headerBytes } = this.#framing;
+    const headerBytes = this.#headerBytes;
     if (this.#have === 0 && end - start >= headerBytes) {
       this.#begin(bytes, start);
       return start + headerBytes;

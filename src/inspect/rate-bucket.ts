@@ -8,7 +8,8 @@ export interface Rate {
 export class RateBucket {
   readonly #rate: Rate;
   #tokens: number;
-  #filledAtMs: number | undefined;
+  /** Full at first, so that it does not matter since when. */
+  #filledAtMs = 0;
 
   constructor(rate: Rate) {
     this.#rate = rate;
@@ -18,7 +19,7 @@ export class RateBucket {
   /** Takes tokens; `false` if there are not so many. */
   take(tokens: number, nowMs: number): boolean {
     const { burst, perSecond } = this.#rate;
-    const elapsedMs = nowMs - (this.#filledAtMs ?? nowMs);
+    const elapsedMs = nowMs - this.#filledAtMs;
     this.#filledAtMs = nowMs;
     this.#tokens = Math.min(this.#tokens + (elapsedMs * perSecond) / 1000, burst) - tokens;
     return this.#tokens >= 0;

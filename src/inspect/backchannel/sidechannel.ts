@@ -54,12 +54,12 @@ export class Sidechannel implements YamuxStreamObserver<'sidechannel'> {
   }
 
   data(sender: Sender, bytes: Buffer, start: number, end: number): 'sidechannel' | undefined {
-    const expected = sender === 'server' ? MAGIC.length + ID_BYTES : OK.length;
     let offset = start;
-    while (offset < end && this.#introduced[sender] < expected) {
+    while (!this.#hasIntroduced(sender) && offset < end) {
       if (!this.#introduce(sender, this.#introduced[sender]++, bytes[offset++] ?? 0)) return 'sidechannel';
     }
-    this.contentBytes[sender] += end - offset;
+    if (sender === 'client') this.contentBytes.client += end - offset;
+    else this.contentBytes.server += end - offset;
     return undefined;
   }
 
@@ -74,6 +74,12 @@ export class Sidechannel implements YamuxStreamObserver<'sidechannel'> {
 
   cut(why: YamuxCut, nowMs: number): void {
     this.#observer?.ended(why, nowMs);
+  }
+
+  #hasIntroduced(sender: Sender): boolean {
+    return sender === 'client'
+      ? this.#introduced.client === OK.length
+      : this.#introduced.server === MAGIC.length + ID_BYTES;
   }
 
   #introduce(sender: Sender, index: number, byte: number): boolean {

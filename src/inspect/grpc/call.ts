@@ -131,7 +131,7 @@ export class GrpcCall implements StreamObserver {
   }
 
   data(sender: Sender, bytes: Buffer, start: number, end: number): void {
-    this.messages[sender].count(bytes, start, end);
+    (sender === 'client' ? this.messages.client : this.messages.server).count(bytes, start, end);
   }
 
   ended(sender: Sender, nowMs: number): void {

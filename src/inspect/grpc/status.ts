@@ -24,10 +24,11 @@ export const STATUS_CODES = [
 /** A status code in words. */
 export type StatusCode = (typeof STATUS_CODES)[number];
 
+const CODE_OF = new Map(STATUS_CODES.map((code, number) => [String(number), code]));
+
 /** `grpc-status` as it came; what is no code is Unknown, so that the set stays closed. */
 export function statusCode(grpcStatus: string): StatusCode {
-  if (!/^(0|[1-9]\d?)$/.test(grpcStatus)) return 'Unknown';
-  return STATUS_CODES[Number(grpcStatus)] ?? 'Unknown';
+  return CODE_OF.get(grpcStatus) ?? 'Unknown';
 }
 
 /**

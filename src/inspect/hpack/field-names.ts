@@ -5,6 +5,8 @@ import { STATIC_TABLE } from './static-table.js';
  * its value never becomes a string.
  */
 export class FieldNames {
+  /** How many there are: the highest number. */
+  readonly count: number;
   /** Name numbers of the static table; entry 1 first. */
   readonly ofStaticTable: readonly number[];
   /** By length, so that nearly every other name is told apart without looking at it. */
@@ -16,6 +18,7 @@ export class FieldNames {
       const bytes = Buffer.from(name, 'latin1');
       this.#byLength[bytes.length] = [...(this.#byLength[bytes.length] ?? []), { bytes, id }];
     }
+    this.count = names.length;
     this.ofStaticTable = STATIC_TABLE.map(([name]) => ids.get(name) ?? 0);
   }
 

@@ -13,7 +13,7 @@ import { Side, type Http2Failure, type SideEvents } from './side.js';
 import type { FieldValues, StreamObserver } from './stream-observer.js';
 import { other, type Sender } from '../sender.js';
 import { SendWindow, type SendWindows } from '../send-window.js';
-import { TRANSITIONS, type StreamEvent, type StreamState } from './stream-state.js';
+import { EVENT, STATE, transition } from './stream-state.js';
 
 /** Makes who follows a stream that begins. */
 export type StreamOpener<Observer extends StreamObserver> = (
@@ -28,7 +28,8 @@ const STREAMS_PER_CONTROL_FRAME = 100;
 const DEFAULT_WINDOW_BYTES = 65_535;
 
 interface Stream<Observer> {
-  state: StreamState;
+  /** Number of `STATE`. */
+  state: number;
   readonly observer: Observer;
   /** How much each end may still send. */
   readonly windows: SendWindows;
@@ -61,6 +62,9 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     server: { control: new RateBucket(CONTROL_FRAMES), small: new RateBucket(SMALL_FRAMES) },
   };
   #lastStreamId = 0;
+  /** The stream that the last frame was of: the next is so too, more often than not. */
+  #current: Stream<Observer> | undefined;
+  #currentId = 0;
   #failure: Http2Failure | undefined;
   #nowMs = 0;
 
@@ -107,7 +111,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Failure | undefined {
     if (this.#failure) return this.#failure;
     this.#nowMs = nowMs;
-    const side = this.#sides[sender];
+    const side = sender === 'client' ? this.#sides.client : this.#sides.server;
     if (side.read(bytes, start, end)) return undefined;
     this.#failure = side.failure;
     this.#cutAll('lost');
@@ -121,7 +125,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   }
 
   headers(sender: Sender, streamId: number, values: FieldValues): Http2Failure | undefined {
-    let stream = this.#streams.get(streamId);
+    let stream = this.#find(streamId);
     if (!stream) {
       if (sender === 'server' || streamId <= this.#lastStreamId) return this.#unlessLate(streamId);
       // RFC 9113 section 5.1.1: streams of a client have odd numbers, and each a higher one than the last.
@@ -130,38 +134,45 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
       this.#lastStreamId = streamId;
       stream = this.#begin(streamId);
     }
-    const failure = this.#move(streamId, stream, sender === 'client' ? 'client_headers' : 'server_headers');
+    const failure = this.#move(
+      streamId,
+      stream,
+      sender === 'client' ? EVENT.client_headers : EVENT.server_headers,
+    );
     if (!failure) stream.observer.headers(sender, values, this.#nowMs);
     return failure;
   }
 
   dataFrame(sender: Sender, streamId: number, length: number): Http2Failure | undefined {
-    const window = this.#windows[sender];
+    const fromClient = sender === 'client';
+    const window = fromClient ? this.#windows.client : this.#windows.server;
     window.use(length, this.#nowMs);
-    const stream = this.#streams.get(streamId);
+    const stream = this.#find(streamId);
     if (!stream) return this.#unlessLate(streamId);
-    stream.windows[sender].use(length, this.#nowMs);
+    const streamWindow = fromClient ? stream.windows.client : stream.windows.server;
+    streamWindow.use(length, this.#nowMs);
+    const { control, small } = fromClient ? this.#frames.server : this.#frames.client;
     // A frame that is small because there was no more window pays for nothing: its reader may be who makes it so.
-    if (length > 0 && window.bytes > 0 && stream.windows[sender].bytes > 0) {
-      const { control, small } = this.#frames[other(sender)];
+    if (length > 0 && window.bytes > 0 && streamWindow.bytes > 0) {
       control.give(1);
       small.give(2 + length / DATA_BYTES_PER_SMALL_FRAME);
     } else if (length >= DATA_BYTES_PER_SMALL_FRAME) {
-      this.#frames[other(sender)].small.give(length / DATA_BYTES_PER_SMALL_FRAME);
+      small.give(length / DATA_BYTES_PER_SMALL_FRAME);
     }
-    return this.#move(streamId, stream, sender === 'client' ? 'client_data' : 'server_data');
+    return this.#move(streamId, stream, fromClient ? EVENT.client_data : EVENT.server_data);
   }
 
   data(sender: Sender, streamId: number, bytes: Buffer, start: number, end: number): void {
-    this.#streams.get(streamId)?.observer.data(sender, bytes, start, end);
+    this.#find(streamId)?.observer.data(sender, bytes, start, end);
   }
 
   endStream(sender: Sender, streamId: number): Http2Failure | undefined {
-    const stream = this.#streams.get(streamId);
+    const stream = this.#find(streamId);
     if (!stream) return this.#unlessLate(streamId);
-    const failure = this.#move(streamId, stream, sender === 'client' ? 'client_end' : 'server_end');
+    const fromClient = sender === 'client';
+    const failure = this.#move(streamId, stream, fromClient ? EVENT.client_end : EVENT.server_end);
     if (failure) return failure;
-    stream.windows[sender].close(this.#nowMs);
+    (fromClient ? stream.windows.client : stream.windows.server).close(this.#nowMs);
     if (sender === 'server') this.#resets.give(1);
     stream.observer.ended(sender, this.#nowMs);
     return undefined;
@@ -170,15 +181,15 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   reset(sender: Sender, streamId: number, errorCode: number): Http2Failure | undefined {
     const isFree = sender === 'server' && errorCode === ErrorCode.none;
     if (!isFree && !this.#resets.take(1, this.#nowMs)) return 'reset_flood';
-    const stream = this.#streams.get(streamId);
+    const stream = this.#find(streamId);
     if (!stream) return this.#unlessLate(streamId);
-    const failure = this.#move(streamId, stream, 'reset');
+    const failure = this.#move(streamId, stream, EVENT.reset);
     if (!failure) stream.observer.reset(sender, errorCode, this.#nowMs);
     return failure;
   }
 
   frame(sender: Sender, kind: 'control' | 'small', type: number): Http2Failure | undefined {
-    const frames = this.#frames[sender];
+    const frames = sender === 'client' ? this.#frames.client : this.#frames.server;
     if (kind === 'small') return frames.small.take(1, this.#nowMs) ? undefined : 'frame_flood';
     // A PING is answered; SETTINGS may change the window of each stream.
     const cost = type === FrameType.settings ? 1 + this.#streams.size / STREAMS_PER_CONTROL_FRAME : 1;
@@ -191,15 +202,14 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     if (sender === 'client') return;
     for (const [streamId, stream] of this.#streams) {
       if (streamId <= lastStreamId) continue;
-      this.#streams.delete(streamId);
+      this.#forget(streamId);
       stream.observer.cut('refused', this.#nowMs);
     }
   }
 
   windowUpdate(sender: Sender, streamId: number, increment: number): void {
-    const reader = other(sender);
-    const window = streamId === 0 ? this.#windows[reader] : this.#streams.get(streamId)?.windows[reader];
-    window?.give(increment, this.#nowMs);
+    const windows = streamId === 0 ? this.#windows : this.#find(streamId)?.windows;
+    if (windows) (sender === 'client' ? windows.server : windows.client).give(increment, this.#nowMs);
   }
 
   settingsAcknowledged(sender: Sender): Http2Failure | undefined {
@@ -227,9 +237,24 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
       client: new SendWindow(this.#initialWindowBytes.client),
       server: new SendWindow(this.#initialWindowBytes.server),
     };
-    const stream: Stream<Observer> = { state: 'idle', observer: this.#open(streamId, windows), windows };
+    const stream: Stream<Observer> = { state: STATE.idle, observer: this.#open(streamId, windows), windows };
     this.#streams.set(streamId, stream);
+    this.#currentId = streamId;
+    this.#current = stream;
     return stream;
+  }
+
+  #find(streamId: number): Stream<Observer> | undefined {
+    if (streamId !== this.#currentId) {
+      this.#currentId = streamId;
+      this.#current = this.#streams.get(streamId);
+    }
+    return this.#current;
+  }
+
+  #forget(streamId: number): void {
+    this.#streams.delete(streamId);
+    if (streamId === this.#currentId) this.#current = undefined;
   }
 
   /** A stream that is known no more has ended, and what comes late may; one that never began may not. */
@@ -237,18 +262,19 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return streamId <= this.#lastStreamId && streamId % 2 === 1 ? undefined : 'stream_state';
   }
 
-  #move(streamId: number, stream: Stream<Observer>, event: StreamEvent): Http2Failure | undefined {
-    const next = TRANSITIONS[stream.state][event];
-    if (next === 'error') return 'stream_state';
-    if (next === 'late') return undefined;
+  #move(streamId: number, stream: Stream<Observer>, event: number): Http2Failure | undefined {
+    const next = transition(stream.state, event);
+    if (next === STATE.error) return 'stream_state';
+    if (next === STATE.late) return undefined;
     stream.state = next;
-    if (next === 'closed') this.#streams.delete(streamId);
+    if (next === STATE.closed) this.#forget(streamId);
     return undefined;
   }
 
   #cutAll(why: 'connection' | 'lost'): void {
     const streams = [...this.#streams.values()];
     this.#streams.clear();
+    this.#current = undefined;
     for (const { observer } of streams) observer.cut(why, this.#nowMs);
   }
 }

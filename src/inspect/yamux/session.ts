@@ -2,7 +2,7 @@ import { DATA_BYTES_PER_SMALL_FRAME, MAX_INSPECTED_STREAMS, SMALL_FRAMES } from 
 import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
 import { RateBucket } from '../rate-bucket.js';
 import { SendWindow, type SendWindows } from '../send-window.js';
-import { other, type Sender } from '../sender.js';
+import type { Sender } from '../sender.js';
 import { YAMUX_HEADER_BYTES, YAMUX_INITIAL_WINDOW_BYTES, YamuxFlag, YamuxType } from './frame.js';
 
 /** Why a session cannot be followed any further. A closed set. */
@@ -109,8 +109,10 @@ export class YamuxSession<Failure> {
 
   /** For the ends: a frame begins that carries so many bytes; `false` if too many came that carry none. */
   mayBegin(sender: Sender, bytes: number): boolean {
-    if (bytes === 0) return this.#small[sender].take(1, this.#nowMs) || this.#fail('yamux_flood');
-    this.#small[other(sender)].give(1 + bytes / DATA_BYTES_PER_SMALL_FRAME);
+    const { client, server } = this.#small;
+    const [own, others] = sender === 'client' ? [client, server] : [server, client];
+    if (bytes === 0) return own.take(1, this.#nowMs) || this.#fail('yamux_flood');
+    others.give(1 + bytes / DATA_BYTES_PER_SMALL_FRAME);
     return true;
   }
 
@@ -120,10 +122,12 @@ export class YamuxSession<Failure> {
     const stream = this.#streams.get(streamId);
     // Of a stream that is over hashicorp's library "discards data"; one that never began is somebody else's protocol.
     if (!stream) return this.#wasOpened(streamId) || this.#fail('yamux_stream');
-    if (type === YamuxType.windowUpdate) stream.windows[other(sender)].give(length, this.#nowMs);
+    const { client, server } = stream.windows;
+    const fromClient = sender === 'client';
+    if (type === YamuxType.windowUpdate) (fromClient ? server : client).give(length, this.#nowMs);
     else {
       // Data may follow a FIN: hashicorp's library lets a Close overtake a Write, and its receiver takes both.
-      const window = stream.windows[sender];
+      const window = fromClient ? client : server;
       window.use(length, this.#nowMs);
       // "The sender MUST NOT send more than the window"; what raises it has passed here before it reached the sender.
       if (window.bytes < 0) return this.#fail('yamux_window');

@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest';
 
-import { TRANSITIONS, type StreamEvent, type StreamState } from '../../../src/inspect/http2/stream-state.js';
+import {
+  EVENT,
+  STATE,
+  transition,
+  TRANSITIONS,
+  type StreamEvent,
+  type StreamState,
+} from '../../../src/inspect/http2/stream-state.js';
 
 const STATES = Object.keys(TRANSITIONS).filter((name): name is StreamState => name in TRANSITIONS);
 const EVENTS = Object.keys(TRANSITIONS.idle).filter((name): name is StreamEvent => name in TRANSITIONS.idle);
@@ -20,5 +27,6 @@ function expected(state: StreamState, event: StreamEvent): string {
 describe.each(STATES)('in state %s', (state) => {
   test.each(EVENTS)('%s', (event) => {
     expect(TRANSITIONS[state][event]).toBe(expected(state, event));
+    expect(transition(STATE[state], EVENT[event])).toBe(STATE[TRANSITIONS[state][event]]);
   });
 });
