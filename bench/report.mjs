@@ -8,7 +8,7 @@ import { summarize, summarizeRatios, threeDigits } from './statistics.mjs';
  */
 
 /** The peers that the targets refer to. */
-const REFERENCES = ['haproxy-tcp', 'nginx'];
+const REFERENCES = ['haproxy-tcp', 'nginx', 'haproxy-h2', 'envoy-h2', 'ours'];
 
 /**
  * What a report says beside the figures.
@@ -132,8 +132,9 @@ function targetSection(verdicts, chosen) {
     'not measured': 'not measured',
   };
   const rows = verdicts.map(({ target, peer, measured, verdict, counts }) => {
-    const title = chosen.find((scenario) => scenario.id === target.scenario)?.title ?? target.scenario;
-    const unit = target.reference === undefined ? ' KiB' : ` × ${target.reference}`;
+    const scenario = chosen.find(({ id }) => id === target.scenario);
+    const title = scenario?.title ?? target.scenario;
+    const unit = limitUnit(target, scenario);
     return [
       title,
       peer.title,
@@ -143,6 +144,15 @@ function targetSection(verdicts, chosen) {
     ];
   });
   return ['## Targets', table(['', 'row', 'target', 'measured', 'verdict'], rows)];
+}
+
+/**
+ * @param {import('./targets.mjs').Target} target
+ * @param {Scenario | undefined} scenario
+ */
+function limitUnit({ reference }, scenario) {
+  if (scenario?.measures !== 'memory') return ` × ${reference ?? ''}`;
+  return reference === undefined ? ' KiB' : ` KiB more than ${reference}`;
 }
 
 /**

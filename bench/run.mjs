@@ -11,6 +11,7 @@ import { stopAll } from './children.mjs';
 import { describeMachine } from './machine.mjs';
 import { HELP, readOptions } from './options.mjs';
 import { installedPeers } from './peers/all.mjs';
+import { OUR_GROUPS } from './peers/ours.mjs';
 import { renderReport } from './report.mjs';
 import { scenarios } from './scenarios.mjs';
 import { judge } from './targets.mjs';
@@ -29,7 +30,7 @@ async function main(options, signal) {
   const wanted = (/** @type {{ id: string, group: string }} */ { id, group }) =>
     options.only.length === 0 || options.only.includes(id) || options.only.includes(group);
   const load = await buildLoad(ROOT);
-  const program = ['ours', 'inspected'].some((group) => wanted({ id: group, group }))
+  const program = OUR_GROUPS.some((group) => wanted({ id: group, group }))
     ? await buildProxy(ROOT)
     : join(ROOT, 'dist/cli.js');
   const peers = await installedPeers(wanted, options.nodes, program);
@@ -66,7 +67,10 @@ async function main(options, signal) {
       await writeFile(options.json, `${JSON.stringify(everything, null, 2)}\n`);
     }
     const missed = verdicts.some(({ verdict, counts }) => counts && verdict === 'missed');
-    const failed = [...results.failed].some((key) => /^(ours|inspected)/.test(key));
+    const failed = peers.some(
+      ({ id, group }) =>
+        OUR_GROUPS.includes(group) && chosen.some((scenario) => results.failed.has(`${id} ${scenario.id}`)),
+    );
     return missed || failed ? 1 : 0;
   } finally {
     await stopAll();

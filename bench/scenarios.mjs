@@ -57,9 +57,12 @@ const transfer = {
 export function scenarios(quick) {
   return [
     { ...call, id: 'rpc', title: 'RPC 4 × 16', kind: 'rpc', connections: 4, concurrency: 16 },
+    // What a Gitaly sees: three in four calls small ones, the others streams of a few messages either way.
+    { ...call, id: 'mixed', title: 'mixed 4 × 16', kind: 'mixed', connections: 4, concurrency: 16 },
     { ...call, id: 'rpc1', title: 'RPC 1 × 1', kind: 'rpc' },
     { ...transfer, id: 'down', title: 'down', kind: 'down' },
     { ...transfer, id: 'up', title: 'up', kind: 'up' },
+    { ...transfer, id: 'duplex', title: 'both ways', kind: 'duplex' },
     { ...transfer, id: 'sidechannel', title: 'sidechannel', kind: 'sidechannel', needsBackchannel: true },
     {
       ...{ id: 'handshake', title: 'handshake', kind: 'handshake', unit: 'ms', measures: 'cpu', scale: 1000 },

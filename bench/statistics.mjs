@@ -36,6 +36,21 @@ export function summarizeRatios(values, references) {
 }
 
 /**
+ * The differences round by round.
+ * @param {ReadonlyMap<number, number>} values by round
+ * @param {ReadonlyMap<number, number>} references by round
+ * @returns {Summary | undefined} undefined where no round has both
+ */
+export function summarizeDifferences(values, references) {
+  const differences = [];
+  for (const [round, value] of values) {
+    const reference = references.get(round);
+    if (reference !== undefined) differences.push(value - reference);
+  }
+  return summarize(differences);
+}
+
+/**
  * Three significant digits, without an exponent.
  * @param {number} value
  */

@@ -1,22 +1,32 @@
-import { summarize, summarizeRatios } from './statistics.mjs';
+import { OUR_GROUPS } from './peers/ours.mjs';
+import { summarize, summarizeDifferences, summarizeRatios } from './statistics.mjs';
 
 /**
- * What the proxy has to reach.
+ * What a row of ours has to reach.
  * @typedef {object} Target
+ * @property {string} row group of the peer
  * @property {string} scenario
- * @property {number} limit a ratio to the reference, or KiB where there is none
- * @property {string} [reference] id of a peer
+ * @property {number} limit a ratio to the reference, or KiB: those above the reference's, or all where there is none
+ * @property {string} [reference] id of a peer; a group of ours: the row on the same Node
  */
 
 /** @type {readonly Target[]} */
 const TARGETS = [
-  { scenario: 'rpc', limit: 2.0, reference: 'haproxy-tcp' },
-  { scenario: 'rpc1', limit: 2.0, reference: 'haproxy-tcp' },
-  { scenario: 'down', limit: 1.3, reference: 'nginx' },
-  { scenario: 'up', limit: 1.8, reference: 'nginx' },
-  { scenario: 'sidechannel', limit: 1.3, reference: 'nginx' },
-  { scenario: 'handshake', limit: 1.8, reference: 'nginx' },
-  { scenario: 'idle', limit: 56 },
+  { row: 'ours', scenario: 'rpc', limit: 2.0, reference: 'haproxy-tcp' },
+  { row: 'ours', scenario: 'rpc1', limit: 2.0, reference: 'haproxy-tcp' },
+  { row: 'ours', scenario: 'down', limit: 1.3, reference: 'nginx' },
+  { row: 'ours', scenario: 'up', limit: 1.8, reference: 'nginx' },
+  { row: 'ours', scenario: 'sidechannel', limit: 1.3, reference: 'nginx' },
+  { row: 'ours', scenario: 'handshake', limit: 1.8, reference: 'nginx' },
+  { row: 'ours', scenario: 'idle', limit: 56 },
+  { row: 'inspected', scenario: 'rpc', limit: 0.7, reference: 'haproxy-h2' },
+  { row: 'inspected', scenario: 'rpc', limit: 0.25, reference: 'envoy-h2' },
+  { row: 'inspected', scenario: 'rpc', limit: 1.4, reference: 'ours' },
+  { row: 'logged', scenario: 'rpc', limit: 1.0, reference: 'haproxy-h2' },
+  { row: 'inspected', scenario: 'down', limit: 1.05, reference: 'ours' },
+  { row: 'inspected', scenario: 'up', limit: 1.05, reference: 'ours' },
+  { row: 'inspected', scenario: 'sidechannel', limit: 1.05, reference: 'ours' },
+  { row: 'inspected', scenario: 'idle', limit: 8, reference: 'ours' },
 ];
 
 /** The targets are set for this Node; rows of others are shown, and judged only where it was not measured. */
@@ -40,19 +50,34 @@ const TARGET_NODE = 'node 20.';
  * @returns {Verdict[]}
  */
 export function judge(peers, chosen, results) {
-  const ours = peers.filter((peer) => peer.group === 'ours');
-  const binding = ours.filter((peer) => peer.version.startsWith(TARGET_NODE));
-  return ours.flatMap((peer) =>
-    TARGETS.filter((target) => chosen.some((scenario) => scenario.id === target.scenario)).map((target) => {
-      const values = results.values(peer.id, target.scenario);
-      const measured =
-        target.reference === undefined
-          ? summarize([...values.values()])
-          : summarizeRatios(values, results.values(target.reference, target.scenario));
-      const counts = binding.length === 0 || binding.includes(peer);
-      return { target, peer, measured, verdict: compare(measured, target.limit), counts };
-    }),
+  const binding = peers.filter(
+    (peer) => OUR_GROUPS.includes(peer.group) && peer.version.startsWith(TARGET_NODE),
   );
+  return TARGETS.filter((target) => chosen.some((scenario) => scenario.id === target.scenario)).flatMap(
+    (target) =>
+      peers
+        .filter((peer) => peer.group === target.row)
+        .map((peer) => {
+          const measured = compared(target, peer, chosen, results);
+          const counts = binding.length === 0 || binding.includes(peer);
+          return { target, peer, measured, verdict: verdictOf(measured, target.limit), counts };
+        }),
+  );
+}
+
+/**
+ * @param {Target} target
+ * @param {import('./peers/peer.mjs').Peer} peer
+ * @param {readonly import('./scenarios.mjs').Scenario[]} chosen
+ * @param {import('./results.mjs').Results} results
+ */
+function compared({ scenario, reference }, peer, chosen, results) {
+  const values = results.values(peer.id, scenario);
+  if (reference === undefined) return summarize([...values.values()]);
+  const referenceId = OUR_GROUPS.includes(reference) ? `${reference}${peer.suffix ?? ''}` : reference;
+  const references = results.values(referenceId, scenario);
+  const isMemory = chosen.some(({ id, measures }) => id === scenario && measures === 'memory');
+  return isMemory ? summarizeDifferences(values, references) : summarizeRatios(values, references);
 }
 
 /**
@@ -60,7 +85,7 @@ export function judge(peers, chosen, results) {
  * @param {number} limit
  * @returns {Verdict['verdict']}
  */
-function compare(measured, limit) {
+function verdictOf(measured, limit) {
   if (measured === undefined) return 'not measured';
   if (measured.median <= limit) return 'met';
   return measured.samples === 1 || measured.low <= limit ? 'unclear' : 'missed';

@@ -63,6 +63,13 @@ export const RESERVED_DESCRIPTORS = 24;
 /** How often the certificate files are looked at. Kubernetes takes a minute to project a secret: one second is prompt. */
 export const RELOAD_POLL_MS = 1000;
 
+/** Log lines leave together once they come to so many bytes, or after so long. */
+export const LOG_BATCH_BYTES = 32 * 1024;
+export const LOG_DELAY_MS = 20;
+
+/** How long to wait before a log file is tried again that could not be written. */
+export const LOG_RETRY_MS = 100;
+
 /** Log bytes waiting for a slow log pipe; what exceeds them is dropped and counted. About 20 000 lines. */
 export const MAX_LOG_QUEUE_BYTES = 8 * 1024 * 1024;
 
@@ -107,6 +114,9 @@ export const MAX_HEADER_TABLE_BYTES = 64 * 1024;
 
 /** CONTINUATION frames behind one HEADERS: what nghttp2 allows since CVE-2024-27316; no gRPC library sends any. */
 export const MAX_CONTINUATION_FRAMES = 8;
+
+/** A header block must be whole after this time; looked at now and then, so that it may take half as long again. */
+export const HEADER_BLOCK_MS = 10_000;
 
 /** An encoded header block; decoded it may be `MAX_HEADER_LIST_BYTES`, and encoding makes hardly anything longer. */
 export const MAX_HEADER_BLOCK_BYTES = 64 * 1024;

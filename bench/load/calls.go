@@ -12,6 +12,9 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
+// mixedMessages is one stream among mixed calls: a listing, a file.
+const mixedMessages = 4
+
 // transferMessages is one call of a stream scenario: 32 MiB, a small clone.
 const transferMessages = 32 * 1024 * 1024 / messageBytes
 
@@ -53,13 +56,17 @@ func unary(ctx context.Context, conn *grpc.ClientConn, request *message) (int64,
 }
 
 func download(ctx context.Context, conn *grpc.ClientConn, _ *message) (int64, error) {
+	return downloadSome(ctx, conn, transferMessages)
+}
+
+func downloadSome(ctx context.Context, conn *grpc.ClientConn, messages int) (int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, downMethod)
 	if err != nil {
 		return 0, err
 	}
-	if err := stream.SendMsg(countMessage(transferMessages)); err != nil {
+	if err := stream.SendMsg(countMessage(int64(messages))); err != nil {
 		return 0, err
 	}
 	if err := stream.CloseSend(); err != nil {
@@ -77,19 +84,23 @@ func download(ctx context.Context, conn *grpc.ClientConn, _ *message) (int64, er
 		}
 		received += int64(part.length)
 	}
-	return received, expectBytes(received)
+	return received, expectBytes(received, messages)
 }
 
 func upload(ctx context.Context, conn *grpc.ClientConn, block *message) (int64, error) {
+	return uploadSome(ctx, conn, block, transferMessages)
+}
+
+func uploadSome(ctx context.Context, conn *grpc.ClientConn, block *message, messages int) (int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, upMethod)
 	if err != nil {
 		return 0, err
 	}
-	for range transferMessages {
+	for range messages {
 		if err := stream.SendMsg(block); err != nil {
-			return 0, err
+			return 0, reasonOf(stream, err)
 		}
 	}
 	if err := stream.CloseSend(); err != nil {
@@ -103,12 +114,53 @@ func upload(ctx context.Context, conn *grpc.ClientConn, block *message) (int64, 
 	if err != nil {
 		return 0, err
 	}
-	return received, expectBytes(received)
+	return received, expectBytes(received, messages)
 }
 
-func expectBytes(received int64) error {
-	if received != transferMessages*messageBytes {
-		return fmt.Errorf("a transfer of %d bytes instead of %d", received, transferMessages*messageBytes)
+// reasonOf is why a stream ended that can no longer be sent on: SendMsg says only that it has.
+func reasonOf(stream grpc.ClientStream, err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.Join(err, stream.RecvMsg(&message{}))
+	}
+	return err
+}
+
+// exchange sends and receives at once, on one stream; the server sends back what it gets.
+func exchange(ctx context.Context, conn *grpc.ClientConn, block *message) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, echoMethod)
+	if err != nil {
+		return 0, err
+	}
+	sent := make(chan error, 1)
+	go func() {
+		for range transferMessages {
+			if err := stream.SendMsg(block); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- stream.CloseSend()
+	}()
+	received := int64(0)
+	for {
+		part := &message{}
+		err := stream.RecvMsg(part)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+		received += int64(part.length)
+	}
+	return 2 * received, errors.Join(<-sent, expectBytes(received, transferMessages))
+}
+
+func expectBytes(received int64, messages int) error {
+	if received != int64(messages)*messageBytes {
+		return fmt.Errorf("a transfer of %d bytes instead of %d", received, messages*messageBytes)
 	}
 	return nil
 }

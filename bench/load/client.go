@@ -31,8 +31,10 @@ type scenario struct {
 // scenarios makes each kind of load; bench/scenarios.mjs chooses by these names.
 var scenarios = map[string]func(context.Context, settings) (scenario, error){
 	"rpc":         unaryScenario,
+	"mixed":       mixedScenario,
 	"down":        transferScenario(download),
 	"up":          transferScenario(upload),
+	"duplex":      transferScenario(exchange),
 	"sidechannel": sidechannelScenario,
 	"handshake":   dialScenario((*target).dial),
 	"connection":  dialScenario(func(to *target, ctx context.Context) (net.Conn, error) { return openHTTP2(ctx, to) }),
@@ -43,7 +45,7 @@ var scenarios = map[string]func(context.Context, settings) (scenario, error){
 // "end". Between these nothing is under way, so the bench can read CPU and memory at rest.
 func runClient(arguments []string) error {
 	flags := newFlags("client")
-	name := flags.String("scenario", "rpc", "rpc, down, up, sidechannel, handshake, connection or idle")
+	name := flags.String("scenario", "rpc", "rpc, mixed, down, up, duplex, sidechannel, handshake, connection or idle")
 	url := flags.String("target", "", "tls://127.0.0.1:PORT or tcp://127.0.0.1:PORT")
 	ca := flags.String("ca", "", "PEM file to trust")
 	connections := flags.Int("connections", 1, "connections; for idle, how many to open")
@@ -120,6 +122,36 @@ func unaryScenario(ctx context.Context, s settings) (scenario, error) {
 		run: func(limit budget) (tally, error) {
 			return measure(s.connections*s.concurrency, limit, func(worker int) (int64, error) {
 				return unary(ctx, open[worker%s.connections], request)
+			})
+		},
+		close: closeAll(open),
+	}, nil
+}
+
+// mixedScenario makes, of every eight calls of a worker, six small ones, a download and an upload.
+func mixedScenario(ctx context.Context, s settings) (scenario, error) {
+	open, err := connect(s.target, s.connections)
+	if err != nil {
+		return scenario{}, err
+	}
+	ctx = withMetadata(ctx)
+	request := &message{body: filler(unaryBytes)}
+	block := &message{body: filler(messageBytes)}
+	workers := s.connections * s.concurrency
+	turns := make([]int, workers)
+	return scenario{
+		run: func(limit budget) (tally, error) {
+			return measure(workers, limit, func(worker int) (int64, error) {
+				conn := open[worker%s.connections]
+				turns[worker]++
+				switch (turns[worker] + worker) % 8 {
+				case 0:
+					return downloadSome(ctx, conn, mixedMessages)
+				case 4:
+					return uploadSome(ctx, conn, block, mixedMessages)
+				default:
+					return unary(ctx, conn, request)
+				}
 			})
 		},
 		close: closeAll(open),

@@ -15,6 +15,7 @@ const (
 	unaryMethod       = "/bench.Load/Unary"
 	downMethod        = "/bench.Load/Down"
 	upMethod          = "/bench.Load/Up"
+	echoMethod        = "/bench.Load/Echo"
 	sidechannelMethod = "/bench.Load/Sidechannel"
 )
 
@@ -82,6 +83,23 @@ func registerService(server *grpc.Server) {
 					err = stream.SendMsg(block)
 				}
 				return err
+			}},
+			{StreamName: "Echo", ClientStreams: true, ServerStreams: true, Handler: func(
+				_ any, stream grpc.ServerStream,
+			) error {
+				for {
+					part := &message{}
+					err := stream.RecvMsg(part)
+					if errors.Is(err, io.EOF) {
+						return nil
+					}
+					if err == nil {
+						err = stream.SendMsg(block)
+					}
+					if err != nil {
+						return err
+					}
+				}
 			}},
 			{StreamName: "Up", ClientStreams: true, Handler: func(_ any, stream grpc.ServerStream) error {
 				received := int64(0)

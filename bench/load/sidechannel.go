@@ -69,7 +69,7 @@ func fetch(ctx context.Context, conn *grpc.ClientConn, registry *backchannel.Reg
 	if err := errors.Join(err, waiter.Close()); err != nil {
 		return 0, err
 	}
-	return received, expectBytes(received)
+	return received, expectBytes(received, transferMessages)
 }
 
 // onlyWriter hides io.Discard's ReadFrom, so that the buffer given is the one that is used.

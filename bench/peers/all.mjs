@@ -2,13 +2,13 @@ import { envoyPeers } from './envoy.mjs';
 import { haproxyPeers } from './haproxy.mjs';
 import { hitchPeers } from './hitch.mjs';
 import { nginxPeers } from './nginx.mjs';
-import { ourPeers } from './ours.mjs';
+import { OUR_GROUPS, ourPeers } from './ours.mjs';
 import { stunnelPeers } from './stunnel.mjs';
 
 /** What `--only` takes: ids and groups. `direct` is no proxy at all, the load's own limit. */
 export const PEER_NAMES = [
   ...['direct', 'nginx', 'haproxy', 'haproxy-tcp', 'haproxy-h2', 'hitch', 'stunnel'],
-  ...['envoy', 'envoy-tcp', 'envoy-h2', 'ours', 'inspected'],
+  ...['envoy', 'envoy-tcp', 'envoy-h2', ...OUR_GROUPS],
 ];
 
 /**

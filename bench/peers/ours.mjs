@@ -5,7 +5,23 @@ import { UsageError } from '../usage-error.mjs';
 import { versionOf } from './peer.mjs';
 
 /**
- * This project's proxy, twice for each Node binary: as a tunnel, and with its calls followed.
+ * Ways to run this project's proxy, each a row: what is switched off or on.
+ * @type {readonly { group: string, inspect: boolean, logging: Record<string, string> }[]}
+ */
+const VARIANTS = [
+  { group: 'ours', inspect: false, logging: { level: 'warn' } },
+  // As it comes: a line for each call that fails, of which there are none here.
+  { group: 'inspected', inspect: true, logging: { level: 'info', rpc: 'failed' } },
+  { group: 'unlogged', inspect: true, logging: { level: 'info', rpc: 'none' } },
+  { group: 'logged', inspect: true, logging: { level: 'info', rpc: 'all' } },
+];
+
+/** The groups that are this project's own. */
+export const OUR_GROUPS = VARIANTS.map(({ group }) => group);
+
+/**
+ * This project's proxy, for each Node binary in all variants: as a tunnel (`ours`), with its calls followed, and with all
+ * of them logged into a file.
  * @param {string[]} nodes paths of Node binaries; empty for the one that runs the bench
  * @param {string} program path of the built `dist/cli.js`
  * @returns {Promise<import('./peer.mjs').Peer[]>}
@@ -17,7 +33,7 @@ export async function ourPeers(nodes, program) {
     const version = await versionOf(node, ['--version'], /^v(\d+\.\d+\.\d+\S*)$/m);
     if (version === 'unknown') throw new UsageError(`--node ${node}: not a Node binary`);
     const suffix = index === 0 ? '' : `-${index + 1}`;
-    for (const group of ['ours', 'inspected']) peers.push(ours(node, flags, program, version, group, suffix));
+    for (const variant of VARIANTS) peers.push(ours(node, flags, program, version, variant, suffix));
   }
   return peers;
 }
@@ -36,12 +52,13 @@ async function shebangFlags(program) {
  * @param {readonly string[]} flags
  * @param {string} program
  * @param {string} version
- * @param {string} group `ours` or `inspected`
+ * @param {(typeof VARIANTS)[number]} variant
  * @param {string} suffix of the id
  * @returns {import('./peer.mjs').Peer}
  */
-function ours(node, flags, program, version, group, suffix) {
+function ours(node, flags, program, version, { group, inspect, logging }, suffix) {
   return {
+    suffix,
     id: `${group}${suffix}`,
     group,
     title: `${group} (node ${version})`,
@@ -57,10 +74,10 @@ function ours(node, flags, program, version, group, suffix) {
             {
               listen: `tls://127.0.0.1:${listenPort}`,
               forward: `tcp://127.0.0.1:${backendPort}`,
-              inspect: group === 'inspected',
+              inspect,
             },
           ],
-          logging: { level: 'warn', format: 'json' },
+          logging: { ...logging, format: 'json' },
         }),
       },
     }),

@@ -27,6 +27,7 @@ const run = promisify(execFile);
  * @typedef {object} Peer
  * @property {string} id for `--only`; unique in a run
  * @property {string} group what `--only` also takes; the id without the variant
+ * @property {string} [suffix] what follows the group in the id; rows with the same one run on the same Node
  * @property {string} title the row in the report
  * @property {string} version
  * @property {boolean} relaysBytes false for a proxy that terminates HTTP/2, which breaks the backchannel

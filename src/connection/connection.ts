@@ -134,8 +134,8 @@ export class Connection implements RelayObserver {
   }
 
   /**
-   * Cuts the connection if nothing moved for `timeouts.idle`, or a side took nothing of what waits for it for
-   * `timeouts.write_stall`; called now and then, so that a byte needs no timer.
+   * Cuts the connection if nothing moved for `timeouts.idle`, a side took nothing of what waits for it for
+   * `timeouts.write_stall`, or its inspector gives the client up; called now and then, so that a byte needs no timer.
    */
   sweep(nowMs: number): void {
     if (!this.#relay) return;
@@ -146,6 +146,8 @@ export class Connection implements RelayObserver {
       this.cut(new ConnectionEnd('write_stall', 'proxy', `${who} read nothing for timeouts.write_stall`));
       return;
     }
+    const overdue = this.#inspector?.overdue(nowMs);
+    if (overdue !== undefined && this.#lose(overdue, 'client') === 'refused') return;
     const { transferred } = this.#relay;
     if (transferred !== this.#transferredAtSweep) {
       this.#transferredAtSweep = transferred;

@@ -2,7 +2,7 @@ import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
 import type { Address } from '../config/model.js';
-import { KEEP_ALIVE_MS } from '../limits.js';
+import { HEADER_BLOCK_MS, KEEP_ALIVE_MS } from '../limits.js';
 import type { ConnectionEnd } from './close-reason.js';
 import { Connection } from './connection.js';
 import { formatEnd, socketEnd } from './peer-address.js';
@@ -16,8 +16,8 @@ export interface ConnectionBudget {
   giveBack(): void;
 }
 
-const IDLE_SWEEP_MS_MIN = 100;
-const IDLE_SWEEP_MS_MAX = 30_000;
+const SWEEP_MS_MIN = 100;
+const SWEEP_MS_MAX = HEADER_BLOCK_MS / 2;
 
 /** Accepts connections on one address under the settings that hold at the moment. */
 export class Listener {
@@ -87,7 +87,7 @@ export class Listener {
         const now = performance.now();
         for (const connection of this.#connections) connection.sweep(now);
       },
-      Math.min(Math.max(Math.min(idleMs, writeStallMs) / 4, IDLE_SWEEP_MS_MIN), IDLE_SWEEP_MS_MAX),
+      Math.min(Math.max(Math.min(idleMs, writeStallMs) / 4, SWEEP_MS_MIN), SWEEP_MS_MAX),
     );
     this.#sweep.unref();
   }

@@ -43,6 +43,8 @@ export interface ConnectionInspector {
     end: number,
     nowMs: number,
   ): InspectionFailure | undefined;
+  /** Why the client is to be given up although it may have sent nothing; asked now and then. */
+  overdue(nowMs: number): InspectionFailure | undefined;
   /**
    * Begins to take the connection out of use; from then on its bytes go through the drain and not through `read`.
    * `token`: 8 random bytes. `toClient` sends bytes to the client, behind all that was passed on.
@@ -65,6 +67,7 @@ export function inspectConnection(
     connections: [connection],
     sidechannels: [],
     read: (sender, bytes, start, end, nowMs) => connection.read(sender, bytes, start, end, nowMs),
+    overdue: (nowMs) => connection.http2.overdue(nowMs),
     drain: (token, toClient) => new Http2Drain(connection.http2, token, toClient),
     get refusal() {
       return connection.http2.refusal;

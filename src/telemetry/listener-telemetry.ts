@@ -13,7 +13,8 @@ import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { InspectionFailure } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/events.js';
-import type { Logger, LogFields } from './logger.js';
+import { fieldsText, type LogFields } from './log-line.js';
+import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
 import { ConnectionRpcs } from './rpc/connection-rpcs.js';
 import type { ListenerCounts } from './rpc/listener-counts.js';
@@ -107,7 +108,11 @@ export class ListenerTelemetry implements ConnectionEvents {
   }
 
   inspecting({ peerAddress, identity }: InspectedPeer): InspectionEvents {
-    const peer = { listener: this.#listener, peerAddress, identity };
+    const peer = fieldsText({
+      listener: this.#listener,
+      'peer.address': peerAddress,
+      'peer.identity': identity,
+    });
     return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, this.#rpcLog, peer);
   }
 

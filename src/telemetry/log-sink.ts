@@ -1,9 +1,7 @@
-import { fstatSync } from 'node:fs';
+import { fstatSync, write } from 'node:fs';
 import { Socket } from 'node:net';
 
-import { destination } from 'pino';
-
-import { LOG_FLUSH_MS, MAX_LOG_QUEUE_BYTES } from '../limits.js';
+import { LOG_BATCH_BYTES, LOG_DELAY_MS, LOG_FLUSH_MS, LOG_RETRY_MS, MAX_LOG_QUEUE_BYTES } from '../limits.js';
 
 /** Where log lines go. Writing never waits and never throws: what cannot leave in time is dropped and counted. */
 export interface LogSink {
@@ -22,11 +20,53 @@ export interface LogSink {
  */
 export function openLogSink(fd: number): LogSink {
   const kind = fstatSync(fd);
-  return kind.isFIFO() || kind.isSocket() ? new PipeSink(fd) : new FileSink(fd);
+  return new BatchingSink(kind.isFIFO() || kind.isSocket() ? new PipeOutlet(fd) : new FileOutlet(fd));
 }
 
-class PipeSink implements LogSink {
+/** Where lines leave the process. */
+interface Outlet {
+  /** Bytes that were sent and have not left; infinite once nothing leaves any more. */
+  readonly queued: number;
+  send(lines: Buffer): void;
+  /** Waits until what was sent has left, at most `LOG_FLUSH_MS`. */
+  flush(): Promise<void>;
+}
+
+/** Lets lines wait for each other, not long: a write costs as much as ten of them. */
+class BatchingSink implements LogSink {
   droppedLines = 0;
+  readonly #outlet: Outlet;
+  #batch = '';
+  #timer: NodeJS.Timeout | undefined;
+  readonly #sendBatch = (): void => {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const batch = this.#batch;
+    this.#batch = '';
+    if (batch !== '') this.#outlet.send(Buffer.from(batch));
+  };
+
+  constructor(outlet: Outlet) {
+    this.#outlet = outlet;
+  }
+
+  write(line: string): void {
+    if (this.#batch.length + this.#outlet.queued + line.length > MAX_LOG_QUEUE_BYTES) {
+      this.droppedLines++;
+      return;
+    }
+    this.#batch += line;
+    if (this.#batch.length >= LOG_BATCH_BYTES) this.#sendBatch();
+    else this.#timer ??= setTimeout(this.#sendBatch, LOG_DELAY_MS);
+  }
+
+  flush(): Promise<void> {
+    this.#sendBatch();
+    return this.#outlet.flush();
+  }
+}
+
+class PipeOutlet implements Outlet {
   readonly #socket: Socket;
 
   constructor(fd: number) {
@@ -35,10 +75,12 @@ class PipeSink implements LogSink {
     this.#socket.on('error', () => undefined);
   }
 
-  write(line: string): void {
-    if (!this.#socket.writable || this.#socket.writableLength + line.length > MAX_LOG_QUEUE_BYTES)
-      this.droppedLines++;
-    else this.#socket.write(line);
+  get queued(): number {
+    return this.#socket.writable ? this.#socket.writableLength : Number.POSITIVE_INFINITY;
+  }
+
+  send(lines: Buffer): void {
+    this.#socket.write(lines);
   }
 
   flush(): Promise<void> {
@@ -52,37 +94,60 @@ class PipeSink implements LogSink {
   }
 }
 
-class FileSink implements LogSink {
-  droppedLines = 0;
-  readonly #stream: ReturnType<typeof destination>;
-  #state: 'open' | 'given up' = 'open';
+class FileOutlet implements Outlet {
+  queued = 0;
+  readonly #fd: number;
+  #waiting: Buffer[] = [];
+  #isWriting = false;
+  #retry: NodeJS.Timeout | undefined;
+  /** Waits for the first moment at which nothing is left to write, or nothing can be written. */
+  #onStop: (() => void) | undefined;
 
   constructor(fd: number) {
-    // With `minLength: 0` its `flush` would call back before what is being written has left.
-    this.#stream = destination({ dest: fd, sync: false, minLength: 1, maxLength: MAX_LOG_QUEUE_BYTES });
-    this.#stream.on('drop', () => this.droppedLines++);
-    // A full disk: the lines wait, up to the queue's bound, and leave when there is room again.
-    this.#stream.on('error', () => undefined);
+    this.#fd = fd;
   }
 
-  write(line: string): void {
-    if (this.#state === 'given up') this.droppedLines++;
-    else this.#stream.write(line);
+  send(lines: Buffer): void {
+    if (this.queued === Number.POSITIVE_INFINITY) return;
+    this.queued += lines.length;
+    this.#waiting.push(lines);
+    this.#write();
   }
 
   async flush(): Promise<void> {
-    if (this.#state === 'given up') return;
-    const progress = { left: false };
+    if (this.queued === 0 || this.queued === Number.POSITIVE_INFINITY) return;
     await within(LOG_FLUSH_MS, (done) => {
-      this.#stream.flush((error) => {
-        progress.left = !error;
-        done();
-      });
+      this.#onStop = done;
+      this.#write();
     });
-    if (progress.left) return;
-    // At exit the stream would try once more to write, without end where the disk is full, and hold the process.
-    this.#state = 'given up';
-    this.#stream.destroy();
+    // What could not leave now will not: it must not hold the process.
+    if (this.#waiting.length > 0) this.queued = Number.POSITIVE_INFINITY;
+  }
+
+  #write(): void {
+    const [first] = this.#waiting;
+    if (this.#isWriting) return;
+    if (!first) {
+      this.#onStop?.();
+      return;
+    }
+    this.#isWriting = true;
+    write(this.#fd, first, (error, written) => {
+      this.#isWriting = false;
+      if (error) {
+        // A full disk, or a terminal that is stopped: the lines wait, up to the queue's bound.
+        this.#onStop?.();
+        this.#retry ??= setTimeout(() => {
+          this.#retry = undefined;
+          this.#write();
+        }, LOG_RETRY_MS).unref();
+        return;
+      }
+      this.queued -= written;
+      if (written < first.length) this.#waiting[0] = first.subarray(written);
+      else this.#waiting.shift();
+      this.#write();
+    });
   }
 }
 

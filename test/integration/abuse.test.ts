@@ -1,12 +1,15 @@
 import { once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 
 import { describe, expect, test } from 'vitest';
 
+import { HEADER_BLOCK_MS } from '../../src/limits.js';
+
 import type { BackendConnection } from '../support/backends.js';
-import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tlsClient } from '../support/clients.js';
+import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tlsClient, type Ending } from '../support/clients.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
-import { startSetup } from '../support/setup.js';
+import { startSetup, type Setup } from '../support/setup.js';
 
 const SETTINGS = frame(4, 0, 0);
 const ENHANCE_YOUR_CALM = 11;
@@ -62,6 +65,13 @@ const ATTACKS: readonly Attack[] = [
     name: 'PING flood (CVE-2019-9512)',
     limit: 'control_flood',
     stroke: () => frame(6, 0, 0, Buffer.alloc(8)),
+    allowed: 1100,
+    strokes: 20_000,
+  },
+  {
+    name: 'SETTINGS flood (CVE-2019-9515)',
+    limit: 'control_flood',
+    stroke: () => SETTINGS,
     allowed: 1100,
     strokes: 20_000,
   },
@@ -146,35 +156,129 @@ function strokesReached({ received }: BackendConnection, { first, stroke }: Atta
   return (received.length - HTTP2_PREFACE.length - (first?.length ?? 0)) / stroke(0).length;
 }
 
-describe('over HTTP/2, a client is told to calm down, and closed', () => {
-  test.each(ATTACKS)('$name', async (which) => {
-    const { ca, backend, proxy, port } = await startSetup();
-    const client = await tlsClient(port, { ca: ca.caPem });
-    const arrived = backend.accept();
-    client.write(HTTP2_PREFACE);
-    const upstream = await arrived;
+/** A client that upstream has answered, and what it has cost so far. */
+interface Attacker {
+  readonly setup: Setup;
+  readonly client: Socket;
+  readonly upstream: BackendConnection;
+  /** How the connection ends for the client. */
+  readonly ending: Promise<Ending>;
+}
+
+/** Opens a connection of this protocol through a proxy of its own. */
+async function open(preface: Buffer): Promise<Attacker> {
+  const setup = await startSetup();
+  const client = await tlsClient(setup.port, { ca: setup.ca.caPem });
+  const arrived = setup.backend.accept();
+  client.write(preface);
+  const upstream = await arrived;
+  if (preface === HTTP2_PREFACE) {
     upstream.socket.write(SETTINGS);
     await once(client, 'data');
-    const ending = readToEnd(client);
+  }
+  return { setup, client, upstream, ending: readToEnd(client) };
+}
+
+/** All is over, and nothing is left of it. */
+async function finish({ setup, client, upstream }: Attacker): Promise<void> {
+  await upstream.ended;
+  client.destroy();
+  await setup.proxy.endsWithNothingLeaked();
+}
+
+/** What a proxy has used: CPU of all its threads, and memory. */
+async function usage(proxy: ProxyProcess): Promise<{ cpuMs: number; memoryKib: number }> {
+  const directory = `/proc/${proxy.pid}/task`;
+  let nanoseconds = 0;
+  for (const thread of await readdir(directory)) {
+    const [running = ''] = (await readFile(`${directory}/${thread}/schedstat`, 'utf8')).split(' ');
+    nanoseconds += Number(running);
+  }
+  const [, resident = ''] = (await readFile(`/proc/${proxy.pid}/statm`, 'utf8')).split(' ');
+  return { cpuMs: nanoseconds / 1e6, memoryKib: Number(resident) * 4 };
+}
+
+/** CPU that a client costs that makes one call after the other, by what it sends. */
+async function politeCpuMsPerMib(): Promise<number> {
+  const { setup, client, upstream } = await open(HTTP2_PREFACE);
+  const calls = 2000;
+  const answer = (streamId: number): Buffer => frame(1, 5, streamId, Buffer.from([0x88]));
+  const requests = Array.from({ length: calls }, (_, index) => frame(1, 5, odd(index), Buffer.from([0x82])));
+  const before = await usage(setup.proxy);
+  for (const [index, bytes] of requests.entries()) {
+    const answered = once(client, 'data');
+    client.write(bytes);
+    await upstream.receive(HTTP2_PREFACE.length + (index + 1) * bytes.length);
+    upstream.socket.write(answer(odd(index)));
+    await answered;
+  }
+  const { cpuMs } = await usage(setup.proxy);
+  client.destroy();
+  await setup.proxy.endsWithNothingLeaked();
+  return (cpuMs - before.cpuMs) / (Buffer.concat(requests).length / 2 ** 20);
+}
+
+/** What a connection may take beyond what its attack sent: buffers both ways, and what V8 has not given back. */
+const MEMORY_KIB = 16 * 1024;
+
+/** Prints what each attack came to: `ABUSE_FIGURES=1 npx vitest run test/integration/abuse.test.ts`. */
+function tell(name: string, figures: Readonly<Record<string, number>>): void {
+  if (process.env['ABUSE_FIGURES'] === undefined) return;
+  const words = Object.entries(figures).map(([what, figure]) => `${what} ${figure.toPrecision(3)}`);
+  process.stdout.write(`${name}: ${words.join(', ')}\n`);
+}
+
+describe('over HTTP/2, a client is told to calm down, and closed', () => {
+  /** Measured once, by the first test. */
+  let politeCpu: number | undefined;
+
+  test.each(ATTACKS)('$name', async (which) => {
+    if (process.platform === 'linux') politeCpu ??= await politeCpuMsPerMib();
+    const attacker = await open(HTTP2_PREFACE);
+    const { setup, client, upstream, ending } = attacker;
+    const { proxy } = setup;
+    const before = politeCpu === undefined ? undefined : await usage(proxy);
+    const begun = performance.now();
     if (which.first) client.write(which.first);
     await attack(client, which);
-    await expectClosed(proxy, which.limit);
     expect(goAwayCode((await ending).received)).toBe(ENHANCE_YOUR_CALM);
-    await upstream.ended;
+    const closedAfterMs = performance.now() - begun;
+    await expectClosed(proxy, which.limit);
     expect(strokesReached(upstream, which)).toBeLessThanOrEqual(which.allowed);
-    client.destroy();
-    await proxy.endsWithNothingLeaked();
+    if (before && politeCpu !== undefined) {
+      const after = await usage(proxy);
+      const cpuMs = after.cpuMs - before.cpuMs;
+      const memoryKib = after.memoryKib - before.memoryKib;
+      const mib = client.bytesWritten / 2 ** 20;
+      const share = cpuMs / mib / politeCpu;
+      tell(which.name, {
+        closedAfterMs,
+        reached: strokesReached(upstream, which),
+        cpuMs,
+        mib,
+        share,
+        memoryKib,
+      });
+      // LIMITS of an asymmetry: a byte of an attack may cost as much as a polite one, not a hundred times as much.
+      expect(share).toBeLessThan(100);
+      expect(memoryKib).toBeLessThan(MEMORY_KIB);
+    }
+    await finish(attacker);
+  });
+
+  test('a header block that is begun and not ended', { timeout: 40_000 }, async () => {
+    const attacker = await open(HTTP2_PREFACE);
+    const begun = performance.now();
+    attacker.client.write(frame(1, 0, 1, Buffer.from([0x82])));
+    expect(goAwayCode((await attacker.ending).received)).toBe(ENHANCE_YOUR_CALM);
+    expect(performance.now() - begun).toBeGreaterThan(HEADER_BLOCK_MS - 100);
+    await expectClosed(attacker.setup.proxy, 'continuation');
+    await finish(attacker);
   });
 
   test('resets that a client makes Gitaly send count alike (CVE-2025-8671)', async () => {
-    const { ca, backend, proxy, port } = await startSetup();
-    const client = await tlsClient(port, { ca: ca.caPem });
-    const arrived = backend.accept();
-    client.write(HTTP2_PREFACE);
-    const upstream = await arrived;
-    upstream.socket.write(SETTINGS);
-    await once(client, 'data');
-    const ending = readToEnd(client);
+    const attacker = await open(HTTP2_PREFACE);
+    const { setup, client, upstream, ending } = attacker;
     const streams = 1500;
     const requests = Buffer.concat(Array.from({ length: streams }, (_, index) => request(odd(index))));
     client.write(requests);
@@ -182,10 +286,9 @@ describe('over HTTP/2, a client is told to calm down, and closed', () => {
     upstream.socket.write(
       Buffer.concat(Array.from({ length: streams }, (_, index) => frame(3, 0, odd(index), uint32(1)))),
     );
-    await expectClosed(proxy, 'reset_flood');
+    await expectClosed(setup.proxy, 'reset_flood');
     await ending;
-    client.destroy();
-    await proxy.endsWithNothingLeaked();
+    await finish(attacker);
   });
 
   test('one that attacks before upstream has spoken, too', async () => {
@@ -204,19 +307,59 @@ describe('over HTTP/2, a client is told to calm down, and closed', () => {
   });
 });
 
-test('over the backchannel, a flood of yamux PINGs gets GO AWAY', async () => {
-  const { ca, backend, proxy, port } = await startSetup();
-  const client = await tlsClient(port, { ca: ca.caPem });
-  const arrived = backend.accept();
-  client.write(BACKCHANNEL_PREFACE);
-  const upstream = await arrived;
-  const ping = Buffer.from([0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
-  const ending = readToEnd(client);
-  const flood = { name: '', limit: '', stroke: () => ping, allowed: 0, strokes: 50_000 };
-  await attack(client, flood);
-  await expectClosed(proxy, 'yamux_flood');
-  expect((await ending).received).toEqual(Buffer.from([0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
-  expect(upstream.received.length / ping.length).toBeLessThanOrEqual(11_000);
-  client.destroy();
-  await proxy.endsWithNothingLeaked();
+/** A frame of yamux. */
+function yamux(type: number, flags: number, streamId: number, length: number, payload = ''): Buffer {
+  const header = Buffer.alloc(12);
+  header.writeUInt8(type, 1);
+  header.writeUInt16BE(flags, 2);
+  header.writeUInt32BE(streamId, 4);
+  header.writeUInt32BE(length, 8);
+  return Buffer.concat([header, Buffer.from(payload, 'latin1')]);
+}
+
+describe('over the backchannel', () => {
+  const GO_AWAY = yamux(3, 0, 0, 1);
+
+  test('a flood of yamux PINGs gets GO AWAY', async () => {
+    const attacker = await open(BACKCHANNEL_PREFACE);
+    const ping = yamux(2, 1, 0, 1);
+    await attack(attacker.client, { name: '', limit: '', stroke: () => ping, allowed: 0, strokes: 50_000 });
+    await expectClosed(attacker.setup.proxy, 'yamux_flood');
+    expect((await attacker.ending).received).toEqual(GO_AWAY);
+    expect(attacker.upstream.received.length / ping.length).toBeLessThanOrEqual(11_000);
+    await finish(attacker);
+  });
+
+  test('more gRPC connections in it than can be followed get GO AWAY', async () => {
+    const attacker = await open(BACKCHANNEL_PREFACE);
+    const preface = HTTP2_PREFACE.toString('latin1');
+    const connection = (streamId: number): Buffer => yamux(0, 1, streamId, preface.length, preface);
+    attacker.client.write(
+      Buffer.concat(Array.from({ length: 20 }, (_, index) => connection(odd(index + 1)))),
+    );
+    await expectClosed(attacker.setup.proxy, 'too_many_connections');
+    expect((await attacker.ending).received).toEqual(GO_AWAY);
+    await finish(attacker);
+  });
+
+  // Gitaly's yamux ends its session for each of these by itself, with words of its own; they must reach it.
+  test.each([
+    ['an unknown type', 'yamux_frame', yamux(9, 0, 1, 0)],
+    ['data beyond the window', 'yamux_window', yamux(0, 0, 1, 300 * 1024)],
+    ['the id of a stream that is open', 'yamux_stream', yamux(1, 1, 1, 0)],
+    ['a stream that only the other end may open', 'yamux_stream', yamux(1, 1, 2, 0)],
+    ['a stream that nobody opened', 'yamux_stream', yamux(0, 0, 7, 0)],
+  ])('%s is passed on, and the connection followed no further', async (_, reason, bytes) => {
+    const { setup, client, upstream, ending } = await open(BACKCHANNEL_PREFACE);
+    const sent = Buffer.concat([BACKCHANNEL_PREFACE, bytes, Buffer.from('and more')]);
+    client.write(sent.subarray(BACKCHANNEL_PREFACE.length));
+    await upstream.receive(sent.length);
+    expect(upstream.received).toEqual(sent);
+    const scrape = await setup.proxy.scrape();
+    expect(scrape.value('gitaly_tls_proxy_inspector_lost_total', { reason })).toBe(1);
+    upstream.socket.end();
+    await ending;
+    client.destroy();
+    await setup.proxy.endsWithNothingLeaked();
+  });
 });

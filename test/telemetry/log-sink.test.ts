@@ -108,7 +108,7 @@ describe('a pipe', () => {
     const { sink, close } = await openPipe();
     close();
     sink.write('the one that finds out\n');
-    await turns();
+    await sink.flush();
     for (let count = 0; count < 10; count++) sink.write(LINE);
     expect(sink.droppedLines).toBe(10);
     await sink.flush();

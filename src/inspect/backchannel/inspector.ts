@@ -70,6 +70,15 @@ export class BackchannelInspector {
     return this.#session.read(sender, bytes, start, end, nowMs);
   }
 
+  /** Why the client is to be given up although it may have sent nothing; asked now and then. */
+  overdue(nowMs: number): BackchannelFailure | undefined {
+    for (const { context, http2 } of this.#connections) {
+      const failure = context.direction === 'to_upstream' ? http2.overdue(nowMs) : undefined;
+      if (failure !== undefined) return failure;
+    }
+    return undefined;
+  }
+
   /**
    * Nothing is put in: what yamux carries has windows of its own, of which a byte more would be one too many. The
    * connection can be closed whenever neither a call nor a sidechannel is open.

@@ -7,12 +7,15 @@ import { MAX_CONTINUATION_FRAMES, MAX_HEADER_BLOCK_BYTES } from '../../limits.js
 export class HeaderBlock {
   readonly streamId: number;
   readonly endStream: boolean;
+  /** By the inspector's clock. */
+  readonly beganAtMs: number;
   readonly #parts: Buffer[] = [];
   #bytes = 0;
 
-  constructor(streamId: number, endStream: boolean) {
+  constructor(streamId: number, endStream: boolean, beganAtMs: number) {
     this.streamId = streamId;
     this.endStream = endStream;
+    this.beganAtMs = beganAtMs;
   }
 
   /** Keeps a copy of a fragment; `false` if the block becomes too large. */

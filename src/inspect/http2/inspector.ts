@@ -1,6 +1,7 @@
 import {
   CONTROL_FRAMES,
   DATA_BYTES_PER_SMALL_FRAME,
+  HEADER_BLOCK_MS,
   MAX_INSPECTED_STREAMS,
   RESETS,
   SMALL_FRAMES,
@@ -71,6 +72,17 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   constructor(names: FieldNames, open: StreamOpener<Observer>) {
     this.#open = open;
     this.#sides = { client: new Side('client', names, this), server: new Side('server', names, this) };
+  }
+
+  /** For the sides. */
+  get nowMs(): number {
+    return this.#nowMs;
+  }
+
+  /** Why the client is to be given up that has sent nothing of late; it is asked now and then. */
+  overdue(nowMs: number): Http2Failure | undefined {
+    const beganAtMs = this.#sides.client.headerBlockBeganAtMs ?? nowMs;
+    return nowMs - beganAtMs > HEADER_BLOCK_MS ? 'continuation' : undefined;
   }
 
   /** Streams that have begun and not ended. */

@@ -22,6 +22,8 @@ export type Http2Failure =
 
 /** What both ends of a connection are told of one end's frames. What is returned says why it cannot be followed. */
 export interface SideEvents {
+  /** When what is being read came. */
+  readonly nowMs: number;
   headers(sender: Sender, streamId: number, values: FieldValues): Http2Failure | undefined;
   /** DATA begins: its length on the wire, padding included, counts against the windows. */
   dataFrame(sender: Sender, streamId: number, length: number): Http2Failure | undefined;
@@ -74,6 +76,11 @@ export class Side implements FrameSink, FieldSink {
    */
   get atBoundary(): boolean {
     return this.#type >= 0 && this.reader.atBoundary && !this.#block;
+  }
+
+  /** Since when it has been within a header block, if it is. */
+  get headerBlockBeganAtMs(): number | undefined {
+    return this.#block?.beganAtMs;
   }
 
   /** Whether anything of it has come. */
@@ -201,7 +208,7 @@ export class Side implements FrameSink, FieldSink {
     const endStream = (this.#flags & Flag.endStream) !== 0;
     if ((this.#flags & Flag.endHeaders) !== 0)
       return this.#decode(bytes, from, to, this.#streamId, endStream);
-    this.#block = new HeaderBlock(this.#streamId, endStream);
+    this.#block = new HeaderBlock(this.#streamId, endStream, this.#events.nowMs);
     return this.#block.add(bytes, from, to) || this.#refuse('continuation');
   }
 

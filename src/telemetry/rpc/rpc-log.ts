@@ -1,16 +1,14 @@
 import type { Logging, LogLevel } from '../../config/model.js';
-import type { CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
+import type { CallContext, CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
 import type { StatusCode } from '../../inspect/grpc/status.js';
 import { traceIdOf } from '../../inspect/grpc/traceparent.js';
+import { fieldsText, jsonValue, type FieldsText } from '../log-line.js';
+import type { SendWindow } from '../../inspect/send-window.js';
 import type { Logger } from '../logger.js';
 import type { MethodCounts } from './method-table.js';
 
-/** Whose call it is. */
-export interface RpcPeer {
-  readonly listener: string;
-  readonly peerAddress: string;
-  readonly identity: string | undefined;
-}
+/** Whose call it is: `listener`, `peer.address`, `peer.identity`. */
+export type RpcPeer = FieldsText;
 
 /** A gRPC message is at most this long in the log. */
 const MAX_MESSAGE_LENGTH = 1000;
@@ -48,6 +46,8 @@ const TYPE_WORDS: Readonly<Record<MethodCounts['type'], string>> = {
 export class RpcLog {
   readonly #logger: Logger;
   #settings: Logging['rpc'];
+  /** Each method's own fields, once a line has told of it. */
+  readonly #methods = new Map<MethodCounts, FieldsText>();
   /** What is left of the next line's turn, where successful calls are sampled. */
   #sampled = 0;
 
@@ -66,7 +66,25 @@ export class RpcLog {
     if (!this.#isWanted(call, end, durationMs)) return;
     const level = LEVELS[end.code];
     const kind = TYPE_WORDS[method.type];
-    this.#logger[level](fieldsOf(call, method, end, peer), `finished ${kind} call with code ${end.code}`);
+    const { protocol, direction } = call.context;
+    const shared = `${peer}${CONTEXTS[protocol][direction]}${this.#ofMethod(call, method)}`;
+    const text = `${shared}${fieldsOf(call, end)}` as FieldsText;
+    this.#logger[level](text, `finished ${kind} call with code ${end.code}`);
+  }
+
+  #ofMethod(call: GrpcCall, method: MethodCounts): FieldsText {
+    const known = this.#methods.get(method);
+    if (known !== undefined) return known;
+    const [, service = '', name = ''] = call.start.path.split('/', 3);
+    const text = fieldsText({
+      'grpc.service': service,
+      'grpc.method': name,
+      'grpc.method_type': method.type,
+      'grpc.method_operation': method.operation,
+    });
+    // Those without a label of their own share their counts, and have a name each.
+    if (method.service === service && method.method === name) this.#methods.set(method, text);
+    return text;
   }
 
   #isWanted(call: GrpcCall, { code }: CallEnd, durationMs: number): boolean {
@@ -83,36 +101,46 @@ export class RpcLog {
   }
 }
 
-function fieldsOf(call: GrpcCall, method: MethodCounts, end: CallEnd, peer: RpcPeer) {
-  const { start, messages, sidechannel, context } = call;
-  const [, service = '', name = ''] = start.path.split('/', 3);
+/** What the calls of one connection have in common. */
+const CONTEXTS = { http2: contextsOf('http2'), backchannel: contextsOf('backchannel') } as const;
+
+function contextsOf(protocol: CallContext['protocol']): Record<CallContext['direction'], FieldsText> {
   return {
-    listener: peer.listener,
-    'peer.address': peer.peerAddress,
-    'peer.identity': peer.identity,
-    protocol: context.protocol,
-    direction: context.direction,
-    'grpc.service': service,
-    'grpc.method': name,
-    'grpc.method_type': method.type,
-    'grpc.method_operation': method.operation,
-    'grpc.code': end.code,
-    'grpc.ended_by': end.by,
-    'grpc.time_ms': rounded(end.endedAtMs - start.startedAtMs),
-    'grpc.request.payload_bytes': messages.client.payloadBytes,
-    'grpc.response.payload_bytes': messages.server.payloadBytes,
-    'grpc.request.messages': messages.client.messages,
-    'grpc.response.messages': messages.server.messages,
-    'grpc.request.stalled_ms': rounded(call.windows.client.stalledMs(end.endedAtMs)),
-    'grpc.response.stalled_ms': rounded(call.windows.server.stalledMs(end.endedAtMs)),
-    'grpc.request.timeout_ms': start.timeoutMs,
-    'grpc.meta.client_name': start.clientName,
-    'sidechannel.bytes.to_upstream': sidechannel?.contentBytes.client,
-    'sidechannel.bytes.to_client': sidechannel?.contentBytes.server,
-    correlation_id: start.correlationId,
-    trace_id: traceIdOf(start.traceparent),
-    error: end.message === undefined ? undefined : decoded(end.message).slice(0, MAX_MESSAGE_LENGTH),
+    to_upstream: fieldsText({ protocol, direction: 'to_upstream' }),
+    to_client: fieldsText({ protocol, direction: 'to_client' }),
   };
+}
+
+/** Put together by hand: by way of an object, a line for every call would cost as much as to follow the call. */
+function fieldsOf({ start, messages, sidechannel, windows }: GrpcCall, end: CallEnd): string {
+  const { client, server } = messages;
+  return (
+    `,"grpc.code":"${end.code}","grpc.ended_by":"${end.by}"` +
+    `,"grpc.time_ms":${rounded(end.endedAtMs - start.startedAtMs)}` +
+    `,"grpc.request.payload_bytes":${client.payloadBytes},"grpc.response.payload_bytes":${server.payloadBytes}` +
+    `,"grpc.request.messages":${client.messages},"grpc.response.messages":${server.messages}` +
+    known('grpc.request.stalled_ms', stalled(windows.client, end)) +
+    known('grpc.response.stalled_ms', stalled(windows.server, end)) +
+    known('grpc.request.timeout_ms', start.timeoutMs) +
+    known('grpc.meta.client_name', start.clientName) +
+    known('sidechannel.bytes.to_upstream', sidechannel?.contentBytes.client) +
+    known('sidechannel.bytes.to_client', sidechannel?.contentBytes.server) +
+    known('correlation_id', start.correlationId) +
+    known('trace_id', traceIdOf(start.traceparent)) +
+    // grpc-go says an empty message with each success.
+    known('error', end.message ? decoded(end.message).slice(0, MAX_MESSAGE_LENGTH) : undefined)
+  );
+}
+
+/** Milliseconds without window, if there were any. */
+function stalled(window: SendWindow, { endedAtMs }: CallEnd): number | undefined {
+  const stalledMs = window.stalledMs(endedAtMs);
+  return stalledMs === 0 ? undefined : rounded(stalledMs);
+}
+
+/** A field, where there is one. */
+function known(name: string, value: string | number | undefined): string {
+  return value === undefined ? '' : `,"${name}":${jsonValue(value)}`;
 }
 
 function rounded(ms: number): number {

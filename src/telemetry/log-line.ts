@@ -1,0 +1,66 @@
+/** Fields of a log line: flat, with dotted keys, as Gitaly writes them. `undefined` leaves a field out. */
+export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
+
+declare const fieldsTextBrand: unique symbol;
+
+/** Fields as they stand in a line, `,"name":value` each: what many lines share is made text once. */
+export type FieldsText = string & { readonly [fieldsTextBrand]: true };
+
+/** A field is at most this long: what a peer may put into a certificate or a ClientHello fills no disk. */
+const MAX_FIELD_LENGTH = 8192;
+
+/** What stands between the quotes of JSON as it is, and on a terminal as well; nearly every value. */
+const PLAIN = /^[ !#-[\]-~]*$/;
+
+/**
+ * What JSON leaves as it is and a terminal obeys or an eye is fooled by: DEL, C1 controls (U+009B begins a control
+ * sequence), line and paragraph separators, and the marks that turn the direction of text.
+ */
+const UNPRINTABLE = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** A value in JSON, bounded and printable. */
+export function jsonValue(value: string | number | boolean): string {
+  if (typeof value === 'string') {
+    return value.length <= MAX_FIELD_LENGTH && PLAIN.test(value) ? `"${value}"` : escaped(value);
+  }
+  // JSON has no word for what is no number.
+  return typeof value === 'number' && !Number.isFinite(value) ? 'null' : String(value);
+}
+
+/** The text of some fields. Names are the program's own: plain, and none twice in a line. */
+export function fieldsText(fields: LogFields): FieldsText {
+  let text = '';
+  for (const name in fields) {
+    const value = fields[name];
+    if (value !== undefined) text += `,"${name}":${jsonValue(value)}`;
+  }
+  return text as FieldsText;
+}
+
+/** One line in JSON: level, time, fields, message. */
+export function jsonLine(level: string, fields: FieldsText, message: string): string {
+  return `{"level":"${level}","time":"${timestamp()}"${fields},"msg":${jsonValue(message)}}\n`;
+}
+
+function escaped(value: string): string {
+  const bounded = value.length > MAX_FIELD_LENGTH ? `${value.slice(0, MAX_FIELD_LENGTH)}…` : value;
+  return JSON.stringify(
+    bounded.replace(
+      UNPRINTABLE,
+      (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+    ),
+  );
+}
+
+let writtenMs = Number.NaN;
+let written = '';
+
+/** RFC 3339 in UTC with milliseconds; lines of one millisecond share it. */
+function timestamp(): string {
+  const now = Date.now();
+  if (now !== writtenMs) {
+    writtenMs = now;
+    written = new Date(now).toISOString();
+  }
+  return written;
+}
