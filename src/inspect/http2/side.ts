@@ -39,6 +39,9 @@ export interface SideEvents {
   settingsAcknowledged(sender: Sender): Http2Failure | undefined;
 }
 
+/** No library sends more than two before the first is acknowledged. */
+const MAX_UNACKNOWLEDGED_SETTINGS = 16;
+
 const CLIENT_FRAMING = { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFACE };
 const SERVER_FRAMING = { headerBytes: FRAME_HEADER_BYTES, preface: undefined };
 
@@ -241,7 +244,7 @@ export class Side implements FrameSink, FieldSink {
     if (!settings) return this.#refuse('settings');
     this.unacknowledged.push(settings);
     // Nobody sends SETTINGS again and again without waiting for an answer but to make the other queue them.
-    return this.unacknowledged.length <= 16 || this.#refuse('settings');
+    return this.unacknowledged.length <= MAX_UNACKNOWLEDGED_SETTINGS || this.#refuse('control_flood');
   }
 
   #endStream(streamId: number): boolean {

@@ -149,7 +149,7 @@ test.each<[Http2Failure, string, Buffer, Sender?]>([
   ['frame', 'an acknowledgement that says something', frame(SETTINGS, ACK, 0, Buffer.alloc(6))],
   ['settings', 'SETTINGS with half a value', frame(SETTINGS, 0, 0, Buffer.alloc(9))],
   ['settings', 'a window of 2^31', settings([4, 2 ** 31])],
-  ['settings', '17 SETTINGS without an answer', Buffer.concat(Array<Buffer>(16).fill(settings()))],
+  ['control_flood', '17 SETTINGS without an answer', Buffer.concat(Array<Buffer>(16).fill(settings()))],
 ])('%s is lost by %s', (reason, _name, bytes, sender = 'client') => {
   const followed = opened(1);
   followed.send('client', settings());
