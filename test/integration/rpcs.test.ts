@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+
 import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
@@ -48,6 +51,48 @@ async function start(logging: Record<string, unknown> = {}, listener: Record<str
   return { proxy, call, stop, rpcLines };
 }
 
+/** HEADERS with END_STREAM and a `:path` that nobody has used before. */
+function request(made: number): Buffer {
+  const path = Buffer.from(`/invented.Service${made}/Method`);
+  const payload = Buffer.concat([Buffer.from([0x04, path.length]), path]);
+  const header = Buffer.from([0, 0, payload.length, 1, 5, 0, 0, 0, 0]);
+  header.writeUInt32BE(2 * made + 1, 5);
+  return Buffer.concat([header, payload]);
+}
+
+/** `:status: 200` and `grpc-status: 12`, at once the end of the stream. */
+const UNIMPLEMENTED = Buffer.from('\x88\x00\x0bgrpc-status\x0212', 'latin1');
+
+/** RFC 9113 section 3.4, without the SETTINGS that follow. */
+const CLIENT_PREFACE_BYTES = 24;
+
+/** Answers each HEADERS that comes; what is returned waits until so many are. */
+function answerUnimplemented(socket: Socket): (count: number) => Promise<void> {
+  let rest = Buffer.alloc(0);
+  let begun = false;
+  let answered = 0;
+  socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+  socket.on('data', (chunk: Buffer) => {
+    rest = Buffer.concat([rest, chunk]);
+    if (!begun && rest.length < CLIENT_PREFACE_BYTES) return;
+    let offset = begun ? 0 : CLIENT_PREFACE_BYTES;
+    begun = true;
+    while (offset + 9 <= rest.length && offset + 9 + rest.readUIntBE(offset, 3) <= rest.length) {
+      if (rest[offset + 3] === 1) {
+        const header = Buffer.from([0, 0, UNIMPLEMENTED.length, 1, 5, 0, 0, 0, 0]);
+        rest.copy(header, 5, offset + 5, offset + 9);
+        socket.write(Buffer.concat([header, UNIMPLEMENTED]));
+        answered++;
+      }
+      offset += 9 + rest.readUIntBE(offset, 3);
+    }
+    rest = rest.subarray(offset);
+  });
+  return async (count) => {
+    while (answered < count) await once(socket, 'data');
+  };
+}
+
 describe('metrics of RPCs', () => {
   test('have the names and labels of go-grpc-prometheus, by method and code', async () => {
     const { proxy, call, stop } = await start();
@@ -83,21 +128,32 @@ describe('metrics of RPCs', () => {
     await stop();
   });
 
-  test('a client that invents methods creates no series', async () => {
-    const { proxy, call, stop } = await start({ rpc: 'none' });
-    await call('/invented.Service/First');
+  test('a client that invents 100 000 methods creates no series', async () => {
+    const backend = await RawBackend.start();
+    const proxy = await ProxyProcess.start({
+      configuration: { logging: { rpc: 'none' }, listeners: [{ listen: LISTEN, forward: backend.url }] },
+    });
+    const client = await tcpClient(await proxy.port(LISTEN));
+    const ending = readToEnd(client);
+    client.write(HTTP2_PREFACE);
+    const upstream = await backend.accept();
+    const answers = answerUnimplemented(upstream.socket);
+    const [invented, batch] = [100_000, 1000];
     const series = async () =>
       (await proxy.scrape()).samples.filter(({ name }) => name.startsWith('grpc_')).length;
-    const before = await series();
-    const invented = 3000;
-    for (let made = 0; made < invented; made += 500) {
-      await Promise.all(
-        Array.from({ length: 500 }, (_, index) => call(`/invented.Service${made + index}/Method`)),
-      );
+    let before: number | undefined;
+    for (let made = 0; made < invented; made += batch) {
+      const requests = Array.from({ length: batch }, (_, index) => request(made + index));
+      client.write(Buffer.concat(requests));
+      await answers(made + batch);
+      before ??= await series();
     }
     expect(await series()).toBe(before);
-    expect((await proxy.scrape()).value(STARTED, { grpc_service: 'other' })).toBe(invented + 1);
-    await stop();
+    expect((await proxy.scrape()).value(STARTED, { grpc_service: 'other' })).toBe(invented);
+    upstream.socket.end();
+    await ending;
+    client.destroy();
+    await proxy.endsWithNothingLeaked();
   });
 
   test('exemplars carry the trace in OpenMetrics', async () => {

@@ -89,11 +89,15 @@ export class HpackDecoder {
   #readBlock(sink: FieldSink): HpackFailure | undefined {
     const sizes = this.#readTableSizes();
     if (sizes) return sizes;
-    while (this.#offset < this.#end) {
-      const first = this.#block[this.#offset] ?? 0;
+    const block = this.#block;
+    const end = this.#end;
+    while (this.#offset < end) {
+      const first = block[this.#offset] ?? 0;
+      let failure: HpackFailure | undefined;
+      if (first >= 0x80) failure = this.#readIndexed(sink, first);
       // Section 4.2: a change of size "MUST occur at the beginning of the first header block following the change".
-      if ((first & 0xe0) === 0x20) return 'table_size';
-      const failure = first >= 0x80 ? this.#readIndexed(sink) : this.#readLiteral(sink, (first & 0x40) !== 0);
+      else if ((first & 0xe0) === 0x20) failure = 'table_size';
+      else failure = this.#readLiteral(sink, (first & 0x40) !== 0);
       if (failure) return failure;
     }
     return undefined;
@@ -112,10 +116,14 @@ export class HpackDecoder {
     return this.#mustShrinkTo === undefined ? undefined : 'table_size_missing';
   }
 
-  /** Section 6.1. */
-  #readIndexed(sink: FieldSink): HpackFailure | undefined {
-    const index = this.#readInteger(0x7f);
-    if (index < 0) return integerFailure(index);
+  /** Section 6.1; nearly every field, and nearly every index is one byte. */
+  #readIndexed(sink: FieldSink, first: number): HpackFailure | undefined {
+    let index = first & 0x7f;
+    if (index < 0x7f) this.#offset++;
+    else {
+      index = this.#readInteger(0x7f);
+      if (index < 0) return integerFailure(index);
+    }
     const entry = this.#entry(index);
     if (!entry) return 'index';
     if (!this.#count(entry.size)) return 'too_large';

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -97,6 +98,15 @@ func (p *Proxy) URL(t testing.TB, listener Listener) string {
 	return p.Await(t, "the address of "+listener.Listen, func(line Line) bool {
 		return line.Message == "listening" && line.Listener == listener.Listen && line.Forward == listener.Forward
 	}).Listen
+}
+
+// MetricsURL is where the program's metrics are read.
+func (p *Proxy) MetricsURL(t testing.TB) string {
+	t.Helper()
+	line := p.Await(t, "the address of the admin port", func(line Line) bool {
+		return line.Message == "listening" && line.Listener == "prometheus_listen_addr"
+	})
+	return strings.TrimSuffix(line.Listen, "/") + "/metrics"
 }
 
 // Terminate sends SIGTERM.

@@ -1,0 +1,117 @@
+#!/usr/bin/env node
+// `npm run bench:profile`: where the CPU of a call goes, by part of the program, from V8's own profile.
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { startBackend } from './bench.mjs';
+import { buildLoad, buildProxy } from './build.mjs';
+import { stopAll } from './children.mjs';
+import { measure } from './measure.mjs';
+import { ourPeers } from './peers/ours.mjs';
+import { startPeer } from './running-peer.mjs';
+import { scenarios } from './scenarios.mjs';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const PACE = { warmupMs: 9000, durationMs: 20_000 };
+
+/** Parts of the program, by where their code lies; the first that fits. All else that runs is the relay's. */
+const PARTS = [
+  { part: 'HPACK', path: '/dist/inspect/hpack/' },
+  { part: 'calls', path: '/dist/inspect/grpc/' },
+  { part: 'frames and streams', path: '/dist/inspect/' },
+  { part: 'log', path: '/dist/telemetry/log' },
+  { part: 'log', path: '/dist/telemetry/rpc/rpc-log' },
+  { part: 'metrics', path: '/dist/telemetry/' },
+];
+const RELAY = 'relay, TLS, sockets, kernel';
+
+/**
+ * A profile as V8 writes it.
+ * @typedef {object} Profile
+ * @property {{ id: number, callFrame: { functionName: string, url: string }, children?: number[] }[]} nodes
+ * @property {number[]} samples
+ * @property {number[]} timeDeltas microseconds
+ */
+
+/**
+ * Shares of the time that was not idle, by part. What a function of ours calls of Node or V8 is its own.
+ * @param {Profile} profile
+ * @returns {Map<string, number>}
+ */
+function shares({ nodes, samples, timeDeltas }) {
+  /** @type {Map<number, string>} */
+  const parts = new Map();
+  const byId = new Map(nodes.map((node) => [node.id, node]));
+  /** @type {(id: number, inherited: string) => void} */
+  const walk = (id, inherited) => {
+    const node = byId.get(id);
+    if (node === undefined) return;
+    const { url, functionName } = node.callFrame;
+    const own = PARTS.find(({ path }) => url.includes(path))?.part;
+    const special =
+      functionName === '(idle)' ? 'idle' : functionName === '(garbage collector)' ? 'garbage' : undefined;
+    const part = special ?? own ?? inherited;
+    parts.set(id, part);
+    for (const child of node.children ?? []) walk(child, part);
+  };
+  const [root] = nodes;
+  if (root !== undefined) walk(root.id, RELAY);
+  /** @type {Map<string, number>} */
+  const times = new Map();
+  for (const [index, id] of samples.entries()) {
+    const part = parts.get(id) ?? RELAY;
+    times.set(part, (times.get(part) ?? 0) + (timeDeltas[index] ?? 0));
+  }
+  times.delete('idle');
+  const all = [...times.values()].reduce((sum, time) => sum + time, 0);
+  return new Map([...times].map(([part, time]) => [part, time / all]));
+}
+
+const load = await buildLoad(ROOT);
+const program = await buildProxy(ROOT);
+const parent = join(ROOT, '.cache/bench');
+await mkdir(parent, { recursive: true });
+const directory = await mkdtemp(join(parent, 'profile-'));
+try {
+  await promisify(execFile)(load, ['certificate', '--out', directory]);
+  const files = {
+    cert: join(directory, 'cert.pem'),
+    key: join(directory, 'key.pem'),
+    both: join(directory, 'both.pem'),
+  };
+  const backendPort = await startBackend(load);
+  const [scenario] = scenarios(false);
+  if (scenario === undefined) throw new Error('no scenario');
+  console.log(`CPU of one call (${scenario.title}), by part; µs, and share.\n`);
+  for (const peer of await ourPeers([], program)) {
+    const profiles = join(directory, peer.id);
+    /** @type {import('./peers/peer.mjs').Peer} */
+    const profiled = {
+      ...peer,
+      start: (place) => {
+        const { args, ...start } = peer.start(place);
+        return {
+          ...start,
+          args: ['--cpu-prof', '--cpu-prof-interval=250', `--cpu-prof-dir=${profiles}`, ...args],
+        };
+      },
+    };
+    const running = await startPeer(profiled, { directory, backendPort, files });
+    const { url, pid } = running;
+    const { value = 0 } = await measure({ load, url, pid, ca: files.cert, scenario, pace: PACE });
+    await running.stop();
+    const [name = ''] = await readdir(profiles);
+    const profile = JSON.parse(await readFile(join(profiles, name), 'utf8'));
+    const sorted = [...shares(profile)].sort(([, one], [, other]) => other - one);
+    console.log(`${peer.title}: ${value.toFixed(1)} µs`);
+    for (const [part, share] of sorted)
+      console.log(
+        `  ${(share * value).toFixed(2).padStart(6)}  ${(share * 100).toFixed(1).padStart(5)} %  ${part}`,
+      );
+  }
+} finally {
+  await stopAll();
+  await rm(directory, { recursive: true, force: true });
+}
