@@ -15,6 +15,7 @@ import type { FieldValues, StreamObserver } from './stream-observer.js';
 import { other, type Sender } from '../sender.js';
 import { SendWindow, type SendWindows } from '../send-window.js';
 import { EVENT, STATE, transition } from './stream-state.js';
+import { StreamTable } from './stream-table.js';
 
 /** Makes who follows a stream that begins. */
 export type StreamOpener<Observer extends StreamObserver> = (
@@ -46,7 +47,7 @@ interface Stream<Observer> {
 export class Http2Inspector<Observer extends StreamObserver> implements SideEvents {
   readonly #sides: Readonly<Record<Sender, Side>>;
   readonly #open: StreamOpener<Observer>;
-  readonly #streams = new Map<number, Stream<Observer>>();
+  readonly #streams = new StreamTable<Stream<Observer>>();
   readonly #windows: Readonly<Record<Sender, SendWindow>> = {
     client: new SendWindow(DEFAULT_WINDOW_BYTES),
     server: new SendWindow(DEFAULT_WINDOW_BYTES),
@@ -92,7 +93,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
 
   /** Who follow them, the oldest first. */
   *observers(): Iterable<Observer> {
-    for (const { observer } of this.#streams.values()) yield observer;
+    for (const [, { observer }] of this.#streams.entries()) yield observer;
   }
 
   /** The highest stream that has begun; 0 before the first. */
@@ -212,7 +213,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   /** RFC 9113 section 6.8: streams above the last were not and will not be processed. */
   goAway(sender: Sender, lastStreamId: number): void {
     if (sender === 'client') return;
-    for (const [streamId, stream] of this.#streams) {
+    for (const [streamId, stream] of this.#streams.entries()) {
       if (streamId <= lastStreamId) continue;
       this.#forget(streamId);
       stream.observer.cut('refused', this.#nowMs);
@@ -234,7 +235,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
       // difference between the new value and the old value".
       const difference = initialWindowBytes - this.#initialWindowBytes[sender];
       this.#initialWindowBytes[sender] = initialWindowBytes;
-      for (const { windows } of this.#streams.values()) windows[sender].give(difference, this.#nowMs);
+      for (const [, { windows }] of this.#streams.entries()) windows[sender].give(difference, this.#nowMs);
     }
     return undefined;
   }
@@ -250,7 +251,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
       server: new SendWindow(this.#initialWindowBytes.server),
     };
     const stream: Stream<Observer> = { state: STATE.idle, observer: this.#open(streamId, windows), windows };
-    this.#streams.set(streamId, stream);
+    this.#streams.add(streamId, stream);
     this.#currentId = streamId;
     this.#current = stream;
     return stream;
@@ -284,9 +285,9 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   }
 
   #cutAll(why: 'connection' | 'lost'): void {
-    const streams = [...this.#streams.values()];
+    const streams = this.#streams.entries();
     this.#streams.clear();
     this.#current = undefined;
-    for (const { observer } of streams) observer.cut(why, this.#nowMs);
+    for (const [, { observer }] of streams) observer.cut(why, this.#nowMs);
   }
 }

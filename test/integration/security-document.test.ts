@@ -1,0 +1,64 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { getCiphers } from 'node:tls';
+import { fileURLToPath } from 'node:url';
+
+import { describe, expect, test } from 'vitest';
+
+import { speaking, TLS_VERSIONS, tlsClient } from '../support/clients.js';
+import { startSetup } from '../support/setup.js';
+
+const TESTS = fileURLToPath(new URL('..', import.meta.url));
+const DOCUMENT = fileURLToPath(new URL('../../docs/security.md', import.meta.url));
+
+describe('docs/security.md', () => {
+  test.each(TLS_VERSIONS)('lists the cipher suites that the running proxy offers in %s', async (version) => {
+    const [, list = ''] = new RegExp(`^- ${version}: (.*)$`, 'm').exec(await document()) ?? [];
+    const listed = [...list.matchAll(/`([\w-]+)`/g)].map(([, name = '']) => name);
+    expect(listed.length).toBeGreaterThan(2);
+    // One certificate of each kind, so that no suite is missed for want of a key.
+    const setup = await startSetup(async (ca) => {
+      const rsa = await ca.server({ keyType: 'rsa', dns: ['rsa.test'] });
+      return {
+        tls: { certificates: [{ certificate_path: rsa.certificatePath, key_path: rsa.keyPath }] },
+      };
+    });
+    const offered: string[] = [];
+    const isOfVersion = (name: string) => name.startsWith('TLS_') === (version === 'TLSv1.3');
+    for (const name of getCiphers()
+      .map((each) => each.toUpperCase())
+      .filter(isOfVersion)) {
+      for (const servername of ['localhost', 'rsa.test']) {
+        const ciphers = version === 'TLSv1.3' ? name : `${name}:@SECLEVEL=0`;
+        const options = { ...speaking(version), ca: setup.ca.caPem, servername, ciphers };
+        const client = await tlsClient(setup.port, options).catch(() => undefined);
+        if (!client) continue;
+        client.destroy();
+        if (!offered.includes(name)) offered.push(name);
+      }
+    }
+    expect(offered.sort()).toEqual(listed.sort());
+    await setup.proxy.endsWithNothingLeaked();
+  });
+
+  test('names tests that are there', async () => {
+    const sources = new Map<string, string>();
+    for (const path of await readdir(TESTS, { recursive: true })) {
+      if (path.endsWith('.test.ts'))
+        sources.set(path.slice(0, -'.test.ts'.length), await readFile(join(TESTS, path), 'utf8'));
+    }
+    const named = [
+      ...(await document()).matchAll(/`((?:integration|inspect|telemetry)\/[\w/-]+)(?:: ([^`]+))?`/g),
+    ];
+    expect(named.length).toBeGreaterThan(20);
+    for (const [, file = '', words = ''] of named) {
+      expect([...sources.keys()]).toContain(file);
+      expect(sources.get(file)).toContain(words);
+    }
+  });
+});
+
+/** With the lines of a paragraph joined, as a reader sees them. */
+async function document(): Promise<string> {
+  return (await readFile(DOCUMENT, 'utf8')).replaceAll(/\n {2}(?=\S)/g, ' ');
+}
