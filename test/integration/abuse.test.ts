@@ -230,41 +230,52 @@ function tell(name: string, figures: Readonly<Record<string, number>>): void {
   process.stdout.write(`${name}: ${words.join(', ')}\n`);
 }
 
-describe('over HTTP/2, a client is told to calm down, and closed', () => {
-  /** Measured once, by the first test. */
-  let politeCpu: number | undefined;
+/** Measured once, by the first test. */
+let politeCpu: number | undefined;
 
+/**
+ * Lets a client do what it should not, until it is closed for this limit, and asserts that it has cost the proxy no more
+ * than a client that behaves. Gives what the client received.
+ */
+async function expectCheap(
+  name: string,
+  limit: string,
+  attacker: Attacker,
+  act: () => Promise<void> | void,
+): Promise<Buffer> {
+  const { setup, client, upstream, ending } = attacker;
+  const { proxy } = setup;
+  if (process.platform === 'linux') politeCpu ??= await politeCpuMsPerMib();
+  const before = politeCpu === undefined ? undefined : await usage(proxy);
+  const [begun, sentBefore] = [performance.now(), client.bytesWritten];
+  await act();
+  const { received } = await ending;
+  const closedAfterMs = performance.now() - begun;
+  await expectClosed(proxy, limit);
+  if (before && politeCpu !== undefined) {
+    const after = await usage(proxy);
+    const cpuMs = after.cpuMs - before.cpuMs;
+    const memoryKib = after.memoryKib - before.memoryKib;
+    const mib = (client.bytesWritten - sentBefore) / 2 ** 20;
+    const share = cpuMs / mib / politeCpu;
+    tell(name, { closedAfterMs, bytesReached: upstream.received.length, cpuMs, mib, share, memoryKib });
+    // A byte of an attack may cost what a polite one does, and not a hundred times as much.
+    expect(share).toBeLessThan(1);
+    expect(memoryKib).toBeLessThan(MEMORY_KIB);
+  }
+  return received;
+}
+
+describe('over HTTP/2, a client is told to calm down, and closed', () => {
   test.each(ATTACKS)('$name', async (which) => {
-    if (process.platform === 'linux') politeCpu ??= await politeCpuMsPerMib();
     const attacker = await open(HTTP2_PREFACE);
-    const { setup, client, upstream, ending } = attacker;
-    const { proxy } = setup;
-    const before = politeCpu === undefined ? undefined : await usage(proxy);
-    const begun = performance.now();
-    if (which.first) client.write(which.first);
-    await attack(client, which);
-    expect(goAwayCode((await ending).received)).toBe(ENHANCE_YOUR_CALM);
-    const closedAfterMs = performance.now() - begun;
-    await expectClosed(proxy, which.limit);
+    const { client, upstream } = attacker;
+    const received = await expectCheap(which.name, which.limit, attacker, () => {
+      if (which.first) client.write(which.first);
+      return attack(client, which);
+    });
+    expect(goAwayCode(received)).toBe(ENHANCE_YOUR_CALM);
     expect(strokesReached(upstream, which)).toBeLessThanOrEqual(which.allowed);
-    if (before && politeCpu !== undefined) {
-      const after = await usage(proxy);
-      const cpuMs = after.cpuMs - before.cpuMs;
-      const memoryKib = after.memoryKib - before.memoryKib;
-      const mib = client.bytesWritten / 2 ** 20;
-      const share = cpuMs / mib / politeCpu;
-      tell(which.name, {
-        closedAfterMs,
-        reached: strokesReached(upstream, which),
-        cpuMs,
-        mib,
-        share,
-        memoryKib,
-      });
-      // A byte of an attack may cost what a polite one does, and not a hundred times as much.
-      expect(share).toBeLessThan(1);
-      expect(memoryKib).toBeLessThan(MEMORY_KIB);
-    }
     await finish(attacker);
   });
 
@@ -280,16 +291,15 @@ describe('over HTTP/2, a client is told to calm down, and closed', () => {
 
   test('resets that a client makes Gitaly send count alike (CVE-2025-8671)', async () => {
     const attacker = await open(HTTP2_PREFACE);
-    const { setup, client, upstream, ending } = attacker;
+    const { client, upstream } = attacker;
     const streams = 1500;
     const requests = Buffer.concat(Array.from({ length: streams }, (_, index) => request(odd(index))));
-    client.write(requests);
-    await upstream.receive(HTTP2_PREFACE.length + requests.length);
-    upstream.socket.write(
-      Buffer.concat(Array.from({ length: streams }, (_, index) => frame(3, 0, odd(index), uint32(1)))),
-    );
-    await expectClosed(setup.proxy, 'reset_flood');
-    await ending;
+    const resets = Array.from({ length: streams }, (_, index) => frame(3, 0, odd(index), uint32(1)));
+    await expectCheap('provoked resets (CVE-2025-8671)', 'reset_flood', attacker, async () => {
+      client.write(requests);
+      await upstream.receive(HTTP2_PREFACE.length + requests.length);
+      upstream.socket.write(Buffer.concat(resets));
+    });
     await finish(attacker);
   });
 
@@ -325,9 +335,11 @@ describe('over the backchannel', () => {
   test('a flood of yamux PINGs gets GO AWAY', async () => {
     const attacker = await open(BACKCHANNEL_PREFACE);
     const ping = yamux(2, 1, 0, 1);
-    await attack(attacker.client, { name: '', limit: '', stroke: () => ping, allowed: 0, strokes: 50_000 });
-    await expectClosed(attacker.setup.proxy, 'yamux_flood');
-    expect((await attacker.ending).received).toEqual(GO_AWAY);
+    const flood = { name: '', limit: '', stroke: () => ping, allowed: 0, strokes: 50_000 };
+    const received = await expectCheap('yamux PING flood', 'yamux_flood', attacker, () =>
+      attack(attacker.client, flood),
+    );
+    expect(received).toEqual(GO_AWAY);
     expect(attacker.upstream.received.length / ping.length).toBeLessThanOrEqual(11_000);
     await finish(attacker);
   });
