@@ -72,19 +72,23 @@ func downloadSome(ctx context.Context, conn *grpc.ClientConn, messages int) (int
 	if err := stream.CloseSend(); err != nil {
 		return 0, err
 	}
+	return receiveAll(stream, messages)
+}
+
+// receiveAll reads a stream to its end, and counts what it says in so many messages.
+func receiveAll(stream grpc.ClientStream, messages int) (int64, error) {
 	received := int64(0)
 	for {
 		part := &message{}
 		err := stream.RecvMsg(part)
 		if errors.Is(err, io.EOF) {
-			break
+			return received, expectBytes(received, messages)
 		}
 		if err != nil {
 			return 0, err
 		}
 		received += int64(part.length)
 	}
-	return received, expectBytes(received, messages)
 }
 
 func upload(ctx context.Context, conn *grpc.ClientConn, block *message) (int64, error) {
@@ -143,19 +147,11 @@ func exchange(ctx context.Context, conn *grpc.ClientConn, block *message) (int64
 		}
 		sent <- stream.CloseSend()
 	}()
-	received := int64(0)
-	for {
-		part := &message{}
-		err := stream.RecvMsg(part)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return 0, err
-		}
-		received += int64(part.length)
+	received, err := receiveAll(stream, transferMessages)
+	if err != nil {
+		return 0, err
 	}
-	return 2 * received, errors.Join(<-sent, expectBytes(received, transferMessages))
+	return 2 * received, <-sent
 }
 
 func expectBytes(received int64, messages int) error {
