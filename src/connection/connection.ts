@@ -146,7 +146,9 @@ export class Connection implements RelayObserver {
       this.cut(new ConnectionEnd('write_stall', 'proxy', `${who} read nothing for timeouts.write_stall`));
       return;
     }
-    const overdue = this.#inspector?.overdue(nowMs);
+    // While bytes wait for Gitaly the client is not read: what it has not sent may only not have been taken.
+    const isRead = this.#relay.queuedBytes('to_upstream') === 0;
+    const overdue = isRead ? this.#inspector?.overdue(nowMs) : undefined;
     if (overdue !== undefined && this.#lose(overdue, 'client') === 'refused') return;
     const { transferred } = this.#relay;
     if (transferred !== this.#transferredAtSweep) {
