@@ -12,6 +12,7 @@ const stages = [
   'telemetry',
   'admin',
   'process',
+  'traffic',
 ];
 const path = (stage) => (stage === 'limits' ? '^src/limits\\.ts$' : `^src/${stage}/`);
 const roots = '^src/(proxy|cli|version|reloader|state)\\.ts$|^src/commands/|^src/demo/';

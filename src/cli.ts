@@ -1,7 +1,9 @@
 #!/usr/bin/env -S node --initial-old-space-size=64
 // The flag is about speed alone (docs/benchmarks.md): TLS hands every record over in a buffer outside of the heap, which
 // V8 counts, and with its defaults it may answer 25 MB of them with a full collection.
+import cluster from 'node:cluster';
 import { text } from 'node:stream/consumers';
+
 import { parseCommandLine, type Command } from './commands/command-line.js';
 import { readVersion } from './version.js';
 
@@ -35,6 +37,10 @@ async function run(command: Command): Promise<number> {
       const { demo } = await import('./commands/demo.js');
       return demo();
     }
+    case 'worker': {
+      const { runWorker } = await import('./commands/worker.js');
+      return runWorker();
+    }
     case 'serve': {
       // A SIGHUP that comes while the program is still being loaded must not end it; the files are read after this.
       process.on('SIGHUP', () => undefined);
@@ -57,11 +63,11 @@ async function validate(file: string | undefined): Promise<number> {
   });
 }
 
-const command = parseCommandLine(process.argv.slice(2));
+const command: Command = cluster.isWorker ? { command: 'worker' } : parseCommandLine(process.argv.slice(2));
 try {
   const exitCode = await run(command);
   // What was cut off at the end of a drain may still hold sockets open; the others end when their output is written.
-  if (command.command === 'serve' || command.command === 'demo') process.exit(exitCode);
+  if (['serve', 'demo', 'worker'].includes(command.command)) process.exit(exitCode);
   process.exitCode = exitCode;
 } catch (error) {
   process.stderr.write(`gitaly-tls-proxy: ${error instanceof Error ? error.message : String(error)}\n`);

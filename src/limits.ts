@@ -57,6 +57,35 @@ export const MAX_UNAVAILABLE_BYTES = 1024 * 1024;
  */
 export const MAX_UNANSWERED_BYTES = 128 * 1024;
 
+/** What the ticket keys of a listener's certificates are derived from. */
+export const TICKET_SECRET_BYTES = 32;
+
+/** More workers than the cores of any machine that Gitaly runs on are a typing error. */
+export const MAX_WORKERS = 256;
+
+/** How often a worker tells what it has counted: so much is lost at most with one that is killed. */
+export const WORKER_REPORT_MS = 1000;
+
+/** A worker that does not answer a scrape within this time is left out of it; a turn of its event loop takes milliseconds. */
+export const WORKER_ANSWER_MS = 1000;
+
+/** A worker that has not prepared a plan after this time is stuck. */
+export const WORKER_PREPARE_MS = 30_000;
+
+/** The wait before a worker that ended is replaced: so long at first, twice as long after each further end. */
+export const WORKER_RESTART_MS_MIN = 100;
+export const WORKER_RESTART_MS_MAX = 10_000;
+
+/** A worker that ends so often within this time is in a loop of crashes, and the proxy is not ready. */
+export const WORKER_LOOP_EXITS = 5;
+export const WORKER_LOOP_MS = 60_000;
+
+/** How long a worker may take to end whose connections were cut; then it is killed. */
+export const WORKER_END_MS = 5000;
+
+/** Accepted connections that wait while no worker is ready and one is being started. */
+export const MAX_WAITING_FOR_WORKER = 1024;
+
 /** File descriptors kept back for the log, certificate files, DNS, the admin port and its scrapes. */
 export const RESERVED_DESCRIPTORS = 24;
 

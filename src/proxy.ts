@@ -1,16 +1,14 @@
 import { AdminServer, type Readiness } from './admin/admin-server.js';
 import { DEFAULT_LOGGING } from './config/defaults.js';
 import type { LoadResult } from './config/load.js';
-import type { HostPort, Problem } from './config/model.js';
+import type { Configuration, HostPort, Problem } from './config/model.js';
 import { formatProblem } from './config/problem.js';
-import { ConnectionEnd } from './connection/close-reason.js';
-import { Listener, type ConnectionBudget } from './connection/listener.js';
-import type { ConnectionStatus } from './connection/status.js';
-import { bindKey, buildState, expiries, type ListenerState, type ProxyState } from './state.js';
-import { ListenerTelemetry } from './telemetry/listener-telemetry.js';
+import { Port } from './connection/port.js';
+import { bindKey, expiries, loadState, type ListenerState, type ProxyState } from './state.js';
 import type { Logger } from './telemetry/logger.js';
 import type { Metrics, Snapshot } from './telemetry/metrics.js';
-import { RpcLog } from './telemetry/rpc/rpc-log.js';
+import { PlanRefused, type Plan } from './traffic/plan.js';
+import type { Traffic } from './traffic/traffic.js';
 
 /** What a proxy is made of; the command that runs it says where each comes from. */
 export interface ProxyOptions {
@@ -18,7 +16,8 @@ export interface ProxyOptions {
   readonly load: () => Promise<LoadResult>;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  readonly budget: ConnectionBudget;
+  /** Who serves the connections; asked once, for the first configuration. */
+  readonly trafficFor: (configuration: Configuration) => Traffic;
 }
 
 /** A proxy that cannot start or reload: one line for each reason. `kind` decides the exit code. */
@@ -33,31 +32,36 @@ export class ProxyFailure extends Error {
   }
 }
 
+/** A port that is bound, and what its connections know it by. */
+interface Bound {
+  readonly id: number;
+  readonly port: Port;
+}
+
 /** What is served at the moment. */
 interface Running {
   readonly state: ProxyState;
-  readonly listeners: ReadonlyMap<string, Listener>;
+  /** By `bindKey`, in the configuration's order. */
+  readonly ports: ReadonlyMap<string, Bound>;
   readonly admin: AdminServer | undefined;
 }
 
 /**
  * The composition root: configuration in, running proxy out.
  *
- * A reload reads and validates everything, binds what is new, and then puts it in force by one assignment; whatever
- * fails before that changes nothing.
+ * A reload reads and validates everything, has the traffic prepare for it, binds what is new, and then puts it in force
+ * at once; whatever fails before that changes nothing.
  */
 export class Proxy {
   readonly #options: ProxyOptions;
-  readonly #rpcLog: RpcLog;
-  /** Listeners that accept no more and have connections still. */
-  readonly #retired = new Set<Listener>();
-  #running: Running = { state: EMPTY_STATE, listeners: new Map(), admin: undefined };
+  #traffic: Traffic | undefined;
+  #lastPort = 0;
+  #running: Running = { state: EMPTY_STATE, ports: new Map(), admin: undefined };
   #phase: 'starting' | 'running' | 'draining' = 'starting';
   #changing: Promise<void> = Promise.resolve();
 
   private constructor(options: ProxyOptions) {
     this.#options = options;
-    this.#rpcLog = new RpcLog(options.logger, DEFAULT_LOGGING.rpc);
   }
 
   /**
@@ -66,7 +70,10 @@ export class Proxy {
    */
   static async start(options: ProxyOptions): Promise<Proxy> {
     const proxy = new Proxy(options);
-    options.metrics.observe({ reportBytes: () => proxy.#reportBytes(), snapshot: () => proxy.#snapshot() });
+    options.metrics.observe({
+      report: async () => proxy.#traffic?.report(),
+      snapshot: () => proxy.#snapshot(),
+    });
     await proxy.reload('everything');
     proxy.#phase = 'running';
     options.logger.info({}, 'ready');
@@ -80,7 +87,10 @@ export class Proxy {
 
   /** Where the listeners are bound, in the configuration's order. */
   get listenUrls(): readonly string[] {
-    return [...this.#running.listeners.values()].map(({ url }) => url);
+    const { state, ports } = this.#running;
+    return keyed(state.listeners).map(
+      ([key, { configuration }]) => ports.get(key)?.port.url(configuration.listen) ?? '',
+    );
   }
 
   /** Where the admin port is bound, as `http://host:port`. */
@@ -106,27 +116,22 @@ export class Proxy {
   async drain(): Promise<number> {
     this.#phase = 'draining';
     await this.#changing;
-    const { logger } = this.#options;
     const timeoutMs = this.#running.state.configuration.gracefulRestartTimeoutMs;
-    logger.info(
-      { connections: this.#connectionCount() },
+    this.#options.logger.info(
+      { connections: this.#traffic?.connectionCount ?? 0 },
       'draining: no new connections, waiting for the open ones',
     );
-    const listeners = [...this.#running.listeners.values(), ...this.#retired];
+    for (const { port } of this.#running.ports.values()) port.close();
     let cut = 0;
     const timer = setTimeout(() => (cut = this.cutAll('graceful_restart_timeout has passed')), timeoutMs);
-    await Promise.all(listeners.map((listener) => listener.close('the proxy stops')));
+    await this.#traffic?.drain('the proxy stops');
     clearTimeout(timer);
     return cut;
   }
 
   /** Breaks every connection off and says how many there were. */
   cutAll(why: string): number {
-    const listeners = [...this.#running.listeners.values(), ...this.#retired];
-    return listeners.reduce(
-      (sum, listener) => sum + listener.cutAll(new ConnectionEnd('drain_timeout', 'proxy', why)),
-      0,
-    );
+    return this.#traffic?.cutAll(why) ?? 0;
   }
 
   /** Closes the admin port, the last thing to go. */
@@ -135,45 +140,70 @@ export class Proxy {
   }
 
   async #apply(what: 'everything' | 'files'): Promise<void> {
-    const { load, logger, metrics } = this.#options;
+    const { load, logger, metrics, trafficFor } = this.#options;
     const previous = this.#running;
     const loaded = what === 'everything' ? await load() : undefined;
     const describe = (problem: Problem): string =>
       formatProblem(problem, loaded ?? { file: undefined, locate: () => undefined });
+    const refuse = (problems: readonly Problem[]): never => {
+      const errors = problems.filter(({ severity }) => severity === 'error');
+      throw new ProxyFailure('configuration', errors.map(describe));
+    };
     const configuration = loaded ? loaded.configuration : previous.state.configuration;
-    if (!configuration)
-      throw new ProxyFailure('configuration', errorsOf(loaded?.problems ?? []).map(describe));
+    if (!configuration) return refuse(loaded?.problems ?? []);
+    if (this.#traffic && configuration.workers !== previous.state.configuration.workers) {
+      const message = `cannot change while the proxy runs, it is ${previous.state.configuration.workers}: restart it`;
+      return refuse([{ severity: 'error', key: ['workers'], message, value: configuration.workers }]);
+    }
+    const { state, problems } = await loadState(configuration, previous.state);
+    if (!state) return refuse(problems);
 
-    const { state, problems } = await buildState(
-      configuration,
-      previous.state,
-      (listener) => new ListenerTelemetry(listener, metrics, logger, this.#rpcLog),
-    );
-    if (!state) throw new ProxyFailure('configuration', errorsOf(problems).map(describe));
-    const next = await this.#bind(state, previous);
+    this.#traffic ??= trafficFor(configuration);
+    const ids = this.#numberPorts(state, previous);
+    const prepared = await this.#traffic.prepare(planOf(state, ids)).catch((error: unknown) => {
+      if (error instanceof PlanRefused) return refuse(error.problems);
+      throw error;
+    });
+    let next: Running;
+    try {
+      next = await this.#bind(state, ids, previous);
+    } catch (error) {
+      prepared.discard();
+      throw error;
+    }
 
+    // Everything is in place: from here on nothing can fail.
     this.#running = next;
-    this.#publish(next, previous);
+    logger.configure(configuration.logging);
+    this.#report(next, previous);
+    prepared.publish();
+    this.#openPorts(next, previous);
     for (const problem of [...(loaded?.problems ?? []), ...problems]) logger.warn({}, describe(problem));
     metrics.lastReload.set(Date.now() / 1000);
   }
 
+  /** Ports that stay keep their number. */
+  #numberPorts(state: ProxyState, previous: Running): ReadonlyMap<string, number> {
+    return new Map(
+      keyed(state.listeners).map(([key]) => [key, previous.ports.get(key)?.id ?? ++this.#lastPort]),
+    );
+  }
+
   /** Binds what the new state needs and the former did not have; after a failure nothing of it is left. */
-  async #bind(state: ProxyState, previous: Running): Promise<Running> {
-    const bound: { close(why: string): unknown }[] = [];
-    const listeners = new Map<string, Listener>();
+  async #bind(state: ProxyState, ids: ReadonlyMap<string, number>, previous: Running): Promise<Running> {
+    const bound: { close(): void }[] = [];
+    const ports = new Map<string, Bound>();
     try {
-      for (const [key, { settings }] of keyed(state.listeners)) {
-        let listener = previous.listeners.get(key);
-        if (!listener) {
-          const { listen } = settings.configuration;
-          listener = await orFailure(
-            Listener.listen(settings, this.#options.budget),
-            `cannot listen on ${listen.url}`,
-          );
-          bound.push(listener);
+      for (const [key, { configuration }] of keyed(state.listeners)) {
+        const former = previous.ports.get(key);
+        if (former) {
+          ports.set(key, former);
+          continue;
         }
-        listeners.set(key, listener);
+        const { listen } = configuration;
+        const port = await orFailure(Port.bind(listen), `cannot listen on ${listen.url}`);
+        bound.push(port);
+        ports.set(key, { id: ids.get(key) ?? 0, port });
       }
       const wanted = state.configuration.prometheusListenAddr;
       let admin = sameAddress(wanted, previous.state.configuration.prometheusListenAddr)
@@ -181,86 +211,72 @@ export class Proxy {
         : undefined;
       if (wanted && !admin) {
         admin = await orFailure(
-          AdminServer.listen(wanted, {
-            expose: (format) => this.#options.metrics.expose(format),
-            readiness: () => this.#readiness(),
-            connections: () => this.#statuses(),
-          }),
+          this.#listenAdmin(wanted),
           `cannot listen on prometheus_listen_addr ${wanted.host}:${wanted.port}`,
         );
         bound.push(admin);
       }
-      return { state, listeners, admin };
+      return { state, ports, admin };
     } catch (error) {
-      for (const one of bound) one.close('nothing of the new configuration holds');
+      for (const one of bound) one.close();
       throw error;
     }
   }
 
-  /** Everything is in place: from here on nothing can fail. */
-  #publish(next: Running, previous: Running): void {
+  #listenAdmin(address: HostPort): Promise<AdminServer> {
+    return AdminServer.listen(address, {
+      expose: (format) => this.#options.metrics.expose(format),
+      readiness: () => this.#readiness(),
+      open: async (kind, limit) => (await this.#traffic?.open(kind, limit)) ?? { open: 0, entries: [] },
+    });
+  }
+
+  /** Says what comes and goes. */
+  #report(next: Running, previous: Running): void {
     const { logger } = this.#options;
-    logger.configure(next.state.configuration.logging);
-    this.#rpcLog.configure(next.state.configuration.logging.rpc);
-    for (const [key, { settings }] of keyed(next.state.listeners)) {
-      const listener = next.listeners.get(key);
-      listener?.publish(settings);
-      if (!listener || previous.listeners.has(key)) continue;
-      const { listen, forward } = settings.configuration;
-      logger.info({ listener: listen.url, listen: listener.url, forward: forward.url }, 'listening');
-    }
-    for (const [key, listener] of previous.listeners) {
-      if (next.listeners.has(key)) continue;
+    for (const [key, { configuration }] of keyed(next.state.listeners)) {
+      if (previous.ports.has(key)) continue;
+      const { listen, forward } = configuration;
       logger.info(
-        { listener: listener.settings.configuration.listen.url, connections: listener.connectionCount },
-        'listener removed',
+        { listener: listen.url, listen: next.ports.get(key)?.port.url(listen), forward: forward.url },
+        'listening',
       );
-      this.#retired.add(listener);
-      void listener.close('its listener was removed').then(() => this.#retired.delete(listener));
     }
-    if (next.admin !== previous.admin) {
-      previous.admin?.close();
-      if (next.admin)
-        logger.info({ listener: 'prometheus_listen_addr', listen: next.admin.url }, 'listening');
+    for (const [key, { configuration }] of keyed(previous.state.listeners)) {
+      const gone = next.ports.has(key) ? undefined : previous.ports.get(key);
+      if (!gone) continue;
+      const connections = this.#traffic?.connectionsOn(gone.id) ?? 0;
+      logger.info({ listener: configuration.listen.url, connections }, 'listener removed');
     }
+    if (next.admin && next.admin !== previous.admin)
+      logger.info({ listener: 'prometheus_listen_addr', listen: next.admin.url }, 'listening');
+  }
+
+  #openPorts(next: Running, previous: Running): void {
+    for (const [key, { id, port }] of next.ports)
+      if (!previous.ports.has(key)) port.open((raw) => this.#traffic?.accept(id, raw));
+    for (const [key, { port }] of previous.ports) if (!next.ports.has(key)) port.close();
+    if (next.admin !== previous.admin) previous.admin?.close();
   }
 
   #readiness(): Readiness {
     const reasons: string[] = [];
     if (this.#phase === 'starting') reasons.push('starting');
     if (this.#phase === 'draining') reasons.push('draining');
-    for (const listener of this.#running.listeners.values()) {
-      if (!listener.listening) reasons.push(`not listening on ${listener.settings.configuration.listen.url}`);
+    for (const [key, { configuration }] of keyed(this.#running.state.listeners)) {
+      if (!this.#running.ports.get(key)?.port.listening)
+        reasons.push(`not listening on ${configuration.listen.url}`);
     }
+    reasons.push(...(this.#traffic?.reasonsAgainst() ?? []));
     return { ready: reasons.length === 0, reasons };
   }
 
-  #connectionCount(): number {
-    return [...this.#running.listeners.values(), ...this.#retired].reduce(
-      (sum, { connectionCount }) => sum + connectionCount,
-      0,
-    );
-  }
-
-  #statuses(): ConnectionStatus[] {
-    return [...this.#running.listeners.values(), ...this.#retired].flatMap((listener) => [
-      ...listener.statuses(),
-    ]);
-  }
-
-  #reportBytes(): void {
-    for (const listener of [...this.#running.listeners.values(), ...this.#retired]) listener.reportBytes();
-  }
-
   #snapshot(): Snapshot {
-    const listeners = [...this.#running.listeners.values(), ...this.#retired].map((listener) => {
-      const { listen } = listener.settings.configuration;
-      return { listener: listen.url, type: listen.scheme, connections: listener.connectionCount };
-    });
     return {
-      listeners,
+      listeners: this.#traffic?.listeners() ?? [],
       ...expiries(this.#running.state),
       droppedLogLines: this.#options.logger.sink.droppedLines,
+      workers: this.#traffic?.workers ?? 0,
     };
   }
 }
@@ -269,6 +285,7 @@ const EMPTY_STATE: ProxyState = {
   configuration: {
     listeners: [],
     prometheusListenAddr: undefined,
+    workers: 1,
     gracefulRestartTimeoutMs: 0,
     logging: DEFAULT_LOGGING,
   },
@@ -280,15 +297,23 @@ const EMPTY_STATE: ProxyState = {
 function keyed(listeners: readonly ListenerState[]): [string, ListenerState][] {
   const seen = new Map<string, number>();
   return listeners.map((listener) => {
-    const key = bindKey(listener.settings.configuration);
+    const key = bindKey(listener.configuration);
     const nth = seen.get(key) ?? 0;
     seen.set(key, nth + 1);
     return [`${key} ${nth}`, listener];
   });
 }
 
-function errorsOf(problems: readonly Problem[]): Problem[] {
-  return problems.filter(({ severity }) => severity === 'error');
+/** What the traffic is told of a state. */
+function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): Plan {
+  const ports = keyed(state.listeners).map(([key, { configuration, server, upstream, fingerprint }]) => ({
+    port: ids.get(key) ?? 0,
+    configuration,
+    server,
+    upstream,
+    fingerprint,
+  }));
+  return { ports, logging: state.configuration.logging };
 }
 
 function sameAddress(one: HostPort | undefined, other: HostPort | undefined): boolean {

@@ -1,17 +1,19 @@
-import { createHash } from 'node:crypto';
-import { BlockList, isIPv6 } from 'node:net';
+import { createHash, randomBytes } from 'node:crypto';
 
 import type { Configuration, ListenerConfiguration, Problem } from './config/model.js';
-import type { ConnectionSettings } from './connection/settings.js';
-import type { ConnectionEvents } from './connection/events.js';
+import { TICKET_SECRET_BYTES } from './limits.js';
 import type { CertificateRole, Snapshot } from './telemetry/metrics.js';
 import { fileSignature, watchedPaths } from './tls/file-signature.js';
-import { loadMaterial, type ListenerMaterial } from './tls/material.js';
-import { TlsTerminator } from './tls/terminator.js';
-import { createDialer } from './upstream/dialer.js';
-import { TlsClient } from './upstream/tls-client.js';
+import {
+  loadMaterial,
+  serverParts,
+  upstreamParts,
+  type ListenerMaterial,
+  type ServerParts,
+  type UpstreamParts,
+} from './tls/material.js';
 
-/** Everything that a configuration and its files come to, built and validated and not yet in force. */
+/** Everything that a configuration and its files come to, read and checked and not yet in force. */
 export interface ProxyState {
   readonly configuration: Configuration;
   /** One a listener, in the configuration's order. */
@@ -22,8 +24,10 @@ export interface ProxyState {
 
 /** One listener of a state. */
 export interface ListenerState {
-  readonly settings: ConnectionSettings;
+  readonly configuration: ListenerConfiguration;
   readonly material: ListenerMaterial;
+  readonly server: ServerParts | undefined;
+  readonly upstream: UpstreamParts | undefined;
   /** Changes with what TLS is made of; while it stays, sessions may be resumed across a reload. */
   readonly fingerprint: string;
 }
@@ -34,101 +38,52 @@ export interface StateResult {
   readonly problems: readonly Problem[];
 }
 
-/** Reads the files that a configuration names and builds what serves it; changes nothing. */
-export async function buildState(
+/** Reads the files that a configuration names; changes nothing. */
+export async function loadState(
   configuration: Configuration,
   previous: ProxyState | undefined,
-  eventsFor: (listener: ListenerConfiguration) => ConnectionEvents,
 ): Promise<StateResult> {
   const signature = await fileSignature(watchedPaths(configuration));
   const { listeners: materials, problems } = await loadMaterial(configuration, new Date());
   if (!materials) return { state: undefined, problems };
-  const found = [...problems];
-  const listeners: ListenerState[] = [];
-  configuration.listeners.forEach((listener, index) => {
+  const listeners = configuration.listeners.flatMap((listener, index): ListenerState[] => {
     const material = materials[index];
-    if (!material) return;
-    try {
-      listeners.push(buildListener(listener, material, previous, eventsFor));
-    } catch (error) {
-      const message = `the TLS library refuses the settings: ${error instanceof Error ? error.message : String(error)}`;
-      found.push({ severity: 'error', key: listener.key, message });
-    }
+    return material ? [listenerState(listener, material, previous)] : [];
   });
-  const complete = listeners.length === configuration.listeners.length;
-  return { state: complete ? { configuration, listeners, signature } : undefined, problems: found };
+  return { state: { configuration, listeners, signature }, problems };
 }
 
-function buildListener(
+function listenerState(
   configuration: ListenerConfiguration,
   material: ListenerMaterial,
   previous: ProxyState | undefined,
-  eventsFor: (listener: ListenerConfiguration) => ConnectionEvents,
 ): ListenerState {
-  const fingerprint = fingerprintOf(material);
+  const server = material.server && serverParts(material.server, NO_SECRET);
+  const upstream = material.upstream && upstreamParts(material.upstream);
+  const fingerprint = createHash('sha256')
+    .update(JSON.stringify([server, upstream]))
+    .digest('hex');
   const key = bindKey(configuration);
   const same = previous?.listeners.find(
-    (other) => other.fingerprint === fingerprint && bindKey(other.settings.configuration) === key,
+    (other) => other.fingerprint === fingerprint && bindKey(other.configuration) === key,
   );
-  const terminator = same?.settings.terminator ?? (material.server && new TlsTerminator(material.server));
-  const tlsClient = material.upstream && new TlsClient(material.upstream);
-  const { listen, forward, timeouts, proxyProtocol } = configuration;
-  const sameLabels =
-    same?.settings.configuration.listen.url === listen.url &&
-    same.settings.configuration.forward.url === forward.url;
-  return {
-    material,
-    fingerprint,
-    settings: {
-      configuration,
-      terminator,
-      dialer: createDialer(forward, tlsClient, timeouts.dialMs),
-      expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
-      events: same && sameLabels ? same.settings.events : eventsFor(configuration),
-    },
-  };
+  const ticketSecret = same?.server?.ticketSecret ?? randomBytes(TICKET_SECRET_BYTES);
+  return { configuration, material, server: server && { ...server, ticketSecret }, upstream, fingerprint };
 }
 
-/** What is bound, whatever is spoken there: a listener keeps its socket when only its scheme changes. */
+const NO_SECRET = new Uint8Array(0);
+
+/** What is bound, whatever is spoken there: a listener keeps its port when only its scheme changes. */
 export function bindKey({ listen }: ListenerConfiguration): string {
   return listen.scheme === 'unix' ? `unix:${listen.path}` : `${listen.host} ${listen.port}`;
-}
-
-function fingerprintOf(material: ListenerMaterial): string {
-  const { server, upstream } = material;
-  const parts = [
-    server?.settings.minVersion,
-    server?.settings.clientAuth,
-    ...(server?.pairs ?? []).flatMap((pair) => [pair.certificatePem, pair.keyPem]),
-    'client ca',
-    ...(server?.clientCa ?? []).map(({ pem }) => pem),
-    'crl',
-    ...(server?.revocations?.pem ?? []),
-    'upstream',
-    upstream?.pair?.certificatePem,
-    upstream?.pair?.keyPem,
-    ...(upstream?.ca ?? []),
-  ];
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
-}
-
-function networkCheck(networks: readonly string[]): (address: string | undefined) => boolean {
-  const list = new BlockList();
-  for (const network of networks) {
-    const [address = '', prefix] = network.split('/');
-    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
-    list.addSubnet(address, Number(prefix ?? (family === 'ipv6' ? 128 : 32)), family);
-  }
-  if (networks.length === 0) return () => false;
-  return (address) => address !== undefined && list.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
 }
 
 /** The dates of all certificates and CRLs of a state, the earliest of each role. */
 export function expiries(state: ProxyState): Pick<Snapshot, 'certificates' | 'revocationLists'> {
   const certificates: { listener: string; role: CertificateRole; notAfter: Date }[] = [];
   const revocationLists: { listener: string; nextUpdate: Date }[] = [];
-  for (const { settings, material } of state.listeners) {
-    const listener = settings.configuration.listen.url;
+  for (const { configuration, material } of state.listeners) {
+    const listener = configuration.listen.url;
     const add = (role: CertificateRole, dates: readonly string[]): void => {
       const first = dates.map((date) => new Date(date)).sort((a, b) => a.getTime() - b.getTime())[0];
       if (first) certificates.push({ listener, role, notAfter: first });

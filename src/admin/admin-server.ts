@@ -1,9 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 
 import type { HostPort } from '../config/model.js';
-import type { ConnectionStatus } from '../connection/status.js';
 import { MAX_ADMIN_CONNECTIONS } from '../limits.js';
-import { openConnections, openRpcs, type StatusPage } from './open.js';
+import { statusPage, type OpenKind, type OpenPage, type StatusPage } from './open.js';
 
 /** Whether the proxy should be sent traffic; `reasons` says why not, one a line. */
 export interface Readiness {
@@ -15,8 +14,8 @@ export interface Readiness {
 export interface AdminSource {
   expose(format: 'prometheus' | 'openmetrics'): Promise<{ contentType: string; body: string }>;
   readiness(): Readiness;
-  /** Every open connection. */
-  connections(): readonly ConnectionStatus[];
+  /** The oldest open connections or calls, at most `limit`. */
+  open(kind: OpenKind, limit: number): Promise<OpenPage>;
 }
 
 /** A scraper that takes its answer slower than this is let go; the answer is one small page. */
@@ -102,11 +101,11 @@ async function answer(
       return;
     }
     case '/-/connections':
-      sendPage(response, openConnections(source.connections(), searchParams, performance.now()));
+    case '/-/rpcs': {
+      const kind = path === '/-/rpcs' ? 'rpcs' : 'connections';
+      sendPage(response, await statusPage(kind, searchParams, (...what) => source.open(...what)));
       return;
-    case '/-/rpcs':
-      sendPage(response, openRpcs(source.connections(), searchParams, performance.now()));
-      return;
+    }
     default: {
       const paths = '/metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs';
       send(response, 404, 'text/plain; charset=utf-8', `there are ${paths}\n`);

@@ -5,42 +5,79 @@ import type { GrpcCall } from '../inspect/grpc/call.js';
 import type { SendWindow } from '../inspect/send-window.js';
 import { STATUS_PAGE_ENTRIES } from '../limits.js';
 
+/** What can be listed. */
+export type OpenKind = 'connections' | 'rpcs';
+
+/** An open connection or call, as JSON shows it. */
+export interface OpenEntry {
+  readonly age_ms: number;
+  readonly [field: string]: unknown;
+}
+
+/** How many are open, and the oldest of them, the oldest first. */
+export interface OpenPage {
+  readonly open: number;
+  readonly entries: readonly OpenEntry[];
+}
+
 /** A page in JSON, or what is wrong with what was asked for. */
 export type StatusPage = { readonly content: object } | { readonly refusal: string };
 
-/** `/-/connections`: every open connection with its calls and sidechannels, the oldest first. */
-export function openConnections(
-  connections: readonly ConnectionStatus[],
+/** `/-/connections`, or `/-/rpcs?state=open`: what `list` finds, as many of them as the query asks for. */
+export async function statusPage(
+  kind: OpenKind,
   query: URLSearchParams,
-  nowMs: number,
-): StatusPage {
+  list: (kind: OpenKind, limit: number) => Promise<OpenPage>,
+): Promise<StatusPage> {
+  const state = query.get('state') ?? 'open';
+  if (kind === 'rpcs' && state !== 'open')
+    return { refusal: `state: expected open, got ${JSON.stringify(state)}` };
   const limit = readLimit(query);
   if (typeof limit === 'string') return { refusal: limit };
+  const { open, entries } = await list(kind, limit);
+  return { content: { open, shown: entries.length, [kind]: entries } };
+}
+
+/** The oldest connections or calls of these connections. */
+export function listOpen(
+  kind: OpenKind,
+  connections: readonly ConnectionStatus[],
+  limit: number,
+  nowMs: number,
+): OpenPage {
+  return kind === 'connections'
+    ? listConnections(connections, limit, nowMs)
+    : listRpcs(connections, limit, nowMs);
+}
+
+/** One list of several. */
+export function mergePages(pages: readonly OpenPage[], limit: number): OpenPage {
+  return {
+    open: pages.reduce((sum, { open }) => sum + open, 0),
+    entries: pages
+      .flatMap(({ entries }) => entries)
+      .sort((one, other) => other.age_ms - one.age_ms)
+      .slice(0, limit),
+  };
+}
+
+function listConnections(connections: readonly ConnectionStatus[], limit: number, nowMs: number): OpenPage {
   const oldestFirst = [...connections].sort(
     (one, other) => one.facts.acceptedAtMs - other.facts.acceptedAtMs,
   );
-  const shown = oldestFirst.slice(0, limit).map((connection) => describeConnection(connection, nowMs));
-  return { content: { open: connections.length, shown: shown.length, connections: shown } };
+  const entries = oldestFirst.slice(0, limit).map((connection) => describeConnection(connection, nowMs));
+  return { open: connections.length, entries };
 }
 
-/** `/-/rpcs?state=open`: every open call, the longest first. */
-export function openRpcs(
-  connections: readonly ConnectionStatus[],
-  query: URLSearchParams,
-  nowMs: number,
-): StatusPage {
-  const state = query.get('state') ?? 'open';
-  if (state !== 'open') return { refusal: `state: expected open, got ${JSON.stringify(state)}` };
-  const limit = readLimit(query);
-  if (typeof limit === 'string') return { refusal: limit };
+function listRpcs(connections: readonly ConnectionStatus[], limit: number, nowMs: number): OpenPage {
   const calls = connections
     .flatMap((connection) => callsOf(connection).map((call) => ({ connection, call })))
     .sort((one, other) => one.call.start.startedAtMs - other.call.start.startedAtMs);
-  const shown = calls.slice(0, limit).map(({ connection, call }) => ({
+  const entries = calls.slice(0, limit).map(({ connection, call }) => ({
     ...describeCall(call, nowMs),
     connection: describeEnds(connection),
   }));
-  return { content: { open: calls.length, shown: shown.length, rpcs: shown } };
+  return { open: calls.length, entries };
 }
 
 function readLimit(query: URLSearchParams): number | string {

@@ -14,6 +14,8 @@ import { parseFlags, UsageError, type Argument, type FlagTable } from './parse-f
 export type Command =
   | { readonly command: 'serve'; readonly source: ServeSource }
   | { readonly command: 'demo' }
+  /** Not on the command line: what a process runs that the primary process has started to serve connections. */
+  | { readonly command: 'worker' }
   | { readonly command: 'configuration validate'; readonly file: string | undefined }
   | { readonly command: 'help'; readonly text: string }
   | { readonly command: 'version' }

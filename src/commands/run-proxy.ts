@@ -1,14 +1,23 @@
+import { fileURLToPath } from 'node:url';
+
 import { DescriptorBudget } from '../process/descriptor-budget.js';
 import { handleSignals } from '../process/signals.js';
+import { outliveFaults } from './outlive-faults.js';
 import { Proxy, ProxyFailure, type ProxyOptions } from '../proxy.js';
 import { Reloader } from '../reloader.js';
 import { openLogSink } from '../telemetry/log-sink.js';
-import { createLogger, type Logger } from '../telemetry/logger.js';
+import { createLogger } from '../telemetry/logger.js';
 import { Metrics } from '../telemetry/metrics.js';
+import { OwnTraffic } from '../traffic/own-traffic.js';
+import type { Traffic } from '../traffic/traffic.js';
+import { WorkerTraffic } from '../traffic/workers/worker-traffic.js';
 import { readVersion } from '../version.js';
-import type { Logging } from '../config/model.js';
+import type { Configuration, Logging } from '../config/model.js';
 
 const STDOUT = 1;
+
+/** What a worker's process runs: it finds out itself that it is one. */
+const PROGRAM = fileURLToPath(new URL('../cli.js', import.meta.url));
 
 /** What a command runs the proxy with. */
 export interface RunOptions {
@@ -40,7 +49,11 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
 
   let proxy: Proxy;
   try {
-    proxy = await Proxy.start({ load, logger, metrics, budget: DescriptorBudget.ofProcess() });
+    const trafficFor = ({ workers }: Configuration): Traffic =>
+      workers > 1
+        ? new WorkerTraffic(workers, PROGRAM, metrics, logger)
+        : new OwnTraffic(metrics, logger, DescriptorBudget.ofProcess());
+    proxy = await Proxy.start({ load, logger, metrics, trafficFor });
   } catch (error) {
     if (!(error instanceof ProxyFailure)) throw error;
     await logger.sink.flush();
@@ -70,18 +83,4 @@ function event<T = void>(): [happened: Promise<T>, happen: (value: T) => void] {
   let happen: (value: T) => void = () => undefined;
   const happened = new Promise<T>((resolve) => (happen = resolve));
   return [happened, (value) => happen(value)];
-}
-
-/**
- * An exception that no connection's own guard has caught must not end the others' connections. It is logged and
- * counted: an operator can see that there is a fault to report.
- */
-function outliveFaults(logger: Logger, metrics: Metrics): void {
-  const note = (error: unknown): void => {
-    metrics.internalErrors.inc({ scope: 'process' });
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    logger.error({ error: text }, 'fault of the proxy outside of any connection; please report it');
-  };
-  process.on('uncaughtException', note);
-  process.on('unhandledRejection', note);
 }

@@ -1,3 +1,5 @@
+import { availableParallelism } from 'node:os';
+
 import { reportError, reportWarning, type BuildContext } from './build-context.js';
 import { DEFAULTS } from './defaults.js';
 import { parseDuration } from './duration.js';
@@ -43,6 +45,7 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
   return {
     listeners,
     prometheusListenAddr: draft.prometheus_listen_addr,
+    workers: draft.workers === 'auto' ? availableParallelism() : (draft.workers ?? DEFAULTS.workers),
     gracefulRestartTimeoutMs: draft.graceful_restart_timeout ?? standard(DEFAULTS.gracefulRestartTimeout),
     logging: {
       level: draft.logging?.level ?? DEFAULTS.logging.level,

@@ -16,6 +16,7 @@ export const DEFAULTS = {
     idle: '6h',
   },
   maxConnections: 10_000,
+  workers: 1,
   inspect: true,
 } as const;
 

@@ -146,6 +146,8 @@ export interface Configuration {
   /** Never empty; their `listen` addresses differ (but for port 0). */
   readonly listeners: readonly ListenerConfiguration[];
   readonly prometheusListenAddr: HostPort | undefined;
+  /** Processes that serve connections; with 1 it is the program's own. */
+  readonly workers: number;
   readonly gracefulRestartTimeoutMs: number;
   readonly logging: Logging;
 }

@@ -3,6 +3,7 @@ import type { z as Zod } from 'zod';
 import { z } from './zod.js';
 import { parseAddress } from './address.js';
 import { parseCidr } from './cidr.js';
+import { MAX_WORKERS } from '../limits.js';
 import { DEFAULTS } from './defaults.js';
 import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { checkHost, parseHostPort } from './host-port.js';
@@ -183,6 +184,15 @@ const rootShape = {
       'host:port of the admin port, which serves /metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs. Not listened on unless set.',
     examples: ['127.0.0.1:9237'],
   }).optional(),
+  workers: z
+    .union([z.literal('auto'), z.int().min(1).max(MAX_WORKERS)])
+    .meta({
+      description:
+        'Processes that serve connections: a number, or auto for one a core. One process serves one core. Takes a restart to change.',
+      default: DEFAULTS.workers,
+      examples: ['auto', 2],
+    })
+    .optional(),
   graceful_restart_timeout: duration(
     'How long open connections may take to end after SIGTERM.',
     DEFAULTS.gracefulRestartTimeout,

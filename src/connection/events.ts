@@ -16,7 +16,7 @@ export interface TlsFacts {
 }
 
 /** Why the server let a connection go before it was one. */
-export type DropReason = 'max_connections' | 'descriptors';
+export type DropReason = 'max_connections' | 'descriptors' | 'no_worker';
 
 /** Everything there is to say of a connection that has ended. */
 export interface ConnectionReport {

@@ -61,6 +61,7 @@ export function demoConfiguration(
       { ...common, key: ['demo', 'tcp'], listen: address('tcp', ports.tcp), tls: undefined },
     ],
     prometheusListenAddr: { host: HOST, port: ports.metrics },
+    workers: 1,
     gracefulRestartTimeoutMs: 1_000,
     logging: { ...DEFAULT_LOGGING, format: 'text' },
   };

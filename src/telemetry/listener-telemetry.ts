@@ -72,11 +72,7 @@ export class ListenerTelemetry implements ConnectionEvents {
       count: this.#dropsUnlogged,
     };
     this.#dropsUnlogged = 0;
-    const cure =
-      reason === 'max_connections'
-        ? 'raise max_connections'
-        : 'raise the limit of open files (ulimit -n, LimitNOFILE)';
-    this.#logger.warn(fields, `connections refused at accept; ${cure} if they are meant to be served`);
+    this.#logger.warn(fields, `connections refused at accept: ${DROPS[reason]}`);
   }
 
   handshakeFinished(facts: TlsFacts, seconds: number): void {
@@ -99,12 +95,12 @@ export class ListenerTelemetry implements ConnectionEvents {
 
   upstreamConnected(seconds: number): void {
     this.#metrics.upstreamConnectSeconds.observe({ listener: this.#listener }, seconds);
-    this.#metrics.upstreamUp.set({ listener: this.#listener }, 1);
+    this.#metrics.upstreamSeen(this.#listener, { up: true, atMs: Date.now() });
   }
 
   upstreamFailed(reason: UpstreamFailureReason): void {
     this.#metrics.upstreamConnectFailures.inc({ listener: this.#listener, reason });
-    this.#metrics.upstreamUp.set({ listener: this.#listener }, 0);
+    this.#metrics.upstreamSeen(this.#listener, { up: false, atMs: Date.now() });
   }
 
   inspecting({ peerAddress, identity }: InspectedPeer): InspectionEvents {
@@ -161,6 +157,13 @@ export class ListenerTelemetry implements ConnectionEvents {
     };
   }
 }
+
+/** Why connections are refused at accept, and what to do about it. */
+const DROPS: Readonly<Record<DropReason, string>> = {
+  max_connections: 'raise max_connections if they are meant to be served',
+  descriptors: 'raise the limit of open files (ulimit -n, LimitNOFILE) if they are meant to be served',
+  no_worker: 'no worker serves at the moment, the log says why they ended',
+};
 
 /**
  * How each end is logged. Refusals are the operator's business, probes nobody's, the rest is the record of what

@@ -5,7 +5,8 @@ import { LOG_BATCH_BYTES, LOG_DELAY_MS, LOG_FLUSH_MS, LOG_RETRY_MS, MAX_LOG_QUEU
 
 /** Where log lines go. Writing never waits and never throws: what cannot leave in time is dropped and counted. */
 export interface LogSink {
-  write(line: string): void;
+  /** One line or several, each with its end. */
+  write(lines: string): void;
   /** Lines that were dropped since the start. */
   readonly droppedLines: number;
   /** Waits until what was written has left, at most `LOG_FLUSH_MS`. */
@@ -20,11 +21,16 @@ export interface LogSink {
  */
 export function openLogSink(fd: number): LogSink {
   const kind = fstatSync(fd);
-  return new BatchingSink(kind.isFIFO() || kind.isSocket() ? new PipeOutlet(fd) : new FileOutlet(fd));
+  return batchLines(kind.isFIFO() || kind.isSocket() ? new PipeOutlet(fd) : new FileOutlet(fd));
+}
+
+/** A sink that lets lines wait for each other before they leave by an outlet. */
+export function batchLines(outlet: Outlet): LogSink {
+  return new BatchingSink(outlet);
 }
 
 /** Where lines leave the process. */
-interface Outlet {
+export interface Outlet {
   /** Bytes that were sent and have not left; infinite once nothing leaves any more. */
   readonly queued: number;
   send(lines: Buffer): void;
@@ -50,12 +56,12 @@ class BatchingSink implements LogSink {
     this.#outlet = outlet;
   }
 
-  write(line: string): void {
-    if (this.#batch.length + this.#outlet.queued + line.length > MAX_LOG_QUEUE_BYTES) {
-      this.droppedLines++;
+  write(lines: string): void {
+    if (this.#batch.length + this.#outlet.queued + lines.length > MAX_LOG_QUEUE_BYTES) {
+      this.droppedLines += lines.split('\n').length - 1;
       return;
     }
-    this.#batch += line;
+    this.#batch += lines;
     if (this.#batch.length >= LOG_BATCH_BYTES) this.#sendBatch();
     else this.#timer ??= setTimeout(this.#sendBatch, LOG_DELAY_MS);
   }

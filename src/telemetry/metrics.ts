@@ -6,12 +6,13 @@ import {
   Gauge,
   Histogram,
   Registry,
-  type OpenMetricsContentType,
+  type Metric,
+  type RegistryContentType,
 } from 'prom-client';
 
+import { MergedReports, ReportSource, type SampleReport } from './metrics-report.js';
 import { RpcCounts } from './rpc/rpc-counts.js';
 import { rpcMetrics } from './rpc/rpc-metrics.js';
-import { TalliedMetric } from './rpc/tallied-metric.js';
 
 /** The role of a certificate; label `role` of `tls_certificate_not_after_timestamp_seconds`. */
 export type CertificateRole = 'server' | 'client_ca' | 'upstream_client' | 'upstream_ca';
@@ -31,13 +32,27 @@ export interface Snapshot {
   }[];
   readonly revocationLists: readonly { readonly listener: string; readonly nextUpdate: Date }[];
   readonly droppedLogLines: number;
+  /** Processes that serve connections. */
+  readonly workers: number;
 }
 
 /** Where a scrape gets its facts from. */
 export interface SnapshotSource {
-  /** Makes the byte counters current. */
-  reportBytes(): void;
+  /** Makes what is counted current. */
+  report(): Promise<void>;
   snapshot(): Snapshot;
+}
+
+/** What one process tells another of its metrics: plain values. */
+export interface MetricsReport extends SampleReport {
+  readonly upstreams: readonly (readonly [listener: string, state: UpstreamState])[];
+}
+
+/** What the last attempt to reach upstream came to. */
+export interface UpstreamState {
+  readonly up: boolean;
+  /** Unix milliseconds. */
+  readonly atMs: number;
 }
 
 /** The formats that a scraper can ask for. */
@@ -51,16 +66,19 @@ export interface Exposition {
 
 const PREFIX = 'gitaly_tls_proxy_';
 const EMPTY: SnapshotSource = {
-  reportBytes: () => undefined,
-  snapshot: () => ({ listeners: [], certificates: [], revocationLists: [], droppedLogLines: 0 }),
+  report: () => Promise.resolve(),
+  snapshot: () => ({ listeners: [], certificates: [], revocationLists: [], droppedLogLines: 0, workers: 0 }),
 };
 
 /** All metrics of the program. Every label takes its values from a closed set or from the configuration. */
 export class Metrics {
-  readonly #prometheus = new Registry();
-  readonly #openMetrics: Registry<OpenMetricsContentType>;
+  readonly #registry = new Registry();
+  readonly #reports = new MergedReports();
+  readonly #ownReport = new ReportSource(this.#registry);
+  readonly #views: Readonly<Record<ExpositionFormat, Registry<RegistryContentType>>>;
   readonly #underWay = new Map<ExpositionFormat, Promise<Exposition>>();
   #source: SnapshotSource = EMPTY;
+  readonly #upstreams = new Map<string, UpstreamState>();
 
   /** What is counted by looking inside connections. */
   readonly rpcs = new RpcCounts();
@@ -89,7 +107,6 @@ export class Metrics {
     name: `${PREFIX}connection_bytes_total`,
     help: 'Plaintext bytes relayed, by direction: to_upstream or to_client.',
     labelNames: ['listener', 'direction'],
-    collect: () => this.#source.reportBytes(),
   });
   readonly connectionDuration = this.#histogram({
     name: `${PREFIX}connection_duration_seconds`,
@@ -142,18 +159,23 @@ export class Metrics {
     help: 'Upstreams that could not be reached, by reason.',
     labelNames: ['listener', 'reason'],
   });
-  readonly upstreamUp = this.#gauge({
-    name: `${PREFIX}upstream_up`,
-    help: 'Whether the last connection to upstream could be made; absent before the first.',
-    labelNames: ['listener'],
-  });
   readonly internalErrors = this.#counter({
     name: `${PREFIX}internal_errors_total`,
     help: 'Faults of the proxy itself: in one connection (which ended), or outside of any. Each is logged; please report it.',
     labelNames: ['scope'],
   });
 
+  readonly workerExits = this.#counter({
+    name: `${PREFIX}worker_exits_total`,
+    help: 'Workers that ended and should not have, and their connections with them.',
+  });
+
   constructor(version: string) {
+    this.#gauge({
+      name: `${PREFIX}workers`,
+      help: 'Processes that serve connections.',
+      collect: (gauge) => gauge.set(this.#source.snapshot().workers),
+    });
     this.#gauge({
       name: `${PREFIX}connections_active`,
       help: 'Connections that are open.',
@@ -163,6 +185,14 @@ export class Metrics {
         for (const { listener, type, connections } of this.#source.snapshot().listeners) {
           gauge.inc({ listener, type }, connections);
         }
+      },
+    });
+    this.#gauge({
+      name: `${PREFIX}upstream_up`,
+      help: 'Whether the last connection to upstream could be made; absent before the first.',
+      labelNames: ['listener'],
+      collect: (gauge) => {
+        for (const [listener, { up }] of this.#upstreams) gauge.set({ listener }, up ? 1 : 0);
       },
     });
     this.#gauge({
@@ -202,16 +232,41 @@ export class Metrics {
       help: 'The versions of the proxy, of Node and of OpenSSL; always 1.',
       labelNames: ['version', 'node_version', 'openssl_version'],
     }).set({ version, node_version: process.versions.node, openssl_version: process.versions.openssl }, 1);
-    for (const metric of rpcMetrics(this.rpcs)) this.#prometheus.registerMetric(metric);
-    collectDefaultMetrics({ register: this.#prometheus });
+    for (const metric of rpcMetrics(this.rpcs)) this.#registry.registerMetric(metric);
+    collectDefaultMetrics({ register: this.#registry });
     this.lastReloadSuccessful.set(1);
 
-    this.#openMetrics = openMetricsView(this.#prometheus);
+    this.#views = {
+      prometheus: viewOf(this.#registry, Registry.PROMETHEUS_CONTENT_TYPE, this.#reports),
+      openmetrics: viewOf(this.#registry, Registry.OPENMETRICS_CONTENT_TYPE, this.#reports),
+    };
   }
 
   /** Where scrapes get their facts from, from now on. */
   observe(source: SnapshotSource): void {
     this.#source = source;
+  }
+
+  /** What the last attempt to reach upstream came to, of any process. */
+  upstreamSeen(listener: string, state: UpstreamState): void {
+    if (state.atMs >= (this.#upstreams.get(listener)?.atMs ?? 0)) this.#upstreams.set(listener, state);
+  }
+
+  /** What this process has counted since it was last asked, for another process to take in. */
+  async takeReport(): Promise<MetricsReport> {
+    await this.#source.report();
+    return { ...(await this.#ownReport.take()), upstreams: [...this.#upstreams] };
+  }
+
+  /** Takes in what another process has counted: from now on it shows in the exposition. */
+  addReport(process: number, report: MetricsReport): void {
+    this.#reports.add(process, report);
+    for (const [listener, state] of report.upstreams) this.upstreamSeen(listener, state);
+  }
+
+  /** Another process is gone; what it counted stays. */
+  forgetProcess(process: number): void {
+    this.#reports.forget(process);
   }
 
   /**
@@ -227,9 +282,10 @@ export class Metrics {
   }
 
   async #makeExposition(format: ExpositionFormat): Promise<Exposition> {
-    const registry = format === 'openmetrics' ? this.#openMetrics : this.#prometheus;
+    const registry = this.#views[format];
     // A turn of the event loop, so that the traffic has its own before each exposition.
     await setImmediate();
+    await this.#source.report();
     return { contentType: registry.contentType, body: await registry.metrics() };
   }
 
@@ -239,7 +295,7 @@ export class Metrics {
     labelNames?: Label[];
     collect?: () => void;
   }): Counter<Label> {
-    return new Counter({ ...options, registers: [this.#prometheus] });
+    return new Counter({ ...options, registers: [this.#registry] });
   }
 
   #histogram<Label extends string>(options: {
@@ -248,7 +304,7 @@ export class Metrics {
     labelNames: Label[];
     buckets: number[];
   }): Histogram<Label> {
-    return new Histogram({ ...options, registers: [this.#prometheus] });
+    return new Histogram({ ...options, registers: [this.#registry] });
   }
 
   #gauge<Label extends string>(options: {
@@ -259,8 +315,10 @@ export class Metrics {
   }): Gauge<Label> {
     const { collect, ...rest } = options;
     const gauge: Gauge<Label> = new Gauge({
+      // Told by the process that is scraped alone.
+      aggregator: 'first',
       ...rest,
-      registers: [this.#prometheus],
+      registers: [this.#registry],
       ...(collect && { collect: () => collect(gauge) }),
     });
     return gauge;
@@ -268,18 +326,41 @@ export class Metrics {
 }
 
 /**
- * The same metrics in a registry that writes OpenMetrics: prom-client has one format a registry. That registry takes
- * `_total` off the names of counters, for good: it is given stand-ins, so that the other format keeps the names.
+ * The same metrics in another registry: prom-client has one format a registry, and the one that writes OpenMetrics takes
+ * `_total` off the names of its counters, for good.
  */
-function openMetricsView(registry: Registry): Registry<OpenMetricsContentType> {
-  const view = new Registry<OpenMetricsContentType>();
-  view.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
+function viewOf(
+  registry: Registry,
+  contentType: RegistryContentType,
+  reports: MergedReports,
+): Registry<RegistryContentType> {
+  const view = new Registry<RegistryContentType>();
+  view.setContentType(contentType);
   for (const { name } of registry.getMetricsAsArray()) {
     const metric = registry.getSingleMetric(name);
-    const standIn: unknown = metric instanceof Counter ? Object.create(metric) : metric;
-    if (standIn instanceof Counter) view.registerMetric(standIn);
-    else if (metric instanceof TalliedMetric) view.registerMetric(metric.standIn());
-    else if (metric) view.registerMetric(metric);
+    if (metric) view.registerMetric(new MetricView(name, metric, reports));
   }
   return view;
+}
+
+/** A metric together with what other processes have told of it. */
+class MetricView extends Gauge {
+  /** What the registry goes by; prom-client's types leave it out. */
+  readonly type: unknown;
+  readonly #metric: Metric;
+  readonly #reports: MergedReports;
+
+  constructor(name: string, metric: Metric, reports: MergedReports) {
+    super({ name, help: name, registers: [] });
+    this.type = Reflect.get(metric, 'type');
+    this.#metric = metric;
+    this.#reports = reports;
+  }
+
+  override async get(): ReturnType<Gauge['get']> {
+    const own = await this.#metric.get();
+    // Under this view's own name, which may have lost its `_total`.
+    const { name } = await super.get();
+    return { ...own, name, values: this.#reports.merge(own) };
+  }
 }

@@ -37,6 +37,51 @@ export interface ListenerMaterial {
   readonly upstream: UpstreamMaterial | undefined;
 }
 
+/** A certificate, its key and its names. */
+export type ServerPair = Pick<LoadedPair, 'certificatePem' | 'keyPem' | 'names'>;
+
+/** What the server's side of TLS is made of: plain values, so that they can be sent to another process. */
+export interface ServerParts {
+  readonly settings: Pick<ServerTls, 'minVersion' | 'clientAuth'>;
+  /** The first is the default. */
+  readonly pairs: readonly ServerPair[];
+  /** PEM texts; `undefined` where no client certificate is asked for. */
+  readonly clientCa: readonly string[] | undefined;
+  /** PEM texts. */
+  readonly revocations: readonly string[] | undefined;
+  /** What ticket keys are derived from: whoever has it can resume each other's sessions. */
+  readonly ticketSecret: Uint8Array;
+}
+
+/** What the client's side of TLS is made of, in plain values. */
+export interface UpstreamParts {
+  readonly settings: Pick<UpstreamTls, 'minVersion' | 'serverName'>;
+  readonly pair: Pick<LoadedPair, 'certificatePem' | 'keyPem'> | undefined;
+  /** PEM texts. */
+  readonly ca: readonly string[];
+}
+
+/** The plain values of what was read. */
+export function serverParts(material: ServerMaterial, ticketSecret: Uint8Array): ServerParts {
+  const { settings, pairs, clientCa, revocations } = material;
+  return {
+    settings: { minVersion: settings.minVersion, clientAuth: settings.clientAuth },
+    pairs: pairs.map(({ certificatePem, keyPem, names }) => ({ certificatePem, keyPem, names })),
+    clientCa: clientCa?.map(({ pem }) => pem),
+    revocations: revocations?.pem,
+    ticketSecret,
+  };
+}
+
+/** The plain values of what was read. */
+export function upstreamParts({ settings, pair, ca }: UpstreamMaterial): UpstreamParts {
+  return {
+    settings: { minVersion: settings.minVersion, serverName: settings.serverName },
+    pair: pair && { certificatePem: pair.certificatePem, keyPem: pair.keyPem },
+    ca,
+  };
+}
+
 /** What all files hold together: one entry a listener, in the configuration's order, or the reasons why not. */
 export interface MaterialResult {
   readonly listeners: readonly ListenerMaterial[] | undefined;

@@ -1,34 +1,34 @@
+import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 
-import type { LoadedPair } from './certificate-pair.js';
-import type { ServerMaterial } from './material.js';
+import type { ServerPair, ServerParts } from './material.js';
 import { ALPN_H2, contextParameters } from './parameters.js';
 
 /**
  * Does the TLS handshakes of one listener with one set of certificates, keys, CAs and CRLs.
  *
  * A terminator never changes: a reload builds another and new connections go there, while handshakes under way end
- * with the one they began with. Each has ticket keys of its own, so that a session which an old set of CAs or CRLs
- * allowed cannot be resumed with a new one.
+ * with the one they began with. Its ticket keys are those of its set, so that a session which an old set of CAs or CRLs
+ * allowed cannot be resumed with a new one, and each process that serves the set can resume what another began.
  *
  * Every certificate has a server of its own. A context that an `SNICallback` hands out does not replace the default
  * certificate (SSLWrap's UseSNIContext in Node's crypto_common.cc) but stands beside it if its key is of another
  * type, and then OpenSSL takes the one whose type comes first: an ECDSA default for an RSA name.
  */
 export class TlsTerminator {
-  readonly #pairs: readonly LoadedPair[];
-  readonly #servers: ReadonlyMap<LoadedPair, Server>;
+  readonly #pairs: readonly ServerPair[];
+  readonly #servers: ReadonlyMap<ServerPair, Server>;
   readonly #default: Server;
   readonly #waiting = new WeakMap<
     Socket,
     { resolve: (socket: TLSSocket) => void; reject: (error: Error) => void }
   >();
 
-  /** @throws if the TLS library does not take the material */
-  constructor(material: ServerMaterial) {
-    this.#pairs = material.pairs;
-    this.#servers = new Map(material.pairs.map((pair) => [pair, this.#createServer(material, pair)]));
+  /** @throws if the TLS library does not take the parts */
+  constructor(parts: ServerParts) {
+    this.#pairs = parts.pairs;
+    this.#servers = new Map(parts.pairs.map((pair) => [pair, this.#createServer(parts, pair)]));
     const [first] = this.#servers.values();
     if (first === undefined) throw new Error('a TLS listener needs a certificate');
     this.#default = first;
@@ -52,11 +52,14 @@ export class TlsTerminator {
     });
   }
 
-  #createServer(material: ServerMaterial, pair: LoadedPair): Server {
+  #createServer(parts: ServerParts, pair: ServerPair): Server {
     const server = createServer({
-      ...contextOptions(material, pair),
+      ...contextOptions(parts, pair),
+      ticketKeys: ticketKeysFor(pair, parts.ticketSecret),
+      // Node makes one of the command line, which need not be the same in each process.
+      sessionIdContext: 'gitaly-tls-proxy',
       ALPNProtocols: [ALPN_H2],
-      requestCert: material.settings.clientAuth !== 'none',
+      requestCert: parts.settings.clientAuth !== 'none',
       // Judged after the handshake by judgeClient: a refusal inside of it carries no certificate to name in the log.
       rejectUnauthorized: false,
       // The listener's own deadline covers the PROXY header and the ClientHello too; Node's is switched off (maximum).
@@ -93,18 +96,23 @@ function isSocket(value: object): value is Socket {
   return 'resetAndDestroy' in value;
 }
 
-function contextOptions(material: ServerMaterial, pair: LoadedPair): SecureContextOptions {
+function contextOptions(parts: ServerParts, pair: ServerPair): SecureContextOptions {
   return {
-    ...contextParameters(material.settings.minVersion),
+    ...contextParameters(parts.settings.minVersion),
     cert: pair.certificatePem,
     key: pair.keyPem,
-    ...(material.clientCa && { ca: material.clientCa.map(({ pem }) => pem) }),
-    ...(material.revocations && { crl: [...material.revocations.pem] }),
+    ...(parts.clientCa && { ca: [...parts.clientCa] }),
+    ...(parts.revocations && { crl: [...parts.revocations] }),
   };
 }
 
+/** The 48 bytes of one certificate: a session is resumed with the certificate that it began with. */
+function ticketKeysFor({ certificatePem }: ServerPair, secret: Uint8Array): Buffer {
+  return createHash('sha512').update(secret).update(certificatePem).digest().subarray(0, 48);
+}
+
 /** RFC 6125 section 6.4: an exact name first, then a wildcard for the whole leftmost label. */
-export function choosePair<Pair extends Pick<LoadedPair, 'names'>>(
+export function choosePair<Pair extends Pick<ServerPair, 'names'>>(
   pairs: readonly Pair[],
   serverName: string,
 ): Pair | undefined {

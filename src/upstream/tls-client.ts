@@ -4,7 +4,7 @@ import { connect, createSecureContext, type SecureContext, type TLSSocket } from
 
 import { certificateNames, describeNames } from '../tls/certificate-names.js';
 import { isoDate } from '../tls/certificate-pair.js';
-import type { UpstreamMaterial } from '../tls/material.js';
+import type { UpstreamParts } from '../tls/material.js';
 import { ALPN_H2, contextParameters } from '../tls/parameters.js';
 import { oneLineName } from '../tls/pem-files.js';
 import { certificateFault, verificationCode } from '../tls/verification.js';
@@ -15,13 +15,13 @@ export class TlsClient {
   readonly #context: SecureContext;
   readonly #serverName: string;
 
-  /** @throws if the TLS library does not take the material */
-  constructor(material: UpstreamMaterial) {
-    this.#serverName = material.settings.serverName;
+  /** @throws if the TLS library does not take the parts */
+  constructor({ settings, pair, ca }: UpstreamParts) {
+    this.#serverName = settings.serverName;
     this.#context = createSecureContext({
-      ...contextParameters(material.settings.minVersion),
-      ca: [...material.ca],
-      ...(material.pair && { cert: material.pair.certificatePem, key: material.pair.keyPem }),
+      ...contextParameters(settings.minVersion),
+      ca: [...ca],
+      ...(pair && { cert: pair.certificatePem, key: pair.keyPem }),
     });
   }
 

@@ -66,6 +66,7 @@ prometheus_listen_addr: ":9237"
 graceful_restart_timeout: "2m"
 logging: { level: debug, format: text, rpc: "slow:1s", rpc_sampling: 0.5 }
 timeouts: { handshake: "1s", preface: "2s", dial: "3s", half_close: "4s", write_stall: "6s", idle: "5s" }
+workers: 3
 max_connections: 7
 max_connection_age: "7s"
 max_connection_age_grace: "8s"
@@ -140,6 +141,7 @@ max_connection_age_grace: "8s"
         },
       ],
       prometheusListenAddr: { host: '', port: 9237 },
+      workers: 3,
       gracefulRestartTimeoutMs: 120_000,
       logging: {
         level: 'debug',
@@ -175,6 +177,7 @@ max_connection_age_grace: "8s"
     });
     expect(result.configuration).toMatchObject({
       prometheusListenAddr: undefined,
+      workers: 1,
       gracefulRestartTimeoutMs: 60_000,
       logging: { level: 'info', format: 'json' },
     });
@@ -319,7 +322,7 @@ describe('problems of a file', () => {
       'a key like no other',
       `${tcp(forward)}zzz: 1\n`,
       [
-        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_connection_age`, `max_connection_age_grace`',
+        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_connection_age`, `max_connection_age_grace`',
       ],
     ],
     [

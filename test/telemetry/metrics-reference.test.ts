@@ -35,7 +35,7 @@ const CLOSE_REASONS: All<CloseReason> = {
   internal_error: true,
 };
 const INITIATORS: All<Initiator> = { client: true, upstream: true, proxy: true };
-const DROP_REASONS: All<DropReason> = { max_connections: true, descriptors: true };
+const DROP_REASONS: All<DropReason> = { max_connections: true, descriptors: true, no_worker: true };
 const CERTIFICATE_ROLES: All<CertificateRole> = {
   server: true,
   client_ca: true,

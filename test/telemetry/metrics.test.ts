@@ -35,6 +35,7 @@ const SNAPSHOT: Snapshot = {
   ],
   revocationLists: [{ listener: LISTEN.url, nextUpdate: new Date('2026-12-01T00:00:00Z') }],
   droppedLogLines: 5,
+  workers: 2,
 };
 
 interface Telemetry {
@@ -127,7 +128,11 @@ test('a scrape shows what is true at that moment', async () => {
   const { metrics } = start();
   let reported = 0;
   let snapshot = SNAPSHOT;
-  metrics.observe({ reportBytes: () => reported++, snapshot: () => snapshot });
+  const report = (): Promise<void> => {
+    reported++;
+    return Promise.resolve();
+  };
+  metrics.observe({ report, snapshot: () => snapshot });
   const listener = `listener="${LISTEN.url}"`;
   const first = await scrape(metrics);
   expect(first).toContain(`gitaly_tls_proxy_connections_active{${listener},type="tls"} 3`);
@@ -136,9 +141,10 @@ test('a scrape shows what is true at that moment', async () => {
   );
   expect(first).toContain(`gitaly_tls_proxy_tls_crl_next_update_timestamp_seconds{${listener}} 1796083200`);
   expect(first).toContain('gitaly_tls_proxy_log_lines_dropped_total 5');
+  expect(first).toContain('gitaly_tls_proxy_workers 2');
   expect(reported).toBe(1);
   // A listener that is gone leaves no series behind; the counter goes on from where it was.
-  snapshot = { listeners: [], certificates: [], revocationLists: [], droppedLogLines: 7 };
+  snapshot = { listeners: [], certificates: [], revocationLists: [], droppedLogLines: 7, workers: 2 };
   const second = await scrape(metrics);
   expect(
     second.filter((line) => /connections_active\{|not_after|next_update/.test(line) && !line.startsWith('#')),
@@ -148,7 +154,7 @@ test('a scrape shows what is true at that moment', async () => {
 
 test('labels are closed: nothing that a client sends becomes one', async () => {
   const started = start();
-  started.metrics.observe({ reportBytes: () => undefined, snapshot: () => SNAPSHOT });
+  started.metrics.observe({ report: () => Promise.resolve(), snapshot: () => SNAPSHOT });
   useAll(started);
   // The process's own metrics come and go with what it does; ours are looked at.
   const ours = async (): Promise<string[]> =>
@@ -192,7 +198,7 @@ test('labels are closed: nothing that a client sends becomes one', async () => {
 describe('OpenMetrics', () => {
   test('is well-formed: each family once, with its samples behind it, and an end', async () => {
     const started = start();
-    started.metrics.observe({ reportBytes: () => undefined, snapshot: () => SNAPSHOT });
+    started.metrics.observe({ report: () => Promise.resolve(), snapshot: () => SNAPSHOT });
     useAll(started);
     const { contentType, body } = await started.metrics.expose('openmetrics');
     expect(contentType).toMatch(/^application\/openmetrics-text; version=1\.0\.0; charset=utf-8$/);

@@ -130,6 +130,7 @@ test('watchedPaths names every file of a configuration once', () => {
   const configuration: Configuration = {
     listeners: [listener, listener, { ...listener, tls: undefined, upstreamTls: undefined }],
     prometheusListenAddr: undefined,
+    workers: 1,
     gracefulRestartTimeoutMs: 1,
     logging: DEFAULT_LOGGING,
   };

@@ -1,8 +1,14 @@
-import { X509Certificate } from 'node:crypto';
+import { randomBytes, X509Certificate } from 'node:crypto';
 
 import type { ServerTls, UpstreamTls } from '../../src/config/model.js';
 import { loadPair, type LoadedPair, type PairRole } from '../../src/tls/certificate-pair.js';
-import type { ServerMaterial, UpstreamMaterial } from '../../src/tls/material.js';
+import {
+  serverParts,
+  upstreamParts,
+  type ServerMaterial,
+  type ServerParts,
+  type UpstreamParts,
+} from '../../src/tls/material.js';
 import { loadRevocations } from '../../src/tls/revocation.js';
 import { loadTrust, type TrustAnchors } from '../../src/tls/trust.js';
 import type { Issued } from '../support/authority.js';
@@ -40,8 +46,8 @@ export async function serverMaterial(
     clientCa?: string;
     clientCrl?: string;
   } = {},
-): Promise<ServerMaterial> {
-  return {
+): Promise<ServerParts> {
+  const material: ServerMaterial = {
     settings: {
       certificates: certificates.map(({ certificatePath, keyPath }) => ({
         certificate: file(certificatePath),
@@ -59,16 +65,17 @@ export async function serverMaterial(
     revocations:
       clientCrl === undefined ? undefined : await loadRevocations(file(clientCrl), new Date(0), []),
   };
+  return serverParts(material, randomBytes(48));
 }
 
 /** How an upstream is reached and verified. */
 export async function upstreamMaterial(
   caPath: string,
   settings: Partial<Pick<UpstreamTls, 'serverName' | 'minVersion'>> & { client?: Issued } = {},
-): Promise<UpstreamMaterial> {
+): Promise<UpstreamParts> {
   const { client, ...rest } = settings;
   const anchors = await anchorsOf(caPath);
-  return {
+  return upstreamParts({
     settings: {
       ca: { files: [file(caPath)], directories: [] },
       certificate: client && { certificate: file(client.certificatePath), key: file(client.keyPath) },
@@ -79,5 +86,5 @@ export async function upstreamMaterial(
     pair: client && (await pairOf(client, 'client')),
     ca: anchors.map(({ pem }) => pem),
     anchors,
-  };
+  });
 }

@@ -164,10 +164,12 @@ describe('SNI', () => {
 });
 
 describe.each(['TLSv1.2', 'TLSv1.3'] as const)('a session of %s', (version) => {
-  test('is resumed by the terminator that made it, and by no other', async () => {
+  test('is resumed by each terminator of the same set, and by no other', async () => {
     const authority = await Authority.create(await temporaryDirectory());
-    const material = await serverMaterial([await authority.server()]);
-    const [one, other] = [new TlsTerminator(material), new TlsTerminator(material)];
+    const certificate = await authority.server();
+    const parts = await serverMaterial([certificate]);
+    const [one, same] = [new TlsTerminator(parts), new TlsTerminator(parts)];
+    const other = new TlsTerminator(await serverMaterial([certificate]));
     const options = { minVersion: version, maxVersion: version };
     const { client, server } = await handshake(one, authority.caPem, options);
     const session = client.getSession();
@@ -179,6 +181,8 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('a session of %s', (version) => {
     if (!resumable) throw new Error('no session');
     const again = await handshake(one, authority.caPem, { ...options, session: resumable });
     expect(again.server.isSessionReused()).toBe(true);
+    const inSameSet = await handshake(same, authority.caPem, { ...options, session: resumable });
+    expect(inSameSet.server.isSessionReused()).toBe(true);
     const elsewhere = await handshake(other, authority.caPem, { ...options, session: resumable });
     expect(elsewhere.server.isSessionReused()).toBe(false);
   });

@@ -34,11 +34,6 @@ export class TalliedMetric extends Gauge {
     this.#description = description;
   }
 
-  /** The same metric as another object, for a registry that changes its name. */
-  standIn(): TalliedMetric {
-    return new TalliedMetric(this.#description);
-  }
-
   override async get(): ReturnType<Gauge['get']> {
     return { ...(await super.get()), values: [...this.#description.samples()] };
   }

@@ -1,0 +1,167 @@
+import type { Socket } from 'node:net';
+import { BlockList, isIPv6 } from 'node:net';
+
+import { listOpen, type OpenKind, type OpenPage } from '../admin/open.js';
+import { DEFAULT_LOGGING } from '../config/defaults.js';
+import type { Problem } from '../config/model.js';
+import { ConnectionEnd } from '../connection/close-reason.js';
+import { Listener, type ConnectionBudget } from '../connection/listener.js';
+import type { ConnectionSettings } from '../connection/settings.js';
+import type { ConnectionStatus } from '../connection/status.js';
+import { ListenerTelemetry } from '../telemetry/listener-telemetry.js';
+import type { Logger } from '../telemetry/logger.js';
+import type { Metrics, Snapshot } from '../telemetry/metrics.js';
+import { RpcLog } from '../telemetry/rpc/rpc-log.js';
+import { TlsTerminator } from '../tls/terminator.js';
+import { createDialer } from '../upstream/dialer.js';
+import { TlsClient } from '../upstream/tls-client.js';
+import { PlanRefused, type Plan, type ServedPort } from './plan.js';
+import type { PreparedPlan, Traffic } from './traffic.js';
+
+/** A port as it is served: kept from plan to plan as far as it stays the same. */
+interface Serving {
+  readonly port: ServedPort;
+  readonly settings: ConnectionSettings;
+}
+
+/** Serves connections in this process. */
+export class OwnTraffic implements Traffic {
+  readonly workers = 1;
+  readonly #metrics: Metrics;
+  readonly #logger: Logger;
+  readonly #rpcLog: RpcLog;
+  readonly #budget: ConnectionBudget;
+  /** The ports of the plan in force. */
+  #serving = new Map<number, Serving>();
+  /** Those, and the ones that have connections still. */
+  readonly #listeners = new Map<number, Listener>();
+
+  constructor(metrics: Metrics, logger: Logger, budget: ConnectionBudget) {
+    this.#metrics = metrics;
+    this.#logger = logger;
+    this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
+    this.#budget = budget;
+  }
+
+  // Nothing here waits, but for workers it does.
+  // eslint-disable-next-line @typescript-eslint/require-await
+  async prepare({ ports, logging }: Plan): Promise<PreparedPlan> {
+    const serving = new Map<number, Serving>();
+    const problems: Problem[] = [];
+    for (const port of ports) {
+      try {
+        serving.set(port.port, this.#build(port));
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        const message = `the TLS library refuses the settings: ${reason}`;
+        problems.push({ severity: 'error', key: port.configuration.key, message });
+      }
+    }
+    if (problems.length > 0) throw new PlanRefused(problems);
+    return {
+      publish: () => {
+        this.#rpcLog.configure(logging.rpc);
+        this.#publish(serving);
+      },
+      discard: () => undefined,
+    };
+  }
+
+  /** `ended` is called when the connection is gone. */
+  accept(port: number, raw: Socket, ended?: () => void): void {
+    const listener = this.#serving.has(port) ? this.#listeners.get(port) : undefined;
+    if (listener) {
+      listener.accept(raw, ended);
+      return;
+    }
+    // Its listener was removed while the socket was on its way.
+    raw.destroy();
+    ended?.();
+  }
+
+  async drain(why: string): Promise<void> {
+    await Promise.all([...this.#listeners.values()].map((listener) => listener.drain(why)));
+  }
+
+  cutAll(why: string): number {
+    const end = new ConnectionEnd('drain_timeout', 'proxy', why);
+    return [...this.#listeners.values()].reduce((sum, listener) => sum + listener.cutAll(end), 0);
+  }
+
+  get connectionCount(): number {
+    return [...this.#listeners.values()].reduce((sum, { connectionCount }) => sum + connectionCount, 0);
+  }
+
+  connectionsOn(port: number): number {
+    return this.#listeners.get(port)?.connectionCount ?? 0;
+  }
+
+  listeners(): Snapshot['listeners'] {
+    return [...this.#listeners.values()].map(({ settings, connectionCount }) => {
+      const { listen } = settings.configuration;
+      return { listener: listen.url, type: listen.scheme, connections: connectionCount };
+    });
+  }
+
+  reasonsAgainst(): string[] {
+    return [];
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- as above
+  async report(): Promise<void> {
+    for (const listener of this.#listeners.values()) listener.reportBytes();
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- as above
+  async open(kind: OpenKind, limit: number): Promise<OpenPage> {
+    const statuses = [...this.#listeners.values()].flatMap((listener): ConnectionStatus[] => [
+      ...listener.statuses(),
+    ]);
+    return listOpen(kind, statuses, limit, performance.now());
+  }
+
+  #publish(serving: Map<number, Serving>): void {
+    this.#serving = serving;
+    for (const [port, { settings }] of serving) {
+      const listener = this.#listeners.get(port);
+      if (listener) listener.publish(settings);
+      else this.#listeners.set(port, new Listener(settings, this.#budget));
+    }
+    for (const [port, listener] of this.#listeners) {
+      if (serving.has(port)) continue;
+      void listener.drain('its listener was removed').then(() => this.#listeners.delete(port));
+    }
+  }
+
+  /** @throws what the TLS library says */
+  #build(port: ServedPort): Serving {
+    const { configuration, server, upstream, fingerprint } = port;
+    const { listen, forward, timeouts, proxyProtocol } = configuration;
+    const former = this.#serving.get(port.port);
+    const isSameTls = former?.port.fingerprint === fingerprint;
+    const hasSameLabels =
+      former?.port.configuration.listen.url === listen.url &&
+      former.port.configuration.forward.url === forward.url;
+    const settings = {
+      configuration,
+      terminator: isSameTls ? former.settings.terminator : server && new TlsTerminator(server),
+      dialer: createDialer(forward, upstream && new TlsClient(upstream), timeouts.dialMs),
+      expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
+      events: hasSameLabels
+        ? former.settings.events
+        : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog),
+    };
+    return { port, settings };
+  }
+}
+
+function networkCheck(networks: readonly string[]): (address: string | undefined) => boolean {
+  const list = new BlockList();
+  for (const network of networks) {
+    const [address = '', prefix] = network.split('/');
+    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
+    list.addSubnet(address, Number(prefix ?? (family === 'ipv6' ? 128 : 32)), family);
+  }
+  if (networks.length === 0) return () => false;
+  return (address) => address !== undefined && list.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
+}

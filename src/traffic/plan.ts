@@ -1,0 +1,31 @@
+import type { ListenerConfiguration, Logging, Problem } from '../config/model.js';
+import type { ServerParts, UpstreamParts } from '../tls/material.js';
+
+/** What the connections of one port are served with. */
+export interface ServedPort {
+  /** Of no other port since the start: a port that is bound anew has another. */
+  readonly port: number;
+  readonly configuration: ListenerConfiguration;
+  /** There if and only if the listener is `tls://`. */
+  readonly server: ServerParts | undefined;
+  /** There if and only if upstream is `tls://`. */
+  readonly upstream: UpstreamParts | undefined;
+  /** While it stays, so does what TLS is made of. */
+  readonly fingerprint: string;
+}
+
+/** Everything that traffic is served with: plain values, so that it can be sent to another process. */
+export interface Plan {
+  readonly ports: readonly ServedPort[];
+  readonly logging: Logging;
+}
+
+/** A plan that cannot be put in force. */
+export class PlanRefused extends Error {
+  readonly problems: readonly Problem[];
+
+  constructor(problems: readonly Problem[]) {
+    super(problems.map(({ message }) => message).join('; '));
+    this.problems = problems;
+  }
+}

@@ -1,0 +1,44 @@
+import type { OpenKind, OpenPage } from '../../admin/open.js';
+import type { Problem } from '../../config/model.js';
+import type { MetricsReport } from '../../telemetry/metrics.js';
+import type { Plan } from '../plan.js';
+
+/**
+ * What the primary process tells a worker. An order with an `id` is answered; `accept` comes with the socket, which is
+ * missing if its client has left on the way.
+ */
+export type Order =
+  | { readonly kind: 'prepare'; readonly id: number; readonly plan: Plan }
+  /** Puts what was prepared in force. */
+  | { readonly kind: 'publish' }
+  /** Forgets what was prepared. */
+  | { readonly kind: 'discard' }
+  | { readonly kind: 'accept'; readonly port: number }
+  /** Ends once all connections have. */
+  | { readonly kind: 'drain'; readonly why: string }
+  | { readonly kind: 'cut'; readonly why: string }
+  | { readonly kind: 'report'; readonly id: number }
+  | { readonly kind: 'open'; readonly id: number; readonly list: OpenKind; readonly limit: number };
+
+/** What a worker tells the primary process. */
+export type Notice =
+  | Answer
+  /** It listens. */
+  | { readonly kind: 'up' }
+  /** How many connections of each port have ended. */
+  | { readonly kind: 'ended'; readonly ports: readonly (readonly [port: number, connections: number])[] }
+  | { readonly kind: 'log'; readonly lines: string }
+  | { readonly kind: 'counted'; readonly report: MetricsReport };
+
+/** What an order with an `id` is answered with. */
+export type Answer =
+  /** What speaks against the plan; nothing if it is prepared. */
+  | { readonly kind: 'prepared'; readonly id: number; readonly problems: readonly Problem[] }
+  | { readonly kind: 'reported'; readonly id: number; readonly report: MetricsReport }
+  | { readonly kind: 'listed'; readonly id: number; readonly page: OpenPage };
+
+/** An order that is answered, before it has its number. */
+export type Question =
+  | { readonly kind: 'prepare'; readonly plan: Plan }
+  | { readonly kind: 'report' }
+  | { readonly kind: 'open'; readonly list: OpenKind; readonly limit: number };

@@ -1,0 +1,193 @@
+import type { Socket } from 'node:net';
+
+import {
+  WORKER_END_MS,
+  WORKER_LOOP_EXITS,
+  WORKER_LOOP_MS,
+  WORKER_PREPARE_MS,
+  WORKER_RESTART_MS_MAX,
+  WORKER_RESTART_MS_MIN,
+} from '../../limits.js';
+import type { Problem } from '../../config/model.js';
+import type { Plan } from '../plan.js';
+import { WorkerProcess, type WorkerEvents, type WorkerExit } from './worker-process.js';
+
+/** What a slot tells the traffic that it is a part of. */
+export interface SlotEvents {
+  notice: WorkerEvents['notice'];
+  /** The worker serves from now on. */
+  ready(): void;
+  /** The worker's process ended and took its connections with it. */
+  exit(exit: WorkerExit & { readonly pid: number | undefined; readonly connections: number }): void;
+}
+
+interface PastExit {
+  readonly atMs: number;
+  readonly exit: WorkerExit;
+}
+
+/** The place of one worker: its process, and the next one when that has ended. */
+export class Slot {
+  /** From 1 on. */
+  readonly number: number;
+  readonly #program: string;
+  readonly #events: SlotEvents;
+  /** Open connections of the process, by port. */
+  readonly #open = new Map<number, number>();
+  /** When processes of this slot ended that should not have, ms; as far back as `WORKER_LOOP_MS`. */
+  #exits: PastExit[] = [];
+  #process: WorkerProcess | undefined;
+  /** The plan in force. */
+  #plan: Plan | undefined;
+  /** The plan that the process has prepared and not published. */
+  #prepared: Plan | undefined;
+  #ready = false;
+  #restart: NodeJS.Timeout | undefined;
+  #ending = false;
+  #whenEnded: (() => void) | undefined;
+
+  constructor(number: number, program: string, events: SlotEvents) {
+    this.number = number;
+    this.#program = program;
+    this.#events = events;
+  }
+
+  /** The process, while there is one. */
+  get process(): WorkerProcess | undefined {
+    return this.#process;
+  }
+
+  /** `serving`; `starting`: soon; `down`: after a back-off. */
+  get state(): 'serving' | 'starting' | 'down' {
+    if (!this.#process) return 'down';
+    return this.#ready ? 'serving' : 'starting';
+  }
+
+  get connections(): number {
+    return [...this.#open.values()].reduce((sum, connections) => sum + connections, 0);
+  }
+
+  connectionsOn(port: number): number {
+    return this.#open.get(port) ?? 0;
+  }
+
+  /** Why no traffic should be sent here, if there is a reason. */
+  get complaint(): string | undefined {
+    const exits = this.#recentExits();
+    const last = exits.at(-1);
+    if (!last || exits.length < WORKER_LOOP_EXITS) return undefined;
+    const often = `${exits.length} times within ${WORKER_LOOP_MS / 1000} s`;
+    return `worker ${this.number} keeps ending, ${often}, the last time with ${describeExit(last.exit)}`;
+  }
+
+  /** Starts the process. */
+  start(): void {
+    this.#process = new WorkerProcess(this.#program, {
+      notice: (notice) => {
+        if (notice.kind === 'ended') this.#ended(notice.ports);
+        this.#events.notice(notice);
+      },
+      exit: (exit) => this.#exited(exit),
+    });
+  }
+
+  /**
+   * Has the process prepare a plan.
+   * @returns what speaks against it; `undefined` if the process ended or does not answer
+   */
+  async prepare(plan: Plan): Promise<readonly Problem[] | undefined> {
+    const process = this.#process;
+    const answer = await process?.ask({ kind: 'prepare', plan }, WORKER_PREPARE_MS);
+    if (answer?.kind !== 'prepared' || process !== this.#process) return undefined;
+    if (answer.problems.length === 0) this.#prepared = plan;
+    return answer.problems;
+  }
+
+  /** Puts a plan in force; a process that has not prepared it (it was started meanwhile) does that first. */
+  publish(plan: Plan): void {
+    this.#plan = plan;
+    if (!this.#process) return;
+    if (this.#prepared !== plan) {
+      void this.#bring(this.#process, plan);
+      return;
+    }
+    this.#prepared = undefined;
+    this.#process.tell({ kind: 'publish' });
+    this.#ready = true;
+    this.#events.ready();
+  }
+
+  discard(): void {
+    this.#prepared = undefined;
+    this.#process?.tell({ kind: 'discard' });
+  }
+
+  /** Hands an accepted connection over; this process has it no more. */
+  hand(port: number, raw: Socket): void {
+    this.#open.set(port, this.connectionsOn(port) + 1);
+    this.#process?.hand(port, raw);
+  }
+
+  /** Drains the process, or gives up starting one; settles when it has ended. */
+  end(why: string): Promise<void> {
+    this.#ending = true;
+    clearTimeout(this.#restart);
+    if (!this.#process) return Promise.resolve();
+    this.#process.tell({ kind: 'drain', why });
+    return new Promise((resolve) => (this.#whenEnded = resolve));
+  }
+
+  /** Breaks its connections off. A process that ought to end and does not even so is ended. */
+  cut(why: string): void {
+    const process = this.#process;
+    process?.tell({ kind: 'cut', why });
+    if (this.#ending) setTimeout(() => process?.kill(), WORKER_END_MS).unref();
+  }
+
+  /** Prepares a plan and puts it in force, in a process that has just been started. */
+  async #bring(process: WorkerProcess, plan: Plan): Promise<void> {
+    const problems = await this.prepare(plan);
+    if (process !== this.#process || plan !== this.#plan || this.#ending) return;
+    // What others serve, this one cannot, or it hangs: another process may do better.
+    if (problems?.length === 0) this.publish(plan);
+    else process.kill();
+  }
+
+  #ended(ports: readonly (readonly [port: number, connections: number])[]): void {
+    for (const [port, connections] of ports) {
+      const left = this.connectionsOn(port) - connections;
+      if (left > 0) this.#open.set(port, left);
+      else this.#open.delete(port);
+    }
+  }
+
+  #exited(exit: WorkerExit): void {
+    const pid = this.#process?.pid;
+    const { connections } = this;
+    this.#process = undefined;
+    this.#prepared = undefined;
+    this.#ready = false;
+    this.#open.clear();
+    if (this.#ending) {
+      this.#whenEnded?.();
+      return;
+    }
+    this.#exits = [...this.#recentExits(), { atMs: performance.now(), exit }];
+    const waitMs = Math.min(WORKER_RESTART_MS_MIN * 2 ** (this.#exits.length - 1), WORKER_RESTART_MS_MAX);
+    this.#restart = setTimeout(() => {
+      this.start();
+      if (this.#plan) this.publish(this.#plan);
+    }, waitMs);
+    this.#events.exit({ ...exit, pid, connections });
+  }
+
+  #recentExits(): PastExit[] {
+    const since = performance.now() - WORKER_LOOP_MS;
+    return this.#exits.filter(({ atMs }) => atMs > since);
+  }
+}
+
+/** For a log line. */
+export function describeExit({ code, signal }: WorkerExit): string {
+  return signal === undefined ? `exit code ${code ?? 'unknown'}` : signal;
+}

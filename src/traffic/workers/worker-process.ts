@@ -1,0 +1,102 @@
+import cluster, { type Worker as ClusterWorker } from 'node:cluster';
+import type { Socket } from 'node:net';
+
+import { WORKER_ANSWER_MS } from '../../limits.js';
+import type { Answer, Notice, Order, Question } from './messages.js';
+
+/** How a worker's process ended. */
+export interface WorkerExit {
+  readonly code: number | undefined;
+  readonly signal: string | undefined;
+}
+
+/** What a worker's process tells without being asked. */
+export interface WorkerEvents {
+  notice(notice: Exclude<Notice, Answer>): void;
+  exit(exit: WorkerExit): void;
+}
+
+/** The primary's end of one worker's process. */
+export class WorkerProcess {
+  readonly #worker: ClusterWorker;
+  readonly #questions = new Map<number, (answer: Answer | undefined) => void>();
+  #lastQuestion = 0;
+  /** Orders wait until the worker listens: Node drops what comes before. */
+  #early: Order[] | undefined = [];
+  #exited = false;
+
+  /** Starts the process. `program`: the file that it runs. */
+  constructor(program: string, events: WorkerEvents) {
+    cluster.setupPrimary({
+      exec: program,
+      args: [],
+      serialization: 'advanced',
+      // Standard output is the log's alone, and the primary process writes it.
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
+    this.#worker = cluster.fork();
+    this.#worker.on('message', (notice: Notice) => {
+      if ('id' in notice) this.#settle(notice.id, notice);
+      else if (notice.kind === 'up') this.#up();
+      else events.notice(notice);
+    });
+    // Sending to a process that ends at this moment fails; its exit says so too.
+    this.#worker.on('error', () => undefined);
+    this.#worker.once('exit', (code: number | null, signal: string | null) => {
+      this.#exited = true;
+      for (const id of [...this.#questions.keys()]) this.#settle(id, undefined);
+      events.exit({ code: code ?? undefined, signal: signal ?? undefined });
+    });
+  }
+
+  get pid(): number | undefined {
+    return this.#worker.process.pid;
+  }
+
+  /** Tells it to do something; of a process that has ended, nothing comes. */
+  tell(order: Order): void {
+    if (this.#early) this.#early.push(order);
+    else if (!this.#exited && this.#worker.isConnected()) this.#worker.send(order);
+  }
+
+  /** Hands an accepted socket over; this process has it no more. */
+  hand(port: number, raw: Socket): void {
+    const order: Order = { kind: 'accept', port };
+    if (this.#exited || !this.#worker.isConnected()) raw.destroy();
+    else this.#worker.process.send(order, raw, { keepOpen: false }, (error) => error && raw.destroy());
+  }
+
+  /**
+   * Asks something.
+   * @returns its answer, or `undefined` if it ends before or does not answer within `WORKER_ANSWER_MS`
+   */
+  ask(question: Question, timeoutMs: number = WORKER_ANSWER_MS): Promise<Answer | undefined> {
+    if (this.#exited) return Promise.resolve(undefined);
+    const id = ++this.#lastQuestion;
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#settle(id, undefined), timeoutMs);
+      this.#questions.set(id, (answer) => {
+        clearTimeout(timer);
+        resolve(answer);
+      });
+      this.tell({ ...question, id });
+    });
+  }
+
+  /** Ends it at once. */
+  kill(): void {
+    this.#worker.process.kill('SIGKILL');
+  }
+
+  #up(): void {
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    for (const order of early) this.tell(order);
+  }
+
+  #settle(id: number, answer: Answer | undefined): void {
+    const settle = this.#questions.get(id);
+    this.#questions.delete(id);
+    settle?.(answer);
+  }
+}
