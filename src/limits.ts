@@ -70,7 +70,7 @@ export const WORKER_REPORT_MS = 1000;
 export const WORKER_ANSWER_MS = 1000;
 
 /** A worker that has not prepared a plan after this time is stuck. */
-export const WORKER_PREPARE_MS = 30_000;
+export const WORKER_PREPARE_MS = 10_000;
 
 /** The wait before a worker that ended is replaced: so long at first, twice as long after each further end. */
 export const WORKER_RESTART_MS_MIN = 100;

@@ -7,7 +7,7 @@ import { Port } from './connection/port.js';
 import { bindKey, expiries, loadState, type ListenerState, type ProxyState } from './state.js';
 import type { Logger } from './telemetry/logger.js';
 import type { Metrics, Snapshot } from './telemetry/metrics.js';
-import { PlanRefused, type Plan } from './traffic/plan.js';
+import { PlanRefused, TrafficFailure, type Plan } from './traffic/plan.js';
 import type { Traffic } from './traffic/traffic.js';
 
 /** What a proxy is made of; the command that runs it says where each comes from. */
@@ -162,6 +162,7 @@ export class Proxy {
     const ids = this.#numberPorts(state, previous);
     const prepared = await this.#traffic.prepare(planOf(state, ids)).catch((error: unknown) => {
       if (error instanceof PlanRefused) return refuse(error.problems);
+      if (error instanceof TrafficFailure) throw new ProxyFailure('system', [error.message]);
       throw error;
     });
     let next: Running;
@@ -254,7 +255,7 @@ export class Proxy {
 
   #openPorts(next: Running, previous: Running): void {
     for (const [key, { id, port }] of next.ports)
-      if (!previous.ports.has(key)) port.open((raw) => this.#traffic?.accept(id, raw));
+      if (!previous.ports.has(key)) port.open((accepted) => this.#traffic?.accept(id, accepted));
     for (const [key, { port }] of previous.ports) if (!next.ports.has(key)) port.close();
     if (next.admin !== previous.admin) previous.admin?.close();
   }

@@ -51,7 +51,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   try {
     const trafficFor = ({ workers }: Configuration): Traffic =>
       workers > 1
-        ? new WorkerTraffic(workers, PROGRAM, metrics, logger)
+        ? new WorkerTraffic(workers, PROGRAM, metrics, logger, () => DescriptorBudget.ofProcess())
         : new OwnTraffic(metrics, logger, DescriptorBudget.ofProcess());
     proxy = await Proxy.start({ load, logger, metrics, trafficFor });
   } catch (error) {

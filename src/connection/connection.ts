@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 
 import { abort, farewell } from './abort.js';
+import type { Accepted } from './accepted.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
 import {
@@ -15,7 +16,7 @@ import { PING_BYTES } from '../inspect/http2/frame.js';
 import { AGE_JITTER, DRAINED_LINGER_MS } from '../limits.js';
 import type { Direction, RelayObserver } from './half-pipe.js';
 import { Opening } from './opening.js';
-import { formatEnd, socketEnd } from './peer-address.js';
+import { formatEnd } from './peer-address.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { LEFT_BEFORE_FIRST_BYTE, Reaching } from './reach-upstream.js';
 import { clientLeft } from './read-head.js';
@@ -27,13 +28,11 @@ import { Stages } from './stage.js';
 import type { ConnectionStatus } from './status.js';
 import { WriteStall } from './write-stall.js';
 
-let connections = 0;
-
 const NOTHING = Buffer.alloc(0);
 
 /** One client's connection, from accept to its end. */
 export class Connection implements RelayObserver {
-  readonly #id = ++connections;
+  readonly #id: number;
   readonly #raw: Socket;
   readonly #settings: ConnectionSettings;
   readonly #facts: ConnectionFacts;
@@ -58,15 +57,15 @@ export class Connection implements RelayObserver {
   #stalls: Readonly<Record<'client' | 'upstream', WriteStall>> | undefined;
   #ageTimer: NodeJS.Timeout | undefined;
 
-  constructor(raw: Socket, settings: ConnectionSettings) {
-    const end = socketEnd(raw.remoteAddress, raw.remotePort);
+  constructor({ id, raw, peer, local }: Accepted, settings: ConnectionSettings) {
+    this.#id = id;
     this.#raw = raw;
     this.#settings = settings;
     this.#facts = {
       acceptedAtMs: performance.now(),
-      socketEnd: end,
-      localEnd: socketEnd(raw.localAddress, raw.localPort),
-      clientEnd: end,
+      socketEnd: peer,
+      localEnd: local,
+      clientEnd: peer,
       serverName: undefined,
       tls: undefined,
       identity: undefined,

@@ -1,10 +1,9 @@
-import type { Socket } from 'node:net';
-
 import { HEADER_BLOCK_MS } from '../limits.js';
+import type { Accepted } from './accepted.js';
 import type { ConnectionEnd } from './close-reason.js';
 import { Connection } from './connection.js';
 import type { DropReason } from './events.js';
-import { formatEnd, socketEnd } from './peer-address.js';
+import { formatEnd } from './peer-address.js';
 import type { ConnectionSettings } from './settings.js';
 import type { ConnectionStatus } from './status.js';
 
@@ -58,17 +57,17 @@ export class Listener {
     this.#sweep.unref();
   }
 
-  /** Serves an accepted socket, or closes it at once where a limit says so. `ended` is called when it is gone. */
-  accept(raw: Socket, ended?: () => void): void {
+  /** Serves an accepted connection, or closes it at once where a limit says so. `ended` is called when it is gone. */
+  accept(accepted: Accepted, ended?: () => void): void {
     const dropped = this.#reasonToDrop();
     if (dropped !== undefined) {
-      this.#settings.events.dropped(dropped, formatEnd(socketEnd(raw.remoteAddress, raw.remotePort)));
-      raw.destroy();
+      this.#settings.events.dropped(dropped, formatEnd(accepted.peer));
+      accepted.raw.destroy();
       ended?.();
       return;
     }
     this.#settings.events.accepted();
-    const connection = new Connection(raw, this.#settings);
+    const connection = new Connection(accepted, this.#settings);
     this.#connections.add(connection);
     void connection.run().finally(() => {
       this.#connections.delete(connection);

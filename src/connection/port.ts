@@ -3,12 +3,13 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 
 import type { Address } from '../config/model.js';
 import { KEEP_ALIVE_MS } from '../limits.js';
+import { accepted, type Accepted } from './accepted.js';
 
 /** A bound address: accepts connections and hands them on, unread. */
 export class Port {
   readonly #server: Server;
   /** What was accepted before it was open. */
-  #early: Socket[] = [];
+  #early: Accepted[] = [];
 
   private constructor(server: Server) {
     this.#server = server;
@@ -37,20 +38,20 @@ export class Port {
   }
 
   /** From now on each connection is handed to `accept`, those that wait first. */
-  open(accept: (raw: Socket) => void): void {
+  open(accept: (accepted: Accepted) => void): void {
     this.#server.off('connection', this.#keep);
-    this.#server.on('connection', accept);
-    for (const raw of this.#early.splice(0)) accept(raw);
+    this.#server.on('connection', (raw: Socket) => accept(accepted(raw)));
+    for (const early of this.#early.splice(0)) accept(early);
   }
 
   /** Accepts no more. */
   close(): void {
     if (this.#server.listening) this.#server.close();
-    for (const raw of this.#early.splice(0)) raw.destroy();
+    for (const { raw } of this.#early.splice(0)) raw.destroy();
   }
 
   readonly #keep = (raw: Socket): void => {
-    this.#early.push(raw);
+    this.#early.push(accepted(raw));
   };
 }
 

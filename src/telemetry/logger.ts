@@ -16,6 +16,8 @@ export interface Logger {
   readonly info: LogAt;
   readonly warn: LogAt;
   readonly error: LogAt;
+  /** Passes on what another process has written, whole lines. */
+  readonly relay: (lines: string) => void;
   /** Level and format from now on. */
   configure(logging: LineLogging): void;
   readonly sink: LogSink;
@@ -41,9 +43,9 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
   });
   let { level: least, format } = initial;
   let droppedAndTold = 0;
-  const write = (line: string): void => {
+  const relay = (text: string): void => {
     const droppedBefore = sink.droppedLines;
-    sink.write(format === 'json' ? line : pretty(line));
+    sink.write(text);
     // The first line that is taken again tells of the gap before it; where its notice finds no room, a later one does.
     const lines = droppedBefore - droppedAndTold;
     if (lines === 0 || sink.droppedLines > droppedBefore) return;
@@ -55,7 +57,8 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
     const { rank, word } = LEVELS[level];
     return (fields, message) => {
       if (rank < LEVELS[least].rank) return;
-      write(jsonLine(word, typeof fields === 'string' ? fields : fieldsText(fields), message));
+      const line = jsonLine(word, typeof fields === 'string' ? fields : fieldsText(fields), message);
+      relay(format === 'json' ? line : pretty(line));
     };
   };
   const warn = at('warn');
@@ -64,6 +67,7 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
     info: at('info'),
     warn,
     error: at('error'),
+    relay,
     configure: (logging) => {
       ({ level: least, format } = logging);
     },

@@ -1,9 +1,9 @@
-import type { Socket } from 'node:net';
 import { BlockList, isIPv6 } from 'node:net';
 
 import { listOpen, type OpenKind, type OpenPage } from '../admin/open.js';
 import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Problem } from '../config/model.js';
+import type { Accepted } from '../connection/accepted.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
 import { Listener, type ConnectionBudget } from '../connection/listener.js';
 import type { ConnectionSettings } from '../connection/settings.js';
@@ -68,14 +68,14 @@ export class OwnTraffic implements Traffic {
   }
 
   /** `ended` is called when the connection is gone. */
-  accept(port: number, raw: Socket, ended?: () => void): void {
+  accept(port: number, accepted: Accepted, ended?: () => void): void {
     const listener = this.#serving.has(port) ? this.#listeners.get(port) : undefined;
     if (listener) {
-      listener.accept(raw, ended);
+      listener.accept(accepted, ended);
       return;
     }
     // Its listener was removed while the socket was on its way.
-    raw.destroy();
+    accepted.raw.destroy();
     ended?.();
   }
 

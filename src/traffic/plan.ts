@@ -20,6 +20,9 @@ export interface Plan {
   readonly logging: Logging;
 }
 
+/** Who was to serve a plan did not come to the point of saying whether it can. */
+export class TrafficFailure extends Error {}
+
 /** A plan that cannot be put in force. */
 export class PlanRefused extends Error {
   readonly problems: readonly Problem[];

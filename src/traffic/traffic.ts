@@ -1,6 +1,5 @@
-import type { Socket } from 'node:net';
-
 import type { OpenKind, OpenPage } from '../admin/open.js';
+import type { Accepted } from '../connection/accepted.js';
 import type { Snapshot } from '../telemetry/metrics.js';
 import type { Plan } from './plan.js';
 
@@ -16,11 +15,11 @@ export interface PreparedPlan {
 export interface Traffic {
   /**
    * Builds what a plan needs.
-   * @throws PlanRefused; nothing has changed then
+   * @throws PlanRefused, TrafficFailure; nothing has changed then
    */
   prepare(plan: Plan): Promise<PreparedPlan>;
-  /** Serves an accepted socket of a port of the plan in force. */
-  accept(port: number, raw: Socket): void;
+  /** Serves an accepted connection of a port of the plan in force. */
+  accept(port: number, accepted: Accepted): void;
   /** Drains every connection; settles when the last has ended. `why` is for the log. */
   drain(why: string): Promise<void>;
   /** Breaks every connection off and says how many there were. */

@@ -178,7 +178,7 @@ describe('health', () => {
 });
 
 describe('traffic is unharmed by', () => {
-  test('scrapers that do not read, and a hundred scrapes a time', async () => {
+  test('scrapers that do not read, and five that scrape without a pause', async () => {
     const { proxy, call } = await startWithCalls();
     const { hostname, port } = new URL(await proxy.adminUrl());
     const slow = Array.from({ length: 10 }, () => connect({ host: hostname, port: Number(port) }));
@@ -188,9 +188,11 @@ describe('traffic is unharmed by', () => {
       scraper.pause();
       scraper.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(50));
     }
-    const scrapes = Array.from({ length: 100 }, () => proxy.scrape());
+    const scrapes = Array.from({ length: 5 }, async () => {
+      for (let index = 0; index < 20; index++) expect((await proxy.scrape()).samples).not.toEqual([]);
+    });
     for (let index = 0; index < 10; index++) await call();
-    expect((await Promise.all(scrapes)).every(({ samples }) => samples.length > 0)).toBe(true);
+    await Promise.all(scrapes);
     for (const scraper of slow) scraper.destroy();
     await proxy.endsWithNothingLeaked();
   });

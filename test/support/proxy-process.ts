@@ -24,6 +24,11 @@ const POLL_MS = 20;
 const { PROGRAMS_V8_COVERAGE } = process.env;
 const COVERAGE = PROGRAMS_V8_COVERAGE === undefined ? {} : { NODE_V8_COVERAGE: PROGRAMS_V8_COVERAGE };
 
+/** `TEST_WORKERS=2 npm test`: every test whose configuration does not say otherwise, with so many workers. */
+const { TEST_WORKERS } = process.env;
+const WORKERS = TEST_WORKERS === undefined ? {} : { workers: Number(TEST_WORKERS) };
+const ADDED = { prometheus_listen_addr: '127.0.0.1:0', ...WORKERS };
+
 /** How the program is started; all but the configuration has a default. */
 export interface StartOptions {
   /** The configuration, written as YAML. `prometheus_listen_addr` is added if it is missing. */
@@ -74,10 +79,7 @@ export class ProxyProcess {
   /** Starts it and waits for nothing. */
   static async spawn(options: StartOptions): Promise<ProxyProcess> {
     const configurationPath = join(await temporaryDirectory(), 'gitaly-tls-proxy.yaml');
-    await writeFile(
-      configurationPath,
-      stringify({ prometheus_listen_addr: '127.0.0.1:0', ...options.configuration }),
-    );
+    await writeFile(configurationPath, stringify({ ...ADDED, ...options.configuration }));
     const args = [
       ...(options.nodeArgs ?? []),
       CLI,
@@ -145,10 +147,7 @@ export class ProxyProcess {
 
   /** Rewrites the configuration file; a SIGHUP puts it in force. */
   async configure(configuration: Readonly<Record<string, unknown>>): Promise<void> {
-    await writeFile(
-      this.configurationPath,
-      stringify({ prometheus_listen_addr: '127.0.0.1:0', ...configuration }),
-    );
+    await writeFile(this.configurationPath, stringify({ ...ADDED, ...configuration }));
   }
 
   signal(signal: NodeJS.Signals): void {

@@ -1,5 +1,6 @@
 import type { OpenKind, OpenPage } from '../../admin/open.js';
 import type { Problem } from '../../config/model.js';
+import type { Arrival } from '../../connection/accepted.js';
 import type { MetricsReport } from '../../telemetry/metrics.js';
 import type { Plan } from '../plan.js';
 
@@ -13,7 +14,7 @@ export type Order =
   | { readonly kind: 'publish' }
   /** Forgets what was prepared. */
   | { readonly kind: 'discard' }
-  | { readonly kind: 'accept'; readonly port: number }
+  | { readonly kind: 'accept'; readonly port: number; readonly arrival: Arrival }
   /** Ends once all connections have. */
   | { readonly kind: 'drain'; readonly why: string }
   | { readonly kind: 'cut'; readonly why: string }

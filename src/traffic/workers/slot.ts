@@ -1,5 +1,3 @@
-import type { Socket } from 'node:net';
-
 import {
   WORKER_END_MS,
   WORKER_LOOP_EXITS,
@@ -10,15 +8,23 @@ import {
 } from '../../limits.js';
 import type { Problem } from '../../config/model.js';
 import type { Plan } from '../plan.js';
-import { WorkerProcess, type WorkerEvents, type WorkerExit } from './worker-process.js';
+import { WorkerProcess, type HandOver, type WorkerEvents, type WorkerExit } from './worker-process.js';
 
 /** What a slot tells the traffic that it is a part of. */
 export interface SlotEvents {
   notice: WorkerEvents['notice'];
+  handed: WorkerEvents['handed'];
   /** The worker serves from now on. */
   ready(): void;
-  /** The worker's process ended and took its connections with it. */
-  exit(exit: WorkerExit & { readonly pid: number | undefined; readonly connections: number }): void;
+  /** The worker's process ended and took its connections with it, but not those that it never got. */
+  exit(exit: LostWorker, undelivered: readonly HandOver[]): void;
+}
+
+/** A worker's process that should not have ended. */
+export interface LostWorker extends WorkerExit {
+  readonly pid: number | undefined;
+  /** How many it had. */
+  readonly connections: number;
 }
 
 interface PastExit {
@@ -87,7 +93,8 @@ export class Slot {
         if (notice.kind === 'ended') this.#ended(notice.ports);
         this.#events.notice(notice);
       },
-      exit: (exit) => this.#exited(exit),
+      handed: () => this.#events.handed(),
+      exit: (exit, undelivered) => this.#exited(exit, undelivered),
     });
   }
 
@@ -122,10 +129,10 @@ export class Slot {
     this.#process?.tell({ kind: 'discard' });
   }
 
-  /** Hands an accepted connection over; this process has it no more. */
-  hand(port: number, raw: Socket): void {
-    this.#open.set(port, this.connectionsOn(port) + 1);
-    this.#process?.hand(port, raw);
+  /** Hands an accepted connection over. */
+  hand(handOver: HandOver): void {
+    this.#open.set(handOver.port, this.connectionsOn(handOver.port) + 1);
+    this.#process?.hand(handOver);
   }
 
   /** Drains the process, or gives up starting one; settles when it has ended. */
@@ -161,14 +168,15 @@ export class Slot {
     }
   }
 
-  #exited(exit: WorkerExit): void {
+  #exited(exit: WorkerExit, undelivered: readonly HandOver[]): void {
     const pid = this.#process?.pid;
-    const { connections } = this;
+    const connections = this.connections - undelivered.length;
     this.#process = undefined;
     this.#prepared = undefined;
     this.#ready = false;
     this.#open.clear();
     if (this.#ending) {
+      for (const { accepted } of undelivered) accepted.raw.destroy();
       this.#whenEnded?.();
       return;
     }
@@ -178,7 +186,7 @@ export class Slot {
       this.start();
       if (this.#plan) this.publish(this.#plan);
     }, waitMs);
-    this.#events.exit({ ...exit, pid, connections });
+    this.#events.exit({ ...exit, pid, connections }, undelivered);
   }
 
   #recentExits(): PastExit[] {

@@ -1,6 +1,6 @@
 import cluster, { type Worker as ClusterWorker } from 'node:cluster';
-import type { Socket } from 'node:net';
 
+import type { Accepted } from '../../connection/accepted.js';
 import { WORKER_ANSWER_MS } from '../../limits.js';
 import type { Answer, Notice, Order, Question } from './messages.js';
 
@@ -10,23 +10,37 @@ export interface WorkerExit {
   readonly signal: string | undefined;
 }
 
+/** An accepted connection on its way to a worker. */
+export interface HandOver {
+  /** Of the plan. */
+  readonly port: number;
+  readonly accepted: Accepted;
+}
+
 /** What a worker's process tells without being asked. */
 export interface WorkerEvents {
   notice(notice: Exclude<Notice, Answer>): void;
-  exit(exit: WorkerExit): void;
+  /** The connection has left this process. */
+  handed(): void;
+  /** It has ended; `undelivered` never got there. */
+  exit(exit: WorkerExit, undelivered: readonly HandOver[]): void;
 }
 
 /** The primary's end of one worker's process. */
 export class WorkerProcess {
   readonly #worker: ClusterWorker;
+  readonly #events: WorkerEvents;
   readonly #questions = new Map<number, (answer: Answer | undefined) => void>();
   #lastQuestion = 0;
   /** Orders wait until the worker listens: Node drops what comes before. */
   #early: Order[] | undefined = [];
+  /** Connections that have not left yet: Node sends one when the one before has arrived. */
+  readonly #leaving = new Set<HandOver>();
   #exited = false;
 
   /** Starts the process. `program`: the file that it runs. */
   constructor(program: string, events: WorkerEvents) {
+    this.#events = events;
     cluster.setupPrimary({
       exec: program,
       args: [],
@@ -45,7 +59,7 @@ export class WorkerProcess {
     this.#worker.once('exit', (code: number | null, signal: string | null) => {
       this.#exited = true;
       for (const id of [...this.#questions.keys()]) this.#settle(id, undefined);
-      events.exit({ code: code ?? undefined, signal: signal ?? undefined });
+      events.exit({ code: code ?? undefined, signal: signal ?? undefined }, [...this.#leaving]);
     });
   }
 
@@ -59,11 +73,16 @@ export class WorkerProcess {
     else if (!this.#exited && this.#worker.isConnected()) this.#worker.send(order);
   }
 
-  /** Hands an accepted socket over; this process has it no more. */
-  hand(port: number, raw: Socket): void {
-    const order: Order = { kind: 'accept', port };
-    if (this.#exited || !this.#worker.isConnected()) raw.destroy();
-    else this.#worker.process.send(order, raw, { keepOpen: false }, (error) => error && raw.destroy());
+  /** Hands an accepted connection over. */
+  hand(handOver: HandOver): void {
+    const { port, accepted } = handOver;
+    const { raw, ...arrival } = accepted;
+    const order: Order = { kind: 'accept', port, arrival };
+    this.#leaving.add(handOver);
+    this.#worker.process.send(order, raw, { keepOpen: false }, (error) => {
+      // What cannot be sent is left for the exit, which follows.
+      if (!error && this.#leaving.delete(handOver)) this.#events.handed();
+    });
   }
 
   /**

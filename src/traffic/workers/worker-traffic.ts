@@ -1,19 +1,20 @@
-import type { Socket } from 'node:net';
-
 import { mergePages, type OpenKind, type OpenPage } from '../../admin/open.js';
 import type { ListenerConfiguration } from '../../config/model.js';
 import { DEFAULT_LOGGING } from '../../config/defaults.js';
+import type { Accepted } from '../../connection/accepted.js';
 import type { DropReason } from '../../connection/events.js';
-import { formatEnd, socketEnd } from '../../connection/peer-address.js';
+import type { ConnectionBudget } from '../../connection/listener.js';
+import { formatEnd } from '../../connection/peer-address.js';
 import { MAX_WAITING_FOR_WORKER } from '../../limits.js';
 import { ListenerTelemetry } from '../../telemetry/listener-telemetry.js';
 import type { Logger } from '../../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../../telemetry/metrics.js';
 import { RpcLog } from '../../telemetry/rpc/rpc-log.js';
-import { PlanRefused, type Plan } from '../plan.js';
+import { PlanRefused, TrafficFailure, type Plan } from '../plan.js';
 import type { PreparedPlan, Traffic } from '../traffic.js';
 import type { Answer, Question } from './messages.js';
 import { describeExit, Slot } from './slot.js';
+import type { HandOver } from './worker-process.js';
 
 /** A port as the primary process knows it. */
 interface KnownPort {
@@ -28,17 +29,28 @@ export class WorkerTraffic implements Traffic {
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
   readonly #ports = new Map<number, KnownPort>();
-  /** Accepted before any worker was ready. */
-  #waiting: { readonly port: number; readonly raw: Socket }[] = [];
+  readonly #budget: ConnectionBudget;
+  /** Accepted while no worker was ready. */
+  #waiting: HandOver[] = [];
   #plan: Plan | undefined;
 
-  /** `program`: the file that a worker's process runs. */
-  constructor(workers: number, program: string, metrics: Metrics, logger: Logger) {
+  /**
+   * `program`: the file that a worker's process runs. `budget`: for the connections that are on their way to a worker; asked
+   * for once the workers are started, which takes descriptors too.
+   */
+  constructor(
+    workers: number,
+    program: string,
+    metrics: Metrics,
+    logger: Logger,
+    budget: () => ConnectionBudget,
+  ) {
     this.#metrics = metrics;
     this.#logger = logger;
     this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
     this.#slots = Array.from({ length: workers }, (_, index) => this.#slot(index + 1, program));
     for (const slot of this.#slots) slot.start();
+    this.#budget = budget();
   }
 
   async prepare(plan: Plan): Promise<PreparedPlan> {
@@ -56,33 +68,21 @@ export class WorkerTraffic implements Traffic {
       if (problems?.length === 0 || (!problems && !isFirst && slot.process !== process)) continue;
       discard();
       if (problems) throw new PlanRefused(problems);
-      throw new Error(`worker ${slot.number} ended or hung before it was ready`);
+      throw new TrafficFailure(`worker ${slot.number} ended or hung before it was ready`);
     }
     return { publish: () => this.#publish(plan), discard };
   }
 
-  accept(port: number, raw: Socket): void {
-    const known = this.#ports.get(port);
-    if (!known) {
-      raw.destroy();
-      return;
-    }
-    const drop = (reason: DropReason): void => {
-      known.telemetry.dropped(reason, formatEnd(socketEnd(raw.remoteAddress, raw.remotePort)));
-      raw.destroy();
-    };
-    if (this.connectionsOn(port) >= known.configuration.maxConnections) {
-      drop('max_connections');
-      return;
-    }
-    if (this.#hand(port, raw)) return;
-    const isStarting = this.#slots.some(({ state }) => state === 'starting');
-    if (isStarting && this.#waiting.length < MAX_WAITING_FOR_WORKER) this.#waiting.push({ port, raw });
-    else drop('no_worker');
+  accept(port: number, accepted: Accepted): void {
+    const handOver = { port, accepted };
+    const max = this.#ports.get(port)?.configuration.maxConnections ?? 0;
+    if (this.connectionsOn(port) >= max) this.#drop(handOver, 'max_connections');
+    else if (this.#budget.take()) this.#place(handOver);
+    else this.#drop(handOver, 'descriptors');
   }
 
   async drain(why: string): Promise<void> {
-    for (const { raw } of this.#waiting.splice(0)) raw.destroy();
+    for (const { accepted } of this.#waiting.splice(0)) accepted.raw.destroy();
     await Promise.all(this.#slots.map((slot) => slot.end(why)));
   }
 
@@ -136,18 +136,20 @@ export class WorkerTraffic implements Traffic {
   #slot(number: number, program: string): Slot {
     return new Slot(number, program, {
       notice: (notice) => {
-        if (notice.kind === 'log') this.#logger.sink.write(notice.lines);
+        if (notice.kind === 'log') this.#logger.relay(notice.lines);
         else if (notice.kind === 'counted') this.#metrics.addReport(number, notice.report);
         else this.#forgetGonePorts();
       },
+      handed: () => this.#budget.giveBack(),
       ready: () => {
-        for (const { port, raw } of this.#waiting.splice(0)) this.accept(port, raw);
+        for (const handOver of this.#waiting.splice(0)) this.#place(handOver);
       },
-      exit: ({ pid, connections, ...exit }) => {
+      exit: ({ pid, connections, ...exit }, undelivered) => {
         this.#metrics.forgetProcess(number);
         this.#metrics.workerExits.inc();
         const fields = { worker: number, pid, connections, error: describeExit(exit) };
         this.#logger.error(fields, 'a worker ended, and its connections with it; another is started');
+        for (const handOver of [...this.#waiting.splice(0), ...undelivered]) this.#place(handOver);
         this.#forgetGonePorts();
       },
     });
@@ -167,15 +169,29 @@ export class WorkerTraffic implements Traffic {
     this.#forgetGonePorts();
   }
 
-  /** To the worker with the fewest connections; whether there is one. */
-  #hand(port: number, raw: Socket): boolean {
+  /** Hands a connection to the worker with the fewest; while there is none, it waits. */
+  #place(handOver: HandOver): void {
     let chosen: Slot | undefined;
     for (const slot of this.#slots) {
       if (slot.state !== 'serving') continue;
       if (!chosen || slot.connections < chosen.connections) chosen = slot;
     }
-    chosen?.hand(port, raw);
-    return chosen !== undefined;
+    if (chosen) {
+      chosen.hand(handOver);
+      return;
+    }
+    const comesSoon = this.#slots.some(({ complaint }) => complaint === undefined);
+    if (comesSoon && this.#waiting.length < MAX_WAITING_FOR_WORKER) {
+      this.#waiting.push(handOver);
+      return;
+    }
+    this.#budget.giveBack();
+    this.#drop(handOver, 'no_worker');
+  }
+
+  #drop({ port, accepted }: HandOver, reason: DropReason): void {
+    this.#ports.get(port)?.telemetry.dropped(reason, formatEnd(accepted.peer));
+    accepted.raw.destroy();
   }
 
   #askAll(question: Question): Promise<{ slot: Slot; answer: Answer | undefined }[]> {

@@ -1,7 +1,8 @@
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 
 import { DescriptorBudget } from '../../process/descriptor-budget.js';
 import { WORKER_REPORT_MS } from '../../limits.js';
+import type { Arrival } from '../../connection/accepted.js';
 import { batchLines, type Outlet } from '../../telemetry/log-sink.js';
 import { createLogger, type Logger } from '../../telemetry/logger.js';
 import { Metrics } from '../../telemetry/metrics.js';
@@ -76,7 +77,7 @@ export class Worker {
         this.#prepared = undefined;
         return;
       case 'accept':
-        this.#accept(order.port, socket);
+        this.#accept(order.port, order.arrival, socket);
         return;
       case 'drain':
         void this.#drain(order.why);
@@ -104,21 +105,17 @@ export class Worker {
     }
   }
 
-  #accept(port: number, socket: Socket | undefined): void {
+  #accept(port: number, arrival: Arrival, socket = goneSocket()): void {
     const ended = (): void => {
       this.#ended.set(port, (this.#ended.get(port) ?? 0) + 1);
       if (this.#endedIsDue) return;
       this.#endedIsDue = true;
       setImmediate(() => this.#tellEnded());
     };
-    if (!socket) {
-      ended();
-      return;
-    }
     // Node has begun to read it. As a port of this process would hand it on: paused, and its halves end one by one.
     socket.pause();
     socket.allowHalfOpen = true;
-    this.#traffic.accept(port, socket, ended);
+    this.#traffic.accept(port, { raw: socket, ...arrival }, ended);
   }
 
   #tellEnded(): void {
@@ -134,6 +131,11 @@ export class Worker {
     await new Promise<void>((resolve) => tell({ kind: 'counted', report }, resolve));
     this.#finish();
   }
+}
+
+/** In place of one that did not arrive, as its client left on the way: it is counted as any that leaves so early. */
+function goneSocket(): Socket {
+  return new Socket().destroy();
 }
 
 /** `sent` is called when it has left, or cannot. */
