@@ -7,7 +7,14 @@ import { describe, expect, test } from 'vitest';
 import { HEADER_BLOCK_MS } from '../../src/limits.js';
 
 import type { BackendConnection } from '../support/backends.js';
-import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tlsClient, type Ending } from '../support/clients.js';
+import {
+  BACKCHANNEL_PREFACE,
+  HTTP2_PREFACE,
+  readToEnd,
+  tcpClient,
+  tlsClient,
+  type Ending,
+} from '../support/clients.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, type Setup } from '../support/setup.js';
 
@@ -316,6 +323,156 @@ describe('over HTTP/2, a client is told to calm down, and closed', () => {
     expect(goAwayCode((await ending).received)).toBe(ENHANCE_YOUR_CALM);
     await upstream.ended;
     client.destroy();
+    await proxy.endsWithNothingLeaked();
+  });
+});
+
+/** What so many clients have cost a proxy, each. */
+async function costOfEach(
+  { proxy }: Setup,
+  clients: number,
+  act: () => Promise<unknown>,
+): Promise<Readonly<Record<'closedAfterMs' | 'cpuMs' | 'memoryKib', number>>> {
+  const before = await usage(proxy);
+  const begun = performance.now();
+  await act();
+  const closedAfterMs = performance.now() - begun;
+  const after = await usage(proxy);
+  return {
+    closedAfterMs,
+    cpuMs: (after.cpuMs - before.cpuMs) / clients,
+    memoryKib: (after.memoryKib - before.memoryKib) / clients,
+  };
+}
+
+/** Runs something for each of so many clients at once. */
+function eachOf<T>(clients: number, act: () => Promise<T>): Promise<T[]> {
+  return Promise.all(Array.from({ length: clients }, act));
+}
+
+describe.runIf(process.platform === 'linux')('a client that is slow on purpose', () => {
+  const CLIENTS = 100;
+  const rows: [string, string, 'handshake' | 'preface', (setup: Setup) => Promise<Socket>][] = [
+    ['slow handshake: silence', 'handshake_failed', 'handshake', ({ port }) => tcpClient(port)],
+    [
+      'slow handshake: its first byte',
+      'handshake_failed',
+      'handshake',
+      async ({ port }) => {
+        const client = await tcpClient(port);
+        client.write(Buffer.from([0x16]));
+        return client;
+      },
+    ],
+    [
+      'slow preface: silence',
+      'preface_timeout',
+      'preface',
+      ({ ca, port }) => tlsClient(port, { ca: ca.caPem }),
+    ],
+    [
+      'slow preface: its first byte',
+      'preface_timeout',
+      'preface',
+      async ({ ca, port }) => {
+        const client = await tlsClient(port, { ca: ca.caPem });
+        client.write('P');
+        return client;
+      },
+    ],
+  ];
+
+  test.each(rows)(
+    '%s: is closed in time, before anything is dialled',
+    async (name, reason, timeout, begin) => {
+      const setup = await startSetup({ more: { workers: 1, timeouts: { [timeout]: '500ms' } } });
+      const { proxy, backend } = setup;
+      const slow = await costOfEach(setup, CLIENTS, async () => {
+        await eachOf(CLIENTS, async () => {
+          const client = await begin(setup);
+          await readToEnd(client);
+          client.destroy();
+        });
+        await proxy.scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_connections_active') === 0);
+      });
+      const scrape = await proxy.scrape();
+      expect(scrape.value('gitaly_tls_proxy_connections_closed_total', { reason })).toBe(CLIENTS);
+      expect(backend.connections).toHaveLength(0);
+      await proxy.endsWithNothingLeaked();
+
+      // A polite one shakes hands, makes a call's first move, and leaves.
+      const other = await startSetup({ more: { workers: 1 } });
+      const polite = await costOfEach(other, CLIENTS, async () => {
+        for (let index = 0; index < CLIENTS; index++) {
+          const client = await tlsClient(other.port, { ca: other.ca.caPem });
+          const arrived = other.backend.accept();
+          client.write(HTTP2_PREFACE);
+          const upstream = await arrived;
+          const ending = readToEnd(client);
+          upstream.socket.end(SETTINGS);
+          await ending;
+          client.destroy();
+        }
+      });
+      await other.proxy.endsWithNothingLeaked();
+      tell(name, { ...slow, share: slow.cpuMs / polite.cpuMs });
+      // Nearly all of a handshake is the asymmetric key's; more than twice the polite one's is more than chance.
+      expect(slow.cpuMs / polite.cpuMs).toBeLessThan(2);
+      expect(slow.memoryKib).toBeLessThan(256);
+    },
+  );
+
+  test('a TCP window that is closed: is cut when it has taken nothing for timeouts.write_stall (CVE-2019-9517)', async () => {
+    const clients = 8;
+    const setup = await startSetup({ more: { workers: 1, timeouts: { write_stall: '1s' } } });
+    const { ca, proxy, port, backend } = setup;
+    const data = frame(0, 0, 1, Buffer.alloc(16_384));
+    /** Has Gitaly send as long as anybody takes it, or so many bytes; how much was taken. */
+    const pour = async (socket: Socket, bytes = Number.POSITIVE_INFINITY): Promise<number> => {
+      for (let sent = 0; sent < bytes && !socket.destroyed; sent += data.length)
+        if (!socket.write(data))
+          await Promise.race([once(socket, 'drain'), once(socket, 'close')]).catch(() => undefined);
+      return socket.bytesWritten - socket.writableLength;
+    };
+    /** A client with a call whose answer may be as long as it likes. */
+    const call = async (): Promise<{ client: Socket; upstream: BackendConnection }> => {
+      const client = await tlsClient(port, { ca: ca.caPem });
+      const arrived = backend.accept();
+      const window = uint32(2 ** 31 - 1 - 65_535);
+      client.write(
+        Buffer.concat([HTTP2_PREFACE, request(1), frame(8, 0, 0, window), frame(8, 0, 1, window)]),
+      );
+      return { client, upstream: await arrived };
+    };
+    const calls: Awaited<ReturnType<typeof call>>[] = [];
+    for (let index = 0; index < 2 * clients; index++) calls.push(await call());
+    const [attackers, others] = [calls.slice(0, clients), calls.slice(clients)];
+    let taken = 0;
+    const cost = await costOfEach(setup, clients, async () => {
+      for (const { client } of attackers) client.pause();
+      const poured = await Promise.all(attackers.map(({ upstream }) => pour(upstream.socket)));
+      taken = poured.reduce((sum, bytes) => sum + bytes) / clients;
+    });
+    const stalled = { reason: 'write_stall', initiator: 'proxy' };
+    await proxy.scrapeUntil(
+      (scrape) => scrape.value('gitaly_tls_proxy_connections_closed_total', stalled) === clients,
+    );
+    const politeBytes = 8 * 2 ** 20;
+    const polite = await costOfEach(setup, clients, () =>
+      Promise.all(
+        others.map(async ({ client, upstream }) => {
+          const ending = readToEnd(client);
+          await pour(upstream.socket, politeBytes);
+          upstream.socket.end();
+          expect((await ending).received.length).toBeGreaterThanOrEqual(politeBytes);
+        }),
+      ),
+    );
+    const share = cost.cpuMs / taken / (polite.cpuMs / politeBytes);
+    tell('closed TCP window', { ...cost, mibTaken: taken / 2 ** 20, share });
+    expect(share).toBeLessThan(5);
+    expect(cost.memoryKib).toBeLessThan(1024);
+    for (const { client } of calls) client.destroy();
     await proxy.endsWithNothingLeaked();
   });
 });
