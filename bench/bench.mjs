@@ -54,12 +54,12 @@ export async function bench(plan) {
 /**
  * Starts the backend that all proxies forward to.
  * @param {string} load
- * @returns {Promise<number>} its port
+ * @returns {Promise<{ port: number, pid: number }>}
  */
 export async function startBackend(load) {
-  const talk = conversation(await startChild(load, ['backend']), 'the backend');
-  const { port } = await talk.hear('listening');
-  return port;
+  const child = await startChild(load, ['backend']);
+  const { port } = await conversation(child, 'the backend').hear('listening');
+  return { port, pid: child.pid };
 }
 
 /** One peer through all rounds: it keeps running, so that it is as warm as in service. */
@@ -112,7 +112,7 @@ class Runner {
       this.#running ??= await startPeer(this.#peer, stage);
       const { url, pid } = this.#running;
       const { value, result, tls, disturbance } = await measure({
-        ...{ load, url, pid, ca: stage.files.cert, scenario },
+        ...{ load, url, pid, stage, scenario },
         pace: round === 0 ? { ...pace, warmupMs: 3 * pace.warmupMs } : pace,
       });
       if (scenario.measures === 'memory') await this.#stop();
@@ -152,7 +152,7 @@ function canDo(peer, scenario) {
  */
 async function measureDirect(scenario, round, { load, stage, pace }, results) {
   const url = `tcp://127.0.0.1:${stage.backendPort}`;
-  const { result } = await measure({ load, url, pid: undefined, ca: stage.files.cert, scenario, pace });
+  const { result } = await measure({ load, url, pid: undefined, stage, scenario, pace });
   results.add(DIRECT.id, scenario.id, { round, value: undefined, result });
 }
 

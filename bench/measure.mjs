@@ -17,6 +17,7 @@ const MEMORY_WAIT_MS = 15_000;
  * @typedef {object} Measurement
  * @property {number | undefined} value in the scenario's unit; undefined without a proxy
  * @property {import('./scenarios.mjs').LoadResult} result
+ * @property {number} loadSeconds CPU that the load itself used, client and backend
  * @property {import('./results.mjs').TlsFacts | undefined} tls undefined over plaintext
  * @property {string | undefined} disturbance what else used the machine meanwhile
  */
@@ -28,23 +29,25 @@ const MEMORY_WAIT_MS = 15_000;
  * @param {string} what.load the client's program
  * @param {string} what.url
  * @param {number | undefined} what.pid the proxy's; undefined without one
- * @param {string} what.ca
+ * @param {import('./running-peer.mjs').Stage} what.stage
  * @param {import('./scenarios.mjs').Scenario} what.scenario
  * @param {Pace} what.pace
  * @returns {Promise<Measurement>}
  */
-export async function measure({ load, url, pid, ca, scenario, pace }) {
+export async function measure({ load, url, pid, stage, scenario, pace }) {
   const child = await startChild(load, [
     'client',
-    ...['--scenario', scenario.kind, '--target', url, '--ca', ca],
+    ...['--scenario', scenario.kind, '--target', url, '--ca', stage.files.cert],
     ...['--connections', String(scenario.connections), '--concurrency', String(scenario.concurrency)],
     ...['--warmup', `${pace.warmupMs}ms`, '--duration', `${pace.durationMs}ms`],
+    ...(scenario.messageBytes === undefined ? [] : ['--message-bytes', String(scenario.messageBytes)]),
     ...(scenario.maxOperations === undefined ? [] : ['--max-operations', String(scenario.maxOperations)]),
   ]);
   try {
     const client = conversation(child, `the load client for ${scenario.id}`);
     const { tls } = await client.hear('ready');
     const used = pid === undefined ? undefined : await startMeter(scenario.measures, pid);
+    const loadBefore = [child.pid, stage.backendPid].map(readCpu);
     const before = readSystem();
     const done = client.hear('done');
     client.say('go');
@@ -52,17 +55,31 @@ export async function measure({ load, url, pid, ca, scenario, pace }) {
     const { result } = await done;
     const after = readSystem();
     const amount = await used?.();
+    const loadAfter = [child.pid, stage.backendPid].map(readCpu);
     client.say('end');
     await child.ended;
     return {
       value: amount === undefined ? undefined : (amount * scenario.scale) / scenario.work(result),
       result,
+      loadSeconds: loadBefore.reduce(
+        (sum, reading, index) => sum + cpuSecondsOf(reading, loadAfter[index]),
+        0,
+      ),
       tls: tls ?? undefined,
       disturbance: scenario.measures === 'cpu' ? disturbanceBetween(before, after) : undefined,
     };
   } finally {
     await child.stop();
   }
+}
+
+/**
+ * The runtime of Go makes threads as it needs them, so its processes are measured in hundredths of a second.
+ * @param {import('./proc.mjs').CpuReading} before
+ * @param {import('./proc.mjs').CpuReading | undefined} after
+ */
+function cpuSecondsOf(before, after) {
+  return after === undefined ? 0 : cpuSecondsBetween(before, after);
 }
 
 /**

@@ -1,17 +1,14 @@
 #!/usr/bin/env node
 // `npm run bench:profile`: where the CPU of a call goes, by part of the program, from V8's own profile.
-import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { startBackend } from './bench.mjs';
 import { buildLoad, buildProxy } from './build.mjs';
-import { stopAll } from './children.mjs';
 import { measure } from './measure.mjs';
 import { ourPeers } from './peers/ours.mjs';
 import { startPeer } from './running-peer.mjs';
 import { scenarios } from './scenarios.mjs';
+import { onStage } from './stage.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PACE = { warmupMs: 9000, durationMs: 20_000 };
@@ -71,22 +68,12 @@ function shares({ nodes, samples, timeDeltas }) {
 
 const load = await buildLoad(ROOT);
 const program = await buildProxy(ROOT);
-const parent = join(ROOT, '.cache/bench');
-await mkdir(parent, { recursive: true });
-const directory = await mkdtemp(join(parent, 'profile-'));
-try {
-  await promisify(execFile)(load, ['certificate', '--out', directory]);
-  const files = {
-    cert: join(directory, 'cert.pem'),
-    key: join(directory, 'key.pem'),
-    both: join(directory, 'both.pem'),
-  };
-  const backendPort = await startBackend(load);
+await onStage(ROOT, load, async (stage) => {
   const [scenario] = scenarios(false);
   if (scenario === undefined) throw new Error('no scenario');
   console.log(`CPU of one call (${scenario.title}), by part; µs, and share.\n`);
   for (const peer of await ourPeers([], program)) {
-    const profiles = join(directory, peer.id);
+    const profiles = join(stage.directory, `profile-${peer.id}`);
     /** @type {import('./peers/peer.mjs').Peer} */
     const profiled = {
       ...peer,
@@ -98,9 +85,9 @@ try {
         };
       },
     };
-    const running = await startPeer(profiled, { directory, backendPort, files });
+    const running = await startPeer(profiled, stage);
     const { url, pid } = running;
-    const { value = 0 } = await measure({ load, url, pid, ca: files.cert, scenario, pace: PACE });
+    const { value = 0 } = await measure({ load, url, pid, stage, scenario, pace: PACE });
     await running.stop();
     const [name = ''] = await readdir(profiles);
     const profile = JSON.parse(await readFile(join(profiles, name), 'utf8'));
@@ -111,7 +98,4 @@ try {
         `  ${(share * value).toFixed(2).padStart(6)}  ${(share * 100).toFixed(1).padStart(5)} %  ${part}`,
       );
   }
-} finally {
-  await stopAll();
-  await rm(directory, { recursive: true, force: true });
-}
+});

@@ -1,11 +1,9 @@
 #!/usr/bin/env node
 // `npm run bench`: what this proxy costs, beside its peers, under the same load. bench/README.md says how to read it.
-import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { bench, DIRECT, startBackend } from './bench.mjs';
+import { bench, DIRECT } from './bench.mjs';
 import { buildLoad, buildProxy } from './build.mjs';
 import { stopAll } from './children.mjs';
 import { describeMachine } from './machine.mjs';
@@ -14,6 +12,7 @@ import { installedPeers } from './peers/all.mjs';
 import { OUR_GROUPS } from './peers/ours.mjs';
 import { renderReport } from './report.mjs';
 import { scenarios } from './scenarios.mjs';
+import { onStage } from './stage.mjs';
 import { judge } from './targets.mjs';
 import { UsageError } from './usage-error.mjs';
 
@@ -40,13 +39,10 @@ async function main(options, signal) {
     ({ id }) => options.scenarioIds.length === 0 || options.scenarioIds.includes(id),
   );
   const pace = options.quick ? QUICK_PACE : PACE;
-  const stageDirectory = await privateDirectory();
-  try {
-    const files = await makeCertificate(load, stageDirectory);
-    const backendPort = await startBackend(load);
+  return onStage(ROOT, load, async (stage) => {
     const results = await bench({
       ...{ peers, direct, scenarios: chosen, rounds: options.rounds, pace, load, signal },
-      stage: { directory: stageDirectory, backendPort, files },
+      stage,
       tell: (line) => console.error(line),
     });
     const verdicts = judge(peers, chosen, results);
@@ -72,27 +68,7 @@ async function main(options, signal) {
         OUR_GROUPS.includes(group) && chosen.some((scenario) => results.failed.has(`${id} ${scenario.id}`)),
     );
     return missed || failed ? 1 : 0;
-  } finally {
-    await stopAll();
-    await rm(stageDirectory, { recursive: true, force: true });
-  }
-}
-
-/** A directory that only this user can read, since it holds a key. */
-async function privateDirectory() {
-  const parent = join(ROOT, '.cache/bench');
-  await mkdir(parent, { recursive: true });
-  return mkdtemp(join(parent, 'run-'));
-}
-
-/**
- * @param {string} load
- * @param {string} directory
- */
-async function makeCertificate(load, directory) {
-  await promisify(execFile)(load, ['certificate', '--out', directory]);
-  const path = (/** @type {string} */ name) => join(directory, name);
-  return { cert: path('cert.pem'), key: path('key.pem'), both: path('both.pem') };
+  });
 }
 
 const abort = new AbortController();

@@ -16,6 +16,7 @@ import { freePort, listening } from './ports.mjs';
  * @typedef {object} Stage
  * @property {string} directory a private one
  * @property {number} backendPort
+ * @property {number} backendPid
  * @property {{ cert: string, key: string, both: string }} files
  */
 

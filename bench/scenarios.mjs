@@ -14,6 +14,7 @@ const GIB = 1024 ** 3;
  * @property {(result: LoadResult) => number} work how many units the CPU or memory is divided by
  * @property {number} scale from seconds of CPU, or KiB, to the unit
  * @property {(result: LoadResult) => string} rate what the load saw, in words
+ * @property {number} [messageBytes] size of a unary call's message, and of its answer
  * @property {number} [maxOperations]
  * @property {boolean} [needsBackchannel] cannot pass a proxy that terminates HTTP/2
  */

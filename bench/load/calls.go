@@ -8,6 +8,7 @@ import (
 	"net"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 )
@@ -35,6 +36,36 @@ func connect(to *target, connections int) ([]*grpc.ClientConn, error) {
 	return open, nil
 }
 
+// dialAll waits until every connection is there. Few are dialled at a time: a crowd would be cut off at the handshake.
+func dialAll(ctx context.Context, open []*grpc.ClientConn) error {
+	const dials = 16
+	waiting := make(chan *grpc.ClientConn, len(open))
+	for _, conn := range open {
+		waiting <- conn
+	}
+	close(waiting)
+	dialled := make(chan error, dials)
+	for range dials {
+		go func() {
+			for conn := range waiting {
+				conn.Connect()
+				for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+					if !conn.WaitForStateChange(ctx, state) {
+						dialled <- ctx.Err()
+						return
+					}
+				}
+			}
+			dialled <- nil
+		}()
+	}
+	var failed error
+	for range dials {
+		failed = errors.Join(failed, <-dialled)
+	}
+	return failed
+}
+
 // withMetadata adds what every call of GitLab carries, for proxies that parse headers.
 func withMetadata(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx,
@@ -49,7 +80,7 @@ func unary(ctx context.Context, conn *grpc.ClientConn, request *message) (int64,
 	if err := conn.Invoke(ctx, unaryMethod, request, answer); err != nil {
 		return 0, err
 	}
-	if answer.length != unaryBytes {
+	if answer.length != len(request.body) {
 		return 0, fmt.Errorf("a unary answer of %d bytes", answer.length)
 	}
 	return int64(len(request.body) + answer.length), nil

@@ -16,6 +16,7 @@ type settings struct {
 	scenario    string
 	target      *target
 	connections int
+	unaryBytes  int
 	concurrency int
 	warmup      time.Duration
 	limit       budget
@@ -49,6 +50,7 @@ func runClient(arguments []string) error {
 	url := flags.String("target", "", "tls://127.0.0.1:PORT or tcp://127.0.0.1:PORT")
 	ca := flags.String("ca", "", "PEM file to trust")
 	connections := flags.Int("connections", 1, "connections; for idle, how many to open")
+	bytes := flags.Int("message-bytes", unaryBytes, "size of the message of a unary call, and of its answer; for rpc")
 	concurrency := flags.Int("concurrency", 1, "calls under way on each connection; for handshake and idle, dials")
 	warmup := flags.Duration("warmup", time.Second, "how long to work before the measurement")
 	duration := flags.Duration("duration", 3*time.Second, "how long to measure")
@@ -65,7 +67,7 @@ func runClient(arguments []string) error {
 		return err
 	}
 	// Far more than the bounds allow: a proxy that hangs ends the client, not the other way round.
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second+2*(*warmup+*duration))
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second+time.Duration(*connections)*10*time.Millisecond+2*(*warmup+*duration))
 	defer cancel()
 	talk := newControl()
 	facts, err := to.facts(ctx)
@@ -74,6 +76,7 @@ func runClient(arguments []string) error {
 	}
 	load, err := prepare(ctx, settings{
 		scenario: *name, target: to, connections: *connections, concurrency: *concurrency, warmup: *warmup,
+		unaryBytes: min(*bytes, maxUnaryBytes),
 	})
 	if err != nil {
 		return err
@@ -116,8 +119,11 @@ func unaryScenario(ctx context.Context, s settings) (scenario, error) {
 	if err != nil {
 		return scenario{}, err
 	}
+	if err := dialAll(ctx, open); err != nil {
+		return scenario{}, err
+	}
 	ctx = withMetadata(ctx)
-	request := &message{body: filler(unaryBytes)}
+	request := &message{body: filler(s.unaryBytes)}
 	return scenario{
 		run: func(limit budget) (tally, error) {
 			return measure(s.connections*s.concurrency, limit, func(worker int) (int64, error) {

@@ -22,8 +22,11 @@ const (
 // messageBytes is one message of a stream, the size of a large read of pack data.
 const messageBytes = 64 * 1024
 
-// unaryBytes is the size of a unary request and of its answer: most of Gitaly's are small.
+// unaryBytes is the size of a unary request and of its answer unless the client is told another: most of Gitaly's are small.
 const unaryBytes = 128
+
+// maxUnaryBytes is the largest that an answer can be.
+const maxUnaryBytes = 1 << 20
 
 func countMessage(n int64) *message {
 	return &message{body: binary.BigEndian.AppendUint64(nil, uint64(n))}
@@ -51,7 +54,7 @@ func filler(bytes int) []byte {
 
 // registerService adds the calls to a server.
 func registerService(server *grpc.Server) {
-	answer := &message{body: filler(unaryBytes)}
+	answers := filler(maxUnaryBytes)
 	block := &message{body: filler(messageBytes)}
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "bench.Load",
@@ -60,7 +63,9 @@ func registerService(server *grpc.Server) {
 			{MethodName: "Unary", Handler: func(
 				_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor,
 			) (any, error) {
-				return answer, decode(&message{})
+				request := &message{}
+				err := decode(request)
+				return &message{body: answers[:min(request.length, maxUnaryBytes)]}, err
 			}},
 			{MethodName: "Sidechannel", Handler: func(
 				_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor,
@@ -69,7 +74,7 @@ func registerService(server *grpc.Server) {
 				if err := decode(request); err != nil {
 					return nil, err
 				}
-				return answer, serveSidechannel(ctx, request, block.body)
+				return &message{body: answers[:unaryBytes]}, serveSidechannel(ctx, request, block.body)
 			}},
 		},
 		Streams: []grpc.StreamDesc{

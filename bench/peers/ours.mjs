@@ -5,15 +5,21 @@ import { UsageError } from '../usage-error.mjs';
 import { versionOf } from './peer.mjs';
 
 /**
+ * As it comes: a line for each call that fails, of which there are none here.
+ * @type {Variant}
+ */
+const DEFAULTS = { group: 'inspected', inspect: true, logging: { level: 'info', rpc: 'failed' }, workers: 1 };
+
+/**
  * Ways to run this project's proxy, each a row: what is switched off or on.
- * @type {readonly { group: string, inspect: boolean, logging: Record<string, string> }[]}
+ * @typedef {{ group: string, inspect: boolean, logging: Record<string, string>, workers: number }} Variant
+ * @type {readonly Variant[]}
  */
 const VARIANTS = [
-  { group: 'ours', inspect: false, logging: { level: 'warn' } },
-  // As it comes: a line for each call that fails, of which there are none here.
-  { group: 'inspected', inspect: true, logging: { level: 'info', rpc: 'failed' } },
-  { group: 'unlogged', inspect: true, logging: { level: 'info', rpc: 'none' } },
-  { group: 'logged', inspect: true, logging: { level: 'info', rpc: 'all' } },
+  { group: 'ours', inspect: false, logging: { level: 'warn' }, workers: 1 },
+  DEFAULTS,
+  { group: 'unlogged', inspect: true, logging: { level: 'info', rpc: 'none' }, workers: 1 },
+  { group: 'logged', inspect: true, logging: { level: 'info', rpc: 'all' }, workers: 1 },
 ];
 
 /** The groups that are this project's own. */
@@ -39,6 +45,18 @@ export async function ourPeers(nodes, program) {
 }
 
 /**
+ * This project's proxy with its defaults and so many workers, on the Node that runs the bench.
+ * @param {string} program path of the built `dist/cli.js`
+ * @param {number} workers
+ * @returns {Promise<import('./peer.mjs').Peer>}
+ */
+export async function oursWith(program, workers) {
+  const flags = await shebangFlags(program);
+  const variant = { ...DEFAULTS, group: `workers-${workers}`, workers };
+  return ours(process.execPath, flags, program, process.versions.node, variant, '');
+}
+
+/**
  * The flags that the program asks Node for in its first line: it is measured as its users run it.
  * @param {string} program
  */
@@ -52,11 +70,11 @@ async function shebangFlags(program) {
  * @param {readonly string[]} flags
  * @param {string} program
  * @param {string} version
- * @param {(typeof VARIANTS)[number]} variant
+ * @param {Variant} variant
  * @param {string} suffix of the id
  * @returns {import('./peer.mjs').Peer}
  */
-function ours(node, flags, program, version, { group, inspect, logging }, suffix) {
+function ours(node, flags, program, version, { group, inspect, logging, workers }, suffix) {
   return {
     suffix,
     id: `${group}${suffix}`,
@@ -78,6 +96,8 @@ function ours(node, flags, program, version, { group, inspect, logging }, suffix
             },
           ],
           logging: { ...logging, format: 'json' },
+          workers,
+          max_connections: 20_000,
         }),
       },
     }),
