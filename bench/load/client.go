@@ -54,6 +54,7 @@ func runClient(arguments []string) error {
 	concurrency := flags.Int("concurrency", 1, "calls under way on each connection; for handshake and idle, dials")
 	warmup := flags.Duration("warmup", time.Second, "how long to work before the measurement")
 	duration := flags.Duration("duration", 3*time.Second, "how long to measure")
+	rest := flags.Duration("pause", 0, "what each worker does nothing for after an operation")
 	maxBytes := flags.Int64("max-bytes", 4<<30, "measure at most so many payload bytes")
 	maxOperations := flags.Int64("max-operations", 1_000_000, "measure at most so many operations")
 	_ = flags.Parse(arguments)
@@ -83,7 +84,7 @@ func runClient(arguments []string) error {
 	}
 	defer load.close()
 	if *name != "idle" {
-		if _, err := load.run(budget{duration: *warmup, bytes: *maxBytes, operations: *maxOperations}); err != nil {
+		if _, err := load.run(budget{duration: *warmup, bytes: *maxBytes, operations: *maxOperations, pause: *rest}); err != nil {
 			return fmt.Errorf("warm-up: %w", err)
 		}
 	}
@@ -93,7 +94,7 @@ func runClient(arguments []string) error {
 	if err := talk.await("go"); err != nil {
 		return err
 	}
-	result, err := load.run(budget{duration: *duration, bytes: *maxBytes, operations: *maxOperations})
+	result, err := load.run(budget{duration: *duration, bytes: *maxBytes, operations: *maxOperations, pause: *rest})
 	if err != nil {
 		return err
 	}

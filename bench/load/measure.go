@@ -12,6 +12,8 @@ type budget struct {
 	duration   time.Duration
 	operations int64
 	bytes      int64
+	// pause is what a worker does nothing for after each operation.
+	pause time.Duration
 }
 
 // tally is what one measurement did.
@@ -55,6 +57,7 @@ func measure(workers int, limit budget, do operation) (tally, error) {
 				}
 				latencies[worker] = append(latencies[worker], time.Since(start))
 				moved.Add(bytes)
+				time.Sleep(limit.pause)
 			}
 		})
 	}

@@ -9,11 +9,12 @@ import { speaking, TLS_VERSIONS, tlsClient } from '../support/clients.js';
 import { startSetup } from '../support/setup.js';
 
 const TESTS = fileURLToPath(new URL('..', import.meta.url));
-const DOCUMENT = fileURLToPath(new URL('../../docs/security.md', import.meta.url));
+const DOCUMENTS = fileURLToPath(new URL('../../docs', import.meta.url));
+const SOAK = fileURLToPath(new URL('../../soak/run.mjs', import.meta.url));
 
 describe('docs/security.md', () => {
   test.each(TLS_VERSIONS)('lists the cipher suites that the running proxy offers in %s', async (version) => {
-    const [, list = ''] = new RegExp(`^- ${version}: (.*)$`, 'm').exec(await document()) ?? [];
+    const [, list = ''] = new RegExp(`^- ${version}: (.*)$`, 'm').exec(await document('security.md')) ?? [];
     const listed = [...list.matchAll(/`([\w-]+)`/g)].map(([, name = '']) => name);
     expect(listed.length).toBeGreaterThan(2);
     // One certificate of each kind, so that no suite is missed for want of a key.
@@ -40,25 +41,27 @@ describe('docs/security.md', () => {
     expect(offered.sort()).toEqual(listed.sort());
     await setup.proxy.endsWithNothingLeaked();
   });
+});
 
-  test('names tests that are there', async () => {
-    const sources = new Map<string, string>();
-    for (const path of await readdir(TESTS, { recursive: true })) {
-      if (path.endsWith('.test.ts'))
-        sources.set(path.slice(0, -'.test.ts'.length), await readFile(join(TESTS, path), 'utf8'));
-    }
-    const named = [
-      ...(await document()).matchAll(/`((?:integration|inspect|telemetry)\/[\w/-]+)(?:: ([^`]+))?`/g),
-    ];
-    expect(named.length).toBeGreaterThan(20);
-    for (const [, file = '', words = ''] of named) {
-      expect([...sources.keys()]).toContain(file);
-      expect(sources.get(file)).toContain(words);
-    }
-  });
+test.each(['security.md', 'reliability.md'])('docs/%s names tests and runs that are there', async (name) => {
+  const sources = new Map<string, string>();
+  for (const path of await readdir(TESTS, { recursive: true })) {
+    if (path.endsWith('.test.ts'))
+      sources.set(path.slice(0, -'.test.ts'.length), await readFile(join(TESTS, path), 'utf8'));
+  }
+  const text = await document(name);
+  const named = [...text.matchAll(/`((?:integration|inspect|telemetry)\/[\w/-]+)(?:: ([^`]+))?`/g)];
+  expect(named.length).toBeGreaterThan(20);
+  for (const [, file = '', words = ''] of named) {
+    expect([...sources.keys()]).toContain(file);
+    expect(sources.get(file)).toContain(words);
+  }
+  const runs = await readFile(SOAK, 'utf8');
+  for (const [, run = ''] of text.matchAll(/`soak ([\w-]+)`/g))
+    expect(runs).toMatch(new RegExp(`^  '?${run}'?[:,]`, 'm'));
 });
 
 /** With the lines of a paragraph joined, as a reader sees them. */
-async function document(): Promise<string> {
-  return (await readFile(DOCUMENT, 'utf8')).replaceAll(/\n {2}(?=\S)/g, ' ');
+async function document(name: string): Promise<string> {
+  return (await readFile(join(DOCUMENTS, name), 'utf8')).replaceAll(/\n {2}(?=\S)/g, ' ');
 }

@@ -1,0 +1,231 @@
+import { connect as connectHttp2, constants } from 'node:http2';
+import { appendFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { runClient } from './client.mjs';
+import { Program } from './program.mjs';
+import { median, slope } from './slope.mjs';
+
+/** How long one client of the churn lives: its connections come and go with it. */
+const CLIENT_SECONDS = 15;
+const RENEWAL_MS = 2000;
+const RELOAD_MS = 7000;
+const SAMPLE_MS = 1000;
+const LONG_STREAMS = 8;
+const LONG_STREAM_PAUSE_MS = 1000;
+/** What Echo answers each message with, and its prefix. */
+const ECHO_BYTES = 64 * 1024 + 5;
+
+/**
+ * Memory may be so much more at the end than when the program had warmed up: V8 gives back what it likes when it likes,
+ * so a few MiB say nothing. A leak of 1 KiB a connection is 20 MiB in ten minutes of this.
+ */
+const GROWTH_SHARE = 1.15;
+const GROWTH_KIB = 12 * 1024;
+
+/** Loads of the Go client, each by a client after the other; the pause keeps the machine from being full. */
+const LOADS = [
+  { kind: 'connection', args: ['--concurrency', '2', '--pause', '60ms'] },
+  { kind: 'mixed', args: ['--connections', '4', '--concurrency', '4', '--pause', '80ms'] },
+  { kind: 'rpc', args: ['--connections', '4', '--concurrency', '4', '--pause', '40ms'] },
+  { kind: 'sidechannel', args: ['--connections', '2', '--concurrency', '1', '--pause', '1500ms'] },
+];
+
+/**
+ * Churn, long streams, sidechannels, renewals and reloads for some minutes; then looks for growth.
+ * @param {{ minutes: number, load: string, program: string, directory: string, backendPort: number, workers: number }} options
+ * @returns {Promise<string[]>} what was lost or has grown; empty if nothing
+ */
+export async function churn({ minutes, load, program, directory, backendPort, workers }) {
+  const pairs = await makePairs(load, directory);
+  const ca = join(directory, 'ca.pem');
+  for (const { cert } of pairs) await appendFile(ca, await readFile(cert));
+  const served = { cert: join(directory, 'cert.pem'), key: join(directory, 'key.pem') };
+  await renew(served, pairs[0]);
+  const proxy = await Program.start(program, directory, served, backendPort, { workers });
+  const before = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
+  const until = Date.now() + minutes * 60_000;
+  const abort = new AbortController();
+  /** @type {string[]} */
+  const failures = [];
+  const fail = (/** @type {unknown} */ error) => {
+    failures.push(error instanceof Error ? error.message : String(error));
+    abort.abort();
+  };
+  const counts = { clients: 0, operations: 0, renewals: 0, reloads: 0, messages: 0 };
+  /** @type {{ seconds: number, kib: number, descriptors: number }[]} */
+  const samples = [];
+  const isOver = () => abort.signal.aborted || Date.now() >= until;
+  const wait = (/** @type {number} */ ms) =>
+    pause(Math.max(0, Math.min(ms, until - Date.now())), undefined, { signal: abort.signal }).catch(() => {});
+
+  const tasks = [
+    ...LOADS.map(async ({ kind, args }) => {
+      while (!isOver()) {
+        const seconds = Math.max(1, Math.min(CLIENT_SECONDS, (until - Date.now()) / 1000));
+        counts.operations += await runClient(load, kind, args, seconds, proxy.port, ca);
+        counts.clients += 1;
+      }
+    }),
+    ...Array.from({ length: LONG_STREAMS }, async () => {
+      counts.messages += await longStream(proxy.port, await readFile(ca), isOver, () =>
+        wait(LONG_STREAM_PAUSE_MS),
+      );
+    }),
+    (async () => {
+      for (let next = 1; !isOver(); next += 1) {
+        await wait(RENEWAL_MS);
+        await renew(served, pairs[next % pairs.length]);
+        counts.renewals += 1;
+      }
+    })(),
+    (async () => {
+      for (; !isOver(); counts.reloads += 1) {
+        await wait(RELOAD_MS);
+        proxy.reload();
+      }
+    })(),
+    (async () => {
+      for (const begun = Date.now(); !isOver(); await wait(SAMPLE_MS))
+        samples.push({
+          seconds: (Date.now() - begun) / 1000,
+          kib: proxy.memoryKib,
+          descriptors: proxy.descriptors,
+        });
+    })(),
+  ];
+  await Promise.all(tasks.map((task) => task.catch(fail)));
+  await proxy.quiet().catch(fail);
+  const after = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
+  failures.push(...(await complaints(proxy)));
+
+  const warm = samples.slice(Math.floor(samples.length / 4));
+  const quarter = Math.max(1, Math.floor(samples.length / 4));
+  const [early, late] = [samples.slice(quarter, 2 * quarter), samples.slice(-quarter)].map((part) =>
+    median(part.map(({ kib }) => kib)),
+  );
+  // Every pair of an hour's samples is too many: one in so many is taken.
+  const every = Math.ceil(warm.length / 400);
+  const sparse = warm.filter((_, index) => index % every === 0);
+  const hourly = (/** @type {'kib' | 'descriptors'} */ what) =>
+    3600 * slope(sparse.map((sample) => ({ seconds: sample.seconds, value: sample[what] })));
+  if (late !== undefined && early !== undefined && late > early * GROWTH_SHARE + GROWTH_KIB)
+    failures.push(`memory has grown from ${mib(early)} to ${mib(late)} MiB while the load stayed the same`);
+  if (after.descriptors > before.descriptors)
+    failures.push(`${after.descriptors - before.descriptors} descriptors are left open`);
+  console.log(
+    [
+      `${minutes} minutes, ${workers} ${workers === 1 ? 'process' : 'workers'}: ${counts.clients} clients, ` +
+        `${counts.operations} operations, ${LONG_STREAMS} streams over all of it with ${counts.messages} messages`,
+      `${counts.renewals} renewals, ${counts.reloads} reloads by SIGHUP`,
+      `memory: ${mib(before.memoryKib)} MiB before, ${mib(early ?? 0)} warm, ${mib(late ?? 0)} at the end, ` +
+        `${mib(after.memoryKib)} idle after; slope ${(hourly('kib') / 1024).toFixed(2)} MiB/h`,
+      `descriptors: ${before.descriptors} before, ${after.descriptors} after; slope ${hourly('descriptors').toFixed(2)}/h`,
+    ].join('\n'),
+  );
+  const ended = await proxy.stop();
+  if (ended !== 'exit code 0') failures.push(`the proxy ended with ${ended}`);
+  return failures;
+}
+
+/** @param {number} kib */
+function mib(kib) {
+  return (kib / 1024).toFixed(1);
+}
+
+/**
+ * What the proxy itself says went wrong.
+ * @param {Program} proxy
+ */
+async function complaints(proxy) {
+  const found = [];
+  for (const [name, labels] of /** @type {const} */ ([
+    ['internal_errors_total', ''],
+    ['tls_reloads_total', 'result="failure"'],
+    ['connections_dropped_total', ''],
+    ['upstream_connect_failures_total', ''],
+    ['inspector_lost_total', ''],
+    ['rpcs_in_flight', ''],
+    ['sidechannels_cut_total', ''],
+    ['worker_exits_total', ''],
+  ])) {
+    const value = await proxy.metric(name, labels);
+    if (value !== 0) found.push(`${name}{${labels}} is ${value}`);
+  }
+  return found;
+}
+
+/**
+ * Self-signed pairs for this machine's loopback, to be renewed by turns.
+ * @param {string} load
+ * @param {string} directory
+ */
+async function makePairs(load, directory) {
+  const pairs = [];
+  for (let index = 0; index < 4; index += 1) {
+    const out = join(directory, `pair-${index}`);
+    await mkdir(out);
+    await promisify(execFile)(load, ['certificate', '--out', out]);
+    pairs.push({ cert: join(out, 'cert.pem'), key: join(out, 'key.pem') });
+  }
+  return pairs;
+}
+
+/**
+ * Replaces key and certificate by rename, as certbot does.
+ * @param {{ cert: string, key: string }} served
+ * @param {{ cert: string, key: string } | undefined} pair
+ */
+async function renew(served, pair) {
+  if (pair === undefined) throw new RangeError('no such pair');
+  for (const which of /** @type {const} */ (['key', 'cert'])) {
+    await writeFile(`${served[which]}.new`, await readFile(pair[which]), { mode: 0o600 });
+    await rename(`${served[which]}.new`, served[which]);
+  }
+}
+
+/**
+ * One call that lasts as long as the soak: a small message now and then, each answered by a large one.
+ * @param {number} port
+ * @param {Buffer} ca
+ * @param {() => boolean} isOver
+ * @param {() => Promise<unknown>} rest
+ * @returns {Promise<number>} messages that were answered
+ */
+async function longStream(port, ca, isOver, rest) {
+  const session = connectHttp2(`https://127.0.0.1:${port}`, { ca });
+  session.on('error', () => {});
+  const stream = session.request({
+    [constants.HTTP2_HEADER_METHOD]: 'POST',
+    [constants.HTTP2_HEADER_PATH]: '/bench.Load/Echo',
+    'content-type': 'application/grpc',
+    te: 'trailers',
+  });
+  let received = 0;
+  stream.on('data', (/** @type {Buffer} */ chunk) => (received += chunk.length));
+  /** @type {Promise<Record<string, unknown>>} */
+  const trailers = new Promise((resolve, reject) => {
+    stream.once('trailers', resolve);
+    stream.once('error', reject);
+    stream.once('close', () => reject(new Error('a long stream ended without trailers')));
+  });
+  trailers.catch(() => {});
+  let sent = 0;
+  while (!isOver()) {
+    stream.write(Buffer.from([0, 0, 0, 0, 1, 0]));
+    sent += 1;
+    while (received < sent * ECHO_BYTES) await Promise.race([once(stream, 'data'), trailers]);
+    await rest();
+  }
+  stream.end();
+  const status = (await trailers)['grpc-status'];
+  session.close();
+  if (status !== '0' || received !== sent * ECHO_BYTES)
+    throw new Error(
+      `a long stream ended with status ${String(status)} and ${received} of ${sent * ECHO_BYTES} bytes`,
+    );
+  return sent;
+}

@@ -1,0 +1,106 @@
+import { readdirSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { stringify } from 'yaml';
+import { startChild } from '../bench/children.mjs';
+import { freePort, listening } from '../bench/ports.mjs';
+import { readMemoryKib } from '../bench/proc.mjs';
+
+const OURS = 'gitaly_tls_proxy_';
+const POLL_MS = 50;
+
+/** The built program, as its user runs it. */
+export class Program {
+  #child;
+  #admin;
+  /** The port of its `tls://` listener. */
+  port;
+
+  /**
+   * @param {import('../bench/children.mjs').Child} child
+   * @param {number} port
+   * @param {number} admin
+   */
+  constructor(child, port, admin) {
+    this.#child = child;
+    this.port = port;
+    this.#admin = admin;
+  }
+
+  /**
+   * Starts it and waits until it listens; its log lies in the directory.
+   * @param {string} program path of `dist/cli.js`
+   * @param {string} directory a private one
+   * @param {{ cert: string, key: string }} files
+   * @param {number} backendPort
+   * @param {Record<string, unknown>} [more] of the configuration
+   * @returns {Promise<Program>}
+   */
+  static async start(program, directory, files, backendPort, more = {}) {
+    const [port, admin] = [await freePort(), await freePort()];
+    const configuration = {
+      tls: { certificate_path: files.cert, key_path: files.key },
+      listeners: [{ listen: `tls://127.0.0.1:${port}`, forward: `tcp://127.0.0.1:${backendPort}` }],
+      prometheus_listen_addr: `127.0.0.1:${admin}`,
+      ...more,
+    };
+    const path = join(directory, 'config.yaml');
+    await writeFile(path, stringify(configuration));
+    const child = await startChild(process.execPath, [program, 'serve', '--config', path], {
+      logFile: join(directory, 'proxy.log'),
+    });
+    await listening(admin, child, 'the proxy');
+    return new Program(child, port, admin);
+  }
+
+  /** Open descriptors. */
+  get descriptors() {
+    return readdirSync(`/proc/${this.#child.pid}/fd`).length;
+  }
+
+  /** KiB, of all its processes. */
+  get memoryKib() {
+    return readMemoryKib(this.#child.pid);
+  }
+
+  reload() {
+    this.#child.process.kill('SIGHUP');
+  }
+
+  /**
+   * The sum of a metric of ours over all labels but those given; 0 if there is none.
+   * @param {string} name without the prefix
+   * @param {string} [labels] as the text format writes one of them: `reason="reset"`
+   * @returns {Promise<number>}
+   */
+  async metric(name, labels = '') {
+    const response = await fetch(`http://127.0.0.1:${this.#admin}/metrics`, {
+      headers: { connection: 'close' },
+    });
+    const lines = (await response.text()).split('\n');
+    return lines
+      .filter((line) => line.startsWith(`${OURS}${name}{`) || line.startsWith(`${OURS}${name} `))
+      .filter((line) => line.includes(labels))
+      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
+  }
+
+  /**
+   * Waits until no connection is open.
+   * @param {number} withinMs
+   */
+  async quiet(withinMs = 60_000) {
+    for (const deadline = Date.now() + withinMs; Date.now() < deadline; await pause(POLL_MS))
+      if ((await this.metric('connections_active')) === 0) return;
+    throw new Error(`connections are open still after ${withinMs / 1000} s`);
+  }
+
+  /**
+   * Ends it as a service manager does.
+   * @returns {Promise<string>} how it ended: `exit code 0`
+   */
+  async stop() {
+    this.#child.process.kill('SIGTERM');
+    return this.#child.ended;
+  }
+}

@@ -1,0 +1,74 @@
+#!/usr/bin/env node
+// `npm run soak -- [RUN] [--minutes N]`: the built program under a load that lasts, or that is large. soak/README.md lists
+// the runs.
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { startBackend } from '../bench/bench.mjs';
+import { buildLoad, buildProxy } from '../bench/build.mjs';
+import { stopAll } from '../bench/children.mjs';
+import { churn } from './churn.mjs';
+import { idleConnections, handshakeFlood, silentConnections } from './crowds.mjs';
+import { slowReaders, slowUpstream } from './slow.mjs';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+
+/**
+ * @typedef {object} Run
+ * @property {string} load the Go load's program
+ * @property {string} program path of `dist/cli.js`
+ * @property {string} directory a private one
+ * @property {number} backendPort
+ * @property {number} minutes
+ * @property {number} workers
+ */
+
+/** @type {Record<string, (run: Run) => Promise<string[]>>} what each says was lost; nothing, if all is well */
+const RUNS = {
+  churn,
+  'idle-connections': idleConnections,
+  'silent-connections': silentConnections,
+  'handshake-flood': handshakeFlood,
+  'slow-readers': slowReaders,
+  'slow-upstream': slowUpstream,
+};
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { minutes: { type: 'string', default: '2' }, workers: { type: 'string', default: '1' } },
+});
+const [name = 'churn'] = positionals;
+const run = RUNS[name];
+const [minutes, workers] = [Number(values.minutes), Number(values.workers)];
+if (run === undefined || !(minutes > 0) || !Number.isInteger(workers) || workers < 1) {
+  const usage = `npm run soak -- [${Object.keys(RUNS).join(' | ')}] [--minutes N] [--workers N]`;
+  console.error(`soak: wrong usage; it is: ${usage}`);
+  process.exit(2);
+}
+for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
+  process.once(signal, () => {
+    process.exitCode = 1;
+    // What is under way fails as its children end, and the rest is cleaned up on the way out.
+    void stopAll();
+  });
+}
+const load = await buildLoad(ROOT);
+const program = await buildProxy(ROOT);
+const parent = join(ROOT, '.cache/soak');
+await mkdir(parent, { recursive: true });
+const directory = await mkdtemp(join(parent, 'run-'));
+let keep = true;
+try {
+  const { port: backendPort } = await startBackend(load);
+  console.log(`soak: ${name}`);
+  const failures = await run({ load, program, directory, backendPort, minutes, workers });
+  for (const failure of failures) console.error(`soak: FAILED: ${failure}`);
+  if (failures.length > 0) console.error(`soak: the proxy's log is in ${directory}`);
+  else console.log('soak: nothing was lost, nothing has grown');
+  keep = failures.length > 0;
+  process.exitCode = keep ? 1 : 0;
+} finally {
+  await stopAll();
+  if (!keep) await rm(directory, { recursive: true, force: true });
+}

@@ -1,0 +1,24 @@
+/**
+ * The slope of a series by Theil and Sen: the median of the slopes between all pairs, which a few samples before or
+ * after a garbage collection do not move.
+ * @param {readonly { seconds: number, value: number }[]} samples
+ * @returns {number} a second; 0 for fewer than two
+ */
+export function slope(samples) {
+  const slopes = samples.flatMap((later, index) =>
+    samples
+      .slice(0, index)
+      .filter((earlier) => earlier.seconds < later.seconds)
+      .map((earlier) => (later.value - earlier.value) / (later.seconds - earlier.seconds)),
+  );
+  return median(slopes);
+}
+
+/**
+ * @param {readonly number[]} values
+ * @returns {number} 0 for none
+ */
+export function median(values) {
+  const sorted = [...values].sort((one, other) => one - other);
+  return sorted[Math.floor(sorted.length / 2)] ?? 0;
+}
