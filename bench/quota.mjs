@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import { join } from 'node:path';
 
 /** Short, so that a process that has used its share up waits a few milliseconds and no more. */
-const PERIOD_US = 10_000;
+const PERIOD_US = 50_000;
 
 /** Where control groups of the CPU are mounted: version 2, or version 1. */
 const HIERARCHIES = [

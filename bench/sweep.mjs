@@ -1,9 +1,10 @@
 #!/usr/bin/env node
-// `npm run bench:sweep`: how the cost of a call grows with connections, with calls at once on each, and with the size of
+// `npm run bench:sweep -- [--rounds N]`: how the cost of a call grows with connections, with calls at once on each, and with the size of
 // its message; as plots in docs/benchmarks/ and as a table.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { buildLoad, buildProxy } from './build.mjs';
 import { measure } from './measure.mjs';
 import { installedPeers } from './peers/all.mjs';
@@ -16,7 +17,6 @@ import { summarize, threeDigits } from './statistics.mjs';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const OUT = join(ROOT, 'docs/benchmarks');
 const PACE = { warmupMs: 2000, durationMs: 3000 };
-const ROUNDS = 3;
 const ROWS = ['haproxy-tcp', 'haproxy-h2', 'ours', 'inspected'];
 
 /** What grows, and what stays as it is. */
@@ -44,6 +44,12 @@ const AXES = [
   },
 ];
 
+const { values: flags } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
+const rounds = Number(flags.rounds);
+if (!Number.isInteger(rounds) || rounds < 1) {
+  console.error(`bench:sweep: --rounds ${flags.rounds}: a whole number from 1 on`);
+  process.exit(2);
+}
 const load = await buildLoad(ROOT);
 const program = await buildProxy(ROOT);
 const peers = await installedPeers(({ id }) => ROWS.includes(id), [], program);
@@ -52,7 +58,7 @@ if (call === undefined) throw new Error('no scenario');
 await mkdir(OUT, { recursive: true });
 
 await onStage(ROOT, load, async (stage) => {
-  console.log(`CPU of a call, µs: median of ${ROUNDS} rounds.`);
+  console.log(`CPU of a call, µs: median of ${rounds} ${rounds === 1 ? 'round' : 'rounds'}.`);
   for (const { id, title, x, values, vary } of AXES) {
     /** @type {import('./plot.mjs').Point[]} */
     const points = [];
@@ -61,7 +67,7 @@ await onStage(ROOT, load, async (stage) => {
     for (const peer of peers) {
       /** @type {Map<number, number[]>} */
       const found = new Map(values.map((value) => [value, []]));
-      for (let round = 0; round < ROUNDS; round += 1) {
+      for (let round = 0; round < rounds; round += 1) {
         // A process of its own each round: what one load has left behind does not burden the next.
         const running = await startPeer(peer, stage);
         for (const value of values) {

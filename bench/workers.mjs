@@ -2,7 +2,7 @@
 // `npm run bench:workers`: what two workers carry per second, next to one.
 //
 // The load takes more CPU than the proxy, so on a small machine it would be the load that ends the race. Therefore each
-// process that carries traffic may use a quarter of a core, and no more: what is compared is what they carry with it.
+// process that carries traffic may use a tenth of a core, and no more: what is compared is what they carry with it.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { buildLoad, buildProxy } from './build.mjs';
@@ -17,12 +17,14 @@ import { summarize, summarizeRatios, threeDigits } from './statistics.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PACE = { warmupMs: 4000, durationMs: 4000 };
-const ROUNDS = 5;
-const SHARE = 0.25;
+const ROUNDS = 3;
+const SHARE = 0.1;
 const TARGET = 1.7;
 
-/** What is carried: calls, or bytes. */
-const LOADS = scenarios(false).filter(({ id }) => ['rpc', 'down', 'up'].includes(id));
+/** What is carried, calls or bytes: so much at once that two workers have no less to do at a time than one needs to be busy. */
+const LOADS = scenarios(false)
+  .filter(({ id }) => ['rpc', 'down', 'up'].includes(id))
+  .map((each) => ({ ...each, connections: 8, concurrency: each.id === 'rpc' ? 32 : 1 }));
 
 /**
  * The processes that carry traffic: the workers, or the only one.
@@ -109,7 +111,7 @@ process.exitCode = await onStage(ROOT, load, async (stage) => {
       threeDigits(summarize([...of(values, what).values()])?.median ?? 0);
     const unit = scenario.unit === 'µs' ? 'calls/s' : 'MiB/s';
     const cells = [
-      `${scenario.title}, ${unit}`,
+      `${scenario.id} ${scenario.connections} × ${scenario.concurrency}, ${unit}`,
       show(summarize([...of(one, 'rate').values()])),
       show(summarize([...of(two, 'rate').values()])),
       show(ratio),
