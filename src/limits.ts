@@ -86,7 +86,7 @@ export const WORKER_END_MS = 5000;
 /** Accepted connections that wait while no worker is ready and one is being started. */
 export const MAX_WAITING_FOR_WORKER = 1024;
 
-/** File descriptors kept back for the log, certificate files, DNS, the admin port and its scrapes. */
+/** File descriptors kept back for the log, certificate files, DNS, systemd-notify, the admin port and its scrapes. */
 export const RESERVED_DESCRIPTORS = 24;
 
 /** How often the certificate files are looked at. Kubernetes takes a minute to project a secret: one second is prompt. */
@@ -95,6 +95,12 @@ export const RELOAD_POLL_MS = 1000;
 /** Log lines leave together once they come to so many bytes, or after so long. */
 export const LOG_BATCH_BYTES = 32 * 1024;
 export const LOG_DELAY_MS = 20;
+
+/** `systemd-notify` waits up to 5 s for systemd to take its message; one that takes longer is ended. */
+export const NOTIFY_MS = 10_000;
+
+/** What a drain may take beyond `graceful_restart_timeout`: connections are cut, workers end, the log is written. */
+export const STOP_MARGIN_MS = 10_000;
 
 /** How long to wait before a log file is tried again that could not be written. */
 export const LOG_RETRY_MS = 100;

@@ -80,6 +80,16 @@ export class Proxy {
     return proxy;
   }
 
+  /** Whether it drains, or has. */
+  get draining(): boolean {
+    return this.#phase === 'draining';
+  }
+
+  /** Connections that are open, on all listeners. */
+  get connectionCount(): number {
+    return this.#traffic?.connectionCount ?? 0;
+  }
+
   /** The state in force. */
   get state(): ProxyState {
     return this.#running.state;

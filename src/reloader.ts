@@ -42,6 +42,11 @@ export class Reloader {
     clearTimeout(this.#timer);
   }
 
+  /** Whether the last reload failed, and what is on disk is not what is served. */
+  get failing(): boolean {
+    return this.#failures.size > 0;
+  }
+
   /** Reloads everything now; never rejects, what fails is logged and counted. */
   async reloadNow(): Promise<void> {
     await this.#reload('everything', 'answer');

@@ -1,6 +1,8 @@
 import { fileURLToPath } from 'node:url';
 
+import { STOP_MARGIN_MS } from '../limits.js';
 import { DescriptorBudget } from '../process/descriptor-budget.js';
+import { Notifier } from '../process/notify.js';
 import { handleSignals } from '../process/signals.js';
 import { outliveFaults } from './outlive-faults.js';
 import { Proxy, ProxyFailure, type ProxyOptions } from '../proxy.js';
@@ -36,13 +38,14 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   const logger = createLogger(openLogSink(STDOUT), logging);
   const metrics = new Metrics(readVersion());
   outliveFaults(logger, metrics);
+  const notifier = Notifier.takeFrom(process.env, logger);
 
   // Signals may come before there is a proxy: a reload waits until it has started, an end ends it right then.
   const [started, start] = event<Reloader>();
   const [draining, drain] = event();
   const [stopping, stop] = event();
   handleSignals({
-    onReload: () => void started.then((reloader) => reloader.reloadNow()),
+    onReload: () => void started.then((reloader) => notifier.reload(() => reloader.reloadNow())),
     onDrain: drain,
     onStop: stop,
   });
@@ -62,6 +65,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   }
   const reloader = new Reloader(proxy, logger, metrics);
   reloader.start();
+  notifier.start(() => describe(proxy, reloader));
   start(reloader);
   await whenReady?.(proxy, (text) => logger.sink.write(text));
 
@@ -69,13 +73,22 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   reloader.stop();
   let cut = 0;
   void stopping.then(() => (cut += proxy.cutAll('a second signal came')));
-  const overdue = await proxy.drain();
+  const drained = proxy.drain();
+  notifier.stop(proxy.state.configuration.gracefulRestartTimeoutMs + STOP_MARGIN_MS);
+  const overdue = await drained;
   cut += overdue;
   if (cut > 0) logger.warn({ connections: cut }, 'stopped: some connections had to be cut');
   else logger.info({}, 'stopped: all connections had ended by themselves');
   proxy.closeAdmin();
-  await logger.sink.flush();
+  await Promise.all([notifier.told, logger.sink.flush()]);
   return cut > 0 ? 1 : 0;
+}
+
+/** How the proxy is, for `systemctl status`. */
+function describe(proxy: Proxy, reloader: Reloader): string {
+  const { connectionCount, state } = proxy;
+  const serving = `${proxy.draining ? 'draining' : 'serving'}: ${state.listeners.length} listeners, ${connectionCount} connections`;
+  return reloader.failing ? `${serving}; the last reload failed, the log says why` : serving;
 }
 
 /** A promise, and what resolves it. */

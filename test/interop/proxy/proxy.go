@@ -29,8 +29,9 @@ type Proxy struct {
 	exited chan struct{}
 }
 
-// Start runs the program and waits until it is ready. A test that does not get to Stop kills it.
-func Start(t testing.TB, configuration Configuration) *Proxy {
+// Start runs the program, with variables ("NAME=value") beside those of the test, and waits until it is ready. A test
+// that does not get to Stop kills it.
+func Start(t testing.TB, configuration Configuration, environment ...string) *Proxy {
 	t.Helper()
 	if _, err := os.Stat(program); err != nil {
 		t.Fatalf("the proxy is not built (npm run build): %v", err)
@@ -48,6 +49,7 @@ func Start(t testing.TB, configuration Configuration) *Proxy {
 		log:     newLog(),
 		exited:  make(chan struct{}),
 	}
+	proxy.command.Env = append(os.Environ(), environment...)
 	proxy.command.Stderr = &proxy.stderr
 	stdout, err := proxy.command.StdoutPipe()
 	if err != nil {
@@ -112,7 +114,18 @@ func (p *Proxy) MetricsURL(t testing.TB) string {
 // Terminate sends SIGTERM.
 func (p *Proxy) Terminate(t testing.TB) {
 	t.Helper()
-	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
+	p.signal(t, syscall.SIGTERM)
+}
+
+// Reload sends SIGHUP.
+func (p *Proxy) Reload(t testing.TB) {
+	t.Helper()
+	p.signal(t, syscall.SIGHUP)
+}
+
+func (p *Proxy) signal(t testing.TB, signal os.Signal) {
+	t.Helper()
+	if err := p.command.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 }
