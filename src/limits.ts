@@ -117,6 +117,12 @@ export const SAME_INTERRUPT_MS = 50;
 /** How long the last log lines may take to leave when the process ends. */
 export const LOG_FLUSH_MS = 1000;
 
+/**
+ * Connections that wait in an inherited socket while nobody accepts. Linux lowers it to net.core.somaxconn, which is this
+ * since 5.4; Node's own 511 would undo what systemd asked for.
+ */
+export const INHERITED_BACKLOG = 4096;
+
 /** TCP keep-alive on both sides: finds a peer that vanished without a FIN within a few minutes. */
 export const KEEP_ALIVE_MS = 60_000;
 

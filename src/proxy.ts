@@ -1,9 +1,10 @@
-import { AdminServer, type Readiness } from './admin/admin-server.js';
+import { AdminServer, type AdminSource, type Readiness } from './admin/admin-server.js';
 import { DEFAULT_LOGGING } from './config/defaults.js';
 import type { LoadResult } from './config/load.js';
-import type { Configuration, HostPort, Problem } from './config/model.js';
+import type { Address, Configuration, HostPort, Problem } from './config/model.js';
 import { formatProblem } from './config/problem.js';
 import { Port } from './connection/port.js';
+import type { Assignment, InheritedSockets } from './process/inherited-sockets.js';
 import { bindKey, expiries, loadState, type ListenerState, type ProxyState } from './state.js';
 import type { Logger } from './telemetry/logger.js';
 import type { Metrics, Snapshot } from './telemetry/metrics.js';
@@ -18,6 +19,8 @@ export interface ProxyOptions {
   readonly metrics: Metrics;
   /** Who serves the connections; asked once, for the first configuration. */
   readonly trafficFor: (configuration: Configuration) => Traffic;
+  /** Sockets that need not be bound. */
+  readonly sockets: InheritedSockets;
 }
 
 /** A proxy that cannot start or reload: one line for each reason. `kind` decides the exit code. */
@@ -132,6 +135,7 @@ export class Proxy {
       'draining: no new connections, waiting for the open ones',
     );
     for (const { port } of this.#running.ports.values()) port.close();
+    this.#running.admin?.drain();
     let cut = 0;
     const timer = setTimeout(() => (cut = this.cutAll('graceful_restart_timeout has passed')), timeoutMs);
     await this.#traffic?.drain('the proxy stops');
@@ -150,7 +154,7 @@ export class Proxy {
   }
 
   async #apply(what: 'everything' | 'files'): Promise<void> {
-    const { load, logger, metrics, trafficFor } = this.#options;
+    const { load, logger, metrics, trafficFor, sockets } = this.#options;
     const previous = this.#running;
     const loaded = what === 'everything' ? await load() : undefined;
     const describe = (problem: Problem): string =>
@@ -165,6 +169,9 @@ export class Proxy {
       const message = `cannot change while the proxy runs, it is ${previous.state.configuration.workers}: restart it`;
       return refuse([{ severity: 'error', key: ['workers'], message, value: configuration.workers }]);
     }
+    const inherited = await sockets.assign(addressesOf(configuration));
+    // Nobody would accept what connects to it.
+    if (inherited.unclaimed.length > 0) throw new ProxyFailure('configuration', inherited.unclaimed);
     const { state, problems } = await loadState(configuration, previous.state);
     if (!state) return refuse(problems);
 
@@ -177,7 +184,7 @@ export class Proxy {
     });
     let next: Running;
     try {
-      next = await this.#bind(state, ids, previous);
+      next = await this.#bind(state, ids, inherited, previous);
     } catch (error) {
       prepared.discard();
       throw error;
@@ -201,7 +208,12 @@ export class Proxy {
   }
 
   /** Binds what the new state needs and the former did not have; after a failure nothing of it is left. */
-  async #bind(state: ProxyState, ids: ReadonlyMap<string, number>, previous: Running): Promise<Running> {
+  async #bind(
+    state: ProxyState,
+    ids: ReadonlyMap<string, number>,
+    { descriptors }: Assignment<Address | HostPort>,
+    previous: Running,
+  ): Promise<Running> {
     const bound: { close(): void }[] = [];
     const ports = new Map<string, Bound>();
     try {
@@ -212,7 +224,10 @@ export class Proxy {
           continue;
         }
         const { listen } = configuration;
-        const port = await orFailure(Port.bind(listen), `cannot listen on ${listen.url}`);
+        const port = await orFailure(
+          Port.bind(listen, descriptors.get(listen)),
+          `cannot listen on ${listen.url}`,
+        );
         bound.push(port);
         ports.set(key, { id: ids.get(key) ?? 0, port });
       }
@@ -222,7 +237,7 @@ export class Proxy {
         : undefined;
       if (wanted && !admin) {
         admin = await orFailure(
-          this.#listenAdmin(wanted),
+          this.#listenAdmin(wanted, descriptors.get(wanted)),
           `cannot listen on prometheus_listen_addr ${wanted.host}:${wanted.port}`,
         );
         bound.push(admin);
@@ -234,12 +249,13 @@ export class Proxy {
     }
   }
 
-  #listenAdmin(address: HostPort): Promise<AdminServer> {
-    return AdminServer.listen(address, {
+  #listenAdmin(address: HostPort, inherited: number | undefined): Promise<AdminServer> {
+    const source: AdminSource = {
       expose: (format) => this.#options.metrics.expose(format),
       readiness: () => this.#readiness(),
       open: async (kind, limit) => (await this.#traffic?.open(kind, limit)) ?? { open: 0, entries: [] },
-    });
+    };
+    return AdminServer.listen(address, source, inherited);
   }
 
   /** Says what comes and goes. */
@@ -248,8 +264,9 @@ export class Proxy {
     for (const [key, { configuration }] of keyed(next.state.listeners)) {
       if (previous.ports.has(key)) continue;
       const { listen, forward } = configuration;
+      const port = next.ports.get(key)?.port;
       logger.info(
-        { listener: listen.url, listen: next.ports.get(key)?.port.url(listen), forward: forward.url },
+        { listener: listen.url, listen: port?.url(listen), forward: forward.url, ...inheritedField(port) },
         'listening',
       );
     }
@@ -260,7 +277,10 @@ export class Proxy {
       logger.info({ listener: configuration.listen.url, connections }, 'listener removed');
     }
     if (next.admin && next.admin !== previous.admin)
-      logger.info({ listener: 'prometheus_listen_addr', listen: next.admin.url }, 'listening');
+      logger.info(
+        { listener: 'prometheus_listen_addr', listen: next.admin.url, ...inheritedField(next.admin) },
+        'listening',
+      );
   }
 
   #openPorts(next: Running, previous: Running): void {
@@ -304,6 +324,11 @@ const EMPTY_STATE: ProxyState = {
   signature: '',
 };
 
+/** All that a configuration listens on. */
+function addressesOf({ listeners, prometheusListenAddr }: Configuration): (Address | HostPort)[] {
+  return [...listeners.map(({ listen }) => listen), ...(prometheusListenAddr ? [prometheusListenAddr] : [])];
+}
+
 /** Each listener under what it binds; several on port 0 of a host are told apart by their order. */
 function keyed(listeners: readonly ListenerState[]): [string, ListenerState][] {
   const seen = new Map<string, number>();
@@ -325,6 +350,11 @@ function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): Plan {
     fingerprint,
   }));
   return { ports, logging: state.configuration.logging };
+}
+
+/** Says of a port that it came with a socket. */
+function inheritedField(port: { readonly isInherited: boolean } | undefined): { inherited?: true } {
+  return port?.isInherited === true ? { inherited: true } : {};
 }
 
 function sameAddress(one: HostPort | undefined, other: HostPort | undefined): boolean {

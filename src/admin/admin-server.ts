@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 
 import type { HostPort } from '../config/model.js';
-import { MAX_ADMIN_CONNECTIONS } from '../limits.js';
+import { INHERITED_BACKLOG, MAX_ADMIN_CONNECTIONS } from '../limits.js';
 import { statusPage, type OpenKind, type OpenPage, type StatusPage } from './open.js';
 
 /** Whether the proxy should be sent traffic; `reasons` says why not, one a line. */
@@ -25,20 +25,23 @@ const SLOW_READER_MS = 30_000;
 export class AdminServer {
   /** `http://host:port` as bound. */
   readonly url: string;
+  /** Whether somebody else has bound it, and has it too. */
+  readonly isInherited: boolean;
   readonly #server: Server;
 
-  private constructor(server: Server, host: string) {
+  private constructor(server: Server, host: string, isInherited: boolean) {
     this.#server = server;
+    this.isInherited = isInherited;
     const bound = server.address();
     const port = bound !== null && typeof bound !== 'string' ? bound.port : 0;
     this.url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
   }
 
   /**
-   * Binds the address and begins to answer.
+   * Binds the address, or takes the descriptor of a socket that is bound to it, and begins to answer.
    * @throws the system's error, `EADDRINUSE` among them
    */
-  static listen(address: HostPort, source: AdminSource): Promise<AdminServer> {
+  static listen(address: HostPort, source: AdminSource, inherited?: number): Promise<AdminServer> {
     const server = createServer(
       { requestTimeout: 10_000, headersTimeout: 10_000, keepAliveTimeout: 60_000 },
       (request, response) => {
@@ -51,11 +54,22 @@ export class AdminServer {
     server.setTimeout(SLOW_READER_MS);
     return new Promise((resolve, reject) => {
       server.once('error', reject);
-      server.listen(address.port, address.host, () => {
+      const { host, port } = address;
+      const options =
+        inherited === undefined ? { host, port } : { fd: inherited, backlog: INHERITED_BACKLOG };
+      server.listen(options, () => {
         server.off('error', reject);
-        resolve(new AdminServer(server, address.host));
+        resolve(new AdminServer(server, host, inherited !== undefined));
       });
     });
+  }
+
+  /**
+   * The process drains. Where another one may have the same socket, that one answers from now on: scrapes and probes
+   * are for the process that serves.
+   */
+  drain(): void {
+    if (this.isInherited) this.#server.close();
   }
 
   /** Answers no more. */

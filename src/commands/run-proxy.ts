@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 
 import { STOP_MARGIN_MS } from '../limits.js';
 import { DescriptorBudget } from '../process/descriptor-budget.js';
+import { InheritedSockets } from '../process/inherited-sockets.js';
 import { Notifier } from '../process/notify.js';
 import { handleSignals } from '../process/signals.js';
 import { outliveFaults } from './outlive-faults.js';
@@ -39,6 +40,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   const metrics = new Metrics(readVersion());
   outliveFaults(logger, metrics);
   const notifier = Notifier.takeFrom(process.env, logger);
+  const sockets = InheritedSockets.takeFrom(process.env);
 
   // Signals may come before there is a proxy: a reload waits until it has started, an end ends it right then.
   const [started, start] = event<Reloader>();
@@ -56,7 +58,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
       workers > 1
         ? new WorkerTraffic(workers, PROGRAM, metrics, logger, () => DescriptorBudget.ofProcess())
         : new OwnTraffic(metrics, logger, DescriptorBudget.ofProcess());
-    proxy = await Proxy.start({ load, logger, metrics, trafficFor });
+    proxy = await Proxy.start({ load, logger, metrics, trafficFor, sockets });
   } catch (error) {
     if (!(error instanceof ProxyFailure)) throw error;
     await logger.sink.flush();

@@ -1,27 +1,31 @@
 import { lstat, unlink } from 'node:fs/promises';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 
 import type { Address } from '../config/model.js';
-import { KEEP_ALIVE_MS } from '../limits.js';
+import { INHERITED_BACKLOG, KEEP_ALIVE_MS } from '../limits.js';
 import { accepted, type Accepted } from './accepted.js';
 
 /** A bound address: accepts connections and hands them on, unread. */
 export class Port {
+  /** Whether somebody else has bound it, and has it too. */
+  readonly isInherited: boolean;
   readonly #server: Server;
   /** What was accepted before it was open. */
   #early: Accepted[] = [];
 
-  private constructor(server: Server) {
+  private constructor(server: Server, isInherited: boolean) {
+    this.isInherited = isInherited;
     this.#server = server;
     server.on('connection', this.#keep);
   }
 
   /**
-   * Binds the address. Connections wait until the port is opened.
+   * Binds the address, or takes the descriptor of a socket that is bound to it. Connections wait until the port is opened.
    * @throws the system's error, `EADDRINUSE` and `EACCES` among them
    */
-  static async bind(listen: Address): Promise<Port> {
-    return new Port(await bind(listen));
+  static async bind(listen: Address, inherited?: number): Promise<Port> {
+    if (inherited === undefined) return new Port(await bind(listen), false);
+    return new Port(await tryBind({ fd: inherited, backlog: INHERITED_BACKLOG }), true);
   }
 
   /** The address as bound: port 0 has become the port that was taken. `listen` says what is spoken there now. */
@@ -44,7 +48,7 @@ export class Port {
     for (const early of this.#early.splice(0)) accept(early);
   }
 
-  /** Accepts no more. */
+  /** Accepts no more. An inherited socket stays open with whoever else has it, and what connects waits there. */
   close(): void {
     if (this.#server.listening) this.#server.close();
     for (const { raw } of this.#early.splice(0)) raw.destroy();
@@ -56,18 +60,22 @@ export class Port {
 }
 
 async function bind(listen: Address): Promise<Server> {
+  const options: ListenOptions =
+    listen.scheme === 'unix' ? { path: listen.path } : { host: listen.host, port: listen.port };
   try {
-    return await tryBind(listen);
+    return await tryBind(options);
   } catch (error) {
     const inUse = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
     if (listen.scheme !== 'unix' || !inUse || !(await isStale(listen.path))) throw error;
     // Nobody listens: the socket was left by a process that could not remove it.
     await unlink(listen.path);
-    return await tryBind(listen);
+    return await tryBind(options);
   }
 }
 
-function tryBind(listen: Address): Promise<Server> {
+function tryBind(
+  options: ListenOptions | { readonly fd: number; readonly backlog: number },
+): Promise<Server> {
   return new Promise((resolve, reject) => {
     const server = createServer({
       allowHalfOpen: true,
@@ -77,13 +85,10 @@ function tryBind(listen: Address): Promise<Server> {
       pauseOnConnect: true,
     });
     server.once('error', reject);
-    server.listen(
-      listen.scheme === 'unix' ? { path: listen.path } : { host: listen.host, port: listen.port },
-      () => {
-        server.off('error', reject);
-        resolve(server);
-      },
-    );
+    server.listen(options, () => {
+      server.off('error', reject);
+      resolve(server);
+    });
   });
 }
 

@@ -42,6 +42,8 @@ export interface StartOptions {
   readonly openFiles?: number;
   /** A file, `/dev/full` for one, that takes the log instead of the test: `spawn` it, nothing can be waited for. */
   readonly logFile?: string;
+  /** Descriptors of this process that the program inherits from 3 on, as from systemd. */
+  readonly inherits?: readonly number[];
 }
 
 /** The running program, as its user sees it. It is ended with the test that started it, however that ends. */
@@ -86,13 +88,16 @@ export class ProxyProcess {
       ...(options.args ?? ['serve', '--config', configurationPath]),
     ];
     const limit = options.openFiles === undefined ? '' : `ulimit -n ${options.openFiles}; `;
+    const inherits = options.inherits ?? [];
+    // The shell becomes the program, which keeps its process id.
+    const activation = inherits.length === 0 ? '' : `export LISTEN_PID=$$ LISTEN_FDS=${inherits.length}; `;
     const redirection = options.logFile === undefined ? '' : ` > '${options.logFile}'`;
     const [command, commandArgs] =
-      limit === '' && redirection === ''
+      limit === '' && activation === '' && redirection === ''
         ? [process.execPath, args]
-        : ['sh', ['-c', `${limit}exec "$0" "$@"${redirection}`, process.execPath, ...args]];
+        : ['sh', ['-c', `${limit}${activation}exec "$0" "$@"${redirection}`, process.execPath, ...args]];
     const child = spawn(command, commandArgs, {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', ...inherits],
       env: { ...process.env, NODE_OPTIONS: '', ...COVERAGE, ...options.env },
     });
     const proxy = new ProxyProcess(child, configurationPath);
