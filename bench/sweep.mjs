@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `npm run bench:sweep -- [--rounds N]`: how the cost of a call grows with connections, with calls at once on each, and with the size of
 // its message; as plots in docs/benchmarks/ and as a table.
+import { readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { buildLoad, buildProxy } from './build.mjs';
 import { measure } from './measure.mjs';
 import { installedPeers } from './peers/all.mjs';
+import { oursWith } from './peers/ours.mjs';
 import { plot } from './plot.mjs';
 import { startPeer } from './running-peer.mjs';
 import { scenarios } from './scenarios.mjs';
@@ -18,6 +20,15 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const OUT = join(ROOT, 'docs/benchmarks');
 const PACE = { warmupMs: 2000, durationMs: 3000 };
 const ROWS = ['haproxy-tcp', 'haproxy-h2', 'ours', 'inspected'];
+
+/** For all else than connections. */
+const SPARE_DESCRIPTORS = 300;
+
+/** Linux, proc(5): how many a process may have at most. */
+function descriptorsMax() {
+  const hard = /^Max open files\s+\d+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+  return Number(hard ?? Number.POSITIVE_INFINITY);
+}
 
 /** What grows, and what stays as it is. */
 const AXES = [
@@ -52,7 +63,13 @@ if (!Number.isInteger(rounds) || rounds < 1) {
 }
 const load = await buildLoad(ROOT);
 const program = await buildProxy(ROOT);
-const peers = await installedPeers(({ id }) => ROWS.includes(id), [], program);
+const peers = [
+  ...(await installedPeers(({ id }) => ROWS.includes(id), [], program)).map((peer) => ({
+    peer,
+    processes: 1,
+  })),
+  { peer: await oursWith(program, 2), processes: 2 },
+];
 const [call] = scenarios(false);
 if (call === undefined) throw new Error('no scenario');
 await mkdir(OUT, { recursive: true });
@@ -64,13 +81,16 @@ await onStage(ROOT, load, async (stage) => {
     const points = [];
     /** @type {Map<string, string[]>} */
     const cells = new Map();
-    for (const peer of peers) {
+    for (const { peer, processes } of peers) {
       /** @type {Map<number, number[]>} */
       const found = new Map(values.map((value) => [value, []]));
       for (let round = 0; round < rounds; round += 1) {
         // A process of its own each round: what one load has left behind does not burden the next.
         const running = await startPeer(peer, stage);
         for (const value of values) {
+          // Each connection takes two descriptors.
+          if (id === 'connections' && (2 * value) / processes > descriptorsMax() - SPARE_DESCRIPTORS)
+            continue;
           const scenario = { ...call, ...vary(value), id: `${id} ${value}` };
           const { url, pid } = running;
           const measured = await measure({ load, url, pid, stage, scenario, pace: PACE }).catch(
@@ -84,7 +104,7 @@ await onStage(ROOT, load, async (stage) => {
       for (const [value, samples] of found) {
         const summary = summarize(samples);
         if (summary !== undefined) points.push({ row: peer.title, x: value, y: summary.median });
-        const cell = summary === undefined ? 'failed' : threeDigits(summary.median);
+        const cell = summary === undefined ? '-' : threeDigits(summary.median);
         cells.set(peer.title, [...(cells.get(peer.title) ?? []), cell]);
       }
     }

@@ -32,11 +32,9 @@ async function startForCrowd({ load, program, directory, backendPort, workers })
  * @returns {Promise<string[]>}
  */
 async function finish({ proxy, descriptors, memoryKib }, what) {
-  await proxy.quiet();
+  await proxy.quiet(descriptors);
   const failures = [];
   const after = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
-  if (after.descriptors > descriptors)
-    failures.push(`${after.descriptors - descriptors} descriptors are left open`);
   const errors = await proxy.metric('internal_errors_total');
   if (errors > 0) failures.push(`internal_errors_total is ${errors}`);
   console.log(what);

@@ -9,6 +9,8 @@ import { readMemoryKib } from '../bench/proc.mjs';
 
 const OURS = 'gitaly_tls_proxy_';
 const POLL_MS = 50;
+/** What the end of a load may take to be seen everywhere. */
+const QUIET_MS = 60_000;
 
 /** The built program, as its user runs it. */
 export class Program {
@@ -86,13 +88,16 @@ export class Program {
   }
 
   /**
-   * Waits until no connection is open.
-   * @param {number} withinMs
+   * Waits until no connection is open, and no more descriptors are than these.
+   * @param {number} [descriptors]
    */
-  async quiet(withinMs = 60_000) {
-    for (const deadline = Date.now() + withinMs; Date.now() < deadline; await pause(POLL_MS))
-      if ((await this.metric('connections_active')) === 0) return;
-    throw new Error(`connections are open still after ${withinMs / 1000} s`);
+  async quiet(descriptors = Number.POSITIVE_INFINITY) {
+    for (const deadline = Date.now() + QUIET_MS; Date.now() < deadline; await pause(POLL_MS))
+      if ((await this.metric('connections_active')) === 0 && this.descriptors <= descriptors) return;
+    const open = await this.metric('connections_active');
+    throw new Error(
+      `${open} connections and ${this.descriptors} descriptors are open still after ${QUIET_MS / 1000} s`,
+    );
   }
 
   /**

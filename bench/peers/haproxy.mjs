@@ -18,7 +18,7 @@ export async function haproxyPeers() {
         'haproxy.cfg': `
 global
   nbthread 1
-  maxconn 30000
+  maxconn 9900
   ssl-default-bind-options ssl-min-ver TLSv1.3
   ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
 defaults

@@ -28,11 +28,11 @@ export async function nginxPeers() {
 daemon off;
 ${process.getuid?.() === 0 ? 'user root;' : ''}
 worker_processes 1;
-worker_rlimit_nofile 65536;
+worker_rlimit_nofile 20000;
 pid ${directory}/nginx.pid;
 error_log ${directory}/error.log crit;
 load_module ${module};
-events { worker_connections 65536; }
+events { worker_connections 20000; }
 stream {
   server {
     listen 127.0.0.1:${listenPort} ssl backlog=4096;
