@@ -28,8 +28,14 @@ export async function plot({ title, x, y, points }) {
         scale: { type: 'log' },
         axis: { values: ticks, format: ',d' },
       },
-      y: { field: 'y', type: 'quantitative', title: y, scale: { type: 'log' }, axis: { format: '~g' } },
-      color: { field: 'row', type: 'nominal', title: null },
+      y: {
+        field: 'y',
+        type: 'quantitative',
+        title: y,
+        scale: { type: 'log', nice: false },
+        axis: { format: '~g' },
+      },
+      color: { field: 'row', type: 'nominal', title: null, legend: { labelLimit: 0 } },
     },
   });
   const svg = await new vega.View(vega.parse(spec), { renderer: 'none' }).toSVG();
