@@ -139,6 +139,7 @@ func TestGitaly(t *testing.T) {
 		}
 	}
 	t.Run("git of 100 MiB by tls", func(t *testing.T) { testLarge(t, s) })
+	t.Run("a bundle of 5000 refs, and a fetch of them all", func(t *testing.T) { testManyRefs(t, s) })
 	t.Run("Workhorse's fetch, by PostUploadPackWithSidechannel", func(t *testing.T) { testWorkhorse(t, s) })
 	t.Run("one Gitaly fetches from the other, both by tls", func(t *testing.T) { testReplicate(t, s) })
 	t.Run("the proxy has counted what Gitaly has", func(t *testing.T) { testCounters(t, s) })
@@ -291,6 +292,48 @@ func testLarge(t *testing.T, s *setup) {
 			}
 			git(t, clone, nil, "fsck", "--full")
 		})
+	}
+}
+
+// testManyRefs makes a repository from a bundle of many refs, and fetches each of them.
+func testManyRefs(t *testing.T, s *setup) {
+	source := makeRepository(t, 1, 100)
+	head := strings.TrimSpace(git(t, source, nil, "rev-parse", "HEAD"))
+	var packed strings.Builder
+	packed.WriteString("# pack-refs with: peeled fully-peeled sorted \n")
+	for index := range 5000 {
+		fmt.Fprintf(&packed, "%s refs/heads/topic/%05d\n", head, index)
+	}
+	if err := os.WriteFile(filepath.Join(source, ".git", "packed-refs"), []byte(packed.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const list = "--format=%(objectname) %(refname)"
+	wanted := git(t, source, nil, "for-each-ref", list)
+	if count := strings.Count(wanted, "\n"); count != 5001 {
+		t.Fatalf("%d refs were made", count)
+	}
+	file := filepath.Join(t.TempDir(), "bundle")
+	git(t, source, nil, "bundle", "create", "--quiet", file, "--all")
+	bundle, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := gitalypb.NewRepositoryServiceClient(dial(t, s.tls, Token)).CreateRepositoryFromBundle(contextOf(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := &gitalypb.CreateRepositoryFromBundleRequest{Repository: repository("refs.git"), Data: bundle}
+	if err := stream.Send(request); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.CloseAndRecv(); err != nil {
+		t.Fatal(err)
+	}
+	directory := t.TempDir()
+	fetch := s.gitEnvironment(s.tls, "refs.git", "upload-pack", true)
+	git(t, directory, fetch, "clone", "--quiet", "--mirror", "ssh://git@gitaly/x.git", "clone")
+	if got := git(t, filepath.Join(directory, "clone"), nil, "for-each-ref", list); got != wanted {
+		t.Errorf("%d refs came, not the %d that were sent", strings.Count(got, "\n"), strings.Count(wanted, "\n"))
 	}
 }
 
