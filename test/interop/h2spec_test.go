@@ -1,0 +1,102 @@
+package interop_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/summerwind/h2spec/config"
+	"github.com/summerwind/h2spec/generic"
+	"github.com/summerwind/h2spec/hpack"
+	"github.com/summerwind/h2spec/http2"
+	"github.com/summerwind/h2spec/spec"
+
+	"gitaly-tls-proxy/interop/authority"
+	"gitaly-tls-proxy/interop/proxy"
+)
+
+// TestH2spec runs all cases of h2spec, strict ones too, against Go's own HTTP/2 server, and again through the proxy: what
+// passes without it passes with it.
+func TestH2spec(t *testing.T) {
+	t.Parallel()
+	upstream := startHTTP2(t)
+	direct := runH2spec(t, upstream, false)
+	ca := authority.New(t)
+	pair := ca.Server(t)
+	listener := proxy.Listener{Listen: "tls://127.0.0.1:0", Forward: "tcp://" + upstream}
+	running := proxy.Start(t, proxy.Configuration{
+		TLS:       &proxy.TLS{CertificatePath: pair.CertificatePath, KeyPath: pair.KeyPath},
+		Listeners: []proxy.Listener{listener},
+	})
+	through := runH2spec(t, running.URL(t, listener)[len("tls://"):], true)
+	running.Stop(t)
+	if len(direct) < 140 || len(through) != len(direct) {
+		t.Fatalf("%d cases ran without the proxy, %d through it", len(direct), len(through))
+	}
+	passed := 0
+	for name, ok := range direct {
+		if ok && !through[name] {
+			t.Errorf("fails through the proxy alone: %s", name)
+		}
+		if through[name] {
+			passed++
+		}
+	}
+	t.Logf("%d of %d cases pass through the proxy", passed, len(through))
+}
+
+// startHTTP2 starts Go's HTTP/2 server without TLS and gives its address.
+func startHTTP2(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	protocols := &http.Protocols{}
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{
+		Protocols: protocols,
+		Handler: http.HandlerFunc(func(answer http.ResponseWriter, _ *http.Request) {
+			_, _ = answer.Write([]byte("an answer of some bytes"))
+		}),
+	}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return listener.Addr().String()
+}
+
+// runH2spec gives, by their names, whether the cases passed.
+func runH2spec(t *testing.T, address string, tls bool) map[string]bool {
+	t.Helper()
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := &config.Config{
+		Host: host, Port: port, Path: "/", Timeout: 4 * time.Second, MaxHeaderLen: 4000,
+		Strict: true, TLS: tls, Insecure: true,
+	}
+	results := map[string]bool{}
+	for _, group := range []*spec.TestGroup{generic.Spec(), http2.Spec(), hpack.Spec()} {
+		group.Test(settings)
+		collect(group, results)
+	}
+	return results
+}
+
+func collect(group *spec.TestGroup, results map[string]bool) {
+	for index, test := range append(append([]*spec.TestCase{}, group.Tests...), group.StrictTests...) {
+		name := fmt.Sprintf("%s/%d %s", group.ID(), index+1, test.Desc)
+		results[name] = test.Result != nil && !test.Result.Failed && !test.Result.Skipped
+	}
+	for _, each := range group.Groups {
+		collect(each, results)
+	}
+}
