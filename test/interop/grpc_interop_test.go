@@ -18,7 +18,8 @@ import (
 )
 
 // interopCases are gRPC's own interoperability cases (doc/interop-test-descriptions.md), all but those that need an account
-// at Google, several servers, or a load balancer's report. One that fails ends the program, and says which.
+// at Google, several servers, or a load balancer's report, and the two that only repeat large_unary (rpc_soak, channel_soak).
+// One that fails ends the program, and says which.
 var interopCases = map[string]func(context.Context, *grpc.ClientConn){
 	"empty_unary":                 call(interop.DoEmptyUnaryCall),
 	"large_unary":                 call(interop.DoLargeUnaryCall),
