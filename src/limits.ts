@@ -66,6 +66,9 @@ export const MAX_WORKERS = 256;
 /** How often a worker tells what it has counted: so much is lost at most with one that is killed. */
 export const WORKER_REPORT_MS = 1000;
 
+/** A worker that has told nothing for so many of these hangs: it is ended, and another takes its place. */
+export const WORKER_SILENT_REPORTS = 20;
+
 /** A worker that does not answer a scrape within this time is left out of it; a turn of its event loop takes milliseconds. */
 export const WORKER_ANSWER_MS = 1000;
 

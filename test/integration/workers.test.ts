@@ -330,12 +330,24 @@ describe('of two workers', () => {
     const { status, body } = await ask(proxy, '/-/readiness');
     expect(status).toBe(503);
     expect(body).toMatch(
-      new RegExp(
-        `^worker 1 keeps ending, ${WORKER_LOOP_EXITS} times within 60 s, the last time with SIGKILL\n$`,
-      ),
+      new RegExp(`^worker 1 keeps ending, ${WORKER_LOOP_EXITS} times within 60 s, the last time: SIGKILL\n$`),
     );
     expect((await ask(proxy, '/-/liveness')).status).toBe(200);
     await allServe(proxy);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('one that hangs is ended and replaced, and the log says so', { timeout: 90_000 }, async () => {
+    const { proxy, ca, port } = await startSetup(TWO);
+    const [hung = 0] = workersOf(proxy);
+    process.kill(hung, 'SIGSTOP');
+    onTestFinished(() => void tryKill(hung, 'SIGKILL'));
+    const line = await proxy.log.waitFor((each) => each['pid'] === hung && 'worker' in each);
+    expect(line['error']).toBe('its event loop hung: it was ended after 20 s without a sign of life');
+    await allServe(proxy);
+    const clients = [await tlsClient(port, { ca: ca.caPem }), await tlsClient(port, { ca: ca.caPem })];
+    expect(clients.map(({ authorized }) => authorized)).toEqual([true, true]);
+    for (const client of clients) client.destroy();
     await proxy.endsWithNothingLeaked();
   });
 

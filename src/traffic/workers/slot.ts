@@ -3,8 +3,10 @@ import {
   WORKER_LOOP_EXITS,
   WORKER_LOOP_MS,
   WORKER_PREPARE_MS,
+  WORKER_REPORT_MS,
   WORKER_RESTART_MS_MAX,
   WORKER_RESTART_MS_MIN,
+  WORKER_SILENT_REPORTS,
 } from '../../limits.js';
 import type { Problem } from '../../config/model.js';
 import type { Plan } from '../plan.js';
@@ -83,7 +85,7 @@ export class Slot {
     const last = exits.at(-1);
     if (!last || exits.length < WORKER_LOOP_EXITS) return undefined;
     const often = `${exits.length} times within ${WORKER_LOOP_MS / 1000} s`;
-    return `worker ${this.number} keeps ending, ${often}, the last time with ${describeExit(last.exit)}`;
+    return `worker ${this.number} keeps ending, ${often}, the last time: ${describeExit(last.exit)}`;
   }
 
   /** Starts the process. */
@@ -196,6 +198,8 @@ export class Slot {
 }
 
 /** For a log line. */
-export function describeExit({ code, signal }: WorkerExit): string {
+export function describeExit({ code, signal, hung }: WorkerExit): string {
+  const silentS = (WORKER_SILENT_REPORTS * WORKER_REPORT_MS) / 1000;
+  if (hung) return `its event loop hung: it was ended after ${silentS} s without a sign of life`;
   return signal === undefined ? `exit code ${code ?? 'unknown'}` : signal;
 }

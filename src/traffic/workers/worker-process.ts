@@ -1,13 +1,15 @@
 import cluster, { type Worker as ClusterWorker } from 'node:cluster';
 
 import type { Accepted } from '../../connection/accepted.js';
-import { WORKER_ANSWER_MS } from '../../limits.js';
+import { WORKER_ANSWER_MS, WORKER_REPORT_MS, WORKER_SILENT_REPORTS } from '../../limits.js';
 import type { Answer, Notice, Order, Question } from './messages.js';
 
 /** How a worker's process ended. */
 export interface WorkerExit {
   readonly code: number | undefined;
   readonly signal: string | undefined;
+  /** It told nothing any more, and was ended for that. */
+  readonly hung: boolean;
 }
 
 /** An accepted connection on its way to a worker. */
@@ -36,6 +38,8 @@ export class WorkerProcess {
   #early: Order[] | undefined = [];
   /** Connections that have not left yet: Node sends one when the one before has arrived. */
   readonly #leaving = new Set<HandOver>();
+  /** Reports that were due since it last told anything; counted by this process' clock, which stands when this one does. */
+  #silentReports = 0;
   #exited = false;
 
   /** Starts the process. `program`: the file that it runs. */
@@ -49,7 +53,12 @@ export class WorkerProcess {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     this.#worker = cluster.fork();
+    const watch = setInterval(() => {
+      // Before it is up, whoever has it prepare its plan waits for that.
+      if (!this.#early && ++this.#silentReports === WORKER_SILENT_REPORTS) this.kill();
+    }, WORKER_REPORT_MS).unref();
     this.#worker.on('message', (notice: Notice) => {
+      this.#silentReports = 0;
       if ('id' in notice) this.#settle(notice.id, notice);
       else if (notice.kind === 'up') this.#up();
       else events.notice(notice);
@@ -58,8 +67,10 @@ export class WorkerProcess {
     this.#worker.on('error', () => undefined);
     this.#worker.once('exit', (code: number | null, signal: string | null) => {
       this.#exited = true;
+      clearInterval(watch);
       for (const id of [...this.#questions.keys()]) this.#settle(id, undefined);
-      events.exit({ code: code ?? undefined, signal: signal ?? undefined }, [...this.#leaving]);
+      const hung = this.#silentReports >= WORKER_SILENT_REPORTS;
+      events.exit({ code: code ?? undefined, signal: signal ?? undefined, hung }, [...this.#leaving]);
     });
   }
 
