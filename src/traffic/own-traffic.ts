@@ -43,28 +43,8 @@ export class OwnTraffic implements Traffic {
     this.#budget = budget;
   }
 
-  // Nothing here waits, but for workers it does.
-  // eslint-disable-next-line @typescript-eslint/require-await
-  async prepare({ ports, logging }: Plan): Promise<PreparedPlan> {
-    const serving = new Map<number, Serving>();
-    const problems: Problem[] = [];
-    for (const port of ports) {
-      try {
-        serving.set(port.port, this.#build(port));
-      } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        const message = `the TLS library refuses the settings: ${reason}`;
-        problems.push({ severity: 'error', key: port.configuration.key, message });
-      }
-    }
-    if (problems.length > 0) throw new PlanRefused(problems);
-    return {
-      publish: () => {
-        this.#rpcLog.configure(logging.rpc);
-        this.#publish(serving);
-      },
-      discard: () => undefined,
-    };
+  prepare(plan: Plan): Promise<PreparedPlan> {
+    return new Promise((resolve) => resolve(this.#prepare(plan)));
   }
 
   /** `ended` is called when the connection is gone. */
@@ -107,17 +87,39 @@ export class OwnTraffic implements Traffic {
     return [];
   }
 
-  // eslint-disable-next-line @typescript-eslint/require-await -- as above
-  async report(): Promise<void> {
+  report(): Promise<void> {
     for (const listener of this.#listeners.values()) listener.reportBytes();
+    return Promise.resolve();
   }
 
-  // eslint-disable-next-line @typescript-eslint/require-await -- as above
-  async open(kind: OpenKind, limit: number): Promise<OpenPage> {
+  open(kind: OpenKind, limit: number): Promise<OpenPage> {
     const statuses = [...this.#listeners.values()].flatMap((listener): ConnectionStatus[] => [
       ...listener.statuses(),
     ]);
-    return listOpen(kind, statuses, limit, performance.now());
+    return Promise.resolve(listOpen(kind, statuses, limit, performance.now()));
+  }
+
+  /** @throws PlanRefused */
+  #prepare({ ports, logging }: Plan): PreparedPlan {
+    const serving = new Map<number, Serving>();
+    const problems: Problem[] = [];
+    for (const port of ports) {
+      try {
+        serving.set(port.port, this.#build(port));
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        const message = `the TLS library refuses the settings: ${reason}`;
+        problems.push({ severity: 'error', key: port.configuration.key, message });
+      }
+    }
+    if (problems.length > 0) throw new PlanRefused(problems);
+    return {
+      publish: () => {
+        this.#rpcLog.configure(logging.rpc);
+        this.#publish(serving);
+      },
+      discard: () => undefined,
+    };
   }
 
   #publish(serving: Map<number, Serving>): void {
