@@ -241,44 +241,47 @@ function tell(name: string, figures: Readonly<Record<string, number>>): void {
 /** Measured once, by the first test. */
 let politeCpu: number | undefined;
 
-/**
- * Lets a client do what it should not, until it is closed for this limit, and asserts that it has cost the proxy no more
- * than a client that behaves. Gives what the client received.
- */
-async function expectCheap(
-  name: string,
-  limit: string,
-  attacker: Attacker,
-  act: () => Promise<void> | void,
-): Promise<Buffer> {
-  const { setup, client, upstream, ending } = attacker;
+/** Lets a client do what it should not, and asserts that it has cost the proxy no more than a client that behaves. */
+async function expectCheap(name: string, attacker: Attacker, act: () => Promise<void>): Promise<void> {
+  const { setup, client, upstream } = attacker;
   const { proxy } = setup;
   if (process.platform === 'linux') politeCpu ??= await politeCpuMsPerMib();
   const before = politeCpu === undefined ? undefined : await usage(proxy);
   const [begun, sentBefore] = [performance.now(), client.bytesWritten];
   await act();
-  const { received } = await ending;
-  const closedAfterMs = performance.now() - begun;
-  await expectClosed(proxy, limit);
-  if (before && politeCpu !== undefined) {
-    const after = await usage(proxy);
-    const cpuMs = after.cpuMs - before.cpuMs;
-    const memoryKib = after.memoryKib - before.memoryKib;
-    const mib = (client.bytesWritten - sentBefore) / 2 ** 20;
-    const share = cpuMs / mib / politeCpu;
-    tell(name, { closedAfterMs, bytesReached: upstream.received.length, cpuMs, mib, share, memoryKib });
-    // A byte of an attack may cost what a polite one does, and not a hundred times as much.
-    expect(share).toBeLessThan(1);
-    expect(memoryKib).toBeLessThan(MEMORY_KIB);
-  }
-  return received;
+  const tookMs = performance.now() - begun;
+  if (!before || politeCpu === undefined) return;
+  const after = await usage(proxy);
+  const cpuMs = after.cpuMs - before.cpuMs;
+  const memoryKib = after.memoryKib - before.memoryKib;
+  const mib = (client.bytesWritten - sentBefore) / 2 ** 20;
+  const share = cpuMs / mib / politeCpu;
+  tell(name, { tookMs, bytesReached: upstream.received.length, cpuMs, mib, share, memoryKib });
+  // A byte of an attack may cost what a polite one does, and not a hundred times as much.
+  expect(share).toBeLessThan(1);
+  expect(memoryKib).toBeLessThan(MEMORY_KIB);
+}
+
+/** The same of a client that is closed for a limit. Gives what the client received. */
+async function expectClosedCheaply(
+  name: string,
+  limit: string,
+  attacker: Attacker,
+  act: () => Promise<void> | void,
+): Promise<Buffer> {
+  await expectCheap(name, attacker, async () => {
+    await act();
+    await attacker.ending;
+  });
+  await expectClosed(attacker.setup.proxy, limit);
+  return (await attacker.ending).received;
 }
 
 describe('over HTTP/2, a client is told to calm down, and closed', () => {
   test.each(ATTACKS)('$name', async (which) => {
     const attacker = await open(HTTP2_PREFACE);
     const { client, upstream } = attacker;
-    const received = await expectCheap(which.name, which.limit, attacker, () => {
+    const received = await expectClosedCheaply(which.name, which.limit, attacker, () => {
       if (which.first) client.write(which.first);
       return attack(client, which);
     });
@@ -290,10 +293,16 @@ describe('over HTTP/2, a client is told to calm down, and closed', () => {
   test('a header block that is begun and not ended', { timeout: 40_000 }, async () => {
     const attacker = await open(HTTP2_PREFACE);
     const begun = performance.now();
+    const before = await usage(attacker.setup.proxy);
     attacker.client.write(frame(1, 0, 1, Buffer.from([0x82])));
     expect(goAwayCode((await attacker.ending).received)).toBe(ENHANCE_YOUR_CALM);
-    expect(performance.now() - begun).toBeGreaterThan(HEADER_BLOCK_MS - 100);
+    const closedAfterMs = performance.now() - begun;
+    expect(closedAfterMs).toBeGreaterThan(HEADER_BLOCK_MS - 100);
     await expectClosed(attacker.setup.proxy, 'continuation');
+    const after = await usage(attacker.setup.proxy);
+    const memoryKib = after.memoryKib - before.memoryKib;
+    tell('a header block without end', { closedAfterMs, cpuMs: after.cpuMs - before.cpuMs, memoryKib });
+    expect(memoryKib).toBeLessThan(MEMORY_KIB);
     await finish(attacker);
   });
 
@@ -303,12 +312,43 @@ describe('over HTTP/2, a client is told to calm down, and closed', () => {
     const streams = 1500;
     const requests = Buffer.concat(Array.from({ length: streams }, (_, index) => request(odd(index))));
     const resets = Array.from({ length: streams }, (_, index) => frame(3, 0, odd(index), uint32(1)));
-    await expectCheap('provoked resets (CVE-2025-8671)', 'reset_flood', attacker, async () => {
+    await expectClosedCheaply('provoked resets (CVE-2025-8671)', 'reset_flood', attacker, async () => {
       client.write(requests);
       await upstream.receive(HTTP2_PREFACE.length + requests.length);
       upstream.socket.write(Buffer.concat(resets));
     });
     await finish(attacker);
+  });
+
+  // They are no reason to close: Gitaly refuses them (smuggling.test.ts). What they may not do is to cost more.
+  test.each([
+    ['smuggled headers', 'x-smuggled\r\n', 'a\r\nauthorization: b\0'],
+    ['tricks with :path', ':path', '//gitaly.CommitService%2f../FindCommit'],
+  ])('%s pass at the price of a polite call', async (what, name, value) => {
+    const attacker = await open(HTTP2_PREFACE);
+    const { setup, client, upstream, ending } = attacker;
+    const block = Buffer.from(
+      `\x82\x00${String.fromCharCode(name.length)}${name}${String.fromCharCode(value.length)}${value}`,
+      'latin1',
+    );
+    const calls = 1000;
+    let sent = HTTP2_PREFACE.length;
+    await expectCheap(what, attacker, async () => {
+      for (let index = 0; index < calls; index++) {
+        const answered = once(client, 'data');
+        const bytes = frame(1, 5, odd(index), block);
+        client.write(bytes);
+        await upstream.receive((sent += bytes.length));
+        upstream.socket.write(frame(1, 5, odd(index), Buffer.from([0x88])));
+        await answered;
+      }
+    });
+    const scrape = await setup.proxy.scrape();
+    expect(scrape.value('grpc_server_started_total', { grpc_service: 'other' })).toBe(calls);
+    upstream.socket.end();
+    await ending;
+    client.destroy();
+    await setup.proxy.endsWithNothingLeaked();
   });
 
   test('one that attacks before upstream has spoken, too', async () => {
@@ -494,7 +534,7 @@ describe('over the backchannel', () => {
     const attacker = await open(BACKCHANNEL_PREFACE);
     const ping = yamux(2, 1, 0, 1);
     const flood = { name: '', limit: '', stroke: () => ping, allowed: 0, strokes: 50_000 };
-    const received = await expectCheap('yamux PING flood', 'yamux_flood', attacker, () =>
+    const received = await expectClosedCheaply('yamux PING flood', 'yamux_flood', attacker, () =>
       attack(attacker.client, flood),
     );
     expect(received).toEqual(GO_AWAY);
@@ -506,11 +546,12 @@ describe('over the backchannel', () => {
     const attacker = await open(BACKCHANNEL_PREFACE);
     const preface = HTTP2_PREFACE.toString('latin1');
     const connection = (streamId: number): Buffer => yamux(0, 1, streamId, preface.length, preface);
-    attacker.client.write(
-      Buffer.concat(Array.from({ length: 20 }, (_, index) => connection(odd(index + 1)))),
-    );
-    await expectClosed(attacker.setup.proxy, 'too_many_connections');
-    expect((await attacker.ending).received).toEqual(GO_AWAY);
+    const received = await expectClosedCheaply('gRPC connections', 'too_many_connections', attacker, () => {
+      attacker.client.write(
+        Buffer.concat(Array.from({ length: 20 }, (_, index) => connection(odd(index + 1)))),
+      );
+    });
+    expect(received).toEqual(GO_AWAY);
     await finish(attacker);
   });
 
@@ -521,12 +562,15 @@ describe('over the backchannel', () => {
     ['the id of a stream that is open', 'yamux_stream', yamux(1, 1, 1, 0)],
     ['a stream that only the other end may open', 'yamux_stream', yamux(1, 1, 2, 0)],
     ['a stream that nobody opened', 'yamux_stream', yamux(0, 0, 7, 0)],
-  ])('%s is passed on, and the connection followed no further', async (_, reason, bytes) => {
-    const { setup, client, upstream, ending } = await open(BACKCHANNEL_PREFACE);
-    const sent = Buffer.concat([BACKCHANNEL_PREFACE, bytes, Buffer.from('and more')]);
-    client.write(sent.subarray(BACKCHANNEL_PREFACE.length));
-    await upstream.receive(sent.length);
-    expect(upstream.received).toEqual(sent);
+  ])('%s is passed on, and the connection followed no further', async (what, reason, bytes) => {
+    const attacker = await open(BACKCHANNEL_PREFACE);
+    const { setup, client, upstream, ending } = attacker;
+    const sent = Buffer.concat([BACKCHANNEL_PREFACE, bytes, Buffer.alloc(2 ** 20, 'and more')]);
+    await expectCheap(`malformed yamux: ${what}`, attacker, async () => {
+      client.write(sent.subarray(BACKCHANNEL_PREFACE.length));
+      await upstream.receive(sent.length);
+    });
+    expect(upstream.received.equals(sent)).toBe(true);
     const scrape = await setup.proxy.scrape();
     expect(scrape.value('gitaly_tls_proxy_inspector_lost_total', { reason })).toBe(1);
     upstream.socket.end();
