@@ -3,6 +3,7 @@ package interop_test
 import (
 	"context"
 	"net"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -11,9 +12,7 @@ import (
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
-	"gitaly-tls-proxy/interop/authority"
 	"gitaly-tls-proxy/interop/backchannel"
-	"gitaly-tls-proxy/interop/proxy"
 	"gitaly-tls-proxy/interop/service"
 )
 
@@ -49,19 +48,13 @@ func call(
 func TestGrpcInterop(t *testing.T) {
 	t.Parallel()
 	upstream := startInterop(t)
-	ca := authority.New(t)
-	pair := ca.Server(t)
-	listener := proxy.Listener{Listen: "tls://127.0.0.1:0", Forward: "tcp://" + upstream}
-	running := proxy.Start(t, proxy.Configuration{
-		TLS:       &proxy.TLS{CertificatePath: pair.CertificatePath, KeyPath: pair.KeyPath},
-		Listeners: []proxy.Listener{listener},
-	})
+	running, url, ca := startInFront(t, "tcp://"+upstream)
 	ends := map[string]struct {
 		address   string
 		transport credentials.TransportCredentials
 	}{
 		"directly":          {upstream, insecure.NewCredentials()},
-		"through the proxy": {running.URL(t, listener)[len("tls://"):], credentials.NewTLS(clientTLS(ca))},
+		"through the proxy": {strings.TrimPrefix(url, "tls://"), credentials.NewTLS(clientTLS(ca))},
 	}
 	for name, end := range ends {
 		for _, protocol := range everyProtocol {

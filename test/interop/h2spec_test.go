@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,9 +15,6 @@ import (
 	"github.com/summerwind/h2spec/hpack"
 	"github.com/summerwind/h2spec/http2"
 	"github.com/summerwind/h2spec/spec"
-
-	"gitaly-tls-proxy/interop/authority"
-	"gitaly-tls-proxy/interop/proxy"
 )
 
 // TestH2spec runs all cases of h2spec, strict ones too, against Go's own HTTP/2 server, and again through the proxy: what
@@ -25,17 +23,12 @@ func TestH2spec(t *testing.T) {
 	t.Parallel()
 	upstream := startHTTP2(t)
 	direct := runH2spec(t, upstream, false)
-	ca := authority.New(t)
-	pair := ca.Server(t)
-	listener := proxy.Listener{Listen: "tls://127.0.0.1:0", Forward: "tcp://" + upstream}
-	running := proxy.Start(t, proxy.Configuration{
-		TLS:       &proxy.TLS{CertificatePath: pair.CertificatePath, KeyPath: pair.KeyPath},
-		Listeners: []proxy.Listener{listener},
-	})
-	through := runH2spec(t, running.URL(t, listener)[len("tls://"):], true)
+	running, url, _ := startInFront(t, "tcp://"+upstream)
+	address := strings.TrimPrefix(url, "tls://")
+	through := runH2spec(t, address, true)
 	if anyIsWorse(direct, through) {
 		// h2spec waits 4 s for each answer: on a machine that is busy with other tests a case may be late, but not twice.
-		for name, ok := range runH2spec(t, running.URL(t, listener)[len("tls://"):], true) {
+		for name, ok := range runH2spec(t, address, true) {
 			through[name] = through[name] || ok
 		}
 	}
