@@ -11,6 +11,9 @@ import { installAndBuild, run } from './install.mjs';
 /** The last of version 15, which is content with the git of Debian 12. */
 const MODULE = 'gitlab.com/gitlab-org/gitaly/v15@v15.11.13';
 
+/** What of it the tests run. */
+const PROGRAMS = ['gitaly', 'praefect', 'gitaly-ssh', 'gitaly-hooks', 'gitaly-lfs-smudge', 'gitaly-git2go'];
+
 const cache = fileURLToPath(new URL('../.cache/gitaly', import.meta.url));
 const binaries = join(cache, MODULE.replace(/^.*@/, ''));
 
@@ -42,21 +45,21 @@ function buildGitaly() {
       mode: 0o755,
     },
   );
-  build('gitaly');
+  build('gitaly', 'praefect');
   // Whole or not at all: a build that was interrupted is begun again.
   const made = join(cache, 'made');
   rmSync(made, { recursive: true, force: true });
   mkdirSync(made);
-  for (const name of ['gitaly', 'gitaly-ssh', 'gitaly-hooks', 'gitaly-lfs-smudge', 'gitaly-git2go'])
-    copyFileSync(join(helpers, name), join(made, name));
+  for (const name of PROGRAMS) copyFileSync(join(helpers, name), join(made, name));
   rmSync(tree, { recursive: true });
+  rmSync(binaries, { recursive: true, force: true });
   renameSync(made, binaries);
 }
 
 requireGo('test:gitaly');
 installAndBuild();
 mkdirSync(cache, { recursive: true });
-if (!existsSync(join(binaries, 'gitaly'))) {
+if (!PROGRAMS.every((name) => existsSync(join(binaries, name)))) {
   console.log(`building ${MODULE}, which takes some minutes the first time`);
   buildGitaly();
 }

@@ -4,22 +4,20 @@ package gitaly
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
-	"time"
 )
 
 // Token is what both ends know; Gitaly's clients make a token of their own from it for each call.
 const Token = "a secret of Gitaly"
-
-// patience bounds every wait for a server that starts.
-const patience = 60 * time.Second
 
 // Server is a running Gitaly.
 type Server struct {
@@ -32,8 +30,8 @@ type Server struct {
 	// Directory holds the repositories of that storage.
 	Directory string
 
-	command *exec.Cmd
-	exited  chan struct{}
+	program, configuration, pidFile string
+	process                         *process
 }
 
 // Start runs a Gitaly with one storage. binaries is where `gitaly` and `gitaly-ssh` lie.
@@ -55,7 +53,8 @@ func Start(t testing.TB, binaries, storage string, api *API) *Server {
 		Address:   freeAddress(t),
 		Storage:   storage,
 		Directory: directory("repositories"),
-		exited:    make(chan struct{}),
+		program:   filepath.Join(binaries, "gitaly"),
+		pidFile:   filepath.Join(base, "gitaly.pid"),
 	}
 	metrics := freeAddress(t)
 	server.Metrics = "http://" + metrics + "/metrics"
@@ -89,75 +88,58 @@ url = %q
 secret_file = %q
 `, binaries, directory("run"), server.Address, metrics, Token, git, storage, server.Directory, directory("log"),
 		directory("shell"), directory("hooks"), api.URL, secret)
-	file := filepath.Join(base, "config.toml")
-	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
+	server.configuration = filepath.Join(base, "config.toml")
+	if err := os.WriteFile(server.configuration, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	output, err := os.Create(filepath.Join(base, "output.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.command = exec.Command(filepath.Join(binaries, "gitaly"), file)
-	server.command.Stdout, server.command.Stderr = output, output
-	if err := server.command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = server.command.Wait()
-		close(server.exited)
-	}()
-	t.Cleanup(func() {
-		server.end(t)
-		said, _ := os.ReadFile(output.Name())
-		if t.Failed() {
-			t.Logf("gitaly %s said:\n%s", storage, said)
-		}
-	})
-	server.awaitListening(t)
+	server.Launch(t)
 	return server
 }
 
-// end asks the Gitaly to go, and kills it if it does not.
-func (s *Server) end(t testing.TB) {
-	_ = s.command.Process.Signal(os.Interrupt)
-	select {
-	case <-s.exited:
-	case <-time.After(patience):
-		t.Error("gitaly did not end")
-		_ = s.command.Process.Kill()
-		<-s.exited
-	}
+// Launch starts it, or starts it again.
+func (s *Server) Launch(t testing.TB) {
+	t.Helper()
+	// A graceful restart is what gitaly-wrapper enables in this way.
+	environment := []string{"GITALY_UPGRADES_ENABLED=true", "GITALY_PID_FILE=" + s.pidFile}
+	s.process = launch(t, "gitaly "+s.Storage, s.Address, environment, s.program, s.configuration)
 }
 
-func (s *Server) awaitListening(t testing.TB) {
+// Kill leaves it no time to say anything.
+func (s *Server) Kill(t testing.TB) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		conn, err := net.DialTimeout("tcp", s.Address, time.Second)
-		if err == nil {
-			_ = conn.Close()
-			return
-		}
-		select {
-		case <-s.exited:
-			t.Fatal("gitaly ended while it started")
-		case <-time.After(50 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("gitaly does not listen: %v", err)
-		}
-	}
+	s.process.end(t, syscall.SIGKILL)
 }
 
-// freeAddress is one of 127.0.0.1 that nobody listens on: Gitaly does not tell which port it took, were it to choose.
-func freeAddress(t testing.TB) string {
+// Restart does what `gitlab-ctl hup gitaly` does: a new process takes new connections, and the old one ends with its
+// last call. It returns when the new one serves.
+func (s *Server) Restart(t testing.TB) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	before := s.pid(t)
+	s.process.signal(t, syscall.SIGHUP)
+	await(t, "gitaly to be replaced", func() bool { return s.pid(t) != before && s.pid(t) != 0 })
+	pid := s.pid(t)
+	t.Cleanup(func() {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+		await(t, "the new gitaly to end", func() bool {
+			// One that nobody waits for has no program any more, but still an id.
+			_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+			return err != nil
+		})
+	})
+}
+
+// pid is 0 as long as there is none.
+func (s *Server) pid(t testing.TB) int {
+	t.Helper()
+	content, err := os.ReadFile(s.pidFile)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	return pid
 }
 
 // API stands in for GitLab's internal API, which the hooks of a push call.
