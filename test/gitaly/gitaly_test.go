@@ -24,6 +24,7 @@ func TestGitaly(t *testing.T) {
 	t.Run("a bundle of 5000 refs, and a fetch of them all", func(t *testing.T) { testManyRefs(t, s) })
 	t.Run("Workhorse's fetch, by PostUploadPackWithSidechannel", func(t *testing.T) { testWorkhorse(t, s) })
 	t.Run("one Gitaly fetches from the other, both by tls", func(t *testing.T) { testReplicate(t, s) })
+	t.Run("a clone during which", func(t *testing.T) { testInterruptions(t, s) })
 	t.Run("Praefect in front of two Gitalys, each by tls", func(t *testing.T) { testPraefect(t, s) })
 	t.Run("the proxy has counted what Gitaly has", func(t *testing.T) { testCounters(t, s) })
 }

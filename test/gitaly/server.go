@@ -107,7 +107,14 @@ func (s *Server) Launch(t testing.TB) {
 // Kill leaves it no time to say anything.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
-	s.process.end(t, syscall.SIGKILL)
+	pid := s.pid(t)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	awaitGone(t, pid)
+	if err := os.Remove(s.pidFile); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Restart does what `gitlab-ctl hup gitaly` does: a new process takes new connections, and the old one ends with its
@@ -120,11 +127,16 @@ func (s *Server) Restart(t testing.TB) {
 	pid := s.pid(t)
 	t.Cleanup(func() {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
-		await(t, "the new gitaly to end", func() bool {
-			// One that nobody waits for has no program any more, but still an id.
-			_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-			return err != nil
-		})
+		awaitGone(t, pid)
+	})
+}
+
+// awaitGone waits for a process that is nobody's child: what nobody waits for has no program any more, but still an id.
+func awaitGone(t testing.TB, pid int) {
+	t.Helper()
+	await(t, "gitaly to end", func() bool {
+		_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		return err != nil
 	})
 }
 
