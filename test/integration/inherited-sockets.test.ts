@@ -141,8 +141,11 @@ describe('inherited sockets', () => {
     });
     // systemd-notify is a child too, and may end while it is looked at.
     const environment = (pid: number): string => {
-      const path = `/proc/${pid}/environ`;
-      return existsSync(path) ? readFileSync(path, 'utf8') : '';
+      try {
+        return readFileSync(`/proc/${pid}/environ`, 'utf8');
+      } catch {
+        return '';
+      }
     };
     await manager.waitFor('READY=1');
     const sockets = (pid: number): string[] =>
