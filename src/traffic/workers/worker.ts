@@ -133,7 +133,7 @@ export class Worker {
   }
 }
 
-/** In place of one that did not arrive, as its client left on the way: it is counted as any that leaves so early. */
+/** In place of one that did not arrive, as its client left on the way: it is counted like every client that leaves so early. */
 function goneSocket(): Socket {
   return new Socket().destroy();
 }
