@@ -63,6 +63,12 @@ func (p *process) signal(t testing.TB, signal os.Signal) {
 func (p *process) end(t testing.TB, signal os.Signal) {
 	t.Helper()
 	_ = p.command.Process.Signal(signal)
+	p.awaitExit(t)
+}
+
+// awaitExit waits until the process is gone, and kills it if it takes too long.
+func (p *process) awaitExit(t testing.TB) {
+	t.Helper()
 	select {
 	case <-p.exited:
 	case <-time.After(patience):

@@ -3,7 +3,9 @@ package gitaly
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Token is what both ends know; Gitaly's clients make a token of their own from it for each call.
@@ -112,6 +115,16 @@ func (s *Server) Kill(t testing.TB) {
 		t.Fatal(err)
 	}
 	awaitGone(t, pid)
+	// One that it had replaced ends by itself.
+	s.process.awaitExit(t)
+	// The kernel closes sockets of a dying process a little later; until then they take connections that nobody serves.
+	await(t, "the port to be free", func() bool {
+		conn, err := net.DialTimeout("tcp", s.Address, time.Second)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
 	if err := os.Remove(s.pidFile); err != nil {
 		t.Fatal(err)
 	}
