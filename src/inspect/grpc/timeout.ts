@@ -27,8 +27,11 @@ export function timeoutMs(value: string): number | undefined {
   return units * unitMs;
 }
 
-/** Of a timeout the last tenth, and of a long one the last 50 ms: events are as late as busy ends and wires make them. */
-const TOLERANCE = { share: 0.1, ms: 50 } as const;
+/**
+ * Of a timeout the last tenth, and of a long one the last 200 ms: events are as late as busy ends and wires make them. On two
+ * busy cores one call of 10 000 came by more than 50 ms after its client had begun to count.
+ */
+const TOLERANCE = { share: 0.1, ms: 200 } as const;
 
 /**
  * Whether a call that was given up after `elapsedMs` was so because its time was over. The client's time began before
