@@ -106,7 +106,7 @@ export class Exchange {
   /** Serves the request; settles when it has ended and was reported. `refusal`: why it is refused whatever it says. */
   async run(refusal?: RefusalReason): Promise<void> {
     try {
-      this.#refusal = refusal ?? this.#reasonToRefuse();
+      this.#refusal ??= refusal ?? this.#reasonToRefuse();
       if (this.#refusal !== undefined) await this.#answer(REFUSALS[this.#refusal]);
       else if (this.#target) await this.#pass(this.#target);
     } catch (error) {
@@ -120,6 +120,18 @@ export class Exchange {
   connectionClosed(): void {
     this.#isClosed = true;
     this.#settleClosed();
+  }
+
+  /**
+   * Refuses it in the midst of its content.
+   * @returns whether that is possible: its answer must not have begun
+   */
+  refuse(reason: RefusalReason, detail: string): boolean {
+    if (this.#answered !== undefined) return false;
+    this.#refusal = reason;
+    this.#detail = detail;
+    this.#sent?.destroy();
+    return true;
   }
 
   /** An answer that has not begun tells an HTTP/1.1 client that the connection ends after it. */
@@ -237,10 +249,7 @@ export class Exchange {
     request.on('data', (chunk: Buffer) => {
       this.#requestBytes += chunk.length;
       // It is not passed on, and must not be dropped in silence.
-      if (!passesContent(this.#message)) {
-        this.#refusal = 'malformed';
-        sent.destroy();
-      }
+      if (!passesContent(this.#message)) this.refuse('malformed', 'content of a request that has none');
     });
     // Before http2-proxy ends the request.
     request.on('end', () => {

@@ -24,7 +24,7 @@ import { Exchange, type ExchangeConnection } from './exchange.js';
 import type { Frontend, RequestReceiver } from './frontend.js';
 import type { Field } from './hop-by-hop.js';
 import type { Exchanged, Expectation } from './message.js';
-import { answerBody, REFUSALS, type RefusalReason } from './refusal.js';
+import { answerBody, REFUSALS, type Answer, type RefusalReason } from './refusal.js';
 import type { CurrentService } from './service.js';
 
 /** The largest id of an HTTP/2 stream: a GOAWAY that names no last one. */
@@ -282,33 +282,39 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #refuseUnread(reason: RefusalReason, detail: string): void {
     const stream = this.#stream;
     if (!stream) return;
+    const end = new ConnectionEnd('request_malformed', 'proxy', detail);
+    this.#end ??= end;
+    const [exchange, ...others] = this.#exchanges.keys();
+    // An HTTP/2 client has had GOAWAY. In the midst of an answer there is no place for words.
+    if (this.#session || others.length > 0) this.cut(end);
+    else if (!exchange) farewell(this.#raw, stream, this.#refuseUnknown(reason, detail));
+    else if (!exchange.refuse(reason, detail)) this.cut(end);
+  }
+
+  /** Refuses what nobody knows as a request; returns the answer. */
+  #refuseUnknown(reason: RefusalReason, detail: string): Buffer {
     const { facts } = this.#record;
-    const busy = this.#exchanges.size > 0;
-    const answer = this.#refused ? REFUSALS.client_certificate : REFUSALS[reason];
-    this.#end ??= new ConnectionEnd('request_malformed', 'proxy', detail);
     const { requests } = this.#settings.current.service;
-    if (!busy) {
-      requests.requestBegan();
-      requests.requestEnded({
-        protocol: this.#session ? 'http2' : 'http1',
-        peerAddress: formatEnd(facts.clientEnd),
-        identity: facts.identity,
-        method: '',
-        path: undefined,
-        correlationId: undefined,
-        status: this.#session ? undefined : answer.status,
-        refusal: this.#refused ? 'client_certificate' : reason,
-        fault: undefined,
-        detail,
-        endedBy: 'proxy',
-        requestBytes: 0,
-        responseBytes: 0,
-        durationMs: 0,
-      });
-    }
-    // In the midst of another's answer there is no place for words; an HTTP/2 client has had GOAWAY.
-    if (busy || this.#session) this.cut(this.#end);
-    else farewell(this.#raw, stream, rawAnswer(answer));
+    const refusal = this.refusal ?? reason;
+    const { status } = REFUSALS[refusal];
+    requests.requestBegan();
+    requests.requestEnded({
+      protocol: 'http1',
+      peerAddress: formatEnd(facts.clientEnd),
+      identity: facts.identity,
+      method: '',
+      path: undefined,
+      correlationId: undefined,
+      status,
+      refusal,
+      fault: undefined,
+      detail,
+      endedBy: 'proxy',
+      requestBytes: 0,
+      responseBytes: 0,
+      durationMs: 0,
+    });
+    return rawAnswer(REFUSALS[refusal]);
   }
 
   #endOfClosed(): ConnectionEnd {
@@ -332,7 +338,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 }
 
 /** An answer in HTTP/1.1, where there is no parser any more to write one. */
-function rawAnswer(answer: { readonly status: number; readonly message: string }): Buffer {
+function rawAnswer(answer: Answer): Buffer {
   const body = answerBody(answer);
   const head = [
     `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}`,
