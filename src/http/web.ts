@@ -3,6 +3,7 @@ import { IncomingMessage, type ClientRequest } from 'node:http';
 import http2Proxy from 'http2-proxy';
 
 import type { Exchanged } from './message.js';
+import { UnaskedUpgrade } from './upstream-fault.js';
 
 /** What http2-proxy asks as a request goes by. */
 export interface WebHooks {
@@ -31,7 +32,7 @@ export async function passThrough(exchanged: Exchanged, { onReq, onRes }: WebHoo
       // From here to the listeners there are microtasks alone, and Node tells of a request in none.
       await Promise.resolve();
       const sent = onReq();
-      process.nextTick(() => sent.removeAllListeners('upgrade'));
+      process.nextTick(() => refuseUpgrade(sent));
       return sent;
     },
     onRes: (_request: unknown, _response: unknown, answer: unknown): Promise<void> => {
@@ -43,4 +44,13 @@ export async function passThrough(exchanged: Exchanged, { onReq, onRes }: WebHoo
   };
   if (exchanged.protocol === 'http2') await http2Proxy.web(exchanged.request, exchanged.response, hooks);
   else await http2Proxy.web(exchanged.request, exchanged.response, hooks);
+}
+
+/** Instead of http2-proxy's listener; without any, Node would end the request and tell nobody. */
+function refuseUpgrade(sent: ClientRequest): void {
+  sent.removeAllListeners('upgrade');
+  sent.once('upgrade', (_answer, socket) => {
+    socket.destroy();
+    sent.emit('error', new UnaskedUpgrade('it answers with an upgrade that was not asked for'));
+  });
 }

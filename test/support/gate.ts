@@ -78,7 +78,7 @@ export async function startGate(
 }
 
 /** What a client presents. */
-export function presenting(issued: Issued): RequestOptions {
+export function presenting(issued: Issued): { readonly cert: string; readonly key: string } {
   return { cert: issued.certificatePem, key: issued.keyPem };
 }
 

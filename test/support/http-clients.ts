@@ -1,5 +1,9 @@
 import { request as plainRequest, type ClientRequest, type IncomingMessage } from 'node:http';
-import { connect as connectHttp2, type ClientHttp2Session, type ClientSessionOptions } from 'node:http2';
+import {
+  connect as connectHttp2,
+  type ClientHttp2Session,
+  type SecureClientSessionOptions,
+} from 'node:http2';
 import { request as tlsRequest, type RequestOptions } from 'node:https';
 import { text } from 'node:stream/consumers';
 
@@ -48,7 +52,7 @@ export async function ask(url: string, options: RequestOptions = {}, body?: stri
 /** A connection of HTTP/2; it is destroyed with the test. */
 export function http2Client(
   port: number,
-  options: ClientSessionOptions & { readonly ca: string } & RequestOptions,
+  options: Pick<SecureClientSessionOptions, 'ca' | 'cert' | 'key'>,
 ): ClientHttp2Session {
   const session = connectHttp2(`https://localhost:${port}`, { ...options, host: '127.0.0.1' });
   onTestFinished(() => session.destroy());
