@@ -61,6 +61,9 @@ export class Exchange {
   #sent: ClientRequest | undefined;
   /** Whether a client that waits for 100 was told to go on. */
   #continued = false;
+  #hasUpstreamFailed = false;
+  /** Whether the whole answer has come from upstream. */
+  #isAnswered = false;
   #refusal: RefusalReason | undefined;
   #fault: UpstreamFault | undefined;
   #detail = '';
@@ -232,8 +235,8 @@ export class Exchange {
       agent: pool,
     });
     this.#sent = sent;
-    // http2-proxy listens too, but not if the client leaves at this very moment.
-    sent.on('error', noteError);
+    // http2-proxy listens too, but later, and not if the client leaves at this very moment.
+    sent.on('error', () => (this.#hasUpstreamFailed = true));
     sent.once('socket', () => this.#watchContent(sent));
     sent.once('continue', () => {
       if (!this.#waits || this.#isClosed) return;
@@ -263,7 +266,7 @@ export class Exchange {
   }
 
   #receive(answer: IncomingMessage): void {
-    const { protocol, request, response } = this.#exchanged;
+    const { protocol, response } = this.#exchanged;
     if (this.#isClosed) return;
     const hasContent = this.#message.method !== 'HEAD' && ![204, 304].includes(answer.statusCode ?? 0);
     const takesTrailers = hasContent && this.#message.httpVersion !== '1.0';
@@ -276,14 +279,15 @@ export class Exchange {
     if (protocol === 'http1') response.writeHead(answer.statusCode ?? 0, reasonOf(answer));
     else response.writeHead(answer.statusCode ?? 0);
     answer.on('data', (chunk: Buffer) => (this.#responseBytes += chunk.length));
-    // Before the pipe ends the answer.
     answer.on('end', () => {
+      // Node says of an answer that lasts as long as its connection that it has ended, however the connection did.
+      if (this.#hasUpstreamFailed) return;
+      this.#isAnswered = true;
       const trailers = takesTrailers ? answer.rawTrailers : NO_TRAILERS;
       if (trailers.length > 0) response.addTrailers(outgoing(passedTrailers(trailers)));
-      // http2-proxy leaves it where it was, paused perhaps.
-      response.once('finish', () => request.resume());
+      void this.#readOut().then(() => response.end());
     });
-    answer.pipe(response);
+    answer.pipe(response, { end: false });
     // An answer may begin long before its content does; if not, both leave together.
     setImmediate(() => {
       if (protocol === 'http1' && this.#responseBytes === 0 && !this.#isClosed) response.flushHeaders();
@@ -292,7 +296,8 @@ export class Exchange {
 
   /** Upstream has failed. */
   async #failed(error: unknown): Promise<void> {
-    if (this.#isClientGone()) return;
+    // What upstream does when its answer is whole, to the rest of the request for one, is its own affair.
+    if (this.#isClientGone() || this.#isAnswered) return;
     if (this.#refusal !== undefined) return this.#answer(REFUSALS[this.#refusal]);
     const answering = this.#answered !== undefined;
     this.#fault = upstreamFault(error, answering);
@@ -312,9 +317,7 @@ export class Exchange {
   /** Answers in the proxy's own words. */
   async #answer(answer: Answer): Promise<void> {
     const { request, response } = this.#exchanged;
-    // Who has not been told to go on sends nothing. Of others, what is not read when the connection closes could make
-    // the kernel reset it, and the answer would be lost.
-    if (!this.#waits) await this.#readOut();
+    await this.#readOut();
     if (this.#isClosed) return;
     for (const name of response.getHeaderNames()) response.removeHeader(name);
     const body = answerBody(answer);
@@ -326,15 +329,20 @@ export class Exchange {
       response.setHeader('allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS');
     if (this.#refusal === 'client_certificate' || this.#connection.isClosing || !request.complete)
       this.closeAfterwards();
-    response.end(body);
     this.#responseBytes = Buffer.byteLength(body);
-    response.once('finish', () => request.resume());
+    response.end(body);
   }
 
-  /** Reads what the client sends and drops it, as long as a farewell may take. */
+  /**
+   * Before an answer ends: reads what the client sends still and drops it, as long as a farewell may take. What is not
+   * read when the connection closes could make the kernel reset it, and the answer would be lost. http2-proxy leaves the
+   * content where it was, paused perhaps.
+   */
   #readOut(): Promise<void> {
-    const { request } = this.#exchanged;
-    if (request.readableEnded || request.complete) return Promise.resolve();
+    const { request, response } = this.#exchanged;
+    response.once('finish', () => request.resume());
+    // Who has not been told to go on sends nothing.
+    if (request.readableEnded || request.complete || this.#waits) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, FAREWELL_MS);
       const done = (): void => {
@@ -382,8 +390,9 @@ export class Exchange {
   #isComplete(): boolean {
     const { protocol, response } = this.#exchanged;
     if (protocol === 'http1') return response.writableFinished;
-    // Node says "finish" of an answer that was broken off, too.
-    return response.writableFinished && response.stream.rstCode === constants.NGHTTP2_NO_ERROR;
+    // Node says that an answer has finished which was broken off, too.
+    const { stream, writableEnded } = response;
+    return writableEnded && stream.writableFinished && stream.rstCode === constants.NGHTTP2_NO_ERROR;
   }
 }
 
@@ -397,9 +406,4 @@ function hostFor(forward: Address, named: string | undefined): string {
   if (forward.scheme === 'https' || (named === undefined && forward.scheme !== 'unix'))
     return forward.url.slice(forward.url.indexOf('//') + 2);
   return named ?? 'localhost';
-}
-
-/** Errors are told by http2-proxy; without a listener Node would end the process. */
-function noteError(): void {
-  // See above.
 }
