@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import type { Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
+import { TLSSocket } from 'node:tls';
 
 import { onTestFinished } from 'vitest';
 
@@ -25,6 +26,8 @@ export class HttpBackend {
   readonly requests: ReceivedRequest[] = [];
   /** Every connection that was made to it. */
   readonly connections: Socket[] = [];
+  /** The serial numbers of the certificates that they have presented. */
+  readonly serialNumbers: string[] = [];
   /** Answers instead of the standard handler. */
   handler: Handler | undefined;
   readonly server: Server;
@@ -41,9 +44,12 @@ export class HttpBackend {
     };
     server.on('request', handle);
     server.on('checkContinue', handle);
-    server.on(scheme === 'https' ? 'secureConnection' : 'connection', (socket: Socket) =>
-      this.connections.push(socket),
-    );
+    server.on(scheme === 'https' ? 'secureConnection' : 'connection', (socket: Socket) => {
+      this.connections.push(socket);
+      // Gone when the connection is.
+      const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
+      if (certificate) this.serialNumbers.push(certificate.serialNumber.toLowerCase());
+    });
   }
 
   /** On a free port of 127.0.0.1, or on a unix socket. */
