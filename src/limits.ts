@@ -224,3 +224,9 @@ export const UPSTREAM_IDLE_MS = 4000;
 
 /** Connections to one HTTP upstream that wait for a request. */
 export const UPSTREAM_IDLE_CONNECTIONS_MAX = 32;
+
+/**
+ * Requests that an HTTP/2 client gives up before their end (CVE-2023-44487). Node's library allows 1000, and in Node 20 does not
+ * close a connection that it has given up for that: it must be closed before.
+ */
+export const ABANDONED_REQUESTS = { burst: 500, perSecond: 33 };

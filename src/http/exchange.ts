@@ -376,7 +376,7 @@ export class Exchange {
   }
 
   #endedBy(): ExchangeEnder {
-    if (this.#isComplete())
+    if (this.isComplete)
       return this.#refusal === undefined && this.#fault === undefined ? 'upstream' : 'proxy';
     if (this.#fault !== undefined) return 'upstream';
     return this.#connection.brokenOffBy?.initiator ?? 'client';
@@ -387,7 +387,8 @@ export class Exchange {
     return this.#isClosed || (protocol === 'http1' ? request.socket.destroyed : response.stream.destroyed);
   }
 
-  #isComplete(): boolean {
+  /** Whether the whole answer was written. */
+  get isComplete(): boolean {
     const { protocol, response } = this.#exchanged;
     if (protocol === 'http1') return response.writableFinished;
     // Node says that an answer has finished which was broken off, too.

@@ -17,7 +17,8 @@ import type { ServedConnection } from '../connection/served-connection.js';
 import type { OpeningSettings } from '../connection/settings.js';
 import { Stages } from '../connection/stage.js';
 import type { ConnectionStatus } from '../connection/status.js';
-import { MAX_PIPELINED_REQUESTS } from '../limits.js';
+import { RateBucket } from '../inspect/rate-bucket.js';
+import { ABANDONED_REQUESTS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
 import { Exchange, type ExchangeConnection } from './exchange.js';
@@ -53,6 +54,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   /** The end of the last request that has come: of HTTP/1.1 each is served when the one before has its answer. */
   #turn: Promise<void> = Promise.resolve();
   #requests = 0;
+  readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
   #noteFirstRequest: () => void = () => undefined;
   readonly #firstRequest = new Promise<void>((resolve) => (this.#noteFirstRequest = resolve));
   /** Why the connection is to end when the last of its requests has, once it is. */
@@ -204,6 +206,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const ended = served.then(() => {
       if (paid) service.budget.giveBack();
       this.#exchanges.delete(exchange);
+      if (this.#session && !exchange.isComplete && !this.#abandoned.take(1, performance.now()))
+        this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
       this.#rest();
     });
     this.#exchanges.set(exchange, ended);

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { readToEnd, tcpClient } from '../support/clients.js';
 import { ALLOWED, PLAIN, presenting, requiring, startGate } from '../support/gate.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
+import type { LogLine } from '../support/log-lines.js';
 
 const OURS = 'gitaly_tls_proxy_';
 
@@ -94,9 +95,10 @@ test('no client can create a series, or forge a line of the log', async () => {
   expect(await count()).toBe(before);
   const scrape = await gate.proxy.scrape();
   expect(scrape.value(`${OURS}http_requests_total`, { method: 'other', code_class: '2xx' })).toBe(7);
-  const lines = gate.proxy.log.lines.filter((line) => String(line['http.path']).includes('level'));
-  expect(lines).toHaveLength(6);
-  for (const line of lines) expect(line).not.toHaveProperty('correlation_id');
+  const lines = (): LogLine[] =>
+    gate.proxy.log.lines.filter((line) => String(line['http.path']).includes('level'));
+  await expect.poll(() => lines().length).toBe(6);
+  for (const line of lines()) expect(line).not.toHaveProperty('correlation_id');
   await gate.endsWithNothingLeaked();
 });
 
