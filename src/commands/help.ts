@@ -31,11 +31,12 @@ Usage: gitaly-tls-proxy serve --config FILE
 
 Flags:
   --config FILE                        the configuration file (YAML); goes with no other flag
-  --listen URL                         where clients connect: tls://host:port, tcp://host:port or unix:/path;
-                                       may be repeated, each time with its --forward
+  --listen URL                         where clients connect: tls://host:port, tcp://host:port or unix:/path; for HTTP
+                                       https://host:port or http://host:port; may be repeated, each time with its
+                                       --forward
   --forward URL                        where they are connected to: tcp://host:port, dns:host:port, unix:/path
-                                       or tls://host:port
-  --cert FILE                          certificate for tls:// listeners, leaf first, then intermediates (PEM)
+                                       or tls://host:port; for HTTP http://host or https://host
+  --cert FILE                          certificate for tls:// and https:// listeners, leaf first, then intermediates (PEM)
   --key FILE                           its private key (PEM)
   --client-ca FILE                     authorities to verify client certificates with: a file or a directory
   --client-auth none|optional|require  whether clients present a certificate (default: none)
