@@ -313,6 +313,6 @@ test('1000 clients that reset within their request leave nothing behind', async 
 /** The last stream of each GOAWAY that has come. */
 function goawaysOf(session: ClientHttp2Session): number[] {
   const last: number[] = [];
-  session.on('goaway', (_code, lastStream) => last.push(lastStream));
+  session.on('goaway', (_code, lastStream: number) => last.push(lastStream));
   return last;
 }

@@ -74,12 +74,12 @@ export async function askHttp2(
   body?: string,
 ): Promise<Http2Answer> {
   const stream = session.request(headers, { endStream: body === undefined });
-  let [answer, trailers]: Readonly<Record<string, unknown>>[] = [{}, {}];
-  stream.on('response', (received) => (answer = { ...received }));
-  stream.on('trailers', (received) => (trailers = { ...received }));
+  const answer: Record<string, unknown> = {};
+  const trailers: Record<string, unknown> = {};
+  stream.on('response', (received: object) => Object.assign(answer, received));
+  stream.on('trailers', (received: object) => Object.assign(trailers, received));
   if (body !== undefined) stream.end(body);
-  const content = await text(stream);
-  return { headers: answer ?? {}, trailers: trailers ?? {}, body: content };
+  return { headers: answer, trailers, body: await text(stream) };
 }
 
 function noteError(): void {
