@@ -108,6 +108,13 @@ export class Exchange {
 
   /** Serves the request; settles when it has ended and was reported. `refusal`: why it is refused whatever it says. */
   async run(refusal?: RefusalReason): Promise<void> {
+    // Its client may have left while it waited for its turn; http2-proxy would never hear of that.
+    if (!this.#isClosed) await this.#serve(refusal);
+    await this.#closed;
+    this.#report();
+  }
+
+  async #serve(refusal?: RefusalReason): Promise<void> {
     try {
       this.#refusal ??= refusal ?? this.#reasonToRefuse();
       if (this.#refusal !== undefined) await this.#answer(REFUSALS[this.#refusal]);
@@ -115,8 +122,6 @@ export class Exchange {
     } catch (error) {
       this.#connection.breakOff(endFrom(error));
     }
-    await this.#closed;
-    this.#report();
   }
 
   /** The connection is gone, or the answer was written: nothing more can be said. */
@@ -127,13 +132,11 @@ export class Exchange {
 
   /**
    * Refuses it in the midst of its content.
-   * @returns whether that is possible: its answer must not have begun
+   * @returns whether that is possible: neither the content is whole nor has the answer begun
    */
   refuse(reason: RefusalReason, detail: string): boolean {
-    if (this.#answered !== undefined) return false;
-    this.#refusal = reason;
-    this.#detail = detail;
-    this.#sent?.destroy();
+    if (this.#exchanged.request.complete || this.#answered !== undefined) return false;
+    this.#refuseLate(reason, detail);
     return true;
   }
 
@@ -201,6 +204,12 @@ export class Exchange {
     return this.#exchanged.protocol === 'http2' ? Number(length ?? 0) > 0 : hasContent;
   }
 
+  #refuseLate(reason: RefusalReason, detail: string): void {
+    this.#refusal = reason;
+    this.#detail = detail;
+    this.#sent?.destroy();
+  }
+
   async #pass(target: RequestTarget): Promise<void> {
     try {
       await this.#passOnce(target);
@@ -252,7 +261,7 @@ export class Exchange {
     request.on('data', (chunk: Buffer) => {
       this.#requestBytes += chunk.length;
       // It is not passed on, and must not be dropped in silence.
-      if (!passesContent(this.#message)) this.refuse('malformed', 'content of a request that has none');
+      if (!passesContent(this.#message)) this.#refuseLate('malformed', 'content of a request that has none');
     });
     // Before http2-proxy ends the request.
     request.on('end', () => {

@@ -208,6 +208,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       this.#exchanges.delete(exchange);
       if (this.#session && !exchange.isComplete && !this.#abandoned.take(1, performance.now()))
         this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
+      // HTTP/1.1 has been told with the answer.
+      if (this.#refused) this.#session?.close();
       this.#rest();
     });
     this.#exchanges.set(exchange, ended);
@@ -234,6 +236,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const { facts } = this.#record;
     const opening = new Opening(this.#raw, this.#settings, facts, this.#stages);
     const { stream, refused } = await opening.run();
+    if (this.#raw.destroyed) throw clientLeft;
     this.#refused = refused;
     this.#stream = stream;
     const tls = stream instanceof TLSSocket ? stream : undefined;
