@@ -28,6 +28,8 @@ import type { Exchanged, Expectation } from './message.js';
 import { answerBody, REFUSALS, type Answer, type RefusalReason } from './refusal.js';
 import type { CurrentService } from './service.js';
 
+const NOTHING = Buffer.alloc(0);
+
 /** The largest id of an HTTP/2 stream: a GOAWAY that names no last one. */
 const NO_LAST_STREAM = 2 ** 31 - 1;
 
@@ -64,6 +66,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   /** Why we end it, once we do. */
   #end: ConnectionEnd | undefined;
   #ageLimit: AgeLimit | undefined;
+  #probing = false;
   #movedAtSweep = -1;
   #idleSinceMs = 0;
   /** What had been read when the last request ended: what comes after is the header of the next. */
@@ -133,7 +136,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       this.#idleSinceMs = nowMs;
     } else if (nowMs - this.#idleSinceMs >= idleMs) {
       this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
-    }
+    } else if (this.#session) this.#probe();
     // Of HTTP/2 a byte may be anything; a header that is not finished there holds what an idle connection holds.
     const begun =
       !this.#session &&
@@ -275,6 +278,20 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       if (!session.destroyed) session.close();
     };
     if (!session.ping(close)) close();
+  }
+
+  /**
+   * Finds out whether the client has reset a connection of HTTP/2 on which nothing moves. Node's session may have stopped
+   * reading it (of all versions up to 24 one that was flooded does), and would never know. An empty write asks the system.
+   */
+  #probe(): void {
+    if (this.#probing) return;
+    this.#probing = true;
+    this.#raw.write(NOTHING, (error) => {
+      this.#probing = false;
+      if (error)
+        this.cut(new ConnectionEnd('reset', 'client', 'the client left while its requests were open'));
+    });
   }
 
   /** No request is open, for the moment or for good. */

@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { Authority } from '../support/authority.js';
 import { refusingBackend } from '../support/backends.js';
 import { CredentialFiles } from '../support/credential-files.js';
-import { PLAIN, startGate, type Gate } from '../support/gate.js';
+import { ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
 import { HttpBackend } from '../support/http-backend.js';
 import { shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -29,7 +29,7 @@ async function startEgress(listen = PLAIN): Promise<Gate & { files: CredentialFi
     const { certificatePem: cert, keyPem: key } = await ca.server();
     const backend = await HttpBackend.startTls({ cert, key, ca: ca.caPem, requestCert: true });
     const upstream = { ca_path: caFile, certificate_path: files.certificatePath, key_path: files.keyPath };
-    return { backend, listener: { listen, upstream_tls: upstream } };
+    return { backend, listener: { listen, upstream_tls: upstream }, more: ONE_WORKER };
   });
   if (!files) throw new Error('the setup did not make its files');
   return { ...gate, files, caFile };
@@ -170,7 +170,7 @@ describe('an upstream that does not answer is a 502 that Gitaly can show, and na
 });
 
 test('a request that can be repeated is, where upstream has closed the connection that was kept; another is a 502', async () => {
-  const gate = await startGate({ listener: { listen: PLAIN } });
+  const gate = await startGate({ listener: { listen: PLAIN }, more: ONE_WORKER });
   const seen = new WeakSet();
   gate.backend.handler = (request, response) => {
     // Each connection serves one request, and says so too late.

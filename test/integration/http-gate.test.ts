@@ -3,7 +3,7 @@ import { connect } from 'node:tls';
 import { describe, expect, test } from 'vitest';
 
 import { readToEnd, tcpClient } from '../support/clients.js';
-import { ALLOWED, presenting, requiring, startGate, type Gate } from '../support/gate.js';
+import { ALLOWED, ONE_WORKER, presenting, requiring, startGate, type Gate } from '../support/gate.js';
 import { HttpBackend } from '../support/http-backend.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
 import { shell } from '../support/shell.js';
@@ -51,7 +51,7 @@ describe('a gate passes requests', () => {
   });
 
   test("of a Gitaly: its server's certificate, Connection: close, one handshake a call", async () => {
-    const gate = await startGate(requiring);
+    const gate = await startGate((ca) => ({ ...requiring(ca), more: ONE_WORKER }));
     const gitaly = await gate.ca.server({ dns: ['gitaly-a.internal'], usages: ['serverAuth', 'clientAuth'] });
     for (let call = 0; call < 3; call++) {
       const answer = await gate.ask(ALLOWED, { method: 'POST', ...presenting(gitaly) }, '{}');

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { readToEnd, tcpClient } from '../support/clients.js';
-import { ALLOWED, PLAIN, startGate, type Gate } from '../support/gate.js';
+import { ALLOWED, ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
 
 const REFUSED = 'gitaly_tls_proxy_http_requests_refused_total';
@@ -125,7 +125,7 @@ test('chunks that break off into nonsense are an error for upstream, and never t
 });
 
 test('content that http2-proxy or Node would send without its length is framed: the next request is the next', async () => {
-  const gate = await startPlain();
+  const gate = await startGate({ listener: { listen: PLAIN }, more: ONE_WORKER });
   const smuggled = `GET /smuggled HTTP/1.1\r\n${HOST}\r\n`;
   const chunk = `${smuggled.length.toString(16)}\r\n${smuggled}\r\n0\r\n\r\n`;
   for (const method of ['DELETE', 'POST', 'PROPFIND']) {

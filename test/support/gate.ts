@@ -34,6 +34,9 @@ export interface Gate {
   endsWithNothingLeaked(): Promise<void>;
 }
 
+/** For tests that count connections to upstream: each worker keeps its own. */
+export const ONE_WORKER = { workers: 1 };
+
 /** What differs from the plainest configuration. */
 export interface GateOptions extends Omit<StartOptions, 'configuration'> {
   readonly tls?: Readonly<Record<string, unknown>>;
