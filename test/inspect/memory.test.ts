@@ -39,21 +39,26 @@ function yamuxData(streamId: number, flags: number, payload: Uint8Array): Buffer
   return Buffer.concat([header, payload]);
 }
 
-/** Bytes that the inspector holds in the end, of all that it was shown. */
+/**
+ * Bytes that the inspectors of several connections hold in the end, of all that they were shown. The engine
+ * itself takes some hundred KiB now and then, for code that it compiles: an attack must be made on as many
+ * connections as it takes to show beside that.
+ */
 function heldBy(
   attack: (show: (bytes: Buffer) => string | undefined) => void,
   protocol: 'http2' | 'backchannel',
+  connections = 1,
 ): number {
   const used = (): number => {
     collectGarbage();
     const { heapUsed, arrayBuffers } = process.memoryUsage();
     return heapUsed + arrayBuffers;
   };
-  const inspector = begin(protocol);
+  const inspectors = Array.from({ length: connections }, () => begin(protocol));
   const before = used();
-  attack((bytes) => inspector.read('client', bytes, 0, bytes.length, 0));
+  for (const inspector of inspectors) attack((bytes) => inspector.read('client', bytes, 0, bytes.length, 0));
   const held = used() - before;
-  inspector.end(0);
+  for (const inspector of inspectors) inspector.end(0);
   return held;
 }
 
@@ -75,14 +80,20 @@ test('thousands of open calls with the longest paths hold no more than a bounded
 });
 
 test('a frame that is announced and does not come holds no memory', () => {
-  const held = heldBy((show) => {
-    show(Buffer.from('backchannel'));
-    for (let stream = 0; stream < 8; stream++) {
-      const begun = Buffer.concat([CLIENT_PREFACE, http2Frame(1, 4, 1, Buffer.from([0]), 65_000)]);
-      expect(show(yamuxData(2 * stream + 1, 1, begun))).toBeUndefined();
-    }
-  }, 'backchannel');
-  expect(held).toBeLessThan(MIB / 4);
+  const connections = 64;
+  const announced = 8 * 65_000;
+  const held = heldBy(
+    (show) => {
+      show(Buffer.from('backchannel'));
+      for (let stream = 0; stream < 8; stream++) {
+        const begun = Buffer.concat([CLIENT_PREFACE, http2Frame(1, 4, 1, Buffer.from([0]), 65_000)]);
+        expect(show(yamuxData(2 * stream + 1, 1, begun))).toBeUndefined();
+      }
+    },
+    'backchannel',
+    connections,
+  );
+  expect(held).toBeLessThan((connections * announced) / 4);
 });
 
 test('gRPC connections within one backchannel are bounded', () => {
