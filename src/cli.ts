@@ -4,7 +4,8 @@
 import cluster from 'node:cluster';
 import { text } from 'node:stream/consumers';
 
-import { parseCommandLine, type Command } from './commands/command-line.js';
+import type { Command } from './commands/command.js';
+import { parseCommandLine } from './commands/command-line.js';
 import { readVersion } from './version.js';
 
 /** 0 fine, 1 failed while running, 2 wrong configuration or usage. */
@@ -22,7 +23,7 @@ process.stderr.on('error', () => undefined);
 /** Runs a command to its end. The modules of one command are not loaded for another: help is there at once. */
 async function run(command: Command): Promise<number> {
   switch (command.command) {
-    case 'help':
+    case 'print':
       print(command.text);
       return 0;
     case 'version':

@@ -1,84 +1,93 @@
-/** The help texts; `command-line.ts` chooses between them. */
+import type { CommandEntry, Flag } from './command.js';
+import { COMMON_FLAGS } from './common-flags.js';
 
-const EXIT_CODES = `Exit codes: 0 fine, 1 failed while running, 2 wrong configuration or usage.`;
+const WIDTH = 116;
 
-export const MAIN_HELP = `gitaly-tls-proxy terminates TLS in front of Gitaly and relays what is inside, the backchannel included.
+export const EXIT_CODES = 'Exit codes: 0 fine, 1 failed, 2 wrong configuration or usage.';
 
-Usage: gitaly-tls-proxy [COMMAND] [FLAGS]
+export const PURPOSE =
+  'gitaly-tls-proxy terminates TLS in front of Gitaly and relays what is inside, the backchannel included.';
 
-Commands:
-  serve                           run the proxy (the default: flags alone mean serve)
-  demo                            run with throwaway certificates and a backend in Gitaly's place
-  configuration validate [FILE]   check a configuration file and the certificates it names
+/** `gitaly-tls-proxy --help`. */
+export function mainHelp(commands: readonly CommandEntry[]): string {
+  const first = commands.flatMap(({ examples: [example] }) => (example === undefined ? [] : [example.line]));
+  return text([
+    [PURPOSE],
+    ['Usage: gitaly-tls-proxy [COMMAND] [FLAGS]'],
+    ['Commands:', ...listCommands(commands)],
+    ['Flags:', ...listFlags(COMMON_FLAGS)],
+    ['Start with one of:', ...first.slice(0, 3).map((line) => `  ${line}`)],
+    [EXIT_CODES],
+  ]);
+}
 
-Flags:
-  --help, -h                      this text; after a command, the help of that command
-  --version, -V                   the version
+/** `gitaly-tls-proxy GROUP --help`, for commands of two words. */
+export function groupHelp(group: string, commands: readonly CommandEntry[]): string {
+  return text([
+    [`Usage: gitaly-tls-proxy ${group} COMMAND [FLAGS]`],
+    ['Commands:', ...listCommands(commands)],
+    ['Flags:', ...listFlags(COMMON_FLAGS)],
+  ]);
+}
 
-Start with one of:
-  gitaly-tls-proxy demo
-  gitaly-tls-proxy serve --listen tls://0.0.0.0:9999 --forward tcp://127.0.0.1:8075 --cert cert.pem --key key.pem
-  gitaly-tls-proxy serve --config gitaly-tls-proxy.yaml
+/** `gitaly-tls-proxy COMMAND --help`. */
+export function helpOf(command: CommandEntry): string {
+  const { name, description, usage, flags, examples } = command;
+  return text([
+    ...description.map((paragraph) => wrap(paragraph, WIDTH)),
+    usage.map((each, index) =>
+      `${index === 0 ? 'Usage:' : '      '} gitaly-tls-proxy ${name} ${each}`.trimEnd(),
+    ),
+    ['Flags:', ...listFlags([...flags, ...COMMON_FLAGS])],
+    [
+      examples.length === 1 ? 'Example:' : 'Examples:',
+      ...examples.flatMap((example) => [`  # ${example.text}`, `  ${example.line}`]),
+    ],
+    [EXIT_CODES],
+  ]);
+}
 
-${EXIT_CODES}
-`;
+/** `--listen URL`, `--help, -h`. */
+export function flagTitle({ name, short, value, takesMore }: Flag): string {
+  const more = takesMore === true ? '...' : '';
+  const label = value === undefined ? '' : ` ${value.label}${more}`;
+  return `--${name}${label}${short === undefined ? '' : `, -${short}`}`;
+}
 
-export const SERVE_HELP = `Runs the proxy until SIGTERM or SIGINT, which let open connections finish; a second one stops at once.
-SIGHUP reads configuration and certificates again; certificates are also reloaded when their files change.
+function listCommands(commands: readonly CommandEntry[]): string[] {
+  return columns(
+    commands.map(({ name, usage: [shortest = ''], flags, summary }) => {
+      const words = flags.length === 0 ? shortest : shortest.replace(/ ?\[?--.*/u, '');
+      return [`${name} ${words}`.trimEnd(), summary];
+    }),
+  );
+}
 
-Usage: gitaly-tls-proxy serve --config FILE
-       gitaly-tls-proxy serve --listen URL --forward URL --cert FILE --key FILE [FLAGS]
+function listFlags(flags: readonly Flag[]): string[] {
+  return columns(flags.map((flag) => [flagTitle(flag), flag.text]));
+}
 
-Flags:
-  --config FILE                        the configuration file (YAML); goes with no other flag
-  --listen URL                         where clients connect: tls://host:port, tcp://host:port or unix:/path;
-                                       may be repeated, each time with its --forward
-  --forward URL                        where they are connected to: tcp://host:port, dns:host:port, unix:/path
-                                       or tls://host:port
-  --cert FILE                          certificate for tls:// listeners, leaf first, then intermediates (PEM)
-  --key FILE                           its private key (PEM)
-  --client-ca FILE                     authorities to verify client certificates with: a file or a directory
-  --client-auth none|optional|require  whether clients present a certificate (default: none)
-  --prometheus-listen-addr HOST:PORT   serve metrics, liveness and readiness there
-  --help, -h                           this text
+/** Two columns, the second wrapped. */
+function columns(rows: readonly (readonly [string, string])[]): string[] {
+  const width = Math.max(...rows.map(([left]) => left.length)) + 2;
+  return rows.flatMap(([left, right]) =>
+    wrap(right, WIDTH - width - 2).map(
+      (line, index) => `  ${(index === 0 ? left : '').padEnd(width)}${line}`,
+    ),
+  );
+}
 
-${EXIT_CODES}
-`;
+function wrap(paragraph: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of paragraph.split(' ')) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines;
+}
 
-export const DEMO_HELP = `Runs with nothing prepared: makes a throwaway authority, certificates and a gRPC backend in Gitaly's place, puts a
-tls:// and a tcp:// listener in front of it, makes a health call and prints what to try. Ctrl-C ends it and removes
-what it made.
-
-Usage: gitaly-tls-proxy demo
-
-Flags:
-  --help, -h   this text
-`;
-
-export const CONFIGURATION_HELP = `Usage: gitaly-tls-proxy configuration validate [FILE]
-
-Commands:
-  validate [FILE]   check a configuration file and the certificates it names
-
-Flags:
-  --help, -h        this text
-`;
-
-export const VALIDATE_HELP = `Checks a configuration file and the certificate files that it names, as gitaly does with its own: prints nothing and
-exits with 0 when all is well; else prints {"errors":[{"key":[...],"message":...,"line":...}]} and exits with 2.
-Warnings go to stderr and change nothing.
-
-Usage: gitaly-tls-proxy configuration validate [FILE]
-
-Without FILE, or with -, the configuration is read from stdin and relative paths are relative to the working directory.
-
-Flags:
-  --help, -h   this text
-`;
-
-/** What to do instead, for whoever gave no arguments. */
-export const SHORTEST_WAYS = `say what to serve, or try the demo:
-  gitaly-tls-proxy serve --config FILE
-  gitaly-tls-proxy serve --listen tls://0.0.0.0:9999 --forward tcp://127.0.0.1:8075 --cert cert.pem --key key.pem
-  gitaly-tls-proxy demo
-All flags: gitaly-tls-proxy --help`;
+/** Blocks of lines, with an empty line between. */
+function text(blocks: readonly (readonly string[])[]): string {
+  return `${blocks.map((block) => block.join('\n')).join('\n\n')}\n`;
+}

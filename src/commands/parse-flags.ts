@@ -1,13 +1,7 @@
 import { parseArgs } from 'node:util';
 import { nearest } from '../config/nearest.js';
-
-/** A flag as it was written, or a word without dashes. */
-export type Argument =
-  | { readonly kind: 'flag'; readonly name: string; readonly value: string | undefined }
-  | { readonly kind: 'word'; readonly word: string };
-
-/** The flags of a command by name: whether each takes a value, and whether it may be repeated. */
-export type FlagTable = Readonly<Record<string, { readonly value: boolean; readonly repeatable?: boolean }>>;
+import type { Flag } from './command.js';
+import type { Argument } from './given.js';
 
 /** Something wrong with the command line, in words for whoever typed it. */
 export class UsageError extends Error {
@@ -15,19 +9,19 @@ export class UsageError extends Error {
 }
 
 /**
- * Reads the arguments of one command in the order they were written. `--help` and `-h` are known everywhere.
+ * Reads the arguments of one command in the order they were written.
  *
  * @throws {UsageError} for an unknown flag (with the nearest known one), a missing or superfluous value, or a flag
  * given twice.
  */
-export function parseFlags(args: readonly string[], flags: FlagTable): Argument[] {
-  const known: FlagTable = { ...flags, help: { value: false } };
+export function parseFlags(args: readonly string[], flags: readonly Flag[]): Argument[] {
+  const known = new Map(flags.map((flag) => [flag.name, flag]));
   const options = Object.fromEntries(
-    Object.entries(known).map(([name, flag]) => [
+    flags.map(({ name, short, value }) => [
       name,
       {
-        type: flag.value ? ('string' as const) : ('boolean' as const),
-        ...(name === 'help' ? { short: 'h' } : {}),
+        type: value === undefined ? ('boolean' as const) : ('string' as const),
+        ...(short === undefined ? {} : { short }),
       },
     ]),
   );
@@ -40,16 +34,25 @@ export function parseFlags(args: readonly string[], flags: FlagTable): Argument[
   });
   const seen = new Set<string>();
   const found: Argument[] = [];
+  /** The flag whose values go on with the next words. */
+  let open: string | undefined;
   for (const token of tokens) {
-    if (token.kind === 'option-terminator') continue;
-    if (token.kind === 'positional') {
-      found.push({ kind: 'word', word: token.value });
+    if (token.kind === 'option-terminator') {
+      open = undefined;
       continue;
     }
-    const flag = Object.hasOwn(known, token.name) ? known[token.name] : undefined;
-    if (flag === undefined) throw new UsageError(unknownFlag(token.rawName, Object.keys(known)));
+    if (token.kind === 'positional') {
+      found.push(
+        open === undefined
+          ? { kind: 'word', word: token.value }
+          : { kind: 'flag', name: open, value: token.value },
+      );
+      continue;
+    }
+    const flag = known.get(token.name);
+    if (flag === undefined) throw new UsageError(unknownFlag(token.rawName, [...known.keys()]));
     const given = token.rawName;
-    if (flag.value) {
+    if (flag.value !== undefined) {
       // A value that starts with a dash is a forgotten value, unless it was joined by an equals sign.
       const forgotten =
         token.value === undefined || token.value === '' || (!token.inlineValue && /^-./u.test(token.value));
@@ -57,11 +60,12 @@ export function parseFlags(args: readonly string[], flags: FlagTable): Argument[
     } else if (token.value !== undefined) {
       throw new UsageError(`${given} takes no value`);
     }
-    if (seen.has(token.name) && flag.repeatable !== true && flag.value) {
+    if (seen.has(token.name) && flag.repeatable !== true && flag.value !== undefined) {
       throw new UsageError(`${given} is given twice`);
     }
     seen.add(token.name);
     found.push({ kind: 'flag', name: token.name, value: token.value });
+    open = flag.takesMore === true ? flag.name : undefined;
   }
   return found;
 }

@@ -51,7 +51,7 @@ describe('parseCommandLine', () => {
     ['configuration --help', 'validate [FILE]'],
     ['configuration validate --help', 'read from stdin'],
   ])('%s helps', (line, text) => {
-    expect(parse(line)).toEqual({ command: 'help', text: expect.stringContaining(text) as string });
+    expect(parse(line)).toEqual({ command: 'print', text: expect.stringContaining(text) as string });
   });
 
   it.each([

@@ -38,6 +38,8 @@ export interface StartOptions {
   /** Arguments for Node, before the program. */
   readonly nodeArgs?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Where it runs; without it, where the tests do. */
+  readonly directory?: string;
   /** The limit of open files (`ulimit -n`). */
   readonly openFiles?: number;
   /** A file, `/dev/full` for one, that takes the log instead of the test: `spawn` it, nothing can be waited for. */
@@ -99,6 +101,7 @@ export class ProxyProcess {
     const child = spawn(command, commandArgs, {
       stdio: ['ignore', 'pipe', 'pipe', ...inherits],
       env: { ...process.env, NODE_OPTIONS: '', ...COVERAGE, ...options.env },
+      ...(options.directory === undefined ? {} : { cwd: options.directory }),
     });
     const proxy = new ProxyProcess(child, configurationPath);
     onTestFinished(async () => {

@@ -1,0 +1,64 @@
+import type { ServeSource } from '../config/serve-source.js';
+import type { Given } from './given.js';
+
+/** What the command line asks for. */
+export type Command =
+  | { readonly command: 'serve'; readonly source: ServeSource }
+  | { readonly command: 'demo' }
+  /** Not on the command line: what a process runs that the primary process has started to serve connections. */
+  | { readonly command: 'worker' }
+  | { readonly command: 'configuration validate'; readonly file: string | undefined }
+  /** What is asked for is a text: help, a script for a shell, the manual. */
+  | { readonly command: 'print'; readonly text: string }
+  | { readonly command: 'version' }
+  | { readonly command: 'usage error'; readonly message: string };
+
+/** A command as the command line, its help, the completion of shells and the manual know it. */
+export interface CommandEntry {
+  /** One or two words, such as `configuration validate`. */
+  readonly name: string;
+  /** What it does, for a list of commands; no capital, no full stop. */
+  readonly summary: string;
+  /** What its help says first, in paragraphs. */
+  readonly description: readonly string[];
+  /** What follows the name, each way of using it a line; `''` for nothing. */
+  readonly usage: readonly string[];
+  readonly words?: Words;
+  readonly flags: readonly Flag[];
+  /** Command lines to copy. A test runs each of them. */
+  readonly examples: readonly Example[];
+  /** @throws {UsageError} when the flags and words make no sense together. */
+  readonly read: (given: Given) => Command;
+}
+
+/** The words without dashes that a command takes. */
+export interface Words {
+  /** What one is called, such as `FILE`. */
+  readonly label: string;
+  readonly most: number;
+  readonly completes: Completes;
+}
+
+export interface Flag {
+  /** Without its dashes. */
+  readonly name: string;
+  /** One letter that stands for it. */
+  readonly short?: string;
+  /** What follows it; without it, nothing does. */
+  readonly value?: { readonly label: string; readonly completes: Completes };
+  readonly repeatable?: boolean;
+  /** Whether words that follow its value are more of its values: `--server a b` is `--server a --server b`. */
+  readonly takesMore?: boolean;
+  /** What it is for; no capital, no full stop. */
+  readonly text: string;
+}
+
+/** What a shell proposes: names of files, of directories, one of some words, or nothing. */
+export type Completes = 'file' | 'directory' | 'nothing' | readonly string[];
+
+export interface Example {
+  /** What it shows; no capital, no full stop. */
+  readonly text: string;
+  /** One line for a POSIX shell. */
+  readonly line: string;
+}

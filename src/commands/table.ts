@@ -1,0 +1,15 @@
+import type { CommandEntry } from './command.js';
+import { completionEntry } from './table/completion.js';
+import { CONFIGURATION_VALIDATE } from './table/configuration-validate.js';
+import { DEMO } from './table/demo.js';
+import { manualEntry } from './table/manual.js';
+import { SERVE } from './table/serve.js';
+
+/** All commands, in the order in which help lists them. The first is meant where flags alone are given. */
+export const COMMANDS: readonly CommandEntry[] = [
+  SERVE,
+  DEMO,
+  CONFIGURATION_VALIDATE,
+  completionEntry(() => COMMANDS),
+  manualEntry(() => COMMANDS),
+];

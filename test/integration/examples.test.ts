@@ -1,0 +1,74 @@
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+
+import { expect, test } from 'vitest';
+
+import { COMMANDS } from '../../src/commands/table.js';
+import { Authority } from '../support/authority.js';
+import { startGrpcBackend } from '../support/backends.js';
+import { CLI, ProxyProcess } from '../support/proxy-process.js';
+import { shell } from '../support/shell.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+
+/** Commands that go on until they are told to end, with what they print when they are there. */
+const UNTIL_ENDED = new Map([
+  ['serve', '"msg":"ready"'],
+  ['demo', 'Ctrl-C ends the demo'],
+]);
+
+/**
+ * A directory with the files that the examples name, and the program on the path. Ports are free ones: 9999 is a
+ * listener's, 8075 that of a backend which answers.
+ */
+async function prepare() {
+  const directory = await temporaryDirectory();
+  const ca = await Authority.create(directory);
+  const server = await ca.server();
+  const backend = new URL(await startGrpcBackend());
+  const configuration = `
+    prometheus_listen_addr: 127.0.0.1:0
+    tls: { certificate_path: cert.pem, key_path: key.pem }
+    listeners: [{ listen: tls://127.0.0.1:0, forward: ${backend.href} }]`;
+  await mkdir(join(directory, 'bin'));
+  for (const [name, content] of [
+    ['cert.pem', server.certificatePem],
+    ['key.pem', server.keyPem],
+    ['clients-ca.pem', ca.caPem],
+    ['gitaly-tls-proxy.yaml', configuration],
+    ['bin/gitaly-tls-proxy', `#!/bin/sh\nexec '${process.execPath}' '${CLI}' "$@"\n`],
+  ] as const)
+    await writeFile(join(directory, name), content, { mode: 0o600 });
+  await chmod(join(directory, 'bin/gitaly-tls-proxy'), 0o700);
+  const withFreePorts = (line: string): string =>
+    line
+      .replaceAll(/(--listen \S+):\d+/gu, '$1:0')
+      .replaceAll(/(--prometheus-listen-addr \S+):\d+/gu, '$1:0')
+      .replaceAll('127.0.0.1:8075', backend.host);
+  return { directory, withFreePorts };
+}
+
+test.each(
+  COMMANDS.flatMap(({ name, examples }) =>
+    examples.map(({ line }) => [line, UNTIL_ENDED.get(name)] as const),
+  ),
+)('%s', async (line, sign) => {
+  const { directory, withFreePorts } = await prepare();
+  const command = withFreePorts(line);
+  if (sign === undefined) {
+    const { exitCode, output } = await shell(`cd '${directory}' && ${command}`, {
+      PATH: `${directory}/bin${delimiter}${process.env['PATH'] ?? ''}`,
+    });
+    expect({ exitCode, output }).toEqual({ exitCode: 0, output: '' });
+    const written = /> (\S+)$/u.exec(command)?.[1];
+    if (written !== undefined) expect(await readFile(join(directory, written), 'utf8')).not.toBe('');
+    return;
+  }
+  const program = await ProxyProcess.spawn({ args: command.split(' ').slice(1), directory });
+  await program.log.waitForText(sign);
+  program.signal('SIGTERM');
+  expect(await program.exited).toBe(0);
+});
+
+test('each command has an example', () => {
+  expect(COMMANDS.filter(({ examples }) => examples.length === 0).map(({ name }) => name)).toEqual([]);
+});
