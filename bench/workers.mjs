@@ -3,6 +3,9 @@
 //
 // The load takes more CPU than the proxy, so on a small machine it would be the load that ends the race. Therefore each
 // process that carries traffic may use a tenth of a core, and no more: what is compared is what they carry with it.
+//
+// What a process pays for a call falls with what it has to do at once, as a read then brings more of them. So a worker is
+// compared with a worker that has as many clients; what the same clients make of a second worker is shown beside.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { buildLoad, buildProxy } from './build.mjs';
@@ -21,10 +24,19 @@ const ROUNDS = 3;
 const SHARE = 0.1;
 const TARGET = 1.7;
 
-/** What is carried, calls or bytes: so much at once that two workers have no less to do at a time than one needs to be busy. */
+/** Connections of one worker's clients. */
+const CONNECTIONS = 8;
+
+/** What is carried, calls or bytes, by the connections of one worker and of two. */
 const LOADS = scenarios(false)
   .filter(({ id }) => ['rpc', 'down', 'up'].includes(id))
-  .map((each) => ({ ...each, connections: 8, concurrency: each.id === 'rpc' ? 32 : 1 }));
+  .flatMap((each) => {
+    const scenario = { ...each, concurrency: each.id === 'rpc' ? 32 : 1 };
+    return [
+      { scenario, connections: [CONNECTIONS, 2 * CONNECTIONS], target: TARGET },
+      { scenario, connections: [CONNECTIONS, CONNECTIONS], target: undefined },
+    ];
+  });
 
 /**
  * The processes that carry traffic: the workers, or the only one.
@@ -40,6 +52,7 @@ function carriers(pid, workers) {
  * @typedef {object} Carried
  * @property {number} rate calls or MiB a second
  * @property {number} loadCores cores that the load used
+ * @property {number} carrierCores cores that the processes which carry traffic used
  * @property {number} primaryCores cores that the primary process used, where there is one
  */
 
@@ -68,11 +81,13 @@ async function carry(load, peer, workers, scenario, stage) {
     const { result, loadSeconds } = await measure({ load, url, pid: undefined, stage, scenario, pace: PACE });
     const [tree = 0, ...own] = all.map(({ each, before }) => cpuSecondsBetween(before, readCpu(each)));
     const amount = scenario.unit === 'µs' ? result.operations : result.bytes / 1024 ** 2;
-    const primary = workers === 1 ? 0 : tree - own.reduce((sum, seconds) => sum + seconds, 0);
+    const carriersOwn = own.reduce((sum, seconds) => sum + seconds, 0);
+    const wallSeconds = (performance.now() - begun) / 1000;
     return {
       rate: amount / result.seconds,
       loadCores: loadSeconds / result.seconds,
-      primaryCores: (primary * 1000) / (performance.now() - begun),
+      carrierCores: carriersOwn / wallSeconds,
+      primaryCores: (tree - carriersOwn) / wallSeconds,
     };
   } finally {
     await stop();
@@ -91,16 +106,19 @@ process.exitCode = await onStage(ROOT, load, async (stage) => {
     `What processes carry with ${SHARE} of a core each; median of ${ROUNDS} rounds (smallest to largest).\n`,
   );
   console.log(
-    '| load | one worker | two workers | ratio | cores of the load: one, two | cores of the primary |',
+    '| load | one worker | two workers | ratio | cores of the workers: one, two | cores of the load: one, two | cores of the primary |',
   );
-  console.log('| --- | --- | --- | --- | --- | --- |');
+  console.log('| --- | --- | --- | --- | --- | --- | --- |');
   let missed = false;
-  for (const scenario of LOADS) {
+  for (const { scenario, connections, target } of LOADS) {
     /** @type {Map<number, Carried>[]} */
     const carried = [new Map(), new Map()];
     for (let round = 0; round < ROUNDS; round += 1)
       for (const [index, { workers, peer }] of peers.entries())
-        carried[index]?.set(round, await carry(load, peer, workers, scenario, stage));
+        carried[index]?.set(
+          round,
+          await carry(load, peer, workers, { ...scenario, connections: connections[index] ?? 0 }, stage),
+        );
     const [one = new Map(), two = new Map()] = carried;
     const of = (/** @type {Map<number, Carried>} */ values, /** @type {keyof Carried} */ what) =>
       new Map([...values].map(([round, each]) => [round, each[what]]));
@@ -111,15 +129,16 @@ process.exitCode = await onStage(ROOT, load, async (stage) => {
       threeDigits(summarize([...of(values, what).values()])?.median ?? 0);
     const unit = scenario.unit === 'µs' ? 'calls/s' : 'MiB/s';
     const cells = [
-      `${scenario.id} ${scenario.connections} × ${scenario.concurrency}, ${unit}`,
+      `${scenario.id} ${connections.join(' and ')} × ${scenario.concurrency}, ${unit}`,
       show(summarize([...of(one, 'rate').values()])),
       show(summarize([...of(two, 'rate').values()])),
       show(ratio),
+      `${median(one, 'carrierCores')}, ${median(two, 'carrierCores')}`,
       `${median(one, 'loadCores')}, ${median(two, 'loadCores')}`,
       median(two, 'primaryCores'),
     ];
     console.log(`| ${cells.join(' | ')} |`);
-    if (ratio === undefined || ratio.high < TARGET) missed = true;
+    if (target !== undefined && (ratio === undefined || ratio.median < target)) missed = true;
   }
   console.log(`\nTarget: two workers carry ${TARGET} × what one carries: ${missed ? 'missed' : 'met'}.`);
   return missed ? 1 : 0;
