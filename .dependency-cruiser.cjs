@@ -9,6 +9,7 @@ const stages = [
   'tls',
   'upstream',
   'connection',
+  'http',
   'telemetry',
   'admin',
   'process',

@@ -207,3 +207,26 @@ export const MAX_INSPECTED_STREAMS = 10_000;
  * 400 bounds the time series that all clients together can bring about.
  */
 export const MAX_LEARNED_METHODS = 400;
+
+/**
+ * Requests that are open at once on one HTTP/2 connection: what most servers allow. Each may take a connection to upstream.
+ */
+export const MAX_HTTP2_REQUESTS = 100;
+
+/** Requests that an HTTP/1.1 client may have sent without waiting for an answer; none of today's clients does so at all. */
+export const MAX_PIPELINED_REQUESTS = 16;
+
+/**
+ * How long a connection to an HTTP upstream is kept for the next request: less than the 5 s after which Node and Apache
+ * close one, so that a request does not meet the end of its connection. A push makes three calls within a second.
+ */
+export const UPSTREAM_IDLE_MS = 4000;
+
+/** Connections to one HTTP upstream that wait for a request. */
+export const UPSTREAM_IDLE_CONNECTIONS_MAX = 32;
+
+/**
+ * Requests that an HTTP/2 client gives up before their end (CVE-2023-44487). Node's library allows 1000, and in Node 20 does not
+ * close a connection that it has given up for that: it must be closed before.
+ */
+export const ABANDONED_REQUESTS = { burst: 500, perSecond: 33 };

@@ -1,5 +1,5 @@
 import { formatEnd } from '../connection/peer-address.js';
-import type { ConnectionStatus } from '../connection/status.js';
+import type { ConnectionStatus, OpenRequest } from '../connection/status.js';
 import type { Sidechannel } from '../inspect/backchannel/sidechannel.js';
 import type { GrpcCall } from '../inspect/grpc/call.js';
 import type { SendWindow } from '../inspect/send-window.js';
@@ -121,6 +121,7 @@ function describeConnection(connection: ConnectionStatus, nowMs: number) {
       response: describeWindow(http2.windows.server, nowMs),
     })),
     rpcs: callsOf(connection).map((call) => describeCall(call, nowMs)),
+    requests: connection.requests?.map((request) => describeRequest(request, nowMs)),
     sidechannels: [...(inspector?.sidechannels ?? [])].map((one) => describeSidechannel(one, nowMs)),
   };
 }
@@ -149,6 +150,21 @@ function describeCall({ streamId, start, context, messages, windows, sidechannel
       to_upstream: sidechannel.contentBytes.client,
       to_client: sidechannel.contentBytes.server,
     },
+  };
+}
+
+function describeRequest(
+  { startedAtMs, requestBytes, responseBytes, ...request }: OpenRequest,
+  nowMs: number,
+) {
+  return {
+    method: request.method,
+    path: request.path,
+    age_ms: Math.round(nowMs - startedAtMs),
+    status: request.status,
+    correlation_id: request.correlationId,
+    request_bytes: requestBytes,
+    response_bytes: responseBytes,
   };
 }
 

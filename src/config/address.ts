@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { formatHostPort, parseHostPort } from './host-port.js';
-import type { Address } from './model.js';
+import type { Address, NetworkAddress } from './model.js';
 import { parsed, refused, type Parsed } from './parsed.js';
 
 export type AddressSide = 'listen' | 'forward';
@@ -9,14 +9,23 @@ export type AddressSide = 'listen' | 'forward';
 const MAX_UNIX_PATH_BYTES = 107;
 
 const EXAMPLES: Readonly<Record<AddressSide, string>> = {
-  listen: 'tls://0.0.0.0:9999, tcp://127.0.0.1:8076 or unix:/run/gitaly.socket',
+  listen: 'tls://0.0.0.0:9999, tcp://127.0.0.1:8076, unix:/run/gitaly.socket or https://0.0.0.0:8443',
   forward:
-    'tcp://127.0.0.1:8075, tls://gitaly.internal:9999, dns:gitaly.internal:8075 or unix:/run/gitaly.socket',
+    'tcp://127.0.0.1:8075, tls://gitaly.internal:9999, dns:gitaly.internal:8075, unix:/run/gitaly.socket or https://gitlab.example.com',
+};
+
+/** The port of examples: Gitaly's own, that of the gate, and upstream those that the schemes stand for. */
+const USUAL_PORTS: Readonly<Record<NetworkAddress['scheme'], Readonly<Record<AddressSide, number>>>> = {
+  tls: { listen: 9999, forward: 9999 },
+  tcp: { listen: 8075, forward: 8075 },
+  https: { listen: 8443, forward: 443 },
+  http: { listen: 8180, forward: 80 },
 };
 
 /**
  * Reads an address as Gitaly writes them: `tls://host:port`, `tcp://host:port`, `unix:/path` (and `unix:///path`),
- * and on the forward side `dns:host:port` (and `dns:///host:port`), which is plaintext TCP by name.
+ * and on the forward side `dns:host:port` (and `dns:///host:port`), which is plaintext TCP by name. `https://host:port`
+ * and `http://host:port` are those of a GitLab; on the forward side they may do without the port.
  */
 export function parseAddress(text: string, side: AddressSide): Parsed<Address> {
   if (/[\s\p{Cc}]/u.test(text))
@@ -32,26 +41,26 @@ export function parseAddress(text: string, side: AddressSide): Parsed<Address> {
     case 'dns':
       return side === 'forward'
         ? parseDns(rest)
-        : refused('dns: names an upstream and stands in `forward` only; listen on tls://, tcp:// or unix:');
-    case 'http':
+        : refused(
+            'dns: names an upstream and stands in `forward` only; listen on tls://, tcp://, unix:, https:// or http://',
+          );
     case 'https':
-      return refused(
-        `${scheme}:// is not supported yet by this version; supported are tls://, tcp:// and unix:`,
-      );
+    case 'http':
+      return parseNetwork(scheme, rest.replace(/(?<=[^/])\/$/u, ''), side);
     case undefined:
     default:
       return refused(`expected an address with its scheme: ${EXAMPLES[side]}`);
   }
 }
 
-function parseNetwork(scheme: 'tls' | 'tcp', rest: string, side: AddressSide): Parsed<Address> {
-  const usualPort = scheme === 'tls' ? 9999 : 8075;
+function parseNetwork(scheme: NetworkAddress['scheme'], rest: string, side: AddressSide): Parsed<Address> {
+  const usualPort = USUAL_PORTS[scheme][side];
   if (!rest.startsWith('//'))
     return refused(`two slashes follow ${scheme}: write ${scheme}://host:${usualPort}`);
   const authority = rest.slice(2);
   if (authority.includes('@'))
     return refused(`an address has no user or password: write ${scheme}://host:${usualPort}`);
-  return networkAddress(scheme, authority, { prefix: `${scheme}://`, usualPort, side });
+  return networkAddress(scheme, authority, { prefix: `${scheme}://`, side });
 }
 
 function parseDns(rest: string): Parsed<Address> {
@@ -61,18 +70,39 @@ function parseDns(rest: string): Parsed<Address> {
     );
   }
   const authority = rest.startsWith('///') ? rest.slice(3) : rest;
-  return networkAddress('tcp', authority, { prefix: 'dns:', usualPort: 8075, side: 'forward' });
+  return networkAddress('tcp', authority, { prefix: 'dns:', side: 'forward' });
 }
 
 function networkAddress(
-  scheme: 'tls' | 'tcp',
+  scheme: NetworkAddress['scheme'],
   authority: string,
-  { prefix, usualPort, side }: { prefix: string; usualPort: number; side: AddressSide },
+  { prefix, side }: { prefix: string; side: AddressSide },
 ): Parsed<Address> {
-  const allowPortZero = side === 'listen';
-  const hostPort = parseHostPort(authority, { prefix, usualPort, allowPortZero, allowEmptyHost: false });
+  const usualPort = USUAL_PORTS[scheme][side];
+  // RFC 9110 section 4.2: the port of these schemes may be left out. What is listened on is said in full.
+  const defaultPort = side === 'forward' && isHttpScheme(scheme) ? usualPort : undefined;
+  const hostPort = parseHostPort(authority, {
+    prefix,
+    usualPort,
+    defaultPort,
+    allowPortZero: side === 'listen',
+    allowEmptyHost: false,
+  });
   if (!hostPort.ok) return hostPort;
-  return parsed({ scheme, ...hostPort.value, url: `${scheme}://${formatHostPort(hostPort.value)}` });
+  const { host, port } = hostPort.value;
+  const written = formatHostPort({ host, port });
+  const url = port === defaultPort ? written.slice(0, -`:${port}`.length) : written;
+  return parsed({ scheme, host, port, url: `${scheme}://${url}` });
+}
+
+/** Whether HTTP is spoken at an address of this scheme. */
+export function isHttpScheme(scheme: Address['scheme']): scheme is 'https' | 'http' {
+  return scheme === 'https' || scheme === 'http';
+}
+
+/** Whether TLS is spoken at an address of this scheme. */
+export function isTlsScheme(scheme: Address['scheme']): scheme is 'tls' | 'https' {
+  return scheme === 'tls' || scheme === 'https';
 }
 
 function parseUnix(rest: string): Parsed<Address> {

@@ -1,9 +1,11 @@
 import { availableParallelism } from 'node:os';
 
+import { isTlsScheme } from './address.js';
 import { reportError, reportWarning, type BuildContext } from './build-context.js';
 import { DEFAULTS } from './defaults.js';
 import { parseDuration } from './duration.js';
 import { formatHostPort } from './host-port.js';
+import { buildHttpSettings } from './http-settings.js';
 import type {
   Address,
   Configuration,
@@ -11,6 +13,7 @@ import type {
   ListenerConfiguration,
   MaxConnectionAge,
   ProxyProtocol,
+  ServerTls,
   Timeouts,
 } from './model.js';
 import { formatKey } from './problem.js';
@@ -70,22 +73,17 @@ function buildListener(
     { value: listener.tls ?? {}, key: tlsKey },
     { value: draft.tls ?? {}, key: ['tls'] },
   ];
-  if (listen !== undefined && listen.scheme !== 'tls' && listener.tls !== undefined) {
+  if (listen !== undefined && !isTlsScheme(listen.scheme) && listener.tls !== undefined) {
     reportError(
       context,
       tlsKey,
-      `\`tls\` is for tls:// listeners, and this one listens on ${listen.url}: remove it or listen on tls://`,
+      `\`tls\` is for tls:// and https:// listeners, and this one listens on ${listen.url}: remove it or listen with TLS`,
     );
   }
-  if (forward !== undefined && forward.scheme !== 'tls' && listener.upstream_tls !== undefined) {
-    const message = `\`upstream_tls\` is for tls:// upstreams, and this one is ${forward.url}: remove it or forward to tls://`;
+  if (forward !== undefined && !isTlsScheme(forward.scheme) && listener.upstream_tls !== undefined) {
+    const message = `\`upstream_tls\` is for tls:// and https:// upstreams, and this one is ${forward.url}: remove it or forward with TLS`;
     reportError(context, [...key, 'upstream_tls'], message);
   }
-  // An address that could not be read may have been a tls:// one: look at its certificates where there are some.
-  const wantsTls =
-    listen === undefined
-      ? pick(layers, 'certificate_path') !== undefined && pick(layers, 'key_path') !== undefined
-      : listen.scheme === 'tls';
   if (
     listen !== undefined &&
     forward !== undefined &&
@@ -95,22 +93,39 @@ function buildListener(
     reportError(
       context,
       [...key, 'forward'],
-      'forwards to its own `listen` address: name the address of Gitaly',
+      'forwards to its own `listen` address: name that of the server behind it',
       forward.url,
     );
   }
+  const tls = buildTls(context, layers, listener, key);
   return {
     key: context.nameKey(key),
     listen: listen ?? NOWHERE,
     forward: forward ?? NOWHERE,
-    tls: wantsTls ? buildServerTls(context, layers, [...key, 'listen']) : undefined,
+    tls,
     upstreamTls:
-      forward?.scheme === 'tls'
-        ? buildUpstreamTls(context, listener.upstream_tls ?? {}, [...key, 'upstream_tls'], forward.host)
+      forward?.scheme === 'tls' || forward?.scheme === 'https'
+        ? buildUpstreamTls(context, listener.upstream_tls ?? {}, [...key, 'upstream_tls'], forward)
         : undefined,
+    http: buildHttpSettings(context, listener, key, tls),
     proxyProtocol: buildProxyProtocol(context, listener, [...key, 'proxy_protocol', 'accept_from']),
     inspect: listener.inspect ?? DEFAULTS.inspect,
   };
+}
+
+function buildTls(
+  context: BuildContext,
+  layers: TlsLayers,
+  { listen }: DraftListener,
+  key: KeyPath,
+): ServerTls | undefined {
+  if (listen !== undefined && !isTlsScheme(listen.scheme)) return undefined;
+  // An address that could not be read may have been a tls:// one: look at its certificates where there are some.
+  const hasCertificate =
+    pick(layers, 'certificate_path') !== undefined && pick(layers, 'key_path') !== undefined;
+  if (listen === undefined && !hasCertificate) return undefined;
+  const scheme = listen?.scheme === 'https' ? 'https' : 'tls';
+  return buildServerTls(context, layers, [...key, 'listen'], scheme);
 }
 
 function buildProxyProtocol(context: BuildContext, listener: DraftListener, key: KeyPath): ProxyProtocol {
@@ -125,7 +140,7 @@ function buildProxyProtocol(context: BuildContext, listener: DraftListener, key:
   }
   if (acceptFrom.length > 0 && listener.listen?.scheme === 'unix') {
     const message =
-      'the clients of a unix socket have no network address: `accept_from` works with tls:// and tcp:// only';
+      'the clients of a unix socket have no network address: `accept_from` works with those of a port only';
     reportError(context, key, message);
   }
   return { acceptFrom, send: listener.proxy_protocol?.send };

@@ -18,6 +18,11 @@ export const DEFAULTS = {
   maxConnections: 10_000,
   workers: 1,
   inspect: true,
+  http: {
+    /** GitLab's internal API, all that Gitaly calls. */
+    gatePaths: ['/api/v4/internal/'],
+    clientCertificateHeaders: false,
+  },
 } as const;
 
 /** The log until the configuration is read. */

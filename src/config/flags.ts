@@ -46,7 +46,7 @@ export function flagProblem(problem: Problem): Problem {
 
 /** Flags about TLS towards clients where no listener does TLS: whoever gave them expects it. */
 export function unusedTlsFlags(flags: ServeFlags): Problem[] {
-  if (flags.pairs.some(({ listen }) => /^tls:/iu.test(listen))) return [];
+  if (flags.pairs.some(({ listen }) => /^(?:tls|https):/iu.test(listen))) return [];
   const given: readonly (readonly [string, string | undefined])[] = [
     ['--cert', flags.cert],
     ['--key', flags.key],
@@ -60,7 +60,7 @@ export function unusedTlsFlags(flags: ServeFlags): Problem[] {
           {
             severity: 'error',
             key: [flag],
-            message: 'has no use here, as no `--listen` is a tls:// address',
+            message: 'has no use here, as no `--listen` is a tls:// or https:// address',
             value,
           },
         ],

@@ -8,6 +8,8 @@ export interface HostPortRules {
   readonly prefix: string;
   /** The port that Gitaly has in this place, for examples. */
   readonly usualPort: number;
+  /** The port where none is written; `undefined` where one must be. */
+  readonly defaultPort?: number | undefined;
   /** Port 0 asks the system for a free one, which makes sense only where it is listened on. */
   readonly allowPortZero: boolean;
   /** Go's `":9236"`, every interface; the host is then the empty string, as `server.listen` understands it. */
@@ -30,7 +32,8 @@ export function parseHostPort(text: string, rules: HostPortRules): Parsed<HostPo
       ? refused(`an IPv6 address stands in brackets: write ${example('[::1]')}`)
       : refused(`expected a host and a port: write ${example('host')}`);
   }
-  const { host, port } = split;
+  const { host } = split;
+  const port = split.port ?? rules.defaultPort?.toString();
   if (port === undefined) {
     return refused(`the port is missing: write ${example(host === '' ? 'host' : host)}`);
   }

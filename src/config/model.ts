@@ -25,7 +25,7 @@ export interface FileSetting {
 export type Address = NetworkAddress | UnixAddress;
 
 export interface NetworkAddress {
-  readonly scheme: 'tls' | 'tcp';
+  readonly scheme: 'tls' | 'tcp' | 'https' | 'http';
   /** A host name or an IP address, IPv6 without brackets. */
   readonly host: string;
   /** 0 to 65535; 0 only where it is listened on. */
@@ -61,7 +61,7 @@ export interface CertificatePair {
   readonly key: FileSetting;
 }
 
-/** How a `tls://` listener does TLS. */
+/** How a `tls://` or `https://` listener does TLS. */
 export interface ServerTls {
   /** The first is the default; the others are chosen by SNI. Never empty. */
   readonly certificates: readonly CertificatePair[];
@@ -71,9 +71,14 @@ export interface ServerTls {
   readonly clientCa: TrustSource | undefined;
   readonly clientCrl: FileSetting | undefined;
   readonly requireAlpn: boolean;
+  /** What is selected by ALPN, the best first. */
+  readonly protocols: readonly ApplicationProtocol[];
 }
 
-/** How a `tls://` upstream is reached. */
+/** What is spoken inside TLS, by its name in ALPN (RFC 7301, and IANA's registry). */
+export type ApplicationProtocol = 'h2' | 'http/1.1';
+
+/** How a `tls://` or `https://` upstream is reached. */
 export interface UpstreamTls {
   /** `undefined`: the system's trust store. */
   readonly ca: TrustSource | undefined;
@@ -81,6 +86,8 @@ export interface UpstreamTls {
   /** The name that the certificate must hold as SAN, and the SNI sent (not for IP addresses). */
   readonly serverName: string;
   readonly minVersion: TlsVersion;
+  /** What is asked for by ALPN. An upstream must select `h2`; one that knows no ALPN speaks `http/1.1`. */
+  readonly protocol: ApplicationProtocol;
 }
 
 /** Milliseconds, all above 0. */
@@ -108,15 +115,25 @@ export interface ProxyProtocol {
   readonly send: 'v1' | 'v2' | undefined;
 }
 
+/** What is particular to a pair that speaks HTTP. */
+export interface HttpSettings {
+  /** A request's path must begin with one of these; `undefined`: all paths are let through. */
+  readonly paths: readonly string[] | undefined;
+  /** Whether upstream is told of the client's certificate. */
+  readonly clientCertificateHeaders: boolean;
+}
+
 export interface ListenerConfiguration {
   /** Where the listener stands in the file: `['listeners', 0]`, or `['--listen']` for flags. */
   readonly key: KeyPath;
   readonly listen: Address;
   readonly forward: Address;
-  /** Set if and only if `listen` is `tls`. */
+  /** Set if and only if `listen` is `tls` or `https`. */
   readonly tls: ServerTls | undefined;
-  /** Set if and only if `forward` is `tls`. */
+  /** Set if and only if `forward` is `tls` or `https`. */
   readonly upstreamTls: UpstreamTls | undefined;
+  /** Set if and only if HTTP is what passes: `listen` or `forward` is `https` or `http`. */
+  readonly http: HttpSettings | undefined;
   readonly proxyProtocol: ProxyProtocol;
   readonly timeouts: Timeouts;
   readonly maxConnections: number;

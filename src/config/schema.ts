@@ -7,6 +7,7 @@ import { MAX_WORKERS } from '../limits.js';
 import { DEFAULTS } from './defaults.js';
 import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { checkHost, parseHostPort } from './host-port.js';
+import { parsePathPrefix } from './path-prefix.js';
 import { parseRpcLogging } from './rpc-logging.js';
 import { parsed, refused, type Parsed } from './parsed.js';
 
@@ -88,7 +89,8 @@ const tlsShape = {
   require_alpn: z
     .boolean()
     .meta({
-      description: 'Refuse clients that do not offer h2 by ALPN, as current gRPC servers do.',
+      description:
+        'For tls:// listeners: refuse clients that do not offer h2 by ALPN, as current gRPC servers do.',
       default: DEFAULTS.requireAlpn,
     })
     .optional(),
@@ -133,18 +135,36 @@ const upstreamTlsShape = {
     .optional(),
 };
 
+const pathPrefix = textOf(parsePathPrefix, {
+  description: 'The beginning of a path.',
+  examples: [...DEFAULTS.http.gatePaths],
+  pattern: '^/',
+});
+
 const listenerShape = {
   listen: textOf((text) => parseAddress(text, 'listen'), {
     description:
-      'Where clients connect: tls://host:port, tcp://host:port or unix:/path. Port 0 takes a free one.',
-    examples: ['tls://0.0.0.0:9999', 'tcp://127.0.0.1:8076', 'unix:/run/gitaly.socket'],
-    pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Uu][Nn][Ii][Xx]:/)',
+      'Where clients connect: tls://host:port, tcp://host:port or unix:/path; for HTTP https://host:port, http://host:port or unix:/path. Port 0 takes a free one.',
+    examples: [
+      'tls://0.0.0.0:9999',
+      'tcp://127.0.0.1:8076',
+      'unix:/run/gitaly.socket',
+      'https://0.0.0.0:8443',
+      'http://127.0.0.1:8180',
+    ],
+    pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:/)',
   }),
   forward: textOf((text) => parseAddress(text, 'forward'), {
     description:
-      'Where connections go: tcp://host:port, dns:host:port (plaintext), unix:/path, or tls://host:port. A name that has several addresses is tried address by address.',
-    examples: ['tcp://127.0.0.1:8075', 'tls://gitaly.internal:9999', 'unix:/run/gitaly.socket'],
-    pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Uu][Nn][Ii][Xx]:/|[Dd][Nn][Ss]:)',
+      'Where connections go: tcp://host:port, dns:host:port (plaintext), unix:/path, or tls://host:port; HTTP requests to http://host, https://host or unix:/path. A name that has several addresses is tried address by address.',
+    examples: [
+      'tcp://127.0.0.1:8075',
+      'tls://gitaly.internal:9999',
+      'unix:/run/gitaly.socket',
+      'http://127.0.0.1:8181',
+      'https://gitlab.example.com',
+    ],
+    pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:/|[Dd][Nn][Ss]:)',
   }),
   tls: z
     .strictObject(tlsShape)
@@ -166,14 +186,31 @@ const listenerShape = {
     .optional(),
   upstream_tls: z
     .strictObject(upstreamTlsShape)
-    .meta({ description: 'How a tls:// upstream is verified and what is presented to it.' })
+    .meta({ description: 'How a tls:// or https:// upstream is verified and what is presented to it.' })
+    .optional(),
+  paths: z
+    .array(pathPrefix)
+    .min(1)
+    .meta({
+      description:
+        'For https:// and http:// listeners: what the path of a request must begin with; all others get 404. Default for https://: /api/v4/internal/, for others: every path.',
+      examples: [[...DEFAULTS.http.gatePaths]],
+    })
+    .optional(),
+  client_certificate_headers: z
+    .boolean()
+    .meta({
+      description:
+        'For https:// listeners: tell upstream of the verified certificate of the client, in X-SSL-Client-* headers.',
+      default: DEFAULTS.http.clientCertificateHeaders,
+    })
     .optional(),
 };
 
 const rootShape = {
   tls: z
     .strictObject(tlsShape)
-    .meta({ description: 'TLS towards clients: the default for every tls:// listener.' })
+    .meta({ description: 'TLS towards clients: the default for every tls:// and https:// listener.' })
     .optional(),
   listeners: z
     .array(z.strictObject(listenerShape).meta({ description: 'One pair of addresses.' }))
@@ -294,7 +331,10 @@ export const draftSchema = z.strictObject({
       z
         .strictObject({ ...listenerShape, tls: z.strictObject(draftTlsShape()).optional() })
         .partial({ listen: true, forward: true })
-        .extend({ proxy_protocol: z.strictObject(draftProxyProtocolShape()).optional() })
+        .extend({
+          proxy_protocol: z.strictObject(draftProxyProtocolShape()).optional(),
+          paths: z.array(pathPrefix.optional()).optional(),
+        })
         .optional(),
     )
     .optional(),

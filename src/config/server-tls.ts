@@ -1,6 +1,14 @@
 import { fileSetting, reportError, reportWarning, type BuildContext, type Written } from './build-context.js';
 import { DEFAULTS } from './defaults.js';
-import type { CertificatePair, ClientAuth, KeyPath, ServerTls, TlsVersion, TrustSource } from './model.js';
+import type {
+  ApplicationProtocol,
+  CertificatePair,
+  ClientAuth,
+  KeyPath,
+  ServerTls,
+  TlsVersion,
+  TrustSource,
+} from './model.js';
 import type { DraftTls } from './schema.js';
 import { environmentNamesTrust, resolveTrust } from './trust.js';
 
@@ -24,29 +32,47 @@ export function pick<Name extends keyof DraftTls>(
   return undefined;
 }
 
+/** What is spoken inside the TLS of a `tls://` and of an `https://` listener. */
+const PROTOCOLS: Readonly<Record<'tls' | 'https', readonly ApplicationProtocol[]>> = {
+  tls: ['h2'],
+  https: ['h2', 'http/1.1'],
+};
+
 /**
- * What a `tls://` listener does, from the layers that hold for it. Problems are reported; certificates that are
- * missing leave the list shorter, so that the others can still be looked at.
+ * What a `tls://` or `https://` listener does, from the layers that hold for it. Problems are reported; certificates
+ * that are missing leave the list shorter, so that the others can still be looked at.
  *
  * @param listenKey - where the listener's address stands, for what is missing altogether.
  */
-export function buildServerTls(context: BuildContext, layers: TlsLayers, listenKey: KeyPath): ServerTls {
+export function buildServerTls(
+  context: BuildContext,
+  layers: TlsLayers,
+  listenKey: KeyPath,
+  scheme: 'tls' | 'https',
+): ServerTls {
   const { clientAuth, clientCa } = buildClientAuth(context, layers, listenKey);
   const crl = pick(layers, 'client_crl_path');
   return {
     certificates: [
-      ...defaultCertificate(context, layers, listenKey),
+      ...defaultCertificate(context, layers, listenKey, scheme),
       ...furtherCertificates(context, layers),
     ],
     minVersion: TLS_VERSIONS[pick(layers, 'min_version')?.value ?? DEFAULTS.minVersion],
     clientAuth,
     clientCa,
     clientCrl: crl === undefined || clientAuth === 'none' ? undefined : fileSetting(context, crl),
-    requireAlpn: pick(layers, 'require_alpn')?.value ?? DEFAULTS.requireAlpn,
+    // HTTP/1.1 needs none, and Gitaly, a client of https:// listeners, offers none.
+    requireAlpn: scheme === 'tls' && (pick(layers, 'require_alpn')?.value ?? DEFAULTS.requireAlpn),
+    protocols: PROTOCOLS[scheme],
   };
 }
 
-function defaultCertificate(context: BuildContext, layers: TlsLayers, listenKey: KeyPath): CertificatePair[] {
+function defaultCertificate(
+  context: BuildContext,
+  layers: TlsLayers,
+  listenKey: KeyPath,
+  scheme: 'tls' | 'https',
+): CertificatePair[] {
   const certificate = pick(layers, 'certificate_path');
   const key = pick(layers, 'key_path');
   if (certificate !== undefined && key !== undefined) {
@@ -56,8 +82,7 @@ function defaultCertificate(context: BuildContext, layers: TlsLayers, listenKey:
     layers.some((layer) => context.isBroken([...layer.key, name]));
   if (isBroken('certificate_path') || isBroken('key_path')) return [];
   if (certificate === undefined && key === undefined) {
-    const message =
-      'a tls:// listener needs a certificate and its key: set `certificate_path` and `key_path`';
+    const message = `a ${scheme}:// listener needs a certificate and its key: set \`certificate_path\` and \`key_path\``;
     reportError(context, listenKey, message);
   } else if (certificate !== undefined) {
     reportError(

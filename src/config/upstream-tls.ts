@@ -1,6 +1,6 @@
 import { fileSetting, reportError, type BuildContext, type Written } from './build-context.js';
 import { DEFAULTS } from './defaults.js';
-import type { CertificatePair, KeyPath, UpstreamTls } from './model.js';
+import type { CertificatePair, KeyPath, NetworkAddress, UpstreamTls } from './model.js';
 import type { DraftListener } from './schema.js';
 import { TLS_VERSIONS } from './server-tls.js';
 import { resolveTrust } from './trust.js';
@@ -8,15 +8,15 @@ import { resolveTrust } from './trust.js';
 type DraftUpstreamTls = NonNullable<DraftListener['upstream_tls']>;
 
 /**
- * How a `tls://` upstream is verified and what is presented to it.
+ * How a `tls://` or `https://` upstream is verified and what is presented to it.
  *
- * @param host - the upstream's host, whose name the certificate must hold unless `server_name` says another.
+ * @param forward - the upstream, whose host's name the certificate must hold unless `server_name` says another.
  */
 export function buildUpstreamTls(
   context: BuildContext,
   settings: DraftUpstreamTls,
   key: KeyPath,
-  host: string,
+  { scheme, host }: Pick<NetworkAddress, 'scheme' | 'host'>,
 ): UpstreamTls {
   const ca = written(settings.ca_path, [...key, 'ca_path']);
   return {
@@ -25,6 +25,7 @@ export function buildUpstreamTls(
     // The root dot of a fully qualified name is for the resolver; certificates and SNI have none.
     serverName: settings.server_name ?? host.replace(/\.$/u, ''),
     minVersion: TLS_VERSIONS[settings.min_version ?? DEFAULTS.minVersion],
+    protocol: scheme === 'https' ? 'http/1.1' : 'h2',
   };
 }
 

@@ -36,3 +36,11 @@ export function farewell(raw: Socket, stream: Socket, words: Buffer): void {
   stream.end(words);
   stream.resume();
 }
+
+/** Ends a connection on which nothing is open; a client that does not end it too is not waited for. */
+export function endGently(raw: Socket, stream: Socket): void {
+  if (raw.destroyed || stream.writableEnded) return;
+  const timer = setTimeout(() => raw.destroy(), FAREWELL_MS);
+  raw.once('close', () => clearTimeout(timer));
+  stream.end();
+}

@@ -17,6 +17,8 @@ export type CloseReason =
   | 'client_certificate_refused'
   | 'protocol_unknown'
   | 'preface_timeout'
+  /** What came on an HTTP connection is no HTTP, or no request that is passed on. */
+  | 'request_malformed'
   | 'upstream_unreachable'
   | 'idle_timeout'
   /** A side took nothing of what waited for it for `timeouts.write_stall`. */

@@ -4,7 +4,6 @@ import type { Socket } from 'node:net';
 import { abort, farewell } from './abort.js';
 import type { Accepted } from './accepted.js';
 import { ConnectionEnd } from './close-reason.js';
-import type { ConnectionFacts } from './facts.js';
 import {
   inspectConnection,
   isAbuse,
@@ -13,16 +12,19 @@ import {
 } from '../inspect/connection-inspector.js';
 import type { Drain } from '../inspect/drain.js';
 import { PING_BYTES } from '../inspect/http2/frame.js';
-import { AGE_JITTER, DRAINED_LINGER_MS } from '../limits.js';
+import { DRAINED_LINGER_MS } from '../limits.js';
+import { AgeLimit } from './age-limit.js';
 import type { Direction, RelayObserver } from './half-pipe.js';
 import { Opening } from './opening.js';
 import { formatEnd } from './peer-address.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { LEFT_BEFORE_FIRST_BYTE, Reaching } from './reach-upstream.js';
 import { clientLeft } from './read-head.js';
-import { endFrom, Relay } from './relay.js';
+import { ConnectionRecord } from './record.js';
+import { endFrom, Relay, type RelayEnd } from './relay.js';
 import type { Protocol } from './protocol.js';
 import type { Sender } from '../inspect/sender.js';
+import type { ServedConnection } from './served-connection.js';
 import type { ConnectionSettings } from './settings.js';
 import { Stages } from './stage.js';
 import type { ConnectionStatus } from './status.js';
@@ -30,12 +32,11 @@ import { WriteStall } from './write-stall.js';
 
 const NOTHING = Buffer.alloc(0);
 
-/** One client's connection, from accept to its end. */
-export class Connection implements RelayObserver {
-  readonly #id: number;
+/** One client's connection, relayed byte by byte. */
+export class Connection implements ServedConnection, RelayObserver {
   readonly #raw: Socket;
   readonly #settings: ConnectionSettings;
-  readonly #facts: ConnectionFacts;
+  readonly #record: ConnectionRecord;
   readonly #stages = new Stages();
   #relay: Relay | undefined;
   /** There while the calls can be followed. */
@@ -48,35 +49,20 @@ export class Connection implements RelayObserver {
   #refusal: Buffer | undefined;
   #stream: Socket | undefined;
   #drainedTimer: NodeJS.Timeout | undefined;
-  #bytesToUpstream = 0;
-  #bytesToClient = 0;
-  #reportedToUpstream = 0;
-  #reportedToClient = 0;
   #transferredAtSweep = -1;
   #idleSinceMs = 0;
-  #stalls: Readonly<Record<'client' | 'upstream', WriteStall>> | undefined;
-  #ageTimer: NodeJS.Timeout | undefined;
+  #sides: Readonly<Record<'client' | 'upstream', RelayEnd & { readonly stall: WriteStall }>> | undefined;
+  #ageLimit: AgeLimit | undefined;
 
-  constructor({ id, raw, peer, local }: Accepted, settings: ConnectionSettings) {
-    this.#id = id;
+  constructor(accepted: Accepted, settings: ConnectionSettings) {
+    const { raw } = accepted;
     this.#raw = raw;
     this.#settings = settings;
-    this.#facts = {
-      acceptedAtMs: performance.now(),
-      socketEnd: peer,
-      localEnd: local,
-      clientEnd: peer,
-      serverName: undefined,
-      tls: undefined,
-      identity: undefined,
-      protocol: undefined,
-      advice: undefined,
-    };
+    this.#record = new ConnectionRecord(accepted, settings);
     raw.on('error', noteError);
     raw.once('close', () => this.#stages.end(clientLeft));
   }
 
-  /** Serves the connection; settles when it has ended and was reported. Never rejects. */
   async run(): Promise<void> {
     let end: ConnectionEnd;
     try {
@@ -88,28 +74,21 @@ export class Connection implements RelayObserver {
     this.#report(end);
   }
 
-  /** Breaks the connection off, whatever it is doing. */
   cut(end: ConnectionEnd): void {
     this.#stages.end(end);
     this.#relay?.cut(end);
   }
 
-  /** How it is at the moment. */
   get status(): ConnectionStatus {
-    const { listen, forward } = this.#settings.configuration;
     const inspection = this.#inspector ? 'followed' : this.#lost ? 'lost' : 'off';
     return {
-      id: this.#id,
-      listener: listen.url,
-      upstream: forward.url,
-      facts: this.#facts,
+      ...this.#record.status,
       stage: this.#draining !== undefined ? 'draining' : this.#relay ? 'relaying' : 'opening',
-      bytesToUpstream: this.#bytesToUpstream,
-      bytesToClient: this.#bytesToClient,
       queuedToUpstream: this.#relay?.queuedBytes('to_upstream') ?? 0,
       queuedToClient: this.#relay?.queuedBytes('to_client') ?? 0,
       inspection,
       inspector: this.#inspector,
+      requests: undefined,
     };
   }
 
@@ -126,10 +105,7 @@ export class Connection implements RelayObserver {
   /** Tells of what moved since the last call; with each scrape, so that a long clone shows while it runs. */
   reportBytes(): void {
     this.#reportCalls(performance.now());
-    const [toUpstream, toClient] = [this.#bytesToUpstream, this.#bytesToClient];
-    this.#settings.events.bytes(toUpstream - this.#reportedToUpstream, toClient - this.#reportedToClient);
-    this.#reportedToUpstream = toUpstream;
-    this.#reportedToClient = toClient;
+    this.#record.reportBytes();
   }
 
   /**
@@ -140,7 +116,9 @@ export class Connection implements RelayObserver {
     if (!this.#relay) return;
     const { idleMs, writeStallMs } = this.#settings.configuration.timeouts;
     for (const side of ['client', 'upstream'] as const) {
-      if ((this.#stalls?.[side].stalledMs(nowMs) ?? 0) < writeStallMs) continue;
+      const { stall, stream, raw } = this.#sides?.[side] ?? {};
+      const stalledMs = stall?.stalledMs(nowMs, stream?.writableLength ?? 0, raw?.bytesWritten ?? 0) ?? 0;
+      if (stalledMs < writeStallMs) continue;
       const who = side === 'client' ? 'the client' : 'Gitaly';
       this.cut(new ConnectionEnd('write_stall', 'proxy', `${who} read nothing for timeouts.write_stall`));
       return;
@@ -161,8 +139,8 @@ export class Connection implements RelayObserver {
   /** Every byte passes here before it is written. */
   bytes(direction: Direction, bytes: Buffer): Buffer | undefined {
     if (this.#refusal) return undefined;
-    if (direction === 'to_client') this.#bytesToClient += bytes.length;
-    else this.#bytesToUpstream += bytes.length;
+    if (direction === 'to_client') this.#record.bytesToClient += bytes.length;
+    else this.#record.bytesToUpstream += bytes.length;
     const sender = direction === 'to_client' ? 'server' : 'client';
     if (this.#drain) return this.#passDraining(this.#drain, sender, bytes);
     const failure = this.#inspector?.read(sender, bytes, 0, bytes.length, performance.now());
@@ -171,46 +149,34 @@ export class Connection implements RelayObserver {
 
   /** The data path. */
   async #serve(): Promise<ConnectionEnd> {
-    const client = await new Opening(this.#raw, this.#settings, this.#facts, this.#stages).run();
-    this.#stream = client.stream;
-    this.#inspect(client.head.value);
-    const reaching = new Reaching(client, this.#settings, this.#facts, this.#stages, this);
+    const { facts } = this.#record;
+    const opening = new Opening(this.#raw, this.#settings, facts, this.#stages);
+    const { stream, refused } = await opening.run();
+    if (refused) throw refused;
+    const firstBytes = await opening.detectProtocol(stream);
+    this.#stream = stream;
+    this.#inspect(firstBytes.value);
+    const client = { stream, head: firstBytes };
+    const reaching = new Reaching(client, this.#settings, facts, this.#stages, this);
     const { upstream, head } = await reaching.run();
-    this.#relay = new Relay({ stream: client.stream, raw: this.#raw }, upstream, {
+    this.#relay = new Relay({ stream, raw: this.#raw }, upstream, {
       head,
       observer: this,
       halfCloseMs: this.#settings.configuration.timeouts.halfCloseMs,
     });
-    this.#stalls = {
-      client: new WriteStall({ stream: client.stream, raw: this.#raw }),
-      upstream: new WriteStall(upstream),
+    this.#sides = {
+      client: { stream, raw: this.#raw, stall: new WriteStall() },
+      upstream: { stream: upstream.stream, raw: upstream.raw, stall: new WriteStall() },
     };
     if (this.#draining !== undefined) this.#beginDrain(this.#relay);
-    this.#watchAge();
+    this.#ageLimit = new AgeLimit(this.#settings.configuration.maxConnectionAge, facts.acceptedAtMs, this);
     return this.#explain(await this.#relay.done);
-  }
-
-  #watchAge(): void {
-    const { maxConnectionAge } = this.#settings.configuration;
-    if (!maxConnectionAge) return;
-    const { ageMs, graceMs } = maxConnectionAge;
-    const jitter = 1 + AGE_JITTER * (2 * Math.random() - 1);
-    const drain = (): void => {
-      this.drain('max_connection_age');
-      if (graceMs === undefined) return;
-      const why = 'its calls had not ended max_connection_age_grace after max_connection_age';
-      this.#ageTimer = setTimeout(
-        () => this.cut(new ConnectionEnd('max_connection_age', 'proxy', why)),
-        graceMs,
-      );
-    };
-    this.#ageTimer = setTimeout(drain, this.#facts.acceptedAtMs + ageMs * jitter - performance.now());
   }
 
   #inspect(protocol: Protocol): void {
     const { configuration, events } = this.#settings;
     if (!configuration.inspect) return;
-    const { clientEnd, identity } = this.#facts;
+    const { clientEnd, identity } = this.#record.facts;
     this.#inspector = inspectConnection(
       protocol,
       events.inspecting({ peerAddress: formatEnd(clientEnd), identity }),
@@ -268,8 +234,8 @@ export class Connection implements RelayObserver {
     if (end.initiator !== 'upstream') return end;
     if (!isClientCertificateRefusal(end.message)) {
       // Not every implementation sends the alert; this proxy does not, whose clients would not wait for it.
-      if (this.#settings.dialer.address.scheme === 'tls' && this.#bytesToClient === 0) {
-        this.#facts.advice = LEFT_BEFORE_FIRST_BYTE;
+      if (this.#settings.dialer.address.scheme === 'tls' && this.#record.bytesToClient === 0) {
+        this.#record.facts.advice = LEFT_BEFORE_FIRST_BYTE;
       }
       return end;
     }
@@ -283,7 +249,7 @@ export class Connection implements RelayObserver {
   #close(end: ConnectionEnd): void {
     const mustArrive =
       end.reason === 'handshake_failed' ||
-      (end.reason === 'upstream_unreachable' && this.#facts.protocol === 'http2');
+      (end.reason === 'upstream_unreachable' && this.#record.facts.protocol === 'http2');
     if (mustArrive) this.#raw.destroy();
     else if (this.#refusal && this.#stream) farewell(this.#raw, this.#stream, this.#refusal);
     else abort(this.#raw);
@@ -291,22 +257,10 @@ export class Connection implements RelayObserver {
 
   #report(end: ConnectionEnd): void {
     clearTimeout(this.#drainedTimer);
-    clearTimeout(this.#ageTimer);
+    this.#ageLimit?.clear();
     this.#inspector?.end(performance.now());
     this.#inspector = undefined;
-    this.reportBytes();
-    const { clientEnd, socketEnd: socket, acceptedAtMs, ...facts } = this.#facts;
-    this.#settings.events.closed({
-      ...facts,
-      peerAddress: formatEnd(clientEnd),
-      viaAddress: clientEnd === socket ? undefined : formatEnd(socket),
-      bytesToUpstream: this.#bytesToUpstream,
-      bytesToClient: this.#bytesToClient,
-      durationMs: performance.now() - acceptedAtMs,
-      reason: end.reason,
-      initiator: end.initiator,
-      detail: end.message,
-    });
+    this.#record.closed(end);
   }
 }
 

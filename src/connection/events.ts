@@ -4,7 +4,7 @@ import type { ClientCertificateResult } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { CloseReason, Initiator } from './close-reason.js';
-import type { Protocol } from './protocol.js';
+import type { ConnectionProtocol } from './protocol.js';
 
 /** What a finished handshake settled on. */
 export interface TlsFacts {
@@ -25,7 +25,7 @@ export interface ConnectionReport {
   readonly viaAddress: string | undefined;
   /** The name in the verified client certificate. */
   readonly identity: string | undefined;
-  readonly protocol: Protocol | undefined;
+  readonly protocol: ConnectionProtocol | undefined;
   readonly serverName: string | undefined;
   readonly tls: TlsFacts | undefined;
   /** Plaintext bytes read from the client. */
@@ -53,7 +53,7 @@ export interface ConnectionEvents {
   handshakeFinished(facts: TlsFacts, seconds: number): void;
   handshakeFailed(reason: HandshakeFailure): void;
   clientCertificate(result: ClientCertificateResult): void;
-  protocolDetected(protocol: Protocol): void;
+  protocolDetected(protocol: ConnectionProtocol): void;
   upstreamConnected(seconds: number): void;
   upstreamFailed(reason: UpstreamFailureReason): void;
   /** The calls of a connection are followed from here on; who is told of them. */

@@ -1,5 +1,5 @@
 import type { SocketEnd } from './peer-address.js';
-import type { Protocol } from './protocol.js';
+import type { ConnectionProtocol } from './protocol.js';
 import type { TlsFacts } from './events.js';
 
 /** What the stages have found out about a connection so far; the report is made of it whenever it ends. */
@@ -17,7 +17,7 @@ export interface ConnectionFacts {
   tls: TlsFacts | undefined;
   /** The name in the verified client certificate. */
   identity: string | undefined;
-  protocol: Protocol | undefined;
+  protocol: ConnectionProtocol | undefined;
   /** What an operator should do about the end. */
   advice: string | undefined;
 }

@@ -1,10 +1,10 @@
 import { HEADER_BLOCK_MS } from '../limits.js';
 import type { Accepted } from './accepted.js';
 import type { ConnectionEnd } from './close-reason.js';
-import { Connection } from './connection.js';
 import type { DropReason } from './events.js';
 import { formatEnd } from './peer-address.js';
-import type { ConnectionSettings } from './settings.js';
+import type { ServedConnection } from './served-connection.js';
+import type { ListenerSettings } from './settings.js';
 import type { ConnectionStatus } from './status.js';
 
 /** What all listeners of the process share. */
@@ -20,20 +20,20 @@ const SWEEP_MS_MAX = HEADER_BLOCK_MS / 2;
 /** The connections of one port, each under the settings that held when it was accepted. */
 export class Listener {
   readonly #budget: ConnectionBudget;
-  readonly #connections = new Set<Connection>();
-  #settings: ConnectionSettings;
+  readonly #connections = new Set<ServedConnection>();
+  #settings: ListenerSettings;
   #sweep: NodeJS.Timeout | undefined;
   #drained: Promise<void> | undefined;
   #whenDrained: (() => void) | undefined;
 
-  constructor(settings: ConnectionSettings, budget: ConnectionBudget) {
+  constructor(settings: ListenerSettings, budget: ConnectionBudget) {
     this.#budget = budget;
     this.#settings = settings;
     this.publish(settings);
   }
 
   /** What new connections are accepted under. */
-  get settings(): ConnectionSettings {
+  get settings(): ListenerSettings {
     return this.#settings;
   }
 
@@ -43,16 +43,19 @@ export class Listener {
   }
 
   /** From now on connections are accepted under these settings; open ones keep theirs. */
-  publish(settings: ConnectionSettings): void {
+  publish(settings: ListenerSettings): void {
     this.#settings = settings;
-    const { idleMs, writeStallMs } = settings.configuration.timeouts;
+    const { http, timeouts } = settings.configuration;
+    const { idleMs, writeStallMs } = timeouts;
+    // A relay has timers for the deadlines of its beginning; each request of HTTP has one.
+    const shortestMs = Math.min(idleMs, writeStallMs, http ? timeouts.prefaceMs : Infinity);
     clearInterval(this.#sweep);
     this.#sweep = setInterval(
       () => {
         const now = performance.now();
         for (const connection of this.#connections) connection.sweep(now);
       },
-      Math.min(Math.max(Math.min(idleMs, writeStallMs) / 4, SWEEP_MS_MIN), SWEEP_MS_MAX),
+      Math.min(Math.max(shortestMs / 4, SWEEP_MS_MIN), SWEEP_MS_MAX),
     );
     this.#sweep.unref();
   }
@@ -67,7 +70,7 @@ export class Listener {
       return;
     }
     this.#settings.events.accepted();
-    const connection = new Connection(accepted, this.#settings);
+    const connection = this.#settings.connect(accepted);
     this.#connections.add(connection);
     void connection.run().finally(() => {
       this.#connections.delete(connection);

@@ -13,13 +13,15 @@ import type { ConnectionFacts } from './facts.js';
 import { describeUnknown, detectProtocol, type Protocol } from './protocol.js';
 import { parseProxyHeader } from './proxy-header.js';
 import { ClientLeft, readHead, type Head } from './read-head.js';
-import type { ConnectionSettings } from './settings.js';
+import type { OpeningSettings } from './settings.js';
 import type { Deadline, Stages } from './stage.js';
 
-/** A client that has passed every check: its plaintext stream (paused), and what it sent first. */
+/** A client as far as it has shown who it is. */
 export interface OpenedClient {
+  /** Its plaintext stream, paused. */
   readonly stream: Socket;
-  readonly head: Head<Protocol>;
+  /** Why it is not let in; where its protocol has words for that, it is told before the end. */
+  readonly refused: ConnectionEnd | undefined;
 }
 
 /**
@@ -28,7 +30,7 @@ export interface OpenedClient {
  */
 export class Opening {
   readonly #raw: Socket;
-  readonly #settings: ConnectionSettings;
+  readonly #settings: OpeningSettings;
   readonly #facts: ConnectionFacts;
   readonly #stages: Stages;
   /** Bytes of the current stage that have come; a client that leaves before the first is a probe. */
@@ -36,7 +38,7 @@ export class Opening {
   /** The first failure of the handshake; the sockets' closing may look like another one. */
   #handshakeEnd: ConnectionEnd | undefined;
 
-  constructor(raw: Socket, settings: ConnectionSettings, facts: ConnectionFacts, stages: Stages) {
+  constructor(raw: Socket, settings: OpeningSettings, facts: ConnectionFacts, stages: Stages) {
     this.#raw = raw;
     this.#settings = settings;
     this.#facts = facts;
@@ -48,8 +50,38 @@ export class Opening {
     const { configuration, terminator, expectsProxyHeader } = this.#settings;
     if (expectsProxyHeader(this.#facts.socketEnd?.address)) await this.#readProxyHeader();
     const { tls } = configuration;
-    const stream = tls && terminator ? await this.#handshake(tls, terminator) : this.#raw;
-    return { stream, head: await this.#detectProtocol(stream) };
+    if (!tls || !terminator) return { stream: this.#raw, refused: undefined };
+    const stream = await this.#handshake(tls, terminator);
+    return {
+      stream,
+      refused: tls.clientAuth === 'none' ? undefined : this.#identify(stream, tls.clientAuth),
+    };
+  }
+
+  /**
+   * Waits for the bytes that tell what a client of gRPC speaks.
+   * @throws ConnectionEnd
+   */
+  async detectProtocol(stream: Socket): Promise<Head<Protocol>> {
+    this.#received = 0;
+    const parse = (bytes: Buffer): Protocol | undefined => {
+      this.#received = bytes.length;
+      const protocol = detectProtocol(bytes);
+      if (protocol === 'unknown')
+        throw new ConnectionEnd('protocol_unknown', 'proxy', describeUnknown(bytes));
+      return protocol;
+    };
+    const head = await this.#wait(
+      readHead(stream, parse),
+      () => new ConnectionEnd('left_early', 'client', 'the client left within its first bytes'),
+      {
+        ms: this.#settings.configuration.timeouts.prefaceMs,
+        end: () => new ConnectionEnd('preface_timeout', 'proxy', 'no whole preface within timeouts.preface'),
+      },
+    );
+    this.#facts.protocol = head.value;
+    this.#settings.events.protocolDetected(head.value);
+    return head;
   }
 
   async #readProxyHeader(): Promise<void> {
@@ -96,7 +128,6 @@ export class Opening {
     };
     this.#facts.tls = facts;
     this.#settings.events.handshakeFinished(facts, (performance.now() - startedAtMs) / 1000);
-    if (tls.clientAuth !== 'none') this.#identify(socket, tls.clientAuth);
     return socket;
   }
 
@@ -140,33 +171,12 @@ export class Opening {
     return value.kind === 'hello' ? value.hello : undefined;
   }
 
-  #identify(socket: TLSSocket, mode: 'optional' | 'require'): void {
+  #identify(socket: TLSSocket, mode: 'optional' | 'require'): ConnectionEnd | undefined {
     const verdict = judgeClient(socket, mode);
     this.#settings.events.clientCertificate(verdict.result);
-    if (!verdict.allowed) throw new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
+    if (!verdict.allowed) return new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
     if (verdict.result === 'verified') this.#facts.identity = verdict.identity;
-  }
-
-  async #detectProtocol(stream: Socket): Promise<Head<Protocol>> {
-    this.#received = 0;
-    const parse = (bytes: Buffer): Protocol | undefined => {
-      this.#received = bytes.length;
-      const protocol = detectProtocol(bytes);
-      if (protocol === 'unknown')
-        throw new ConnectionEnd('protocol_unknown', 'proxy', describeUnknown(bytes));
-      return protocol;
-    };
-    const head = await this.#wait(
-      readHead(stream, parse),
-      () => new ConnectionEnd('left_early', 'client', 'the client left within its first bytes'),
-      {
-        ms: this.#settings.configuration.timeouts.prefaceMs,
-        end: () => new ConnectionEnd('preface_timeout', 'proxy', 'no whole preface within timeouts.preface'),
-      },
-    );
-    this.#facts.protocol = head.value;
-    this.#settings.events.protocolDetected(head.value);
-    return head;
+    return undefined;
   }
 
   /** Waits for a stage; a client that leaves without a byte is a probe, else `left` says what it was. */
@@ -188,7 +198,7 @@ export class Opening {
   #handshakeFailed(failure: HandshakeFailure, detail: string): ConnectionEnd {
     if (this.#handshakeEnd) return this.#handshakeEnd;
     this.#settings.events.handshakeFailed(failure);
-    this.#facts.advice = handshakeAdvice(failure);
+    this.#facts.advice = handshakeAdvice(failure, this.#settings.configuration.tls?.protocols ?? []);
     const initiator = failure === 'closed' || failure === 'reset' ? 'client' : 'proxy';
     this.#handshakeEnd = new ConnectionEnd(
       'handshake_failed',

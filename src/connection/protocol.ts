@@ -1,7 +1,10 @@
 import { HTTP2_PREFACE_BYTES } from '../limits.js';
 
-/** What a client speaks, from its first decrypted bytes; label `protocol`. */
+/** What a client of gRPC speaks, from its first decrypted bytes. */
 export type Protocol = 'http2' | 'backchannel';
+
+/** What is spoken on any connection; label `protocol`. */
+export type ConnectionProtocol = Protocol | 'http1';
 
 /** RFC 9113 section 3.4: the client connection preface. */
 const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');

@@ -1,3 +1,5 @@
+import type { Socket } from 'node:net';
+
 import type { Upstream } from '../upstream/dialer.js';
 import { MAX_UNANSWERED_BYTES } from '../limits.js';
 import { UpstreamFailure } from '../upstream/failure.js';
@@ -6,12 +8,18 @@ import { abort } from './abort.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
 import type { RelayObserver } from './half-pipe.js';
-import type { OpenedClient } from './opening.js';
 import { encodeProxyHeader } from './proxy-header.js';
-import { ClientLeft } from './read-head.js';
+import { ClientLeft, type Head } from './read-head.js';
+import type { Protocol } from './protocol.js';
 import type { ConnectionSettings } from './settings.js';
 import type { Stages } from './stage.js';
 import { answerUnavailable } from './unavailable.js';
+
+/** A client that has passed every check: its plaintext stream (paused), and what it sent first. */
+export interface KnownClient {
+  readonly stream: Socket;
+  readonly head: Head<Protocol>;
+}
 
 /** An upstream that has had the client's first bytes: paused, and what it answered already. */
 export interface ReachedUpstream {
@@ -29,7 +37,7 @@ export const LEFT_BEFORE_FIRST_BYTE =
 
 /** The second half of the data path up to the relay: dials upstream for a client that has passed every check. */
 export class Reaching {
-  readonly #client: OpenedClient;
+  readonly #client: KnownClient;
   readonly #settings: ConnectionSettings;
   readonly #facts: ConnectionFacts;
   readonly #stages: Stages;
@@ -38,7 +46,7 @@ export class Reaching {
   readonly #said: Buffer[];
 
   constructor(
-    client: OpenedClient,
+    client: KnownClient,
     settings: ConnectionSettings,
     facts: ConnectionFacts,
     stages: Stages,

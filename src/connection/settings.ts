@@ -1,15 +1,27 @@
 import type { ListenerConfiguration } from '../config/model.js';
 import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
+import type { Accepted } from './accepted.js';
 import type { ConnectionEvents } from './events.js';
+import type { ServedConnection } from './served-connection.js';
 
-/** What a connection is accepted under. A reload makes a new one; connections keep theirs. */
-export interface ConnectionSettings {
+/** What a client is let in under. A reload makes a new one; connections keep theirs. */
+export interface OpeningSettings {
   readonly configuration: ListenerConfiguration;
-  /** There if and only if the listener is `tls://`. */
+  /** There if and only if the listener is `tls://` or `https://`. */
   readonly terminator: TlsTerminator | undefined;
-  readonly dialer: Dialer;
   /** Whether a client at this address must begin with a PROXY header; `undefined` is a unix socket. */
   readonly expectsProxyHeader: (address: string | undefined) => boolean;
   readonly events: ConnectionEvents;
+}
+
+/** What a connection is relayed under. */
+export interface ConnectionSettings extends OpeningSettings {
+  readonly dialer: Dialer;
+}
+
+/** What a listener accepts connections under. */
+export interface ListenerSettings extends OpeningSettings {
+  /** Makes of an accepted socket what its listener serves. */
+  readonly connect: (accepted: Accepted) => ServedConnection;
 }

@@ -1,6 +1,20 @@
 import type { ConnectionInspector } from '../inspect/connection-inspector.js';
 import type { ConnectionFacts } from './facts.js';
 
+/** An HTTP request that is open. */
+export interface OpenRequest {
+  readonly method: string;
+  /** Without the query; `undefined` where the request could not be read. */
+  readonly path: string | undefined;
+  /** `performance.now()` when its header had come. */
+  readonly startedAtMs: number;
+  /** Of the answer, once that has begun. */
+  readonly status: number | undefined;
+  readonly requestBytes: number;
+  readonly responseBytes: number;
+  readonly correlationId: string | undefined;
+}
+
 /** An open connection as it is at the moment, for who asks what hangs. */
 export interface ConnectionStatus {
   /** Of no other connection of this process. */
@@ -21,4 +35,6 @@ export interface ConnectionStatus {
   readonly inspection: 'followed' | 'lost' | 'off';
   /** There while it is followed. */
   readonly inspector: ConnectionInspector | undefined;
+  /** Where HTTP is what passes. */
+  readonly requests: readonly OpenRequest[] | undefined;
 }

@@ -27,6 +27,7 @@ export function demoConfiguration(
   const common: Omit<ListenerConfiguration, 'key' | 'listen' | 'tls'> = {
     forward,
     upstreamTls: undefined,
+    http: undefined,
     proxyProtocol: { acceptFrom: [], send: undefined },
     timeouts: {
       handshakeMs: 10_000,
@@ -56,6 +57,7 @@ export function demoConfiguration(
           clientCa: { files: [setting(certificates.caPath)], directories: [] },
           clientCrl: undefined,
           requireAlpn: true,
+          protocols: ['h2'],
         },
       },
       { ...common, key: ['demo', 'tcp'], listen: address('tcp', ports.tcp), tls: undefined },

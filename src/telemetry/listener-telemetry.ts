@@ -7,7 +7,7 @@ import type {
   InspectedPeer,
   TlsFacts,
 } from '../connection/events.js';
-import type { Protocol } from '../connection/protocol.js';
+import type { ConnectionProtocol } from '../connection/protocol.js';
 import type { ClientCertificateResult } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
@@ -27,7 +27,8 @@ export class ListenerTelemetry implements ConnectionEvents {
   readonly #metrics: Metrics;
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
-  readonly #rpcs: ListenerCounts;
+  /** Connections that are counted by Gitaly's own name, and their calls: those that are relayed. */
+  readonly #isRelay: boolean;
   readonly #listener: string;
   readonly #type: string;
   readonly #upstream: string;
@@ -35,7 +36,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   #dropsUnlogged = 0;
 
   constructor(
-    configuration: Pick<ListenerConfiguration, 'listen' | 'forward'>,
+    configuration: Pick<ListenerConfiguration, 'listen' | 'forward' | 'http'>,
     metrics: Metrics,
     logger: Logger,
     rpcLog: RpcLog,
@@ -46,16 +47,19 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#type = configuration.listen.scheme;
     this.#upstream = configuration.forward.url;
     this.#rpcLog = rpcLog;
-    this.#rpcs = metrics.rpcs.of(this.#listener);
+    this.#isRelay = configuration.http === undefined;
     // Present from the start, so that a rate is right from the first connection on.
-    metrics.gitalyConnections.inc({ type: this.#type }, 0);
+    if (this.#isRelay) {
+      metrics.rpcs.of(this.#listener);
+      metrics.gitalyConnections.inc({ type: this.#type }, 0);
+    }
     for (const direction of ['to_upstream', 'to_client']) {
       metrics.connectionBytes.inc({ listener: this.#listener, direction }, 0);
     }
   }
 
   accepted(): void {
-    this.#metrics.gitalyConnections.inc({ type: this.#type });
+    if (this.#isRelay) this.#metrics.gitalyConnections.inc({ type: this.#type });
   }
 
   dropped(reason: DropReason, peerAddress: string): void {
@@ -89,7 +93,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#metrics.clientCertificates.inc({ listener: this.#listener, result });
   }
 
-  protocolDetected(protocol: Protocol): void {
+  protocolDetected(protocol: ConnectionProtocol): void {
     this.#metrics.connections.inc({ listener: this.#listener, type: this.#type, protocol });
   }
 
@@ -133,6 +137,10 @@ export class ListenerTelemetry implements ConnectionEvents {
     if (reason === 'internal_error') this.#metrics.internalErrors.inc({ scope: 'connection' });
     const [level, message] = LINES[reason];
     this.#logger[level](this.#fields(report), message);
+  }
+
+  get #rpcs(): ListenerCounts {
+    return this.#metrics.rpcs.of(this.#listener);
   }
 
   #fields(report: ConnectionReport): LogFields {
@@ -180,6 +188,7 @@ const LINES: Readonly<Record<CloseReason, readonly [level: LogLevel, message: st
   client_certificate_refused: ['warn', 'client certificate refused'],
   protocol_unknown: ['warn', 'connection refused: it speaks neither HTTP/2 nor the backchannel'],
   preface_timeout: ['warn', 'connection refused: it did not say in time what it speaks'],
+  request_malformed: ['warn', 'connection refused: what came is no correct HTTP request'],
   upstream_unreachable: ['error', 'upstream cannot be reached'],
   idle_timeout: ['info', 'connection cut: idle'],
   write_stall: ['warn', 'connection cut: a side reads no more'],

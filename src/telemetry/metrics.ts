@@ -11,6 +11,7 @@ import {
 } from 'prom-client';
 
 import { MergedReports, ReportSource, type SampleReport } from './metrics-report.js';
+import { DURATION_BUCKETS } from './rpc/duration-counts.js';
 import { RpcCounts } from './rpc/rpc-counts.js';
 import { rpcMetrics } from './rpc/rpc-metrics.js';
 
@@ -85,12 +86,12 @@ export class Metrics {
 
   readonly gitalyConnections = this.#counter({
     name: 'gitaly_connections_total',
-    help: 'Connections accepted, by type of listener: tls, tcp or unix. The name and label of Gitaly itself.',
+    help: 'Connections accepted, by type of listener: tls, tcp or unix. HTTP is not counted. The name and label of Gitaly itself.',
     labelNames: ['type'],
   });
   readonly connections = this.#counter({
     name: `${PREFIX}connections_total`,
-    help: 'Connections by what they turned out to speak: http2, backchannel, or unknown.',
+    help: 'Connections by what they turned out to speak: http2, backchannel, http1, or unknown.',
     labelNames: ['listener', 'type', 'protocol'],
   });
   readonly connectionsClosed = this.#counter({
@@ -163,6 +164,34 @@ export class Metrics {
     name: `${PREFIX}internal_errors_total`,
     help: 'Faults of the proxy itself: in one connection (which ended), or outside of any. Each is logged; please report it.',
     labelNames: ['scope'],
+  });
+
+  readonly httpRequests = this.#counter({
+    name: `${PREFIX}http_requests_total`,
+    help: 'HTTP requests that ended, by the class of the status that the client got (none: no answer began) and by method.',
+    labelNames: ['listener', 'code_class', 'method'],
+  });
+  readonly httpRequestSeconds = this.#histogram({
+    name: `${PREFIX}http_request_duration_seconds`,
+    help: 'Time from the header of an HTTP request to the end of its answer.',
+    labelNames: ['listener'],
+    buckets: [...DURATION_BUCKETS],
+  });
+  readonly httpRequestsInFlight = this.#gauge({
+    name: `${PREFIX}http_requests_in_flight`,
+    help: 'HTTP requests that are open.',
+    labelNames: ['listener'],
+    aggregator: 'sum',
+  });
+  readonly httpRequestsRefused = this.#counter({
+    name: `${PREFIX}http_requests_refused_total`,
+    help: 'HTTP requests that the proxy did not pass on, by reason.',
+    labelNames: ['listener', 'reason'],
+  });
+  readonly httpUpstreamFailures = this.#counter({
+    name: `${PREFIX}http_upstream_failures_total`,
+    help: 'HTTP requests that upstream did not answer, or not to the end, by reason.',
+    labelNames: ['listener', 'reason'],
   });
 
   readonly workerExits = this.#counter({
@@ -311,11 +340,12 @@ export class Metrics {
     name: string;
     help: string;
     labelNames?: Label[];
+    /** How those of several processes come together; unless set, it is told by the process that is scraped alone. */
+    aggregator?: 'sum';
     collect?: (gauge: Gauge<Label>) => void;
   }): Gauge<Label> {
     const { collect, ...rest } = options;
     const gauge: Gauge<Label> = new Gauge({
-      // Told by the process that is scraped alone.
       aggregator: 'first',
       ...rest,
       registers: [this.#registry],

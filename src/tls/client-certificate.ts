@@ -60,7 +60,11 @@ function explain(fault: CertificateFault, code: string, from: string, to: string
     case 'revoked':
       return `revoked by client_crl_path (${code})`;
     case 'invalid_purpose':
-      return `not meant for client use (${code}): its extended key usage must hold clientAuth`;
+      // OpenSSL's last word may hide an earlier one: it is refused, whatever else may be right with it.
+      return (
+        `not meant for client use (${code}): its extended key usage must hold clientAuth. Issue one with serverAuth and ` +
+        "clientAuth where it is a server's too, as that of a Gitaly which calls GitLab; else one with clientAuth"
+      );
     case 'crl':
       return `client_crl_path holds no usable CRL for its issuer (${code})`;
     case 'name_mismatch':

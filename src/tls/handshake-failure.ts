@@ -1,3 +1,5 @@
+import type { ApplicationProtocol } from '../config/model.js';
+
 /** Why a TLS handshake with a client failed; label `reason` of `tls_handshake_failures_total`. */
 export type HandshakeFailure =
   | 'timeout'
@@ -43,16 +45,24 @@ export function handshakeFailure(code: string): HandshakeFailure {
   }
 }
 
-/** What an operator should do about a failed handshake, where there is something to do. */
-export function handshakeAdvice(failure: HandshakeFailure): string | undefined {
+/**
+ * What an operator should do about a failed handshake, where there is something to do.
+ *
+ * @param protocols - what the listener would have selected by ALPN.
+ */
+export function handshakeAdvice(
+  failure: HandshakeFailure,
+  protocols: readonly ApplicationProtocol[],
+): string | undefined {
   switch (failure) {
     case 'no_application_protocol':
+      if (protocols.includes('http/1.1')) return 'the client offers ALPN, and neither h2 nor http/1.1 in it';
       return (
         'the client did not offer ALPN h2; grpc clients do, so something between terminates TLS or this is not a ' +
         'Gitaly client (require_alpn: false lets clients without ALPN in)'
       );
     case 'not_tls':
-      return 'the client does not speak TLS on this port; give it a tls:// address, or a tcp:// listener of its own';
+      return 'the client does not speak TLS on this port; give it a tls:// or https:// address, or a listener of its own without TLS';
     case 'unsupported_version':
       return 'the client offers only TLS versions below min_version';
     case 'no_shared_cipher':

@@ -12,7 +12,7 @@ import { loadPair, type LoadedPair } from './certificate-pair.js';
 import { loadRevocations, type RevocationLists } from './revocation.js';
 import { loadSystemTrust, loadTrust, type TrustAnchors } from './trust.js';
 
-/** Everything that a `tls://` listener needs from files, read and checked together. */
+/** Everything that a listener with TLS needs from files, read and checked together. */
 export interface ServerMaterial {
   readonly settings: ServerTls;
   /** In the order of the configuration; the first is the default. */
@@ -21,7 +21,7 @@ export interface ServerMaterial {
   readonly revocations: RevocationLists | undefined;
 }
 
-/** Everything that a `tls://` upstream needs from files. */
+/** Everything that an upstream with TLS needs from files. */
 export interface UpstreamMaterial {
   readonly settings: UpstreamTls;
   readonly pair: LoadedPair | undefined;
@@ -42,7 +42,7 @@ export type ServerPair = Pick<LoadedPair, 'certificatePem' | 'keyPem' | 'names'>
 
 /** What the server's side of TLS is made of: plain values, so that they can be sent to another process. */
 export interface ServerParts {
-  readonly settings: Pick<ServerTls, 'minVersion' | 'clientAuth'>;
+  readonly settings: Pick<ServerTls, 'minVersion' | 'clientAuth' | 'protocols'>;
   /** The first is the default. */
   readonly pairs: readonly ServerPair[];
   /** PEM texts; `undefined` where no client certificate is asked for. */
@@ -55,7 +55,7 @@ export interface ServerParts {
 
 /** What the client's side of TLS is made of, in plain values. */
 export interface UpstreamParts {
-  readonly settings: Pick<UpstreamTls, 'minVersion' | 'serverName'>;
+  readonly settings: Pick<UpstreamTls, 'minVersion' | 'serverName' | 'protocol'>;
   readonly pair: Pick<LoadedPair, 'certificatePem' | 'keyPem'> | undefined;
   /** PEM texts. */
   readonly ca: readonly string[];
@@ -65,7 +65,11 @@ export interface UpstreamParts {
 export function serverParts(material: ServerMaterial, ticketSecret: Uint8Array): ServerParts {
   const { settings, pairs, clientCa, revocations } = material;
   return {
-    settings: { minVersion: settings.minVersion, clientAuth: settings.clientAuth },
+    settings: {
+      minVersion: settings.minVersion,
+      clientAuth: settings.clientAuth,
+      protocols: settings.protocols,
+    },
     pairs: pairs.map(({ certificatePem, keyPem, names }) => ({ certificatePem, keyPem, names })),
     clientCa: clientCa?.map(({ pem }) => pem),
     revocations: revocations?.pem,
@@ -76,7 +80,11 @@ export function serverParts(material: ServerMaterial, ticketSecret: Uint8Array):
 /** The plain values of what was read. */
 export function upstreamParts({ settings, pair, ca }: UpstreamMaterial): UpstreamParts {
   return {
-    settings: { minVersion: settings.minVersion, serverName: settings.serverName },
+    settings: {
+      minVersion: settings.minVersion,
+      serverName: settings.serverName,
+      protocol: settings.protocol,
+    },
     pair: pair && { certificatePem: pair.certificatePem, keyPem: pair.keyPem },
     ca,
   };

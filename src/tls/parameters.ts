@@ -3,7 +3,7 @@ import type { SecureContextOptions } from 'node:tls';
 
 import type { TlsVersion } from '../config/model.js';
 
-/** The only application protocol that Gitaly's clients and Gitaly speak. */
+/** The only application protocol that Gitaly and its gRPC clients speak. */
 export const ALPN_H2 = 'h2';
 
 /** RFC 8446 section 6.2: the fatal alert `no_application_protocol` (120), as a TLS record. */

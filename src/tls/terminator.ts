@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 
 import type { ServerPair, ServerParts } from './material.js';
-import { ALPN_H2, contextParameters } from './parameters.js';
+import { contextParameters } from './parameters.js';
 
 /**
  * Does the TLS handshakes of one listener with one set of certificates, keys, CAs and CRLs.
@@ -58,7 +58,7 @@ export class TlsTerminator {
       ticketKeys: ticketKeysFor(pair, parts.ticketSecret),
       // Node makes one of the command line, which need not be the same in each process.
       sessionIdContext: 'gitaly-tls-proxy',
-      ALPNProtocols: [ALPN_H2],
+      ALPNProtocols: [...parts.settings.protocols],
       requestCert: parts.settings.clientAuth !== 'none',
       // Judged after the handshake by judgeClient: a refusal inside of it carries no certificate to name in the log.
       rejectUnauthorized: false,

@@ -5,9 +5,15 @@ import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Problem } from '../config/model.js';
 import type { Accepted } from '../connection/accepted.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
+import { Connection } from '../connection/connection.js';
 import { Listener, type ConnectionBudget } from '../connection/listener.js';
-import type { ConnectionSettings } from '../connection/settings.js';
+import type { ListenerSettings, OpeningSettings } from '../connection/settings.js';
 import type { ConnectionStatus } from '../connection/status.js';
+import { Frontend } from '../http/frontend.js';
+import { HttpConnection } from '../http/http-connection.js';
+import { CurrentService, type HttpService } from '../http/service.js';
+import { UpstreamPool } from '../http/upstream-pool.js';
+import { HttpTelemetry } from '../telemetry/http-telemetry.js';
 import { ListenerTelemetry } from '../telemetry/listener-telemetry.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../telemetry/metrics.js';
@@ -21,7 +27,9 @@ import type { PreparedPlan, Traffic } from './traffic.js';
 /** A port as it is served: kept from plan to plan as far as it stays the same. */
 interface Serving {
   readonly port: ServedPort;
-  readonly settings: ConnectionSettings;
+  readonly settings: ListenerSettings;
+  /** There if and only if HTTP is what passes. */
+  readonly http: { readonly service: HttpService; readonly current: CurrentService } | undefined;
 }
 
 /** Serves connections in this process. */
@@ -31,6 +39,7 @@ export class OwnTraffic implements Traffic {
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
   readonly #budget: ConnectionBudget;
+  readonly #frontend = new Frontend();
   /** The ports of the plan in force. */
   #serving = new Map<number, Serving>();
   /** Those, and the ones that have connections still. */
@@ -124,7 +133,8 @@ export class OwnTraffic implements Traffic {
 
   #publish(serving: Map<number, Serving>): void {
     this.#serving = serving;
-    for (const [port, { settings }] of serving) {
+    for (const [port, { settings, http }] of serving) {
+      http?.current.publish(http.service);
       const listener = this.#listeners.get(port);
       if (listener) listener.publish(settings);
       else this.#listeners.set(port, new Listener(settings, this.#budget));
@@ -144,16 +154,35 @@ export class OwnTraffic implements Traffic {
     const hasSameLabels =
       former?.port.configuration.listen.url === listen.url &&
       former.port.configuration.forward.url === forward.url;
-    const settings = {
+    const events = hasSameLabels
+      ? former.settings.events
+      : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog);
+    const opening: OpeningSettings = {
       configuration,
       terminator: isSameTls ? former.settings.terminator : server && new TlsTerminator(server),
-      dialer: createDialer(forward, upstream && new TlsClient(upstream), timeouts.dialMs),
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
-      events: hasSameLabels
-        ? former.settings.events
-        : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog),
+      events,
     };
-    return { port, settings };
+    const dialer = createDialer(forward, upstream && new TlsClient(upstream), timeouts.dialMs);
+    if (!configuration.http) {
+      const connect = (accepted: Accepted): Connection => new Connection(accepted, { ...opening, dialer });
+      return { port, settings: { ...opening, connect }, http: undefined };
+    }
+    const formerHttp = hasSameLabels ? former.http : undefined;
+    const isSameUpstream = isSameTls && former.port.configuration.timeouts.dialMs === timeouts.dialMs;
+    const service: HttpService = {
+      configuration,
+      pool:
+        (isSameUpstream ? formerHttp?.service.pool : undefined) ??
+        new UpstreamPool(dialer, events, this.#budget),
+      requests: formerHttp?.service.requests ?? new HttpTelemetry(configuration, this.#metrics, this.#logger),
+      events,
+      budget: this.#budget,
+    };
+    const current = former?.http?.current ?? new CurrentService();
+    const served = { ...opening, frontend: this.#frontend, current };
+    const connect = (accepted: Accepted): HttpConnection => new HttpConnection(accepted, served);
+    return { port, settings: { ...opening, connect }, http: { service, current } };
   }
 }
 

@@ -6,9 +6,9 @@ export interface ServedPort {
   /** Of no other port since the start: a port that is bound anew has another. */
   readonly port: number;
   readonly configuration: ListenerConfiguration;
-  /** There if and only if the listener is `tls://`. */
+  /** There if and only if the listener is `tls://` or `https://`. */
   readonly server: ServerParts | undefined;
-  /** There if and only if upstream is `tls://`. */
+  /** There if and only if upstream is `tls://` or `https://`. */
   readonly upstream: UpstreamParts | undefined;
   /** While it stays, so does what TLS is made of. */
   readonly fingerprint: string;

@@ -35,11 +35,17 @@ export interface Dialer {
    * (a PROXY header).
    */
   dial(sink: SinkKind, hello: Buffer | undefined): Dial<Upstream>;
+  /** Connects for a library that reads by `data` events, and whose connections end as a whole. */
+  connect(): Dial<Socket>;
 }
 
-/** A dialer for an address; `tls` is there if and only if the address is `tls://`. */
+/** A dialer for an address; `tls` is there if and only if the address is `tls://` or `https://`. */
 export function createDialer(address: Address, tls: TlsClient | undefined, timeoutMs: number): Dialer {
-  return { address, dial: (sink, hello) => dialUpstream(address, tls, timeoutMs, sink, hello) };
+  return {
+    address,
+    dial: (sink, hello) => dialUpstream(address, tls, timeoutMs, sink, hello),
+    connect: () => connectUpstream(address, tls, timeoutMs),
+  };
 }
 
 function dialUpstream(
@@ -55,18 +61,45 @@ function dialUpstream(
     buffer,
     callback: (length) => target.receiver(length, buffer),
   };
-  const common = {
-    allowHalfOpen: true,
-    noDelay: true,
-    keepAlive: true,
-    keepAliveInitialDelay: KEEP_ALIVE_MS,
-    ...(onread && { onread }),
-  };
-  const connecting =
-    address.scheme === 'unix'
-      ? dialPath(() => connect({ path: address.path, ...common }))
-      : dialHost(address.host, address.port, (host) => connect({ host, port: address.port, ...common }));
+  const connecting = dialAddress(address, { allowHalfOpen: true, ...(onread && { onread }) });
+  return within(timeoutMs, connecting, async (raw) => {
+    raw.on('error', ignore);
+    if (hello) raw.write(hello);
+    if (!tls) {
+      raw.pause();
+      return { stream: raw, raw, receive: (receiver) => (target.receiver = receiver) };
+    }
+    const stream: TLSSocket = await tls.handshake(raw);
+    stream.on('error', ignore);
+    stream.pause();
+    return { stream, raw, receive: undefined };
+  });
+}
 
+function connectUpstream(address: Address, tls: TlsClient | undefined, timeoutMs: number): Dial<Socket> {
+  return within(timeoutMs, dialAddress(address, { allowHalfOpen: false }), async (raw) => {
+    raw.on('error', ignore);
+    return tls ? tls.handshake(raw) : raw;
+  });
+}
+
+/** Connects, the addresses of a name in turn. */
+function dialAddress(
+  address: Address,
+  options: { readonly allowHalfOpen: boolean; readonly onread?: OnReadOpts },
+): Dial<Socket> {
+  const common = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS, ...options };
+  return address.scheme === 'unix'
+    ? dialPath(() => connect({ path: address.path, ...common }))
+    : dialHost(address.host, address.port, (host) => connect({ host, port: address.port, ...common }));
+}
+
+/** Bounds a dial and what `finish` does with its socket, which is destroyed if they fail. */
+function within<T>(
+  timeoutMs: number,
+  connecting: Dial<Socket>,
+  finish: (raw: Socket) => Promise<T>,
+): Dial<T> {
   let raw: Socket | undefined;
   let giveUp: (reason: Error) => void = () => undefined;
   const givenUp = new Promise<never>((_resolve, reject) => {
@@ -80,24 +113,14 @@ function dialUpstream(
     () => cancel(new UpstreamFailure('timeout', `no connection within ${timeoutMs} ms (timeouts.dial)`)),
     timeoutMs,
   );
-
-  const run = async (): Promise<Upstream> => {
+  const run = async (): Promise<T> => {
     raw = await connecting.done;
-    raw.on('error', ignore);
-    if (hello) raw.write(hello);
-    if (!tls) {
-      raw.pause();
-      return { stream: raw, raw, receive: (receiver) => (target.receiver = receiver) };
-    }
-    const stream: TLSSocket = await tls.handshake(raw);
-    stream.on('error', ignore);
-    stream.pause();
-    return { stream, raw, receive: undefined };
+    return finish(raw);
   };
   const done = Promise.race([run(), givenUp]).then(
-    (upstream) => {
+    (result) => {
       clearTimeout(timer);
-      return upstream;
+      return result;
     },
     (error: unknown) => {
       clearTimeout(timer);

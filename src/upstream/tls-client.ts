@@ -2,6 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import { isIP, type Socket } from 'node:net';
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 
+import type { ApplicationProtocol } from '../config/model.js';
 import { certificateNames, describeNames } from '../tls/certificate-names.js';
 import { isoDate } from '../tls/certificate-pair.js';
 import type { UpstreamParts } from '../tls/material.js';
@@ -14,10 +15,12 @@ import { UpstreamFailure } from './failure.js';
 export class TlsClient {
   readonly #context: SecureContext;
   readonly #serverName: string;
+  readonly #protocol: ApplicationProtocol;
 
   /** @throws if the TLS library does not take the parts */
   constructor({ settings, pair, ca }: UpstreamParts) {
     this.#serverName = settings.serverName;
+    this.#protocol = settings.protocol;
     this.#context = createSecureContext({
       ...contextParameters(settings.minVersion),
       ca: [...ca],
@@ -35,7 +38,7 @@ export class TlsClient {
       const socket = connect({
         socket: raw,
         secureContext: this.#context,
-        ALPNProtocols: [ALPN_H2],
+        ALPNProtocols: [this.#protocol],
         // Judged below, before the first byte is written: with Node's own judgement no certificate is left to name.
         rejectUnauthorized: false,
         checkServerIdentity: () => undefined,
@@ -83,7 +86,7 @@ export class TlsClient {
         `the certificate is not valid for ${this.#serverName}; the names that it has: ${describeNames(certificateNames(certificate))}`,
       );
     }
-    if (socket.alpnProtocol !== ALPN_H2) {
+    if (this.#protocol === ALPN_H2 && socket.alpnProtocol !== ALPN_H2) {
       return new UpstreamFailure(
         'no_alpn',
         'the upstream did not select ALPN h2: something that terminates TLS without ALPN stands there',

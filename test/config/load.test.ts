@@ -85,6 +85,7 @@ max_connection_age_grace: "8s"
       maxConnections: 7,
       maxConnectionAge: { ageMs: 7000, graceMs: 8000 },
       inspect: true,
+      http: undefined,
     };
     const certificates = [
       {
@@ -110,6 +111,7 @@ max_connection_age_grace: "8s"
             clientCa: undefined,
             clientCrl: undefined,
             requireAlpn: true,
+            protocols: ['h2'],
           },
           upstreamTls: undefined,
           proxyProtocol: { acceptFrom: ['10.0.0.0/8', '192.0.2.1/32'], send: 'v2' },
@@ -126,6 +128,7 @@ max_connection_age_grace: "8s"
             clientCa: { files: [], directories: [file('ca.d', 'tls', 'client_ca_path')] },
             clientCrl: file('clients.crl', 'tls', 'client_crl_path'),
             requireAlpn: false,
+            protocols: ['h2'],
           },
           upstreamTls: {
             ca: { files: [file('ca.pem', ...upstream, 'ca_path')], directories: [] },
@@ -135,6 +138,7 @@ max_connection_age_grace: "8s"
             },
             serverName: 'gitaly.internal',
             minVersion: 'TLSv1.3',
+            protocol: 'h2',
           },
           proxyProtocol: { acceptFrom: [], send: undefined },
           ...shared,
@@ -227,6 +231,35 @@ prometheus_listen_addr: 127.0.0.1:9237
   });
 });
 
+describe('pairs that speak HTTP', () => {
+  it('the gate: ALPN for both versions and required of none, the internal API alone', () => {
+    const { tls, http, upstreamTls } = onlyListener(
+      load(`${TLS}listeners:\n  - listen: https://0.0.0.0:8443\n    forward: http://127.0.0.1:8181\n`),
+    );
+    expect(tls).toMatchObject({ protocols: ['h2', 'http/1.1'], requireAlpn: false });
+    expect(http).toEqual({ paths: ['/api/v4/internal/'], clientCertificateHeaders: false });
+    expect(upstreamTls).toBeUndefined();
+  });
+
+  it('egress: every path, TLS upstream for HTTP/1.1', () => {
+    const { tls, http, upstreamTls } = onlyListener(
+      load('listeners:\n  - listen: http://127.0.0.1:8180\n    forward: https://gitlab.example.com\n'),
+    );
+    expect(tls).toBeUndefined();
+    expect(http).toEqual({ paths: undefined, clientCertificateHeaders: false });
+    expect(upstreamTls).toMatchObject({ serverName: 'gitlab.example.com', protocol: 'http/1.1' });
+  });
+
+  it('a unix socket on either side', () => {
+    const { http } = onlyListener(
+      load('listeners:\n  - listen: unix:/run/a\n    forward: http://gitlab\n    paths: [/a, /b/]\n'),
+    );
+    expect(http?.paths).toEqual(['/a', '/b/']);
+    const pair = 'listeners:\n  - listen: https://[::1]:1\n    forward: unix:/run/b\n';
+    expect(onlyListener(load(`${TLS}${pair}    client_certificate_headers: false\n`)).http).toBeDefined();
+  });
+});
+
 describe('trust', () => {
   const upstream = 'listeners:\n  - listen: tcp://127.0.0.1:0\n    forward: tls://gitaly.:9999\n';
 
@@ -236,6 +269,7 @@ describe('trust', () => {
       certificate: undefined,
       serverName: 'gitaly',
       minVersion: 'TLSv1.2',
+      protocol: 'h2',
     });
   });
 
@@ -286,7 +320,7 @@ describe('problems of a file', () => {
       'no listeners',
       'logging: { level: info }',
       [
-        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `tls`, `inspect`, `proxy_protocol`, `upstream_tls`',
+        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `tls`, `inspect`, `proxy_protocol`, `upstream_tls`, `paths`, `client_certificate_headers`',
       ],
     ],
     ['no listener', 'listeners: []', ['proxy.yaml:1: listeners: expected at least one entry']],
@@ -348,7 +382,7 @@ describe('problems of a file', () => {
       'a bad address',
       tcp('    forward: https://gitlab:443\n'),
       [
-        'proxy.yaml:3: listeners[0].forward: https:// is not supported yet by this version; supported are tls://, tcp:// and unix: (got "https://gitlab:443")',
+        'proxy.yaml:3: listeners[0].forward: HTTP does not pass from tcp://127.0.0.1:1 to https://gitlab: both are https://, http:// or unix:, or neither is (got "https://gitlab")',
       ],
     ],
     [
@@ -470,14 +504,14 @@ describe('problems of a file', () => {
       'tls of a plaintext listener',
       tcp(`${forward}    tls: { client_auth: require }\n`),
       [
-        'proxy.yaml:4: listeners[0].tls: `tls` is for tls:// listeners, and this one listens on tcp://127.0.0.1:1: remove it or listen on tls://',
+        'proxy.yaml:4: listeners[0].tls: `tls` is for tls:// and https:// listeners, and this one listens on tcp://127.0.0.1:1: remove it or listen with TLS',
       ],
     ],
     [
       'upstream_tls of a plaintext upstream',
       tcp(`${forward}    upstream_tls: {}\n`),
       [
-        'proxy.yaml:4: listeners[0].upstream_tls: `upstream_tls` is for tls:// upstreams, and this one is tcp://127.0.0.1:2: remove it or forward to tls://',
+        'proxy.yaml:4: listeners[0].upstream_tls: `upstream_tls` is for tls:// and https:// upstreams, and this one is tcp://127.0.0.1:2: remove it or forward with TLS',
       ],
     ],
     [
@@ -519,7 +553,50 @@ describe('problems of a file', () => {
       'a loop',
       tcp('    forward: tcp://127.0.0.1:1\n'),
       [
-        'proxy.yaml:3: listeners[0].forward: forwards to its own `listen` address: name the address of Gitaly (got "tcp://127.0.0.1:1")',
+        'proxy.yaml:3: listeners[0].forward: forwards to its own `listen` address: name that of the server behind it (got "tcp://127.0.0.1:1")',
+      ],
+    ],
+    [
+      'an https:// listener without a certificate',
+      'listeners:\n  - listen: https://0.0.0.0:8443\n    forward: http://127.0.0.1:8181\n',
+      [
+        'proxy.yaml:2: listeners[0].listen: a https:// listener needs a certificate and its key: set `certificate_path` and `key_path`',
+      ],
+    ],
+    [
+      'HTTP to what speaks none',
+      `${TLS}listeners:\n  - listen: https://0.0.0.0:8443\n    forward: tcp://127.0.0.1:8181\n`,
+      [
+        'proxy.yaml:4: listeners[0].forward: HTTP does not pass from https://0.0.0.0:8443 to tcp://127.0.0.1:8181: both are https://, http:// or unix:, or neither is (got "tcp://127.0.0.1:8181")',
+      ],
+    ],
+    [
+      'keys of HTTP for a relay',
+      `${tcp(forward)}    paths: [/]\n    client_certificate_headers: true\n`,
+      [
+        'proxy.yaml:4: listeners[0].paths: `paths` is for pairs with https:// or http://, and this one passes bytes: remove it',
+        'proxy.yaml:5: listeners[0].client_certificate_headers: `client_certificate_headers` is for pairs with https:// or http://, and this one passes bytes: remove it',
+      ],
+    ],
+    [
+      'keys of a relay for HTTP',
+      `${TLS}listeners:\n  - listen: https://0.0.0.0:8443\n    forward: http://127.0.0.1:8181\n    inspect: false\n    proxy_protocol: { send: v2 }\n    tls: { require_alpn: true }\n    client_certificate_headers: true\n`,
+      [
+        'proxy.yaml:5: listeners[0].inspect: `inspect` follows the calls of gRPC, and HTTP passes here: remove it',
+        'proxy.yaml:6: listeners[0].proxy_protocol.send: requests of several clients share a connection to upstream, which is told of each by X-Forwarded-For: remove it',
+        'proxy.yaml:7: listeners[0].tls.require_alpn: HTTP/1.1 needs no ALPN, and Gitaly as a client offers none: remove it',
+        'proxy.yaml:8: listeners[0].client_certificate_headers: needs clients that are asked for a certificate: listen on https:// and set `client_auth` to require or optional (got true)',
+      ],
+    ],
+    [
+      'paths that are not plain',
+      'listeners:\n  - listen: http://127.0.0.1:1\n    forward: http://127.0.0.1:2\n    paths: [api, /a/../b, /a%2fb, //a, "/a;b"]\n',
+      [
+        'proxy.yaml:4: listeners[0].paths[0]: expected the beginning of a path with its slash, for example /api/v4/internal/ (got "api")',
+        ...['/a/../b', '/a%2fb', '//a', '/a;b'].map(
+          (path, index) =>
+            `proxy.yaml:4: listeners[0].paths[${index + 1}]: a path is written plain, without %, ;, ?, #, \\, spaces, // and dots as a segment, for example /api/v4/internal/ (got "${path}")`,
+        ),
       ],
     ],
     [
@@ -533,7 +610,7 @@ describe('problems of a file', () => {
       'PROXY headers on a unix socket',
       `listeners:\n  - listen: unix:/a\n${forward}    proxy_protocol: { accept_from: ["::1"] }\n`,
       [
-        'proxy.yaml:4: listeners[0].proxy_protocol.accept_from: the clients of a unix socket have no network address: `accept_from` works with tls:// and tcp:// only',
+        'proxy.yaml:4: listeners[0].proxy_protocol.accept_from: the clients of a unix socket have no network address: `accept_from` works with those of a port only',
       ],
     ],
     [
@@ -609,8 +686,8 @@ describe('problems of flags', () => {
     const pairs = [{ listen: 'tcp://127.0.0.1:1', forward: 'tls://gitaly:9999' }];
     const result = configurationFromFlags({ pairs, cert: 'c', key: 'k' }, { directory, env: {} });
     expect(lines(result)).toEqual([
-      '--cert: has no use here, as no `--listen` is a tls:// address (got "c")',
-      '--key: has no use here, as no `--listen` is a tls:// address (got "k")',
+      '--cert: has no use here, as no `--listen` is a tls:// or https:// address (got "c")',
+      '--key: has no use here, as no `--listen` is a tls:// or https:// address (got "k")',
     ]);
   });
 });

@@ -4,6 +4,8 @@ import { describe, expect, test } from 'vitest';
 
 import type { CloseReason, Initiator } from '../../src/connection/close-reason.js';
 import type { DropReason } from '../../src/connection/events.js';
+import type { RefusalReason, UpstreamFault } from '../../src/http/refusal.js';
+import type { CodeClass, MethodLabel } from '../../src/telemetry/http-telemetry.js';
 import { Metrics, type CertificateRole } from '../../src/telemetry/metrics.js';
 import type { ClientCertificateResult } from '../../src/tls/client-certificate.js';
 import type { InspectionFailure } from '../../src/inspect/connection-inspector.js';
@@ -24,6 +26,7 @@ const CLOSE_REASONS: All<CloseReason> = {
   client_certificate_refused: true,
   protocol_unknown: true,
   preface_timeout: true,
+  request_malformed: true,
   upstream_unreachable: true,
   idle_timeout: true,
   half_close_timeout: true,
@@ -116,6 +119,43 @@ const INSPECTION_FAILURES: All<InspectionFailure> = {
   too_many_connections: true,
 };
 
+const REFUSALS: All<RefusalReason> = {
+  malformed: true,
+  header_too_large: true,
+  client_certificate: true,
+  path: true,
+  method: true,
+  expectation: true,
+  draining: true,
+  descriptors: true,
+};
+const UPSTREAM_FAULTS: All<UpstreamFault> = {
+  unreachable: true,
+  closed: true,
+  cut: true,
+  malformed: true,
+  write_stall: true,
+};
+const METHODS: All<MethodLabel> = {
+  GET: true,
+  HEAD: true,
+  POST: true,
+  PUT: true,
+  PATCH: true,
+  DELETE: true,
+  OPTIONS: true,
+  other: true,
+};
+const CODE_CLASSES: All<CodeClass> = {
+  '1xx': true,
+  '2xx': true,
+  '3xx': true,
+  '4xx': true,
+  '5xx': true,
+  none: true,
+  other: true,
+};
+
 const REFERENCE = read('docs/metrics.md');
 
 function read(path: string): string {
@@ -139,18 +179,27 @@ function meaning(metric: string): string {
   return new RegExp(`^\\| \`${metric}\` .*\\|([^|]*)\\|$`, 'm').exec(REFERENCE)?.[1] ?? '';
 }
 
+/** The first cells of the table under a metric's heading, its own heading left out. */
+function firstCellsOf(metric: string): string {
+  const cells = [...section(metric).matchAll(/^\| (`[^|]*)\|/gm)].map(([, cell = '']) => cell);
+  return cells.filter((cell) => cell.trim() !== '`reason`').join();
+}
+
 describe('docs/metrics.md lists every value of a label and no other:', () => {
   const closed = section('connections_closed_total');
   const [results = ''] = section('tls_client_certificates_total').split('Only where');
-  const firstCells = [...closed.matchAll(/^\| (`[^|]*)\|/gm)].map(([, cell = '']) => cell).join();
   test.each<[string, readonly string[], All<string>]>([
-    ['why connections end', coded(firstCells).filter((word) => word !== 'reason'), CLOSE_REASONS],
+    ['why connections end', coded(firstCellsOf('connections_closed_total')), CLOSE_REASONS],
     ['who ends them', coded(closed.split('\n|')[0] ?? '').filter((word) => word !== 'initiator'), INITIATORS],
     ['why they are dropped', coded(meaning('connections_dropped_total')), DROP_REASONS],
     ['roles', coded(meaning('tls_certificate_not_after_timestamp_seconds')), CERTIFICATE_ROLES],
     ['failed handshakes', coded(section('tls_handshake_failures_total')), HANDSHAKE_FAILURES],
     ['client certificates', coded(results), CLIENT_CERTIFICATE_RESULTS],
     ['what cannot be followed', coded(section('inspector_lost_total')), INSPECTION_FAILURES],
+    ['refused requests', coded(firstCellsOf('http_requests_refused_total')), REFUSALS],
+    ['upstreams that do not answer', coded(firstCellsOf('http_upstream_failures_total')), UPSTREAM_FAULTS],
+    ['methods', coded(section('http_requests_total').split('Classes')[0] ?? ''), METHODS],
+    ['classes of status', coded(section('http_requests_total').split('Classes')[1] ?? ''), CODE_CLASSES],
     ['unreachable upstreams', coded(section('upstream_connect_failures_total')), UPSTREAM_FAILURES],
   ])('%s', (_what, documented, known) => {
     expect([...documented].sort()).toEqual(Object.keys(known).sort());

@@ -49,7 +49,7 @@ function start(): Telemetry {
   const sink = new CollectingSink();
   const logger = createLogger(sink, { level: 'debug', format: 'json' });
   const telemetry = new ListenerTelemetry(
-    { listen: LISTEN, forward: FORWARD },
+    { listen: LISTEN, forward: FORWARD, http: undefined },
     metrics,
     logger,
     new RpcLog(logger, DEFAULT_LOGGING.rpc),
@@ -83,7 +83,7 @@ describe('the documented query', () => {
     const address =
       scheme === 'unix' ? ({ scheme, path: '/a', url: 'unix:/a' } as const) : { ...listen, scheme };
     const telemetry = new ListenerTelemetry(
-      { listen: address, forward: FORWARD },
+      { listen: address, forward: FORWARD, http: undefined },
       metrics,
       logger,
       new RpcLog(logger, DEFAULT_LOGGING.rpc),

@@ -24,13 +24,14 @@ describe('every code becomes one of the labels', () => {
 });
 
 test('what an operator can do something about comes with advice, the setting named', () => {
-  expect(handshakeAdvice('no_application_protocol')).toMatch(/require_alpn: false/);
-  expect(handshakeAdvice('timeout')).toMatch(/timeouts\.handshake/);
-  expect(handshakeAdvice('unsupported_version')).toMatch(/min_version/);
-  expect(handshakeAdvice('not_tls')).toMatch(/tcp:\/\/ listener/);
-  expect(handshakeAdvice('certificate_rejected_by_client')).toMatch(/CA is missing there/);
-  expect(handshakeAdvice('closed')).toBeUndefined();
-  expect(handshakeAdvice('other')).toBeUndefined();
+  expect(handshakeAdvice('no_application_protocol', ['h2'])).toMatch(/require_alpn: false/);
+  expect(handshakeAdvice('no_application_protocol', ['h2', 'http/1.1'])).toMatch(/neither h2 nor http\/1\.1/);
+  expect(handshakeAdvice('timeout', ['h2'])).toMatch(/timeouts\.handshake/);
+  expect(handshakeAdvice('unsupported_version', ['h2'])).toMatch(/min_version/);
+  expect(handshakeAdvice('not_tls', ['h2'])).toMatch(/a listener of its own without TLS/);
+  expect(handshakeAdvice('certificate_rejected_by_client', ['h2'])).toMatch(/CA is missing there/);
+  expect(handshakeAdvice('closed', ['h2'])).toBeUndefined();
+  expect(handshakeAdvice('other', ['h2'])).toBeUndefined();
 });
 
 describe('verification', () => {

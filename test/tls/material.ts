@@ -42,7 +42,7 @@ export async function serverMaterial(
     clientCa,
     clientCrl,
     ...settings
-  }: Partial<Pick<ServerTls, 'clientAuth' | 'minVersion' | 'requireAlpn'>> & {
+  }: Partial<Pick<ServerTls, 'clientAuth' | 'minVersion' | 'requireAlpn' | 'protocols'>> & {
     clientCa?: string;
     clientCrl?: string;
   } = {},
@@ -58,6 +58,7 @@ export async function serverMaterial(
       clientCa: clientCa === undefined ? undefined : { files: [file(clientCa)], directories: [] },
       clientCrl: clientCrl === undefined ? undefined : file(clientCrl),
       requireAlpn: true,
+      protocols: ['h2'],
       ...settings,
     },
     pairs: await Promise.all(certificates.map((issued) => pairOf(issued))),
@@ -71,7 +72,7 @@ export async function serverMaterial(
 /** How an upstream is reached and verified. */
 export async function upstreamMaterial(
   caPath: string,
-  settings: Partial<Pick<UpstreamTls, 'serverName' | 'minVersion'>> & { client?: Issued } = {},
+  settings: Partial<Pick<UpstreamTls, 'serverName' | 'minVersion' | 'protocol'>> & { client?: Issued } = {},
 ): Promise<UpstreamParts> {
   const { client, ...rest } = settings;
   const anchors = await anchorsOf(caPath);
@@ -81,6 +82,7 @@ export async function upstreamMaterial(
       certificate: client && { certificate: file(client.certificatePath), key: file(client.keyPath) },
       serverName: 'localhost',
       minVersion: 'TLSv1.2',
+      protocol: 'h2',
       ...rest,
     },
     pair: client && (await pairOf(client, 'client')),

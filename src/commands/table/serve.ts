@@ -22,19 +22,21 @@ export const SERVE: CommandEntry = {
       value: URL,
       repeatable: true,
       text:
-        'where clients connect: tls://host:port, tcp://host:port or unix:/path; may be repeated, each time with ' +
-        'its --forward',
+        'where clients connect: tls://host:port, tcp://host:port or unix:/path; for HTTP https://host:port or ' +
+        'http://host:port; may be repeated, each time with its --forward',
     },
     {
       name: 'forward',
       value: URL,
       repeatable: true,
-      text: 'where they are connected to: tcp://host:port, dns:host:port, unix:/path or tls://host:port',
+      text:
+        'where they are connected to: tcp://host:port, dns:host:port, unix:/path or tls://host:port; for HTTP ' +
+        'http://host or https://host',
     },
     {
       name: 'cert',
       value: FILE,
-      text: 'certificate for tls:// listeners, leaf first, then intermediates (PEM)',
+      text: 'certificate for tls:// and https:// listeners, leaf first, then intermediates (PEM)',
     },
     { name: 'key', value: FILE, text: 'its private key (PEM)' },
     {

@@ -1,0 +1,72 @@
+import type { Arrival } from './accepted.js';
+import type { ConnectionEnd } from './close-reason.js';
+import type { ConnectionFacts } from './facts.js';
+import { formatEnd } from './peer-address.js';
+import type { OpeningSettings } from './settings.js';
+import type { ConnectionStatus } from './status.js';
+
+/** What is known and counted of one connection, and told to those who count and log. */
+export class ConnectionRecord {
+  readonly id: number;
+  readonly facts: ConnectionFacts;
+  /** Plaintext bytes read so far. */
+  bytesToUpstream = 0;
+  bytesToClient = 0;
+  readonly #settings: OpeningSettings;
+  #reportedToUpstream = 0;
+  #reportedToClient = 0;
+
+  constructor({ id, peer, local }: Arrival, settings: OpeningSettings) {
+    this.id = id;
+    this.#settings = settings;
+    this.facts = {
+      acceptedAtMs: performance.now(),
+      socketEnd: peer,
+      localEnd: local,
+      clientEnd: peer,
+      serverName: undefined,
+      tls: undefined,
+      identity: undefined,
+      protocol: undefined,
+      advice: undefined,
+    };
+  }
+
+  /** What it adds to the connection's status. */
+  get status(): Pick<
+    ConnectionStatus,
+    'id' | 'listener' | 'upstream' | 'facts' | 'bytesToUpstream' | 'bytesToClient'
+  > {
+    const { listen, forward } = this.#settings.configuration;
+    const { id, facts, bytesToUpstream, bytesToClient } = this;
+    return { id, listener: listen.url, upstream: forward.url, facts, bytesToUpstream, bytesToClient };
+  }
+
+  /** Tells of the bytes that moved since the last call. */
+  reportBytes(): void {
+    const { bytesToUpstream, bytesToClient } = this;
+    this.#settings.events.bytes(
+      bytesToUpstream - this.#reportedToUpstream,
+      bytesToClient - this.#reportedToClient,
+    );
+    this.#reportedToUpstream = bytesToUpstream;
+    this.#reportedToClient = bytesToClient;
+  }
+
+  /** Tells how it ended. */
+  closed(end: ConnectionEnd): void {
+    this.reportBytes();
+    const { clientEnd, socketEnd: socket, acceptedAtMs, ...facts } = this.facts;
+    this.#settings.events.closed({
+      ...facts,
+      peerAddress: formatEnd(clientEnd),
+      viaAddress: clientEnd === socket ? undefined : formatEnd(socket),
+      bytesToUpstream: this.bytesToUpstream,
+      bytesToClient: this.bytesToClient,
+      durationMs: performance.now() - acceptedAtMs,
+      reason: end.reason,
+      initiator: end.initiator,
+      detail: end.message,
+    });
+  }
+}

@@ -1,0 +1,106 @@
+import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from 'node:http';
+import {
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
+import type { Socket } from 'node:net';
+
+import { MAX_HEADER_FIELDS, MAX_HTTP2_REQUESTS } from '../limits.js';
+import type { Exchanged, Expectation } from './message.js';
+
+/** Who takes what the parsers of one connection find. */
+export interface RequestReceiver {
+  request(exchanged: Exchanged, expectation: Expectation): void;
+  /** What came is no HTTP, or none that is taken. Nothing more is parsed. `code`: Node's. */
+  unreadable(code: string): void;
+  /** An HTTP/1.1 client wants a tunnel. Nothing more is parsed. */
+  tunnel(): void;
+}
+
+/** Node's parsers of HTTP, which are handed connections; of an HTTP/2 connection there is a session then. */
+export class Frontend {
+  readonly #receivers = new WeakMap<object, RequestReceiver>();
+  readonly #http1 = this.#createHttp1();
+  readonly #http2 = this.#createHttp2();
+
+  /** Has HTTP/1.1 read from a stream that is paused, and may hold bytes that have been read. */
+  serveHttp1(stream: Socket, receiver: RequestReceiver): void {
+    this.#receivers.set(stream, receiver);
+    this.#http1.emit('connection', stream);
+    stream.resume();
+  }
+
+  /** The same of HTTP/2. */
+  serveHttp2(stream: Socket, receiver: RequestReceiver): ServerHttp2Session {
+    let session: ServerHttp2Session | undefined;
+    // HTTP/2 has no halves: who has sent its FIN reads no more. Node's session leaves it to the socket to know that.
+    stream.allowHalfOpen = false;
+    this.#http2.once('session', (created) => (session = created));
+    this.#http2.emit('connection', stream);
+    if (!session) throw new Error('Node made no HTTP/2 session of a connection');
+    this.#receivers.set(session, receiver);
+    stream.resume();
+    return session;
+  }
+
+  #createHttp1() {
+    const server = createHttp1Server({
+      // Answered by the exchange, so that it is counted.
+      requireHostHeader: false,
+      // Deadlines are the connection's own: Node looks for these only on a server that listens. There is none on a
+      // whole request or answer.
+      headersTimeout: 0,
+      requestTimeout: 0,
+      keepAliveTimeout: 0,
+      insecureHTTPParser: false,
+    });
+    // Of more than this Node would take the first and forget the others, one of which may be a second Host. The size
+    // is bounded (16 KiB), and the exchange counts.
+    server.maxHeadersCount = 0;
+    const on = (request: IncomingMessage, response: ServerResponse, expectation: Expectation): void => {
+      const exchanged = { protocol: 'http1', request, response } as const;
+      this.#receivers.get(request.socket)?.request(exchanged, expectation);
+    };
+    server.on('request', (request, response) => on(request, response, 'none'));
+    server.on('checkContinue', (request, response) => on(request, response, 'continue'));
+    server.on('checkExpectation', (request, response) => on(request, response, 'unknown'));
+    server.on('clientError', (error, stream) => {
+      const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+      this.#receivers.get(stream)?.unreadable(code);
+    });
+    server.on('connect', (_request, stream) => this.#receivers.get(stream)?.tunnel());
+    return server;
+  }
+
+  #createHttp2() {
+    const server = createHttp2Server({
+      maxHeaderListPairs: MAX_HEADER_FIELDS,
+      settings: { maxConcurrentStreams: MAX_HTTP2_REQUESTS },
+    });
+    const on = (
+      request: Http2ServerRequest,
+      response: Http2ServerResponse,
+      expectation: Expectation,
+    ): void => {
+      const exchanged = { protocol: 'http2', request, response } as const;
+      const { session } = request.stream;
+      if (session) this.#receivers.get(session)?.request(exchanged, expectation);
+    };
+    server.on('request', (request, response) => on(request, response, 'none'));
+    server.on('checkContinue', (request, response) => on(request, response, 'continue'));
+    server.on('checkExpectation', (request: Http2ServerRequest, response: Http2ServerResponse) =>
+      on(request, response, 'unknown'),
+    );
+    // Else Node answers CONNECT itself, uncounted.
+    server.on('connect', (request: Http2ServerRequest, response: Http2ServerResponse) =>
+      on(request, response, 'none'),
+    );
+    server.on('sessionError', (error, session) => {
+      const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+      this.#receivers.get(session)?.unreadable(code);
+    });
+    return server;
+  }
+}

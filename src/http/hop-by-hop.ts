@@ -1,0 +1,76 @@
+/**
+ * Fields that are between two neighbours (RFC 9110 section 7.6.1, and what its predecessors named): an intermediary takes
+ * them out. `Trailer` is none of them, but is worth something only where trailers can follow.
+ */
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  'connection',
+  'proxy-connection',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-authentication-info',
+]);
+
+/** A field of a header, its name in lower case. */
+export type Field = readonly [name: string, value: string];
+
+/** The fields of a header that names and values make by turns. */
+export function fieldsOf(rawHeaders: readonly string[]): Field[] {
+  const fields: Field[] = [];
+  for (let index = 0; index + 1 < rawHeaders.length; index += 2)
+    fields.push([rawHeaders[index]?.toLowerCase() ?? '', rawHeaders[index + 1] ?? '']);
+  return fields;
+}
+
+/** The fields that go on from end to end: without those between neighbours, and without those that `Connection` names. */
+export function endToEnd(fields: readonly Field[]): Field[] {
+  const named = new Set(fields.flatMap(([name, value]) => (name === 'connection' ? listOf(value) : [])));
+  return fields.filter(([name]) => !HOP_BY_HOP.has(plainName(name)) && !named.has(name));
+}
+
+/** The members of a field that is a list of words, in lower case. */
+export function listOf(value: string): string[] {
+  return value
+    .toLowerCase()
+    .split(',')
+    .map((word) => word.trim());
+}
+
+/** CGI and its kin (Rack, WSGI) take `_` and `-` for the same in a field's name: so must whoever takes one out. */
+export function plainName(name: string): string {
+  return name.replaceAll('_', '-');
+}
+
+/** The values of a field. */
+export function valuesOf(fields: readonly Field[], wanted: string): string[] {
+  return fields.flatMap(([name, value]) => (name === wanted ? [value] : []));
+}
+
+/** Fields as Node takes them: several of a name become several lines. */
+export type OutgoingFields = Record<string, string | string[]>;
+
+/** Puts fields together, in their order. */
+export function outgoing(fields: readonly Field[]): OutgoingFields {
+  const together = new Map<string, string | string[]>();
+  for (const [name, value] of fields) {
+    const before = together.get(name);
+    together.set(name, before === undefined ? value : [before, value].flat());
+  }
+  return Object.fromEntries(together);
+}
+
+/**
+ * The trailers that may go on. RFC 9110 section 6.5.1: none that is needed for framing, routing, authentication or
+ * content; and none that says what only the proxy may say.
+ */
+export function passedTrailers(rawTrailers: readonly string[]): Field[] {
+  return endToEnd(fieldsOf(rawTrailers)).filter(([name]) => !NO_TRAILER.test(plainName(name)));
+}
+
+const NO_TRAILER =
+  /^(?:content-.*|host|authorization|cookie|set-cookie|expect|forwarded|x-forwarded-.*|x-real-ip|x-ssl-client-.*|max-forwards|range|location|cache-control|age|date|expires|vary|via|www-authenticate|private-token|gitlab-shell-api-request)$/u;

@@ -1,0 +1,379 @@
+import { STATUS_CODES } from 'node:http';
+import { constants, type ServerHttp2Session } from 'node:http2';
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+
+import { abort, endGently, farewell } from '../connection/abort.js';
+import type { Accepted } from '../connection/accepted.js';
+import { AgeLimit } from '../connection/age-limit.js';
+import { ConnectionEnd } from '../connection/close-reason.js';
+import type { ConnectionFacts } from '../connection/facts.js';
+import { Opening } from '../connection/opening.js';
+import { formatEnd } from '../connection/peer-address.js';
+import { ClientLeft, clientLeft } from '../connection/read-head.js';
+import { ConnectionRecord } from '../connection/record.js';
+import { endFrom } from '../connection/relay.js';
+import type { ServedConnection } from '../connection/served-connection.js';
+import type { OpeningSettings } from '../connection/settings.js';
+import { Stages } from '../connection/stage.js';
+import type { ConnectionStatus } from '../connection/status.js';
+import { RateBucket } from '../inspect/rate-bucket.js';
+import { ABANDONED_REQUESTS, MAX_PIPELINED_REQUESTS } from '../limits.js';
+import { ALPN_H2 } from '../tls/parameters.js';
+import { clientCertificateFields } from './client-certificate-headers.js';
+import { Exchange, type ExchangeConnection } from './exchange.js';
+import type { Frontend, RequestReceiver } from './frontend.js';
+import type { Field } from './hop-by-hop.js';
+import type { Exchanged, Expectation } from './message.js';
+import { answerBody, REFUSALS, type Answer, type RefusalReason } from './refusal.js';
+import type { CurrentService } from './service.js';
+
+const NOTHING = Buffer.alloc(0);
+
+/** The largest id of an HTTP/2 stream: a GOAWAY that names no last one. */
+const NO_LAST_STREAM = 2 ** 31 - 1;
+
+/** What an HTTP connection is served under. */
+export interface HttpConnectionSettings extends OpeningSettings {
+  readonly frontend: Frontend;
+  readonly current: CurrentService;
+}
+
+/** One client's connection on which HTTP is spoken. */
+export class HttpConnection implements ServedConnection, ExchangeConnection, RequestReceiver {
+  readonly #raw: Socket;
+  readonly #settings: HttpConnectionSettings;
+  readonly #record: ConnectionRecord;
+  readonly #stages = new Stages();
+  /** The requests that are open, each with its end. */
+  readonly #exchanges = new Map<Exchange, Promise<void>>();
+  /** The plaintext stream, once requests are read from it. */
+  #stream: Socket | undefined;
+  #session: ServerHttp2Session | undefined;
+  #certificateFields: readonly Field[] = [];
+  /** Why the client is not let in. */
+  #refused: ConnectionEnd | undefined;
+  /** The end of the last request that has come: of HTTP/1.1 each is served when the one before has its answer. */
+  #turn: Promise<void> = Promise.resolve();
+  #requests = 0;
+  readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
+  #noteFirstRequest: () => void = () => undefined;
+  readonly #firstRequest = new Promise<void>((resolve) => (this.#noteFirstRequest = resolve));
+  /** Why the connection is to end when the last of its requests has, once it is. */
+  #draining: string | undefined;
+  /** Whether new requests are refused meanwhile. */
+  #stopping = false;
+  /** Why we end it, once we do. */
+  #end: ConnectionEnd | undefined;
+  #ageLimit: AgeLimit | undefined;
+  #probing = false;
+  #movedAtSweep = -1;
+  #idleSinceMs = 0;
+  /** What had been read when the last request ended: what comes after is the header of the next. */
+  #readAtRest = 0;
+  #headerSinceMs: number | undefined;
+
+  constructor(accepted: Accepted, settings: HttpConnectionSettings) {
+    const { raw } = accepted;
+    this.#raw = raw;
+    this.#settings = settings;
+    this.#record = new ConnectionRecord(accepted, settings);
+    raw.on('error', noteError);
+    raw.once('close', () => this.#stages.end(this.#stream ? this.#endOfClosed() : clientLeft));
+  }
+
+  get status(): ConnectionStatus {
+    this.#count();
+    const exchanges = [...this.#exchanges.keys()];
+    const queued = exchanges.map(({ queuedBytes }) => queuedBytes);
+    return {
+      ...this.#record.status,
+      stage: this.#draining !== undefined ? 'draining' : this.#stream ? 'relaying' : 'opening',
+      queuedToUpstream: queued.reduce((sum, { toUpstream }) => sum + toUpstream, 0),
+      queuedToClient: queued.reduce((sum, { toClient }) => sum + toClient, 0),
+      inspection: 'off',
+      inspector: undefined,
+      requests: exchanges.map(({ status }) => status),
+    };
+  }
+
+  async run(): Promise<void> {
+    let end: ConnectionEnd;
+    try {
+      end = await this.#serve();
+    } catch (error) {
+      end = error instanceof ClientLeft ? new ConnectionEnd('probe', 'client') : endFrom(error);
+      this.#end ??= end;
+      abort(this.#raw, this.#stream);
+    }
+    this.#ageLimit?.clear();
+    // Those that wait for their turn have nobody else to tell them.
+    for (const exchange of this.#exchanges.keys()) exchange.connectionClosed();
+    await Promise.all(this.#exchanges.values());
+    this.#count();
+    this.#record.closed(end);
+  }
+
+  cut(end: ConnectionEnd): void {
+    this.#end ??= end;
+    this.#stages.end(end);
+  }
+
+  drain(why: string): void {
+    this.#stopping = true;
+    this.#beginDrain(why);
+  }
+
+  sweep(nowMs: number): void {
+    const { idleMs, prefaceMs } = this.#settings.configuration.timeouts;
+    if (!this.#stream) return;
+    for (const exchange of this.#exchanges.keys()) exchange.sweep(nowMs);
+    this.#count();
+    const { bytesToUpstream, bytesToClient } = this.#record;
+    const moved = bytesToUpstream + bytesToClient;
+    if (moved !== this.#movedAtSweep) {
+      this.#movedAtSweep = moved;
+      this.#idleSinceMs = nowMs;
+    } else if (nowMs - this.#idleSinceMs >= idleMs) {
+      this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
+    } else if (this.#session) this.#probe();
+    // Of HTTP/2 a byte may be anything; a header that is not finished there holds what an idle connection holds.
+    const begun =
+      !this.#session &&
+      this.#requests > 0 &&
+      this.#exchanges.size === 0 &&
+      bytesToUpstream > this.#readAtRest;
+    this.#headerSinceMs = begun ? (this.#headerSinceMs ?? nowMs) : undefined;
+    if (this.#headerSinceMs !== undefined && nowMs - this.#headerSinceMs >= prefaceMs)
+      this.cut(
+        new ConnectionEnd('preface_timeout', 'proxy', 'no whole header of a request within timeouts.preface'),
+      );
+  }
+
+  reportBytes(): void {
+    this.#count();
+    this.#record.reportBytes();
+  }
+
+  get facts(): Readonly<ConnectionFacts> {
+    return this.#record.facts;
+  }
+
+  get scheme(): 'https' | 'http' {
+    return this.#record.facts.tls ? 'https' : 'http';
+  }
+
+  get certificateFields(): readonly Field[] {
+    return this.#certificateFields;
+  }
+
+  get refusal(): RefusalReason | undefined {
+    if (this.#refused) return 'client_certificate';
+    return this.#stopping ? 'draining' : undefined;
+  }
+
+  get isClosing(): boolean {
+    return this.#draining !== undefined;
+  }
+
+  get brokenOffBy(): ConnectionEnd | undefined {
+    return this.#end;
+  }
+
+  breakOff(end: ConnectionEnd): void {
+    this.cut(end);
+  }
+
+  request(exchanged: Exchanged, expectation: Expectation): void {
+    if (this.#end) return;
+    if (++this.#requests === 1) {
+      const { protocol } = exchanged;
+      this.#record.facts.protocol = protocol;
+      this.#settings.events.protocolDetected(protocol);
+      this.#noteFirstRequest();
+    }
+    if (!this.#session && this.#exchanges.size > MAX_PIPELINED_REQUESTS) {
+      const detail = `more than ${MAX_PIPELINED_REQUESTS} requests were sent without waiting for an answer`;
+      this.cut(new ConnectionEnd('abuse', 'proxy', detail));
+      return;
+    }
+    const { service } = this.#settings.current;
+    const exchange = new Exchange(exchanged, expectation, service, this);
+    // The first takes the descriptor that the connection has paid for upstream.
+    const extra = this.#exchanges.size > 0 && this.#session !== undefined;
+    const paid = extra && service.budget.take();
+    const served = this.#session
+      ? exchange.run(extra && !paid ? 'descriptors' : undefined)
+      : this.#turn.then(() => exchange.run());
+    this.#turn = served;
+    const ended = served.then(() => {
+      if (paid) service.budget.giveBack();
+      this.#exchanges.delete(exchange);
+      if (this.#session && !exchange.isComplete && !this.#abandoned.take(1, performance.now()))
+        this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
+      // HTTP/1.1 has been told with the answer.
+      if (this.#refused) this.#session?.close();
+      this.#rest();
+    });
+    this.#exchanges.set(exchange, ended);
+  }
+
+  unreadable(code: string): void {
+    const stream = this.#stream;
+    // Who leaves in the midst of something, or is reset, is not answered.
+    const left = code === '' || code === 'ECONNRESET' || code === 'EPIPE' || code === 'HPE_INVALID_EOF_STATE';
+    if (!stream || this.#end || left) {
+      abort(this.#raw, stream);
+      return;
+    }
+    this.#refuseUnread(code === 'HPE_HEADER_OVERFLOW' ? 'header_too_large' : 'malformed', code);
+  }
+
+  tunnel(): void {
+    this.#refuseUnread('method', 'CONNECT');
+  }
+
+  /** The data path. */
+  async #serve(): Promise<ConnectionEnd> {
+    const { configuration } = this.#settings;
+    const { facts } = this.#record;
+    const opening = new Opening(this.#raw, this.#settings, facts, this.#stages);
+    const { stream, refused } = await opening.run();
+    if (this.#raw.destroyed) throw clientLeft;
+    this.#refused = refused;
+    this.#stream = stream;
+    const tls = stream instanceof TLSSocket ? stream : undefined;
+    if (tls && !refused && configuration.http?.clientCertificateHeaders)
+      this.#certificateFields = clientCertificateFields(tls.getPeerX509Certificate());
+    const { frontend } = this.#settings;
+    if (tls?.alpnProtocol === ALPN_H2) this.#session = frontend.serveHttp2(stream, this);
+    else frontend.serveHttp1(stream, this);
+    if (this.#draining !== undefined && this.#session) this.#beginHttp2Drain(this.#session);
+    await this.#stages.run(this.#firstRequest, {
+      ms: configuration.timeouts.prefaceMs,
+      end: () =>
+        refused ?? new ConnectionEnd('preface_timeout', 'proxy', 'no whole request within timeouts.preface'),
+    });
+    this.#ageLimit = new AgeLimit(configuration.maxConnectionAge, facts.acceptedAtMs, {
+      drain: (why) => this.#beginDrain(why),
+      cut: (end) => this.cut(end),
+    });
+    return this.#stages.run(new Promise<never>(() => undefined));
+  }
+
+  #beginDrain(why: string): void {
+    if (this.#draining !== undefined) return;
+    this.#draining = why;
+    for (const exchange of this.#exchanges.keys()) exchange.closeAfterwards();
+    // One that is being opened has a request under way, which is answered.
+    if (this.#session) this.#beginHttp2Drain(this.#session);
+    else if (this.#requests > 0) this.#rest();
+  }
+
+  /** RFC 9113 section 6.8: a GOAWAY that names no last stream, and the true one when the client has seen that. */
+  #beginHttp2Drain(session: ServerHttp2Session): void {
+    if (session.destroyed || session.closed) return;
+    session.goaway(constants.NGHTTP2_NO_ERROR, NO_LAST_STREAM);
+    const close = (): void => {
+      if (!session.destroyed) session.close();
+    };
+    if (!session.ping(close)) close();
+  }
+
+  /**
+   * Finds out whether the client has reset a connection of HTTP/2 on which nothing moves. Node's session may have stopped
+   * reading it (of all versions up to 24 one that was flooded does), and would never know. An empty write asks the system.
+   */
+  #probe(): void {
+    if (this.#probing) return;
+    this.#probing = true;
+    this.#raw.write(NOTHING, (error) => {
+      this.#probing = false;
+      if (error)
+        this.cut(new ConnectionEnd('reset', 'client', 'the client left while its requests were open'));
+    });
+  }
+
+  /** No request is open, for the moment or for good. */
+  #rest(): void {
+    if (this.#exchanges.size > 0 || !this.#stream) return;
+    this.#count();
+    this.#readAtRest = this.#record.bytesToUpstream;
+    if (this.#draining !== undefined && !this.#session) endGently(this.#raw, this.#stream);
+  }
+
+  /** Answers an HTTP/1.1 client whose bytes are not read as requests any more, and lets it go. */
+  #refuseUnread(reason: RefusalReason, detail: string): void {
+    const stream = this.#stream;
+    if (!stream) return;
+    const end = new ConnectionEnd('request_malformed', 'proxy', detail);
+    this.#end ??= end;
+    const [exchange, ...others] = this.#exchanges.keys();
+    // An HTTP/2 client has had GOAWAY. In the midst of an answer there is no place for words.
+    if (this.#session || others.length > 0) this.cut(end);
+    else if (!exchange) farewell(this.#raw, stream, this.#refuseUnknown(reason, detail));
+    else if (!exchange.refuse(reason, detail)) this.cut(end);
+  }
+
+  /** Refuses what nobody knows as a request; returns the answer. */
+  #refuseUnknown(reason: RefusalReason, detail: string): Buffer {
+    const { facts } = this.#record;
+    const { requests } = this.#settings.current.service;
+    const refusal = this.refusal ?? reason;
+    const { status } = REFUSALS[refusal];
+    requests.requestBegan();
+    requests.requestEnded({
+      protocol: 'http1',
+      peerAddress: formatEnd(facts.clientEnd),
+      identity: facts.identity,
+      method: '',
+      path: undefined,
+      correlationId: undefined,
+      status,
+      refusal,
+      fault: undefined,
+      detail,
+      endedBy: 'proxy',
+      requestBytes: 0,
+      responseBytes: 0,
+      durationMs: 0,
+    });
+    return rawAnswer(REFUSALS[refusal]);
+  }
+
+  #endOfClosed(): ConnectionEnd {
+    const end = this.#end ?? this.#refused;
+    if (end) return end;
+    if (this.#exchanges.size > 0)
+      return new ConnectionEnd('reset', 'client', 'the client left while its request was open');
+    if (this.#draining !== undefined) return new ConnectionEnd('drained', 'proxy', this.#draining);
+    if (this.#requests > 0) return new ConnectionEnd('finished', 'client');
+    this.#count();
+    return this.#record.bytesToUpstream === 0
+      ? new ConnectionEnd('probe', 'client')
+      : new ConnectionEnd('left_early', 'client', 'the client left within its first request');
+  }
+
+  #count(): void {
+    if (!this.#stream) return;
+    this.#record.bytesToUpstream = this.#stream.bytesRead;
+    this.#record.bytesToClient = this.#stream.bytesWritten;
+  }
+}
+
+/** An answer in HTTP/1.1, where there is no parser any more to write one. */
+function rawAnswer(answer: Answer): Buffer {
+  const body = answerBody(answer);
+  const head = [
+    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}`,
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+  ];
+  return Buffer.from(`${head.join('\r\n')}\r\n\r\n${body}`);
+}
+
+/** Errors are looked at when the socket closes; without a listener Node would end the process. */
+function noteError(): void {
+  // See above.
+}

@@ -1,0 +1,38 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+
+/** A request and the answer to it, over HTTP/1.1 or HTTP/2. */
+export type Exchanged =
+  | { readonly protocol: 'http1'; readonly request: IncomingMessage; readonly response: ServerResponse }
+  | {
+      readonly protocol: 'http2';
+      readonly request: Http2ServerRequest;
+      readonly response: Http2ServerResponse;
+    };
+
+/** What is known of a request of either. */
+export interface HttpRequest {
+  readonly method: string;
+  /** The target as it came. */
+  readonly url: string;
+  readonly httpVersion: string;
+  readonly httpVersionMajor: number;
+  /** Names and values by turns, as they came; in HTTP/2 with pseudo-headers. */
+  readonly rawHeaders: readonly string[];
+  /** Whether content may follow the header. */
+  readonly hasContent: boolean;
+  readonly expectation: Expectation;
+}
+
+/** What stands in `Expect` (RFC 9110 section 10.1.1): `continue`, that the client waits for 100 before it sends the content. */
+export type Expectation = 'none' | 'continue' | 'unknown';
+
+/** Reads what is known of a request. */
+export function describeRequest({ protocol, request }: Exchanged, expectation: Expectation): HttpRequest {
+  const { method = '', url = '', httpVersion, httpVersionMajor, rawHeaders, headers } = request;
+  const hasContent =
+    protocol === 'http2'
+      ? !request.stream.endAfterHeaders
+      : headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+  return { method, url, httpVersion, httpVersionMajor, rawHeaders, hasContent, expectation };
+}

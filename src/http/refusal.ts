@@ -1,0 +1,60 @@
+/** Why a request is not passed on; label `reason` of `http_requests_refused_total`. A closed set. */
+export type RefusalReason =
+  /** It is no correct HTTP, or can be read in two ways. */
+  | 'malformed'
+  | 'header_too_large'
+  /** The client's certificate was refused, or it has none. */
+  | 'client_certificate'
+  /** Its path is none of `paths`. */
+  | 'path'
+  /** CONNECT and TRACE, which are not for passing on. */
+  | 'method'
+  /** It expects something else than 100-continue. */
+  | 'expectation'
+  | 'draining'
+  /** No file descriptors are left to reach upstream with. */
+  | 'descriptors';
+
+/** What a client is told: Gitaly shows the message to the person who pushes. */
+export interface Answer {
+  readonly status: number;
+  readonly message: string;
+}
+
+export const REFUSALS: Readonly<Record<RefusalReason, Answer>> = {
+  malformed: { status: 400, message: 'the request is malformed' },
+  header_too_large: { status: 431, message: 'the header of the request is too large' },
+  client_certificate: {
+    status: 403,
+    message: 'this needs a client certificate that is accepted here; the log of gitaly-tls-proxy says why',
+  },
+  path: { status: 404, message: 'this path is not served here' },
+  method: { status: 405, message: 'this method is not served here' },
+  expectation: { status: 417, message: 'only the expectation 100-continue is known' },
+  draining: { status: 503, message: 'the proxy in front of GitLab is being restarted: please try again' },
+  descriptors: { status: 503, message: 'the proxy in front of GitLab is at its limit: please try again' },
+};
+
+/** Why upstream did not answer; label `reason` of `http_upstream_failures_total`. A closed set. */
+export type UpstreamFault =
+  /** It could not be reached; `upstream_connect_failures_total` says why. */
+  | 'unreachable'
+  /** It ended the connection before its answer began. */
+  | 'closed'
+  /** It ended the connection within its answer. */
+  | 'cut'
+  /** Its answer is no HTTP. */
+  | 'malformed'
+  /** It took nothing of the request for `timeouts.write_stall`. */
+  | 'write_stall';
+
+/** What a client is told whose request got no answer; it names nothing of what is behind the proxy. */
+export const BAD_GATEWAY: Answer = {
+  status: 502,
+  message: 'GitLab cannot be reached at the moment: please try again',
+};
+
+/** The body of an answer of the proxy's own, in the form of GitLab's internal API. */
+export function answerBody({ message }: Answer): string {
+  return JSON.stringify({ message });
+}

@@ -1,0 +1,121 @@
+import type { SocketEnd } from '../connection/peer-address.js';
+import {
+  endToEnd,
+  fieldsOf,
+  listOf,
+  outgoing,
+  plainName,
+  valuesOf,
+  type Field,
+  type OutgoingFields,
+} from './hop-by-hop.js';
+import type { HttpRequest } from './message.js';
+
+/** Methods whose requests have no content; http2-proxy passes none on. */
+const WITHOUT_CONTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
+
+/** How the proxy is called in `Via` (RFC 9110 section 7.6.3). */
+const PSEUDONYM = 'gitaly-tls-proxy';
+
+/** What a client says of itself, and only the proxy knows: never passed on. */
+const PROXYS_OWN = /^(?:forwarded|x-forwarded-.*|x-real-ip|x-ssl-client-.*)$/u;
+
+/** Fields that the proxy writes itself, by what it has understood. */
+const REWRITTEN: ReadonlySet<string> = new Set(['content-length', 'host', 'expect', 'via']);
+
+/** What upstream is told of a client by the proxy. */
+export interface ClientDescription {
+  /** Who the client is, by the socket or a PROXY header; `undefined` on a unix socket. */
+  readonly end: SocketEnd | undefined;
+  readonly scheme: 'https' | 'http';
+  /** The host that the client named. */
+  readonly host: string | undefined;
+  /** X-SSL-Client-*, where upstream is to have them. */
+  readonly certificate: readonly Field[];
+}
+
+/** Whether a request of this method has content that is passed on. */
+export function passesContent({ method }: Pick<HttpRequest, 'method'>): boolean {
+  return !WITHOUT_CONTENT.has(method);
+}
+
+/**
+ * The header of a request as upstream gets it. `host`: what it is to be asked for.
+ *
+ * The framing is the proxy's own: a length that the client has stated and its parser has followed, else chunks. Node's client
+ * would send the content of a DELETE without either.
+ */
+export function upstreamHeader(
+  request: HttpRequest,
+  client: ClientDescription,
+  host: string,
+): OutgoingFields {
+  const received = fieldsOf(request.rawHeaders).filter(([name]) => !name.startsWith(':'));
+  const passed = endToEnd(received).filter(([name]) => isPassed(plainName(name)));
+  const via = [...valuesOf(received, 'via'), `${request.httpVersion} ${PSEUDONYM}`];
+  return outgoing([
+    ['host', host],
+    ...joinCookies(passed),
+    ...framing(request, received),
+    ...forwarded(client),
+    ...client.certificate,
+    ['via', via.join(', ')],
+  ]);
+}
+
+function isPassed(name: string): boolean {
+  return !PROXYS_OWN.test(name) && !REWRITTEN.has(name);
+}
+
+function framing(request: HttpRequest, received: readonly Field[]): Field[] {
+  const acceptsTrailers = valuesOf(received, 'te').some((value) =>
+    listOf(value).some((word) => word.split(';', 1)[0] === 'trailers'),
+  );
+  const te: Field[] = acceptsTrailers
+    ? [
+        // RFC 9110 section 10.1.4: "A sender of TE MUST also send a 'TE' connection option".
+        ['connection', 'te, keep-alive'],
+        ['te', 'trailers'],
+      ]
+    : [];
+  if (!passesContent(request)) return te;
+  if (!request.hasContent) return [...te, ['content-length', '0']];
+  const expect: Field[] = request.expectation === 'continue' ? [['expect', '100-continue']] : [];
+  const [length] = valuesOf(received, 'content-length');
+  const trailers = valuesOf(received, 'trailer');
+  // Trailers need chunks, in HTTP/1.1; over HTTP/2 a client may state a length too.
+  if (length !== undefined && trailers.length === 0) return [...te, ...expect, ['content-length', length]];
+  return [
+    ...te,
+    ...expect,
+    ['transfer-encoding', 'chunked'],
+    ...trailers.map((value): Field => ['trailer', value]),
+  ];
+}
+
+/** RFC 9113 section 8.2.3: over HTTP/2 a cookie may come in pieces. */
+function joinCookies(fields: readonly Field[]): Field[] {
+  const cookies = valuesOf(fields, 'cookie');
+  if (cookies.length < 2) return [...fields];
+  return [...fields.filter(([name]) => name !== 'cookie'), ['cookie', cookies.join('; ')]];
+}
+
+/** RFC 7239, and the fields that it was made of. */
+function forwarded({ end, scheme, host }: ClientDescription): Field[] {
+  // A loopback address says nothing on another host, and may be taken there for its own.
+  const address = end && !isLoopback(end.address) ? end.address : undefined;
+  const node = address?.includes(':') ? `"[${address}]"` : (address ?? 'unknown');
+  return [
+    [
+      'forwarded',
+      [`for=${node}`, ...(host === undefined ? [] : [`host="${host}"`]), `proto=${scheme}`].join(';'),
+    ],
+    ...(address === undefined ? [] : [['x-forwarded-for', address] as const]),
+    ...(host === undefined ? [] : [['x-forwarded-host', host] as const]),
+    ['x-forwarded-proto', scheme],
+  ];
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.');
+}

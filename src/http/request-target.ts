@@ -1,0 +1,48 @@
+import type { HttpRequest } from './message.js';
+
+/** Where a request goes to. */
+export interface RequestTarget {
+  /** The path and the query, as they came. */
+  readonly path: string;
+  /** The host that the client named, with its port if it named that; `undefined` if it named none. */
+  readonly host: string | undefined;
+}
+
+/** RFC 9112 section 3.2.2; RFC 9110 section 4.2: the scheme is http or https. */
+const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)(.*)$/iu;
+
+/** A host and perhaps a port. More may stand in a URI's authority, but not in a request of anybody who means well. */
+const HOST = /^[\w.~:[\]-]+$/u;
+
+/**
+ * Reads where a request goes to, or `undefined` if that can be read in two ways: several hosts, a fragment, bytes that no
+ * URI has. The authority form (CONNECT) is none of what can be passed on.
+ */
+export function requestTarget(request: HttpRequest): RequestTarget | undefined {
+  const hosts = namedHosts(request);
+  if (!/^[!-~]+$/u.test(request.url) || request.url.includes('#')) return undefined;
+  let path = request.url;
+  const [, authority, rest = ''] = ABSOLUTE_FORM.exec(path) ?? [];
+  if (authority !== undefined) {
+    hosts.push(authority);
+    path = rest.startsWith('/') ? rest : `/${rest}`;
+  } else if (!path.startsWith('/') && !(path === '*' && request.method === 'OPTIONS')) {
+    return undefined;
+  }
+  // RFC 9112 section 3.2: "A server MUST respond with a 400 … to any request message that contains more than one Host header
+  // field line or a Host header field with an invalid field value", and to one of HTTP/1.1 without it.
+  const [host, ...others] = hosts;
+  if (others.some((other) => other.toLowerCase() !== host?.toLowerCase())) return undefined;
+  if (host === undefined) return request.httpVersion === '1.0' ? { path, host } : undefined;
+  return HOST.test(host) ? { path, host } : undefined;
+}
+
+/** The values of Host, and of `:authority` in HTTP/2, where they may stand beside each other if they are the same. */
+function namedHosts({ rawHeaders, httpVersionMajor }: HttpRequest): string[] {
+  const values = (wanted: string): string[] =>
+    rawHeaders.filter((_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === wanted);
+  const hosts = values('host');
+  if (httpVersionMajor === 2) return [...values(':authority'), ...hosts];
+  // Several of them are malformed even if they are the same.
+  return hosts.length > 1 ? [...hosts, ''] : hosts;
+}

@@ -1,0 +1,26 @@
+import { isClientCertificateRefusal, UpstreamFailure } from '../upstream/failure.js';
+import type { UpstreamFault } from './refusal.js';
+
+/** An upstream that was given up since it takes nothing of a request. */
+export class UpstreamStalled extends Error {}
+
+/** An answer 101, though no request of ours asks for one. */
+export class UnaskedUpgrade extends Error {}
+
+/** What an error of a request to upstream comes to. `answering`: whether its answer had begun. */
+export function upstreamFault(error: unknown, answering: boolean): UpstreamFault {
+  if (error instanceof UpstreamFailure) return 'unreachable';
+  if (error instanceof UpstreamStalled) return 'write_stall';
+  if (error instanceof UnaskedUpgrade) return 'malformed';
+  const code = errorCode(error);
+  // In TLS 1.3 our certificate is refused when the handshake is over for us.
+  if (isClientCertificateRefusal(code)) return 'unreachable';
+  // llhttp's, and what Node says of a header that cannot be passed on.
+  if (/^HPE_(?!INVALID_EOF_STATE)|^ERR_HTTP|^ERR_INVALID/.test(code)) return 'malformed';
+  return answering ? 'cut' : 'closed';
+}
+
+/** Node's code of an error, or nothing. */
+export function errorCode(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+}

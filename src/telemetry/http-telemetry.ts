@@ -1,0 +1,95 @@
+import type { ListenerConfiguration, LogLevel } from '../config/model.js';
+import type { ExchangeReport, HttpEvents } from '../http/events.js';
+import type { LogFields } from './log-line.js';
+import type { Logger } from './logger.js';
+import type { Metrics } from './metrics.js';
+
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
+
+/** A request's method; label `method`. */
+export type MethodLabel = (typeof METHODS)[number] | 'other';
+
+const CODE_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
+
+/** The class of an answer's status; label `code_class`. `none`: no answer began. */
+export type CodeClass = (typeof CODE_CLASSES)[number] | 'none' | 'other';
+
+/** A path in the log is at most this long. */
+const PATH_LENGTH_MAX = 1024;
+
+/** Turns what the requests of one listener tell into metrics and log lines. */
+export class HttpTelemetry implements HttpEvents {
+  readonly #metrics: Metrics;
+  readonly #logger: Logger;
+  readonly #listener: string;
+  readonly #upstream: string;
+
+  constructor(
+    { listen, forward }: Pick<ListenerConfiguration, 'listen' | 'forward'>,
+    metrics: Metrics,
+    logger: Logger,
+  ) {
+    this.#metrics = metrics;
+    this.#logger = logger;
+    this.#listener = listen.url;
+    this.#upstream = forward.url;
+    metrics.httpRequestsInFlight.inc({ listener: this.#listener }, 0);
+  }
+
+  requestBegan(): void {
+    this.#metrics.httpRequestsInFlight.inc({ listener: this.#listener });
+  }
+
+  requestEnded(report: ExchangeReport): void {
+    const listener = this.#listener;
+    const { refusal, fault, status } = report;
+    const method = methodLabel(report);
+    this.#metrics.httpRequestsInFlight.dec({ listener });
+    this.#metrics.httpRequests.inc({ listener, code_class: codeClass(status), method });
+    this.#metrics.httpRequestSeconds.observe({ listener }, report.durationMs / 1000);
+    if (refusal !== undefined) this.#metrics.httpRequestsRefused.inc({ listener, reason: refusal });
+    if (fault !== undefined) this.#metrics.httpUpstreamFailures.inc({ listener, reason: fault });
+    const [level, message] = describe(report);
+    this.#logger[level](this.#fields(report), message);
+  }
+
+  #fields(report: ExchangeReport): LogFields {
+    return {
+      listener: this.#listener,
+      upstream: this.#upstream,
+      'peer.address': report.peerAddress,
+      'peer.identity': report.identity,
+      protocol: report.protocol,
+      'http.method': report.method === '' ? undefined : report.method,
+      'http.path': report.path?.slice(0, PATH_LENGTH_MAX),
+      'http.status': report.status,
+      'http.ended_by': report.endedBy,
+      'http.refusal': report.refusal,
+      'http.upstream_failure': report.fault,
+      'http.time_ms': Math.round(report.durationMs * 1000) / 1000,
+      'http.request.payload_bytes': report.requestBytes,
+      'http.response.payload_bytes': report.responseBytes,
+      correlation_id: report.correlationId,
+      error: report.detail === '' ? undefined : report.detail,
+    };
+  }
+}
+
+function methodLabel({ method }: ExchangeReport): MethodLabel {
+  return METHODS.find((known) => known === method) ?? 'other';
+}
+
+function codeClass(status: number | undefined): CodeClass {
+  return status === undefined ? 'none' : (CODE_CLASSES[Math.floor(status / 100) - 1] ?? 'other');
+}
+
+function describe(report: ExchangeReport): [LogLevel, string] {
+  const { status, refusal, fault, endedBy } = report;
+  const label = methodLabel(report);
+  const request = label === 'other' ? 'request' : `${label} request`;
+  if (fault !== undefined) return ['error', `${request} failed upstream`];
+  if (refusal !== undefined) return ['warn', `refused ${request} with status ${status ?? 'none'}`];
+  if (endedBy === 'client') return ['info', `${request} given up by the client`];
+  if (status === undefined || endedBy === 'proxy') return ['warn', `${request} cut`];
+  return ['info', `finished ${request} with status ${status}`];
+}

@@ -1,0 +1,168 @@
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import type { TLSSocket } from 'node:tls';
+
+import { describe, expect, test } from 'vitest';
+
+import { block, frame, headers, uint32 } from '../inspect/http2/hand-made.js';
+import { HTTP2_PREFACE, tlsClient } from '../support/clients.js';
+import { ALLOWED, startGate, type Gate } from '../support/gate.js';
+import { MIB, residentBytes } from '../support/transfer.js';
+
+const [DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS] = [0, 1, 2, 3, 4] as const;
+const [PING, WINDOW_UPDATE, CONTINUATION] = [6, 8, 9] as const;
+const END_STREAM = 1;
+const GET = { ':method': 'GET', ':scheme': 'https', ':path': ALLOWED, ':authority': 'gitlab' };
+const POST = { ...GET, ':method': 'POST' };
+const BURST = 500;
+const ACTIVE = 'gitaly_tls_proxy_connections_active';
+
+const odd = (index: number): number => 2 * index + 1;
+
+interface Attack {
+  readonly name: string;
+  readonly first?: Buffer;
+  readonly stroke: (index: number) => Buffer;
+  readonly strokes: number;
+  /** Of the requests that reach upstream, at most. */
+  readonly requests: number;
+  /** Milliseconds of a core that a stroke may cost, at most; a good request costs about half a millisecond. */
+  readonly strokeMs: number;
+}
+
+const ATTACKS: readonly Attack[] = [
+  {
+    name: 'rapid reset (CVE-2023-44487)',
+    stroke: (index) =>
+      Buffer.concat([headers(odd(index), GET, END_STREAM), frame(RST_STREAM, 0, odd(index), uint32(8))]),
+    strokes: 20_000,
+    requests: 1000,
+    strokeMs: 0.5,
+  },
+  {
+    name: 'provoked resets (CVE-2025-8671)',
+    stroke: (index) =>
+      Buffer.concat([headers(odd(index), POST), frame(WINDOW_UPDATE, 0, odd(index), uint32(0))]),
+    strokes: 20_000,
+    requests: 1000,
+    strokeMs: 0.5,
+  },
+  {
+    name: 'requests that never end',
+    stroke: (index) => headers(odd(index), POST),
+    strokes: 5000,
+    // MAX_HTTP2_REQUESTS
+    requests: 100,
+    strokeMs: 0.5,
+  },
+  {
+    name: 'paths that are refused',
+    stroke: (index) => headers(odd(index), { ...GET, ':path': '/' }, END_STREAM),
+    strokes: 5000,
+    requests: 0,
+    strokeMs: 0.5,
+  },
+  {
+    name: 'PING flood (CVE-2019-9512)',
+    stroke: () => frame(PING, 0, 0, Buffer.alloc(8)),
+    strokes: 50_000,
+    requests: 0,
+    strokeMs: 0.02,
+  },
+  {
+    name: 'SETTINGS flood (CVE-2019-9515)',
+    stroke: () => frame(SETTINGS, 0, 0),
+    strokes: 50_000,
+    requests: 0,
+    strokeMs: 0.05,
+  },
+  {
+    name: 'priority churn (CVE-2019-9513)',
+    stroke: (index) => frame(PRIORITY, 0, odd(index), Buffer.alloc(5)),
+    strokes: 50_000,
+    requests: 0,
+    strokeMs: 0.02,
+  },
+  {
+    name: 'empty DATA (CVE-2019-9518)',
+    first: headers(1, POST),
+    stroke: () => frame(DATA, 0, 1),
+    strokes: 50_000,
+    requests: 1,
+    strokeMs: 0.02,
+  },
+  {
+    name: 'window updates of a byte (CVE-2019-9511)',
+    first: headers(1, POST),
+    stroke: () => frame(WINDOW_UPDATE, 0, 1, uint32(1)),
+    strokes: 50_000,
+    requests: 1,
+    strokeMs: 0.02,
+  },
+  {
+    name: 'CONTINUATION without end (CVE-2024-27316)',
+    first: frame(HEADERS, 0, 1, block(GET)),
+    stroke: () => frame(CONTINUATION, 0, 1, block({ a: 'b' })),
+    strokes: 5000,
+    requests: 0,
+    strokeMs: 0.05,
+  },
+];
+
+/** What the proxy's process has used of a core, milliseconds (proc(5): user and system time in hundredths of a second). */
+function cpuMs({ proxy }: Gate): number {
+  const fields = readFileSync(`/proc/${proxy.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+/** Sends strokes in bursts until the connection is gone, or all are sent; how many that was. */
+async function attack(client: TLSSocket, { first, stroke, strokes }: Attack): Promise<number> {
+  const gone = new Promise<void>((resolve) => client.resume().once('end', resolve).once('close', resolve));
+  client.write(Buffer.concat([HTTP2_PREFACE, ...(first ? [first] : [])]));
+  let sent = 0;
+  while (sent < strokes && !client.destroyed && !client.readableEnded) {
+    const parts = Array.from({ length: BURST }, (_, index) => stroke(sent + index));
+    sent += BURST;
+    if (!client.write(Buffer.concat(parts)))
+      await Promise.race([once(client, 'drain').catch(() => undefined), gone]);
+  }
+  return sent;
+}
+
+/** What Node's HTTP/2 does not bound, the proxy does; neither closes for what costs it no more than to read. */
+describe('abuse of HTTP/2 at the gate costs little, harms no other client and leaves nothing behind:', () => {
+  test.each(ATTACKS)('$name', async (what) => {
+    const gate = await startGate();
+    let arrived = 0;
+    gate.backend.server.on('request', () => arrived++);
+    expect(await gate.ask(ALLOWED)).toMatchObject({ status: 200 });
+    const before = { cpuMs: cpuMs(gate), bytes: residentBytes(gate.proxy.pid) };
+    const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
+    const sent = await attack(client, what);
+    // Another client is served; by then what was sent has been read, or is not any more.
+    expect(await gate.ask(ALLOWED)).toMatchObject({ status: 200 });
+    const after = { cpuMs: cpuMs(gate), bytes: residentBytes(gate.proxy.pid) };
+    client.destroy();
+    await gate.proxy.scrapeUntil((scrape) => scrape.value(ACTIVE) === 0);
+    expect(arrived - 2).toBeLessThanOrEqual(what.requests);
+    expect(after.cpuMs - before.cpuMs).toBeLessThan(50 + sent * what.strokeMs);
+    expect(after.bytes - before.bytes).toBeLessThan(64 * MIB);
+    expect((await gate.proxy.scrape()).value('gitaly_tls_proxy_internal_errors_total')).toBe(0);
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('a client that gives up more requests than it may is cut', async () => {
+    const gate = await startGate();
+    gate.backend.handler = () => undefined;
+    const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
+    const [rapidReset] = ATTACKS;
+    if (rapidReset) await attack(client, rapidReset);
+    const line = await gate.proxy.log.waitForClose('abuse');
+    expect(line).toMatchObject({
+      'close.detail': 'reset_flood',
+      'close.initiator': 'proxy',
+      level: 'warning',
+    });
+    await gate.endsWithNothingLeaked();
+  });
+});

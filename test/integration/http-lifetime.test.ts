@@ -1,0 +1,318 @@
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ClientHttp2Session } from 'node:http2';
+import type { Socket } from 'node:net';
+
+import { describe, expect, test } from 'vitest';
+
+import { readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import { ALLOWED, GATE, PLAIN, startGate, type GateOptions } from '../support/gate.js';
+import { holdSocket } from '../support/held-socket.js';
+import { HttpBackend } from '../support/http-backend.js';
+import { askHttp2, http2Client } from '../support/http-clients.js';
+import type { ProxyProcess } from '../support/proxy-process.js';
+import { shell } from '../support/shell.js';
+
+const OURS = 'gitaly_tls_proxy_';
+const REFUSED = `${OURS}http_requests_refused_total`;
+const GET = `GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab\r\n\r\n`;
+
+interface Held {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+}
+
+/** Has the backend keep the requests that come, by their order. */
+function hold({ backend }: { readonly backend: HttpBackend }): Held[] {
+  const held: Held[] = [];
+  backend.handler = (request, response) => held.push({ request, response });
+  return held;
+}
+
+/** Sends SIGTERM and waits until it was taken, and everybody knows. */
+async function drain(proxy: ProxyProcess): Promise<void> {
+  proxy.signal('SIGTERM');
+  await proxy.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
+}
+
+/** What a client of HTTP/1.1 has received once it contains this. */
+function receivedBy(socket: Socket): (text: string) => Promise<string> {
+  let all = '';
+  socket.on('data', (chunk: Buffer) => (all += chunk.toString('latin1')));
+  return async (wanted) => {
+    while (!all.includes(wanted)) await once(socket, 'data');
+    return all;
+  };
+}
+
+function plain(options: GateOptions = {}): GateOptions {
+  return { ...options, listener: { listen: PLAIN, ...options.listener } };
+}
+
+describe.each([1, 2])('with %i worker(s)', (workers) => {
+  const more = { workers };
+
+  test('SIGTERM: what is under way finishes, new requests get 503, idle connections end, exit 0', async () => {
+    const gate = await startGate(plain({ more }));
+    const idle = await tcpClient(gate.port);
+    idle.write(GET);
+    await receivedBy(idle)('{"status":true}');
+    const leaving = readToEnd(idle);
+    const held = hold(gate);
+    const [waiting, answering] = [await tcpClient(gate.port), await tcpClient(gate.port)];
+    waiting.write(GET);
+    await expect.poll(() => held.length).toBe(1);
+    answering.write(GET);
+    await expect.poll(() => held.length).toBe(2);
+    held[1]?.response.write('part');
+    await receivedBy(answering)('part');
+
+    await drain(gate.proxy);
+    await leaving;
+    await expect(tcpClient(gate.port)).rejects.toThrow('ECONNREFUSED');
+    // Its answer has begun, so it cannot know yet: its next request is refused in words.
+    answering.write(GET);
+    const refused = receivedBy(answering)('"message"');
+    const endings = [readToEnd(waiting), readToEnd(answering)];
+    for (const { response } of held) response.end('whole');
+    expect((await Promise.all(endings)).map(({ kind }) => kind)).toEqual(['end', 'end']);
+    const [whole] = await Promise.all(endings);
+    expect(whole?.received.toString()).toMatch(/^HTTP\/1\.1 200 [^]*connection: close[^]*\r\n\r\n[^]*whole/i);
+    expect(await refused).toMatch(
+      /whole\r\n0\r\n\r\nHTTP\/1\.1 503 [^]*connection: close\r\n[^]*"message":"the proxy in front of GitLab is being restarted/i,
+    );
+    expect(await gate.proxy.exited).toBe(0);
+    expect(held).toHaveLength(2);
+    await gate.proxy.log.waitFor((line) => line['http.refusal'] === 'draining');
+    await gate.proxy.log.waitForClose('drained');
+  });
+
+  test('SIGTERM: clients of HTTP/2 are told by GOAWAY, their requests finish, exit 0', async () => {
+    const gate = await startGate({ more });
+    const held = hold(gate);
+    const sessions = [0, 1].map(() => http2Client(gate.port, { ca: gate.ca.caPem }));
+    const goaways = sessions.map((session) => goawaysOf(session));
+    const answers = sessions.map((session) => askHttp2(session, { ':path': ALLOWED }));
+    await expect.poll(() => held.length).toBe(2);
+    await drain(gate.proxy);
+    // The first names no last stream, the second the true one.
+    await expect.poll(() => goaways.map(({ length }) => length)).toEqual([2, 2]);
+    expect(goaways).toEqual([
+      [2 ** 31 - 1, 1],
+      [2 ** 31 - 1, 1],
+    ]);
+    for (const { response } of held) response.end('whole');
+    expect((await Promise.all(answers)).map(({ body }) => body)).toEqual(['whole', 'whole']);
+    expect(await gate.proxy.exited).toBe(0);
+  });
+
+  test('what has not ended at graceful_restart_timeout is broken off, exit 1', async () => {
+    const gate = await startGate({ more: { ...more, graceful_restart_timeout: '300ms' } });
+    const held = hold(gate);
+    // Node's own client takes a reset after a GOAWAY for the end of its streams.
+    const two = shell(
+      `curl -sSN --http2 --cacert ${gate.ca.caPath} https://localhost:${gate.port}${ALLOWED}; echo " exit code $?"`,
+    );
+    const socket = await tlsClient(gate.port, { ca: gate.ca.caPem, ALPNProtocols: ['http/1.1'] });
+    socket.write(GET);
+    await expect.poll(() => held.length).toBe(2);
+    for (const { response } of held) response.write('part');
+    await receivedBy(socket)('part');
+    const ending = readToEnd(socket);
+    gate.proxy.signal('SIGTERM');
+    expect((await ending).kind).toBe('reset');
+    expect((await two).output).toMatch(/^part exit code (?:56|92)\n/);
+    expect(await gate.proxy.exited).toBe(1);
+    const line = await gate.proxy.log.waitForMessage('stopped: some connections had to be cut');
+    expect(line).toMatchObject({ connections: 2 });
+    expect(await gate.proxy.log.waitForMessage('GET request cut')).toMatchObject({
+      'http.ended_by': 'proxy',
+    });
+  });
+
+  test('SIGHUP: new listeners serve, removed ones let requests finish, and a new rule holds for the next request', async () => {
+    // Another host: listeners on port 0 of one are told apart by their order.
+    const listen = 'http://127.0.0.2:0';
+    const gate = await startGate({ more, listener: { listen } });
+    const socket = await tcpClient(gate.port, '127.0.0.2');
+    const received = receivedBy(socket);
+    socket.write(GET);
+    await received('{"status":true}');
+    const other = await HttpBackend.start();
+    await gate.proxy.configure({
+      ...gate.configuration,
+      listeners: [
+        { listen, forward: other.url, paths: ['/api/v4/internal/check'] },
+        { listen: GATE, forward: gate.backend.url },
+      ],
+      ...more,
+    });
+    gate.proxy.signal('SIGHUP');
+    await gate.proxy.log.waitForMessage('reloaded');
+    // On the connection that was open before.
+    socket.write(GET + GET.replace('allowed', 'check').replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
+    await readToEnd(socket);
+    expect(await received('true}')).toMatch(
+      /\{"status":true\}HTTP\/1\.1 404 [^]*HTTP\/1\.1 200 [^]*\{"status":true\}$/,
+    );
+    expect(other.last.url).toBe('/api/v4/internal/check');
+    const port = await gate.proxy.port(GATE);
+    const session = http2Client(port, { ca: gate.ca.caPem });
+    expect((await askHttp2(session, { ':path': ALLOWED })).headers[':status']).toBe(200);
+    session.close();
+
+    const held = hold({ backend: other });
+    const last = await tcpClient(gate.port, '127.0.0.2');
+    last.write(GET.replace('allowed', 'check'));
+    await expect.poll(() => held.length).toBe(1);
+    await gate.proxy.configure({
+      ...gate.configuration,
+      listeners: [{ listen: GATE, forward: other.url }],
+      ...more,
+    });
+    gate.proxy.signal('SIGHUP');
+    await gate.proxy.log.waitForMessage('listener removed');
+    const ending = readToEnd(last);
+    held[0]?.response.end('whole');
+    expect((await ending).received.toString()).toMatch(/connection: close[^]*whole/i);
+    other.closeConnections();
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('a renewed certificate is served to new connections, and an open one goes on', async () => {
+    const gate = await startGate({ more });
+    const session = http2Client(gate.port, { ca: gate.ca.caPem });
+    await askHttp2(session, { ':path': ALLOWED });
+    const renewed = await gate.ca.server();
+    await gate.proxy.configure({
+      tls: { certificate_path: renewed.certificatePath, key_path: renewed.keyPath },
+      listeners: gate.configuration.listeners,
+      ...more,
+    });
+    gate.proxy.signal('SIGHUP');
+    await gate.proxy.log.waitForMessage('reloaded');
+    const fresh = await tlsClient(gate.port, { ca: gate.ca.caPem });
+    expect(fresh.getPeerCertificate().serialNumber.toLowerCase()).toBe(renewed.serialNumber);
+    fresh.destroy();
+    expect((await askHttp2(session, { ':path': ALLOWED })).headers[':status']).toBe(200);
+    session.close();
+    await gate.endsWithNothingLeaked();
+  });
+});
+
+test('max_connection_age: requests are served, and the connection ends behind one of them', async () => {
+  const gate = await startGate({ more: { max_connection_age: '300ms' } });
+  const session = http2Client(gate.port, { ca: gate.ca.caPem });
+  const goaways = goawaysOf(session);
+  const socket = await tlsClient(gate.port, { ca: gate.ca.caPem, ALPNProtocols: ['http/1.1'] });
+  const ending = readToEnd(socket);
+  const held = hold(gate);
+  const answer = askHttp2(session, { ':path': ALLOWED });
+  socket.write(GET);
+  await expect.poll(() => held.length).toBe(2);
+  await expect.poll(() => goaways.length).toBe(2);
+  for (const { response } of held) response.end('whole');
+  expect((await answer).body).toBe('whole');
+  const { kind, received } = await ending;
+  expect([kind, received.toString()]).toEqual(['end', expect.stringMatching(/^HTTP\/1\.1 200 [^]*whole/)]);
+  const line = await gate.proxy.log.waitForClose('drained');
+  expect(line['close.detail']).toBe('max_connection_age');
+  expect((await gate.proxy.scrape()).value(REFUSED)).toBe(0);
+  await gate.endsWithNothingLeaked();
+});
+
+test('max_connections holds for HTTP as for all', async () => {
+  const gate = await startGate({ more: { max_connections: 1 } });
+  const session = http2Client(gate.port, { ca: gate.ca.caPem });
+  await askHttp2(session, { ':path': ALLOWED });
+  const refused = await tcpClient(gate.port);
+  expect((await readToEnd(refused)).received).toHaveLength(0);
+  await gate.proxy.scrapeUntil(
+    (scrape) => scrape.value(`${OURS}connections_dropped_total`, { reason: 'max_connections' }) === 1,
+  );
+  session.close();
+  await gate.endsWithNothingLeaked();
+});
+
+test('with 64 descriptors (ulimit -n 64) requests above them get 503, and later ones are served', async () => {
+  const gate = await startGate({ openFiles: 64 });
+  const held = hold(gate);
+  const session = http2Client(gate.port, { ca: gate.ca.caPem });
+  const answers = Array.from({ length: 100 }, () => askHttp2(session, { ':path': ALLOWED }));
+  const refused = await gate.proxy.scrapeUntil(
+    (scrape) =>
+      scrape.value(REFUSED, { reason: 'descriptors' }) + scrape.value(`${OURS}http_requests_in_flight`) ===
+      100,
+  );
+  expect(refused.value(REFUSED, { reason: 'descriptors' })).toBeGreaterThan(50);
+  const served = 100 - refused.value(REFUSED, { reason: 'descriptors' });
+  await expect.poll(() => held.length).toBe(served);
+  gate.backend.handler = undefined;
+  for (const { response } of held) response.end('whole');
+  const statuses = (await Promise.all(answers)).map(({ headers }) => headers[':status']);
+  expect(statuses.filter((status) => status === 200)).toHaveLength(served);
+  expect(statuses.filter((status) => status === 503)).toHaveLength(100 - served);
+  expect((await askHttp2(session, { ':path': ALLOWED })).headers[':status']).toBe(200);
+  session.close();
+  await gate.endsWithNothingLeaked();
+});
+
+test('a socket from systemd is served, and what waited in it is not lost', async () => {
+  const socket = await holdSocket({ host: '127.0.0.1', port: 0 });
+  const listen = `http://127.0.0.1:${socket.port}`;
+  const early = await tcpClient(socket.port);
+  early.write(GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
+  const gate = await startGate({ listener: { listen }, inherits: [socket.fd] });
+  expect((await readToEnd(early)).received.toString()).toContain('{"status":true}');
+  expect(await gate.proxy.log.waitForMessage('listening')).toMatchObject({
+    listener: listen,
+    inherited: true,
+  });
+  await gate.endsWithNothingLeaked();
+});
+
+test('a PROXY header and a request in one packet, and one in pieces, are the same', async () => {
+  const gate = await startGate(plain({ listener: { proxy_protocol: { accept_from: ['127.0.0.1'] } } }));
+  const header = 'PROXY TCP4 192.0.2.7 192.0.2.1 5000 443\r\n';
+  const request = `POST ${ALLOWED} HTTP/1.1\r\nHost: gitlab\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc`;
+  const whole = await tcpClient(gate.port);
+  whole.write(header + request);
+  expect((await readToEnd(whole)).received.toString()).toContain('{"status":true}');
+  const pieces = await tcpClient(gate.port);
+  pieces.setNoDelay(true);
+  for (const byte of header + request) await new Promise((resolve) => pieces.write(byte, resolve));
+  expect((await readToEnd(pieces)).received.toString()).toContain('{"status":true}');
+  expect(gate.backend.requests.map(({ body }) => body.toString())).toEqual(['abc', 'abc']);
+  const lines = await gate.proxy.log.waitForMessage('connection finished');
+  expect(lines).toMatchObject({
+    'peer.address': '192.0.2.7:5000',
+    'peer.via': expect.any(String) as unknown,
+  });
+  await gate.endsWithNothingLeaked();
+});
+
+test('1000 clients that reset within their request leave nothing behind', async () => {
+  const gate = await startGate(plain());
+  hold(gate);
+  for (let round = 0; round < 20; round++) {
+    const clients = await Promise.all(Array.from({ length: 50 }, () => tcpClient(gate.port)));
+    for (const client of clients)
+      client.write(`POST ${ALLOWED} HTTP/1.1\r\nHost: gitlab\r\nContent-Length: 9\r\n\r\nab`);
+    await gate.proxy.scrapeUntil(
+      (scrape) => scrape.value(`${OURS}http_requests_in_flight`) === clients.length,
+    );
+    for (const client of clients) client.resetAndDestroy();
+    await gate.proxy.scrapeUntil((scrape) => scrape.value(`${OURS}http_requests_in_flight`) === 0);
+  }
+  const scrape = await gate.proxy.scrape();
+  expect(scrape.value(`${OURS}http_requests_total`, { code_class: 'none', method: 'POST' })).toBe(1000);
+  expect(scrape.value(`${OURS}internal_errors_total`)).toBe(0);
+  await gate.endsWithNothingLeaked();
+});
+
+/** The last stream of each GOAWAY that has come. */
+function goawaysOf(session: ClientHttp2Session): number[] {
+  const last: number[] = [];
+  session.on('goaway', (_code, lastStream: number) => last.push(lastStream));
+  return last;
+}

@@ -1,0 +1,214 @@
+import { describe, expect, test } from 'vitest';
+
+import { readToEnd, tcpClient } from '../support/clients.js';
+import { ALLOWED, ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
+import { askHttp2, http2Client } from '../support/http-clients.js';
+
+const REFUSED = 'gitaly_tls_proxy_http_requests_refused_total';
+const HOST = 'Host: gitlab\r\n';
+
+/** Sends bytes as they are and reads what comes until the connection ends. */
+async function send({ port }: Gate, bytes: string): Promise<string> {
+  const socket = await tcpClient(port);
+  socket.write(Buffer.from(bytes, 'latin1'));
+  return (await readToEnd(socket)).received.toString('latin1');
+}
+
+function startPlain(): Promise<Gate> {
+  return startGate({ listener: { listen: PLAIN } });
+}
+
+test('a request that can be read in two ways is refused, with 400, before a byte of it reaches upstream', async () => {
+  const post = `POST ${ALLOWED} HTTP/1.1\r\n${HOST}`;
+  const get = `GET ${ALLOWED} HTTP/1.1\r\n${HOST}`;
+  const cases: readonly (readonly [what: string, bytes: string])[] = [
+    ['both lengths', `${post}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`],
+    ['both, the other way round', `${post}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n`],
+    ['two lengths', `${post}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello`],
+    ['the same length twice', `${post}Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello`],
+    ['a list of lengths', `${post}Content-Length: 5, 5\r\n\r\nhello`],
+    ['a length with a sign', `${post}Content-Length: +5\r\n\r\nhello`],
+    ['a length in hexadecimal', `${post}Content-Length: 0x5\r\n\r\nhello`],
+    ['a space before the colon', `${post}Content-Length : 5\r\n\r\nhello`],
+    ['an unknown transfer coding', `${post}Transfer-Encoding: identity\r\n\r\nhello`],
+    ['chunked and something after it', `${post}Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n`],
+    ['chunked in disguise', `${post}Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n`],
+    ['chunked twice', `${post}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`],
+    [
+      'chunks in HTTP/1.0',
+      `POST ${ALLOWED} HTTP/1.0\r\n${HOST}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
+    ],
+    ['a folded header', `${get}A: b\r\n c\r\n\r\n`],
+    ['a header folded by a tab', `${get}A: b\r\n\tTransfer-Encoding: chunked\r\n\r\n`],
+    ['a folded first header', `GET ${ALLOWED} HTTP/1.1\r\n A: b\r\n${HOST}\r\n`],
+    ['bare LF alone', `GET ${ALLOWED} HTTP/1.1\nHost: gitlab\n\n`],
+    ['a bare LF in a header', `${get}A: b\nContent-Length: 5\r\n\r\nhello`],
+    ['a bare LF at the end', `${get}A: b\r\n\n`],
+    ['a CR in a value', `${get}A: b\rTransfer-Encoding: chunked\r\n\r\n`],
+    ['a CR before the CR LF', `${get}A: b\r\r\n\r\n`],
+    ['a NUL in a value', `${get}A: b\0c\r\n\r\n`],
+    ['a NUL in the path', `GET ${ALLOWED}\0 HTTP/1.1\r\n${HOST}\r\n`],
+    ['a space in the path', `GET ${ALLOWED} x HTTP/1.1\r\n${HOST}\r\n`],
+    ['a byte beyond ASCII in the path', `GET ${ALLOWED}\xff HTTP/1.1\r\n${HOST}\r\n`],
+    ['a fragment', `GET ${ALLOWED}#x HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`],
+    ['two hosts', `${get}Host: other\r\nConnection: close\r\n\r\n`],
+    ['the same host twice', `${get}Host: gitlab\r\nConnection: close\r\n\r\n`],
+    ['no host', `GET ${ALLOWED} HTTP/1.1\r\nConnection: close\r\n\r\n`],
+    ['an empty host', `GET ${ALLOWED} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n`],
+    ['two hosts in one', `GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab, other\r\nConnection: close\r\n\r\n`],
+    ['a path in the host', `GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab/x\r\nConnection: close\r\n\r\n`],
+    ['content of a GET', `${get}Content-Length: 5\r\nConnection: close\r\n\r\nhello`],
+    ['chunks of a GET', `${get}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n`],
+    ['HTTP/0.9', `GET ${ALLOWED}\r\n\r\n`],
+    ['a version of its own', `GET ${ALLOWED} HTTP/1.2\r\n${HOST}\r\n`],
+    ['HTTP/2 in plain', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
+    ['a method of its own', `SMUGGLE ${ALLOWED} HTTP/1.1\r\n${HOST}\r\n`],
+  ];
+  const gate = await startPlain();
+  for (const [what, bytes] of cases) {
+    // What follows must not be taken for a request.
+    const answer = await send(
+      gate,
+      `${bytes}GET ${ALLOWED}?smuggled HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`,
+    );
+    expect(answer, what).toMatch(
+      /^HTTP\/1\.1 400 Bad Request\r\n[^]*connection: close[^]*\r\n\r\n\{"message":"the request is malformed"\}$/iu,
+    );
+  }
+  expect(gate.backend.connections).toHaveLength(0);
+  const line = await gate.proxy.log.waitFor((entry) => entry['http.refusal'] === 'malformed');
+  expect(line).toMatchObject({ level: 'warning', 'http.status': 400, 'http.ended_by': 'proxy' });
+  expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'malformed' })).toBe(cases.length);
+  await gate.endsWithNothingLeaked();
+});
+
+test.each([
+  ['too many fields', Array.from({ length: 129 }, (_, index) => `A${index}: b\r\n`).join('')],
+  ['too many bytes', `A: ${'b'.repeat(17_000)}\r\n`],
+])('a header of %s gets 431', async (_what, header) => {
+  const gate = await startPlain();
+  const answer = await send(gate, `GET ${ALLOWED} HTTP/1.1\r\n${HOST}Connection: close\r\n${header}\r\n`);
+  expect(answer).toMatch(/^HTTP\/1\.1 431 /u);
+  expect(gate.backend.connections).toHaveLength(0);
+  expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'header_too_large' })).toBe(1);
+  await gate.endsWithNothingLeaked();
+});
+
+test.each(['CONNECT gitlab:443', `TRACE ${ALLOWED}`])('%s gets 405', async (begin) => {
+  const gate = await startPlain();
+  expect(await send(gate, `${begin} HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`)).toMatch(
+    /^HTTP\/1\.1 405 /u,
+  );
+  expect(gate.backend.connections).toHaveLength(0);
+  expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'method' })).toBe(1);
+  await gate.endsWithNothingLeaked();
+});
+
+test('chunks that break off into nonsense are an error for upstream, and never the end of a request', async () => {
+  const gate = await startPlain();
+  const ends: string[] = [];
+  gate.backend.handler = (request) => {
+    request.once('end', () => ends.push('whole'));
+    request.once('error', ({ message }) => ends.push(message));
+    request.resume();
+  };
+  const socket = await tcpClient(gate.port);
+  socket.write(`POST ${ALLOWED} HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n`);
+  await expect.poll(() => gate.backend.connections.length).toBe(1);
+  socket.write('5;x\nGET / HTTP/1.1\r\n\r\n');
+  await readToEnd(socket);
+  await expect.poll(() => ends).toEqual(['aborted']);
+  expect(await gate.proxy.log.waitForClose('request_malformed')).toMatchObject({
+    'close.initiator': 'proxy',
+  });
+  await gate.endsWithNothingLeaked();
+});
+
+test('content that http2-proxy or Node would send without its length is framed: the next request is the next', async () => {
+  const gate = await startGate({ listener: { listen: PLAIN }, more: ONE_WORKER });
+  const smuggled = `GET /smuggled HTTP/1.1\r\n${HOST}\r\n`;
+  const chunk = `${smuggled.length.toString(16)}\r\n${smuggled}\r\n0\r\n\r\n`;
+  for (const method of ['DELETE', 'POST', 'PROPFIND']) {
+    const answer = await send(
+      gate,
+      `${method} ${ALLOWED} HTTP/1.1\r\n${HOST}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}`,
+    );
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /u);
+    expect(gate.backend.last).toMatchObject({ method, body: Buffer.from(smuggled) });
+    expect(gate.backend.last.headers['transfer-encoding']).toBe('chunked');
+  }
+  expect(await gate.ask(ALLOWED, { method: 'DELETE' })).toMatchObject({ status: 200 });
+  // A length of 0 for a GET is none.
+  expect(await gate.ask(ALLOWED, { headers: { 'content-length': '0' } })).toMatchObject({ status: 200 });
+  expect(gate.backend.requests.map(({ url }) => url)).toEqual(Array.from({ length: 5 }, () => ALLOWED));
+  // All of it went over one connection.
+  expect(gate.backend.connections).toHaveLength(1);
+  await gate.endsWithNothingLeaked();
+});
+
+describe('over HTTP/2', () => {
+  test('what HTTP/2 forbids does not pass, and other requests of the connection do', async () => {
+    const gate = await startGate();
+    const session = http2Client(gate.port, { ca: gate.ca.caPem });
+    const bad: readonly Readonly<Record<string, string | string[]>>[] = [
+      { ':path': ALLOWED, ':authority': 'gitlab', host: 'other' },
+      { ':path': ALLOWED, 'content-length': '5' },
+      { ':path': `${ALLOWED}#x` },
+      { ':path': ALLOWED, ':authority': 'gitlab/x' },
+      { ':path': 'api/v4/internal/allowed' },
+    ];
+    for (const headers of bad) {
+      const answer = await askHttp2(session, headers).catch((error: unknown) => error);
+      expect(answer).not.toMatchObject({ headers: { ':status': 200 } });
+    }
+    // A GET whose content is not announced, and comes.
+    const answer = await askHttp2(session, { ':method': 'GET', ':path': ALLOWED }, 'content').catch(
+      (error: unknown) => error,
+    );
+    expect(answer).not.toMatchObject({ headers: { ':status': 200 } });
+    expect(gate.backend.requests.filter(({ body }) => body.length > 0)).toEqual([]);
+    const good = await askHttp2(session, { ':path': ALLOWED, cookie: ['a=1', 'b=2'] });
+    expect(good.headers[':status']).toBe(200);
+    expect(gate.backend.last.headers.cookie).toBe('a=1; b=2');
+    session.close();
+    await gate.proxy.log.waitForClose('finished');
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('CONNECT gets 405', async () => {
+    const gate = await startGate();
+    const session = http2Client(gate.port, { ca: gate.ca.caPem });
+    const stream = session.request({ ':method': 'CONNECT', ':authority': 'gitlab:443' });
+    const status = await new Promise((resolve) =>
+      stream.once('response', (headers) => resolve(headers[':status'])),
+    );
+    expect(status).toBe(405);
+    session.destroy();
+    await gate.endsWithNothingLeaked();
+  });
+});
+
+test('a client that pipelines is served in its order, one after the other; one that goes too far is cut', async () => {
+  const gate = await startPlain();
+  let open = 0;
+  let most = 0;
+  gate.backend.handler = (request, response) => {
+    most = Math.max(most, ++open);
+    setImmediate(() => {
+      open--;
+      response.end(request.url);
+    });
+  };
+  const get = (index: number, more = ''): string => `GET ${ALLOWED}?${index} HTTP/1.1\r\n${HOST}${more}\r\n`;
+  const answer = await send(
+    gate,
+    [0, 1, 2, 3].map((index) => get(index)).join('') + get(4, 'Connection: close\r\n'),
+  );
+  expect(answer.match(/allowed\?\d/gu)).toEqual([0, 1, 2, 3, 4].map((index) => `allowed?${index}`));
+  expect(most).toBe(1);
+  const socket = await tcpClient(gate.port);
+  socket.write(Array.from({ length: 1000 }, (_, index) => get(index)).join(''));
+  expect((await readToEnd(socket)).kind).toBe('reset');
+  expect(await gate.proxy.log.waitForClose('abuse')).toMatchObject({ 'close.initiator': 'proxy' });
+  await gate.endsWithNothingLeaked();
+});
