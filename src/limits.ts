@@ -222,6 +222,9 @@ export const MAX_PIPELINED_REQUESTS = 16;
  */
 export const UPSTREAM_IDLE_MS = 4000;
 
+/** How long before the time that an upstream says it keeps a connection (`Keep-Alive: timeout=…`) it is given up here. */
+export const UPSTREAM_IDLE_MARGIN_MS = 1000;
+
 /** Connections to one HTTP upstream that wait for a request. */
 export const UPSTREAM_IDLE_CONNECTIONS_MAX = 32;
 

@@ -1,32 +1,23 @@
-import { METHODS, request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
-import { constants } from 'node:http2';
+import { request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
 
-import type { Address } from '../config/model.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
 import type { ConnectionFacts } from '../connection/facts.js';
 import { formatEnd } from '../connection/peer-address.js';
 import { endFrom } from '../connection/relay.js';
 import type { OpenRequest } from '../connection/status.js';
 import { WriteStall } from '../connection/write-stall.js';
-import { FAREWELL_MS, MAX_HEADER_FIELDS } from '../limits.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
+import { ClientSide } from './client-side.js';
 import type { ExchangeEnder } from './events.js';
 import { fieldsOf, outgoing, passedTrailers, valuesOf, type Field } from './hop-by-hop.js';
 import { describeRequest, type Exchanged, type Expectation, type HttpRequest } from './message.js';
-import { isBelow } from './path-rule.js';
-import {
-  answerBody,
-  BAD_GATEWAY,
-  REFUSALS,
-  type Answer,
-  type RefusalReason,
-  type UpstreamFault,
-} from './refusal.js';
+import { reasonToRefuse } from './reason-to-refuse.js';
+import { BAD_GATEWAY, REFUSALS, type Answer, type RefusalReason, type UpstreamFault } from './refusal.js';
 import { passesContent, upstreamHeader } from './request-headers.js';
-import { requestTarget, type RequestTarget } from './request-target.js';
-import { clientHeader } from './response-headers.js';
+import { pathOf, requestTarget, type RequestTarget } from './request-target.js';
+import { clientHeader, clientTrailers, isEndless } from './response-headers.js';
 import type { HttpService } from './service.js';
-import { errorCode, upstreamFault, UpstreamStalled } from './upstream-fault.js';
+import { EndlessAnswer, errorCode, upstreamFault, UpstreamStalled } from './upstream-fault.js';
 import { passThrough } from './web.js';
 
 /** The connection that a request came on. */
@@ -55,9 +46,7 @@ export class Exchange {
   readonly #connection: ExchangeConnection;
   readonly #target: RequestTarget | undefined;
   readonly #startedAtMs = performance.now();
-  readonly #closed: Promise<void>;
-  #settleClosed: () => void = () => undefined;
-  #isClosed = false;
+  readonly #client: ClientSide;
   #sent: ClientRequest | undefined;
   /** Whether a client that waits for 100 was told to go on. */
   #continued = false;
@@ -82,8 +71,7 @@ export class Exchange {
     this.#service = service;
     this.#connection = connection;
     this.#target = requestTarget(this.#message);
-    this.#closed = new Promise((resolve) => (this.#settleClosed = resolve));
-    exchanged.response.once('close', () => this.connectionClosed());
+    this.#client = new ClientSide(exchanged);
     service.requests.requestBegan();
   }
 
@@ -93,7 +81,7 @@ export class Exchange {
       method: this.#message.method,
       path: this.#path,
       startedAtMs: this.#startedAtMs,
-      status: this.#answered,
+      status: this.#client.status,
       requestBytes: this.#requestBytes,
       responseBytes: this.#responseBytes,
       correlationId: this.#correlationId,
@@ -102,23 +90,23 @@ export class Exchange {
 
   /** Bytes in this process that a side has not taken yet. */
   get queuedBytes(): { readonly toUpstream: number; readonly toClient: number } {
-    const toClient = this.#isClosed ? 0 : this.#exchanged.response.writableLength;
-    return { toUpstream: this.#sent?.writableLength ?? 0, toClient };
+    return { toUpstream: this.#sent?.writableLength ?? 0, toClient: this.#client.queuedBytes };
   }
 
   /** Serves the request; settles when it has ended and was reported. `refusal`: why it is refused whatever it says. */
   async run(refusal?: RefusalReason): Promise<void> {
     // Its client may have left while it waited for its turn; http2-proxy would never hear of that.
-    if (!this.#isClosed) await this.#serve(refusal);
-    await this.#closed;
+    if (!this.#client.isClosed) await this.#serve(refusal);
+    await this.#client.closed;
     this.#report();
   }
 
   async #serve(refusal?: RefusalReason): Promise<void> {
     try {
       this.#refusal ??= refusal ?? this.#reasonToRefuse();
+      if (this.#refusal === undefined) await this.#awaitNoContent();
       if (this.#refusal !== undefined) await this.#answer(REFUSALS[this.#refusal]);
-      else if (this.#target) await this.#pass(this.#target);
+      else if (this.#target && !this.#client.isClosed) await this.#pass(this.#target);
     } catch (error) {
       this.#connection.breakOff(endFrom(error));
     }
@@ -126,8 +114,7 @@ export class Exchange {
 
   /** The connection is gone, or the answer was written: nothing more can be said. */
   connectionClosed(): void {
-    this.#isClosed = true;
-    this.#settleClosed();
+    this.#client.close();
   }
 
   /**
@@ -135,15 +122,16 @@ export class Exchange {
    * @returns whether that is possible: neither the content is whole nor has the answer begun
    */
   refuse(reason: RefusalReason, detail: string): boolean {
-    if (this.#exchanged.request.complete || this.#answered !== undefined) return false;
-    this.#refuseLate(reason, detail);
+    if (this.#exchanged.request.complete || this.#client.status !== undefined) return false;
+    this.#refusal = reason;
+    this.#detail = detail;
+    this.#sent?.destroy();
     return true;
   }
 
   /** An answer that has not begun tells an HTTP/1.1 client that the connection ends after it. */
   closeAfterwards(): void {
-    const { protocol, response } = this.#exchanged;
-    if (protocol === 'http1' && !response.headersSent) response.setHeader('connection', 'close');
+    this.#client.closeAfterwards();
   }
 
   /** Ends it if a side takes nothing of what waits for it; called now and then. */
@@ -161,18 +149,12 @@ export class Exchange {
   }
 
   get #path(): string | undefined {
-    return this.#target?.path.split('?', 1)[0];
+    return this.#target && pathOf(this.#target);
   }
 
   /** Whether the client waits to be told that it may send its content. */
   get #waits(): boolean {
     return this.#message.expectation === 'continue' && !this.#continued;
-  }
-
-  /** The status of the answer, once that has begun. */
-  get #answered(): number | undefined {
-    const { response } = this.#exchanged;
-    return response.headersSent ? response.statusCode : undefined;
   }
 
   get #correlationId(): string | undefined {
@@ -181,42 +163,31 @@ export class Exchange {
   }
 
   #reasonToRefuse(): RefusalReason | undefined {
-    const { method, httpVersion, rawHeaders, hasContent } = this.#message;
     // Whoever may not come in at all learns nothing else.
-    if (this.#connection.refusal !== undefined) return this.#connection.refusal;
-    if (rawHeaders.length > 2 * MAX_HEADER_FIELDS) return 'header_too_large';
-    // HTTP/0.9 has no header; HTTP/1.0 knows no chunks, and who sends them wants to be misunderstood by somebody.
-    const chunked = fieldsOf(rawHeaders).some(([name]) => name === 'transfer-encoding');
-    if (httpVersion === '0.9' || (httpVersion === '1.0' && chunked)) return 'malformed';
-    if (this.#message.expectation === 'unknown') return 'expectation';
-    if (!METHODS.includes(method) || method === 'CONNECT' || method === 'TRACE') return 'method';
-    if (!this.#target) return 'malformed';
-    // RFC 9110 section 9.3.1: content of a GET has no meaning, and is an attempt at smuggling. An HTTP/2 client need not
-    // say with the header that there is none: see #watchContent.
-    if (!passesContent(this.#message) && this.#statesContent(hasContent)) return 'malformed';
-    const { paths } = this.#service.configuration.http ?? {};
-    if (paths && !isBelow(this.#path ?? '', paths)) return 'path';
-    return undefined;
+    return (
+      this.#connection.refusal ??
+      reasonToRefuse(this.#message, this.#target, this.#service.configuration.http?.paths)
+    );
   }
 
-  #statesContent(hasContent: boolean): boolean {
-    const [length] = valuesOf(fieldsOf(this.#message.rawHeaders), 'content-length');
-    return this.#exchanged.protocol === 'http2' ? Number(length ?? 0) > 0 : hasContent;
-  }
-
-  #refuseLate(reason: RefusalReason, detail: string): void {
-    this.#refusal = reason;
-    this.#detail = detail;
-    this.#sent?.destroy();
+  /** What has none that is passed on must have none: dropped in silence it would be an attempt at smuggling that was helped. */
+  async #awaitNoContent(): Promise<void> {
+    if (passesContent(this.#message) || !this.#message.hasContent) return;
+    if (await this.#client.endsWithoutContent()) return;
+    this.#refusal = 'malformed';
+    this.#detail = 'content of a request that has none';
   }
 
   async #pass(target: RequestTarget): Promise<void> {
-    try {
-      await this.#passOnce(target);
-    } catch (error) {
-      if (!this.#mayRepeat(error)) return this.#failed(error);
-      // The connection had been kept, and upstream closed it as the request was on its way.
-      await this.#passOnce(target).catch((again: unknown) => this.#failed(again));
+    for (;;) {
+      try {
+        await this.#passOnce(target);
+        return;
+      } catch (error) {
+        // The connection had been kept, and upstream closed it as the request was on its way. With it there is one less of
+        // those: in the end there is a new one.
+        if (!this.#mayRepeat(error)) return this.#failed(error);
+      }
     }
   }
 
@@ -230,7 +201,8 @@ export class Exchange {
   /** RFC 9110 section 9.2.2: what is idempotent may be sent again; and it has no content that is gone. */
   #mayRepeat(error: unknown): boolean {
     const reused = error instanceof Error && 'reusedSocket' in error && error.reusedSocket === true;
-    return reused && !passesContent(this.#message) && this.#answered === undefined && !this.#isClosed;
+    if (!reused || upstreamFault(error, false) !== 'closed' || this.#refusal !== undefined) return false;
+    return !passesContent(this.#message) && this.#client.status === undefined && !this.#client.isClosed;
   }
 
   #send(target: RequestTarget): ClientRequest {
@@ -240,15 +212,16 @@ export class Exchange {
     const sent = httpRequest({
       method: this.#message.method,
       path: target.path,
-      headers: upstreamHeader(this.#message, client, hostFor(configuration.forward, target.host)),
+      headers: upstreamHeader(this.#message, client, configuration.forward),
       agent: pool,
     });
     this.#sent = sent;
+    this.#hasUpstreamFailed = false;
     // http2-proxy listens too, but later, and not if the client leaves at this very moment.
     sent.on('error', () => (this.#hasUpstreamFailed = true));
     sent.once('socket', () => this.#watchContent(sent));
     sent.once('continue', () => {
-      if (!this.#waits || this.#isClosed) return;
+      if (!this.#waits || this.#client.isClosed) return;
       this.#continued = true;
       this.#exchanged.response.writeContinue();
     });
@@ -258,11 +231,7 @@ export class Exchange {
   /** From here on http2-proxy reads the content. */
   #watchContent(sent: ClientRequest): void {
     const { request } = this.#exchanged;
-    request.on('data', (chunk: Buffer) => {
-      this.#requestBytes += chunk.length;
-      // It is not passed on, and must not be dropped in silence.
-      if (!passesContent(this.#message)) this.#refuseLate('malformed', 'content of a request that has none');
-    });
+    request.on('data', (chunk: Buffer) => (this.#requestBytes += chunk.length));
     // Before http2-proxy ends the request.
     request.on('end', () => {
       const chunked = sent.getHeader('transfer-encoding') !== undefined;
@@ -276,10 +245,16 @@ export class Exchange {
 
   #receive(answer: IncomingMessage): void {
     const { protocol, response } = this.#exchanged;
-    if (this.#isClosed) return;
+    if (this.#client.isClosed) return;
+    const { configuration, pool } = this.#service;
+    pool.heard(answer);
     const hasContent = this.#message.method !== 'HEAD' && ![204, 304].includes(answer.statusCode ?? 0);
+    if (hasContent && configuration.forward.scheme === 'https' && isEndless(answer))
+      throw new EndlessAnswer(
+        'it has neither a length nor chunks, so that nobody could tell whether it was cut',
+      );
     const takesTrailers = hasContent && this.#message.httpVersion !== '1.0';
-    for (const [name, value] of Object.entries(clientHeader(answer, takesTrailers)))
+    for (const [name, value] of Object.entries(clientHeader(answer, protocol, takesTrailers)))
       response.setHeader(name, value);
     // RFC 9110 section 10.1.1: a client that was not told to go on may or may not send its content: what comes next
     // could be either.
@@ -293,22 +268,23 @@ export class Exchange {
       if (this.#hasUpstreamFailed) return;
       this.#isAnswered = true;
       const trailers = takesTrailers ? answer.rawTrailers : NO_TRAILERS;
-      if (trailers.length > 0) response.addTrailers(outgoing(passedTrailers(trailers)));
-      void this.#readOut().then(() => response.end());
+      if (trailers.length > 0) response.addTrailers(clientTrailers(trailers, protocol));
+      void this.#client.readOut(this.#waits).then(() => response.end());
     });
     answer.pipe(response, { end: false });
     // An answer may begin long before its content does; if not, both leave together.
     setImmediate(() => {
-      if (protocol === 'http1' && this.#responseBytes === 0 && !this.#isClosed) response.flushHeaders();
+      if (protocol === 'http1' && this.#responseBytes === 0 && !this.#client.isClosed)
+        response.flushHeaders();
     });
   }
 
   /** Upstream has failed. */
   async #failed(error: unknown): Promise<void> {
     // What upstream does when its answer is whole, to the rest of the request for one, is its own affair.
-    if (this.#isClientGone() || this.#isAnswered) return;
+    if (this.#client.isGone || this.#isAnswered) return;
     if (this.#refusal !== undefined) return this.#answer(REFUSALS[this.#refusal]);
-    const answering = this.#answered !== undefined;
+    const answering = this.#client.status !== undefined;
     this.#fault = upstreamFault(error, answering);
     this.#detail = error instanceof Error ? error.message : String(error);
     if (isClientCertificateRefusal(errorCode(error)))
@@ -319,49 +295,13 @@ export class Exchange {
 
   /** What has begun cannot end well any more: the client must see that. */
   #breakOff(end: ConnectionEnd): void {
-    if (this.#exchanged.protocol === 'http1') this.#connection.breakOff(end);
-    else this.#exchanged.response.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    this.#client.breakOff(() => this.#connection.breakOff(end));
   }
 
   /** Answers in the proxy's own words. */
   async #answer(answer: Answer): Promise<void> {
-    const { request, response } = this.#exchanged;
-    await this.#readOut();
-    if (this.#isClosed) return;
-    for (const name of response.getHeaderNames()) response.removeHeader(name);
-    const body = answerBody(answer);
-    response.statusCode = answer.status;
-    response.setHeader('content-type', 'application/json');
-    response.setHeader('content-length', Buffer.byteLength(body));
-    response.setHeader('cache-control', 'no-store');
-    if (answer === REFUSALS.method)
-      response.setHeader('allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS');
-    if (this.#refusal === 'client_certificate' || this.#connection.isClosing || !request.complete)
-      this.closeAfterwards();
-    this.#responseBytes = Buffer.byteLength(body);
-    response.end(body);
-  }
-
-  /**
-   * Before an answer ends: reads what the client sends still and drops it, as long as a farewell may take. What is not
-   * read when the connection closes could make the kernel reset it, and the answer would be lost. http2-proxy leaves the
-   * content where it was, paused perhaps.
-   */
-  #readOut(): Promise<void> {
-    const { request, response } = this.#exchanged;
-    response.once('finish', () => request.resume());
-    // Who has not been told to go on sends nothing.
-    if (request.readableEnded || request.complete || this.#waits) return Promise.resolve();
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, FAREWELL_MS);
-      const done = (): void => {
-        clearTimeout(timer);
-        resolve();
-      };
-      request.once('end', done);
-      void this.#closed.then(done);
-      request.resume();
-    });
+    const isLast = this.#refusal === 'client_certificate' || this.#connection.isClosing;
+    this.#responseBytes = await this.#client.answer(answer, this.#waits, isLast);
   }
 
   #report(): void {
@@ -373,7 +313,7 @@ export class Exchange {
       method: this.#message.method,
       path: this.#path,
       correlationId: this.#correlationId,
-      status: this.#answered,
+      status: this.#client.status,
       refusal: this.#refusal,
       fault: this.#fault,
       detail: this.#detail,
@@ -391,29 +331,13 @@ export class Exchange {
     return this.#connection.brokenOffBy?.initiator ?? 'client';
   }
 
-  #isClientGone(): boolean {
-    const { protocol, request, response } = this.#exchanged;
-    return this.#isClosed || (protocol === 'http1' ? request.socket.destroyed : response.stream.destroyed);
-  }
-
   /** Whether the whole answer was written. */
   get isComplete(): boolean {
-    const { protocol, response } = this.#exchanged;
-    if (protocol === 'http1') return response.writableFinished;
-    // Node says that an answer has finished which was broken off, too.
-    const { stream, writableEnded } = response;
-    return writableEnded && stream.writableFinished && stream.rstCode === constants.NGHTTP2_NO_ERROR;
+    return this.#client.isComplete;
   }
 }
 
 /** The words beside the status, where they are such that Node writes them. */
 function reasonOf({ statusMessage = '' }: IncomingMessage): string {
   return /^[\t -~]*$/u.test(statusMessage) ? statusMessage : '';
-}
-
-/** RFC 9110 section 7.2: what upstream is asked for. One that is verified by name is asked for that name. */
-function hostFor(forward: Address, named: string | undefined): string {
-  if (forward.scheme === 'https' || (named === undefined && forward.scheme !== 'unix'))
-    return forward.url.slice(forward.url.indexOf('//') + 2);
-  return named ?? 'localhost';
 }

@@ -41,10 +41,21 @@ export function listOf(value: string): string[] {
     .map((word) => word.trim());
 }
 
-/** CGI and its kin (Rack, WSGI) take `_` and `-` for the same in a field's name: so must whoever takes one out. */
+/**
+ * CGI and its kin (Rack, WSGI, PHP) take `_`, and some of them `.` and others, for `-` in a field's name: so must whoever
+ * takes one out. The name is in lower case.
+ */
 export function plainName(name: string): string {
-  return name.replaceAll('_', '-');
+  return name.replaceAll(/[^a-z\d]/gu, '-');
 }
+
+/** Whether a field, by its plain name, says of a client what only the proxy knows: of clients it is never passed on. */
+export function isProxysOwn(name: string): boolean {
+  return PROXYS_OWN.test(name);
+}
+
+/** `Client-IP` is what Rails takes for the address beside `X-Forwarded-For`. */
+const PROXYS_OWN = /^(?:forwarded|x-forwarded(?:-.*)?|x-real-ip|client-ip|x-ssl-client(?:-.*)?)$/u;
 
 /** The values of a field. */
 export function valuesOf(fields: readonly Field[], wanted: string): string[] {
@@ -53,6 +64,19 @@ export function valuesOf(fields: readonly Field[], wanted: string): string[] {
 
 /** Fields as Node takes them: several of a name become several lines. */
 export type OutgoingFields = Record<string, string | string[]>;
+
+/**
+ * Puts the lines of a name together into one, but those of Set-Cookie, of which each stays (RFC 9110 section 5.3). Node
+ * refuses to send two lines of many a name over HTTP/2.
+ */
+export function oneLineEach(fields: readonly Field[]): Field[] {
+  const joined = new Map<string, string>();
+  for (const [name, value] of fields) {
+    const before = joined.get(name);
+    if (name !== 'set-cookie') joined.set(name, before === undefined ? value : `${before}, ${value}`);
+  }
+  return [...joined, ...fields.filter(([name]) => name === 'set-cookie')];
+}
 
 /** Puts fields together, in their order. */
 export function outgoing(fields: readonly Field[]): OutgoingFields {
@@ -69,8 +93,11 @@ export function outgoing(fields: readonly Field[]): OutgoingFields {
  * content; and none that says what only the proxy may say.
  */
 export function passedTrailers(rawTrailers: readonly string[]): Field[] {
-  return endToEnd(fieldsOf(rawTrailers)).filter(([name]) => !NO_TRAILER.test(plainName(name)));
+  return endToEnd(fieldsOf(rawTrailers)).filter(([name]) => {
+    const plain = plainName(name);
+    return !NO_TRAILER.test(plain) && !isProxysOwn(plain);
+  });
 }
 
 const NO_TRAILER =
-  /^(?:content-.*|host|authorization|cookie|set-cookie|expect|forwarded|x-forwarded-.*|x-real-ip|x-ssl-client-.*|max-forwards|range|location|cache-control|age|date|expires|vary|via|www-authenticate|private-token|gitlab-shell-api-request)$/u;
+  /^(?:content-.*|host|authorization|cookie|set-cookie|expect|max-forwards|range|location|cache-control|age|date|expires|vary|via|www-authenticate|private-token|gitlab-shell-api-request)$/u;

@@ -1,7 +1,9 @@
+import type { Address } from '../config/model.js';
 import type { SocketEnd } from '../connection/peer-address.js';
 import {
   endToEnd,
   fieldsOf,
+  isProxysOwn,
   listOf,
   outgoing,
   plainName,
@@ -16,9 +18,6 @@ const WITHOUT_CONTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
 
 /** How the proxy is called in `Via` (RFC 9110 section 7.6.3). */
 const PSEUDONYM = 'gitaly-tls-proxy';
-
-/** What a client says of itself, and only the proxy knows: never passed on. */
-const PROXYS_OWN = /^(?:forwarded|x-forwarded-.*|x-real-ip|x-ssl-client-.*)$/u;
 
 /** Fields that the proxy writes itself, by what it has understood. */
 const REWRITTEN: ReadonlySet<string> = new Set(['content-length', 'host', 'expect', 'via']);
@@ -40,7 +39,7 @@ export function passesContent({ method }: Pick<HttpRequest, 'method'>): boolean 
 }
 
 /**
- * The header of a request as upstream gets it. `host`: what it is to be asked for.
+ * The header of a request as upstream, at the address `forward`, gets it.
  *
  * The framing is the proxy's own: a length that the client has stated and its parser has followed, else chunks. Node's client
  * would send the content of a DELETE without either.
@@ -48,13 +47,13 @@ export function passesContent({ method }: Pick<HttpRequest, 'method'>): boolean 
 export function upstreamHeader(
   request: HttpRequest,
   client: ClientDescription,
-  host: string,
+  forward: Address,
 ): OutgoingFields {
   const received = fieldsOf(request.rawHeaders).filter(([name]) => !name.startsWith(':'));
   const passed = endToEnd(received).filter(([name]) => isPassed(plainName(name)));
   const via = [...valuesOf(received, 'via'), `${request.httpVersion} ${PSEUDONYM}`];
   return outgoing([
-    ['host', host],
+    ['host', hostFor(forward, client.host)],
     ...joinCookies(passed),
     ...framing(request, received),
     ...forwarded(client),
@@ -63,8 +62,15 @@ export function upstreamHeader(
   ]);
 }
 
+/** RFC 9110 section 7.2: what upstream is asked for. One that is verified by name is asked for that name. */
+function hostFor(forward: Address, named: string | undefined): string {
+  if (forward.scheme === 'https' || (named === undefined && forward.scheme !== 'unix'))
+    return forward.url.slice(forward.url.indexOf('//') + 2);
+  return named ?? 'localhost';
+}
+
 function isPassed(name: string): boolean {
-  return !PROXYS_OWN.test(name) && !REWRITTEN.has(name);
+  return !isProxysOwn(name) && !REWRITTEN.has(name);
 }
 
 function framing(request: HttpRequest, received: readonly Field[]): Field[] {

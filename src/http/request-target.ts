@@ -1,3 +1,4 @@
+import { fieldsOf, valuesOf } from './hop-by-hop.js';
 import type { HttpRequest } from './message.js';
 
 /** Where a request goes to. */
@@ -20,6 +21,9 @@ const HOST = /^[\w.~:[\]-]+$/u;
  */
 export function requestTarget(request: HttpRequest): RequestTarget | undefined {
   const hosts = namedHosts(request);
+  // HTTP/2 has it in a field of its own.
+  const schemes = valuesOf(fieldsOf(request.rawHeaders), ':scheme');
+  if (schemes.some((scheme) => !/^https?$/iu.test(scheme))) return undefined;
   if (!/^[!-~]+$/u.test(request.url) || request.url.includes('#')) return undefined;
   let path = request.url;
   const [, authority, rest = ''] = ABSOLUTE_FORM.exec(path) ?? [];
@@ -37,12 +41,16 @@ export function requestTarget(request: HttpRequest): RequestTarget | undefined {
   return HOST.test(host) ? { path, host } : undefined;
 }
 
+/** The path of a target, without the query, which may hold secrets. */
+export function pathOf({ path }: RequestTarget): string {
+  return path.split('?', 1)[0] ?? '';
+}
+
 /** The values of Host, and of `:authority` in HTTP/2, where they may stand beside each other if they are the same. */
 function namedHosts({ rawHeaders, httpVersionMajor }: HttpRequest): string[] {
-  const values = (wanted: string): string[] =>
-    rawHeaders.filter((_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === wanted);
-  const hosts = values('host');
-  if (httpVersionMajor === 2) return [...values(':authority'), ...hosts];
+  const fields = fieldsOf(rawHeaders);
+  const hosts = valuesOf(fields, 'host');
+  if (httpVersionMajor === 2) return [...valuesOf(fields, ':authority'), ...hosts];
   // Several of them are malformed even if they are the same.
   return hosts.length > 1 ? [...hosts, ''] : hosts;
 }

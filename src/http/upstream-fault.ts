@@ -7,11 +7,17 @@ export class UpstreamStalled extends Error {}
 /** An answer 101, though no request of ours asks for one. */
 export class UnaskedUpgrade extends Error {}
 
+/**
+ * An answer over TLS whose end would be that of its connection. RFC 9112 section 9.8: it is whole only if TLS was closed, too,
+ * which Node does not tell.
+ */
+export class EndlessAnswer extends Error {}
+
 /** What an error of a request to upstream comes to. `answering`: whether its answer had begun. */
 export function upstreamFault(error: unknown, answering: boolean): UpstreamFault {
   if (error instanceof UpstreamFailure) return 'unreachable';
   if (error instanceof UpstreamStalled) return 'write_stall';
-  if (error instanceof UnaskedUpgrade) return 'malformed';
+  if (error instanceof UnaskedUpgrade || error instanceof EndlessAnswer) return 'malformed';
   const code = errorCode(error);
   // In TLS 1.3 our certificate is refused when the handshake is over for us.
   if (isClientCertificateRefusal(code)) return 'unreachable';

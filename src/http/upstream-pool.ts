@@ -1,12 +1,13 @@
-import { Agent, type ClientRequest, type ClientRequestArgs } from 'node:http';
+import { Agent, type ClientRequest, type ClientRequestArgs, type IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 import type { ConnectionEvents } from '../connection/events.js';
 import type { ConnectionBudget } from '../connection/listener.js';
-import { UPSTREAM_IDLE_CONNECTIONS_MAX, UPSTREAM_IDLE_MS } from '../limits.js';
+import { UPSTREAM_IDLE_CONNECTIONS_MAX, UPSTREAM_IDLE_MARGIN_MS, UPSTREAM_IDLE_MS } from '../limits.js';
 import type { Dialer } from '../upstream/dialer.js';
 import { UpstreamFailure } from '../upstream/failure.js';
+import { fieldsOf, valuesOf } from './hop-by-hop.js';
 
 /**
  * The connections to one HTTP upstream, each of which serves one request after the other. A pool never changes: a reload
@@ -16,8 +17,10 @@ export class UpstreamPool extends Agent {
   readonly #dialer: Dialer;
   readonly #events: Pick<ConnectionEvents, 'upstreamConnected' | 'upstreamFailed'>;
   readonly #budget: ConnectionBudget;
-  /** Sockets that wait for a request. */
-  readonly #idle = new Set<Socket>();
+  /** Sockets that wait for a request, each with what listens to it meanwhile. */
+  readonly #idle = new Map<Socket, () => void>();
+  /** For how long upstream keeps a connection, milliseconds, where it has said so. */
+  readonly #keptMs = new WeakMap<Socket, number>();
   #retired = false;
 
   /** `budget`: of descriptors; while a request is served, its client's connection has paid for upstream's too. */
@@ -35,7 +38,14 @@ export class UpstreamPool extends Agent {
   /** Keeps no connection from now on; requests under way finish. */
   retire(): void {
     this.#retired = true;
-    for (const socket of this.#idle) socket.destroy();
+    for (const socket of this.#idle.keys()) socket.destroy();
+  }
+
+  /** Takes note of how long upstream says that it keeps the connection of an answer: `Keep-Alive: timeout=5`. */
+  heard({ rawHeaders, socket }: IncomingMessage): void {
+    const [kept = ''] = valuesOf(fieldsOf(rawHeaders), 'keep-alive');
+    const [, seconds] = /(?:^|[\s,;])timeout=(\d+)/iu.exec(kept) ?? [];
+    if (seconds !== undefined) this.#keptMs.set(socket, 1000 * Number(seconds));
   }
 
   override createConnection(
@@ -62,10 +72,18 @@ export class UpstreamPool extends Agent {
   /** Node asks whether to keep a socket whose request has ended. */
   override keepSocketAlive(socket: Duplex): boolean {
     super.keepSocketAlive(socket);
-    if (this.#retired || !(socket instanceof Socket) || !this.#budget.take()) return false;
-    this.#idle.add(socket);
+    if (this.#retired || !(socket instanceof Socket)) return false;
+    const idleMs = Math.min(
+      UPSTREAM_IDLE_MS,
+      (this.#keptMs.get(socket) ?? Infinity) - UPSTREAM_IDLE_MARGIN_MS,
+    );
+    if (idleMs <= 0 || !this.#budget.take()) return false;
+    // Nothing was asked: what comes now would be taken for the answer to what somebody asks next.
+    const unasked = (): void => void socket.destroy();
+    socket.on('data', unasked);
+    this.#idle.set(socket, unasked);
     // Node destroys one that is idle for so long; a request under way has no such bound.
-    socket.setTimeout(UPSTREAM_IDLE_MS);
+    socket.setTimeout(idleMs);
     return true;
   }
 
@@ -77,6 +95,10 @@ export class UpstreamPool extends Agent {
   }
 
   #endIdle(socket: Socket): void {
-    if (this.#idle.delete(socket)) this.#budget.giveBack();
+    const unasked = this.#idle.get(socket);
+    if (!unasked) return;
+    this.#idle.delete(socket);
+    socket.off('data', unasked);
+    this.#budget.giveBack();
   }
 }

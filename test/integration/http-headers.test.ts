@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 
 import { readToEnd, tcpClient } from '../support/clients.js';
-import { ALLOWED, PLAIN, presenting, requiring, startGate } from '../support/gate.js';
+import { ALLOWED, ONE_WORKER, PLAIN, presenting, requiring, startGate } from '../support/gate.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
 import { HttpBackend } from '../support/http-backend.js';
 
@@ -24,6 +24,10 @@ const CLAIMS = {
   'x-ssl-client-identity': 'gitaly-evil',
   x_ssl_client_s_dn: 'CN=evil',
   'X-Ssl_Client-Cert': 'evil',
+  'x-ssl-client': '1',
+  'x.ssl.client.verify': 'SUCCESS',
+  'x-forwarded': 'for=6.6.6.6',
+  'client-ip': '6.6.6.6',
 };
 
 test('what belongs to the connection stays there, in both directions; all else goes on, in its order', async () => {
@@ -142,7 +146,7 @@ describe('what only the proxy may say is replaced, never joined,', () => {
     stream.end('content');
     await new Promise((resolve) => stream.resume().once('close', resolve));
     const { headers, trailers } = gate.backend.last;
-    expect(Object.keys(headers).filter((name) => /forwarded|real|ssl/.test(name))).toEqual([
+    expect(Object.keys(headers).filter((name) => /forwarded|real|ssl|client/.test(name))).toEqual([
       'forwarded',
       'x-forwarded-host',
       'x-forwarded-proto',
@@ -195,6 +199,50 @@ test('Host goes on as it came, but an https:// upstream is asked for its own nam
     host: `localhost:${port}`,
     'x-forwarded-host': 'gitlab.example.com',
   });
+  await gate.endsWithNothingLeaked();
+});
+
+test('over HTTP/2, which has some names once, what upstream says of them twice is one line, in header and trailers', async () => {
+  const gate = await startGate();
+  gate.backend.handler = ({ socket }) => {
+    socket.write(
+      [
+        'HTTP/1.1 200 OK',
+        ...['X-Content-Type-Options: nosniff', 'X-Content-Type-Options: nosniff', 'Retry-After: 1'],
+        ...['Set-Cookie: a=1', 'Retry-After: 2', 'Set-Cookie: b=2', 'Transfer-Encoding: chunked'],
+        ...['', '2', 'ok', '0', 'ETag: "a"', 'X-Sum: 1', 'ETag: "b"', '\r\n'],
+      ].join('\r\n'),
+    );
+  };
+  const session = http2Client(gate.port, { ca: gate.ca.caPem });
+  const { headers, body, trailers } = await askHttp2(session, { ':path': ALLOWED });
+  expect(body).toBe('ok');
+  expect(headers).toMatchObject({
+    ':status': 200,
+    'x-content-type-options': 'nosniff, nosniff',
+    'retry-after': '1, 2',
+    'set-cookie': ['a=1', 'b=2'],
+  });
+  expect({ ...trailers }).toMatchObject({ etag: '"a", "b"', 'x-sum': '1' });
+  session.close();
+  await gate.endsWithNothingLeaked();
+});
+
+test.each([
+  ['204 No Content', 'GET'],
+  ['304 Not Modified', 'GET'],
+  ['200 OK', 'HEAD'],
+])('content behind a %s to a %s, which has none, reaches nobody', async (status, method) => {
+  const gate = await startGate({ listener: { listen: PLAIN }, more: ONE_WORKER });
+  gate.backend.handler = ({ url, socket }, response) => {
+    if (url === '/') socket.write(`HTTP/1.1 ${status}\r\nContent-Length: 6\r\n\r\npoison`);
+    else response.end('fine');
+  };
+  const socket = await tcpClient(gate.port);
+  socket.write(`${method} / HTTP/1.1\r\nHost: gitlab\r\nConnection: close\r\n\r\n`);
+  const { received } = await readToEnd(socket);
+  expect(received.toString()).not.toContain('poison');
+  expect(await gate.ask('/next')).toMatchObject({ status: 200, body: 'fine' });
   await gate.endsWithNothingLeaked();
 });
 

@@ -1,11 +1,15 @@
 import { describe, expect, test } from 'vitest';
 
-import { readToEnd, tcpClient } from '../support/clients.js';
+import { DATA, END_STREAM, frame, headers, RST_STREAM, uint32 } from '../inspect/http2/hand-made.js';
+import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { ALLOWED, ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
 
 const REFUSED = 'gitaly_tls_proxy_http_requests_refused_total';
 const HOST = 'Host: gitlab\r\n';
+
+/** RFC 9113 section 7. */
+const PROTOCOL_ERROR = 1;
 
 /** Sends bytes as they are and reads what comes until the connection ends. */
 async function send({ port }: Gate, bytes: string): Promise<string> {
@@ -156,22 +160,91 @@ describe('over HTTP/2', () => {
       { ':path': `${ALLOWED}#x` },
       { ':path': ALLOWED, ':authority': 'gitlab/x' },
       { ':path': 'api/v4/internal/allowed' },
+      { ':path': ALLOWED, ':scheme': 'file' },
     ];
     for (const headers of bad) {
       const answer = await askHttp2(session, headers).catch((error: unknown) => error);
       expect(answer).not.toMatchObject({ headers: { ':status': 200 } });
     }
-    // A GET whose content is not announced, and comes.
-    const answer = await askHttp2(session, { ':method': 'GET', ':path': ALLOWED }, 'content').catch(
-      (error: unknown) => error,
-    );
-    expect(answer).not.toMatchObject({ headers: { ':status': 200 } });
-    expect(gate.backend.requests.filter(({ body }) => body.length > 0)).toEqual([]);
     const good = await askHttp2(session, { ':path': ALLOWED, cookie: ['a=1', 'b=2'] });
     expect(good.headers[':status']).toBe(200);
     expect(gate.backend.last.headers.cookie).toBe('a=1; b=2');
+    expect(gate.backend.requests).toHaveLength(1);
     session.close();
     await gate.proxy.log.waitForClose('finished');
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('content of a GET, which no header has announced, is refused before upstream hears of the request', async () => {
+    const gate = await startGate({ more: ONE_WORKER });
+    const session = http2Client(gate.port, { ca: gate.ca.caPem });
+    // Over a connection that is kept, where a GET would be repeated.
+    expect((await askHttp2(session, { ':path': ALLOWED })).headers[':status']).toBe(200);
+    for (const method of ['GET', 'HEAD', 'OPTIONS']) {
+      const answer = await askHttp2(session, { ':method': method, ':path': ALLOWED }, 'content');
+      expect([method, answer.headers[':status']]).toEqual([method, 400]);
+    }
+    // One that ends without content, and says so later than with its header, is as good as any.
+    expect((await askHttp2(session, { ':path': ALLOWED }, '')).headers[':status']).toBe(200);
+    expect(gate.backend.requests).toHaveLength(2);
+    session.close();
+    await gate.endsWithNothingLeaked();
+  });
+
+  const POST = { ':method': 'POST', ':scheme': 'https', ':path': ALLOWED, ':authority': 'gitlab' };
+
+  test.each([
+    ['a length that is too long', { 'content-length': '5' }],
+    ['a length that is too short', { 'content-length': '2' }],
+    ['a length with a sign', { 'content-length': '+3' }],
+    ['transfer-encoding', { 'transfer-encoding': 'chunked' }],
+    ['connection', { connection: 'close' }],
+    ['upgrade', { upgrade: 'h2c' }],
+    ['te other than trailers', { te: 'gzip' }],
+    ['a name in capitals', { 'X-A': 'b' }],
+    ['a pseudo-header of its own', { ':x': 'b' }],
+    ['a pseudo-header of answers', { ':status': '200' }],
+    ['a protocol', { ':protocol': 'websocket' }],
+    ['an empty path', { ':path': '' }],
+    ['a path with a space', { ':path': `${ALLOWED} HTTP/1.1` }],
+    ['a path with a line break', { ':path': `${ALLOWED} HTTP/1.1\r\nA: b` }],
+    ['no host', { ':authority': undefined }],
+  ])('%s: the stream is reset, and upstream has no whole request', async (_what, fields) => {
+    const gate = await startGate();
+    const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
+    const given = Object.entries({ ...POST, ...fields }).flatMap(([name, value]) =>
+      value === undefined ? [] : [[name, value] as const],
+    );
+    client.write(
+      Buffer.concat([
+        HTTP2_PREFACE,
+        headers(1, Object.fromEntries(given)),
+        frame(DATA, END_STREAM, 1, Buffer.from('abc')),
+      ]),
+    );
+    const received: Buffer[] = [];
+    client.on('data', (bytes: Buffer) => received.push(bytes));
+    const reset = frame(RST_STREAM, 0, 1, uint32(PROTOCOL_ERROR));
+    await expect.poll(() => Buffer.concat(received).includes(reset)).toBe(true);
+    // Others are served.
+    expect(await gate.ask(ALLOWED)).toMatchObject({ status: 200 });
+    expect(gate.backend.requests).toHaveLength(1);
+    client.destroy();
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('fields that break a line of HTTP/1.1 are left out', async () => {
+    const gate = await startGate();
+    const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
+    const bad = { a: 'b\r\nc: d', e: 'f\ng', h: 'i\0j', 'k\r\nl': 'm', 'n:o': 'p', 'q r': 's' };
+    client.write(Buffer.concat([HTTP2_PREFACE, headers(1, { ...POST, ...bad, t: 'u' }, END_STREAM)]));
+    await expect.poll(() => gate.backend.requests.length).toBe(1);
+    const { rawHeaders } = gate.backend.last;
+    expect(rawHeaders.filter((_, index) => index % 2 === 0)).toEqual([
+      ...['host', 't', 'content-length'],
+      ...['forwarded', 'x-forwarded-host', 'x-forwarded-proto', 'via', 'Connection'],
+    ]);
+    client.destroy();
     await gate.endsWithNothingLeaked();
   });
 

@@ -1,0 +1,38 @@
+import { METHODS } from 'node:http';
+
+import { MAX_HEADER_FIELDS } from '../limits.js';
+import { fieldsOf, valuesOf } from './hop-by-hop.js';
+import type { HttpRequest } from './message.js';
+import { isBelow } from './path-rule.js';
+import type { RefusalReason } from './refusal.js';
+import { passesContent } from './request-headers.js';
+import { pathOf, type RequestTarget } from './request-target.js';
+
+/**
+ * Why a request is not passed on, by its header alone, or `undefined`. `paths`: what its path must begin with, if that is
+ * restricted.
+ */
+export function reasonToRefuse(
+  request: HttpRequest,
+  target: RequestTarget | undefined,
+  paths: readonly string[] | undefined,
+): RefusalReason | undefined {
+  const { method, httpVersion, rawHeaders } = request;
+  if (rawHeaders.length > 2 * MAX_HEADER_FIELDS) return 'header_too_large';
+  // HTTP/0.9 has no header; HTTP/1.0 knows no chunks, and who sends them wants to be misunderstood by somebody.
+  const chunked = valuesOf(fieldsOf(rawHeaders), 'transfer-encoding').length > 0;
+  if (httpVersion === '0.9' || (httpVersion === '1.0' && chunked)) return 'malformed';
+  if (request.expectation === 'unknown') return 'expectation';
+  if (!METHODS.includes(method) || method === 'CONNECT' || method === 'TRACE') return 'method';
+  if (!target) return 'malformed';
+  // RFC 9110 section 9.3.1: content of a GET has no meaning, and is an attempt at smuggling.
+  if (!passesContent(request) && statesContent(request)) return 'malformed';
+  if (paths && !isBelow(pathOf(target), paths)) return 'path';
+  return undefined;
+}
+
+/** An HTTP/2 client need not say with the header whether there is any: `ClientSide.endsWithoutContent` finds out. */
+function statesContent({ httpVersionMajor, rawHeaders, hasContent }: HttpRequest): boolean {
+  const [length] = valuesOf(fieldsOf(rawHeaders), 'content-length');
+  return httpVersionMajor === 2 ? Number(length ?? 0) > 0 : hasContent;
+}

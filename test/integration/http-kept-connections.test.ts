@@ -1,0 +1,97 @@
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+import { expect, test } from 'vitest';
+
+import { ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
+
+/** Egress over connections that are kept in one process. */
+function startKeeping(): Promise<Gate> {
+  return startGate({ listener: { listen: PLAIN }, more: ONE_WORKER });
+}
+
+test('a request that can be repeated is, where upstream has closed the connection that was kept; another is a 502', async () => {
+  const gate = await startKeeping();
+  const seen = new WeakSet();
+  gate.backend.handler = (request, response) => {
+    // Each connection serves one request, and says so too late.
+    if (seen.has(request.socket)) request.socket.destroy();
+    else response.end(request.method);
+    seen.add(request.socket);
+  };
+  for (const [method, status] of [
+    ['POST', 200],
+    ['GET', 200],
+    ['POST', 502],
+    ['HEAD', 200],
+    ['GET', 200],
+  ] as const)
+    expect([method, (await gate.ask('/', { method })).status]).toEqual([method, status]);
+  await gate.endsWithNothingLeaked();
+});
+
+test('however many kept connections upstream has closed, a GET comes to one that it serves, and ends', async () => {
+  const gate = await startKeeping();
+  const waiting: ServerResponse[] = [];
+  gate.backend.handler = (_request, response) => void waiting.push(response);
+  const asking = ['/a', '/b', '/c'].map((path) => gate.ask(path));
+  await expect.poll(() => waiting.length).toBe(3);
+  for (const response of waiting) response.end();
+  await Promise.all(asking);
+  // An upstream that was restarted: all of them are of no use, and it is told of none.
+  const old = new Set<Socket>(gate.backend.connections);
+  gate.backend.handler = (request, response) => {
+    if (old.has(request.socket)) request.socket.destroy();
+    else response.end('served');
+  };
+  // The client ends nothing by itself.
+  const answer = await gate.ask('/', { headers: { connection: 'keep-alive' } });
+  expect(answer).toMatchObject({ status: 200, body: 'served' });
+  expect(gate.backend.connections).toHaveLength(4);
+  await gate.proxy.log.waitFor((line) => line['http.path'] === '/');
+  const scrape = await gate.proxy.scrape();
+  expect(scrape.value('gitaly_tls_proxy_http_requests_in_flight')).toBe(0);
+  expect(scrape.value('gitaly_tls_proxy_http_upstream_failures_total')).toBe(0);
+  await gate.endsWithNothingLeaked();
+});
+
+test('what upstream says unasked on a kept connection is nobody’s answer', async () => {
+  const gate = await startKeeping();
+  expect(await gate.ask('/first')).toMatchObject({ status: 200 });
+  const [kept] = gate.backend.connections;
+  kept?.write('HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison');
+  if (kept) await once(kept.resume(), 'close');
+  expect(await gate.ask('/second')).toMatchObject({ status: 200, body: '{"status":true}' });
+  expect(gate.backend.connections).toHaveLength(2);
+  await gate.endsWithNothingLeaked();
+});
+
+test('of two answers to one request the second is nobody’s', async () => {
+  const gate = await startKeeping();
+  const one = 'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none';
+  gate.backend.handler = ({ socket }) => void socket.write(`${one}${one.replace('one', 'two')}`);
+  for (const path of ['/a', '/b', '/c'])
+    expect(await gate.ask(path)).toMatchObject({ status: 200, body: 'one' });
+  expect(gate.backend.connections).toHaveLength(3);
+  await gate.endsWithNothingLeaked();
+});
+
+test('a connection is not used up to the moment at which upstream says that it ends it (Keep-Alive: timeout)', async () => {
+  const gate = await startKeeping();
+  gate.backend.handler = (request, response) => {
+    response.setHeader('keep-alive', request.url === '/1' ? 'timeout=1, max=100' : 'timeout=30');
+    response.end();
+  };
+  for (const path of ['/1', '/1', '/30', '/30']) expect(await gate.ask(path)).toMatchObject({ status: 200 });
+  expect(gate.backend.connections).toHaveLength(3);
+  await gate.endsWithNothingLeaked();
+});
+
+test('a connection that is kept and not used is ended', async () => {
+  const gate = await startKeeping();
+  expect(await gate.ask('/')).toMatchObject({ status: 200 });
+  const [socket] = gate.backend.connections;
+  if (socket && !socket.destroyed) await once(socket, 'close');
+  await gate.endsWithNothingLeaked();
+});
