@@ -2,11 +2,12 @@ import { connect } from 'node:tls';
 
 import { describe, expect, test } from 'vitest';
 
+import { Authority } from '../support/authority.js';
 import { readToEnd, tcpClient } from '../support/clients.js';
 import { ALLOWED, ONE_WORKER, presenting, requiring, startGate, type Gate } from '../support/gate.js';
 import { HttpBackend } from '../support/http-backend.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
-import { shell } from '../support/shell.js';
+import { isInstalled, shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const OURS = 'gitaly_tls_proxy_';
@@ -110,6 +111,25 @@ describe('a gate passes requests', () => {
   });
 });
 
+test.skipIf(!isInstalled('h2load'))(
+  'two workers pass a burst of HTTP/2, and count each request once',
+  async () => {
+    const gate = await startGate({ more: { workers: 2 } });
+    const { output } = await shell(
+      `h2load --requests=1000 --clients=8 --max-concurrent-streams=16 https://127.0.0.1:${gate.port}${ALLOWED}`,
+    );
+    expect(output).toContain(
+      'requests: 1000 total, 1000 started, 1000 done, 1000 succeeded, 0 failed, 0 errored, 0 timeout',
+    );
+    expect(gate.backend.requests).toHaveLength(1000);
+    await gate.proxy.scrapeUntil((scrape) => scrape.value(`${OURS}connections_active`) === 0);
+    const scrape = await gate.proxy.scrape();
+    expect(scrape.value(REQUESTS, { method: 'GET', code_class: '2xx' })).toBe(1000);
+    expect(scrape.value(`${OURS}http_requests_in_flight`)).toBe(0);
+    await gate.endsWithNothingLeaked();
+  },
+);
+
 describe('whoever has no good client certificate gets 403, upstream nothing, and the log says why:', () => {
   test.each([
     ['none', 'absent', /sent no certificate and client_auth is require/, undefined],
@@ -142,6 +162,22 @@ describe('whoever has no good client certificate gets 403, upstream nothing, and
     expect(scrape.value(`${OURS}tls_client_certificates_total`, { result })).toBe(2);
     expect(scrape.value(REFUSED, { reason: 'client_certificate' })).toBe(2);
     expect(scrape.value(REQUESTS, { code_class: '4xx', method: 'POST' })).toBe(2);
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('a certificate with several faults, one of which the last error of its chain hides', async () => {
+    const gate = await startGate(requiring);
+    const stranger = await Authority.create(await temporaryDirectory(), 'stranger');
+    const usages = ['serverAuth'] as const;
+    const notAfter = new Date(Date.now() - 60_000);
+    for (const issued of [
+      await gate.ca.server({ usages, notAfter }),
+      await stranger.server({ usages }),
+      await stranger.server({ usages, notAfter }),
+    ])
+      expect(await gate.ask(ALLOWED, presenting(issued))).toMatchObject({ status: 403 });
+    expect(gate.backend.connections).toHaveLength(0);
+    expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'client_certificate' })).toBe(3);
     await gate.endsWithNothingLeaked();
   });
 
