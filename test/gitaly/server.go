@@ -2,21 +2,19 @@
 package gitaly
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"gitaly-tls-proxy/interop/authority"
 )
 
 // Token is what both ends know; Gitaly's clients make a token of their own from it for each call.
@@ -37,10 +35,25 @@ type Server struct {
 	process                         *process
 }
 
+// GitLab is how a Gitaly reaches GitLab's internal API.
+type GitLab struct {
+	URL string
+	// CAFile is what it trusts where URL is https://.
+	CAFile string
+	// Certificate is that of its [tls] section, which it presents where URL is https://. It may have none.
+	Certificate authority.Pair
+}
+
 // Start runs a Gitaly with one storage. binaries is where `gitaly` and `gitaly-ssh` lie.
 func Start(t testing.TB, binaries, storage string, api *API) *Server {
 	t.Helper()
-	base := t.TempDir()
+	return StartFor(t, binaries, storage, GitLab{URL: api.URL})
+}
+
+// StartFor runs a Gitaly that reaches GitLab in a way of its own.
+func StartFor(t testing.TB, binaries, storage string, gitlab GitLab) *Server {
+	t.Helper()
+	base := socketDirectory(t)
 	directory := func(name string) string {
 		path := filepath.Join(base, name)
 		if err := os.Mkdir(path, 0o700); err != nil {
@@ -86,17 +99,38 @@ dir = %q
 dir = %q
 [hooks]
 custom_hooks_dir = %q
+[tls]
+certificate_path = %q
+key_path = %q
 [gitlab]
 url = %q
 secret_file = %q
+[gitlab.http-settings]
+ca_file = %q
 `, binaries, directory("run"), server.Address, metrics, Token, git, storage, server.Directory, directory("log"),
-		directory("shell"), directory("hooks"), api.URL, secret)
+		directory("shell"), directory("hooks"),
+		gitlab.Certificate.CertificatePath, gitlab.Certificate.KeyPath, gitlab.URL, secret, gitlab.CAFile)
 	server.configuration = filepath.Join(base, "config.toml")
 	if err := os.WriteFile(server.configuration, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	server.Launch(t)
 	return server
+}
+
+// socketDirectory is for what must be found by a short path, as that of a unix socket is: TempDir has the test's name in its own.
+func socketDirectory(t testing.TB) string {
+	t.Helper()
+	directory, err := os.MkdirTemp("", "gitaly")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(directory); err != nil {
+			t.Error(err)
+		}
+	})
+	return directory
 }
 
 // Launch starts it, or starts it again.
@@ -165,40 +199,4 @@ func (s *Server) pid(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return pid
-}
-
-// API stands in for GitLab's internal API, which the hooks of a push call.
-type API struct {
-	URL string
-	// Allowed counts the pushes that asked for leave.
-	Allowed atomic.Int64
-}
-
-// StartAPI answers that everything is allowed.
-func StartAPI(t testing.TB) *API {
-	t.Helper()
-	api := &API{}
-	answer := func(content any) http.HandlerFunc {
-		return func(writer http.ResponseWriter, _ *http.Request) {
-			writer.Header().Set("content-type", "application/json")
-			_ = json.NewEncoder(writer).Encode(content)
-		}
-	}
-	const prefix = "/api/v4/internal/"
-	mux := http.NewServeMux()
-	mux.HandleFunc(prefix+"check", answer(map[string]any{
-		"api_version": "v4", "gitlab_version": "15.11.13", "gitlab_rev": "0", "redis": true,
-	}))
-	mux.HandleFunc(prefix+"allowed", func(writer http.ResponseWriter, request *http.Request) {
-		api.Allowed.Add(1)
-		answer(map[string]any{"status": true})(writer, request)
-	})
-	mux.HandleFunc(prefix+"pre_receive", answer(map[string]any{"reference_counter_increased": true}))
-	mux.HandleFunc(prefix+"post_receive", answer(map[string]any{
-		"reference_counter_decreased": true, "messages": []any{},
-	}))
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	api.URL = server.URL
-	return api
 }

@@ -71,6 +71,16 @@ func (a *Authority) Client(t testing.TB, name string) Pair {
 	return a.issue(t, name, template)
 }
 
+// Gitaly issues a certificate of a server that is good for client use, too, with name as its DNS name beside [Host]: what a
+// Gitaly needs that calls GitLab.
+func (a *Authority) Gitaly(t testing.TB, name string) Pair {
+	t.Helper()
+	template := newTemplate(t, name)
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	template.DNSNames = []string{name, Host}
+	return a.issue(t, name, template)
+}
+
 // Pool holds this authority alone.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()

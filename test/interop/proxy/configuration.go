@@ -23,6 +23,8 @@ type Listener struct {
 	Listen      string       `json:"listen"`
 	Forward     string       `json:"forward"`
 	UpstreamTLS *UpstreamTLS `json:"upstream_tls,omitempty"`
+	// ClientCertificateHeaders is for https:// listeners.
+	ClientCertificateHeaders bool `json:"client_certificate_headers,omitempty"`
 }
 
 // UpstreamTLS is how a tls:// upstream is reached.
