@@ -136,7 +136,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       this.#idleSinceMs = nowMs;
     } else if (nowMs - this.#idleSinceMs >= idleMs) {
       this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
-    } else if (this.#session) this.#probe();
+    } else if (this.#session || this.#exchanges.size > 0) this.#probe();
     // Of HTTP/2 a byte may be anything; a header that is not finished there holds what an idle connection holds.
     const begun =
       !this.#session &&
@@ -146,7 +146,11 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#headerSinceMs = begun ? (this.#headerSinceMs ?? nowMs) : undefined;
     if (this.#headerSinceMs !== undefined && nowMs - this.#headerSinceMs >= prefaceMs)
       this.cut(
-        new ConnectionEnd('preface_timeout', 'proxy', 'no whole header of a request within timeouts.preface'),
+        new ConnectionEnd(
+          'preface_timeout',
+          'proxy',
+          'neither the rest of a request nor a whole header came within timeouts.preface',
+        ),
       );
   }
 
@@ -281,11 +285,12 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   /**
-   * Finds out whether the client has reset a connection of HTTP/2 on which nothing moves. Node's session may have stopped
-   * reading it (of all versions up to 24 one that was flooded does), and would never know. An empty write asks the system.
+   * Finds out whether the client has reset a connection on which nothing moves. It may not be read, and nobody would know:
+   * while upstream takes nothing of a request, and by a session of HTTP/2 that was flooded (in all versions of Node up to
+   * 24). An empty write asks the system.
    */
   #probe(): void {
-    if (this.#probing) return;
+    if (this.#probing || this.#raw.writableEnded) return;
     this.#probing = true;
     this.#raw.write(NOTHING, (error) => {
       this.#probing = false;

@@ -29,6 +29,15 @@ async function pour(sink: Writable, mebibytes: number, until?: Promise<unknown>)
   return hash.digest('hex');
 }
 
+/** Writes until nobody takes any more. */
+async function fill(sink: Writable): Promise<void> {
+  for (let quiet = 0; quiet < 20; quiet++) {
+    while (sink.write(BLOCK)) quiet = 0;
+    await new Promise((resolve) => setImmediate(resolve));
+    if (!sink.writableNeedDrain) quiet = 0;
+  }
+}
+
 /** Reads to the end; the SHA-256 of it. */
 async function hashOf(source: Readable): Promise<string> {
   const hash = createHash('sha256');
@@ -84,19 +93,9 @@ describe.each(['HTTP/1.1', 'HTTP/2'])('over %s', (protocol) => {
     response.flushHeaders();
     const reading = await answer;
     // Neither reads: what is written waits before, in and behind the proxy until nobody takes more.
-    let written = 0;
-    const fill = async (into: Writable): Promise<void> => {
-      for (let quiet = 0; quiet < 20; quiet++) {
-        while (into.write(BLOCK)) quiet = 0;
-        written += into.writableLength;
-        await new Promise((resolve) => setImmediate(resolve));
-        if (!into.writableNeedDrain) quiet = 0;
-      }
-    };
     const before = residentBytes(gate.proxy.pid);
     await fill(sink);
     await fill(response);
-    expect(written).toBeGreaterThan(0);
     expect(residentBytes(gate.proxy.pid) - before).toBeLessThan(32 * MIB);
     sink.end();
     response.end();
@@ -176,6 +175,30 @@ describe.each(['HTTP/1.1', 'HTTP/2'])('over %s', (protocol) => {
     expect((await gate.proxy.scrape()).value(FAILURES, { reason: 'cut' })).toBe(answers.length);
     await gate.endsWithNothingLeaked();
   });
+});
+
+test('a client that is reset while upstream takes nothing of its request aborts upstream', async () => {
+  const gate = await startGate({ listener: { listen: PLAIN }, more: { timeouts: { preface: '1s' } } });
+  const arrived = nextRequest(gate);
+  const socket = await tcpClient(gate.port);
+  socket.write(`${HEAD}Content-Length: ${1024 * MIB}\r\n\r\n`);
+  const { request } = await arrived;
+  // Until the proxy reads no more either.
+  let read = -1;
+  for (let still = 0; still < 10; still++) {
+    await fill(socket);
+    const before = read;
+    read = (await gate.proxy.scrape()).value('gitaly_tls_proxy_connection_bytes_total');
+    if (read !== before) still = 0;
+  }
+  const closed = new Promise((resolve) => request.socket.once('close', resolve));
+  socket.resetAndDestroy();
+  const line = await gate.proxy.log.waitForMessage('POST request given up by the client');
+  expect(line).toMatchObject({ 'http.ended_by': 'client' });
+  // It has not read to where it would see the end.
+  request.resume();
+  await closed;
+  await gate.endsWithNothingLeaked();
 });
 
 test('an answer that ends before its request has is whole, the rest is dropped, and the next request is the next', async () => {

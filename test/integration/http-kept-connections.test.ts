@@ -88,10 +88,20 @@ test('a connection is not used up to the moment at which upstream says that it e
   await gate.endsWithNothingLeaked();
 });
 
-test('a connection that is kept and not used is ended', async () => {
+test('a connection that is kept and not used is ended; one that serves again may take longer than that', async () => {
   const gate = await startKeeping();
-  expect(await gate.ask('/')).toMatchObject({ status: 200 });
-  const [socket] = gate.backend.connections;
-  if (socket && !socket.destroyed) await once(socket, 'close');
+  const waiting: ServerResponse[] = [];
+  gate.backend.handler = (_request, response) => void waiting.push(response);
+  const asking = ['/a', '/b'].map((path) => gate.ask(path));
+  await expect.poll(() => waiting.length).toBe(2);
+  for (const response of waiting.splice(0)) response.end();
+  await Promise.all(asking);
+  const slow = gate.ask('/slow');
+  await expect.poll(() => waiting.length).toBe(1);
+  const [idle] = gate.backend.connections.filter((socket) => socket !== waiting[0]?.socket);
+  if (idle && !idle.destroyed) await once(idle, 'close');
+  waiting[0]?.end('late');
+  expect(await slow).toMatchObject({ status: 200, body: 'late' });
+  expect(gate.backend.connections).toHaveLength(2);
   await gate.endsWithNothingLeaked();
 });
