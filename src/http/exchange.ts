@@ -234,13 +234,13 @@ export class Exchange {
   }
 
   #send(target: RequestTarget): ClientRequest {
-    const { configuration, pool } = this.#service;
+    const { upstream, pool } = this.#service;
     const { facts, scheme, certificateFields } = this.#connection;
     const client = { end: facts.clientEnd, scheme, host: target.host, certificate: certificateFields };
     const sent = httpRequest({
       method: this.#message.method,
       path: target.path,
-      headers: upstreamHeader(this.#message, client, hostFor(configuration.forward, target.host)),
+      headers: upstreamHeader(this.#message, client, hostFor(upstream, target.host)),
       agent: pool,
     });
     this.#sent = sent;
@@ -312,7 +312,7 @@ export class Exchange {
     this.#fault = upstreamFault(error, answering);
     this.#detail = error instanceof Error ? error.message : String(error);
     if (isClientCertificateRefusal(errorCode(error)))
-      this.#service.events.upstreamFailed('client_certificate_refused');
+      this.#service.events.upstreamFailed(this.#service.upstream.url, 'client_certificate_refused');
     if (!answering) return this.#answer(BAD_GATEWAY);
     this.#breakOff(new ConnectionEnd('reset', 'upstream', `within an answer: ${this.#detail}`));
   }
@@ -412,8 +412,8 @@ function reasonOf({ statusMessage = '' }: IncomingMessage): string {
 }
 
 /** RFC 9110 section 7.2: what upstream is asked for. One that is verified by name is asked for that name. */
-function hostFor(forward: Address, named: string | undefined): string {
-  if (forward.scheme === 'https' || (named === undefined && forward.scheme !== 'unix'))
-    return forward.url.slice(forward.url.indexOf('//') + 2);
+function hostFor(upstream: Address, named: string | undefined): string {
+  if (upstream.scheme === 'https' || (named === undefined && upstream.scheme !== 'unix'))
+    return upstream.url.slice(upstream.url.indexOf('//') + 2);
   return named ?? 'localhost';
 }
