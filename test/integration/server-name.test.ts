@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
 
@@ -17,7 +18,7 @@ import {
 } from '../support/clients.js';
 import { GrpcClient } from '../support/grpc-client.js';
 import type { LogLine } from '../support/log-lines.js';
-import type { ProxyProcess } from '../support/proxy-process.js';
+import { CLI, type ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER, type Setup } from '../support/setup.js';
 import { isInstalled, shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -437,4 +438,32 @@ test('a drain is of the calls at every Gitaly', async () => {
   await proxy.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
   await Promise.all(rests.map(({ rest }) => rest()));
   expect(await proxy.exited).toBe(0);
+});
+
+test('configuration validate warns of a name that no certificate holds, with its line', async () => {
+  const gitaly = await RawBackend.start();
+  const { proxy } = await start({
+    [A]: gitaly.url,
+    '*.eu.internal': gitaly.url,
+    '*.us.internal': gitaly.url,
+    'c.internal': gitaly.url,
+  });
+  const { configurationPath } = proxy;
+  const { exitCode, output } = await shell(
+    `${process.execPath} ${CLI} configuration validate ${configurationPath}`,
+  );
+  expect(exitCode).toBe(0);
+  const lines = readFileSync(configurationPath, 'utf8').split('\n');
+  const warned = ['c.internal', '*.us.internal'].map((name) => ({
+    name,
+    line: 1 + lines.findIndex((line) => line.includes(name)),
+  }));
+  for (const { name, line } of warned)
+    expect(output).toMatch(
+      new RegExp(
+        `:${line}: warning: .*no certificate of this listener holds the name.*"${name.replace(/[.*]/gu, '\\$&')}"`,
+      ),
+    );
+  expect(output.trim().split('\n')).toHaveLength(warned.length);
+  await proxy.endsWithNothingLeaked();
 });
