@@ -148,10 +148,10 @@ export class Opening {
 
   /** Where a client goes, by the name in its own ClientHello whatever session it resumes; or what speaks against it. */
   #judge({ serverName, alpn }: ClientHello, { requireAlpn }: ServerTls): Dialer | Objection {
-    // RFC 1035 section 2.3.4: a name has at most 255 octets; what is longer is none.
+    // RFC 1035 section 2.3.4: a name has at most 255 octets; of what is longer the log has the beginning.
     const name = serverName?.slice(0, 255);
     this.#facts.serverName = name;
-    const dialer = this.#settings.routes.find(name);
+    const dialer = this.#settings.routes.find(serverName);
     if (!dialer) {
       const detail =
         name === undefined ? 'the client asks for no name' : `the client asks for ${JSON.stringify(name)}`;
