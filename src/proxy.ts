@@ -1,5 +1,6 @@
 import { AdminServer, type AdminSource, type Readiness } from './admin/admin-server.js';
 import { DEFAULT_LOGGING } from './config/defaults.js';
+import { describeForwarding, upstreamsOf } from './config/forwarding.js';
 import type { LoadResult } from './config/load.js';
 import type { Address, Configuration, HostPort, Problem } from './config/model.js';
 import { formatProblem } from './config/problem.js';
@@ -263,10 +264,11 @@ export class Proxy {
     const { logger } = this.#options;
     for (const [key, { configuration }] of keyed(next.state.listeners)) {
       if (previous.ports.has(key)) continue;
-      const { listen, forward } = configuration;
+      const { listen, forwarding } = configuration;
+      const forward = describeForwarding(forwarding);
       const port = next.ports.get(key)?.port;
       logger.info(
-        { listener: listen.url, listen: port?.url(listen), forward: forward.url, ...inheritedField(port) },
+        { listener: listen.url, listen: port?.url(listen), forward, ...inheritedField(port) },
         'listening',
       );
     }
@@ -305,6 +307,9 @@ export class Proxy {
   #snapshot(): Snapshot {
     return {
       listeners: this.#traffic?.listeners() ?? [],
+      upstreams: this.#running.state.listeners.flatMap(({ configuration: { listen, forwarding } }) =>
+        upstreamsOf(forwarding).map(({ url }) => ({ listener: listen.url, upstream: url })),
+      ),
       ...expiries(this.#running.state),
       droppedLogLines: this.#options.logger.sink.droppedLines,
       workers: this.#traffic?.workers ?? 0,

@@ -91,8 +91,8 @@ function callsOf({ inspector }: ConnectionStatus): GrpcCall[] {
   return inspector ? [...inspector.connections].flatMap((connection) => [...connection.calls()]) : [];
 }
 
-function describeEnds({ id, listener, upstream, facts }: ConnectionStatus) {
-  const { clientEnd, socketEnd, identity, protocol } = facts;
+function describeEnds({ id, listener, facts }: ConnectionStatus) {
+  const { upstream, clientEnd, socketEnd, identity, protocol } = facts;
   return {
     id,
     listener,

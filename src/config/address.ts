@@ -105,6 +105,16 @@ export function isTlsScheme(scheme: Address['scheme']): scheme is 'tls' | 'https
   return scheme === 'tls' || scheme === 'https';
 }
 
+/** What is bound or dialled at an address, whichever protocol is spoken there. */
+export function place(address: Address): string {
+  return address.scheme === 'unix' ? address.url : formatHostPort(address);
+}
+
+/** Whether any free port is taken. */
+export function isAnyPort(address: Address): boolean {
+  return address.scheme !== 'unix' && address.port === 0;
+}
+
 function parseUnix(rest: string): Parsed<Address> {
   if (rest.startsWith('//') && !rest.startsWith('///')) {
     return refused(

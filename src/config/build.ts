@@ -1,20 +1,23 @@
 import { availableParallelism } from 'node:os';
 
-import { isTlsScheme } from './address.js';
+import { isAnyPort, isHttpScheme, isTlsScheme, place } from './address.js';
 import { reportError, reportWarning, type BuildContext } from './build-context.js';
 import { DEFAULTS } from './defaults.js';
 import { parseDuration } from './duration.js';
+import { buildForwarding, upstreamsOf } from './forwarding.js';
 import { formatHostPort } from './host-port.js';
 import { buildHttpSettings } from './http-settings.js';
 import type {
   Address,
   Configuration,
+  Forwarding,
   KeyPath,
   ListenerConfiguration,
   MaxConnectionAge,
   ProxyProtocol,
   ServerTls,
   Timeouts,
+  UpstreamTls,
 } from './model.js';
 import { formatKey } from './problem.js';
 import type { Draft, DraftListener } from './schema.js';
@@ -67,7 +70,7 @@ function buildListener(
   listener: DraftListener,
   key: KeyPath,
 ): Omit<ListenerConfiguration, 'timeouts' | 'maxConnections' | 'maxConnectionAge'> {
-  const { listen, forward } = listener;
+  const { listen } = listener;
   const tlsKey = [...key, 'tls'];
   const layers: TlsLayers = [
     { value: listener.tls ?? {}, key: tlsKey },
@@ -80,33 +83,14 @@ function buildListener(
       `\`tls\` is for tls:// and https:// listeners, and this one listens on ${listen.url}: remove it or listen with TLS`,
     );
   }
-  if (forward !== undefined && !isTlsScheme(forward.scheme) && listener.upstream_tls !== undefined) {
-    const message = `\`upstream_tls\` is for tls:// and https:// upstreams, and this one is ${forward.url}: remove it or forward with TLS`;
-    reportError(context, [...key, 'upstream_tls'], message);
-  }
-  if (
-    listen !== undefined &&
-    forward !== undefined &&
-    place(listen) === place(forward) &&
-    !isAnyPort(listen)
-  ) {
-    reportError(
-      context,
-      [...key, 'forward'],
-      'forwards to its own `listen` address: name that of the server behind it',
-      forward.url,
-    );
-  }
+  const forwarding = buildForwarding(context, listener, key);
   const tls = buildTls(context, layers, listener, key);
   return {
     key: context.nameKey(key),
     listen: listen ?? NOWHERE,
-    forward: forward ?? NOWHERE,
+    forwarding,
     tls,
-    upstreamTls:
-      forward?.scheme === 'tls' || forward?.scheme === 'https'
-        ? buildUpstreamTls(context, listener.upstream_tls ?? {}, [...key, 'upstream_tls'], forward)
-        : undefined,
+    upstreamTls: buildTlsOfUpstreams(context, listener, forwarding, [...key, 'upstream_tls']),
     http: buildHttpSettings(context, listener, key, tls),
     proxyProtocol: buildProxyProtocol(context, listener, [...key, 'proxy_protocol', 'accept_from']),
     inspect: listener.inspect ?? DEFAULTS.inspect,
@@ -126,6 +110,28 @@ function buildTls(
   if (listen === undefined && !hasCertificate) return undefined;
   const scheme = listen?.scheme === 'https' ? 'https' : 'tls';
   return buildServerTls(context, layers, [...key, 'listen'], scheme);
+}
+
+function buildTlsOfUpstreams(
+  context: BuildContext,
+  { forward, forward_by_server_name: byName, upstream_tls: settings }: DraftListener,
+  forwarding: Forwarding,
+  key: KeyPath,
+): UpstreamTls | undefined {
+  const upstreams = upstreamsOf(forwarding);
+  if (upstreams.some(({ scheme }) => isTlsScheme(scheme))) {
+    const speaksHttp = upstreams.some(({ scheme }) => isHttpScheme(scheme));
+    return buildUpstreamTls(context, settings ?? {}, key, speaksHttp ? 'http/1.1' : 'h2');
+  }
+  // What could not be read may have been one with TLS.
+  const hasReadAll = (byName ? Object.values(byName) : [forward]).every((upstream) => upstream !== undefined);
+  if (settings !== undefined && upstreams.length > 0 && hasReadAll) {
+    const urls = upstreams.map(({ url }) => url);
+    const which = urls.length === 1 ? `this one is ${urls.join()}` : `these are ${urls.join(', ')}`;
+    const message = `\`upstream_tls\` is for tls:// and https:// upstreams, and ${which}: remove it or forward with TLS`;
+    reportError(context, key, message);
+  }
+  return undefined;
 }
 
 function buildProxyProtocol(context: BuildContext, listener: DraftListener, key: KeyPath): ProxyProtocol {
@@ -205,13 +211,4 @@ function reportSharedAddresses(context: BuildContext, draft: Draft): void {
   if (admin !== undefined && admin.port !== 0) {
     claim(formatHostPort(admin), ['prometheus_listen_addr'], formatHostPort(admin));
   }
-}
-
-function isAnyPort(address: Address): boolean {
-  return address.scheme !== 'unix' && address.port === 0;
-}
-
-/** What is bound or dialled, whichever protocol is spoken there. */
-function place(address: Address): string {
-  return address.scheme === 'unix' ? address.url : formatHostPort(address);
 }

@@ -16,7 +16,12 @@ export function buildHttpSettings(
   key: KeyPath,
   tls: ServerTls | undefined,
 ): HttpSettings | undefined {
-  const { listen, forward } = listener;
+  const { listen, forward, forward_by_server_name: byName } = listener;
+  if (byName !== undefined) {
+    // It is for tls:// listeners, which pass bytes.
+    reportHttpOnly(context, listener, key);
+    return undefined;
+  }
   // What the other end is to be, nobody knows.
   if (listen === undefined || forward === undefined) return undefined;
   if (!isHttpScheme(listen.scheme) && !isHttpScheme(forward.scheme)) {

@@ -83,8 +83,11 @@ export interface UpstreamTls {
   /** `undefined`: the system's trust store. */
   readonly ca: TrustSource | undefined;
   readonly certificate: CertificatePair | undefined;
-  /** The name that the certificate must hold as SAN, and the SNI sent (not for IP addresses). */
-  readonly serverName: string;
+  /**
+   * The name that the certificate must hold as SAN, and the SNI sent (not for IP addresses); `undefined`: the host of the
+   * address that is dialled.
+   */
+  readonly serverName: string | undefined;
   readonly minVersion: TlsVersion;
   /** What is asked for by ALPN. An upstream must select `h2`; one that knows no ALPN speaks `http/1.1`. */
   readonly protocol: ApplicationProtocol;
@@ -123,14 +126,30 @@ export interface HttpSettings {
   readonly clientCertificateHeaders: boolean;
 }
 
+/** Where the clients of one `forward_by_server_name` entry go. */
+export interface ServerNameRoute {
+  readonly key: KeyPath;
+  /** In lower case, without a dot at its end. With `*.` at the start it stands for every name with one label there. */
+  readonly name: string;
+  readonly upstream: Address;
+}
+
+/** Which upstream a client goes to. A plain `forward` is a `fallback` without routes. */
+export interface Forwarding {
+  /** By the name that the client asks for (SNI); the names differ. Empty where the listener is not `tls`. */
+  readonly routes: readonly ServerNameRoute[];
+  /** Where all other clients go; `undefined`: they are refused. Set where there is no route. */
+  readonly fallback: Address | undefined;
+}
+
 export interface ListenerConfiguration {
   /** Where the listener stands in the file: `['listeners', 0]`, or `['--listen']` for flags. */
   readonly key: KeyPath;
   readonly listen: Address;
-  readonly forward: Address;
+  readonly forwarding: Forwarding;
   /** Set if and only if `listen` is `tls` or `https`. */
   readonly tls: ServerTls | undefined;
-  /** Set if and only if `forward` is `tls` or `https`. */
+  /** Set if and only if an upstream is `tls` or `https`; for all of them that are. */
   readonly upstreamTls: UpstreamTls | undefined;
   /** Set if and only if HTTP is what passes: `listen` or `forward` is `https` or `http`. */
   readonly http: HttpSettings | undefined;

@@ -33,14 +33,14 @@ export function checkShape(content: object): Shape {
       problems.push(problem);
       // Whoever misspelt a key has written it: do not also say that it is missing.
       if (meant !== undefined) broken.push([...path, meant]);
-      rest = without(rest, [...path, name]);
+      rest = without(rest, [...path, name], 'key');
     }
   }
   for (const issue of issues) {
     if (issue.code === 'unrecognized_keys') continue;
     const path = keyPath(issue.path);
     const value = valueAt(content, path);
-    rest = without(rest, path);
+    rest = without(rest, path, 'value');
     if (value === undefined && broken.some((key) => isSamePath(key, path))) continue;
     broken.push(path);
     problems.push({
@@ -102,6 +102,7 @@ function expectation(issue: Zod.core.$ZodIssue, schema: Zod.core.$ZodType | unde
       : `expected a list such as ${JSON.stringify([exampleOf(schema.element)])}`;
   }
   if (schema instanceof z.ZodObject) return `expected a map with the keys ${keysOf(schema)}`;
+  if (schema instanceof z.ZodRecord) return `expected a map such as ${JSON.stringify(example)}`;
   if (schema instanceof z.ZodBoolean) return 'expected true or false';
   if (schema instanceof z.ZodNumber) return `expected a whole number${such}`;
   return `expected a text${such}`;
@@ -151,6 +152,7 @@ function schemaAt(path: KeyPath): Zod.core.$ZodType | undefined {
   for (const part of path) {
     if (schema instanceof z.ZodArray) schema = schema.element;
     else if (schema instanceof z.ZodObject) schema = shapeOf(schema)[part];
+    else if (schema instanceof z.ZodRecord) schema = schema.valueType;
     else return undefined;
     schema = unwrap(schema);
   }
@@ -174,17 +176,20 @@ function valueAt(content: unknown, path: KeyPath): unknown {
   return value;
 }
 
-/** A copy without the value at a path; an array keeps its indices. What lies beside the path is shared. */
-function without(content: unknown, path: KeyPath): unknown {
+/**
+ * A copy without the value at a path, of a map also without its key if that is to go; an array keeps its indices. What lies
+ * beside the path is shared.
+ */
+function without(content: unknown, path: KeyPath, what: 'key' | 'value'): unknown {
   const [part, ...rest] = path;
   if (part === undefined || typeof content !== 'object' || content === null) return undefined;
   if (Array.isArray(content)) {
     const items: unknown[] = content;
-    return items.map((item, index) => (index === part ? without(item, rest) : item));
+    return items.map((item, index) => (index === part ? without(item, rest, what) : item));
   }
   const entries = Object.entries(content).flatMap(([name, value]: [string, unknown]): [string, unknown][] => {
     if (name !== part) return [[name, value]];
-    return rest.length === 0 ? [] : [[name, without(value, rest)]];
+    return rest.length === 0 && what === 'key' ? [] : [[name, without(value, rest, what)]];
   });
   return Object.fromEntries(entries);
 }

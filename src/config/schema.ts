@@ -127,7 +127,7 @@ const upstreamTlsShape = {
   key_path: path('PEM file: the private key of the client certificate.', 'client.key').optional(),
   server_name: textOf(parseServerName, {
     description:
-      'The name that the certificate of the upstream must hold as SAN. Default: the host of `forward`.',
+      'The name that the certificate of the upstream must hold as SAN. Default: the host of the upstream.',
     examples: ['gitaly-a.internal'],
   }).optional(),
   min_version: minVersion
@@ -140,6 +140,26 @@ const pathPrefix = textOf(parsePathPrefix, {
   examples: [...DEFAULTS.http.gatePaths],
   pattern: '^/',
 });
+
+const forwardAddress = textOf((text) => parseAddress(text, 'forward'), {
+  description:
+    'Where connections go: tcp://host:port, dns:host:port (plaintext), unix:/path, or tls://host:port; HTTP requests to http://host, https://host or unix:/path. A name that has several addresses is tried address by address.',
+  examples: [
+    'tcp://127.0.0.1:8075',
+    'tls://gitaly.internal:9999',
+    'unix:/run/gitaly.socket',
+    'http://127.0.0.1:8181',
+    'https://gitlab.example.com',
+  ],
+  pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:/|[Dd][Nn][Ss]:)',
+});
+
+const gitalyAddress = forwardAddress.meta({
+  description: 'Where these connections go: tcp://host:port, dns:host:port, unix:/path or tls://host:port.',
+  examples: ['tcp://10.0.0.1:8075', 'tls://gitaly.internal:9999'],
+});
+
+const serverNameKey = z.string().meta({ pattern: '^(\\*\\.)?[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*\\.?$' });
 
 const listenerShape = {
   listen: textOf((text) => parseAddress(text, 'listen'), {
@@ -154,18 +174,15 @@ const listenerShape = {
     ],
     pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:/)',
   }),
-  forward: textOf((text) => parseAddress(text, 'forward'), {
-    description:
-      'Where connections go: tcp://host:port, dns:host:port (plaintext), unix:/path, or tls://host:port; HTTP requests to http://host, https://host or unix:/path. A name that has several addresses is tried address by address.',
-    examples: [
-      'tcp://127.0.0.1:8075',
-      'tls://gitaly.internal:9999',
-      'unix:/run/gitaly.socket',
-      'http://127.0.0.1:8181',
-      'https://gitlab.example.com',
-    ],
-    pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:/|[Dd][Nn][Ss]:)',
-  }),
+  forward: forwardAddress.optional(),
+  forward_by_server_name: z
+    .record(serverNameKey, gitalyAddress)
+    .meta({
+      description:
+        'In place of `forward`, for tls:// listeners: where connections go by the name that the client asks for (SNI). A name that begins with *. (in quotes) stands for one label there; `default` is for all other names, and for clients that ask for none. Without `default` they are refused.',
+      examples: [{ 'gitaly-a.internal': 'tcp://10.0.0.1:8075', default: 'tcp://10.0.0.9:8075' }],
+    })
+    .optional(),
   tls: z
     .strictObject(tlsShape)
     .meta({ description: 'Overrides of the top-level `tls`, key by key, for this listener.' })
@@ -213,7 +230,12 @@ const rootShape = {
     .meta({ description: 'TLS towards clients: the default for every tls:// and https:// listener.' })
     .optional(),
   listeners: z
-    .array(z.strictObject(listenerShape).meta({ description: 'One pair of addresses.' }))
+    .array(
+      z.strictObject(listenerShape).meta({
+        description: 'One pair of addresses.',
+        oneOf: [{ required: ['forward'] }, { required: ['forward_by_server_name'] }],
+      }),
+    )
     .min(1)
     .meta({ description: 'Pairs of addresses: what arrives at `listen` is relayed to `forward`.' }),
   prometheus_listen_addr: textOf(parsePrometheusAddress, {
@@ -330,8 +352,9 @@ export const draftSchema = z.strictObject({
     .array(
       z
         .strictObject({ ...listenerShape, tls: z.strictObject(draftTlsShape()).optional() })
-        .partial({ listen: true, forward: true })
+        .partial({ listen: true })
         .extend({
+          forward_by_server_name: z.record(z.string(), gitalyAddress.optional()).optional(),
           proxy_protocol: z.strictObject(draftProxyProtocolShape()).optional(),
           paths: z.array(pathPrefix.optional()).optional(),
         })

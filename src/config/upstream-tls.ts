@@ -1,6 +1,6 @@
 import { fileSetting, reportError, type BuildContext, type Written } from './build-context.js';
 import { DEFAULTS } from './defaults.js';
-import type { CertificatePair, KeyPath, NetworkAddress, UpstreamTls } from './model.js';
+import type { ApplicationProtocol, CertificatePair, KeyPath, UpstreamTls } from './model.js';
 import type { DraftListener } from './schema.js';
 import { TLS_VERSIONS } from './server-tls.js';
 import { resolveTrust } from './trust.js';
@@ -8,24 +8,23 @@ import { resolveTrust } from './trust.js';
 type DraftUpstreamTls = NonNullable<DraftListener['upstream_tls']>;
 
 /**
- * How a `tls://` or `https://` upstream is verified and what is presented to it.
+ * How the `tls://` or `https://` upstreams of a listener are verified and what is presented to them.
  *
- * @param forward - the upstream, whose host's name the certificate must hold unless `server_name` says another.
+ * @param protocol - what is spoken to them.
  */
 export function buildUpstreamTls(
   context: BuildContext,
   settings: DraftUpstreamTls,
   key: KeyPath,
-  { scheme, host }: Pick<NetworkAddress, 'scheme' | 'host'>,
+  protocol: ApplicationProtocol,
 ): UpstreamTls {
   const ca = written(settings.ca_path, [...key, 'ca_path']);
   return {
     ca: ca === undefined && context.isBroken([...key, 'ca_path']) ? undefined : resolveTrust(context, ca),
     certificate: clientCertificate(context, settings, key),
-    // The root dot of a fully qualified name is for the resolver; certificates and SNI have none.
-    serverName: settings.server_name ?? host.replace(/\.$/u, ''),
+    serverName: settings.server_name,
     minVersion: TLS_VERSIONS[settings.min_version ?? DEFAULTS.minVersion],
-    protocol: scheme === 'https' ? 'http/1.1' : 'h2',
+    protocol,
   };
 }
 

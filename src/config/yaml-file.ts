@@ -5,6 +5,11 @@ import type { Locate } from './problem.js';
 /** An honest file repeats a few paths by anchors; a thousandfold expansion is an accident or an attack. */
 const MAX_ALIASES = 100;
 
+/** What to do about some errors of the parser, by its code. */
+const ADVICE: Readonly<Record<string, string>> = {
+  BAD_ALIAS: ' (a text that begins with * is written in quotes, for example "*.eu.internal")',
+};
+
 export interface YamlFile {
   /** The content as plain values; `undefined` where the file is no YAML. */
   readonly content: unknown;
@@ -50,7 +55,7 @@ export function readYaml(text: string): YamlFile {
       });
     } else {
       broken = true;
-      refuse(`not valid YAML: ${fault.message}`, line);
+      refuse(`not valid YAML: ${fault.message}${ADVICE[fault.code] ?? ''}`, line);
     }
   }
   if (broken) return { content: undefined, problems, locate };

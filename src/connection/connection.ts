@@ -17,6 +17,7 @@ import { AgeLimit } from './age-limit.js';
 import type { Direction, RelayObserver } from './half-pipe.js';
 import { Opening } from './opening.js';
 import { formatEnd } from './peer-address.js';
+import type { Dialer } from '../upstream/dialer.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { LEFT_BEFORE_FIRST_BYTE, Reaching } from './reach-upstream.js';
 import { clientLeft } from './read-head.js';
@@ -25,7 +26,7 @@ import { endFrom, Relay, type RelayEnd } from './relay.js';
 import type { Protocol } from './protocol.js';
 import type { Sender } from '../inspect/sender.js';
 import type { ServedConnection } from './served-connection.js';
-import type { ConnectionSettings } from './settings.js';
+import type { OpeningSettings } from './settings.js';
 import { Stages } from './stage.js';
 import type { ConnectionStatus } from './status.js';
 import { WriteStall } from './write-stall.js';
@@ -35,7 +36,7 @@ const NOTHING = Buffer.alloc(0);
 /** One client's connection, relayed byte by byte. */
 export class Connection implements ServedConnection, RelayObserver {
   readonly #raw: Socket;
-  readonly #settings: ConnectionSettings;
+  readonly #settings: OpeningSettings;
   readonly #record: ConnectionRecord;
   readonly #stages = new Stages();
   #relay: Relay | undefined;
@@ -54,7 +55,7 @@ export class Connection implements ServedConnection, RelayObserver {
   #sides: Readonly<Record<'client' | 'upstream', RelayEnd & { readonly stall: WriteStall }>> | undefined;
   #ageLimit: AgeLimit | undefined;
 
-  constructor(accepted: Accepted, settings: ConnectionSettings) {
+  constructor(accepted: Accepted, settings: OpeningSettings) {
     const { raw } = accepted;
     this.#raw = raw;
     this.#settings = settings;
@@ -151,12 +152,12 @@ export class Connection implements ServedConnection, RelayObserver {
   async #serve(): Promise<ConnectionEnd> {
     const { facts } = this.#record;
     const opening = new Opening(this.#raw, this.#settings, facts, this.#stages);
-    const { stream, refused } = await opening.run();
+    const { stream, dialer, refused } = await opening.run();
     if (refused) throw refused;
     const firstBytes = await opening.detectProtocol(stream);
     this.#stream = stream;
-    this.#inspect(firstBytes.value);
-    const client = { stream, head: firstBytes };
+    this.#inspect(firstBytes.value, dialer);
+    const client = { stream, dialer, head: firstBytes };
     const reaching = new Reaching(client, this.#settings, facts, this.#stages, this);
     const { upstream, head } = await reaching.run();
     this.#relay = new Relay({ stream, raw: this.#raw }, upstream, {
@@ -170,16 +171,16 @@ export class Connection implements ServedConnection, RelayObserver {
     };
     if (this.#draining !== undefined) this.#beginDrain(this.#relay);
     this.#ageLimit = new AgeLimit(this.#settings.configuration.maxConnectionAge, facts.acceptedAtMs, this);
-    return this.#explain(await this.#relay.done);
+    return this.#explain(await this.#relay.done, dialer);
   }
 
-  #inspect(protocol: Protocol): void {
+  #inspect(protocol: Protocol, { address }: Dialer): void {
     const { configuration, events } = this.#settings;
     if (!configuration.inspect) return;
     const { clientEnd, identity } = this.#record.facts;
     this.#inspector = inspectConnection(
       protocol,
-      events.inspecting({ peerAddress: formatEnd(clientEnd), identity }),
+      events.inspecting({ upstream: address.url, peerAddress: formatEnd(clientEnd), identity }),
     );
   }
 
@@ -230,18 +231,17 @@ export class Connection implements ServedConnection, RelayObserver {
   }
 
   /** In TLS 1.3 upstream refuses our certificate after the handshake, when the relay runs already. */
-  #explain(end: ConnectionEnd): ConnectionEnd {
+  #explain(end: ConnectionEnd, { address }: Dialer): ConnectionEnd {
     if (end.initiator !== 'upstream') return end;
     if (!isClientCertificateRefusal(end.message)) {
       // Not every implementation sends the alert; this proxy does not, whose clients would not wait for it.
-      if (this.#settings.dialer.address.scheme === 'tls' && this.#record.bytesToClient === 0) {
+      if (address.scheme === 'tls' && this.#record.bytesToClient === 0) {
         this.#record.facts.advice = LEFT_BEFORE_FIRST_BYTE;
       }
       return end;
     }
-    this.#settings.events.upstreamFailed('client_certificate_refused');
-    const { url } = this.#settings.dialer.address;
-    const why = `Gitaly at ${url} refused the client certificate of upstream_tls, or misses one (${end.message})`;
+    this.#settings.events.upstreamFailed(address.url, 'client_certificate_refused');
+    const why = `Gitaly at ${address.url} refused the client certificate of upstream_tls, or misses one (${end.message})`;
     return new ConnectionEnd('upstream_unreachable', 'upstream', why);
   }
 

@@ -27,6 +27,8 @@ export interface ConnectionReport {
   readonly identity: string | undefined;
   readonly protocol: ConnectionProtocol | undefined;
   readonly serverName: string | undefined;
+  /** The URL of the upstream that it went to, or would have; `undefined` if the end came before that was known. */
+  readonly upstream: string | undefined;
   readonly tls: TlsFacts | undefined;
   /** Plaintext bytes read from the client. */
   readonly bytesToUpstream: number;
@@ -42,6 +44,8 @@ export interface ConnectionReport {
 
 /** Whose calls are followed. */
 export interface InspectedPeer {
+  /** The URL of the upstream that they go to. */
+  readonly upstream: string;
   readonly peerAddress: string;
   readonly identity: string | undefined;
 }
@@ -54,8 +58,9 @@ export interface ConnectionEvents {
   handshakeFailed(reason: HandshakeFailure): void;
   clientCertificate(result: ClientCertificateResult): void;
   protocolDetected(protocol: ConnectionProtocol): void;
-  upstreamConnected(seconds: number): void;
-  upstreamFailed(reason: UpstreamFailureReason): void;
+  /** `upstream`: its URL. */
+  upstreamConnected(upstream: string, seconds: number): void;
+  upstreamFailed(upstream: string, reason: UpstreamFailureReason): void;
   /** The calls of a connection are followed from here on; who is told of them. */
   inspecting(peer: InspectedPeer): InspectionEvents;
   /** A connection cannot be followed any further; its bytes go on. */

@@ -14,6 +14,8 @@ export interface ConnectionFacts {
   clientEnd: SocketEnd | undefined;
   /** As the client asked for it, also when the handshake failed. */
   serverName: string | undefined;
+  /** The URL of the upstream that the client goes to, once that is known. */
+  upstream: string | undefined;
   tls: TlsFacts | undefined;
   /** The name in the verified client certificate. */
   identity: string | undefined;

@@ -5,8 +5,9 @@ import type { ServerTls } from '../config/model.js';
 import { judgeClient } from '../tls/client-certificate.js';
 import { parseClientHello, type ClientHello } from '../tls/client-hello.js';
 import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../tls/handshake-failure.js';
-import { ALPN_H2, NO_APPLICATION_PROTOCOL_ALERT } from '../tls/parameters.js';
+import { HELLO_ALERTS } from '../tls/parameters.js';
 import type { TlsTerminator } from '../tls/terminator.js';
+import type { Dialer } from '../upstream/dialer.js';
 import { abort } from './abort.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
@@ -20,13 +21,21 @@ import type { Deadline, Stages } from './stage.js';
 export interface OpenedClient {
   /** Its plaintext stream, paused. */
   readonly stream: Socket;
+  /** Of the upstream that it goes to. */
+  readonly dialer: Dialer;
   /** Why it is not let in; where its protocol has words for that, it is told before the end. */
   readonly refused: ConnectionEnd | undefined;
 }
 
+/** What a client asks for that its listener does not have. */
+interface Objection {
+  readonly failure: keyof typeof HELLO_ALERTS;
+  readonly detail: string;
+}
+
 /**
- * The first half of the data path: PROXY header, TLS, who the client is, which protocol it speaks. Nothing of it
- * reaches upstream.
+ * The first half of the data path: PROXY header, TLS, where the client goes, who it is, which protocol it speaks. Nothing
+ * of it reaches upstream.
  */
 export class Opening {
   readonly #raw: Socket;
@@ -47,13 +56,17 @@ export class Opening {
 
   /** @throws ConnectionEnd */
   async run(): Promise<OpenedClient> {
-    const { configuration, terminator, expectsProxyHeader } = this.#settings;
+    const { configuration, terminator, routes, expectsProxyHeader } = this.#settings;
     if (expectsProxyHeader(this.#facts.socketEnd?.address)) await this.#readProxyHeader();
     const { tls } = configuration;
-    if (!tls || !terminator) return { stream: this.#raw, refused: undefined };
-    const stream = await this.#handshake(tls, terminator);
+    if (!tls || !terminator) {
+      if (!routes.only) throw new Error('a listener without TLS has no names to go by');
+      return { stream: this.#raw, dialer: routes.only, refused: undefined };
+    }
+    const { stream, dialer } = await this.#handshake(tls, terminator);
     return {
       stream,
+      dialer,
       refused: tls.clientAuth === 'none' ? undefined : this.#identify(stream, tls.clientAuth),
     };
   }
@@ -107,20 +120,22 @@ export class Opening {
     this.#putBack(bytes.subarray(value.consumed));
   }
 
-  async #handshake(tls: ServerTls, terminator: TlsTerminator): Promise<TLSSocket> {
+  async #handshake(
+    tls: ServerTls,
+    terminator: TlsTerminator,
+  ): Promise<{ readonly stream: TLSSocket; readonly dialer: Dialer }> {
     const startedAtMs = performance.now();
     const hello = await this.#readClientHello();
-    // RFC 1035 section 2.3.4: a name has at most 255 octets; what is longer is none.
-    this.#facts.serverName = hello?.serverName?.slice(0, 255);
-    if (hello && hello.alpn === undefined && tls.requireAlpn) {
-      // Node accepts such a client whatever it is told to select; the alert (RFC 7301 section 3.2) is ours to send.
-      this.#raw.write(NO_APPLICATION_PROTOCOL_ALERT);
-      throw this.#handshakeFailed('no_application_protocol', 'the client offered no ALPN');
+    const early = hello && this.#judge(hello, tls);
+    if (early && 'failure' in early) {
+      // OpenSSL would let such a client in: the alert (RFC 6066 section 3, RFC 7301 section 3.2) is ours to send.
+      this.#raw.write(HELLO_ALERTS[early.failure]);
+      throw this.#handshakeFailed(early.failure, early.detail);
     }
     const socket = await this.#finishHandshake(terminator);
     // A ClientHello that could not be read above (OpenSSL takes longer ones) has not been asked yet.
-    if (socket.alpnProtocol !== ALPN_H2 && tls.requireAlpn)
-      throw this.#handshakeFailed('no_application_protocol', 'the client offered no ALPN');
+    const dialer = early ?? this.#judge(helloOf(socket), tls);
+    if ('failure' in dialer) throw this.#handshakeFailed(dialer.failure, dialer.detail);
     const facts = {
       version: socket.getProtocol() ?? 'unknown',
       cipher: socket.getCipher().standardName,
@@ -128,7 +143,24 @@ export class Opening {
     };
     this.#facts.tls = facts;
     this.#settings.events.handshakeFinished(facts, (performance.now() - startedAtMs) / 1000);
-    return socket;
+    return { stream: socket, dialer };
+  }
+
+  /** Where a client goes, by the name in its own ClientHello whatever session it resumes; or what speaks against it. */
+  #judge({ serverName, alpn }: ClientHello, { requireAlpn }: ServerTls): Dialer | Objection {
+    // RFC 1035 section 2.3.4: a name has at most 255 octets; of what is longer the log has the beginning.
+    const name = serverName?.slice(0, 255);
+    this.#facts.serverName = name;
+    const dialer = this.#settings.routes.find(serverName);
+    if (!dialer) {
+      const detail =
+        name === undefined ? 'the client asks for no name' : `the client asks for ${JSON.stringify(name)}`;
+      return { failure: 'unrecognized_name', detail };
+    }
+    this.#facts.upstream = dialer.address.url;
+    return alpn === undefined && requireAlpn
+      ? { failure: 'no_application_protocol', detail: 'the client offered no ALPN' }
+      : dialer;
   }
 
   async #finishHandshake(terminator: TlsTerminator): Promise<TLSSocket> {
@@ -212,4 +244,12 @@ export class Opening {
     this.#received = bytes.length;
     if (bytes.length > 0) this.#raw.unshift(bytes);
   }
+}
+
+/** The same of a client whose handshake is over. */
+function helloOf({ servername, alpnProtocol }: TLSSocket): ClientHello {
+  return {
+    serverName: typeof servername === 'string' ? servername : undefined,
+    alpn: typeof alpnProtocol === 'string' ? [alpnProtocol] : undefined,
+  };
 }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 
-import type { Upstream } from '../upstream/dialer.js';
+import type { Dialer, Upstream } from '../upstream/dialer.js';
 import { MAX_UNANSWERED_BYTES } from '../limits.js';
 import { UpstreamFailure } from '../upstream/failure.js';
 import { firstBytes } from '../upstream/first-bytes.js';
@@ -11,13 +11,14 @@ import type { RelayObserver } from './half-pipe.js';
 import { encodeProxyHeader } from './proxy-header.js';
 import { ClientLeft, type Head } from './read-head.js';
 import type { Protocol } from './protocol.js';
-import type { ConnectionSettings } from './settings.js';
+import type { OpeningSettings } from './settings.js';
 import type { Stages } from './stage.js';
 import { answerUnavailable } from './unavailable.js';
 
-/** A client that has passed every check: its plaintext stream (paused), and what it sent first. */
+/** A client that has passed every check: its plaintext stream (paused), what it sent first, and where it goes. */
 export interface KnownClient {
   readonly stream: Socket;
+  readonly dialer: Dialer;
   readonly head: Head<Protocol>;
 }
 
@@ -38,7 +39,7 @@ export const LEFT_BEFORE_FIRST_BYTE =
 /** The second half of the data path up to the relay: dials upstream for a client that has passed every check. */
 export class Reaching {
   readonly #client: KnownClient;
-  readonly #settings: ConnectionSettings;
+  readonly #settings: OpeningSettings;
   readonly #facts: ConnectionFacts;
   readonly #stages: Stages;
   readonly #observer: RelayObserver;
@@ -47,7 +48,7 @@ export class Reaching {
 
   constructor(
     client: KnownClient,
-    settings: ConnectionSettings,
+    settings: OpeningSettings,
     facts: ConnectionFacts,
     stages: Stages,
     observer: RelayObserver,
@@ -66,31 +67,32 @@ export class Reaching {
    * @throws ConnectionEnd
    */
   async run(): Promise<ReachedUpstream> {
-    const { dialer, events } = this.#settings;
+    const { events } = this.#settings;
+    const { address } = this.#client.dialer;
     const startedAtMs = performance.now();
     try {
       const upstream = await this.#dial();
       const connectedAtMs = performance.now();
       const head = await this.#introduce(upstream);
-      events.upstreamConnected((connectedAtMs - startedAtMs) / 1000);
+      events.upstreamConnected(address.url, (connectedAtMs - startedAtMs) / 1000);
       return { upstream, head };
     } catch (error) {
       if (error instanceof ClientLeft)
         throw new ConnectionEnd('reset', 'client', 'the client left while upstream was dialled');
       if (!(error instanceof UpstreamFailure)) throw error;
-      events.upstreamFailed(error.reason);
-      if (dialer.address.scheme === 'tls' && (error.reason === 'closed' || error.reason === 'reset'))
+      events.upstreamFailed(address.url, error.reason);
+      if (address.scheme === 'tls' && (error.reason === 'closed' || error.reason === 'reset'))
         this.#facts.advice = LEFT_BEFORE_FIRST_BYTE;
-      const message = `Gitaly at ${dialer.address.url} cannot be reached: ${error.message}`;
+      const message = `Gitaly at ${address.url} cannot be reached: ${error.message}`;
       if (this.#client.head.value === 'http2') await this.#answer(message);
       throw new ConnectionEnd('upstream_unreachable', 'proxy', message);
     }
   }
 
   async #dial(): Promise<Upstream> {
-    const { dialer, configuration, terminator } = this.#settings;
+    const { configuration, terminator } = this.#settings;
     const { send } = configuration.proxyProtocol;
-    const dial = dialer.dial(
+    const dial = this.#client.dialer.dial(
       terminator ? 'tls' : 'plain',
       send && encodeProxyHeader(send, this.#facts.clientEnd, this.#facts.localEnd),
     );

@@ -25,6 +25,7 @@ export class ConnectionRecord {
       localEnd: local,
       clientEnd: peer,
       serverName: undefined,
+      upstream: settings.routes.only?.address.url,
       tls: undefined,
       identity: undefined,
       protocol: undefined,
@@ -33,13 +34,10 @@ export class ConnectionRecord {
   }
 
   /** What it adds to the connection's status. */
-  get status(): Pick<
-    ConnectionStatus,
-    'id' | 'listener' | 'upstream' | 'facts' | 'bytesToUpstream' | 'bytesToClient'
-  > {
-    const { listen, forward } = this.#settings.configuration;
+  get status(): Pick<ConnectionStatus, 'id' | 'listener' | 'facts' | 'bytesToUpstream' | 'bytesToClient'> {
     const { id, facts, bytesToUpstream, bytesToClient } = this;
-    return { id, listener: listen.url, upstream: forward.url, facts, bytesToUpstream, bytesToClient };
+    const listener = this.#settings.configuration.listen.url;
+    return { id, listener, facts, bytesToUpstream, bytesToClient };
   }
 
   /** Tells of the bytes that moved since the last call. */

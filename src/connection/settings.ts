@@ -1,6 +1,7 @@
 import type { ListenerConfiguration } from '../config/model.js';
 import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
+import type { RouteTable } from '../upstream/route-table.js';
 import type { Accepted } from './accepted.js';
 import type { ConnectionEvents } from './events.js';
 import type { ServedConnection } from './served-connection.js';
@@ -12,12 +13,9 @@ export interface OpeningSettings {
   readonly terminator: TlsTerminator | undefined;
   /** Whether a client at this address must begin with a PROXY header; `undefined` is a unix socket. */
   readonly expectsProxyHeader: (address: string | undefined) => boolean;
+  /** Which upstream it goes to. */
+  readonly routes: RouteTable<Dialer>;
   readonly events: ConnectionEvents;
-}
-
-/** What a connection is relayed under. */
-export interface ConnectionSettings extends OpeningSettings {
-  readonly dialer: Dialer;
 }
 
 /** What a listener accepts connections under. */

@@ -19,9 +19,8 @@ export interface OpenRequest {
 export interface ConnectionStatus {
   /** Of no other connection of this process. */
   readonly id: number;
-  /** The addresses of the pair, as configured. */
+  /** Its address, as configured. */
   readonly listener: string;
-  readonly upstream: string;
   readonly facts: Readonly<ConnectionFacts>;
   /** `opening`: before upstream is connected; `draining`: nothing new may begin on it. */
   readonly stage: 'opening' | 'relaying' | 'draining';

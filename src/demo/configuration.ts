@@ -23,9 +23,8 @@ export function demoConfiguration(
   certificates: ThrowawayCertificates,
   ports: { readonly tls: number; readonly tcp: number; readonly backend: number; readonly metrics: number },
 ): Configuration {
-  const forward = address('tcp', ports.backend);
   const common: Omit<ListenerConfiguration, 'key' | 'listen' | 'tls'> = {
-    forward,
+    forwarding: { routes: [], fallback: address('tcp', ports.backend) },
     upstreamTls: undefined,
     http: undefined,
     proxyProtocol: { acceptFrom: [], send: undefined },

@@ -206,13 +206,13 @@ export class Exchange {
   }
 
   #send(target: RequestTarget): ClientRequest {
-    const { configuration, pool } = this.#service;
+    const { upstream, pool } = this.#service;
     const { facts, scheme, certificateFields } = this.#connection;
     const client = { end: facts.clientEnd, scheme, host: target.host, certificate: certificateFields };
     const sent = httpRequest({
       method: this.#message.method,
       path: target.path,
-      headers: upstreamHeader(this.#message, client, configuration.forward),
+      headers: upstreamHeader(this.#message, client, upstream),
       agent: pool,
     });
     this.#sent = sent;
@@ -246,10 +246,10 @@ export class Exchange {
   #receive(answer: IncomingMessage): void {
     const { protocol, response } = this.#exchanged;
     if (this.#client.isClosed) return;
-    const { configuration, pool } = this.#service;
+    const { upstream, pool } = this.#service;
     pool.heard(answer);
     const hasContent = this.#message.method !== 'HEAD' && ![204, 304].includes(answer.statusCode ?? 0);
-    if (hasContent && configuration.forward.scheme === 'https' && isEndless(answer))
+    if (hasContent && upstream.scheme === 'https' && isEndless(answer))
       throw new EndlessAnswer(
         'it has neither a length nor chunks, so that nobody could tell whether it was cut',
       );
@@ -288,7 +288,7 @@ export class Exchange {
     this.#fault = upstreamFault(error, answering);
     this.#detail = error instanceof Error ? error.message : String(error);
     if (isClientCertificateRefusal(errorCode(error)))
-      this.#service.events.upstreamFailed('client_certificate_refused');
+      this.#service.events.upstreamFailed(this.#service.upstream.url, 'client_certificate_refused');
     if (!answering) return this.#answer(BAD_GATEWAY);
     this.#breakOff(new ConnectionEnd('reset', 'upstream', `within an answer: ${this.#detail}`));
   }

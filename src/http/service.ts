@@ -1,4 +1,4 @@
-import type { ListenerConfiguration } from '../config/model.js';
+import type { Address, ListenerConfiguration } from '../config/model.js';
 import type { ConnectionEvents } from '../connection/events.js';
 import type { ConnectionBudget } from '../connection/listener.js';
 import type { HttpEvents } from './events.js';
@@ -7,6 +7,7 @@ import type { UpstreamPool } from './upstream-pool.js';
 /** What the requests of one listener are served with. */
 export interface HttpService {
   readonly configuration: ListenerConfiguration;
+  readonly upstream: Address;
   readonly pool: UpstreamPool;
   readonly requests: HttpEvents;
   readonly events: Pick<ConnectionEvents, 'upstreamFailed'>;

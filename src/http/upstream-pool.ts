@@ -53,16 +53,17 @@ export class UpstreamPool extends Agent {
     callback?: (error: Error | null, socket: Duplex) => void,
   ): undefined {
     const startedAtMs = performance.now();
+    const { url } = this.#dialer.address;
     this.#dialer.connect().done.then(
       (socket) => {
-        this.#events.upstreamConnected((performance.now() - startedAtMs) / 1000);
+        this.#events.upstreamConnected(url, (performance.now() - startedAtMs) / 1000);
         socket.once('close', () => this.#endIdle(socket));
         callback?.(null, socket);
       },
       (error: unknown) => {
         const failure =
           error instanceof UpstreamFailure ? error : new UpstreamFailure('other', String(error));
-        this.#events.upstreamFailed(failure.reason);
+        this.#events.upstreamFailed(url, failure.reason);
         // Node wants a socket here whatever has happened, and does not look at it then.
         callback?.(failure, new Socket().destroy());
       },

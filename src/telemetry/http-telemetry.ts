@@ -1,4 +1,4 @@
-import type { ListenerConfiguration, LogLevel } from '../config/model.js';
+import type { Address, LogLevel } from '../config/model.js';
 import type { ExchangeReport, HttpEvents } from '../http/events.js';
 import type { LogFields } from './log-line.js';
 import type { Logger } from './logger.js';
@@ -25,14 +25,14 @@ export class HttpTelemetry implements HttpEvents {
   readonly #upstream: string;
 
   constructor(
-    { listen, forward }: Pick<ListenerConfiguration, 'listen' | 'forward'>,
+    pair: { readonly listen: Address; readonly upstream: Address },
     metrics: Metrics,
     logger: Logger,
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
-    this.#listener = listen.url;
-    this.#upstream = forward.url;
+    this.#listener = pair.listen.url;
+    this.#upstream = pair.upstream.url;
     metrics.httpRequestsInFlight.inc({ listener: this.#listener }, 0);
   }
 

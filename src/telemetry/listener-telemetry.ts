@@ -31,12 +31,11 @@ export class ListenerTelemetry implements ConnectionEvents {
   readonly #isRelay: boolean;
   readonly #listener: string;
   readonly #type: string;
-  readonly #upstream: string;
   #dropsLoggedAtMs = Number.NEGATIVE_INFINITY;
   #dropsUnlogged = 0;
 
   constructor(
-    configuration: Pick<ListenerConfiguration, 'listen' | 'forward' | 'http'>,
+    configuration: Pick<ListenerConfiguration, 'listen' | 'http'>,
     metrics: Metrics,
     logger: Logger,
     rpcLog: RpcLog,
@@ -45,7 +44,6 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#logger = logger;
     this.#listener = configuration.listen.url;
     this.#type = configuration.listen.scheme;
-    this.#upstream = configuration.forward.url;
     this.#rpcLog = rpcLog;
     this.#isRelay = configuration.http === undefined;
     // Present from the start, so that a rate is right from the first connection on.
@@ -97,19 +95,22 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#metrics.connections.inc({ listener: this.#listener, type: this.#type, protocol });
   }
 
-  upstreamConnected(seconds: number): void {
-    this.#metrics.upstreamConnectSeconds.observe({ listener: this.#listener }, seconds);
-    this.#metrics.upstreamSeen(this.#listener, { up: true, atMs: Date.now() });
+  upstreamConnected(upstream: string, seconds: number): void {
+    const listener = this.#listener;
+    this.#metrics.upstreamConnectSeconds.observe({ listener, upstream }, seconds);
+    this.#metrics.upstreams.seen({ listener, upstream }, { up: true, atMs: Date.now() });
   }
 
-  upstreamFailed(reason: UpstreamFailureReason): void {
-    this.#metrics.upstreamConnectFailures.inc({ listener: this.#listener, reason });
-    this.#metrics.upstreamSeen(this.#listener, { up: false, atMs: Date.now() });
+  upstreamFailed(upstream: string, reason: UpstreamFailureReason): void {
+    const listener = this.#listener;
+    this.#metrics.upstreamConnectFailures.inc({ listener, upstream, reason });
+    this.#metrics.upstreams.seen({ listener, upstream }, { up: false, atMs: Date.now() });
   }
 
-  inspecting({ peerAddress, identity }: InspectedPeer): InspectionEvents {
+  inspecting({ upstream, peerAddress, identity }: InspectedPeer): InspectionEvents {
     const peer = fieldsText({
       listener: this.#listener,
+      upstream,
       'peer.address': peerAddress,
       'peer.identity': identity,
     });
@@ -146,7 +147,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   #fields(report: ConnectionReport): LogFields {
     return {
       listener: this.#listener,
-      upstream: this.#upstream,
+      upstream: report.upstream,
       'peer.address': report.peerAddress,
       'peer.via': report.viaAddress,
       'peer.identity': report.identity,

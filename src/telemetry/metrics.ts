@@ -14,6 +14,7 @@ import { MergedReports, ReportSource, type SampleReport } from './metrics-report
 import { DURATION_BUCKETS } from './rpc/duration-counts.js';
 import { RpcCounts } from './rpc/rpc-counts.js';
 import { rpcMetrics } from './rpc/rpc-metrics.js';
+import { UpstreamStates, type UpstreamOfListener, type UpstreamReport } from './upstream-states.js';
 
 /** The role of a certificate; label `role` of `tls_certificate_not_after_timestamp_seconds`. */
 export type CertificateRole = 'server' | 'client_ca' | 'upstream_client' | 'upstream_ca';
@@ -25,6 +26,8 @@ export interface Snapshot {
     readonly type: string;
     readonly connections: number;
   }[];
+  /** All that are configured. */
+  readonly upstreams: readonly UpstreamOfListener[];
   /** Of each listener and role the date that comes first. */
   readonly certificates: readonly {
     readonly listener: string;
@@ -46,14 +49,7 @@ export interface SnapshotSource {
 
 /** What one process tells another of its metrics: plain values. */
 export interface MetricsReport extends SampleReport {
-  readonly upstreams: readonly (readonly [listener: string, state: UpstreamState])[];
-}
-
-/** What the last attempt to reach upstream came to. */
-export interface UpstreamState {
-  readonly up: boolean;
-  /** Unix milliseconds. */
-  readonly atMs: number;
+  readonly upstreams: UpstreamReport;
 }
 
 /** The formats that a scraper can ask for. */
@@ -68,7 +64,14 @@ export interface Exposition {
 const PREFIX = 'gitaly_tls_proxy_';
 const EMPTY: SnapshotSource = {
   report: () => Promise.resolve(),
-  snapshot: () => ({ listeners: [], certificates: [], revocationLists: [], droppedLogLines: 0, workers: 0 }),
+  snapshot: () => ({
+    listeners: [],
+    upstreams: [],
+    certificates: [],
+    revocationLists: [],
+    droppedLogLines: 0,
+    workers: 0,
+  }),
 };
 
 /** All metrics of the program. Every label takes its values from a closed set or from the configuration. */
@@ -79,8 +82,8 @@ export class Metrics {
   readonly #views: Readonly<Record<ExpositionFormat, Registry<RegistryContentType>>>;
   readonly #underWay = new Map<ExpositionFormat, Promise<Exposition>>();
   #source: SnapshotSource = EMPTY;
-  readonly #upstreams = new Map<string, UpstreamState>();
 
+  readonly upstreams = new UpstreamStates();
   /** What is counted by looking inside connections. */
   readonly rpcs = new RpcCounts();
 
@@ -152,13 +155,13 @@ export class Metrics {
   readonly upstreamConnectSeconds = this.#histogram({
     name: `${PREFIX}upstream_connect_seconds`,
     help: 'Time to connect to upstream, TLS included.',
-    labelNames: ['listener'],
+    labelNames: ['listener', 'upstream'],
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
   });
   readonly upstreamConnectFailures = this.#counter({
     name: `${PREFIX}upstream_connect_failures_total`,
     help: 'Upstreams that could not be reached, by reason.',
-    labelNames: ['listener', 'reason'],
+    labelNames: ['listener', 'upstream', 'reason'],
   });
   readonly internalErrors = this.#counter({
     name: `${PREFIX}internal_errors_total`,
@@ -218,10 +221,15 @@ export class Metrics {
     });
     this.#gauge({
       name: `${PREFIX}upstream_up`,
-      help: 'Whether the last connection to upstream could be made; absent before the first.',
-      labelNames: ['listener'],
+      help: 'Whether the last connection to an upstream could be made; absent before the first.',
+      labelNames: ['listener', 'upstream'],
       collect: (gauge) => {
-        for (const [listener, { up }] of this.#upstreams) gauge.set({ listener }, up ? 1 : 0);
+        gauge.reset();
+        // One that a reload has taken away is nobody's concern, up or down.
+        for (const configured of this.#source.snapshot().upstreams) {
+          const state = this.upstreams.of(configured);
+          if (state) gauge.set({ ...configured }, state.up ? 1 : 0);
+        }
       },
     });
     this.#gauge({
@@ -276,21 +284,16 @@ export class Metrics {
     this.#source = source;
   }
 
-  /** What the last attempt to reach upstream came to, of any process. */
-  upstreamSeen(listener: string, state: UpstreamState): void {
-    if (state.atMs >= (this.#upstreams.get(listener)?.atMs ?? 0)) this.#upstreams.set(listener, state);
-  }
-
   /** What this process has counted since it was last asked, for another process to take in. */
   async takeReport(): Promise<MetricsReport> {
     await this.#source.report();
-    return { ...(await this.#ownReport.take()), upstreams: [...this.#upstreams] };
+    return { ...(await this.#ownReport.take()), upstreams: this.upstreams.report() };
   }
 
   /** Takes in what another process has counted: from now on it shows in the exposition. */
   addReport(process: number, report: MetricsReport): void {
     this.#reports.add(process, report);
-    for (const [listener, state] of report.upstreams) this.upstreamSeen(listener, state);
+    this.upstreams.add(report.upstreams);
   }
 
   /** Another process is gone; what it counted stays. */

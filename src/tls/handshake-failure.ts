@@ -7,6 +7,7 @@ export type HandshakeFailure =
   | 'reset'
   | 'not_tls'
   | 'no_application_protocol'
+  | 'unrecognized_name'
   | 'unsupported_version'
   | 'no_shared_cipher'
   | 'certificate_rejected_by_client'
@@ -60,6 +61,11 @@ export function handshakeAdvice(
       return (
         'the client did not offer ALPN h2; grpc clients do, so something between terminates TLS or this is not a ' +
         'Gitaly client (require_alpn: false lets clients without ALPN in)'
+      );
+    case 'unrecognized_name':
+      return (
+        'forward_by_server_name has neither this name nor a `default`: add one of them, or have the client dial one of ' +
+        'the names there (one that dials an IP address asks for no name)'
       );
     case 'not_tls':
       return 'the client does not speak TLS on this port; give it a tls:// or https:// address, or a listener of its own without TLS';

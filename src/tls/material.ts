@@ -9,6 +9,7 @@ import type {
   UpstreamTls,
 } from '../config/model.js';
 import { loadPair, type LoadedPair } from './certificate-pair.js';
+import { uncoveredRoutes } from './route-coverage.js';
 import { loadRevocations, type RevocationLists } from './revocation.js';
 import { loadSystemTrust, loadTrust, type TrustAnchors } from './trust.js';
 
@@ -125,6 +126,7 @@ async function loadListenerMaterial(
   const server = listener.tls && (await loadServer(listener.tls, now, problems));
   const upstream =
     listener.upstreamTls && (await loadUpstream(listener.upstreamTls, listener.key, now, problems));
+  if (server) problems.push(...uncoveredRoutes(listener.forwarding.routes, server.pairs));
   if ((listener.tls && !server) || (listener.upstreamTls && !upstream)) return undefined;
   return { server, upstream };
 }

@@ -6,8 +6,15 @@ import type { TlsVersion } from '../config/model.js';
 /** The only application protocol that Gitaly and its gRPC clients speak. */
 export const ALPN_H2 = 'h2';
 
-/** RFC 8446 section 6.2: the fatal alert `no_application_protocol` (120), as a TLS record. */
-export const NO_APPLICATION_PROTOCOL_ALERT = Buffer.from([0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 120]);
+/** RFC 8446 section 6.2: the fatal alerts that a ClientHello is answered with before OpenSSL sees it, as TLS records. */
+export const HELLO_ALERTS = {
+  unrecognized_name: fatalAlert(112),
+  no_application_protocol: fatalAlert(120),
+} as const;
+
+function fatalAlert(description: number): Buffer {
+  return Buffer.from([0x15, 0x03, 0x03, 0x00, 0x02, 0x02, description]);
+}
 
 /**
  * Mozilla's intermediate profile less its two finite-field suites (no Gitaly client needs DHE): forward secrecy and

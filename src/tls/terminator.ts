@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 
+import { namesFor } from '../config/server-name.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
 
@@ -111,16 +112,14 @@ function ticketKeysFor({ certificatePem }: ServerPair, secret: Uint8Array): Buff
   return createHash('sha512').update(secret).update(certificatePem).digest().subarray(0, 48);
 }
 
-/** RFC 6125 section 6.4: an exact name first, then a wildcard for the whole leftmost label. */
+/** The first certificate that holds the name, else the first that holds its wildcard. */
 export function choosePair<Pair extends Pick<ServerPair, 'names'>>(
   pairs: readonly Pair[],
   serverName: string,
 ): Pair | undefined {
-  const name = serverName.toLowerCase();
-  const dot = name.indexOf('.');
-  const wildcard = dot > 0 ? `*${name.slice(dot)}` : undefined;
-  return (
-    pairs.find(({ names }) => names.dns.includes(name)) ??
-    pairs.find(({ names }) => wildcard !== undefined && names.dns.includes(wildcard))
-  );
+  for (const name of namesFor(serverName)) {
+    const pair = pairs.find(({ names }) => names.dns.includes(name));
+    if (pair) return pair;
+  }
+  return undefined;
 }

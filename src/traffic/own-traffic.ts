@@ -20,6 +20,7 @@ import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
 import { TlsTerminator } from '../tls/terminator.js';
 import { createDialer } from '../upstream/dialer.js';
+import { RouteTable } from '../upstream/route-table.js';
 import { TlsClient } from '../upstream/tls-client.js';
 import { PlanRefused, type Plan, type ServedPort } from './plan.js';
 import type { PreparedPlan, Traffic } from './traffic.js';
@@ -148,34 +149,43 @@ export class OwnTraffic implements Traffic {
   /** @throws what the TLS library says */
   #build(port: ServedPort): Serving {
     const { configuration, server, upstream, fingerprint } = port;
-    const { listen, forward, timeouts, proxyProtocol } = configuration;
+    const { listen, forwarding, timeouts, proxyProtocol } = configuration;
     const former = this.#serving.get(port.port);
     const isSameTls = former?.port.fingerprint === fingerprint;
-    const hasSameLabels =
+    const isSameKind =
       former?.port.configuration.listen.url === listen.url &&
-      former.port.configuration.forward.url === forward.url;
-    const events = hasSameLabels
+      (former.http === undefined) === (configuration.http === undefined);
+    const events = isSameKind
       ? former.settings.events
       : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog);
+    const tls = upstream && new TlsClient(upstream);
+    const routes = new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs));
     const opening: OpeningSettings = {
       configuration,
       terminator: isSameTls ? former.settings.terminator : server && new TlsTerminator(server),
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
+      routes,
       events,
     };
-    const dialer = createDialer(forward, upstream && new TlsClient(upstream), timeouts.dialMs);
     if (!configuration.http) {
-      const connect = (accepted: Accepted): Connection => new Connection(accepted, { ...opening, dialer });
+      const connect = (accepted: Accepted): Connection => new Connection(accepted, opening);
       return { port, settings: { ...opening, connect }, http: undefined };
     }
-    const formerHttp = hasSameLabels ? former.http : undefined;
+    const dialer = routes.only;
+    if (!dialer) throw new Error('requests of HTTP have one upstream');
+    const { address } = dialer;
+    const formerHttp =
+      isSameKind && former.http?.service.upstream.url === address.url ? former.http : undefined;
     const isSameUpstream = isSameTls && former.port.configuration.timeouts.dialMs === timeouts.dialMs;
     const service: HttpService = {
       configuration,
+      upstream: address,
       pool:
         (isSameUpstream ? formerHttp?.service.pool : undefined) ??
         new UpstreamPool(dialer, events, this.#budget),
-      requests: formerHttp?.service.requests ?? new HttpTelemetry(configuration, this.#metrics, this.#logger),
+      requests:
+        formerHttp?.service.requests ??
+        new HttpTelemetry({ listen, upstream: address }, this.#metrics, this.#logger),
       events,
       budget: this.#budget,
     };

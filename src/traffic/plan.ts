@@ -8,7 +8,7 @@ export interface ServedPort {
   readonly configuration: ListenerConfiguration;
   /** There if and only if the listener is `tls://` or `https://`. */
   readonly server: ServerParts | undefined;
-  /** There if and only if upstream is `tls://` or `https://`. */
+  /** There if and only if an upstream is `tls://` or `https://`. */
   readonly upstream: UpstreamParts | undefined;
   /** While it stays, so does what TLS is made of. */
   readonly fingerprint: string;

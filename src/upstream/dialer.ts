@@ -1,6 +1,7 @@
 import { connect, type OnReadOpts, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
+import { isTlsScheme } from '../config/address.js';
 import type { Address } from '../config/model.js';
 import { KEEP_ALIVE_MS } from '../limits.js';
 import { UpstreamFailure, upstreamFailure } from './failure.js';
@@ -39,24 +40,31 @@ export interface Dialer {
   connect(): Dial<Socket>;
 }
 
-/** A dialer for an address; `tls` is there if and only if the address is `tls://` or `https://`. */
+/** Does TLS on a connected socket. */
+type Handshake = (raw: Socket) => Promise<TLSSocket>;
+
+/** A dialer for an address; `tls` is for one that is `tls://` or `https://`, and is there then. */
 export function createDialer(address: Address, tls: TlsClient | undefined, timeoutMs: number): Dialer {
+  const handshake: Handshake | undefined =
+    tls && address.scheme !== 'unix' && isTlsScheme(address.scheme)
+      ? (raw) => tls.handshake(raw, address.host)
+      : undefined;
   return {
     address,
-    dial: (sink, hello) => dialUpstream(address, tls, timeoutMs, sink, hello),
-    connect: () => connectUpstream(address, tls, timeoutMs),
+    dial: (sink, hello) => dialUpstream(address, handshake, timeoutMs, sink, hello),
+    connect: () => connectUpstream(address, handshake, timeoutMs),
   };
 }
 
 function dialUpstream(
   address: Address,
-  tls: TlsClient | undefined,
+  handshake: Handshake | undefined,
   timeoutMs: number,
   sink: SinkKind,
   hello: Buffer | undefined,
 ): Dial<Upstream> {
   const target = { receiver: unexpectedRead };
-  const buffer = tls ? undefined : readBufferFor(sink);
+  const buffer = handshake ? undefined : readBufferFor(sink);
   const onread: OnReadOpts | undefined = buffer && {
     buffer,
     callback: (length) => target.receiver(length, buffer),
@@ -65,21 +73,25 @@ function dialUpstream(
   return within(timeoutMs, connecting, async (raw) => {
     raw.on('error', ignore);
     if (hello) raw.write(hello);
-    if (!tls) {
+    if (!handshake) {
       raw.pause();
       return { stream: raw, raw, receive: (receiver) => (target.receiver = receiver) };
     }
-    const stream: TLSSocket = await tls.handshake(raw);
+    const stream: TLSSocket = await handshake(raw);
     stream.on('error', ignore);
     stream.pause();
     return { stream, raw, receive: undefined };
   });
 }
 
-function connectUpstream(address: Address, tls: TlsClient | undefined, timeoutMs: number): Dial<Socket> {
+function connectUpstream(
+  address: Address,
+  handshake: Handshake | undefined,
+  timeoutMs: number,
+): Dial<Socket> {
   return within(timeoutMs, dialAddress(address, { allowHalfOpen: false }), async (raw) => {
     raw.on('error', ignore);
-    return tls ? tls.handshake(raw) : raw;
+    return handshake ? handshake(raw) : raw;
   });
 }
 

@@ -3,6 +3,7 @@ import { isIP, type Socket } from 'node:net';
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 
 import type { ApplicationProtocol } from '../config/model.js';
+import { normalServerName } from '../config/server-name.js';
 import { certificateNames, describeNames } from '../tls/certificate-names.js';
 import { isoDate } from '../tls/certificate-pair.js';
 import type { UpstreamParts } from '../tls/material.js';
@@ -11,10 +12,10 @@ import { oneLineName } from '../tls/pem-files.js';
 import { certificateFault, verificationCode } from '../tls/verification.js';
 import { UpstreamFailure } from './failure.js';
 
-/** Does TLS towards one upstream with one set of trust and client certificate; never changes, a reload makes another. */
+/** Does TLS towards the upstreams of a listener with one set of trust and client certificate; never changes, a reload makes another. */
 export class TlsClient {
   readonly #context: SecureContext;
-  readonly #serverName: string;
+  readonly #serverName: string | undefined;
   readonly #protocol: ApplicationProtocol;
 
   /** @throws if the TLS library does not take the parts */
@@ -29,11 +30,14 @@ export class TlsClient {
   }
 
   /**
-   * Does the client's side of a handshake on a connected socket.
+   * Does the client's side of a handshake on a socket that is connected to `host`, whose name the certificate must hold
+   * unless the settings say another.
    * The promise rejects with an `UpstreamFailure` (what the certificate says, where that is the reason) or with the
    * TLS library's error; it does not settle by itself if `raw` is destroyed without an error.
    */
-  handshake(raw: Socket): Promise<TLSSocket> {
+  handshake(raw: Socket, host: string): Promise<TLSSocket> {
+    // The root dot of a fully qualified name is for the resolver; certificates and SNI have none.
+    const serverName = this.#serverName ?? normalServerName(host);
     return new Promise((resolve, reject) => {
       const socket = connect({
         socket: raw,
@@ -42,7 +46,7 @@ export class TlsClient {
         // Judged below, before the first byte is written: with Node's own judgement no certificate is left to name.
         rejectUnauthorized: false,
         checkServerIdentity: () => undefined,
-        ...(isIP(this.#serverName) === 0 && { servername: this.#serverName }),
+        ...(isIP(serverName) === 0 && { servername: serverName }),
       });
       const onError = (error: Error): void => reject(error);
       const onClose = (): void =>
@@ -54,14 +58,14 @@ export class TlsClient {
         socket.off('close', onClose);
         // An alert or a forged record does not destroy the socket by itself, and may come before anybody else listens.
         socket.on('error', (error: Error) => raw.destroy(error));
-        const failure = this.#judge(socket);
+        const failure = this.#judge(socket, serverName);
         if (failure) reject(failure);
         else resolve(socket);
       });
     });
   }
 
-  #judge(socket: TLSSocket): UpstreamFailure | undefined {
+  #judge(socket: TLSSocket, serverName: string): UpstreamFailure | undefined {
     // Asked for once: on the client's side Node takes it out of the chain, and a second call has the next one or none.
     const certificate = socket.getPeerX509Certificate();
     if (certificate === undefined) return new UpstreamFailure('tls', 'the upstream presented no certificate');
@@ -80,10 +84,10 @@ export class TlsClient {
               : 'is not accepted';
       return new UpstreamFailure(`certificate_${fault}`, `the certificate of ${subject} ${detail} (${code})`);
     }
-    if (!holdsName(certificate, this.#serverName)) {
+    if (!holdsName(certificate, serverName)) {
       return new UpstreamFailure(
         'certificate_name_mismatch',
-        `the certificate is not valid for ${this.#serverName}; the names that it has: ${describeNames(certificateNames(certificate))}`,
+        `the certificate is not valid for ${serverName}; the names that it has: ${describeNames(certificateNames(certificate))}`,
       );
     }
     if (this.#protocol === ALPN_H2 && socket.alpnProtocol !== ALPN_H2) {

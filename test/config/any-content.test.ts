@@ -25,6 +25,9 @@ const leaf = fc.constantFrom<unknown>(
 const keys = [
   'listen',
   'forward',
+  'forward_by_server_name',
+  'default',
+  '*.a',
   'tls',
   'certificates',
   'certificate_path',

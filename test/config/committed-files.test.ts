@@ -52,6 +52,6 @@ it('what the example holds in comments loads too, and its defaults are the defau
   const { listeners, ...rest } = result.configuration ?? {};
   const { listeners: silentListeners, ...silentRest } = silent.configuration ?? {};
   expect(rest).toEqual(silentRest);
-  expect(listeners).toHaveLength(5);
-  expect(listeners?.[1]?.timeouts).toEqual(silentListeners?.[1]?.timeouts);
+  expect(listeners).toHaveLength(6);
+  expect(listeners?.[2]?.timeouts).toEqual(silentListeners?.[1]?.timeouts);
 });

@@ -103,7 +103,10 @@ max_connection_age_grace: "8s"
         {
           key: ['listeners', 0],
           listen: { scheme: 'tls', host: '0.0.0.0', port: 9999, url: 'tls://0.0.0.0:9999' },
-          forward: { scheme: 'tcp', host: '127.0.0.1', port: 8075, url: 'tcp://127.0.0.1:8075' },
+          forwarding: {
+            routes: [],
+            fallback: { scheme: 'tcp', host: '127.0.0.1', port: 8075, url: 'tcp://127.0.0.1:8075' },
+          },
           tls: {
             certificates,
             minVersion: 'TLSv1.3',
@@ -120,7 +123,15 @@ max_connection_age_grace: "8s"
         {
           key: ['listeners', 1],
           listen: { scheme: 'tls', host: '::1', port: 0, url: 'tls://[::1]:0' },
-          forward: { scheme: 'tls', host: 'gitaly.internal', port: 9999, url: 'tls://gitaly.internal:9999' },
+          forwarding: {
+            routes: [],
+            fallback: {
+              scheme: 'tls',
+              host: 'gitaly.internal',
+              port: 9999,
+              url: 'tls://gitaly.internal:9999',
+            },
+          },
           tls: {
             certificates,
             minVersion: 'TLSv1.3',
@@ -136,7 +147,7 @@ max_connection_age_grace: "8s"
               certificate: file('c.pem', ...upstream, 'certificate_path'),
               key: file('c.key', ...upstream, 'key_path'),
             },
-            serverName: 'gitaly.internal',
+            serverName: undefined,
             minVersion: 'TLSv1.3',
             protocol: 'h2',
           },
@@ -247,7 +258,7 @@ describe('pairs that speak HTTP', () => {
     );
     expect(tls).toBeUndefined();
     expect(http).toEqual({ paths: undefined, clientCertificateHeaders: false });
-    expect(upstreamTls).toMatchObject({ serverName: 'gitlab.example.com', protocol: 'http/1.1' });
+    expect(upstreamTls).toMatchObject({ serverName: undefined, protocol: 'http/1.1' });
   });
 
   it('a unix socket on either side', () => {
@@ -267,7 +278,7 @@ describe('trust', () => {
     expect(onlyListener(load(upstream)).upstreamTls).toEqual({
       ca: undefined,
       certificate: undefined,
-      serverName: 'gitaly',
+      serverName: undefined,
       minVersion: 'TLSv1.2',
       protocol: 'h2',
     });
@@ -320,7 +331,7 @@ describe('problems of a file', () => {
       'no listeners',
       'logging: { level: info }',
       [
-        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `tls`, `inspect`, `proxy_protocol`, `upstream_tls`, `paths`, `client_certificate_headers`',
+        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `forward_by_server_name`, `tls`, `inspect`, `proxy_protocol`, `upstream_tls`, `paths`, `client_certificate_headers`',
       ],
     ],
     ['no listener', 'listeners: []', ['proxy.yaml:1: listeners: expected at least one entry']],
@@ -376,7 +387,9 @@ describe('problems of a file', () => {
     [
       'a missing address',
       tcp(''),
-      ['proxy.yaml:2: listeners[0].forward: missing: expected a text such as "tcp://127.0.0.1:8075"'],
+      [
+        'proxy.yaml:2: listeners[0].forward: missing: expected a text such as "tcp://127.0.0.1:8075", or `forward_by_server_name`',
+      ],
     ],
     [
       'a bad address',

@@ -11,7 +11,7 @@ import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
 import { WORKER_LOOP_EXITS } from '../../src/limits.js';
 import { Authority } from '../support/authority.js';
 import { startGrpcBackend } from '../support/backends.js';
-import { readToEnd, speaking, tcpClient, TLS_VERSIONS, tlsClient } from '../support/clients.js';
+import { readToEnd, sessionOf, speaking, tcpClient, TLS_VERSIONS, tlsClient } from '../support/clients.js';
 import { CredentialFiles } from '../support/credential-files.js';
 import { GrpcClient } from '../support/grpc-client.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
@@ -384,13 +384,6 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 });
-
-/** The session that a server has given a client, as soon as it has come. */
-async function sessionOf(client: TLSSocket): Promise<Buffer> {
-  if (client.getProtocol() === 'TLSv1.2') return client.getSession() ?? Buffer.alloc(0);
-  const [session] = (await once(client.resume(), 'session')) as [Buffer];
-  return session;
-}
 
 /** Whether there is such a process still, and it could be sent the signal. */
 function tryKill(pid: number, signal: NodeJS.Signals | 0): boolean {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
 
 import { onTestFinished } from 'vitest';
@@ -78,6 +79,15 @@ export async function tlsClient(port: number, options: ConnectionOptions): Promi
   await once(socket, 'secureConnect');
   socket.on('error', noteError);
   return socket;
+}
+
+/** What a client can resume its session with: the next that the server hands out. */
+export async function sessionOf(client: TLSSocket): Promise<Buffer> {
+  if (client.getProtocol() === 'TLSv1.2') return client.getSession() ?? Buffer.alloc(0);
+  const [session] = (await once(client.resume(), 'session')) as [Buffer];
+  // Node loses what is written from within that event.
+  await setImmediate();
+  return session;
 }
 
 /** A test looks at the error with `readToEnd`, or does not care; without a listener it would end the run. */

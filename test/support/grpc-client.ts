@@ -25,14 +25,14 @@ export class GrpcClient {
   readonly #waitForReady: boolean;
 
   /**
-   * For `tls://` listeners `tls` says what to trust; the name expected is `localhost`. It is closed with the test.
+   * For `tls://` listeners `tls` says what to trust; `serverName` is asked for and expected. It is closed with the test.
    * `waitForReady`: unary calls and `repeat` wait for somebody to listen, and a new connection is tried for every few milliseconds.
    */
-  constructor(listener: URL, tls?: ClientTls, { waitForReady = false } = {}) {
+  constructor(listener: URL, tls?: ClientTls, { waitForReady = false, serverName = 'localhost' } = {}) {
     this.#waitForReady = waitForReady;
     this.#client = new Client(listener.host, channelCredentials(tls), {
-      'grpc.ssl_target_name_override': 'localhost',
-      'grpc.default_authority': 'localhost',
+      'grpc.ssl_target_name_override': serverName,
+      'grpc.default_authority': serverName,
       // Each client has a connection of its own, and no web proxy of the environment stands in between.
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_http_proxy': 0,

@@ -47,6 +47,7 @@ const CERTIFICATE_ROLES: All<CertificateRole> = {
 };
 const HANDSHAKE_FAILURES: All<HandshakeFailure> = {
   no_application_protocol: true,
+  unrecognized_name: true,
   not_tls: true,
   unsupported_version: true,
   no_shared_cipher: true,

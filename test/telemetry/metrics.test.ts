@@ -9,7 +9,7 @@ import { RpcLog } from '../../src/telemetry/rpc/rpc-log.js';
 import { CollectingSink } from './collecting-sink.js';
 
 const LISTEN = { scheme: 'tls', host: '::', port: 9999, url: 'tls://[::]:9999' } as const;
-const FORWARD = { scheme: 'tcp', host: '127.0.0.1', port: 8075, url: 'tcp://127.0.0.1:8075' } as const;
+const UPSTREAM = 'tcp://127.0.0.1:8075';
 
 const REPORT: ConnectionReport = {
   peerAddress: '10.0.0.1:5000',
@@ -17,6 +17,7 @@ const REPORT: ConnectionReport = {
   identity: 'rails.internal',
   protocol: 'backchannel',
   serverName: 'gitaly-a.internal',
+  upstream: UPSTREAM,
   tls: { version: 'TLSv1.3', cipher: 'TLS_AES_128_GCM_SHA256', resumed: false },
   bytesToUpstream: 100,
   bytesToClient: 2000,
@@ -29,6 +30,7 @@ const REPORT: ConnectionReport = {
 
 const SNAPSHOT: Snapshot = {
   listeners: [{ listener: LISTEN.url, type: 'tls', connections: 3 }],
+  upstreams: [{ listener: LISTEN.url, upstream: UPSTREAM }],
   certificates: [
     { listener: LISTEN.url, role: 'server', notAfter: new Date('2027-01-01T00:00:00Z') },
     { listener: LISTEN.url, role: 'client_ca', notAfter: new Date('2028-01-01T00:00:00Z') },
@@ -49,7 +51,7 @@ function start(): Telemetry {
   const sink = new CollectingSink();
   const logger = createLogger(sink, { level: 'debug', format: 'json' });
   const telemetry = new ListenerTelemetry(
-    { listen: LISTEN, forward: FORWARD, http: undefined },
+    { listen: LISTEN, http: undefined },
     metrics,
     logger,
     new RpcLog(logger, DEFAULT_LOGGING.rpc),
@@ -64,8 +66,8 @@ function useAll({ telemetry }: Telemetry): void {
   telemetry.handshakeFailed('no_application_protocol');
   telemetry.clientCertificate('revoked');
   telemetry.protocolDetected('http2');
-  telemetry.upstreamConnected(0.001);
-  telemetry.upstreamFailed('certificate_expired');
+  telemetry.upstreamConnected(UPSTREAM, 0.001);
+  telemetry.upstreamFailed(UPSTREAM, 'certificate_expired');
   telemetry.bytes(10, 20);
   telemetry.dropped('descriptors', '10.0.0.9:1');
   telemetry.closed(REPORT);
@@ -83,7 +85,7 @@ describe('the documented query', () => {
     const address =
       scheme === 'unix' ? ({ scheme, path: '/a', url: 'unix:/a' } as const) : { ...listen, scheme };
     const telemetry = new ListenerTelemetry(
-      { listen: address, forward: FORWARD, http: undefined },
+      { listen: address, http: undefined },
       metrics,
       logger,
       new RpcLog(logger, DEFAULT_LOGGING.rpc),
@@ -98,9 +100,11 @@ describe('the documented query', () => {
 
 test('what connections tell is counted', async () => {
   const started = start();
+  started.metrics.observe({ report: () => Promise.resolve(), snapshot: () => SNAPSHOT });
   useAll(started);
   const lines = await scrape(started.metrics);
   const listener = `listener="${LISTEN.url}"`;
+  const upstream = `${listener},upstream="${UPSTREAM}"`;
   const prefix = 'gitaly_tls_proxy_';
   for (const line of [
     `connections_total{${listener},type="tls",protocol="http2"} 1`,
@@ -113,9 +117,9 @@ test('what connections tell is counted', async () => {
     `tls_handshake_failures_total{${listener},reason="no_application_protocol"} 1`,
     `tls_handshake_seconds_count{${listener}} 1`,
     `tls_client_certificates_total{${listener},result="revoked"} 1`,
-    `upstream_connect_seconds_count{${listener}} 1`,
-    `upstream_connect_failures_total{${listener},reason="certificate_expired"} 1`,
-    `upstream_up{${listener}} 0`,
+    `upstream_connect_seconds_count{${upstream}} 1`,
+    `upstream_connect_failures_total{${upstream},reason="certificate_expired"} 1`,
+    `upstream_up{${upstream}} 0`,
     'tls_last_reload_successful 1',
   ])
     expect(lines).toContain(`${prefix}${line}`);
@@ -125,7 +129,8 @@ test('what connections tell is counted', async () => {
 });
 
 test('a scrape shows what is true at that moment', async () => {
-  const { metrics } = start();
+  const { metrics, telemetry } = start();
+  telemetry.upstreamFailed(UPSTREAM, 'refused');
   let reported = 0;
   let snapshot = SNAPSHOT;
   const report = (): Promise<void> => {
@@ -143,11 +148,21 @@ test('a scrape shows what is true at that moment', async () => {
   expect(first).toContain('gitaly_tls_proxy_log_lines_dropped_total 5');
   expect(first).toContain('gitaly_tls_proxy_workers 2');
   expect(reported).toBe(1);
-  // A listener that is gone leaves no series behind; the counter goes on from where it was.
-  snapshot = { listeners: [], certificates: [], revocationLists: [], droppedLogLines: 7, workers: 2 };
+  expect(first).toContain(`gitaly_tls_proxy_upstream_up{${listener},upstream="${UPSTREAM}"} 0`);
+  // A listener that is gone leaves no series behind, nor does an upstream that was down; the counter goes on from where it was.
+  snapshot = {
+    listeners: [],
+    upstreams: [],
+    certificates: [],
+    revocationLists: [],
+    droppedLogLines: 7,
+    workers: 2,
+  };
   const second = await scrape(metrics);
   expect(
-    second.filter((line) => /connections_active\{|not_after|next_update/.test(line) && !line.startsWith('#')),
+    second.filter(
+      (line) => /connections_active\{|upstream_up|not_after|next_update/.test(line) && !line.startsWith('#'),
+    ),
   ).toEqual([]);
   expect(second).toContain('gitaly_tls_proxy_log_lines_dropped_total 7');
 });
@@ -191,6 +206,7 @@ test('labels are closed: nothing that a client sends becomes one', async () => {
     'role',
     'side',
     'type',
+    'upstream',
     'version',
   ]);
 });
@@ -256,7 +272,7 @@ describe('the line of a connection', () => {
         time: expect.any(String) as string,
         msg: 'connection finished',
         listener: LISTEN.url,
-        upstream: FORWARD.url,
+        upstream: UPSTREAM,
         'peer.address': '10.0.0.1:5000',
         'peer.via': '10.1.1.1:7',
         'peer.identity': 'rails.internal',

@@ -103,7 +103,7 @@ test('watchedPaths names every file of a configuration once', () => {
   const listener: ListenerConfiguration = {
     key: [],
     listen: { scheme: 'tls', host: '::', port: 1, url: 'tls://[::]:1' },
-    forward: { scheme: 'tls', host: 'a', port: 1, url: 'tls://a:1' },
+    forwarding: { routes: [], fallback: { scheme: 'tls', host: 'a', port: 1, url: 'tls://a:1' } },
     tls: {
       certificates: [
         { certificate: file('/cert'), key: file('/key') },

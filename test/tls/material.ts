@@ -80,7 +80,7 @@ export async function upstreamMaterial(
     settings: {
       ca: { files: [file(caPath)], directories: [] },
       certificate: client && { certificate: file(client.certificatePath), key: file(client.keyPath) },
-      serverName: 'localhost',
+      serverName: undefined,
       minVersion: 'TLSv1.2',
       protocol: 'h2',
       ...rest,

@@ -77,8 +77,8 @@ async function handshake(
   const directory = await temporaryDirectory();
   const authority = await Authority.create(directory, 'the-ca');
   const { port } = await startUpstream(await authority.server(certificate), upstream);
-  const client = new TlsClient(await upstreamMaterial((trusted ?? authority).caPath, { serverName }));
-  return { done: client.handshake(await rawTo(port)), authority };
+  const client = new TlsClient(await upstreamMaterial((trusted ?? authority).caPath));
+  return { done: client.handshake(await rawTo(port), serverName), authority };
 }
 
 describe('accepted', () => {
@@ -103,8 +103,19 @@ describe('accepted', () => {
     const issued = await (await root.intermediate('intermediate')).server();
     const { port } = await startUpstream(issued, { minVersion: version, maxVersion: version });
     const client = new TlsClient(await upstreamMaterial(root.caPath));
-    const socket = await client.handshake(await rawTo(port));
+    const socket = await client.handshake(await rawTo(port), 'localhost');
     expect(socket.getProtocol()).toBe(version);
+  });
+
+  test.each([
+    ['server_name', 'named.test', 'dialled.test'],
+    ['the host without the dot of the root', undefined, 'named.test.'],
+  ])('%s is the name that is asked for and must be held', async (_name, serverName, host) => {
+    const authority = await Authority.create(await temporaryDirectory());
+    const { port, secured } = await startUpstream(await authority.server({ dns: ['named.test'] }), {});
+    const client = new TlsClient(await upstreamMaterial(authority.caPath, { serverName }));
+    await client.handshake(await rawTo(port), host);
+    expect(Reflect.get(await secured, 'servername')).toBe('named.test');
   });
 
   test('the client certificate is presented, and the server name is sent', async () => {
@@ -117,7 +128,7 @@ describe('accepted', () => {
       rejectUnauthorized: true,
     });
     const material = await upstreamMaterial(authority.caPath, { client });
-    await new TlsClient(material).handshake(await rawTo(port));
+    await new TlsClient(material).handshake(await rawTo(port), 'localhost');
     const seen = await secured;
     expect(seen.authorized).toBe(true);
     expect(seen.getPeerX509Certificate()?.subjectAltName).toBe('DNS:rails.internal');
@@ -227,7 +238,9 @@ describe('refused', () => {
     const port = await portOf(server.listen(0, '127.0.0.1'));
     const authority = await Authority.create(await temporaryDirectory());
     const client = new TlsClient(await upstreamMaterial(authority.caPath));
-    const failure: unknown = await client.handshake(await rawTo(port)).catch((error: unknown) => error);
+    const failure: unknown = await client
+      .handshake(await rawTo(port), 'localhost')
+      .catch((error: unknown) => error);
     expect(failure).toMatchObject({
       message: expect.stringMatching(/closed the connection within the TLS handshake|disconnected/) as string,
     });

@@ -35,6 +35,7 @@ export class Worker {
       report: () => this.#traffic.report(),
       snapshot: () => ({
         listeners: [],
+        upstreams: [],
         certificates: [],
         revocationLists: [],
         droppedLogLines: this.#logger.sink.droppedLines,

@@ -1,0 +1,134 @@
+import { isAnyPort, isHttpScheme, place } from './address.js';
+import { reportError, type BuildContext } from './build-context.js';
+import { checkHost } from './host-port.js';
+import type { Address, Forwarding, KeyPath, ServerNameRoute } from './model.js';
+import { formatKey } from './problem.js';
+import type { DraftListener } from './schema.js';
+import { normalServerName } from './server-name.js';
+
+/** The key of the upstream for all names that have none of their own. */
+const DEFAULT_KEY = 'default';
+
+/** Every upstream of a listener once, by URL, in the order of the configuration. */
+export function upstreamsOf({ routes, fallback }: Forwarding): Address[] {
+  const all = [...routes.map(({ upstream }) => upstream), ...(fallback ? [fallback] : [])];
+  return [...new Map(all.map((address) => [address.url, address])).values()];
+}
+
+/** In one line, for the log: `tcp://127.0.0.1:8075`, or `gitaly-a.internal=tcp://10.0.0.1:8075 default=tcp://10.0.0.9:8075`. */
+export function describeForwarding({ routes, fallback }: Forwarding): string {
+  if (routes.length === 0) return fallback?.url ?? '';
+  const entries = routes.map(({ name, upstream }) => `${name}=${upstream.url}`);
+  return [...entries, ...(fallback ? [`${DEFAULT_KEY}=${fallback.url}`] : [])].join(' ');
+}
+
+/**
+ * Which upstream the clients of a listener go to. Problems are reported; what could not be read is left out, so that the
+ * others can still be looked at.
+ */
+export function buildForwarding(context: BuildContext, listener: DraftListener, key: KeyPath): Forwarding {
+  const { forward, forward_by_server_name: byName } = listener;
+  const forwardKey = [...key, 'forward'];
+  const byNameKey = [...key, 'forward_by_server_name'];
+  if (byName === undefined) {
+    if (forward === undefined && !context.isBroken(forwardKey) && !context.isBroken(byNameKey)) {
+      const message = 'missing: expected a text such as "tcp://127.0.0.1:8075", or `forward_by_server_name`';
+      reportError(context, forwardKey, message);
+    }
+    reportOwnAddress(context, listener.listen, forward, forwardKey);
+    return { routes: [], fallback: forward };
+  }
+  if (forward !== undefined) {
+    const message =
+      'a listener has either this or `forward`: keep one of them; its `default` takes what `forward` would';
+    reportError(context, byNameKey, message);
+  }
+  return buildRoutes(context, listener.listen, byName, byNameKey);
+}
+
+function buildRoutes(
+  context: BuildContext,
+  listen: Address | undefined,
+  entries: NonNullable<DraftListener['forward_by_server_name']>,
+  key: KeyPath,
+): Forwarding {
+  if (listen !== undefined && listen.scheme !== 'tls') {
+    const why =
+      listen.scheme === 'https'
+        ? 'requests for several names may share a connection'
+        : 'clients ask for no name';
+    const message = `is for tls:// listeners, and this one listens on ${listen.url}, where ${why}: use \`forward\``;
+    reportError(context, key, message);
+  }
+  if (Object.keys(entries).length === 0 && !context.isBroken(key)) {
+    reportError(
+      context,
+      key,
+      'names no upstream: write for example "gitaly-a.internal: tcp://10.0.0.1:8075"',
+    );
+  }
+  const routes = new Map<string, ServerNameRoute>();
+  let fallback: Address | undefined;
+  for (const [written, upstream] of Object.entries(entries)) {
+    const entryKey = [...key, written];
+    if (upstream !== undefined) reportUnfit(context, listen, upstream, entryKey);
+    if (written === DEFAULT_KEY) {
+      fallback = upstream;
+      continue;
+    }
+    const name = normalServerName(written);
+    const fault = nameFault(name);
+    const earlier = routes.get(name);
+    if (fault !== undefined) reportError(context, entryKey, fault, written);
+    else if (earlier !== undefined) {
+      const place = formatKey(context.nameKey(earlier.key));
+      reportError(context, entryKey, `the name is that of ${place}: keep one of them`, written);
+    } else if (upstream !== undefined) {
+      routes.set(name, { key: context.nameKey(entryKey), name, upstream });
+    }
+  }
+  return { routes: [...routes.values()], fallback };
+}
+
+/** What is wrong with a name; `undefined` for one that a client can ask for. */
+function nameFault(name: string): string | undefined {
+  if (name === DEFAULT_KEY) return 'a name that stands for all others is written `default`';
+  if (name === '*') return 'a `*` stands for one label of a longer name: write `default` for all other names';
+  const host = name.replace(/^\*\./u, '');
+  if (host.includes('*'))
+    return 'a `*` stands for the whole first label and nothing else: write "*.eu.internal"';
+  const withoutPort = /^([^:]+):\d*$/u.exec(host)?.[1];
+  if (withoutPort !== undefined) return `a name has no port: write ${withoutPort}`;
+  // RFC 6066 section 3: "Literal IPv4 and IPv6 addresses are not permitted in "HostName"."
+  if (/^[0-9.]+$/u.test(host) || host.includes(':'))
+    return 'a client that dials an IP address asks for no name, it goes to `default`: write a name such as gitaly-a.internal';
+  if (checkHost(host) !== undefined)
+    return 'expected a name that clients ask for, such as gitaly-a.internal or "*.eu.internal", or `default`';
+  return undefined;
+}
+
+function reportUnfit(
+  context: BuildContext,
+  listen: Address | undefined,
+  upstream: Address,
+  key: KeyPath,
+): void {
+  if (isHttpScheme(upstream.scheme)) {
+    const message =
+      'HTTP is not forwarded by server name: write the tcp://, unix:, dns: or tls:// address of a Gitaly';
+    reportError(context, key, message, upstream.url);
+  }
+  reportOwnAddress(context, listen, upstream, key);
+}
+
+function reportOwnAddress(
+  context: BuildContext,
+  listen: Address | undefined,
+  upstream: Address | undefined,
+  key: KeyPath,
+): void {
+  if (listen === undefined || upstream === undefined || isAnyPort(listen)) return;
+  if (place(listen) !== place(upstream)) return;
+  const message = 'forwards to its own `listen` address: name that of the server behind it';
+  reportError(context, key, message, upstream.url);
+}
