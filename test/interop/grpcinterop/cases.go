@@ -14,7 +14,7 @@ const patience = time.Minute
 
 // soakCalls is how often a soak calls, from soakWorkers at once.
 const (
-	soakCalls   = 100
+	soakCalls   = 20
 	soakWorkers = 4
 )
 
