@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"gitaly-tls-proxy/interop/authority"
+	"gitaly-tls-proxy/interop/proxy"
+	"gitaly-tls-proxy/interop/service"
 )
 
 // needsServerID is the case that grpc-go's server does not let pass, with or without a proxy: it expects a server's name,
@@ -28,9 +30,27 @@ func TestGrpcInterop(t *testing.T) {
 			t.Parallel()
 			running, url, ca := startInFront(t, "tcp://"+startInterop(t, program))
 			runInteropCases(t, program, "-protocol", string(protocol), "-address", url, "-ca", ca.CertificatePath, "-server-name", authority.Host)
-			// A client whose deadline comes before its handshake is done leaves in it, so the log's connections are not counted.
-			running.Stop(t)
+			expectProtocol(t, running.Stop(t), protocol)
 		})
+	}
+}
+
+// expectProtocol asserts that the proxy knew its connections for what they are. They are not counted: a client whose
+// deadline comes before its handshake is done leaves in it.
+func expectProtocol(t *testing.T, lines []proxy.Line, protocol service.Protocol) {
+	t.Helper()
+	known := 0
+	for _, line := range lines {
+		switch {
+		case line.CloseReason == "" || line.Protocol == "unknown":
+		case line.Protocol == string(protocol):
+			known++
+		default:
+			t.Errorf("a connection of another protocol: %s", line.Text)
+		}
+	}
+	if known == 0 {
+		t.Errorf("the log has no connection with protocol %s", protocol)
 	}
 }
 

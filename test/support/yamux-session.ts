@@ -8,9 +8,6 @@ import {
   YamuxType,
 } from '../../src/inspect/yamux/frame.js';
 
-/** As large as hashicorp's library makes them from what HTTP/2 writes; above it, it would do no harm. */
-const MAX_FRAME_BYTES = 16 * 1024;
-
 /** One end of a yamux session on a connection, to run gRPC on. The connection ends with `end`, the streams with it. */
 export class YamuxSession implements FrameSink {
   payloadBytes = 0;
@@ -184,7 +181,7 @@ class YamuxStream extends Duplex {
     const waiting = this.#waiting;
     if (!waiting) return;
     while (waiting.rest.length > 0) {
-      const bytes = Math.min(waiting.rest.length, this.#sendWindowBytes, MAX_FRAME_BYTES);
+      const bytes = Math.min(waiting.rest.length, this.#sendWindowBytes);
       if (bytes === 0) return;
       const data = waiting.rest.subarray(0, bytes);
       waiting.rest = waiting.rest.subarray(bytes);

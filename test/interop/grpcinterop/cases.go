@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log"
 	"time"
 
 	"google.golang.org/grpc"
@@ -9,7 +10,7 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// patience bounds what a soak may take, altogether and for one call: a loaded machine decides nothing.
+// patience bounds a case, and each call of a soak: far above what any takes, so that a loaded machine decides nothing.
 const patience = time.Minute
 
 // soakCalls is how often a soak calls, from soakWorkers at once.
@@ -80,18 +81,14 @@ func soakOneConnection(ctx context.Context, to target) error {
 
 // soakNewConnections makes each call on a connection of its own.
 func soakNewConnections(ctx context.Context, to target) error {
-	// An address that no connection can be made of is said here, not in the midst of the calls.
-	conn, err := to.dial()
-	if err != nil {
-		return err
-	}
 	soak(ctx, to, func() (*grpc.ClientConn, func()) {
-		if conn, err := to.dial(); err == nil {
-			return conn, func() { _ = conn.Close() }
+		conn, err := to.dial()
+		if err != nil {
+			log.Fatal(err)
 		}
-		return conn, func() {}
+		return conn, func() { _ = conn.Close() }
 	})
-	return conn.Close()
+	return nil
 }
 
 func soak(ctx context.Context, to target, channel func() (*grpc.ClientConn, func())) {

@@ -58,7 +58,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	return test(context.Background(), to)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return test(ctx, to)
 }
 
 // target is where a case connects to, and how.
