@@ -1,6 +1,7 @@
 import {
   type ChannelCredentials,
   Client,
+  type ClientOptions,
   credentials,
   InterceptingCall,
   type Interceptor,
@@ -30,15 +31,11 @@ export class GrpcClient {
    */
   constructor(listener: URL, tls?: ClientTls, { waitForReady = false, serverName = 'localhost' } = {}) {
     this.#waitForReady = waitForReady;
-    this.#client = new Client(listener.host, channelCredentials(tls), {
+    this.#client = libraryClient(listener.host, tls, {
       'grpc.ssl_target_name_override': serverName,
       'grpc.default_authority': serverName,
-      // Each client has a connection of its own, and no web proxy of the environment stands in between.
-      'grpc.use_local_subchannel_pool': 1,
-      'grpc.enable_http_proxy': 0,
       ...(waitForReady && { 'grpc.initial_reconnect_backoff_ms': 20, 'grpc.max_reconnect_backoff_ms': 20 }),
     });
-    onTestFinished(() => this.close());
   }
 
   close(): void {
@@ -128,6 +125,24 @@ export class GrpcClient {
       );
     });
   }
+}
+
+/** The library's own client of a `host:port`: in plaintext, or with `tls`, of a server called `localhost` unless `options` say otherwise. It is closed with the test. */
+export function libraryClient(
+  address: string,
+  tls: ClientTls | undefined,
+  options: ClientOptions = {},
+): Client {
+  const client = new Client(address, channelCredentials(tls), {
+    'grpc.ssl_target_name_override': 'localhost',
+    'grpc.default_authority': 'localhost',
+    // Each client has a connection of its own, and no web proxy of the environment stands in between.
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_http_proxy': 0,
+    ...options,
+  });
+  onTestFinished(() => client.close());
+  return client;
 }
 
 /**

@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -60,7 +58,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("unknown protocol %q", *protocol)
 	}
 	var err error
-	if load.tls, err = trust(*ca, *serverName); err != nil {
+	if load.tls, err = service.Trust(*ca, *serverName); err != nil {
 		return err
 	}
 	load.url = *address
@@ -73,22 +71,6 @@ func run(ctx context.Context) error {
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(reports)
-}
-
-func trust(ca, serverName string) (*tls.Config, error) {
-	config := &tls.Config{ServerName: serverName}
-	if ca == "" {
-		return config, nil
-	}
-	text, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, err
-	}
-	config.RootCAs = x509.NewCertPool()
-	if !config.RootCAs.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate", ca)
-	}
-	return config, nil
 }
 
 // serveUntil prints where it listens, serves, and prints what it has counted.

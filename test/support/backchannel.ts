@@ -1,0 +1,74 @@
+import { once } from 'node:events';
+import { createServer, type Socket } from 'node:net';
+import { type Duplex, pipeline } from 'node:stream';
+
+import type { ConnectionInjector } from '@grpc/grpc-js';
+import { onTestFinished } from 'vitest';
+
+import { YamuxSession } from './yamux-session.js';
+
+/** What a client sends before it speaks yamux, and after how many bytes a server knows. */
+const MAGIC = Buffer.from('backchannel');
+
+/**
+ * Lets a client of plain gRPC speak gRPC within the backchannel: each connection that it makes to the port returned, on
+ * 127.0.0.1, is carried on the first yamux stream of a connection that `connect` makes. What the server opens towards the
+ * client, gRPC for calls back, is given to `reverse`. It ends with the test.
+ */
+export async function startBackchannelBridge(
+  connect: () => Promise<Socket>,
+  reverse: ConnectionInjector,
+): Promise<number> {
+  const bridge = createServer({ pauseOnConnect: true, noDelay: true }, (plain) => {
+    onTestFinished(() => void plain.destroy());
+    connect().then(
+      (connection) => {
+        connection.setNoDelay(true).write(MAGIC);
+        const session = new YamuxSession(connection, 'client', (stream) => reverse.injectConnection(stream));
+        const stream = session.open();
+        carry(plain, stream);
+        stream.once('close', () => session.end());
+        plain.resume();
+      },
+      () => plain.destroy(),
+    );
+  });
+  bridge.listen(0, '127.0.0.1');
+  await once(bridge, 'listening');
+  onTestFinished(() => void bridge.close());
+  const address = bridge.address();
+  if (address === null || typeof address === 'string') throw new Error('the bridge has no port');
+  return address.port;
+}
+
+/** Moves the bytes of both; however one of them ends, so does the other. */
+function carry(plain: Duplex, stream: Duplex): void {
+  // That one side ended before the other is told to the other by its own end; there is nobody else to tell.
+  pipeline(plain, stream, () => undefined);
+  pipeline(stream, plain, () => undefined);
+}
+
+/**
+ * Serves a connection as Gitaly does: its first 11 bytes say whether it is gRPC or the backchannel, whose first stream is
+ * gRPC.
+ */
+export function acceptEither(connection: Socket, server: ConnectionInjector): void {
+  connection.on('error', () => undefined);
+  const peek = (): void => {
+    const head: unknown = connection.read(MAGIC.length);
+    if (!Buffer.isBuffer(head)) return;
+    connection.off('readable', peek);
+    if (!head.equals(MAGIC)) {
+      connection.unshift(head);
+      server.injectConnection(connection);
+      return;
+    }
+    let isFirst = true;
+    const session = new YamuxSession(connection, 'server', (stream) => {
+      if (isFirst) stream.once('close', () => session.end());
+      isFirst = false;
+      server.injectConnection(stream);
+    });
+  };
+  connection.on('readable', peek);
+}
