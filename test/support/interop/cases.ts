@@ -142,7 +142,8 @@ export const interopCases: Readonly<Record<string, (client: Client) => Promise<v
     const call = fullDuplex(client, new Metadata(), { deadline: Date.now() + 1 });
     call.write({ payload: zeros(27182) });
     const { status: last } = await streamOutcome(call);
-    expect(last.code).toBe(status.DEADLINE_EXCEEDED);
+    // Both ends have a timer: where grpc-go's server is first, it resets with CANCEL, which grpc-js tells as CANCELLED.
+    expect([status.DEADLINE_EXCEEDED, status.CANCELLED]).toContain(last.code);
   },
 
   async pick_first_unary(client) {
