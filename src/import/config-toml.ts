@@ -1,7 +1,7 @@
 import { parse, TomlError } from 'smol-toml';
 
 import { ImportFault, type Found } from './found.js';
-import { serverSettings, SettingReader } from './server-settings.js';
+import { listens, serverSettings, SettingReader } from './server-settings.js';
 import { settingAt, settingOf, unreadIn, type Unread } from './setting.js';
 import { nodesIn } from './upstreams.js';
 
@@ -17,7 +17,7 @@ export function readConfigToml(text: string): Found {
   const reader = new SettingReader(root, '', unread);
   return {
     kind: 'config.toml',
-    servers: [serverSettings(role, reader, { below: [], legacy: false })],
+    servers: [serverSettings(role, reader, { below: [], legacy: false })].filter(listens),
     storages: [],
     nodes: nodesIn(root, '', unread),
     unread,

@@ -135,7 +135,7 @@ function commonSettings(
     const found = value === undefined ? undefined : read(value);
     if (value !== undefined && found === undefined)
       unread.push({
-        key: keyBelow(settings.key, name),
+        key: name.split('.').reduce(keyBelow, settings.key),
         line: undefined,
         reason: 'the proxy has no such value',
       });

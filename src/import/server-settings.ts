@@ -24,9 +24,20 @@ export class SettingReader {
     return undefined;
   }
 
-  /** Whether one of these paths is set to what could not be read. */
+  /** Whether one of these paths is itself set to what could not be read; where all around it is unread, nobody knows. */
   isUnread(...paths: readonly SettingPath[]): boolean {
-    return paths.some((path) => settingAt(this.root, path)?.kind === 'unread');
+    return paths.some(
+      (path) =>
+        settingAt(this.root, path)?.kind === 'unread' &&
+        settingAt(this.root, path.slice(0, -1))?.kind === 'map',
+    );
+  }
+
+  /** Says of a setting, where it is set, why it is left. */
+  leave(path: SettingPath, reason: string): void {
+    const setting = settingAt(this.root, path);
+    if (setting !== undefined && setting.kind !== 'unread')
+      this.unread.push({ key: this.key(path), line: setting.line, reason });
   }
 
   key(path: SettingPath): string {
@@ -50,6 +61,10 @@ export function serverSettings(
   ];
   const read = (path: SettingPath, ...flat: readonly string[]): string | undefined =>
     reader.text(...paths(path, flat));
+  reader.leave(
+    [...below, 'tls', 'key'],
+    'a key in the configuration itself is not taken over: put it into a file',
+  );
   return {
     role,
     key: reader.key(below),

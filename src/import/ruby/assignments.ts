@@ -16,7 +16,6 @@ interface Target {
   readonly path: SettingPath;
   /** The index of the token after it. */
   readonly next: number;
-  readonly line: number;
 }
 
 const ASSIGNING = ['=', '||=', '&&=', '+=', '<<', '|='];
@@ -38,16 +37,10 @@ export function assignmentsIn(
   const tree = new Tree();
   const notes: Unread[] = [];
   for (const { tokens, hasBlock } of statements) {
-    const [first] = tokens;
-    if (isWord(first, ...methods) && first?.type === 'word' && !hasBlock) {
-      tree.set([first.text], readArguments(tokens.slice(1)));
-      continue;
-    }
-    const target = targetAt(tokens, 0, roots);
-    const assigns = target !== undefined && !hasBlock && isMark(tokens[target.next], '=');
-    if (assigns) tree.set(target.path, readLiteral(tokens.slice(target.next + 1)));
+    const read = readStatement(tokens, roots, methods);
+    if (read !== undefined) tree.set(read.path, read.value);
     for (const [index, token] of tokens.entries()) {
-      if (assigns && index < target.next) continue;
+      if (read !== undefined && index < read.next) continue;
       for (const hidden of changesAt(tokens, index, roots, methods))
         tree.set(
           hidden.path,
@@ -62,6 +55,20 @@ export function assignmentsIn(
     }
   }
   return { root: tree.setting(), unread: notes };
+}
+
+/** What a statement sets that is an assignment or the call of a method, and whose value is to be read. */
+function readStatement(
+  tokens: readonly Token[],
+  roots: readonly string[],
+  methods: readonly string[],
+): (Target & { readonly value: Setting }) | undefined {
+  const [first] = tokens;
+  if (first?.type === 'word' && methods.includes(first.text))
+    return { path: [first.text], next: 1, value: readArguments(tokens.slice(1)) };
+  const target = targetAt(tokens, 0, roots);
+  if (target === undefined || !isMark(tokens[target.next], '=')) return undefined;
+  return { ...target, value: readLiteral(tokens.slice(target.next + 1)) };
 }
 
 /** `gitaly['configuration']['tls']['key_path']` has four. */
@@ -82,7 +89,7 @@ function changesAt(
   const token = tokens[index];
   if (isMark(tokens[index - 1], '.', '&.', '::')) return [];
   if (token?.type === 'word' && methods.includes(token.text))
-    return [{ path: [token.text], next: index + 1, line: token.line }];
+    return [{ path: [token.text], next: index + 1 }];
   const target = targetAt(tokens, index, roots);
   if (target === undefined) return [];
   const next = tokens[target.next];
@@ -101,7 +108,7 @@ function targetAt(tokens: readonly Token[], index: number, roots: readonly strin
     path.push(key.value);
     next += 3;
   }
-  return { path, next, line: root.line };
+  return { path, next };
 }
 
 /** Settings that are being assigned. */

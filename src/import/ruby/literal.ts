@@ -70,6 +70,8 @@ class LiteralReader {
       case 'text':
         return { value: scalar(token.value, token.line), next };
       case 'number':
+        // 0644 is octal, and no setting that is of use here.
+        if (/^0[\d_]/u.test(token.text)) return undefined;
         return { value: scalar(numberOf(token.text), token.line), next };
       case 'word': {
         const value = WORDS.get(token.text);
