@@ -34,6 +34,7 @@ const NAMES: Readonly<Record<ClientRole, ClientNames>> = {
     upstream: 'storage',
     setting: (name, address) => [
       `${ruby(name)} => { 'gitaly_address' => ${ruby(address)} },      # gitlab_rails['repositories_storages']`,
+      `${quoted(name)}: { gitaly_address: ${quoted(address)} }      # or gitlab.yml, without Omnibus, then restart Rails`,
     ],
     check: 'gitlab-rake gitlab:gitaly:check',
   },

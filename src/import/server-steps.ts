@@ -127,7 +127,7 @@ export function firstTlsSteps(names: ServerNames, addresses: ServerAddresses, tl
   const { server } = names;
   const { openPlain, newListenAddr, forward } = addresses;
   const { port } = addresses.tls;
-  const bySocket = forward.startsWith('unix:');
+  const takesPlaintext = openPlain !== undefined && forward.startsWith('unix:');
   return [
     {
       text:
@@ -136,11 +136,12 @@ export function firstTlsSteps(names: ServerNames, addresses: ServerAddresses, tl
       lines: [tls.certificatePath, tls.keyPath],
     },
     {
-      text: `On the ${server} node: save this as ${CONFIGURATION_FILE}${openPlain !== undefined && bySocket ? ', for now without the listener for plaintext' : ''}, and start the proxy. ${server} stays as it is.`,
+      text:
+        `On the ${server} node: save this as ${CONFIGURATION_FILE}` +
+        (takesPlaintext ? ', for now without the listener for plaintext (IMPORTED.yaml is this file)' : '') +
+        `, and start the proxy. ${server} stays as it is.`,
       lines: [
-        ...(openPlain !== undefined && bySocket
-          ? [`sed -e '/^  - listen: tcp:/,+1d' IMPORTED.yaml > ${CONFIGURATION_FILE}`]
-          : []),
+        ...(takesPlaintext ? [`sed -e '/^  - listen: tcp:/,+1d' IMPORTED.yaml > ${CONFIGURATION_FILE}`] : []),
         `gitaly-tls-proxy configuration validate ${CONFIGURATION_FILE}`,
         'systemctl enable --now gitaly-tls-proxy',
       ],

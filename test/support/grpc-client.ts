@@ -30,7 +30,8 @@ export class GrpcClient {
    */
   constructor(listener: URL, tls?: ClientTls, { waitForReady = false } = {}) {
     this.#waitForReady = waitForReady;
-    this.#client = new Client(listener.host, channelCredentials(tls), {
+    const target = listener.protocol === 'unix:' ? `unix:${listener.pathname}` : listener.host;
+    this.#client = new Client(target, channelCredentials(tls), {
       'grpc.ssl_target_name_override': 'localhost',
       'grpc.default_authority': 'localhost',
       // Each client has a connection of its own, and no web proxy of the environment stands in between.
