@@ -6,6 +6,7 @@ const stages = [
   'limits',
   'inspect',
   'config',
+  'import',
   'tls',
   'upstream',
   'connection',

@@ -34,6 +34,14 @@ async function run(command: Command): Promise<number> {
       return EXIT_USAGE;
     case 'configuration validate':
       return validate(command.file);
+    case 'configuration import': {
+      const { runImport } = await import('./commands/configuration-import.js');
+      return runImport(command.request, {
+        readStdin: () => text(process.stdin),
+        writeStdout: print,
+        writeStderr: (output) => process.stderr.write(output),
+      });
+    }
     case 'demo': {
       const { demo } = await import('./commands/demo.js');
       return demo();

@@ -1,4 +1,5 @@
 import type { ServeSource } from '../config/serve-source.js';
+import type { ImportRequest } from './configuration-import.js';
 import type { Given } from './given.js';
 
 /** What the command line asks for. */
@@ -8,6 +9,7 @@ export type Command =
   /** Not on the command line: what a process runs that the primary process has started to serve connections. */
   | { readonly command: 'worker' }
   | { readonly command: 'configuration validate'; readonly file: string | undefined }
+  | { readonly command: 'configuration import'; readonly request: ImportRequest }
   /** What is asked for is a text: help, a script for a shell, the manual. */
   | { readonly command: 'print'; readonly text: string }
   | { readonly command: 'version' }

@@ -1,5 +1,6 @@
 import type { CommandEntry } from './command.js';
 import { completionEntry } from './table/completion.js';
+import { CONFIGURATION_IMPORT } from './table/configuration-import.js';
 import { CONFIGURATION_VALIDATE } from './table/configuration-validate.js';
 import { DEMO } from './table/demo.js';
 import { manualEntry } from './table/manual.js';
@@ -10,6 +11,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   SERVE,
   DEMO,
   CONFIGURATION_VALIDATE,
+  CONFIGURATION_IMPORT,
   completionEntry(() => COMMANDS),
   manualEntry(() => COMMANDS),
 ];

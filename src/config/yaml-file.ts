@@ -17,8 +17,12 @@ export interface YamlFile {
   readonly locate: Locate;
 }
 
-/** Reads YAML 1.2. Never throws: syntax errors and keys written twice are problems with their line. */
-export function readYaml(text: string): YamlFile {
+/**
+ * Reads YAML 1.2. Never throws: syntax errors and keys written twice are problems with their line.
+ *
+ * @param merge - whether `<<` merges another map, as in YAML 1.1, which Ruby reads.
+ */
+export function readYaml(text: string, { merge }: { readonly merge: boolean } = { merge: false }): YamlFile {
   const lines = new LineCounter();
   const lineAt = (offset: number): number => lines.linePos(offset).line;
   const problems: Problem[] = [];
@@ -31,6 +35,7 @@ export function readYaml(text: string): YamlFile {
       lineCounter: lines,
       prettyErrors: false,
       uniqueKeys: true,
+      merge,
       logLevel: 'silent',
     });
   } catch (error) {

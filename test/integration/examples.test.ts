@@ -35,6 +35,8 @@ async function prepare() {
     ['key.pem', server.keyPem],
     ['clients-ca.pem', ca.caPem],
     ['gitaly-tls-proxy.yaml', configuration],
+    ['config.toml', 'listen_addr = "127.0.0.1:8075"\ntls_listen_addr = "0.0.0.0:9999"\n'],
+    ['gitlab.rb', "git_data_dirs('default' => { 'gitaly_address' => 'tls://gitaly-a.internal:9999' })\n"],
     ['bin/gitaly-tls-proxy', `#!/bin/sh\nexec '${process.execPath}' '${CLI}' "$@"\n`],
   ] as const)
     await writeFile(join(directory, name), content, { mode: 0o600 });

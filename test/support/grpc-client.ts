@@ -31,7 +31,8 @@ export class GrpcClient {
    */
   constructor(listener: URL, tls?: ClientTls, { waitForReady = false, serverName = 'localhost' } = {}) {
     this.#waitForReady = waitForReady;
-    this.#client = libraryClient(listener.host, tls, {
+    const target = listener.protocol === 'unix:' ? `unix:${listener.pathname}` : listener.host;
+    this.#client = libraryClient(target, tls, {
       'grpc.ssl_target_name_override': serverName,
       'grpc.default_authority': serverName,
       ...(waitForReady && { 'grpc.initial_reconnect_backoff_ms': 20, 'grpc.max_reconnect_backoff_ms': 20 }),

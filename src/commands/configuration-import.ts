@@ -1,0 +1,67 @@
+import { readFile } from 'node:fs/promises';
+
+import { fileErrorReason } from '../config/file-error.js';
+import { formatProblem } from '../config/problem.js';
+import { ImportFault } from '../import/found.js';
+import { importConfiguration, type Imported } from '../import/import-configuration.js';
+import type { Side } from '../import/side.js';
+
+/** How the file is called in messages when it comes from stdin. */
+const STDIN_NAME = '<stdin>';
+
+/** What the command line says. */
+export interface ImportRequest {
+  /** `undefined` for stdin. */
+  readonly file: string | undefined;
+  readonly only: Side | undefined;
+  readonly socketDirectory: string;
+}
+
+/** What the command has to do with the world. */
+export interface ImportIo {
+  readonly readStdin: () => Promise<string>;
+  readonly writeStdout: (text: string) => void;
+  readonly writeStderr: (text: string) => void;
+}
+
+/**
+ * `configuration import [FILE]`: a configuration on stdout; what was not taken over also as warnings on stderr.
+ *
+ * @returns the exit code: 0, or 2 for a file of which none can be made.
+ */
+export async function runImport({ file, ...options }: ImportRequest, io: ImportIo): Promise<number> {
+  const name = file ?? STDIN_NAME;
+  const tell = (
+    severity: 'warning' | 'error',
+    key: string,
+    message: string,
+    line: number | undefined,
+  ): void => {
+    const problem = {
+      severity,
+      key: key === '' ? [] : [key],
+      message,
+      ...(line === undefined ? {} : { line }),
+    };
+    io.writeStderr(`${formatProblem(problem, { file: name, locate: () => undefined })}\n`);
+  };
+  let text: string;
+  try {
+    text = file === undefined ? await io.readStdin() : await readFile(file, 'utf8');
+  } catch (error) {
+    tell('error', '', `the file cannot be read: ${fileErrorReason(error)}`, undefined);
+    return 2;
+  }
+  let imported: Imported;
+  try {
+    imported = importConfiguration(text, { name, ...options });
+  } catch (error) {
+    if (!(error instanceof ImportFault)) throw error;
+    tell('error', '', error.message, error.line);
+    return 2;
+  }
+  for (const { key, reason, line } of imported.unread)
+    tell('warning', key, `not taken over: ${reason}`, line);
+  io.writeStdout(imported.text);
+  return 0;
+}

@@ -1,0 +1,192 @@
+import { parseAddress } from '../config/address.js';
+import { formatHostPort } from '../config/host-port.js';
+import type { Address, NetworkAddress } from '../config/model.js';
+import type { Upstream } from './found.js';
+import { CONFIGURATION_FILE, type Plan, type PlannedListener, type Step } from './plan.js';
+import { USUAL_PORTS } from './server-addresses.js';
+import type { Unread } from './setting.js';
+
+/** Whose clients the proxy stands beside. */
+export type ClientRole = 'rails' | 'praefect';
+
+interface Pair {
+  readonly name: string;
+  readonly socket: string;
+  readonly address: NetworkAddress;
+}
+
+/** The lines that say where a client finds its Gitaly, and who has them. */
+interface ClientNames {
+  readonly who: string;
+  readonly nodes: string;
+  /** Why the nodes of the Gitalys need the sockets too. */
+  readonly handsOn: string;
+  readonly upstream: string;
+  readonly setting: (name: string, address: string) => readonly string[];
+  readonly check: string;
+}
+
+const NAMES: Readonly<Record<ClientRole, ClientNames>> = {
+  rails: {
+    who: 'Rails',
+    nodes: 'each node with clients: Rails, Sidekiq, gitlab-shell, and the Gitaly nodes',
+    handsOn: 'Rails hands its gitaly_address on to gitlab-shell, and to Gitalys that call one another',
+    upstream: 'storage',
+    setting: (name, address) => [
+      `${ruby(name)} => { 'gitaly_address' => ${ruby(address)} },      # gitlab_rails['repositories_storages']`,
+      `${quoted(name)}: { gitaly_address: ${quoted(address)} }      # or gitlab.yml, without Omnibus, then restart Rails`,
+    ],
+    check: 'gitlab-rake gitlab:gitaly:check',
+  },
+  praefect: {
+    who: 'Praefect',
+    nodes: 'each Praefect node, and the Gitaly nodes',
+    handsOn: 'Praefect hands these addresses on to Gitalys that replicate from one another',
+    upstream: 'node',
+    setting: (name, address) => [`{ storage: ${ruby(name)}, address: ${ruby(address)}, token: … }`],
+    check: 'praefect -config /var/opt/gitlab/praefect/config.toml dial-nodes',
+  },
+};
+
+/** The proxy beside the clients of Gitaly, which take it for their Gitaly: `unix:` → `tls://`. */
+export function planClients(
+  role: ClientRole,
+  upstreams: readonly Upstream[],
+  socketDirectory: string,
+): Plan | undefined {
+  const names = NAMES[role];
+  const unread: Unread[] = [];
+  const pairs: Pair[] = [];
+  const sockets = new Set<string>();
+  for (const upstream of upstreams) {
+    const address = addressOf(upstream);
+    if (address.kind === 'unread') {
+      unread.push({ key: upstream.key, line: upstream.line, reason: address.reason });
+      continue;
+    }
+    const socket = socketFor(upstream.name, socketDirectory, sockets);
+    const listen = parseAddress(socket, 'listen');
+    if (listen.ok) pairs.push({ name: upstream.name, socket: listen.value.url, address: address.value });
+    else
+      unread.push({
+        key: upstream.key,
+        line: upstream.line,
+        reason: `it would need a socket: ${listen.message}`,
+      });
+  }
+  if (pairs.length === 0 && unread.length === 0) return undefined;
+  return {
+    heading: `On the nodes with ${names.who}: the clients' side, where the proxy presents a certificate to Gitaly`,
+    steps: pairs.length === 0 ? [] : steps(names, pairs, socketDirectory),
+    listeners: pairs.map((pair) => listener(names, pair)),
+    unread,
+    server: undefined,
+  };
+}
+
+function addressOf({
+  address,
+}: Upstream):
+  | { readonly kind: 'read'; readonly value: NetworkAddress }
+  | { readonly kind: 'unread'; readonly reason: string } {
+  const read = parseAddress(address, 'forward');
+  // What is wrong with it is not quoted: nobody knows what stands there.
+  if (!read.ok)
+    return { kind: 'unread', reason: 'an address is tls://host:port, tcp://host:port or unix:/path' };
+  const { value }: { value: Address } = read;
+  switch (value.scheme) {
+    case 'tls':
+    case 'tcp':
+      return { kind: 'read', value };
+    case 'unix':
+      return { kind: 'unread', reason: 'a unix socket is on the same machine and needs no proxy' };
+    case 'https':
+    case 'http':
+      return { kind: 'unread', reason: 'Gitaly does not speak HTTP/1.1' };
+  }
+}
+
+function listener({ upstream }: ClientNames, { name, socket, address }: Pair): PlannedListener {
+  const later = `tls://${formatHostPort({ ...address, port: USUAL_PORTS.gitaly.tls })}`;
+  return {
+    comments: [
+      address.scheme === 'tls'
+        ? `${upstream} ${quoted(name)}`
+        : `${upstream} ${quoted(name)}, in plaintext still: the step "From plaintext to TLS" says when forward becomes ${later}`,
+    ],
+    listen: socket,
+    forward: address.url,
+    tls: undefined,
+    spare: [
+      'upstream_tls:',
+      '  ca_path: /etc/gitlab/trusted-certs      # where the authority is not in the store of the system',
+      '  certificate_path: /etc/gitlab/ssl/gitaly-client.pem',
+      '  key_path: /etc/gitlab/ssl/gitaly-client.key',
+    ],
+  };
+}
+
+function steps(names: ClientNames, pairs: readonly Pair[], socketDirectory: string): Step[] {
+  const plaintext = pairs.filter(({ address }) => address.scheme === 'tcp');
+  return [
+    {
+      text: `On ${names.nodes}: save this as ${CONFIGURATION_FILE}, or add its listeners to the file of a proxy that runs there. The sockets must be there on all of them before the first address changes: ${names.handsOn}.`,
+      lines: [
+        `install -d -o git -g git ${socketDirectory}      # packaging/gitaly-tls-proxy.service makes the one in /run by itself`,
+        `gitaly-tls-proxy configuration validate ${CONFIGURATION_FILE}`,
+        'systemctl enable --now gitaly-tls-proxy',
+      ],
+    },
+    {
+      text:
+        'On the same nodes: where the authority of the certificate is not in the store of the system, or Gitaly is to see a ' +
+        'client certificate, take the # away from upstream_tls, which goes with a forward to tls:// only.',
+      lines: ['systemctl reload gitaly-tls-proxy'],
+    },
+    {
+      text: `On the nodes with ${names.who}, one after another, then gitlab-ctl reconfigure:`,
+      lines: [...pairs.flatMap(({ name, socket }) => names.setting(name, socket)), names.check],
+    },
+    ...(plaintext.length === 0
+      ? []
+      : [
+          {
+            text:
+              'From plaintext to TLS, where forward is tcp://: import the configuration of that Gitaly on its node, and follow the ' +
+              'steps there until its tls:// listener is served. Then write it to forward, on each node that has this file. No client ' +
+              'has to change again.',
+            lines: [
+              ...plaintext.map(
+                ({ address }) =>
+                  `forward: tls://${formatHostPort({ ...address, port: USUAL_PORTS.gitaly.tls })}`,
+              ),
+              'systemctl reload gitaly-tls-proxy',
+            ],
+          },
+        ]),
+    {
+      text:
+        'On the Gitaly nodes, to let nobody in without a certificate: client_auth: optional with client_ca_path, and require when ' +
+        'this stands still.',
+      lines: ['gitaly_tls_proxy_tls_client_certificates_total{result="absent"}'],
+    },
+  ];
+}
+
+/** A socket of its own for each name, whatever stands in it. */
+function socketFor(name: string, directory: string, taken: Set<string>): string {
+  const stem = `unix:${directory}/${name.replaceAll(/[^\w.-]/gu, '_')}`;
+  let socket = `${stem}.socket`;
+  for (let number = 2; taken.has(socket); number += 1) socket = `${stem}-${number}.socket`;
+  taken.add(socket);
+  return socket;
+}
+
+/** A string of Ruby. */
+function ruby(text: string): string {
+  return `'${text.replaceAll(/[\\']/gu, (character) => `\\${character}`)}'`;
+}
+
+function quoted(name: string): string {
+  return JSON.stringify(name);
+}

@@ -1,0 +1,75 @@
+/** A piece of Ruby. */
+export type Token = {
+  readonly line: number;
+  /** Whether white space stands before it: `puts /x/` and `puts / x` differ by it. */
+  readonly spaced: boolean;
+} & (
+  | { readonly type: 'newline' }
+  /** A string or a symbol that says what it says. */
+  | { readonly type: 'text'; readonly value: string }
+  /** `name:` or `"name":` before its value. */
+  | { readonly type: 'label'; readonly value: string }
+  | { readonly type: 'number'; readonly text: string }
+  /** An identifier, a constant, a keyword. */
+  | { readonly type: 'word'; readonly text: string }
+  /** A literal whose value is computed, or of a kind that is not read: what it is, in words. */
+  | { readonly type: 'computed'; readonly what: string }
+  | { readonly type: 'mark'; readonly text: string }
+);
+
+/** Where the text stops being Ruby that can be followed with certainty. */
+export class RubyFault extends Error {
+  override readonly name = 'RubyFault';
+
+  constructor(
+    message: string,
+    readonly line: number,
+  ) {
+    super(message);
+  }
+}
+
+/** Whether a token is this mark. */
+export function isMark(token: Token | undefined, ...texts: readonly string[]): boolean {
+  return token?.type === 'mark' && texts.includes(token.text);
+}
+
+/** Whether a token is one of these words. */
+export function isWord(token: Token | undefined, ...texts: readonly string[]): boolean {
+  return token?.type === 'word' && texts.includes(token.text);
+}
+
+/** What closes what. */
+export const CLOSERS: ReadonlyMap<string, string> = new Map([
+  ['(', ')'],
+  ['[', ']'],
+  ['{', '}'],
+]);
+
+/** Words after which a value begins, as after an operator. */
+const BEFORE_VALUE = new Set(
+  'and begin case do else elsif ensure if in not or rescue return then unless until when while yield'.split(
+    ' ',
+  ),
+);
+
+/**
+ * Whether what follows a token is the beginning of a value (`/` a regular expression, `if` an opener), or an operator.
+ * After a name that may be a method's, nobody knows without running the program: `perhaps`.
+ */
+export function beforeValue(token: Token | undefined): 'yes' | 'no' | 'perhaps' {
+  switch (token?.type) {
+    case undefined:
+    case 'newline':
+    case 'label':
+      return 'yes';
+    case 'text':
+    case 'number':
+    case 'computed':
+      return 'no';
+    case 'mark':
+      return [')', ']', '}'].includes(token.text) ? 'no' : 'yes';
+    case 'word':
+      return BEFORE_VALUE.has(token.text) ? 'yes' : 'perhaps';
+  }
+}

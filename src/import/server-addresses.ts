@@ -1,0 +1,123 @@
+import { posix } from 'node:path';
+
+import { parseAddress } from '../config/address.js';
+import { formatHostPort, parseHostPort } from '../config/host-port.js';
+import type { HostPort } from '../config/model.js';
+import type { ServerRole, ServerSettings } from './found.js';
+import { keyBelow, type Unread } from './setting.js';
+
+/** The ports that GitLab's documentation uses. */
+export const USUAL_PORTS: Readonly<Record<ServerRole, { readonly plain: number; readonly tls: number }>> = {
+  gitaly: { plain: 8075, tls: 9999 },
+  praefect: { plain: 2305, tls: 3305 },
+};
+
+/** Where a server listens, and where it will. */
+export interface ServerAddresses {
+  /** The plaintext address that other machines can reach; the proxy takes it over. */
+  readonly openPlain: HostPort | undefined;
+  /** Where the server does TLS itself today. */
+  readonly ownTls: HostPort | undefined;
+  /** Where the proxy does TLS. */
+  readonly tls: HostPort;
+  /** Whether that is no more than what is usual: the file does not say it. */
+  readonly tlsIsAssumed: boolean;
+  /** What the proxy forwards to. */
+  readonly forward: string;
+  /** The `listen_addr` that the server needs for that, where it is another one than today. */
+  readonly newListenAddr: HostPort | undefined;
+  /** The port of the proxy while the server has `tls` still. */
+  readonly interimPort: number;
+  readonly prometheus: HostPort | undefined;
+}
+
+/**
+ * Finds the addresses with which nobody is ever refused.
+ *
+ * A server has one `listen_addr`. Where it does TLS by itself, that may change while all clients are on TLS. Where it does
+ * not, the proxy reaches it by its unix socket, which stays, or else by the address that it has.
+ */
+export function serverAddresses(settings: ServerSettings, unread: Unread[]): ServerAddresses {
+  const { role, unknown } = settings;
+  const usual = USUAL_PORTS[role];
+  const addressOf = (name: string, text: string | undefined, usualPort: number): HostPort | undefined => {
+    if (text === undefined) return undefined;
+    const address = parseHostPort(text, {
+      prefix: '',
+      usualPort,
+      allowPortZero: false,
+      allowEmptyHost: true,
+    });
+    if (address.ok) return address.value;
+    unread.push({ key: keyBelow(settings.key, name), line: undefined, reason: 'an address is host:port' });
+    return undefined;
+  };
+  const plain = addressOf('listen_addr', settings.listenAddr, usual.plain);
+  const prometheus = addressOf('prometheus_listen_addr', settings.prometheusListenAddr, 9236);
+  const readTls = addressOf('tls_listen_addr', settings.tlsListenAddr, usual.tls);
+  const doesTls = settings.tlsListenAddr !== undefined || unknown.has('tls_listen_addr');
+  const taken = new Set([plain, prometheus, readTls].flatMap((address) => address?.port ?? []));
+  const tls = readTls ?? { host: '0.0.0.0', port: free(usual.tls, 1, taken) };
+  taken.add(tls.port);
+  const socket = socketOf(settings, unread);
+  const isOpen = plain !== undefined && !isLoopback(plain);
+  const newListenAddr = ((): HostPort | undefined => {
+    // No address of this machine is free on a port that is taken on all of them.
+    if (isOpen && (doesTls || socket !== undefined))
+      return loopback(isWildcard(plain) ? free(plain.port + 1, 1, taken) : plain.port);
+    return plain === undefined && doesTls && !unknown.has('listen_addr')
+      ? loopback(free(usual.plain, 1, taken))
+      : undefined;
+  })();
+  if (newListenAddr !== undefined) taken.add(newListenAddr.port);
+  const forward = ((): string => {
+    if (!doesTls && (isOpen || plain === undefined) && socket !== undefined) return socket;
+    const target = newListenAddr ?? plain ?? loopback(usual.plain);
+    return `tcp://${formatHostPort(isWildcard(target) ? loopback(target.port) : target)}`;
+  })();
+  return {
+    openPlain: isOpen ? plain : undefined,
+    ownTls: doesTls ? tls : undefined,
+    tls,
+    tlsIsAssumed: readTls === undefined,
+    forward,
+    newListenAddr,
+    interimPort: free(tls.port - 1, -1, taken),
+    prometheus: prometheus && { ...prometheus, port: free(prometheus.port + 1, 1, taken) },
+  };
+}
+
+function socketOf(settings: ServerSettings, unread: Unread[]): string | undefined {
+  const { socketPath } = settings;
+  if (socketPath === undefined) return undefined;
+  const address = posix.isAbsolute(socketPath) ? parseAddress(`unix:${socketPath}`, 'forward') : undefined;
+  if (address?.ok === true) return address.value.url;
+  const reason = 'the path of a unix socket is absolute, and not longer than 107 bytes';
+  unread.push({ key: keyBelow(settings.key, 'socket_path'), line: undefined, reason });
+  return undefined;
+}
+
+/** An address to listen on, with Go's empty host written as what it means. */
+export function listenUrl(scheme: 'tls' | 'tcp', { host, port }: HostPort): string {
+  return `${scheme}://${formatHostPort({ host: host === '' ? '::' : host, port })}`;
+}
+
+export function isWildcard({ host }: HostPort): boolean {
+  return host === '' || host === '0.0.0.0' || host === '::';
+}
+
+function isLoopback({ host }: HostPort): boolean {
+  return host === 'localhost' || host === '::1' || /^127\./u.test(host);
+}
+
+function loopback(port: number): HostPort {
+  return { host: '127.0.0.1', port };
+}
+
+/** The first port from this one on, up or down, that is not taken. */
+function free(from: number, step: 1 | -1, taken: ReadonlySet<number>): number {
+  let port = from;
+  while (taken.has(port) || port < 1024 || port > 65_535)
+    port = port < 1024 || port > 65_535 ? 10_000 : port + step;
+  return port;
+}

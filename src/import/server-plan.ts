@@ -1,0 +1,156 @@
+import { parseDuration } from '../config/duration.js';
+import type { ServerSettings } from './found.js';
+import type { Plan, PlannedListener, PlannedServer, PlannedTls } from './plan.js';
+import { PROMETHEUS } from './plan.js';
+import { listenUrl, serverAddresses, type ServerAddresses } from './server-addresses.js';
+import { firstTlsSteps, takeOverSteps, type ServerNames } from './server-steps.js';
+import { keyBelow, type Unread } from './setting.js';
+
+/** Where GitLab's documentation puts them. */
+const USUAL_CERTIFICATE = '/etc/gitlab/ssl/cert.pem';
+const USUAL_KEY = '/etc/gitlab/ssl/key.pem';
+
+/** How logrus' levels are called here; those above `error` end Gitaly. */
+const LEVELS: ReadonlyMap<string, string> = new Map([
+  ['trace', 'debug'],
+  ['debug', 'debug'],
+  ['info', 'info'],
+  ['warn', 'warn'],
+  ['warning', 'warn'],
+  ['error', 'error'],
+  ['fatal', 'error'],
+  ['panic', 'error'],
+]);
+
+const NAMES: Readonly<Record<ServerSettings['role'], ServerNames>> = {
+  gitaly: {
+    server: 'Gitaly',
+    omnibus: "gitaly['configuration']",
+    counter: 'gitaly_connections_total',
+    clients: 'Rails, Sidekiq, gitlab-shell, Praefect and the other Gitaly nodes',
+  },
+  praefect: {
+    server: 'Praefect',
+    omnibus: "praefect['configuration']",
+    counter: 'gitaly_praefect_connections_total',
+    clients: 'Rails, Sidekiq, gitlab-shell and the Gitaly nodes',
+  },
+};
+
+/** The proxy in front of a Gitaly or a Praefect, and the way there. */
+export function planServer(settings: ServerSettings): Plan {
+  const unread: Unread[] = [];
+  const names = NAMES[settings.role];
+  const addresses = serverAddresses(settings, unread);
+  const server = commonSettings(settings, addresses, unread);
+  const tls = certificate(settings, unread);
+  const steps =
+    addresses.ownTls === undefined
+      ? firstTlsSteps(names, addresses, tls)
+      : takeOverSteps(names, addresses, server.prometheus, settings.unknown.has('listen_addr'));
+  return {
+    heading:
+      addresses.ownTls === undefined
+        ? `On the ${names.server} node: TLS in front of a ${names.server} that has none`
+        : `On the ${names.server} node: the proxy takes ${names.server}'s own TLS over`,
+    steps,
+    listeners: listeners(settings, addresses, tls),
+    unread,
+    server,
+  };
+}
+
+function listeners(
+  settings: ServerSettings,
+  { tls, tlsIsAssumed, ownTls, forward, openPlain }: ServerAddresses,
+  certificatePair: PlannedTls,
+): PlannedListener[] {
+  const { server } = NAMES[settings.role];
+  const isPlaceholder = settings.certificatePath === undefined || settings.keyPath === undefined;
+  const comments = [
+    ...(ownTls === undefined
+      ? []
+      : [`${server} itself has this address until it has given it up: follow the steps.`]),
+    ...(tlsIsAssumed && ownTls !== undefined
+      ? ['tls_listen_addr could not be read, and this is the usual one: write what it is.']
+      : []),
+    ...(settings.unknown.has('listen_addr') &&
+    settings.listenAddr === undefined &&
+    !forward.startsWith('unix:')
+      ? ['listen_addr could not be read: forward names the usual one. Write what it is, on loopback.']
+      : []),
+    ...(isPlaceholder
+      ? ['Certificate and key, above, are where GitLab documents them: no others could be read.']
+      : []),
+  ];
+  const main = { comments, listen: listenUrl('tls', tls), forward, tls: certificatePair, spare: [] };
+  if (openPlain === undefined || (ownTls === undefined && !forward.startsWith('unix:'))) return [main];
+  const plaintext = {
+    comments: [
+      `The plaintext address of before, for a client that was forgotten. Remove it in the last step.`,
+    ],
+    listen: listenUrl('tcp', openPlain),
+    forward,
+    tls: undefined,
+    spare: [],
+  };
+  return [main, plaintext];
+}
+
+function certificate(settings: ServerSettings, unread: Unread[]): PlannedTls {
+  const { certificatePath, keyPath, minVersion } = settings;
+  const leave = (name: string, reason: string): void => {
+    unread.push({ key: keyBelow(keyBelow(settings.key, 'tls'), name), line: undefined, reason });
+  };
+  const isKnownVersion = minVersion === 'TLS 1.2' || minVersion === 'TLS 1.3';
+  if (minVersion !== undefined && !isKnownVersion) leave('min_version', 'it is "TLS 1.2" or "TLS 1.3"');
+  for (const [name, path] of [
+    ['certificate_path', certificatePath],
+    ['key_path', keyPath],
+  ] as const)
+    if (path !== undefined && !path.startsWith('/'))
+      leave(
+        name,
+        `it is relative to where ${NAMES[settings.role].server} was started: write it from the root`,
+      );
+  return {
+    certificatePath: certificatePath ?? USUAL_CERTIFICATE,
+    keyPath: keyPath ?? USUAL_KEY,
+    minVersion: isKnownVersion ? minVersion : undefined,
+  };
+}
+
+/** What the proxy does as the server does it. */
+function commonSettings(
+  settings: ServerSettings,
+  { prometheus }: ServerAddresses,
+  unread: Unread[],
+): PlannedServer {
+  const { role, gracefulTimeout, loggingLevel, loggingFormat } = settings;
+  const known = <T>(
+    name: string,
+    value: string | undefined,
+    read: (text: string) => T | undefined,
+  ): T | undefined => {
+    const found = value === undefined ? undefined : read(value);
+    if (value !== undefined && found === undefined)
+      unread.push({
+        key: name.split('.').reduce(keyBelow, settings.key),
+        line: undefined,
+        reason: 'the proxy has no such value',
+      });
+    return found;
+  };
+  return {
+    prometheus: prometheus ?? PROMETHEUS,
+    gracefulRestartTimeout: known(
+      role === 'gitaly' ? 'graceful_restart_timeout' : 'graceful_stop_timeout',
+      gracefulTimeout,
+      (text) => (parseDuration(text).ok ? text : undefined),
+    ),
+    loggingLevel: known('logging.level', loggingLevel, (text) => LEVELS.get(text.toLowerCase())),
+    loggingFormat: known('logging.format', loggingFormat, (text) =>
+      text === 'json' || text === 'text' ? text : undefined,
+    ),
+  };
+}

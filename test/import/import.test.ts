@@ -1,0 +1,303 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+import { describe, expect, test } from 'vitest';
+
+import { loadConfiguration } from '../../src/config/load.js';
+import { ImportFault } from '../../src/import/found.js';
+import { importConfiguration, type Imported } from '../../src/import/import-configuration.js';
+import type { Side } from '../../src/import/side.js';
+
+/** A token, a password or a path that no message and no comment may hold. */
+const SECRET = 'TOP-SECRET';
+
+function sample(name: string): string {
+  return readFileSync(fileURLToPath(new URL(`samples/${name}`, import.meta.url)), 'utf8');
+}
+
+function imported(text: string, { only, name = 'FILE' }: { only?: Side; name?: string } = {}): Imported {
+  const result = importConfiguration(text, { name, only, socketDirectory: '/run/sockets' });
+  expect(result.text).not.toContain(SECRET);
+  expect(JSON.stringify(result.unread)).not.toContain(SECRET);
+  return result;
+}
+
+/** What `serve` makes of the result. */
+function loaded({ text }: Imported) {
+  const { problems, configuration } = loadConfiguration(text, {
+    file: 'imported.yaml',
+    directory: '/',
+    env: {},
+  });
+  expect(problems).toEqual([]);
+  if (configuration === undefined) throw new Error('no configuration');
+  return configuration;
+}
+
+function pairs(result: Imported): string[] {
+  return loaded(result).listeners.map(({ listen, forward }) => `${listen.url} -> ${forward.url}`);
+}
+
+function leftOut({ unread }: Imported): string[] {
+  return unread.map(({ key, line, reason }) => `${line === undefined ? '' : `${line}: `}${key}: ${reason}`);
+}
+
+function fault(text: string, name = 'FILE'): ImportFault {
+  try {
+    imported(text, { name });
+  } catch (error) {
+    if (error instanceof ImportFault) return error;
+    throw error;
+  }
+  throw new Error('it was imported');
+}
+
+describe('config.toml', () => {
+  test("Gitaly's, as Omnibus writes it: TLS, the plaintext address of before, and all that the two have in common", () => {
+    const result = imported(sample('gitaly.toml'));
+    expect(pairs(result)).toEqual([
+      'tls://0.0.0.0:9999 -> tcp://127.0.0.1:8076',
+      'tcp://0.0.0.0:8075 -> tcp://127.0.0.1:8076',
+    ]);
+    expect(loaded(result)).toMatchObject({
+      prometheusListenAddr: { host: '0.0.0.0', port: 9237 },
+      gracefulRestartTimeoutMs: 120_000,
+      logging: { level: 'warn', format: 'json' },
+      listeners: [
+        {
+          tls: {
+            minVersion: 'TLSv1.3',
+            certificates: [
+              { certificate: { path: '/etc/gitlab/ssl/cert.pem' }, key: { path: '/etc/gitlab/ssl/key.pem' } },
+            ],
+          },
+        },
+        {},
+      ],
+    });
+    expect(leftOut(result)).toEqual([]);
+  });
+
+  test("Praefect's: its own listener, and its Gitalys by unix sockets", () => {
+    const result = imported(sample('praefect.toml'));
+    expect(pairs(result)).toEqual([
+      'tls://0.0.0.0:3305 -> tcp://localhost:2305',
+      'unix:/run/sockets/gitaly-1.socket -> tls://gitaly-1.internal:9999',
+      'unix:/run/sockets/gitaly-2.socket -> tcp://gitaly-2.internal:8075',
+    ]);
+    expect(loaded(result).prometheusListenAddr).toEqual({ host: 'localhost', port: 9653 });
+    expect(leftOut(result)).toEqual([
+      'virtual_storage[0].node[2].address: an address is tls://host:port, tcp://host:port or unix:/path',
+    ]);
+  });
+
+  const tls = '[tls]\ncertificate_path = "/c.pem"\nkey_path = "/k.pem"\n';
+  test.each<[string, string, string[]]>([
+    [
+      'TLS alone: Gitaly gets a loopback address',
+      `tls_listen_addr = ":9999"\n${tls}`,
+      ['tls://[::]:9999 -> tcp://127.0.0.1:8075'],
+    ],
+    [
+      'TLS and loopback: Gitaly stays as it is',
+      `tls_listen_addr = "localhost:9999"\nlisten_addr = "[::1]:7000"\n${tls}`,
+      ['tls://localhost:9999 -> tcp://[::1]:7000'],
+    ],
+    [
+      'TLS and a plaintext address of the node: Gitaly keeps the port, on loopback',
+      `tls_listen_addr = "10.1.2.3:9999"\nlisten_addr = "10.1.2.3:8075"\n${tls}`,
+      ['tls://10.1.2.3:9999 -> tcp://127.0.0.1:8075', 'tcp://10.1.2.3:8075 -> tcp://127.0.0.1:8075'],
+    ],
+    [
+      'the usual loopback port is taken by something else of its own',
+      `tls_listen_addr = "0.0.0.0:8075"\nprometheus_listen_addr = "0.0.0.0:8076"\n${tls}`,
+      ['tls://0.0.0.0:8075 -> tcp://127.0.0.1:8077'],
+    ],
+    [
+      'a unix socket alone',
+      `socket_path = "/run/gitaly.socket"\n`,
+      ['tls://0.0.0.0:9999 -> unix:/run/gitaly.socket'],
+    ],
+    [
+      'plaintext on all addresses, with a unix socket, by which Gitaly is reached while its address changes',
+      `listen_addr = "0.0.0.0:8075"\nsocket_path = "/run/gitaly.socket"\n`,
+      ['tls://0.0.0.0:9999 -> unix:/run/gitaly.socket', 'tcp://0.0.0.0:8075 -> unix:/run/gitaly.socket'],
+    ],
+    [
+      'plaintext on all addresses alone: Gitaly stays',
+      `listen_addr = "0.0.0.0:8075"\n`,
+      ['tls://0.0.0.0:9999 -> tcp://127.0.0.1:8075'],
+    ],
+    [
+      'plaintext on loopback',
+      `listen_addr = "127.0.0.1:9999"\n`,
+      ['tls://0.0.0.0:10000 -> tcp://127.0.0.1:9999'],
+    ],
+  ])('%s', (_what, text, expected) => {
+    expect(pairs(imported(text))).toEqual(expected);
+  });
+
+  test('values that the proxy cannot have are listed, not guessed', () => {
+    const result = imported(`
+      listen_addr = "${SECRET}"
+      tls_listen_addr = "0.0.0.0:9999"
+      prometheus_listen_addr = 9236
+      graceful_restart_timeout = "${SECRET}"
+      socket_path = "gitaly.socket"
+      [logging]
+      level = "${SECRET}"
+      [tls]
+      key = "${SECRET}"
+      key_path = "key.pem"
+      min_version = "${SECRET}"`);
+    expect(leftOut(result).sort()).toEqual([
+      'graceful_restart_timeout: the proxy has no such value',
+      'listen_addr: an address is host:port',
+      'logging.level: the proxy has no such value',
+      'prometheus_listen_addr: a text is expected there',
+      'socket_path: the path of a unix socket is absolute, and not longer than 107 bytes',
+      'tls.key: a key in the configuration itself is not taken over: put it into a file',
+      'tls.key_path: it is relative to where Gitaly was started: write it from the root',
+      'tls.min_version: it is "TLS 1.2" or "TLS 1.3"',
+    ]);
+  });
+
+  test('what is no TOML is told with its line, and without what stands there', () => {
+    const { message, line } = fault(`listen_addr = "a:1"\n[auth]\ntoken = ${SECRET}\n`);
+    expect(message).toBe('not valid TOML: look at column 9 there');
+    expect(line).toBe(3);
+  });
+});
+
+describe('gitlab.yml', () => {
+  test('its storages, of the production section', () => {
+    const result = imported(sample('gitlab.yml'));
+    expect(pairs(result)).toEqual([
+      'unix:/run/sockets/default.socket -> tls://gitaly-a.internal:9999',
+      'unix:/run/sockets/storage1.socket -> tcp://gitaly-b.internal:8075',
+    ]);
+    expect(leftOut(result)).toEqual([
+      '26: production.repositories.storages.local.gitaly_address: a unix socket is on the same machine and needs no proxy',
+      '27: production.repositories.storages.computed.gitaly_address: it is computed (ERB)',
+      '28: production.repositories.storages.strange.gitaly_address: an address is tls://host:port, tcp://host:port or unix:/path',
+    ]);
+    expect(result.text).toContain('forward becomes');
+  });
+
+  test('merged sections count, and keys written twice are told', () => {
+    const result = imported(
+      `base: &base\n  repositories: { storages: { default: { gitaly_address: 'tls://a:1' } } }\nproduction:\n  <<: *base\n  x: 1\n  x: 2\n`,
+      { name: 'gitlab.yml' },
+    );
+    expect(pairs(result)).toEqual(['unix:/run/sockets/default.socket -> tls://a:1']);
+    expect(leftOut(result)).toEqual(['6: production.x: it is written twice, and the last one was taken']);
+  });
+
+  test.each([
+    [
+      `production:\n  gitaly: { token: *${SECRET} }\n`,
+      'not valid YAML: an alias leads nowhere, or it is nested too deeply',
+    ],
+    [`production:\n  gitaly: { token: "${SECRET}\n`, 'not valid YAML: look there'],
+  ])('what is no YAML is told without what stands there', (text, message) => {
+    expect(fault(text).message).toBe(message);
+  });
+});
+
+describe('gitlab.rb', () => {
+  test('literal settings of both sides; what is computed is listed with its line', () => {
+    const result = imported(sample('gitlab.rb'));
+    expect(pairs(result)).toEqual([
+      'tls://0.0.0.0:9999 -> tcp://127.0.0.1:8075',
+      'tcp://10.1.2.3:8075 -> tcp://127.0.0.1:8075',
+      'unix:/run/sockets/default.socket -> tls://gitaly-a.internal:9999',
+      'unix:/run/sockets/storage1.socket -> tls://gitaly-a.internal:9999',
+      'unix:/run/sockets/it_s.socket -> tcp://gitaly-b.internal:8075',
+    ]);
+    expect(loaded(result)).toMatchObject({
+      prometheusListenAddr: { host: '', port: 9237 },
+      logging: { level: 'error' },
+      listeners: [
+        { tls: { certificates: [{ certificate: { path: '/etc/gitlab/ssl/gitaly.pem' } }] } },
+        {},
+        {},
+        {},
+        {},
+      ],
+    });
+    expect(leftOut(result)).toEqual([
+      "27: gitaly['configuration'].auth.token: it is computed: from the environment",
+      "31: gitaly['configuration'].tls.key_path: it is computed: a string with an interpolation",
+      "50: praefect['configuration']: it is set under a condition or in a loop",
+    ]);
+    // An address that was not read has no place in the configuration, and says so where it would stand.
+    expect(result.text).toContain('no others could be read');
+  });
+
+  test('the names of GitLab 15; one side alone', () => {
+    expect(pairs(imported(sample('gitlab-15.rb'), { only: 'gitaly' }))).toEqual([
+      'tls://0.0.0.0:9999 -> tcp://127.0.0.1:8075',
+    ]);
+    expect(pairs(imported(sample('gitlab-15.rb'), { only: 'praefect' }))).toEqual([
+      'tls://0.0.0.0:3305 -> tcp://127.0.0.1:2305',
+      'unix:/run/sockets/gitaly-1.socket -> tls://gitaly-1.internal:9999',
+      'unix:/run/sockets/gitaly-2.socket -> tls://gitaly-2.internal:9999',
+    ]);
+    const clients = imported(sample('gitlab-15.rb'), { only: 'clients' });
+    expect(pairs(clients)).toEqual(['unix:/run/sockets/default.socket -> tls://gitaly-a.internal:9999']);
+    expect(pairs(imported(sample('gitlab-15.rb')))).toHaveLength(5);
+  });
+
+  test('another file that is read may set anything', () => {
+    const result = imported(
+      `from_file '/etc/gitlab/${SECRET}.rb'\ngitaly['configuration'] = { listen_addr: '127.0.0.1:1' }`,
+    );
+    expect(leftOut(result)).toEqual(['1: from_file: what it reads may set anything: import that too']);
+  });
+
+  test('an address that is computed has the usual one in its place, and a comment that says so', () => {
+    const result = imported(
+      `gitaly['configuration'] = { tls_listen_addr: ENV['${SECRET}'], listen_addr: x }`,
+    );
+    expect(pairs(result)).toEqual(['tls://0.0.0.0:9999 -> tcp://127.0.0.1:8075']);
+    expect(result.text).toContain('tls_listen_addr could not be read');
+    expect(result.text).toContain('listen_addr could not be read: forward');
+    expect(leftOut(result)).toHaveLength(2);
+  });
+
+  test('what cannot be followed is refused, with its line', () => {
+    expect(fault(`gitaly['configuration'] = {\n  listen_addr: '${SECRET}\n`)).toMatchObject({
+      message: 'this cannot be followed as Ruby: a string is not closed',
+      line: 2,
+    });
+  });
+});
+
+test.each([
+  ['', 'this is none of the files that can be read'],
+  ['once upon a time', 'this is none of the files that can be read'],
+  ['{"a": 1}', 'this is none of the files that can be read'],
+  ['listeners:\n  - listen: tcp://a:1', 'this is a configuration of gitaly-tls-proxy already'],
+  ['bin_dir = "/x"', 'this config.toml has nothing to put a proxy in front of: it needs listen_addr'],
+  ["external_url 'http://a'", 'this gitlab.rb has nothing to put a proxy in front of'],
+  ['production:\n  gitlab: { host: a }', 'this gitlab.yml has nothing to put a proxy in front of'],
+  [
+    "gitaly['listen_addr'] = '0.0.0.0:9999'\ngitaly['tls_listen_addr'] = '0.0.0.0:1234'\npraefect['tls_listen_addr'] = '0.0.0.0:1234'",
+    'several servers of this file have tls://0.0.0.0:1234, on different nodes: choose one with --only',
+  ],
+])('%j is refused', (text, message) => {
+  expect(fault(text).message).toContain(message);
+});
+
+test('names of storages and files end no line of comments, and no two have one socket', () => {
+  const storages = Object.fromEntries(
+    ['a b', 'a/b', 'a\nb: c', '../../b', '"', "'"].map((name) => [name, { gitaly_address: 'tls://g:1' }]),
+  );
+  const result = imported(JSON.stringify({ production: { repositories: { storages } } }), {
+    name: 'x\ny.yml',
+  });
+  expect(new Set(pairs(result)).size).toBe(6);
+  expect(result.text).not.toMatch(/^y\.yml|^b: c/mu);
+  for (const { listen } of loaded(result).listeners)
+    expect(listen.url).toMatch(/^unix:\/run\/sockets\/[^/]+\.socket$/u);
+});
