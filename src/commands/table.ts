@@ -1,4 +1,6 @@
 import type { CommandEntry } from './command.js';
+import { CERTIFICATES_CREATE } from './table/certificates-create.js';
+import { CERTIFICATES_INSPECT } from './table/certificates-inspect.js';
 import { completionEntry } from './table/completion.js';
 import { CONFIGURATION_VALIDATE } from './table/configuration-validate.js';
 import { DEMO } from './table/demo.js';
@@ -10,6 +12,8 @@ export const COMMANDS: readonly CommandEntry[] = [
   SERVE,
   DEMO,
   CONFIGURATION_VALIDATE,
+  CERTIFICATES_CREATE,
+  CERTIFICATES_INSPECT,
   completionEntry(() => COMMANDS),
   manualEntry(() => COMMANDS),
 ];
