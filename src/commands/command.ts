@@ -1,3 +1,5 @@
+import type { CreateRequest } from '../certificates/create.js';
+import type { Place } from '../certificates/inspect/place.js';
 import type { ServeSource } from '../config/serve-source.js';
 import type { ImportRequest } from './configuration-import.js';
 import type { Given } from './given.js';
@@ -10,6 +12,12 @@ export type Command =
   | { readonly command: 'worker' }
   | { readonly command: 'configuration validate'; readonly file: string | undefined }
   | { readonly command: 'configuration import'; readonly request: ImportRequest }
+  | { readonly command: 'certificates create'; readonly request: CreateRequest }
+  | {
+      readonly command: 'certificates inspect';
+      readonly places: readonly Place[];
+      readonly json: boolean;
+    }
   /** What is asked for is a text: help, a script for a shell, the manual. */
   | { readonly command: 'print'; readonly text: string }
   | { readonly command: 'version' }

@@ -1,4 +1,6 @@
 import type { CommandEntry } from './command.js';
+import { CERTIFICATES_CREATE } from './table/certificates-create.js';
+import { CERTIFICATES_INSPECT } from './table/certificates-inspect.js';
 import { completionEntry } from './table/completion.js';
 import { CONFIGURATION_IMPORT } from './table/configuration-import.js';
 import { CONFIGURATION_VALIDATE } from './table/configuration-validate.js';
@@ -12,6 +14,8 @@ export const COMMANDS: readonly CommandEntry[] = [
   DEMO,
   CONFIGURATION_VALIDATE,
   CONFIGURATION_IMPORT,
+  CERTIFICATES_CREATE,
+  CERTIFICATES_INSPECT,
   completionEntry(() => COMMANDS),
   manualEntry(() => COMMANDS),
 ];

@@ -35,7 +35,9 @@ function loaded({ text }: Imported) {
 }
 
 function pairs(result: Imported): string[] {
-  return loaded(result).listeners.map(({ listen, forward }) => `${listen.url} -> ${forward.url}`);
+  return loaded(result).listeners.map(
+    ({ listen, forwarding }) => `${listen.url} -> ${forwarding.fallback?.url}`,
+  );
 }
 
 function leftOut({ unread }: Imported): string[] {
