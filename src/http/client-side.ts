@@ -68,10 +68,11 @@ export class ClientSide {
   }
 
   /**
-   * Answers in the proxy's own words. `sendsNothing`: whether the client holds its content back.
+   * Answers in the proxy's own words. `sendsNothing`: whether the client holds its content back. `isLast`: whether
+   * the connection ends after this; asked when the answer begins.
    * @returns the bytes of the answer's content, or 0 if nobody was there any more
    */
-  async answer(answer: Answer, sendsNothing: boolean, isLast: boolean): Promise<number> {
+  async answer(answer: Answer, sendsNothing: boolean, isLast: () => boolean): Promise<number> {
     const { request, response } = this.#exchanged;
     await this.readOut(sendsNothing);
     if (this.#isClosed) return 0;
@@ -83,7 +84,7 @@ export class ClientSide {
     response.setHeader('cache-control', 'no-store');
     if (answer === REFUSALS.method)
       response.setHeader('allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS');
-    if (isLast || !request.complete) this.closeAfterwards();
+    if (isLast() || !request.complete) this.closeAfterwards();
     response.end(body);
     return Buffer.byteLength(body);
   }

@@ -219,7 +219,7 @@ export class Exchange {
     this.#hasUpstreamFailed = false;
     // http2-proxy listens too, but later, and not if the client leaves at this very moment.
     sent.on('error', () => (this.#hasUpstreamFailed = true));
-    sent.once('socket', () => this.#watchContent(sent));
+    if (passesContent(this.#message)) sent.once('socket', () => this.#watchContent(sent));
     sent.once('continue', () => {
       if (!this.#waits || this.#client.isClosed) return;
       this.#continued = true;
@@ -300,7 +300,7 @@ export class Exchange {
 
   /** Answers in the proxy's own words. */
   async #answer(answer: Answer): Promise<void> {
-    const isLast = this.#refusal === 'client_certificate' || this.#connection.isClosing;
+    const isLast = (): boolean => this.#refusal === 'client_certificate' || this.#connection.isClosing;
     this.#responseBytes = await this.#client.answer(answer, this.#waits, isLast);
   }
 
