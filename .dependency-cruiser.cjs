@@ -8,6 +8,7 @@ const stages = [
   'config',
   'tls',
   'upstream',
+  'probe',
   'connection',
   'http',
   'telemetry',
@@ -16,7 +17,7 @@ const stages = [
   'traffic',
 ];
 const path = (stage) => (stage === 'limits' ? '^src/limits\\.ts$' : `^src/${stage}/`);
-const roots = '^src/(proxy|cli|version|reloader|state)\\.ts$|^src/commands/|^src/demo/';
+const roots = '^src/(proxy|cli|version|reloader|state)\\.ts$|^src/check/|^src/commands/|^src/demo/';
 
 module.exports = {
   forbidden: [

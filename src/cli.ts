@@ -34,6 +34,14 @@ async function run(command: Command): Promise<number> {
       return EXIT_USAGE;
     case 'configuration validate':
       return validate(command.file);
+    case 'check': {
+      const { check } = await import('./commands/check.js');
+      return check(command.options, {
+        env: process.env,
+        writeStdout: print,
+        writeStderr: (output) => process.stderr.write(output),
+      });
+    }
     case 'demo': {
       const { demo } = await import('./commands/demo.js');
       return demo();

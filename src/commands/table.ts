@@ -1,4 +1,5 @@
 import type { CommandEntry } from './command.js';
+import { CHECK } from './table/check.js';
 import { completionEntry } from './table/completion.js';
 import { CONFIGURATION_VALIDATE } from './table/configuration-validate.js';
 import { DEMO } from './table/demo.js';
@@ -9,6 +10,7 @@ import { SERVE } from './table/serve.js';
 export const COMMANDS: readonly CommandEntry[] = [
   SERVE,
   DEMO,
+  CHECK,
   CONFIGURATION_VALIDATE,
   completionEntry(() => COMMANDS),
   manualEntry(() => COMMANDS),

@@ -35,8 +35,8 @@ export interface Dialer {
    * (a PROXY header).
    */
   dial(sink: SinkKind, hello: Buffer | undefined): Dial<Upstream>;
-  /** Connects for a library that reads by `data` events, and whose connections end as a whole. */
-  connect(): Dial<Socket>;
+  /** Connects for a library that reads by `data` events, and whose connections end as a whole. `hello` as above. */
+  connect(hello?: Buffer): Dial<Socket>;
 }
 
 /** A dialer for an address; `tls` is there if and only if the address is `tls://` or `https://`. */
@@ -44,7 +44,7 @@ export function createDialer(address: Address, tls: TlsClient | undefined, timeo
   return {
     address,
     dial: (sink, hello) => dialUpstream(address, tls, timeoutMs, sink, hello),
-    connect: () => connectUpstream(address, tls, timeoutMs),
+    connect: (hello) => connectUpstream(address, tls, timeoutMs, hello),
   };
 }
 
@@ -76,9 +76,15 @@ function dialUpstream(
   });
 }
 
-function connectUpstream(address: Address, tls: TlsClient | undefined, timeoutMs: number): Dial<Socket> {
+function connectUpstream(
+  address: Address,
+  tls: TlsClient | undefined,
+  timeoutMs: number,
+  hello: Buffer | undefined,
+): Dial<Socket> {
   return within(timeoutMs, dialAddress(address, { allowHalfOpen: false }), async (raw) => {
     raw.on('error', ignore);
+    if (hello) raw.write(hello);
     return tls ? tls.handshake(raw) : raw;
   });
 }

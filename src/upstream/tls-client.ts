@@ -97,7 +97,7 @@ export class TlsClient {
 }
 
 /** Whether a SAN of a certificate holds the name; the Common Name never counts, as for Gitaly's own clients. */
-function holdsName(certificate: X509Certificate, name: string): boolean {
+export function holdsName(certificate: X509Certificate, name: string): boolean {
   if (isIP(name) !== 0) return certificate.checkIP(name) !== undefined;
   return certificate.checkHost(name, { subject: 'never', partialWildcards: false }) !== undefined;
 }
