@@ -236,6 +236,3 @@ export const MAX_PROBE_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /** What `check` keeps of what a TLS server sends: a handshake comes to a few KiB, OpenSSL takes 100 of certificates. */
 export const MAX_TAPPED_BYTES = 256 * 1024;
-
-/** From when on `check` warns of a certificate that ends: CAs that renew by themselves do so with a third of 90 days left. */
-export const EXPIRY_WARNING_DAYS = 30;

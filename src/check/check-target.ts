@@ -1,7 +1,5 @@
-import type { X509Certificate } from 'node:crypto';
-
 import type { HandshakeObservation } from '../probe/observe-handshake.js';
-import { checkChain, checkExpiry, checkNames } from './certificate-steps.js';
+import { CertificateSteps } from './certificate-steps.js';
 import { checkConnection, connectTo } from './connect-step.js';
 import { literalEndpoint, resolveEndpoints, type Endpoint } from './endpoints.js';
 import { checkHealthOver, checkServerInfo } from './grpc-steps.js';
@@ -81,13 +79,12 @@ async function checkTlsOf(
     return () => (seen ? work(seen) : skipped('because there was no handshake'));
   };
   /** A server that breaks off for a client certificate has sent its own by then. */
-  const ofCertificates = (
-    work: (leaf: X509Certificate, observation: HandshakeObservation) => Finding,
-  ): (() => Finding) =>
-    ofHandshake((observation) => {
-      const [leaf] = observation.certificates;
-      return leaf ? work(leaf, observation) : skipped('because no certificate came');
-    });
+  const ofCertificates = (work: (certificates: CertificateSteps) => Finding): (() => Finding) =>
+    ofHandshake((observation) =>
+      observation.certificates.length === 0
+        ? skipped('because no certificate came')
+        : work(new CertificateSteps(observation, tls, settings)),
+    );
   await steps.run(
     'alpn',
     ['connect', 'tls'],
@@ -96,17 +93,17 @@ async function checkTlsOf(
   await steps.run(
     'chain',
     ['connect'],
-    ofCertificates((leaf, observation) => checkChain(leaf, observation, tls)),
+    ofCertificates((certificates) => certificates.chain()),
   );
   await steps.run(
     'san',
     ['connect'],
-    ofCertificates((leaf) => checkNames(leaf, tls)),
+    ofCertificates((certificates) => certificates.names()),
   );
   await steps.run(
     'expiry',
     ['connect'],
-    ofCertificates((_leaf, { certificates }) => checkExpiry(certificates, settings.nowMs())),
+    ofCertificates((certificates) => certificates.expiry()),
   );
   await steps.run(
     'client_certificate',

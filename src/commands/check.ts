@@ -1,15 +1,14 @@
-import { loadAnchors } from '../check/anchors.js';
+import { loadAnchors, systemAnchors } from '../check/anchors.js';
 import { checkTarget } from '../check/check-target.js';
 import { reportJson, reportText } from '../check/report.js';
 import type { CheckTarget } from '../check/target.js';
-import { targetsOf, type ListenerClient } from '../check/through.js';
+import type { ListenerClient } from '../check/through.js';
 import { isTlsScheme } from '../config/address.js';
 import type { Environment } from '../config/build-context.js';
-import { readConfiguration, type LoadResult } from '../config/load.js';
+import type { LoadResult } from '../config/load.js';
 import type { Problem } from '../config/model.js';
 import { formatProblem } from '../config/problem.js';
 import { attempt, loadPair } from '../tls/certificate-pair.js';
-import { loadMaterial } from '../tls/material.js';
 import { FileProblem, readSettingFile } from '../tls/pem-files.js';
 import type { CheckOptions } from './command.js';
 
@@ -27,7 +26,8 @@ export interface CheckIo {
  */
 export async function check(options: CheckOptions, io: CheckIo): Promise<number> {
   const problems: Problem[] = [];
-  const anchors = await loadAnchors(options.ca, io.env, problems);
+  // A hundred authorities of the system's need not be read for a plaintext port.
+  const anchors = needsTrust(options) ? await loadAnchors(options.ca, io.env, problems) : systemAnchors([]);
   const pair = options.clientPair && (await loadClientPair(options.clientPair, problems));
   const token = options.tokenFile === undefined ? undefined : await loadToken(options.tokenFile, problems);
   if (!anchors || hasErrors(problems)) return refuse(problems, NO_FILE, io);
@@ -36,6 +36,8 @@ export async function check(options: CheckOptions, io: CheckIo): Promise<number>
   const client: ListenerClient = { anchors, pair, serverName: options.serverName };
   const targets = options.addresses.map((address) => targetOf(address, client));
   if (options.through !== undefined) {
+    // Loaded for this alone, as they take longer than the check of an address.
+    const { readConfiguration } = await import('../config/load.js');
     const loaded = await readConfiguration({ kind: 'file', file: options.through }, io.env);
     const found = await throughTargets(loaded, client);
     if (!found.targets) return refuse(found.problems, loaded, io);
@@ -48,6 +50,12 @@ export async function check(options: CheckOptions, io: CheckIo): Promise<number>
 }
 
 const NO_FILE = { file: undefined, locate: () => undefined };
+
+function needsTrust({ addresses, ca, through }: CheckOptions): boolean {
+  return (
+    ca !== undefined || through !== undefined || addresses.some(({ address }) => isTlsScheme(address.scheme))
+  );
+}
 
 function targetOf(
   { written, address }: CheckOptions['addresses'][number],
@@ -67,6 +75,8 @@ async function throughTargets(
 ): Promise<{ readonly targets: CheckTarget[] | undefined; readonly problems: readonly Problem[] }> {
   const { configuration } = loaded;
   if (!configuration) return { targets: undefined, problems: loaded.problems };
+  const { loadMaterial } = await import('../tls/material.js');
+  const { targetsOf } = await import('../check/through.js');
   const { listeners, problems } = await loadMaterial(configuration, new Date());
   if (!listeners) return { targets: undefined, problems };
   const targets = configuration.listeners.flatMap((listener, index) => {

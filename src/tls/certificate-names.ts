@@ -1,4 +1,5 @@
 import type { X509Certificate } from 'node:crypto';
+import { isIP } from 'node:net';
 
 /** The names of a certificate that count: its Subject Alternative Names. The Common Name does not. */
 export interface CertificateNames {
@@ -40,6 +41,12 @@ export function describeNames(names: CertificateNames): string {
   if (all.length === 0) return 'none';
   const told = all.slice(0, MAX_NAMES_TOLD).join(', ');
   return all.length > MAX_NAMES_TOLD ? `${told} and ${all.length - MAX_NAMES_TOLD} more` : told;
+}
+
+/** Whether a SAN of a certificate holds the name; the Common Name never counts, as for Gitaly's own clients. */
+export function holdsName(certificate: X509Certificate, name: string): boolean {
+  if (isIP(name) !== 0) return certificate.checkIP(name) !== undefined;
+  return certificate.checkHost(name, { subject: 'never', partialWildcards: false }) !== undefined;
 }
 
 /**

@@ -1,8 +1,11 @@
-import { createPrivateKey, type KeyObject, type X509Certificate } from 'node:crypto';
-import { stat } from 'node:fs/promises';
+import type { X509Certificate } from 'node:crypto';
 
 import type { CertificatePair, Problem } from '../config/model.js';
 import { certificateNames, type CertificateNames } from './certificate-names.js';
+import { judgeKeyMode } from './judge/files.js';
+import { sentenceWithCure, type Finding } from './judge/finding.js';
+import { judgeForServing } from './judge/judge-chain.js';
+import { loadKey } from './key-file.js';
 import { FileProblem, parseCertificates, readSettingFile } from './pem-files.js';
 
 /** A certificate with its key, read, parsed and found to belong together. */
@@ -49,20 +52,30 @@ export async function loadPair(
   const key = await attempt(() => loadKey(setting.key.path));
   if (certificates instanceof FileProblem) report('certificate', certificates.message);
   if (key instanceof FileProblem) report('key', key.message);
-  if (!(key instanceof FileProblem) && (await readableByOthers(setting.key.path))) {
-    report('key', `${setting.key.path}: readable by others; chmod 600 it`, 'warning');
+  if (!(key instanceof FileProblem)) {
+    for (const finding of judgeKeyMode(key.mode)) {
+      // A group that may read it is how a proxy that is not root gets at a key of root's.
+      if (finding.id === 'key_readable_by_others')
+        report('key', `${setting.key.path}: ${sentenceWithCure(finding)}`, 'warning');
+    }
   }
   if (certificates instanceof FileProblem || key instanceof FileProblem) return undefined;
   const leaf = certificates[0]?.x509;
   if (leaf === undefined) return undefined;
 
-  const errors = checkLeaf(leaf, setting.certificate.path, role, now);
-  for (const message of errors) report('certificate', message);
-  const isPair = leaf.checkPrivateKey(key.object);
-  if (!isPair) {
-    report('key', `${setting.key.path}: does not belong to the certificate in ${setting.certificate.path}`);
+  const { path } = setting.certificate;
+  const judged = judgeForServing(
+    certificates.map(({ x509 }) => x509),
+    { role, now },
+  );
+  for (const finding of [...judged.leaf, ...judged.chain.map(asWarning)]) {
+    // When it expires is a metric, with alerts: one that lives for a day only would be told of at each reload.
+    if (finding.id !== 'expires_soon')
+      report('certificate', `${path}: ${sentenceWithCure(finding)}`, finding.severity);
   }
-  if (errors.length > 0 || !isPair) return undefined;
+  const isPair = leaf.checkPrivateKey(key.object);
+  if (!isPair) report('key', `${setting.key.path}: does not belong to the certificate in ${path}`);
+  if (judged.leaf.some(({ severity }) => severity === 'error') || !isPair) return undefined;
   return {
     certificatePem: certificates.map(({ pem }) => pem).join('\n'),
     keyPem: key.pem,
@@ -71,52 +84,9 @@ export async function loadPair(
   };
 }
 
-function checkLeaf(leaf: X509Certificate, path: string, role: PairRole, now: Date): string[] {
-  const errors: string[] = [];
-  const { dns, ip } = certificateNames(leaf);
-  if (role === 'server' && dns.length + ip.length === 0) {
-    errors.push(
-      `${path}: the certificate has no Subject Alternative Name; Gitaly's clients ignore the Common Name ` +
-        '("x509: certificate relies on legacy Common Name field"): issue one with the host name as SAN',
-    );
-  }
-  if (new Date(leaf.validTo) < now)
-    errors.push(`${path}: the certificate expired on ${isoDate(leaf.validTo)}`);
-  if (new Date(leaf.validFrom) > now) {
-    errors.push(
-      `${path}: the certificate is not valid before ${isoDate(leaf.validFrom)}; is this machine's clock right?`,
-    );
-  }
-  return errors;
-}
-
-/** RFC 3339 of the dates that Node prints as OpenSSL does (`Nov 23 07:00:00 2026 GMT`). */
-export function isoDate(text: string): string {
-  return new Date(text).toISOString();
-}
-
-async function loadKey(path: string): Promise<{ pem: string; object: KeyObject }> {
-  const pem = await readSettingFile(path);
-  try {
-    return { pem, object: createPrivateKey(pem) };
-  } catch (error) {
-    const encrypted = pem.includes('ENCRYPTED');
-    const empty = pem.trim() === '';
-    const reason = encrypted
-      ? 'the key is encrypted; a key without a passphrase is needed'
-      : empty
-        ? 'the file is empty'
-        : `no private key in PEM (${error instanceof Error ? error.message : String(error)})`;
-    throw new FileProblem(`${path}: ${reason}`);
-  }
-}
-
-async function readableByOthers(path: string): Promise<boolean> {
-  try {
-    return ((await stat(path)).mode & 0o007) !== 0;
-  } catch {
-    return false;
-  }
+/** What is wrong above the leaf does not keep it from being served: a peer may know another way to an authority. */
+function asWarning(finding: Finding): Finding {
+  return { ...finding, severity: 'warning' };
 }
 
 /** Runs a step; a problem with a file becomes a value, anything else is a fault of ours and goes on. */

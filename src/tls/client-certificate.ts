@@ -2,7 +2,8 @@ import type { TLSSocket } from 'node:tls';
 
 import type { ClientAuth } from '../config/model.js';
 import { certificateIdentity } from './certificate-names.js';
-import { isoDate } from './certificate-pair.js';
+import { isoDate } from './iso-date.js';
+import { ISSUE_FOR_CLIENTS } from './judge/usage.js';
 import { oneLineName } from './pem-files.js';
 import { certificateFault, verificationCode, type CertificateFault } from './verification.js';
 
@@ -61,10 +62,7 @@ function explain(fault: CertificateFault, code: string, from: string, to: string
       return `revoked by client_crl_path (${code})`;
     case 'invalid_purpose':
       // OpenSSL's last word may hide an earlier one: it is refused, whatever else may be right with it.
-      return (
-        `not meant for client use (${code}): its extended key usage must hold clientAuth. Issue one with serverAuth and ` +
-        "clientAuth where it is a server's too, as that of a Gitaly which calls GitLab; else one with clientAuth"
-      );
+      return `not meant for client use (${code}): its extended key usage must hold clientAuth; ${ISSUE_FOR_CLIENTS}`;
     case 'crl':
       return `client_crl_path holds no usable CRL for its issuer (${code})`;
     case 'name_mismatch':

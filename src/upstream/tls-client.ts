@@ -1,10 +1,9 @@
-import type { X509Certificate } from 'node:crypto';
 import { isIP, type Socket } from 'node:net';
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 
 import type { ApplicationProtocol } from '../config/model.js';
-import { certificateNames, describeNames } from '../tls/certificate-names.js';
-import { isoDate } from '../tls/certificate-pair.js';
+import { certificateNames, describeNames, holdsName } from '../tls/certificate-names.js';
+import { isoDate } from '../tls/iso-date.js';
 import type { UpstreamParts } from '../tls/material.js';
 import { ALPN_H2, contextParameters } from '../tls/parameters.js';
 import { oneLineName } from '../tls/pem-files.js';
@@ -94,10 +93,4 @@ export class TlsClient {
     }
     return undefined;
   }
-}
-
-/** Whether a SAN of a certificate holds the name; the Common Name never counts, as for Gitaly's own clients. */
-export function holdsName(certificate: X509Certificate, name: string): boolean {
-  if (isIP(name) !== 0) return certificate.checkIP(name) !== undefined;
-  return certificate.checkHost(name, { subject: 'never', partialWildcards: false }) !== undefined;
 }

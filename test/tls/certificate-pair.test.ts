@@ -117,7 +117,8 @@ describe('the certificate', () => {
   });
 
   test('without a SAN: refused for a server, whatever its Common Name, and no matter for a client', async () => {
-    const issued = await issue({ dns: [], ip: [], commonName: 'gitaly-a.internal' });
+    const usages = ['serverAuth', 'clientAuth'] as const;
+    const issued = await issue({ dns: [], ip: [], commonName: 'gitaly-a.internal', usages });
     expect(only(await load(issued))).toMatch(/has no Subject Alternative Name; .* ignore the Common Name/);
     expect((await load(issued, 'client')).problems).toEqual([]);
   });
@@ -127,12 +128,36 @@ describe('the certificate', () => {
     const notAfter = new Date('2026-02-01T00:00:00Z');
     const issued = await issue({ notBefore, notAfter });
     const at = (now: Date): Promise<Loaded> => load(issued, 'server', now);
-    expect(only(await at(new Date(notAfter.getTime() + 1)))).toMatch(/expired on 2026-02-01T00:00:00\.000Z$/);
+    expect(only(await at(new Date(notAfter.getTime() + 1)))).toMatch(
+      /expired on 2026-02-01T00:00:00\.000Z; renew it$/,
+    );
     expect(only(await at(new Date(notBefore.getTime() - 1)))).toMatch(
       /not valid before 2026-01-01T00:00:00\.000Z; is this machine's clock right\?$/,
     );
     expect((await at(notBefore)).problems).toEqual([]);
     expect((await at(notAfter)).problems).toEqual([]);
+  });
+
+  test('not for servers: refused for a server; not for clients: refused for a client', async () => {
+    const forClients = await issue({ usages: ['clientAuth'] });
+    expect(only(await load(forClients))).toMatch(/is not meant for a server: .* clients want serverAuth; /);
+    expect((await load(forClients, 'client')).problems).toEqual([]);
+    const forServers = await issue({ usages: ['serverAuth'] });
+    expect((await load(forServers)).problems).toEqual([]);
+    expect(only(await load(forServers, 'client'))).toMatch(
+      /; issue one with serverAuth and clientAuth where/,
+    );
+  });
+
+  test('with an odd chain: a warning, and the pair is loaded', async () => {
+    const issued = await issue();
+    const other = await Authority.create(await temporaryDirectory(), 'other');
+    await writeFile(issued.certificatePath, issued.certificatePem + other.caPem);
+    const { pair, problems } = await load(issued);
+    expect(pair).toBeDefined();
+    expect(problems).toMatchObject([
+      { severity: 'warning', message: expect.stringMatching(/CN=other has issued nothing/) as unknown },
+    ]);
   });
 });
 

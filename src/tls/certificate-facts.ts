@@ -1,0 +1,159 @@
+import type { X509Certificate } from 'node:crypto';
+
+import { contextTag, readDer, readObjectIdentifier, readOptional, TAG } from './der.js';
+
+/** What a key may be used for, by the names of RFC 5280 section 4.2.1.3, in the order of their bits. */
+const KEY_USAGES = [
+  'digitalSignature',
+  'nonRepudiation',
+  'keyEncipherment',
+  'dataEncipherment',
+  'keyAgreement',
+  'keyCertSign',
+  'cRLSign',
+  'encipherOnly',
+  'decipherOnly',
+] as const;
+
+export type KeyUsage = (typeof KEY_USAGES)[number];
+
+/** RFC 5280 section 4.2.1.12; those with no name here keep their number. */
+const EXTENDED_KEY_USAGES: Readonly<Record<string, string>> = {
+  '1.3.6.1.5.5.7.3.1': 'serverAuth',
+  '1.3.6.1.5.5.7.3.2': 'clientAuth',
+  '1.3.6.1.5.5.7.3.3': 'codeSigning',
+  '1.3.6.1.5.5.7.3.4': 'emailProtection',
+  '1.3.6.1.5.5.7.3.8': 'timeStamping',
+  '1.3.6.1.5.5.7.3.9': 'OCSPSigning',
+  '2.5.29.37.0': 'anyExtendedKeyUsage',
+};
+
+/** RFC 8017 appendix C, RFC 5758, RFC 8410; those with no name here keep their number. */
+const SIGNATURE_ALGORITHMS: Readonly<Record<string, string>> = {
+  '1.2.840.113549.1.1.2': 'md2WithRSAEncryption',
+  '1.2.840.113549.1.1.4': 'md5WithRSAEncryption',
+  '1.2.840.113549.1.1.5': 'sha1WithRSAEncryption',
+  '1.2.840.113549.1.1.10': 'rsassaPss',
+  '1.2.840.113549.1.1.11': 'sha256WithRSAEncryption',
+  '1.2.840.113549.1.1.12': 'sha384WithRSAEncryption',
+  '1.2.840.113549.1.1.13': 'sha512WithRSAEncryption',
+  '1.2.840.113549.1.1.14': 'sha224WithRSAEncryption',
+  '1.2.840.10040.4.3': 'dsa-with-sha1',
+  '1.2.840.10045.4.1': 'ecdsa-with-SHA1',
+  '1.2.840.10045.4.3.1': 'ecdsa-with-SHA224',
+  '1.2.840.10045.4.3.2': 'ecdsa-with-SHA256',
+  '1.2.840.10045.4.3.3': 'ecdsa-with-SHA384',
+  '1.2.840.10045.4.3.4': 'ecdsa-with-SHA512',
+  '1.3.101.112': 'Ed25519',
+  '1.3.101.113': 'Ed448',
+};
+
+const EXTENSION = {
+  subjectKeyIdentifier: '2.5.29.14',
+  keyUsage: '2.5.29.15',
+  basicConstraints: '2.5.29.19',
+  authorityKeyIdentifier: '2.5.29.35',
+  extendedKeyUsage: '2.5.29.37',
+} as const;
+
+/** What a certificate says that Node's `X509Certificate` does not tell, or not on every version that is supported. */
+export interface CertificateFacts {
+  /** By its name where it has one here, else its object identifier. */
+  readonly signatureAlgorithm: string;
+  /** `undefined`: the certificate does not limit the use of its key. */
+  readonly keyUsage: readonly KeyUsage[] | undefined;
+  /** `undefined`: it does not limit what it is for. */
+  readonly extendedKeyUsage: readonly string[] | undefined;
+  readonly authority: boolean;
+  /** How many intermediates may stand below an authority; `undefined`: any number. */
+  readonly pathLength: number | undefined;
+  /** Lower-case hexadecimal. */
+  readonly subjectKeyId: string | undefined;
+  readonly authorityKeyId: string | undefined;
+}
+
+/**
+ * Reads a certificate's DER (RFC 5280 section 4.1).
+ * @throws Error if a part that is read here is broken, though OpenSSL has taken the certificate
+ */
+export function certificateFacts({ raw }: Pick<X509Certificate, 'raw'>): CertificateFacts {
+  const certificate = readDer(raw, TAG.sequence).content;
+  const tbs = readDer(certificate, TAG.sequence);
+  const algorithm = readObjectIdentifier(
+    readDer(readDer(tbs.rest, TAG.sequence).content, TAG.objectIdentifier).content,
+  );
+  const extensions = readExtensions(tbs.content);
+  const basic = extensions.get(EXTENSION.basicConstraints);
+  const usage = extensions.get(EXTENSION.keyUsage);
+  const extended = extensions.get(EXTENSION.extendedKeyUsage);
+  const own = extensions.get(EXTENSION.subjectKeyIdentifier);
+  const issuer = extensions.get(EXTENSION.authorityKeyIdentifier);
+  return {
+    signatureAlgorithm: nameOf(SIGNATURE_ALGORITHMS, algorithm),
+    keyUsage: usage && readKeyUsage(usage),
+    extendedKeyUsage: extended && readUsages(extended),
+    ...(basic ? readBasicConstraints(basic) : { authority: false, pathLength: undefined }),
+    subjectKeyId: own && readDer(own, TAG.octetString).content.toString('hex'),
+    authorityKeyId: issuer && readAuthorityKeyId(issuer),
+  };
+}
+
+/** The object identifier of each extension with its value's DER. */
+function readExtensions(tbs: Buffer): Map<string, Buffer> {
+  let rest = tbs;
+  let found = readOptional(rest, contextTag(3));
+  // Version, serial number, signature, issuer, validity, subject and key stand before them.
+  while (found === undefined && rest.length > 0) {
+    const [tag = 0] = rest;
+    rest = readDer(rest, tag).rest;
+    found = readOptional(rest, contextTag(3));
+  }
+  const extensions = new Map<string, Buffer>();
+  let list = found ? readDer(found.content, TAG.sequence).content : Buffer.alloc(0);
+  while (list.length > 0) {
+    const extension = readDer(list, TAG.sequence);
+    const id = readDer(extension.content, TAG.objectIdentifier);
+    const critical = readOptional(id.rest, TAG.boolean);
+    const value = readDer(critical?.rest ?? id.rest, TAG.octetString).content;
+    extensions.set(readObjectIdentifier(id.content), value);
+    list = extension.rest;
+  }
+  return extensions;
+}
+
+/** A bit string: the first byte says how many bits of the last one are no part of it. */
+function readKeyUsage(value: Buffer): KeyUsage[] {
+  const bits = readDer(value, TAG.bitString).content.subarray(1);
+  return KEY_USAGES.filter((_usage, bit) => ((bits[bit >> 3] ?? 0) & (0x80 >> (bit & 7))) !== 0);
+}
+
+function readUsages(value: Buffer): string[] {
+  const usages: string[] = [];
+  let list = readDer(value, TAG.sequence).content;
+  while (list.length > 0) {
+    const usage = readDer(list, TAG.objectIdentifier);
+    usages.push(nameOf(EXTENDED_KEY_USAGES, readObjectIdentifier(usage.content)));
+    list = usage.rest;
+  }
+  return usages;
+}
+
+function readBasicConstraints(value: Buffer): Pick<CertificateFacts, 'authority' | 'pathLength'> {
+  const { content } = readDer(value, TAG.sequence);
+  const authority = readOptional(content, TAG.boolean);
+  const length = readOptional(authority?.rest ?? content, TAG.integer);
+  return {
+    authority: authority?.content[0] === 0xff,
+    pathLength:
+      length && length.content.length <= 4 ? length.content.readUIntBE(0, length.content.length) : undefined,
+  };
+}
+
+/** Only the identifier of the key is of use: `[0]`, primitive. */
+function readAuthorityKeyId(value: Buffer): string | undefined {
+  return readOptional(readDer(value, TAG.sequence).content, 0x80)?.content.toString('hex');
+}
+
+function nameOf(names: Readonly<Record<string, string>>, identifier: string): string {
+  return Object.hasOwn(names, identifier) ? (names[identifier] ?? identifier) : identifier;
+}

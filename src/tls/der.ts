@@ -1,0 +1,60 @@
+/** Tags of DER (ITU-T X.690, section 8) that are read here. */
+export const TAG = {
+  boolean: 0x01,
+  integer: 0x02,
+  bitString: 0x03,
+  octetString: 0x04,
+  objectIdentifier: 0x06,
+  utcTime: 0x17,
+  generalizedTime: 0x18,
+  sequence: 0x30,
+} as const;
+
+/** `[number]`, constructed: how RFC 5280 marks what may be left out. */
+export function contextTag(number: number): number {
+  return 0xa0 | number;
+}
+
+/** One value, and the bytes that follow it. */
+export interface DerElement {
+  readonly tag: number;
+  readonly content: Buffer;
+  readonly rest: Buffer;
+}
+
+/**
+ * Reads the value at the start of the bytes.
+ * @throws Error if it has none of the tags, or is cut off
+ */
+export function readDer(bytes: Buffer, ...tags: readonly number[]): DerElement {
+  const [tag, first] = bytes;
+  if (tag === undefined || first === undefined || !tags.includes(tag))
+    throw new Error('not the DER expected');
+  // X.690 section 8.1.3: up to 127 the length stands in one byte, above that in as many bytes as the first one says.
+  const lengthBytes = first < 0x80 ? 0 : first & 0x7f;
+  const start = 2 + lengthBytes;
+  if (first === 0x80 || lengthBytes > 4 || bytes.length < start) throw new Error('not a length of DER');
+  const length = lengthBytes === 0 ? first : bytes.readUIntBE(2, lengthBytes);
+  if (bytes.length < start + length) throw new Error('truncated');
+  return { tag, content: bytes.subarray(start, start + length), rest: bytes.subarray(start + length) };
+}
+
+/** Reads the value at the start of the bytes if it has this tag. */
+export function readOptional(bytes: Buffer, tag: number): DerElement | undefined {
+  return bytes[0] === tag ? readDer(bytes, tag) : undefined;
+}
+
+/** X.690 section 8.19, as `1.2.840.113549.1.1.11`. */
+export function readObjectIdentifier(content: Buffer): string {
+  const arcs: number[] = [];
+  let arc = 0;
+  for (const byte of content) {
+    arc = arc * 128 + (byte & 0x7f);
+    if (byte >= 0x80) continue;
+    if (arcs.length === 0)
+      arcs.push(Math.min(2, Math.floor(arc / 40)), arc - 40 * Math.min(2, Math.floor(arc / 40)));
+    else arcs.push(arc);
+    arc = 0;
+  }
+  return arcs.join('.');
+}

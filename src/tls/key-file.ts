@@ -1,0 +1,49 @@
+import { createPrivateKey, type KeyObject } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+
+import { describeFileError, FileProblem, readSettingFile } from './pem-files.js';
+
+/** A private key, and who may read its file. */
+export interface KeyFile {
+  readonly pem: string;
+  readonly object: KeyObject;
+  /** As `stat` has it. */
+  readonly mode: number;
+}
+
+/**
+ * Reads a private key in PEM.
+ * @throws FileProblem that says why it cannot be used; nothing of the key stands in it
+ */
+export async function loadKey(path: string): Promise<KeyFile> {
+  const pem = await readSettingFile(path);
+  return { pem, object: parseKey(path, pem), mode: await fileMode(path) };
+}
+
+/**
+ * The private key of a PEM text.
+ * @throws FileProblem that says why there is none
+ */
+export function parseKey(path: string, pem: string): KeyObject {
+  try {
+    return createPrivateKey(pem);
+  } catch (error) {
+    const encrypted = pem.includes('ENCRYPTED');
+    const empty = pem.trim() === '';
+    const reason = encrypted
+      ? 'the key is encrypted; a key without a passphrase is needed'
+      : empty
+        ? 'the file is empty'
+        : `no private key in PEM (${error instanceof Error ? error.message : String(error)})`;
+    throw new FileProblem(`${path}: ${reason}`);
+  }
+}
+
+/** @throws FileProblem */
+export async function fileMode(path: string): Promise<number> {
+  try {
+    return (await stat(path)).mode;
+  } catch (error) {
+    throw new FileProblem(describeFileError(path, error));
+  }
+}
