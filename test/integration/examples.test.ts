@@ -5,9 +5,9 @@ import { expect, test } from 'vitest';
 
 import { COMMANDS } from '../../src/commands/table.js';
 import { Authority } from '../support/authority.js';
-import { startGrpcBackend } from '../support/backends.js';
 import { CLI, ProxyProcess } from '../support/proxy-process.js';
 import { shell } from '../support/shell.js';
+import { StandInGitaly } from '../support/stand-in-gitaly.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 /** Commands that go on until they are told to end, with what they print when they are there. */
@@ -16,15 +16,21 @@ const UNTIL_ENDED = new Map([
   ['demo', 'Ctrl-C ends the demo'],
 ]);
 
+/** Commands that print more than what a redirection of their example takes, with what stands in it. */
+const PRINTING = new Map([['check', 'Checking connection ... Passed']]);
+
 /**
  * A directory with the files that the examples name, and the program on the path. Ports are free ones: 9999 is a
- * listener's, 8075 that of a backend which answers.
+ * listener's, or that of a Gitaly with TLS which is checked; 8075 that of a backend which answers.
  */
 async function prepare() {
   const directory = await temporaryDirectory();
   const ca = await Authority.create(directory);
   const server = await ca.server();
-  const backend = new URL(await startGrpcBackend());
+  const token = 'a secret of Gitaly';
+  const backend = new URL((await StandInGitaly.start()).url);
+  const tls = { cert: server.certificatePem, key: server.keyPem };
+  const checked = await StandInGitaly.start({ tls, token });
   const configuration = `
     prometheus_listen_addr: 127.0.0.1:0
     tls: { certificate_path: cert.pem, key_path: key.pem }
@@ -33,7 +39,9 @@ async function prepare() {
   for (const [name, content] of [
     ['cert.pem', server.certificatePem],
     ['key.pem', server.keyPem],
+    ['ca.pem', ca.caPem],
     ['clients-ca.pem', ca.caPem],
+    ['token', token],
     ['gitaly-tls-proxy.yaml', configuration],
     ['bin/gitaly-tls-proxy', `#!/bin/sh\nexec '${process.execPath}' '${CLI}' "$@"\n`],
   ] as const)
@@ -43,22 +51,24 @@ async function prepare() {
     line
       .replaceAll(/(--listen \S+):\d+/gu, '$1:0')
       .replaceAll(/(--prometheus-listen-addr \S+):\d+/gu, '$1:0')
-      .replaceAll('127.0.0.1:8075', backend.host);
+      .replaceAll('127.0.0.1:8075', backend.host)
+      .replaceAll('tls://localhost:9999', checked.url);
   return { directory, withFreePorts };
 }
 
 test.each(
   COMMANDS.flatMap(({ name, examples }) =>
-    examples.map(({ line }) => [line, UNTIL_ENDED.get(name)] as const),
+    examples.map(({ line }) => [line, UNTIL_ENDED.get(name), PRINTING.get(name)] as const),
   ),
-)('%s', async (line, sign) => {
+)('%s', async (line, sign, printed) => {
   const { directory, withFreePorts } = await prepare();
   const command = withFreePorts(line);
   if (sign === undefined) {
     const { exitCode, output } = await shell(`cd '${directory}' && ${command}`, {
       PATH: `${directory}/bin${delimiter}${process.env['PATH'] ?? ''}`,
     });
-    expect({ exitCode, output }).toEqual({ exitCode: 0, output: '' });
+    const expected: unknown = printed === undefined ? '' : expect.stringContaining(printed);
+    expect({ exitCode, output }).toEqual({ exitCode: 0, output: expected });
     const written = /> (\S+)$/u.exec(command)?.[1];
     if (written !== undefined) expect(await readFile(join(directory, written), 'utf8')).not.toBe('');
     return;
