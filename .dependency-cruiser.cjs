@@ -12,6 +12,7 @@ const stages = [
   'connection',
   'http',
   'telemetry',
+  'health',
   'admin',
   'process',
   'traffic',

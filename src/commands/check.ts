@@ -8,8 +8,8 @@ import type { Environment } from '../config/build-context.js';
 import type { LoadResult } from '../config/load.js';
 import type { Problem } from '../config/model.js';
 import { formatProblem } from '../config/problem.js';
-import { attempt, loadPair } from '../tls/certificate-pair.js';
-import { FileProblem, readSettingFile } from '../tls/pem-files.js';
+import { loadPair } from '../tls/certificate-pair.js';
+import { loadToken } from '../tls/token-file.js';
 import type { CheckOptions } from './command.js';
 
 /** What the command has to do with the world. */
@@ -29,7 +29,10 @@ export async function check(options: CheckOptions, io: CheckIo): Promise<number>
   // A hundred authorities of the system's need not be read for a plaintext port.
   const anchors = needsTrust(options) ? await loadAnchors(options.ca, io.env, problems) : systemAnchors([]);
   const pair = options.clientPair && (await loadClientPair(options.clientPair, problems));
-  const token = options.tokenFile === undefined ? undefined : await loadToken(options.tokenFile, problems);
+  const token =
+    options.tokenFile === undefined
+      ? undefined
+      : await loadToken({ path: options.tokenFile, key: ['--token-file'] }, problems);
   if (!anchors || hasErrors(problems)) return refuse(problems, NO_FILE, io);
   for (const problem of problems) io.writeStderr(`gitaly-tls-proxy: ${formatProblem(problem, NO_FILE)}\n`);
 
@@ -99,15 +102,6 @@ function loadClientPair(
     key: { path: key, key: ['--client-key'] },
   };
   return loadPair(setting, 'client', new Date(), problems);
-}
-
-async function loadToken(path: string, problems: Problem[]): Promise<string | undefined> {
-  const text = await attempt(() => readSettingFile(path));
-  const token = text instanceof FileProblem ? '' : text.trim();
-  const message =
-    text instanceof FileProblem ? text.message : token === '' ? `${path}: the file is empty` : undefined;
-  if (message !== undefined) problems.push({ severity: 'error', key: ['--token-file'], message });
-  return token;
 }
 
 function refuse(

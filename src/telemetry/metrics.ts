@@ -32,6 +32,8 @@ export interface Snapshot {
     readonly notAfter: Date;
   }[];
   readonly revocationLists: readonly { readonly listener: string; readonly nextUpdate: Date }[];
+  /** What the last health check of each upstream came to, where they are made. */
+  readonly health?: readonly { readonly listener: string; readonly up: boolean }[] | undefined;
   readonly droppedLogLines: number;
   /** Processes that serve connections. */
   readonly workers: number;
@@ -218,10 +220,11 @@ export class Metrics {
     });
     this.#gauge({
       name: `${PREFIX}upstream_up`,
-      help: 'Whether the last connection to upstream could be made; absent before the first.',
+      help: 'Whether the last health check of upstream passed, or without health checks whether the last connection to it could be made; absent before the first.',
       labelNames: ['listener'],
       collect: (gauge) => {
-        for (const [listener, { up }] of this.#upstreams) gauge.set({ listener }, up ? 1 : 0);
+        gauge.reset();
+        for (const { listener, up } of this.#upstreamStates()) gauge.set({ listener }, up ? 1 : 0);
       },
     });
     this.#gauge({
@@ -308,6 +311,18 @@ export class Metrics {
     const made = this.#makeExposition(format).finally(() => this.#underWay.delete(format));
     this.#underWay.set(format, made);
     return made;
+  }
+
+  /** A listener that is gone has none. */
+  #upstreamStates(): readonly { readonly listener: string; readonly up: boolean }[] {
+    const { health, listeners } = this.#source.snapshot();
+    return (
+      health ??
+      listeners.flatMap(({ listener }) => {
+        const state = this.#upstreams.get(listener);
+        return state ? [{ listener, up: state.up }] : [];
+      })
+    );
   }
 
   async #makeExposition(format: ExpositionFormat): Promise<Exposition> {

@@ -98,6 +98,7 @@ describe('the documented query', () => {
 
 test('what connections tell is counted', async () => {
   const started = start();
+  started.metrics.observe({ report: () => Promise.resolve(), snapshot: () => SNAPSHOT });
   useAll(started);
   const lines = await scrape(started.metrics);
   const listener = `listener="${LISTEN.url}"`;
