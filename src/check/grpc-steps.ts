@@ -128,7 +128,9 @@ function infoFinding({ serverVersion, gitVersion, storages }: ServerInfo, hadTok
     ({ name, readable, writeable }) =>
       `${name} (${readable ? 'readable' : 'NOT READABLE'}, ${writeable ? 'writeable' : 'NOT WRITEABLE'})`,
   );
-  const detail = `Gitaly ${serverVersion}, git ${gitVersion}, storages: ${told.join(', ') || 'none'}`;
+  // One that was built by hand may not know its version.
+  const version = serverVersion === '' ? 'that tells no version' : serverVersion;
+  const detail = `Gitaly ${version}, git ${gitVersion}, storages: ${told.join(', ') || 'none'}`;
   if (!storages.every(({ readable, writeable }) => readable && writeable))
     return failed(
       detail,
