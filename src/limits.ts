@@ -89,14 +89,14 @@ export const WORKER_END_MS = 5000;
 /** Accepted connections that wait while no worker is ready and one is being started. */
 export const MAX_WAITING_FOR_WORKER = 1024;
 
-/** Health checks of upstreams at once: each takes a descriptor or two for some milliseconds, from the reserve below. */
+/** Health checks of upstreams at once: each takes a descriptor for some milliseconds, from the reserve below. */
 export const MAX_HEALTH_CHECKS_AT_ONCE = 4;
 
 /**
  * File descriptors kept back for the log, certificate files, DNS, systemd-notify, the admin port and its scrapes, and health
  * checks.
  */
-export const RESERVED_DESCRIPTORS = 32;
+export const RESERVED_DESCRIPTORS = 28;
 
 /** How often the certificate files are looked at. Kubernetes takes a minute to project a secret: one second is prompt. */
 export const RELOAD_POLL_MS = 1000;
