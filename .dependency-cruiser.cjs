@@ -9,15 +9,18 @@ const stages = [
   'import',
   'tls',
   'upstream',
+  'probe',
   'connection',
   'http',
   'telemetry',
+  'health',
   'admin',
   'process',
   'traffic',
 ];
 const path = (stage) => (stage === 'limits' ? '^src/limits\\.ts$' : `^src/${stage}/`);
-const roots = '^src/(proxy|cli|version|reloader|state)\\.ts$|^src/commands/|^src/demo/|^src/certificates/';
+const roots =
+  '^src/(proxy|cli|version|reloader|state)\\.ts$|^src/commands/|^src/demo/|^src/certificates/|^src/check/';
 
 module.exports = {
   forbidden: [

@@ -15,7 +15,12 @@ const MODULE = 'gitlab.com/gitlab-org/gitaly/v15@v15.11.13';
 const PROGRAMS = ['gitaly', 'praefect', 'gitaly-ssh', 'gitaly-hooks', 'gitaly-lfs-smudge', 'gitaly-git2go'];
 
 const cache = fileURLToPath(new URL('../.cache/gitaly', import.meta.url));
-const binaries = join(cache, MODULE.replace(/^.*@/, ''));
+const version = MODULE.replace(/^.*@/, '');
+/** Named after how they are built, so that those of another way are built again. */
+const binaries = join(cache, `${version}-named`);
+
+/** What Gitaly's own Makefile says, too: ServerInfo tells it. */
+const LDFLAGS = `-X gitlab.com/gitlab-org/gitaly/v15/internal/version.version=${version.slice(1)}`;
 
 /**
  * Gitaly embeds its helpers from its own tree, and the module cache cannot be written: it is built from a copy. The
@@ -34,9 +39,20 @@ function buildGitaly() {
   const helpers = join(tree, '_build/bin');
   mkdirSync(helpers, { recursive: true });
   const build = (...commands) =>
-    run('go', ['build', '-C', tree, '-o', '_build/bin/', ...commands.map((name) => `./cmd/${name}`)], {
-      GOFLAGS: '-buildvcs=false',
-    });
+    run(
+      'go',
+      [
+        'build',
+        '-C',
+        tree,
+        '-ldflags',
+        LDFLAGS,
+        '-o',
+        '_build/bin/',
+        ...commands.map((name) => `./cmd/${name}`),
+      ],
+      { GOFLAGS: '-buildvcs=false' },
+    );
   build('gitaly-hooks', 'gitaly-ssh', 'gitaly-lfs-smudge');
   writeFileSync(
     join(helpers, 'gitaly-git2go'),

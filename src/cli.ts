@@ -54,6 +54,14 @@ async function run(command: Command): Promise<number> {
       const { runCertificatesInspect } = await import('./commands/certificates-inspect.js');
       return runCertificatesInspect(command, { now: new Date(), writeStdout: print });
     }
+    case 'check': {
+      const { check } = await import('./commands/check.js');
+      return check(command.options, {
+        env: process.env,
+        writeStdout: print,
+        writeStderr,
+      });
+    }
     case 'demo': {
       const { demo } = await import('./commands/demo.js');
       return demo();

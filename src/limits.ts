@@ -89,8 +89,14 @@ export const WORKER_END_MS = 5000;
 /** Accepted connections that wait while no worker is ready and one is being started. */
 export const MAX_WAITING_FOR_WORKER = 1024;
 
-/** File descriptors kept back for the log, certificate files, DNS, systemd-notify, the admin port and its scrapes. */
-export const RESERVED_DESCRIPTORS = 24;
+/** Health checks of upstreams at once: each takes a descriptor for some milliseconds, from the reserve below. */
+export const MAX_HEALTH_CHECKS_AT_ONCE = 4;
+
+/**
+ * File descriptors kept back for the log, certificate files, DNS, systemd-notify, the admin port and its scrapes, and health
+ * checks.
+ */
+export const RESERVED_DESCRIPTORS = 28;
 
 /** How often the certificate files are looked at. Kubernetes takes a minute to project a secret: one second is prompt. */
 export const RELOAD_POLL_MS = 1000;
@@ -233,3 +239,9 @@ export const UPSTREAM_IDLE_CONNECTIONS_MAX = 32;
  * close a connection that it has given up for that: it must be closed before.
  */
 export const ABANDONED_REQUESTS = { burst: 500, perSecond: 33 };
+
+/** The answer to a health check has a few bytes, and that of ServerInfo some for each storage: what gRPC allows by default. */
+export const MAX_PROBE_MESSAGE_BYTES = 4 * 1024 * 1024;
+
+/** What `check` keeps of what a TLS server sends: a handshake comes to a few KiB, OpenSSL takes 100 of certificates. */
+export const MAX_TAPPED_BYTES = 256 * 1024;

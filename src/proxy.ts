@@ -5,8 +5,9 @@ import type { LoadResult } from './config/load.js';
 import type { Address, Configuration, HostPort, Problem } from './config/model.js';
 import { formatProblem } from './config/problem.js';
 import { Port } from './connection/port.js';
+import { HealthWatch } from './health/health-watch.js';
 import type { Assignment, InheritedSockets } from './process/inherited-sockets.js';
-import { bindKey, expiries, loadState, type ListenerState, type ProxyState } from './state.js';
+import { bindKey, checksOf, expiries, loadState, type ListenerState, type ProxyState } from './state.js';
 import type { Logger } from './telemetry/logger.js';
 import type { Metrics, Snapshot } from './telemetry/metrics.js';
 import { PlanRefused, TrafficFailure, type Plan } from './traffic/plan.js';
@@ -58,6 +59,7 @@ interface Running {
  */
 export class Proxy {
   readonly #options: ProxyOptions;
+  readonly #health: HealthWatch;
   #traffic: Traffic | undefined;
   #lastPort = 0;
   #running: Running = { state: EMPTY_STATE, ports: new Map(), admin: undefined };
@@ -66,6 +68,7 @@ export class Proxy {
 
   private constructor(options: ProxyOptions) {
     this.#options = options;
+    this.#health = new HealthWatch(options.logger);
   }
 
   /**
@@ -131,6 +134,7 @@ export class Proxy {
     this.#phase = 'draining';
     await this.#changing;
     const timeoutMs = this.#running.state.configuration.gracefulRestartTimeoutMs;
+    this.#health.stop();
     this.#options.logger.info(
       { connections: this.#traffic?.connectionCount ?? 0 },
       'draining: no new connections, waiting for the open ones',
@@ -191,12 +195,15 @@ export class Proxy {
       throw error;
     }
 
+    const health = checksOf(state);
+
     // Everything is in place: from here on nothing can fail.
     this.#running = next;
     logger.configure(configuration.logging);
     this.#report(next, previous);
     prepared.publish();
     this.#openPorts(next, previous);
+    this.#health.configure(health);
     for (const problem of [...(loaded?.problems ?? []), ...problems]) logger.warn({}, describe(problem));
     metrics.lastReload.set(Date.now() / 1000);
   }
@@ -301,6 +308,8 @@ export class Proxy {
         reasons.push(`not listening on ${configuration.listen.url}`);
     }
     reasons.push(...(this.#traffic?.reasonsAgainst() ?? []));
+    if (this.#running.state.configuration.healthChecks?.readinessRequiresUpstream === true)
+      reasons.push(...this.#health.reasonsAgainst());
     return { ready: reasons.length === 0, reasons };
   }
 
@@ -311,6 +320,7 @@ export class Proxy {
         upstreamsOf(forwarding).map(({ url }) => ({ listener: listen.url, upstream: url })),
       ),
       ...expiries(this.#running.state),
+      health: this.#health.states(),
       droppedLogLines: this.#options.logger.sink.droppedLines,
       workers: this.#traffic?.workers ?? 0,
     };
@@ -323,9 +333,11 @@ const EMPTY_STATE: ProxyState = {
     prometheusListenAddr: undefined,
     workers: 1,
     gracefulRestartTimeoutMs: 0,
+    healthChecks: undefined,
     logging: DEFAULT_LOGGING,
   },
   listeners: [],
+  healthToken: undefined,
   signature: '',
 };
 

@@ -1,8 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
 
+import { upstreamsOf } from './config/forwarding.js';
 import type { Configuration, ListenerConfiguration, Problem } from './config/model.js';
+import { encodeProxyHeader } from './connection/proxy-header.js';
+import type { HealthPlan } from './health/health-watch.js';
+import type { CheckedUpstream } from './health/upstream-check.js';
 import { TICKET_SECRET_BYTES } from './limits.js';
 import type { CertificateRole, Snapshot } from './telemetry/metrics.js';
+import { loadToken } from './tls/token-file.js';
 import { fileSignature, watchedPaths } from './tls/file-signature.js';
 import {
   loadMaterial,
@@ -12,12 +17,16 @@ import {
   type ServerParts,
   type UpstreamParts,
 } from './tls/material.js';
+import { createDialer } from './upstream/dialer.js';
+import { TlsClient } from './upstream/tls-client.js';
 
 /** Everything that a configuration and its files come to, read and checked and not yet in force. */
 export interface ProxyState {
   readonly configuration: Configuration;
   /** One a listener, in the configuration's order. */
   readonly listeners: readonly ListenerState[];
+  /** Gitaly's token, to check its health with. */
+  readonly healthToken: string | undefined;
   /** The certificate files as they were just before they were read (`fileSignature`): what differs is newer. */
   readonly signature: string;
 }
@@ -44,13 +53,16 @@ export async function loadState(
   previous: ProxyState | undefined,
 ): Promise<StateResult> {
   const signature = await fileSignature(watchedPaths(configuration));
-  const { listeners: materials, problems } = await loadMaterial(configuration, new Date());
-  if (!materials) return { state: undefined, problems };
+  const { listeners: materials, problems: ofMaterial } = await loadMaterial(configuration, new Date());
+  const problems = [...ofMaterial];
+  const token = configuration.healthChecks?.token;
+  const healthToken = token && (await loadToken(token, problems));
+  if (!materials || (token && healthToken === undefined)) return { state: undefined, problems };
   const listeners = configuration.listeners.flatMap((listener, index): ListenerState[] => {
     const material = materials[index];
     return material ? [listenerState(listener, material, previous)] : [];
   });
-  return { state: { configuration, listeners, signature }, problems };
+  return { state: { configuration, listeners, healthToken, signature }, problems };
 }
 
 function listenerState(
@@ -97,4 +109,23 @@ export function expiries(state: ProxyState): Pick<Snapshot, 'certificates' | 're
     if (nextUpdate) revocationLists.push({ listener, nextUpdate });
   }
   return { certificates, revocationLists };
+}
+
+/** What of a state its health checks are made of; `undefined` where none are to be made. */
+export function checksOf({ configuration, listeners, healthToken }: ProxyState): HealthPlan | undefined {
+  const { healthChecks } = configuration;
+  if (!healthChecks) return undefined;
+  const upstreams = listeners.flatMap(({ configuration: listener, upstream }) => {
+    const { listen, forwarding, http, proxyProtocol, timeouts } = listener;
+    const tls = upstream && new TlsClient(upstream);
+    return upstreamsOf(forwarding).map((address): CheckedUpstream => ({
+      listener: listen.url,
+      dialer: createDialer(address, tls, timeouts.dialMs),
+      hello: proxyProtocol.send && encodeProxyHeader(proxyProtocol.send, undefined, undefined),
+      speaks: http ? 'http' : 'grpc',
+      timeoutMs: timeouts.dialMs,
+      token: healthToken,
+    }));
+  });
+  return { intervalMs: healthChecks.intervalMs, upstreams };
 }

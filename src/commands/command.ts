@@ -1,5 +1,6 @@
 import type { CreateRequest } from '../certificates/create.js';
 import type { Place } from '../certificates/inspect/place.js';
+import type { Address } from '../config/model.js';
 import type { ServeSource } from '../config/serve-source.js';
 import type { ImportRequest } from './configuration-import.js';
 import type { Given } from './given.js';
@@ -8,6 +9,7 @@ import type { Given } from './given.js';
 export type Command =
   | { readonly command: 'serve'; readonly source: ServeSource }
   | { readonly command: 'demo' }
+  | { readonly command: 'check'; readonly options: CheckOptions }
   /** Not on the command line: what a process runs that the primary process has started to serve connections. */
   | { readonly command: 'worker' }
   | { readonly command: 'configuration validate'; readonly file: string | undefined }
@@ -22,6 +24,21 @@ export type Command =
   | { readonly command: 'print'; readonly text: string }
   | { readonly command: 'version' }
   | { readonly command: 'usage error'; readonly message: string };
+
+/** What `check` is told. */
+export interface CheckOptions {
+  readonly addresses: readonly { readonly written: string; readonly address: Address }[];
+  /** A configuration of the proxy, all of which is checked. */
+  readonly through: string | undefined;
+  /** A file or a directory of authorities. */
+  readonly ca: string | undefined;
+  /** Paths. */
+  readonly clientPair: { readonly cert: string; readonly key: string } | undefined;
+  readonly tokenFile: string | undefined;
+  readonly serverName: string | undefined;
+  readonly timeoutMs: number;
+  readonly json: boolean;
+}
 
 /** A command as the command line, its help, the completion of shells and the manual know it. */
 export interface CommandEntry {

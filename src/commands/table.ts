@@ -1,6 +1,7 @@
 import type { CommandEntry } from './command.js';
 import { CERTIFICATES_CREATE } from './table/certificates-create.js';
 import { CERTIFICATES_INSPECT } from './table/certificates-inspect.js';
+import { CHECK } from './table/check.js';
 import { completionEntry } from './table/completion.js';
 import { CONFIGURATION_IMPORT } from './table/configuration-import.js';
 import { CONFIGURATION_VALIDATE } from './table/configuration-validate.js';
@@ -12,6 +13,7 @@ import { SERVE } from './table/serve.js';
 export const COMMANDS: readonly CommandEntry[] = [
   SERVE,
   DEMO,
+  CHECK,
   CONFIGURATION_VALIDATE,
   CONFIGURATION_IMPORT,
   CERTIFICATES_CREATE,

@@ -6,6 +6,7 @@ import { DEFAULTS } from './defaults.js';
 import { parseDuration } from './duration.js';
 import { buildForwarding, upstreamsOf } from './forwarding.js';
 import { formatHostPort } from './host-port.js';
+import { buildHealthChecks } from './health-checks.js';
 import { buildHttpSettings } from './http-settings.js';
 import type {
   Address,
@@ -53,6 +54,7 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
     prometheusListenAddr: draft.prometheus_listen_addr,
     workers: draft.workers === 'auto' ? availableParallelism() : (draft.workers ?? DEFAULTS.workers),
     gracefulRestartTimeoutMs: draft.graceful_restart_timeout ?? standard(DEFAULTS.gracefulRestartTimeout),
+    healthChecks: buildHealthChecks(draft, context),
     logging: {
       level: draft.logging?.level ?? DEFAULTS.logging.level,
       format: draft.logging?.format ?? DEFAULTS.logging.format,

@@ -1,4 +1,4 @@
-import { BlockList, isIP } from 'node:net';
+import { BlockList, isIP, isIPv6 } from 'node:net';
 import { parsed, refused, type Parsed } from './parsed.js';
 
 /**
@@ -22,4 +22,16 @@ export function parseCidr(text: string): Parsed<string> {
   // What BlockList takes is what the connection will be judged by: prove it here rather than at the first connection.
   new BlockList().addSubnet(address, length, family === 4 ? 'ipv4' : 'ipv6');
   return parsed(`${address}/${length}`);
+}
+
+/** Tells whether an address is of one of these networks; `undefined`, that of a unix socket, is of none. */
+export function networkCheck(networks: readonly string[]): (address: string | undefined) => boolean {
+  const list = new BlockList();
+  for (const network of networks) {
+    const [address = '', prefix] = network.split('/');
+    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
+    list.addSubnet(address, Number(prefix ?? (family === 'ipv6' ? 128 : 32)), family);
+  }
+  if (networks.length === 0) return () => false;
+  return (address) => address !== undefined && list.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
 }

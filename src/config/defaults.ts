@@ -17,6 +17,7 @@ export const DEFAULTS = {
   },
   maxConnections: 10_000,
   workers: 1,
+  readinessRequiresUpstream: false,
   inspect: true,
   http: {
     /** GitLab's internal API, all that Gitaly calls. */

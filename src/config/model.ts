@@ -172,6 +172,16 @@ export interface RpcLogging {
   readonly sampling: number;
 }
 
+/** Health checks of the upstreams, which the proxy makes by itself. */
+export interface HealthChecks {
+  /** Milliseconds, from the beginning of one to that of the next. */
+  readonly intervalMs: number;
+  /** What holds Gitaly's token; `undefined`: none is sent. */
+  readonly token: FileSetting | undefined;
+  /** Whether the proxy is not ready while none of its upstreams is up. */
+  readonly readinessRequiresUpstream: boolean;
+}
+
 export interface Logging {
   readonly level: LogLevel;
   readonly format: LogFormat;
@@ -185,5 +195,7 @@ export interface Configuration {
   /** Processes that serve connections; with 1 it is the program's own. */
   readonly workers: number;
   readonly gracefulRestartTimeoutMs: number;
+  /** `undefined`: upstreams are not checked. */
+  readonly healthChecks: HealthChecks | undefined;
   readonly logging: Logging;
 }

@@ -324,6 +324,24 @@ const rootShape = {
       examples: [DEFAULTS.maxConnections],
     })
     .optional(),
+  health_check_interval: textOf(parseHealthCheckInterval, {
+    description:
+      'How often each upstream is connected to and asked for its gRPC health (an HTTP upstream is connected to), for upstream_up and the log. Not at all unless set.',
+    examples: ['15s'],
+    pattern: DURATION_PATTERN,
+  }).optional(),
+  health_check_token_path: path(
+    'A file that holds the token of Gitaly, to sign health checks with. Unless set they have none, and one that Gitaly refuses for that counts as up.',
+    'gitaly-token',
+  ).optional(),
+  readiness_requires_upstream: z
+    .boolean()
+    .meta({
+      description:
+        'Not to be ready while no upstream is up. By default readiness does not depend on them: clients are told that Gitaly is down.',
+      default: DEFAULTS.readinessRequiresUpstream,
+    })
+    .optional(),
   max_connection_age: textOf(parseDuration, {
     description:
       'Drain a connection at this age, a tenth more or less: HTTP/2 clients are told to reconnect, so that a load balancer spreads them again; calls finish. Never unless set.',
@@ -382,6 +400,15 @@ function draftProxyProtocolShape() {
 function parsePath(text: string): Parsed<string> {
   if (text === '') return refused('expected the path of a file, got an empty text');
   return text.includes('\0') ? refused('a path cannot hold a NUL byte') : parsed(text);
+}
+
+/** Each check is a connection of its own, in the log of Gitaly perhaps. */
+const LEAST_HEALTH_CHECK_INTERVAL_MS = 100;
+
+function parseHealthCheckInterval(text: string): Parsed<number> {
+  const interval = parseDuration(text);
+  if (!interval.ok || interval.value >= LEAST_HEALTH_CHECK_INTERVAL_MS) return interval;
+  return refused(`at least ${LEAST_HEALTH_CHECK_INTERVAL_MS}ms, for example "15s"`);
 }
 
 function parseServerName(text: string): Parsed<string> {

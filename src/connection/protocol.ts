@@ -1,3 +1,5 @@
+import { BACKCHANNEL_MAGIC } from '../inspect/backchannel/magic.js';
+import { CLIENT_PREFACE } from '../inspect/http2/frame.js';
 import { HTTP2_PREFACE_BYTES } from '../limits.js';
 
 /** What a client of gRPC speaks, from its first decrypted bytes. */
@@ -6,13 +8,7 @@ export type Protocol = 'http2' | 'backchannel';
 /** What is spoken on any connection; label `protocol`. */
 export type ConnectionProtocol = Protocol | 'http1';
 
-/** RFC 9113 section 3.4: the client connection preface. */
-const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
-
-/** Gitaly, internal/grpc/backchannel: the magic bytes before yamux. */
-const BACKCHANNEL_MAGIC = Buffer.from('backchannel', 'latin1');
-
-if (HTTP2_PREFACE.length !== HTTP2_PREFACE_BYTES) throw new Error('the preface has 24 bytes');
+if (CLIENT_PREFACE.length !== HTTP2_PREFACE_BYTES) throw new Error('the preface has 24 bytes');
 
 /**
  * Tells the protocol from the bytes received so far: `undefined` while they are a true beginning of one of them,
@@ -21,7 +17,7 @@ if (HTTP2_PREFACE.length !== HTTP2_PREFACE_BYTES) throw new Error('the preface h
 export function detectProtocol(bytes: Buffer): Protocol | 'unknown' | undefined {
   if (beginsLike(bytes, BACKCHANNEL_MAGIC))
     return bytes.length >= BACKCHANNEL_MAGIC.length ? 'backchannel' : undefined;
-  if (beginsLike(bytes, HTTP2_PREFACE)) return bytes.length >= HTTP2_PREFACE.length ? 'http2' : undefined;
+  if (beginsLike(bytes, CLIENT_PREFACE)) return bytes.length >= CLIENT_PREFACE.length ? 'http2' : undefined;
   return 'unknown';
 }
 

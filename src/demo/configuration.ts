@@ -64,6 +64,7 @@ export function demoConfiguration(
     prometheusListenAddr: { host: HOST, port: ports.metrics },
     workers: 1,
     gracefulRestartTimeoutMs: 1_000,
+    healthChecks: undefined,
     logging: { ...DEFAULT_LOGGING, format: 'text' },
   };
 }

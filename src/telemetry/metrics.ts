@@ -35,6 +35,8 @@ export interface Snapshot {
     readonly notAfter: Date;
   }[];
   readonly revocationLists: readonly { readonly listener: string; readonly nextUpdate: Date }[];
+  /** What the last health check of each upstream came to, where they are made. */
+  readonly health?: readonly (UpstreamOfListener & { readonly up: boolean })[] | undefined;
   readonly droppedLogLines: number;
   /** Processes that serve connections. */
   readonly workers: number;
@@ -221,15 +223,14 @@ export class Metrics {
     });
     this.#gauge({
       name: `${PREFIX}upstream_up`,
-      help: 'Whether the last connection to an upstream could be made; absent before the first.',
+      help: 'Whether the last health check of an upstream passed, or without health checks whether the last connection to it could be made; absent before the first.',
       labelNames: ['listener', 'upstream'],
       collect: (gauge) => {
         gauge.reset();
+        const { upstreams, health } = this.#source.snapshot();
         // One that a reload has taken away is nobody's concern, up or down.
-        for (const configured of this.#source.snapshot().upstreams) {
-          const state = this.upstreams.of(configured);
-          if (state) gauge.set({ ...configured }, state.up ? 1 : 0);
-        }
+        const known = health ?? upstreams.map((each) => ({ ...each, up: this.upstreams.of(each)?.up }));
+        for (const { up, ...labels } of known) if (up !== undefined) gauge.set(labels, up ? 1 : 0);
       },
     });
     this.#gauge({

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import type { Configuration, FileSetting, TrustSource } from '../config/model.js';
 
-/** Every file and directory that a configuration's TLS settings name. */
+/** Every file and directory that a configuration names: what TLS is made of, and the token. */
 export function watchedPaths(configuration: Configuration): string[] {
   const settings: FileSetting[] = [];
   const addTrust = (trust: TrustSource | undefined): void => {
@@ -17,6 +17,7 @@ export function watchedPaths(configuration: Configuration): string[] {
     if (upstreamTls?.certificate)
       settings.push(upstreamTls.certificate.certificate, upstreamTls.certificate.key);
   }
+  if (configuration.healthChecks?.token) settings.push(configuration.healthChecks.token);
   return [...new Set(settings.map(({ path }) => path))].sort();
 }
 

@@ -1,6 +1,5 @@
-import { BlockList, isIPv6 } from 'node:net';
-
 import { listOpen, type OpenKind, type OpenPage } from '../admin/open.js';
+import { networkCheck } from '../config/cidr.js';
 import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Problem } from '../config/model.js';
 import type { Accepted } from '../connection/accepted.js';
@@ -194,15 +193,4 @@ export class OwnTraffic implements Traffic {
     const connect = (accepted: Accepted): HttpConnection => new HttpConnection(accepted, served);
     return { port, settings: { ...opening, connect }, http: { service, current } };
   }
-}
-
-function networkCheck(networks: readonly string[]): (address: string | undefined) => boolean {
-  const list = new BlockList();
-  for (const network of networks) {
-    const [address = '', prefix] = network.split('/');
-    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
-    list.addSubnet(address, Number(prefix ?? (family === 'ipv6' ? 128 : 32)), family);
-  }
-  if (networks.length === 0) return () => false;
-  return (address) => address !== undefined && list.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
 }

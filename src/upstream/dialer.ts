@@ -36,8 +36,8 @@ export interface Dialer {
    * (a PROXY header).
    */
   dial(sink: SinkKind, hello: Buffer | undefined): Dial<Upstream>;
-  /** Connects for a library that reads by `data` events, and whose connections end as a whole. */
-  connect(): Dial<Socket>;
+  /** Connects for a library that reads by `data` events, and whose connections end as a whole. `hello` as above. */
+  connect(hello?: Buffer): Dial<Socket>;
 }
 
 /** Does TLS on a connected socket. */
@@ -52,7 +52,7 @@ export function createDialer(address: Address, tls: TlsClient | undefined, timeo
   return {
     address,
     dial: (sink, hello) => dialUpstream(address, handshake, timeoutMs, sink, hello),
-    connect: () => connectUpstream(address, handshake, timeoutMs),
+    connect: (hello) => connectUpstream(address, handshake, timeoutMs, hello),
   };
 }
 
@@ -88,9 +88,11 @@ function connectUpstream(
   address: Address,
   handshake: Handshake | undefined,
   timeoutMs: number,
+  hello: Buffer | undefined,
 ): Dial<Socket> {
   return within(timeoutMs, dialAddress(address, { allowHalfOpen: false }), async (raw) => {
     raw.on('error', ignore);
+    if (hello) raw.write(hello);
     return handshake ? handshake(raw) : raw;
   });
 }

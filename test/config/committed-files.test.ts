@@ -49,9 +49,16 @@ it('what the example holds in comments loads too, and its defaults are the defau
   const result = loadConfiguration(full, options);
   expect(result.problems).toEqual([]);
   const silent = loadConfiguration(example, options);
-  const { listeners, ...rest } = result.configuration ?? {};
-  const { listeners: silentListeners, ...silentRest } = silent.configuration ?? {};
+  // Whether upstreams are checked has no default that could be written: they are not.
+  const { listeners, healthChecks, ...rest } = result.configuration ?? {};
+  const {
+    listeners: silentListeners,
+    healthChecks: silentChecks,
+    ...silentRest
+  } = silent.configuration ?? {};
   expect(rest).toEqual(silentRest);
+  expect(silentChecks).toBeUndefined();
+  expect(healthChecks?.readinessRequiresUpstream).toBe(false);
   expect(listeners).toHaveLength(6);
   expect(listeners?.[2]?.timeouts).toEqual(silentListeners?.[1]?.timeouts);
 });

@@ -1,16 +1,14 @@
-import { once } from 'node:events';
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
-import { createServer } from 'node:tls';
 
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 
 import { createCertificates } from '../../src/certificates/create.js';
 import { COMMANDS } from '../../src/commands/table.js';
 import { Authority } from '../support/authority.js';
-import { startGrpcBackend } from '../support/backends.js';
 import { CLI, ProxyProcess } from '../support/proxy-process.js';
 import { shell } from '../support/shell.js';
+import { StandInGitaly } from '../support/stand-in-gitaly.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 /** Commands that go on until they are told to end, with what they print when they are there. */
@@ -19,18 +17,25 @@ const UNTIL_ENDED = new Map([
   ['demo', 'Ctrl-C ends the demo'],
 ]);
 
-/** Commands whose output is for people to read. */
-const TALKATIVE = ['certificates create', 'certificates inspect'];
+/** Commands that print more than what a redirection of their example takes, with what stands in it. */
+const PRINTING = new Map([
+  ['check', 'Checking connection ... Passed'],
+  ['certificates create', '# pki/ca.pem'],
+  ['certificates inspect', 'usages'],
+]);
 
 /**
  * A directory with the files that the examples name, and the program on the path. Ports are free ones: 9999 is a
- * listener's, 8075 that of a backend which answers.
+ * listener's, or that of a Gitaly with TLS which is checked; 8075 that of a backend which answers.
  */
 async function prepare() {
   const directory = await temporaryDirectory();
   const ca = await Authority.create(directory);
   const server = await ca.server();
-  const backend = new URL(await startGrpcBackend());
+  const token = 'a secret of Gitaly';
+  const backend = new URL((await StandInGitaly.start()).url);
+  const tls = { cert: server.certificatePem, key: server.keyPem };
+  const checked = await StandInGitaly.start({ tls, token });
   const configuration = `
     prometheus_listen_addr: 127.0.0.1:0
     tls: { certificate_path: cert.pem, key_path: key.pem }
@@ -43,16 +48,13 @@ async function prepare() {
   };
   const certificates = [{ role: 'server', names: [{ kind: 'dns', value: 'gitaly-z.internal' }] }] as const;
   await createCertificates({ ...authority, certificates, renew: false }, new Date());
-  const tlsServer = createServer({ cert: server.certificatePem, key: server.keyPem });
-  onTestFinished(() => void tlsServer.close());
-  await once(tlsServer.listen(0, '127.0.0.1'), 'listening');
-  const tlsAddress = tlsServer.address();
-  if (tlsAddress === null || typeof tlsAddress === 'string') throw new Error('not bound');
   await mkdir(join(directory, 'bin'));
   for (const [name, content] of [
     ['cert.pem', server.certificatePem],
     ['key.pem', server.keyPem],
+    ['ca.pem', ca.caPem],
     ['clients-ca.pem', ca.caPem],
+    ['token', token],
     ['gitaly-tls-proxy.yaml', configuration],
     ['config.toml', 'listen_addr = "127.0.0.1:8075"\ntls_listen_addr = "0.0.0.0:9999"\n'],
     ['gitlab.rb', "git_data_dirs('default' => { 'gitaly_address' => 'tls://gitaly-a.internal:9999' })\n"],
@@ -64,24 +66,26 @@ async function prepare() {
     line
       .replaceAll(/(--listen \S+):\d+/gu, '$1:0')
       .replaceAll(/(--prometheus-listen-addr \S+):\d+/gu, '$1:0')
-      .replaceAll('tls://localhost:9999', `tls://localhost:${tlsAddress.port}`)
-      .replaceAll('127.0.0.1:8075', backend.host);
+      .replaceAll('127.0.0.1:8075', backend.host)
+      .replaceAll('tls://localhost:9999', checked.url);
   return { directory, withFreePorts };
 }
 
 test.each(
   COMMANDS.flatMap(({ name, examples }) =>
-    examples.map(({ line }) => [line, name, UNTIL_ENDED.get(name)] as const),
+    examples.map(({ line }) => [line, UNTIL_ENDED.get(name), PRINTING.get(name)] as const),
   ),
-)('%s', async (line, name, sign) => {
+)('%s', async (line, sign, printed) => {
   const { directory, withFreePorts } = await prepare();
   const command = withFreePorts(line);
   if (sign === undefined) {
     const { exitCode, output } = await shell(`cd '${directory}' && ${command}`, {
       PATH: `${directory}/bin${delimiter}${process.env['PATH'] ?? ''}`,
     });
-    expect({ exitCode, output: TALKATIVE.includes(name) ? '' : output }).toEqual({ exitCode: 0, output: '' });
     const written = /> (\S+)$/u.exec(command)?.[1];
+    const expected: unknown =
+      printed === undefined || written !== undefined ? '' : expect.stringContaining(printed);
+    expect({ exitCode, output }).toEqual({ exitCode: 0, output: expected });
     if (written !== undefined) expect(await readFile(join(directory, written), 'utf8')).not.toBe('');
     return;
   }

@@ -1,5 +1,4 @@
 import { status } from '@grpc/grpc-js';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -12,7 +11,7 @@ import { Authority, type Issued } from '../support/authority.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
 import { BACKCHANNEL_PREFACE, readToEnd, tcpClient } from '../support/clients.js';
 import { GrpcClient } from '../support/grpc-client.js';
-import { LogLines } from '../support/log-lines.js';
+import { opensslServer, requiringClients } from '../support/openssl-server.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { TLS_LISTENER } from '../support/setup.js';
 import { isInstalled } from '../support/shell.js';
@@ -333,35 +332,6 @@ describe('whom an upstream is verified with, where ca_path does not say:', () =>
   });
 });
 
-/** `openssl s_server`, which refuses a client with an alert, as Go does and Node does not. Returns its port. */
-async function opensslServer(issued: Issued, clientCaPath: string, version: string): Promise<number> {
-  const args = ['-cert', issued.certificatePath, '-key', issued.keyPath, '-CAfile', clientCaPath];
-  const child = spawn(
-    'openssl',
-    [
-      's_server',
-      '-accept',
-      '127.0.0.1:0',
-      ...args,
-      '-Verify',
-      '1',
-      '-verify_return_error',
-      '-alpn',
-      'h2',
-      version,
-    ],
-    { stdio: ['pipe', 'pipe', 'ignore'] },
-  );
-  onTestFinished(async () => {
-    const closed = once(child, 'close');
-    if (child.kill()) await closed;
-  });
-  const text = await new LogLines(child.stdout).waitForText('ACCEPT');
-  const port = /ACCEPT .*:(\d+)/.exec(text)?.[1];
-  if (port === undefined) throw new Error(`openssl s_server does not listen: ${text}`);
-  return Number(port);
-}
-
 describe('a client certificate that upstream refuses is told', () => {
   test.runIf(isInstalled('openssl')).each([
     ['missing', false],
@@ -369,7 +339,7 @@ describe('a client certificate that upstream refuses is told', () => {
   ])('in TLS 1.2, to the client too: %s', async (_name, present) => {
     const ca = await Authority.create(await temporaryDirectory());
     const stranger = await (await Authority.create(await temporaryDirectory(), 'stranger')).client();
-    const port = await opensslServer(await ca.server(), ca.caPath, '-tls1_2');
+    const port = await opensslServer(await ca.server(), requiringClients(ca, '-tls1_2'));
     const { proxy } = await startClientMode(`tls://localhost:${port}`, {
       ca_path: ca.caPath,
       ...(present && presenting(stranger)),
@@ -390,7 +360,7 @@ describe('a client certificate that upstream refuses is told', () => {
     async (_name, present) => {
       const ca = await Authority.create(await temporaryDirectory());
       const stranger = await (await Authority.create(await temporaryDirectory(), 'stranger')).client();
-      const port = await opensslServer(await ca.server(), ca.caPath, '-tls1_3');
+      const port = await opensslServer(await ca.server(), requiringClients(ca, '-tls1_3'));
       const clientMode = await startClientMode(`tls://localhost:${port}`, {
         ca_path: ca.caPath,
         ...(present && presenting(stranger)),

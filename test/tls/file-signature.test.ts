@@ -135,6 +135,7 @@ test('watchedPaths names every file of a configuration once', () => {
     prometheusListenAddr: undefined,
     workers: 1,
     gracefulRestartTimeoutMs: 1,
+    healthChecks: undefined,
     logging: DEFAULT_LOGGING,
   };
   expect(watchedPaths(configuration)).toEqual([

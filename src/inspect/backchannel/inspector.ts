@@ -13,14 +13,12 @@ import {
   type YamuxStreamObserver,
 } from '../yamux/session.js';
 import { YamuxType } from '../yamux/frame.js';
+import { BACKCHANNEL_MAGIC } from './magic.js';
 import { Sidechannel } from './sidechannel.js';
 
 /** Why a backchannel cannot be followed any further. A closed set. */
 export type BackchannelFailure =
   YamuxFailure | Http2Failure | 'stream_kind' | 'sidechannel' | 'too_many_connections';
-
-/** Gitaly, internal/grpc/backchannel: what the client sends before yamux. */
-const MAGIC = Buffer.from('backchannel', 'latin1');
 
 /** Header of a frame: version 0, type go away, no flags, no stream, code 1. */
 const YAMUX_PROTOCOL_ERROR = Buffer.from([0, YamuxType.goAway, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -41,7 +39,7 @@ export class BackchannelInspector {
 
   constructor(events: InspectionEvents) {
     this.#events = events;
-    this.#session = new YamuxSession<BackchannelFailure>(MAGIC, (opener, streamId, windows) => {
+    this.#session = new YamuxSession<BackchannelFailure>(BACKCHANNEL_MAGIC, (opener, streamId, windows) => {
       return new BackchannelStream(opener, {
         http2: () => this.#http2(opener),
         sidechannel: (nowMs) => this.#sidechannel(streamId, windows, nowMs),

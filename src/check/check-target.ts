@@ -1,0 +1,113 @@
+import type { HandshakeObservation } from '../probe/observe-handshake.js';
+import { CertificateSteps } from './certificate-steps.js';
+import { checkConnection, connectTo } from './connect-step.js';
+import { literalEndpoint, resolveEndpoints, type Endpoint } from './endpoints.js';
+import { checkHealthOver, checkServerInfo } from './grpc-steps.js';
+import { skipped, Steps, type Finding, type Step, type StepName } from './step.js';
+import type { CheckSettings, CheckTarget, TargetTls } from './target.js';
+import { checkAlpn, checkClientCertificate, checkTls, observe } from './tls-steps.js';
+
+/** What came of one target. */
+export interface TargetReport {
+  readonly role: CheckTarget['role'];
+  readonly title: string;
+  /** The resolution of its name; empty where it needs none. */
+  readonly steps: readonly Step[];
+  /** All addresses of its name, each looked at by itself. */
+  readonly endpoints: readonly { readonly title: string; readonly steps: readonly Step[] }[];
+  readonly passed: boolean;
+}
+
+/** Checks a target: all addresses that its name has, at the same time. */
+export async function checkTarget(target: CheckTarget, settings: CheckSettings): Promise<TargetReport> {
+  const { address, role, title } = target;
+  const steps = new Steps();
+  let endpoints: readonly Endpoint[] = [];
+  const literal = literalEndpoint(address);
+  const { cannot } = target;
+  if (cannot !== undefined) await steps.run('connect', [], () => skipped(cannot));
+  else if (literal) endpoints = [literal];
+  else if (address.scheme !== 'unix')
+    await steps.run('resolve', [], async () => {
+      const resolved = await resolveEndpoints(address);
+      ({ endpoints } = resolved);
+      return resolved.finding;
+    });
+  const reports = await Promise.all(
+    endpoints.map(async (endpoint) => ({
+      title: endpoint.title,
+      steps: await checkEndpoint(endpoint, target, settings),
+    })),
+  );
+  const failedEndpoint = reports.some((report) => report.steps.some(({ result }) => result === 'failed'));
+  return { role, title, steps: steps.done, endpoints: reports, passed: steps.passed && !failedEndpoint };
+}
+
+async function checkEndpoint(
+  endpoint: Endpoint,
+  target: CheckTarget,
+  settings: CheckSettings,
+): Promise<readonly Step[]> {
+  const steps = new Steps();
+  await steps.run('connect', [], () => checkConnection(endpoint, target, settings));
+  if (target.tls) await checkTlsOf(target.tls, steps, endpoint, target, settings);
+  if (target.speaks === 'http') return steps.done;
+  const connected: StepName[] = ['connect', 'tls', 'client_certificate'];
+  await steps.run('health_http2', connected, () => checkHealthOver('http2', endpoint, target, settings));
+  await steps.run('health_backchannel', connected, () =>
+    checkHealthOver('backchannel', endpoint, target, settings),
+  );
+  // A client of Gitaly goes no further than one of these, and the token must not either.
+  const accepted: StepName[] = [...connected, 'alpn', 'chain', 'san', 'expiry', 'health_http2'];
+  await steps.run('server_info', accepted, () => checkServerInfo(endpoint, target, settings));
+  return steps.done;
+}
+
+async function checkTlsOf(
+  tls: TargetTls,
+  steps: Steps,
+  endpoint: Endpoint,
+  target: CheckTarget,
+  settings: CheckSettings,
+): Promise<void> {
+  let seen: HandshakeObservation | undefined;
+  await steps.run('tls', ['connect'], async () => {
+    seen = await observe(await connectTo(endpoint, target, settings), target, tls, settings);
+    return checkTls(seen, tls);
+  });
+  const ofHandshake = (work: (observation: HandshakeObservation) => Finding): (() => Finding) => {
+    return () => (seen ? work(seen) : skipped('because there was no handshake'));
+  };
+  /** A server that breaks off for a client certificate has sent its own by then. */
+  const ofCertificates = (work: (certificates: CertificateSteps) => Finding): (() => Finding) =>
+    ofHandshake((observation) =>
+      observation.certificates.length === 0
+        ? skipped('because no certificate came')
+        : work(new CertificateSteps(observation, tls, settings)),
+    );
+  await steps.run(
+    'alpn',
+    ['connect', 'tls'],
+    ofHandshake((observation) => checkAlpn(observation, target)),
+  );
+  await steps.run(
+    'chain',
+    ['connect'],
+    ofCertificates((certificates) => certificates.chain()),
+  );
+  await steps.run(
+    'san',
+    ['connect'],
+    ofCertificates((certificates) => certificates.names()),
+  );
+  await steps.run(
+    'expiry',
+    ['connect'],
+    ofCertificates((certificates) => certificates.expiry()),
+  );
+  await steps.run(
+    'client_certificate',
+    ['connect'],
+    ofHandshake((observation) => checkClientCertificate(observation, tls)),
+  );
+}

@@ -1,0 +1,63 @@
+import type { TargetReport } from './check-target.js';
+import { STEP_TITLES, type Step } from './step.js';
+
+const RESULTS = { passed: 'Passed', failed: 'Failed', skipped: 'Skipped' } as const;
+
+/** The report for a person: each step as Praefect's checks are told, and below it what was found and what to do. */
+export function reportText(reports: readonly TargetReport[]): string {
+  return `${reports.map(targetText).join('\n\n')}\n`;
+}
+
+/** The report for a program. */
+export function reportJson(reports: readonly TargetReport[]): string {
+  const passed = reports.every((report) => report.passed);
+  const targets = reports.map(({ title, role, passed: targetPassed, steps, endpoints }) => ({
+    address: title,
+    role,
+    passed: targetPassed,
+    steps: steps.map(stepJson),
+    endpoints: endpoints.map((endpoint) => ({
+      address: endpoint.title,
+      passed: endpoint.steps.every(({ result }) => result !== 'failed'),
+      steps: endpoint.steps.map(stepJson),
+    })),
+  }));
+  return `${JSON.stringify({ passed, targets }, null, 2)}\n`;
+}
+
+function targetText({ title, role, steps, endpoints }: TargetReport): string {
+  const heading = role === 'address' ? title : `${role} ${title}`;
+  const hasSeveral = endpoints.length > 1;
+  return [
+    heading,
+    ...steps.flatMap(stepText),
+    ...endpoints.flatMap((endpoint) => [
+      ...(hasSeveral ? ['', `${heading} at ${endpoint.title}`] : []),
+      ...endpoint.steps.flatMap(stepText),
+    ]),
+  ].join('\n');
+}
+
+function stepText({ name, result, detail, cure, lines }: Step): string[] {
+  const advice = cure === undefined ? '' : result === 'passed' ? `. Warning: ${cure}` : `. Cure: ${cure}`;
+  return [
+    `Checking ${STEP_TITLES[name]} ... ${RESULTS[result]}`,
+    `  ${printable(`${detail}${advice}`)}`,
+    ...(lines ?? []).map((line) => `  ${printable(line)}`),
+  ];
+}
+
+function stepJson({ name, result, detail, cure, facts }: Step): object {
+  return {
+    name,
+    result,
+    detail,
+    ...(cure !== undefined && (result === 'passed' ? { warning: cure } : { cure })),
+    ...facts,
+  };
+}
+
+/** What servers say may hold anything; a terminal must not obey it, and a line stays one. */
+function printable(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}]+/gu, ' ');
+}

@@ -1,0 +1,119 @@
+import { loadAnchors, systemAnchors } from '../check/anchors.js';
+import { checkTarget } from '../check/check-target.js';
+import { reportJson, reportText } from '../check/report.js';
+import type { CheckTarget } from '../check/target.js';
+import type { ListenerClient } from '../check/through.js';
+import { isTlsScheme } from '../config/address.js';
+import type { Environment } from '../config/build-context.js';
+import type { LoadResult } from '../config/load.js';
+import type { Problem } from '../config/model.js';
+import { formatProblem } from '../config/problem.js';
+import { loadPair } from '../tls/certificate-pair.js';
+import { loadToken } from '../tls/token-file.js';
+import type { CheckOptions } from './command.js';
+
+/** What the command has to do with the world. */
+export interface CheckIo {
+  readonly env: Environment;
+  readonly writeStdout: (text: string) => void;
+  readonly writeStderr: (text: string) => void;
+}
+
+/**
+ * `check ADDRESS…`: is a client of Gitaly at each address and tells step by step how far it comes.
+ *
+ * @returns the exit code: 0, 1 if a step has failed, 2 if a file of the command line cannot be used.
+ */
+export async function check(options: CheckOptions, io: CheckIo): Promise<number> {
+  const problems: Problem[] = [];
+  // A hundred authorities of the system's need not be read for a plaintext port.
+  const anchors = needsTrust(options) ? await loadAnchors(options.ca, io.env, problems) : systemAnchors([]);
+  const pair = options.clientPair && (await loadClientPair(options.clientPair, problems));
+  const token =
+    options.tokenFile === undefined
+      ? undefined
+      : await loadToken({ path: options.tokenFile, key: ['--token-file'] }, problems);
+  if (!anchors || hasErrors(problems)) return refuse(problems, NO_FILE, io);
+  for (const problem of problems) io.writeStderr(`gitaly-tls-proxy: ${formatProblem(problem, NO_FILE)}\n`);
+
+  const client: ListenerClient = { anchors, pair, serverName: options.serverName };
+  const targets = options.addresses.map((address) => targetOf(address, client));
+  if (options.through !== undefined) {
+    // Loaded for this alone, as they take longer than the check of an address.
+    const { readConfiguration } = await import('../config/load.js');
+    const loaded = await readConfiguration({ kind: 'file', file: options.through }, io.env);
+    const found = await throughTargets(loaded, client);
+    if (!found.targets) return refuse(found.problems, loaded, io);
+    targets.push(...found.targets);
+  }
+  const settings = { timeoutMs: options.timeoutMs, token, nowMs: () => Date.now() };
+  const reports = await Promise.all(targets.map((target) => checkTarget(target, settings)));
+  io.writeStdout(options.json ? reportJson(reports) : reportText(reports));
+  return reports.every(({ passed }) => passed) ? 0 : 1;
+}
+
+const NO_FILE = { file: undefined, locate: () => undefined };
+
+function needsTrust({ addresses, ca, through }: CheckOptions): boolean {
+  return (
+    ca !== undefined || through !== undefined || addresses.some(({ address }) => isTlsScheme(address.scheme))
+  );
+}
+
+function targetOf(
+  { written, address }: CheckOptions['addresses'][number],
+  { anchors, pair, serverName }: ListenerClient,
+): CheckTarget {
+  const common = { role: 'address', title: written, address, hello: undefined, speaks: 'grpc' } as const;
+  if (address.scheme === 'unix' || !isTlsScheme(address.scheme)) return { ...common, tls: undefined };
+  // The root dot of a fully qualified name is for the resolver; certificates and SNI have none.
+  const host = address.host.replace(/\.$/u, '');
+  return { ...common, tls: { serverName: serverName ?? host, anchors, pair, minVersion: 'TLSv1.2' } };
+}
+
+/** Every listener and every forward of a configuration, each forward once. */
+async function throughTargets(
+  loaded: LoadResult,
+  client: ListenerClient,
+): Promise<{ readonly targets: CheckTarget[] | undefined; readonly problems: readonly Problem[] }> {
+  const { configuration } = loaded;
+  if (!configuration) return { targets: undefined, problems: loaded.problems };
+  const { loadMaterial } = await import('../tls/material.js');
+  const { targetsOf } = await import('../check/through.js');
+  const { listeners, problems } = await loadMaterial(configuration, new Date());
+  if (!listeners) return { targets: undefined, problems };
+  const targets = configuration.listeners.flatMap((listener, index) => {
+    const material = listeners[index];
+    return material ? targetsOf(listener, material, client) : [];
+  });
+  const isFirst = (target: CheckTarget, index: number): boolean =>
+    target.role !== 'forward' ||
+    target.tls !== undefined ||
+    targets.findIndex(({ role, title }) => role === 'forward' && title === target.title) === index;
+  return { targets: targets.filter(isFirst), problems };
+}
+
+function loadClientPair(
+  { cert, key }: NonNullable<CheckOptions['clientPair']>,
+  problems: Problem[],
+): ReturnType<typeof loadPair> {
+  const setting = {
+    certificate: { path: cert, key: ['--client-cert'] },
+    key: { path: key, key: ['--client-key'] },
+  };
+  return loadPair(setting, 'client', new Date(), problems);
+}
+
+function refuse(
+  problems: readonly Problem[],
+  source: Pick<LoadResult, 'file' | 'locate'>,
+  io: CheckIo,
+): number {
+  for (const problem of problems)
+    if (problem.severity === 'error') io.writeStderr(`gitaly-tls-proxy: ${formatProblem(problem, source)}\n`);
+  return 2;
+}
+
+function hasErrors(problems: readonly Problem[]): boolean {
+  return problems.some(({ severity }) => severity === 'error');
+}

@@ -1,0 +1,160 @@
+import { MAX_HEALTH_CHECKS_AT_ONCE } from '../limits.js';
+import type { Logger } from '../telemetry/logger.js';
+import type { UpstreamOfListener } from '../telemetry/upstream-states.js';
+import { checkUpstream, type CheckedUpstream, type UpstreamHealth } from './upstream-check.js';
+
+/** Which upstreams to check, and how often. */
+export interface HealthPlan {
+  readonly intervalMs: number;
+  readonly upstreams: readonly CheckedUpstream[];
+}
+
+/**
+ * Checks the upstreams again and again, each by itself: the next check of one begins when its last is over. It runs in the
+ * process that has the configuration, also where others carry the traffic, so that each check is made once; it counts as
+ * no client's connection, and keeps no process alive.
+ */
+export class HealthWatch {
+  readonly #logger: Logger;
+  readonly #turns = new Turns(MAX_HEALTH_CHECKS_AT_ONCE);
+  /** By listener and upstream. */
+  #watched = new Map<string, WatchedUpstream>();
+  #isChecking = false;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** Checks these from now on, and no others. Of one that stays, what is known stays known. */
+  configure(plan: HealthPlan | undefined): void {
+    this.#isChecking = plan !== undefined;
+    const former = this.#watched;
+    this.#watched = new Map();
+    for (const upstream of plan?.upstreams ?? []) {
+      const key = JSON.stringify([upstream.listener, upstream.dialer.address.url]);
+      const known = former.get(key)?.health;
+      this.#watched.set(
+        key,
+        new WatchedUpstream(upstream, plan?.intervalMs ?? 0, known, this.#turns, this.#logger),
+      );
+    }
+    for (const watched of former.values()) watched.stop();
+    for (const watched of this.#watched.values()) watched.start();
+  }
+
+  /** Checks no more; what is known stays. */
+  stop(): void {
+    for (const watched of this.#watched.values()) watched.stop();
+  }
+
+  /** What is known of each listener's upstreams; `undefined` where none is checked. */
+  states(): (UpstreamOfListener & { readonly up: boolean })[] | undefined {
+    if (!this.#isChecking) return undefined;
+    return [...this.#watched.values()].flatMap(({ upstream: { listener, dialer }, health }) =>
+      health ? [{ listener, upstream: dialer.address.url, up: health.up }] : [],
+    );
+  }
+
+  /** Why no upstream can take a call, one a line; nothing if one can. */
+  reasonsAgainst(): string[] {
+    const all = [...this.#watched.values()];
+    if (all.some(({ health }) => health?.up === true)) return [];
+    return all.map(({ upstream: { listener, dialer }, health }) => {
+      const why = health && !health.up ? `is down: ${health.words}` : 'has not been checked yet';
+      return `the upstream ${dialer.address.url} of ${listener} ${why}`;
+    });
+  }
+}
+
+class WatchedUpstream {
+  readonly upstream: CheckedUpstream;
+  health: UpstreamHealth | undefined;
+  readonly #intervalMs: number;
+  readonly #turns: Turns;
+  readonly #logger: Logger;
+  readonly #stopped = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    upstream: CheckedUpstream,
+    intervalMs: number,
+    known: UpstreamHealth | undefined,
+    turns: Turns,
+    logger: Logger,
+  ) {
+    this.upstream = upstream;
+    this.health = known;
+    this.#intervalMs = intervalMs;
+    this.#turns = turns;
+    this.#logger = logger;
+  }
+
+  start(): void {
+    if (this.#stopped.signal.aborted) return;
+    const startedAtMs = performance.now();
+    void this.#check().then(() => {
+      if (this.#stopped.signal.aborted) return;
+      const leftMs = this.#intervalMs - (performance.now() - startedAtMs);
+      this.#timer = setTimeout(() => this.start(), Math.max(leftMs, 0));
+      this.#timer.unref();
+    });
+  }
+
+  stop(): void {
+    this.#stopped.abort();
+    clearTimeout(this.#timer);
+  }
+
+  async #check(): Promise<void> {
+    const { signal } = this.#stopped;
+    let health: UpstreamHealth;
+    try {
+      health = await this.#turns.take(() => checkUpstream(this.upstream, signal));
+    } catch (error) {
+      health = { up: false, reason: 'other', words: error instanceof Error ? error.message : String(error) };
+    }
+    if (signal.aborted) return;
+    this.#tell(health);
+    this.health = health;
+  }
+
+  /** Each change is told once. */
+  #tell(health: UpstreamHealth): void {
+    const { listener, dialer } = this.upstream;
+    const fields = { listener, upstream: dialer.address.url };
+    const former = this.health;
+    if (!health.up) {
+      if (former?.up !== false)
+        this.#logger.error(
+          { ...fields, reason: health.reason, error: health.words },
+          'upstream is down: its health check failed',
+        );
+      return;
+    }
+    if (former?.up === false) this.#logger.info(fields, 'upstream is up again: its health check passed');
+    if (health.warning !== undefined && !(former?.up === true && former.warning !== undefined))
+      this.#logger.warn({ ...fields, error: health.warning }, 'health check of upstream');
+  }
+}
+
+/** Lets so many pieces of work run at a time, the others in their order. */
+class Turns {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(atOnce: number) {
+    this.#free = atOnce;
+  }
+
+  async take<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
+}

@@ -1,0 +1,102 @@
+import { formatHostPort } from '../config/host-port.js';
+import { CallFailure, GrpcConnection } from '../probe/grpc-connection.js';
+import { checkHealth } from '../probe/health.js';
+import { gitalyAuthorization } from '../probe/token.js';
+import type { Dialer } from '../upstream/dialer.js';
+import { UpstreamFailure, upstreamFailure } from '../upstream/failure.js';
+
+/** An upstream, and how its health is looked at. */
+export interface CheckedUpstream {
+  /** The listener whose upstream it is, as label. */
+  readonly listener: string;
+  readonly dialer: Dialer;
+  /** Bytes to send before anything else: a PROXY header that names no client. */
+  readonly hello: Buffer | undefined;
+  /** Of HTTP, connecting is the check: its servers have no path for it in common. */
+  readonly speaks: 'grpc' | 'http';
+  /** For a connection, and again for the call on it. */
+  readonly timeoutMs: number;
+  /** Gitaly's token; without it the call has none. */
+  readonly token: string | undefined;
+}
+
+/** What a check came to. */
+export type UpstreamHealth =
+  /** `warning`: it answers, and something is wrong all the same. */
+  | { readonly up: true; readonly warning: string | undefined }
+  | { readonly up: false; readonly reason: string; readonly words: string };
+
+/**
+ * Connects to an upstream, and asks a Gitaly for its health, on a connection of its own that ends with the check. It is
+ * made on behalf of no client. `signal` breaks it off; what it comes to then is of no meaning.
+ */
+export async function checkUpstream(upstream: CheckedUpstream, signal: AbortSignal): Promise<UpstreamHealth> {
+  signal.throwIfAborted();
+  const dial = upstream.dialer.connect(upstream.hello);
+  const cancel = (): void => dial.cancel(new UpstreamFailure('other', 'the check was broken off'));
+  signal.addEventListener('abort', cancel);
+  try {
+    const socket = await dial.done;
+    if (upstream.speaks === 'http' || signal.aborted) {
+      socket.destroy();
+      return FINE;
+    }
+    const connection = new GrpcConnection(socket, authorityOf(upstream), schemeOf(upstream));
+    const close = (): void => connection.close();
+    signal.addEventListener('abort', close);
+    try {
+      return await askHealth(connection, upstream);
+    } finally {
+      signal.removeEventListener('abort', close);
+      connection.close();
+    }
+  } catch (error) {
+    return failureOf(error);
+  } finally {
+    signal.removeEventListener('abort', cancel);
+  }
+}
+
+const FINE: UpstreamHealth = { up: true, warning: undefined };
+
+async function askHealth(
+  connection: GrpcConnection,
+  { token, timeoutMs }: CheckedUpstream,
+): Promise<UpstreamHealth> {
+  const authorization = token === undefined ? undefined : gitalyAuthorization(token, Date.now());
+  const health = await checkHealth(connection, timeoutMs, authorization);
+  switch (health.kind) {
+    case 'serving':
+      return FINE;
+    case 'wants_token':
+      // It is there, and serves those who have one.
+      return {
+        up: true,
+        warning:
+          token === undefined
+            ? undefined
+            : `Gitaly refuses the token of health_check_token_path, or the time of it: ${health.words}`,
+      };
+    case 'not_serving':
+    case 'unknown_service':
+    case 'error':
+      return { up: false, reason: health.kind, words: health.words };
+  }
+}
+
+function failureOf(error: unknown): UpstreamHealth {
+  if (error instanceof CallFailure) {
+    const reason = error.cause instanceof Error ? upstreamFailure(error.cause).reason : 'no_answer';
+    return { up: false, reason, words: error.message };
+  }
+  if (error instanceof UpstreamFailure) return { up: false, reason: error.reason, words: error.message };
+  throw error;
+}
+
+function authorityOf({ dialer: { address } }: CheckedUpstream): string {
+  return address.scheme === 'unix' ? 'localhost' : formatHostPort(address);
+}
+
+function schemeOf({ dialer: { address } }: CheckedUpstream): 'http' | 'https' {
+  return address.scheme === 'tls' ? 'https' : 'http';
+}

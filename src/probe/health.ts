@@ -1,0 +1,51 @@
+import type { CallAnswer, GrpcConnection } from './grpc-connection.js';
+import { readFields } from './protobuf.js';
+
+const CHECK = '/grpc.health.v1.Health/Check';
+
+/** An empty `HealthCheckRequest`: the server as a whole. */
+const WHOLE_SERVER = Buffer.alloc(0);
+
+/** `HealthCheckResponse.ServingStatus`. */
+const SERVING_STATUSES = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
+
+/** What a health check came to, in words. */
+export type Health =
+  | { readonly kind: 'serving' }
+  /** It is there and wants a token even for this: a Gitaly with `[auth] token` does. */
+  | { readonly kind: 'wants_token'; readonly words: string }
+  | { readonly kind: 'not_serving'; readonly words: string }
+  /** It answers gRPC and knows no health check. */
+  | { readonly kind: 'unknown_service'; readonly words: string }
+  | { readonly kind: 'error'; readonly words: string };
+
+/**
+ * Makes the check that `gitlab-rake gitlab:gitaly:check` makes. Rejects with a `CallFailure` where there is no answer.
+ */
+export async function checkHealth(
+  connection: GrpcConnection,
+  timeoutMs: number,
+  authorization?: string,
+): Promise<Health> {
+  return healthOf(await connection.call(CHECK, WHOLE_SERVER, timeoutMs, authorization));
+}
+
+function healthOf({ code, message, response }: CallAnswer): Health {
+  const words = `${code}${message === '' ? '' : `: ${message}`}`;
+  switch (code) {
+    case 'OK':
+      break;
+    case 'Unauthenticated':
+    case 'PermissionDenied':
+      return { kind: 'wants_token', words };
+    case 'Unimplemented':
+      return { kind: 'unknown_service', words };
+    default:
+      return { kind: 'error', words };
+  }
+  const fields = response && readFields(response);
+  if (fields === undefined) return { kind: 'error', words: 'the answer is no HealthCheckResponse' };
+  const status = Number(fields.findLast(({ number }) => number === 1)?.value ?? 0);
+  const name = SERVING_STATUSES[status] ?? String(status);
+  return name === 'SERVING' ? { kind: 'serving' } : { kind: 'not_serving', words: name };
+}

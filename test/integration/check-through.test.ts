@@ -1,0 +1,112 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { expect, test } from 'vitest';
+import { stringify } from 'yaml';
+
+import { Authority } from '../support/authority.js';
+import { refusingBackend } from '../support/backends.js';
+import { checkSteps, runCheck, type Checked } from '../support/check-command.js';
+import { startSetup } from '../support/setup.js';
+import { StandInGitaly } from '../support/stand-in-gitaly.js';
+import { HttpBackend } from '../support/http-backend.js';
+import { ProxyProcess } from '../support/proxy-process.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+
+/** A port that was free a moment ago: `--through` reads it from the file, where 0 says nothing. */
+async function freePort(): Promise<number> {
+  return Number(new URL(await refusingBackend()).port);
+}
+
+function results({ targets }: Checked): [string, string, boolean][] {
+  return targets.map(({ role, address, passed }) => [role, address, passed]);
+}
+
+test('--through checks every listener and every forward of a configuration', async () => {
+  const directory = await temporaryDirectory();
+  const ca = await Authority.create(directory);
+  const [server, client] = [await ca.server(), await ca.client()];
+  const plain = await StandInGitaly.start();
+  const behindTls = await StandInGitaly.start({ tls: { cert: server.certificatePem, key: server.keyPem } });
+  const down = await refusingBackend();
+  const [tls, tcp, other] = [await freePort(), await freePort(), await freePort()];
+  const socket = join(directory, 'gitaly.socket');
+  const proxy = await ProxyProcess.start({
+    configuration: {
+      tls: {
+        certificate_path: server.certificatePath,
+        key_path: server.keyPath,
+        client_auth: 'require',
+        client_ca_path: ca.caPath,
+      },
+      listeners: [
+        { listen: `tls://0.0.0.0:${tls}`, forward: plain.url },
+        { listen: `tcp://127.0.0.1:${tcp}`, forward: plain.url },
+        { listen: `unix:${socket}`, forward: behindTls.url, upstream_tls: { ca_path: ca.caPath } },
+        { listen: `tcp://127.0.0.1:${other}`, forward: down },
+      ],
+    },
+  });
+  const args = ['--through', proxy.configurationPath, '--ca', ca.caPath];
+  const presenting = ['--client-cert', client.certificatePath, '--client-key', client.keyPath];
+  const { exitCode, checked } = await checkSteps([...args, ...presenting]);
+  expect(results(checked)).toEqual([
+    ['listen', `tls://0.0.0.0:${tls}`, true],
+    ['forward', plain.url, true],
+    ['listen', `tcp://127.0.0.1:${tcp}`, true],
+    ['listen', `unix:${socket}`, true],
+    ['forward', behindTls.url, true],
+    ['listen', `tcp://127.0.0.1:${other}`, false],
+    ['forward', down, false],
+  ]);
+  expect(exitCode).toBe(1);
+  // Without a certificate, the listener that requires one says so.
+  const { step } = await checkSteps(args);
+  expect(step('client_certificate').detail).toContain('required, and none was given');
+  await proxy.endsWithNothingLeaked();
+});
+
+test('a listener that wants a PROXY header gets one', async () => {
+  const gitaly = await StandInGitaly.start();
+  const port = await freePort();
+  const listen = `tls://127.0.0.1:${port}`;
+  const { proxy, ca } = await startSetup({
+    listener: { listen, forward: gitaly.url, proxy_protocol: { accept_from: ['127.0.0.0/8'] } },
+  });
+  const { exitCode } = await runCheck(['--through', proxy.configurationPath, '--ca', ca.caPath]);
+  expect(exitCode).toBe(0);
+  await proxy.endsWithNothingLeaked();
+});
+
+test('of an HTTP pair the connection and TLS are checked', async () => {
+  const backend = await HttpBackend.start();
+  const port = await freePort();
+  const { proxy, ca } = await startSetup({
+    listener: { listen: `https://127.0.0.1:${port}`, forward: backend.url },
+  });
+  const { exitCode, checked } = await checkSteps(['--through', proxy.configurationPath, '--ca', ca.caPath]);
+  expect(checked.targets.map(({ endpoints }) => endpoints[0]?.steps.map(({ name }) => name))).toEqual([
+    ['connect', 'tls', 'alpn', 'chain', 'san', 'expiry', 'client_certificate'],
+    ['connect'],
+  ]);
+  expect(exitCode).toBe(0);
+  await proxy.endsWithNothingLeaked();
+});
+
+test('a listener whose port is not known is Skipped', async () => {
+  const gitaly = await StandInGitaly.start();
+  const file = join(await temporaryDirectory(), 'gitaly-tls-proxy.yaml');
+  await writeFile(file, stringify({ listeners: [{ listen: 'tcp://127.0.0.1:0', forward: gitaly.url }] }));
+  const { exitCode, output } = await runCheck(['--through', file]);
+  expect(output).toContain('listen tcp://127.0.0.1:0\nChecking connection ... Skipped\n');
+  expect(output).toContain(`forward ${gitaly.url}\nChecking connection ... Passed\n`);
+  expect(exitCode).toBe(0);
+});
+
+test('a configuration that is wrong is exit code 2, with the line', async () => {
+  const file = join(await temporaryDirectory(), 'gitaly-tls-proxy.yaml');
+  await writeFile(file, 'listeners:\n  - listen: tcp://127.0.0.1:1\n    forward: nowhere\n');
+  const { exitCode, output } = await runCheck(['--through', file]);
+  expect(output).toMatch(/:3: listeners\[0\]\.forward/);
+  expect(exitCode).toBe(2);
+});
