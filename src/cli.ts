@@ -20,6 +20,10 @@ function print(text: string): void {
 }
 process.stderr.on('error', () => undefined);
 
+function writeStderr(text: string): void {
+  process.stderr.write(text);
+}
+
 /** Runs a command to its end. The modules of one command are not loaded for another: help is there at once. */
 async function run(command: Command): Promise<number> {
   switch (command.command) {
@@ -39,8 +43,16 @@ async function run(command: Command): Promise<number> {
       return check(command.options, {
         env: process.env,
         writeStdout: print,
-        writeStderr: (output) => process.stderr.write(output),
+        writeStderr,
       });
+    }
+    case 'certificates create': {
+      const { runCertificatesCreate } = await import('./commands/certificates-create.js');
+      return runCertificatesCreate(command.request, { now: new Date(), writeStdout: print, writeStderr });
+    }
+    case 'certificates inspect': {
+      const { runCertificatesInspect } = await import('./commands/certificates-inspect.js');
+      return runCertificatesInspect(command, { now: new Date(), writeStdout: print });
     }
     case 'demo': {
       const { demo } = await import('./commands/demo.js');
@@ -67,7 +79,7 @@ async function validate(file: string | undefined): Promise<number> {
     directory: process.cwd(),
     readStdin: () => text(process.stdin),
     writeStdout: print,
-    writeStderr: (output) => process.stderr.write(output),
+    writeStderr,
     checkFiles: (configuration) => inspectTlsFiles(configuration, new Date()),
   });
 }

@@ -1,4 +1,6 @@
 import type { Address } from '../config/model.js';
+import type { CreateRequest } from '../certificates/create.js';
+import type { Place } from '../certificates/inspect/place.js';
 import type { ServeSource } from '../config/serve-source.js';
 import type { Given } from './given.js';
 
@@ -10,6 +12,12 @@ export type Command =
   /** Not on the command line: what a process runs that the primary process has started to serve connections. */
   | { readonly command: 'worker' }
   | { readonly command: 'configuration validate'; readonly file: string | undefined }
+  | { readonly command: 'certificates create'; readonly request: CreateRequest }
+  | {
+      readonly command: 'certificates inspect';
+      readonly places: readonly Place[];
+      readonly json: boolean;
+    }
   /** What is asked for is a text: help, a script for a shell, the manual. */
   | { readonly command: 'print'; readonly text: string }
   | { readonly command: 'version' }

@@ -8,6 +8,7 @@ import { callHealth } from '../demo/health-call.js';
 import { createThrowawayCertificates, type ThrowawayCertificates } from '../demo/throwaway-certificates.js';
 import type { Proxy } from '../proxy.js';
 import { runProxy } from './run-proxy.js';
+import { shellWord } from './shell-word.js';
 
 /** Runs the proxy with nothing prepared, until Ctrl-C; then nothing is left behind. Returns the exit code. */
 export async function demo(): Promise<number> {
@@ -110,9 +111,4 @@ Try, in another terminal:
 Ctrl-C ends the demo and removes what it made.
 
 `);
-}
-
-/** A path as one word of a POSIX shell's command; quoted only where it must be. */
-function shellWord(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

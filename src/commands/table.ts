@@ -1,5 +1,7 @@
 import type { CommandEntry } from './command.js';
 import { CHECK } from './table/check.js';
+import { CERTIFICATES_CREATE } from './table/certificates-create.js';
+import { CERTIFICATES_INSPECT } from './table/certificates-inspect.js';
 import { completionEntry } from './table/completion.js';
 import { CONFIGURATION_VALIDATE } from './table/configuration-validate.js';
 import { DEMO } from './table/demo.js';
@@ -12,6 +14,8 @@ export const COMMANDS: readonly CommandEntry[] = [
   DEMO,
   CHECK,
   CONFIGURATION_VALIDATE,
+  CERTIFICATES_CREATE,
+  CERTIFICATES_INSPECT,
   completionEntry(() => COMMANDS),
   manualEntry(() => COMMANDS),
 ];

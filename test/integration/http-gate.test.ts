@@ -116,7 +116,7 @@ describe('whoever has no good client certificate gets 403, upstream nothing, and
     [
       'one for servers only',
       'invalid_purpose',
-      /INVALID_PURPOSE.*must hold clientAuth\. Issue one with serverAuth and clientAuth.* else one with clientAuth/,
+      /INVALID_PURPOSE.*must hold clientAuth; issue one with serverAuth and clientAuth.* else one with clientAuth/,
       ['serverAuth'],
     ],
   ] as const)('%s', async (_what, result, detail, usages) => {

@@ -1,4 +1,4 @@
-import { warning, type Finding } from './finding.js';
+import { error, warning, type Finding } from './finding.js';
 
 const READ_OR_WRITE = 0o6;
 
@@ -16,4 +16,31 @@ export function judgeKeyMode(mode: number): Finding[] {
     ];
   }
   return [];
+}
+
+/** What is odd about the text of a certificate file, though a certificate was found in it. */
+export function judgeCertificateText(text: string): Finding[] {
+  const findings: Finding[] = [];
+  if (/-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----/u.test(text)) {
+    findings.push(
+      warning(
+        'key_in_certificate_file',
+        'a private key stands in the certificate file, which others may read and which is handed around',
+        'move the key into a file of its own, mode 0600',
+      ),
+    );
+  }
+  // PEM_read_bio and Go's encoding/pem look for the marker at the beginning of a line and pass over any other.
+  if (/[^\r\n]-----BEGIN CERTIFICATE-----/u.test(text)) {
+    findings.push(
+      error(
+        'misplaced_marker',
+        text.startsWith('\u{feff}')
+          ? 'the file begins with a byte order mark, so that Gitaly and OpenSSL do not see the certificate after it'
+          : 'a BEGIN CERTIFICATE does not stand at the beginning of its line, so that Gitaly and OpenSSL do not see that certificate',
+        'save the file as plain text with each marker on a line of its own',
+      ),
+    );
+  }
+  return findings;
 }

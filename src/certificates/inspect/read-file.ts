@@ -1,0 +1,116 @@
+import { X509Certificate, type KeyObject } from 'node:crypto';
+import { readFile, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { error, type Finding } from '../../tls/judge/finding.js';
+import { judgeCertificateText, judgeKeyMode } from '../../tls/judge/files.js';
+import { parseKey } from '../../tls/key-file.js';
+import { describeFileError, FileProblem, parseCertificates } from '../../tls/pem-files.js';
+
+/** What a file holds, and what is wrong with the file itself. */
+export interface ReadFile {
+  readonly path: string;
+  readonly certificates: readonly X509Certificate[];
+  readonly key: { readonly object: KeyObject; readonly mode: number } | undefined;
+  readonly findings: readonly Finding[];
+}
+
+const BEGIN_KEY = /-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----/u;
+const BEGIN = /-----BEGIN (?:CERTIFICATE|(?:[A-Z]+ )*PRIVATE KEY)-----/u;
+const KEY_BLOCK = /-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----[^]*?-----END (?:[A-Z]+ )*PRIVATE KEY-----/u;
+
+/** Reads a file, or those files of a directory that hold a certificate or a key. */
+export async function readPath(path: string): Promise<ReadFile[]> {
+  try {
+    if (!(await stat(path)).isDirectory()) return [await readOne(path)];
+    const names = (await readdir(path)).filter((name) => !name.startsWith('.')).sort();
+    const files: ReadFile[] = [];
+    for (const name of names) {
+      const file = join(path, name);
+      if ((await stat(file)).isFile() && BEGIN.test((await readFile(file)).toString('latin1')))
+        files.push(await readOne(file));
+    }
+    if (files.length > 0) return files;
+    return [unusable(path, nothing('no file in it holds a certificate or a private key in PEM'))];
+  } catch (reason) {
+    return [unusable(path, unreadable(path, describeFileError(path, reason)))];
+  }
+}
+
+async function readOne(path: string): Promise<ReadFile> {
+  let bytes: Buffer;
+  let mode: number;
+  try {
+    bytes = await readFile(path);
+    ({ mode } = await stat(path));
+  } catch (reason) {
+    return unusable(path, unreadable(path, describeFileError(path, reason)));
+  }
+  const text = bytes.toString('utf8');
+  const hasKey = BEGIN_KEY.test(text);
+  if (!hasKey && !text.includes('-----BEGIN CERTIFICATE-----')) return unusable(path, whyNoPem(bytes, path));
+
+  const findings: Finding[] = [];
+  const certificates = attempt(findings, path, () => parseCertificates(path, text)) ?? [];
+  const pem = hasKey ? (KEY_BLOCK.exec(text)?.[0] ?? text) : undefined;
+  const object =
+    pem === undefined ? undefined : attempt(findings, path, () => parseKey(path, pem), 'key_unusable');
+  if (hasKey) findings.push(...judgeKeyMode(mode));
+  if (certificates.length > 0) findings.push(...judgeCertificateText(text));
+  return {
+    path,
+    certificates: certificates.map(({ x509 }) => x509),
+    key: object && { object, mode },
+    findings,
+  };
+}
+
+function whyNoPem(bytes: Buffer, path: string): Finding {
+  if (bytes.toString('latin1').trim() === '') return nothing('the file is empty');
+  try {
+    const { subject } = new X509Certificate(bytes);
+    return error(
+      'not_pem',
+      `holds the certificate of ${subject.replaceAll('\n', ', ')} in DER, and PEM is needed`,
+      `openssl x509 -inform der -in ${path} -out ${path}.pem`,
+    );
+  } catch {
+    return nothing('holds neither a certificate nor a private key in PEM');
+  }
+}
+
+function nothing(sentence: string): Finding {
+  return error(
+    'nothing_in_file',
+    sentence,
+    'give a file with BEGIN CERTIFICATE or BEGIN PRIVATE KEY in it, or an address such as tls://gitaly.internal:9999',
+  );
+}
+
+function unreadable(path: string, message: string): Finding {
+  return error('unreadable_file', withoutPath(path, message), 'give a file that is there and can be read');
+}
+
+function unusable(path: string, finding: Finding): ReadFile {
+  return { path, certificates: [], key: undefined, findings: [finding] };
+}
+
+function attempt<T>(
+  findings: Finding[],
+  path: string,
+  step: () => T,
+  id: 'unreadable_file' | 'key_unusable' = 'unreadable_file',
+): T | undefined {
+  try {
+    return step();
+  } catch (reason) {
+    if (!(reason instanceof FileProblem)) throw reason;
+    findings.push(error(id, withoutPath(path, reason.message), 'write the file anew'));
+    return undefined;
+  }
+}
+
+/** The place stands above its findings already. */
+function withoutPath(path: string, message: string): string {
+  return message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message;
+}

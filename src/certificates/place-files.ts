@@ -1,0 +1,75 @@
+import { randomBytes } from 'node:crypto';
+import { link, mkdir, open, rename, rm, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+
+/** A file to be written. */
+export interface NewFile {
+  readonly path: string;
+  readonly content: string;
+  /** A key is for its owner alone, from its first byte on. */
+  readonly secret: boolean;
+  /** Whether one that is there is replaced. */
+  readonly replace: boolean;
+}
+
+/** A file that was not to be replaced is there. */
+export class FileExists extends Error {
+  constructor(readonly path: string) {
+    super(`${path} is there already`);
+  }
+}
+
+/**
+ * Writes files, all or none: each whole under another name first, then all are put in place in their order, one right
+ * after the other, so that whoever reads them meanwhile finds each of them whole.
+ * @throws FileExists, and whatever the file system says; what was new is gone then
+ */
+export async function placeFiles(files: readonly NewFile[]): Promise<void> {
+  for (const directory of new Set(files.map(({ path }) => dirname(path))))
+    await mkdir(directory, { recursive: true });
+  const written: { readonly file: NewFile; readonly from: string }[] = [];
+  const placed: string[] = [];
+  try {
+    for (const file of files) {
+      const from = join(dirname(file.path), `.${basename(file.path)}.${randomBytes(6).toString('hex')}`);
+      written.push({ file, from });
+      await write(from, file);
+    }
+    for (const { file, from } of written) {
+      if (file.replace) await rename(from, file.path);
+      else {
+        await linkNew(from, file.path);
+        placed.push(file.path);
+      }
+    }
+  } catch (error) {
+    for (const path of placed) await rm(path, { force: true });
+    throw error;
+  } finally {
+    for (const { from } of written) await rm(from, { force: true });
+  }
+}
+
+async function write(path: string, { content, secret }: NewFile): Promise<void> {
+  const mode = secret ? 0o600 : 0o644;
+  const handle = await open(path, 'wx', mode);
+  try {
+    // The umask may have taken bits away that whoever verifies with a certificate needs; a key has none to lose.
+    if (!secret) await handle.chmod(mode);
+    await handle.writeFile(content);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Unlike a rename, a link never replaces a file that has come to be there meanwhile. */
+async function linkNew(from: string, path: string): Promise<void> {
+  try {
+    await link(from, path);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') throw new FileExists(path);
+    throw error;
+  }
+  await unlink(from);
+}

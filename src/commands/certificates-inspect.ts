@@ -1,0 +1,23 @@
+import { inspect } from '../certificates/inspect/inspect.js';
+import type { Place } from '../certificates/inspect/place.js';
+import { asJson } from '../certificates/inspect/as-json.js';
+import { asText } from '../certificates/inspect/as-text.js';
+
+/** What the command has to do with the world. */
+export interface InspectIo {
+  readonly now: Date;
+  readonly writeStdout: (text: string) => void;
+}
+
+/**
+ * `certificates inspect`: what certificates, keys and servers say, and each thing that is wrong with them.
+ * @returns the exit code: 1 if there is an error among the findings
+ */
+export async function runCertificatesInspect(
+  { places, json }: { readonly places: readonly Place[]; readonly json: boolean },
+  { now, writeStdout }: InspectIo,
+): Promise<number> {
+  const inspected = await inspect(places, now);
+  writeStdout(json ? `${JSON.stringify(asJson(inspected, now), null, 2)}\n` : asText(inspected, now));
+  return inspected.some(({ findings }) => findings.some(({ severity }) => severity === 'error')) ? 1 : 0;
+}
