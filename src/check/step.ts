@@ -1,3 +1,6 @@
+import { CallFailure } from '../probe/grpc-connection.js';
+import { UpstreamFailure } from '../upstream/failure.js';
+
 /** What is looked at, in this order. The names are those of `--json`. */
 export const STEP_TITLES = {
   resolve: 'name resolution',
@@ -54,7 +57,7 @@ export class Steps {
     return this.done.every((step) => step.name !== name || step.result === 'passed');
   }
 
-  /** Runs a step, unless one that it needs has not passed. What `work` throws is a failure that nobody has thought of. */
+  /** Runs a step, unless one that it needs has not passed. What `work` throws is a failure, too. */
   async run(
     name: StepName,
     needs: readonly StepName[],
@@ -78,6 +81,9 @@ async function outcome(work: () => Finding | Promise<Finding>): Promise<Finding>
   try {
     return await work();
   } catch (error) {
+    // It took a connection a moment ago, and answered the steps before.
+    if (error instanceof UpstreamFailure || error instanceof CallFailure)
+      return failed(error.message, 'it has answered before: try again, and look at the log of the server');
     return failed(
       error instanceof Error ? error.message : String(error),
       'please report it: this is unexpected',
