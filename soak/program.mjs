@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { createWriteStream, readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -31,7 +31,7 @@ export class Program {
   }
 
   /**
-   * Starts it and waits until it listens; its log lies in the directory.
+   * Starts it with one `tls://` listener, and waits until it listens; its log lies in the directory.
    * @param {string} program path of `dist/cli.js`
    * @param {string} directory a private one
    * @param {{ cert: string, key: string }} files
@@ -40,18 +40,32 @@ export class Program {
    * @returns {Promise<Program>}
    */
   static async start(program, directory, files, backendPort, more = {}) {
-    const [port, admin] = [await freePort(), await freePort()];
+    const port = await freePort();
     const configuration = {
       tls: { certificate_path: files.cert, key_path: files.key },
       listeners: [{ listen: `tls://127.0.0.1:${port}`, forward: `tcp://127.0.0.1:${backendPort}` }],
-      prometheus_listen_addr: `127.0.0.1:${admin}`,
       ...more,
     };
+    return Program.serve(program, directory, configuration, port);
+  }
+
+  /**
+   * The same with a configuration that lacks nothing but the admin port.
+   * @param {string} program
+   * @param {string} directory
+   * @param {Record<string, unknown>} configuration
+   * @param {number} port of the listener that `port` tells
+   * @param {(log: import('node:stream').Readable) => void} [readLog] has the log from its begin on
+   */
+  static async serve(program, directory, configuration, port, readLog = () => {}) {
+    const admin = await freePort();
     const path = join(directory, 'config.yaml');
-    await writeFile(path, stringify(configuration));
-    const child = await startChild(process.execPath, [program, 'serve', '--config', path], {
-      logFile: join(directory, 'proxy.log'),
-    });
+    await writeFile(path, stringify({ ...configuration, prometheus_listen_addr: `127.0.0.1:${admin}` }));
+    const child = await startChild(process.execPath, [program, 'serve', '--config', path]);
+    const { stdout } = child.process;
+    if (stdout === null) throw new Error('the proxy has no pipes');
+    readLog(stdout);
+    stdout.pipe(createWriteStream(join(directory, 'proxy.log')));
     await listening(admin, child, 'the proxy');
     return new Program(child, port, admin);
   }

@@ -11,6 +11,7 @@ import { stopAll } from '../bench/children.mjs';
 import { churn } from './churn.mjs';
 import { idleConnections, handshakeFlood, silentConnections } from './crowds.mjs';
 import { slowReaders, slowUpstream } from './slow.mjs';
+import { toxic } from './toxic.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
@@ -22,6 +23,9 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
  * @property {number} backendPort
  * @property {number} minutes
  * @property {number} workers
+ * @property {number} [seed] of what is drawn; a new one without it
+ * @property {number} [connections] how many, where that can be chosen
+ * @property {number} [only] the number of the one connection that is wanted
  */
 
 /** @type {Record<string, (run: Run) => Promise<string[]>>} what each says was lost; nothing, if all is well */
@@ -32,17 +36,32 @@ const RUNS = {
   'handshake-flood': handshakeFlood,
   'slow-readers': slowReaders,
   'slow-upstream': slowUpstream,
+  toxic,
 };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { minutes: { type: 'string', default: '2' }, workers: { type: 'string', default: '1' } },
+  options: {
+    minutes: { type: 'string', default: '2' },
+    workers: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    connections: { type: 'string' },
+    only: { type: 'string' },
+  },
 });
 const [name = 'churn'] = positionals;
 const run = RUNS[name];
 const [minutes, workers] = [Number(values.minutes), Number(values.workers)];
-if (run === undefined || !(minutes > 0) || !Number.isInteger(workers) || workers < 1) {
-  const usage = `npm run soak -- [${Object.keys(RUNS).join(' | ')}] [--minutes N] [--workers N]`;
+const [seed, connections, only] = [values.seed, values.connections, values.only].map((value) =>
+  value === undefined ? undefined : Number(value),
+);
+const isWhole = (/** @type {number | undefined} */ value, least = 0) =>
+  value === undefined || (Number.isInteger(value) && value >= least);
+const isRight =
+  minutes > 0 && isWhole(workers, 1) && isWhole(seed) && isWhole(connections, 1) && isWhole(only);
+if (run === undefined || !isRight) {
+  const names = Object.keys(RUNS).join(' | ');
+  const usage = `npm run soak -- [${names}] [--minutes N] [--workers N] [--seed N] [--connections N] [--only N]`;
   console.error(`soak: wrong usage; it is: ${usage}`);
   process.exit(2);
 }
@@ -62,7 +81,17 @@ let keep = true;
 try {
   const { port: backendPort } = await startBackend(load);
   console.log(`soak: ${name}`);
-  const failures = await run({ load, program, directory, backendPort, minutes, workers });
+  const failures = await run({
+    load,
+    program,
+    directory,
+    backendPort,
+    minutes,
+    workers,
+    seed,
+    connections,
+    only,
+  });
   for (const failure of failures) console.error(`soak: FAILED: ${failure}`);
   if (failures.length > 0) console.error(`soak: the proxy's log is in ${directory}`);
   else console.log('soak: nothing was lost, nothing has grown');

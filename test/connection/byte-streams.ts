@@ -1,14 +1,10 @@
-import { createCipheriv, createHash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 
 import fc from 'fast-check';
 
-/** Bytes that look random and are the same for a seed each time. */
-export function noise(length: number, seed = 0): Buffer {
-  const key = createHash('sha256').update(String(seed)).digest();
-  return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length));
-}
+import { noise } from '../support/noise.js';
 
 /** The SHA-256 of bytes. */
 export function sha256(bytes: Uint8Array): string {

@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import { MAX_QUEUED_BYTES } from '../../src/limits.js';
-import { flood, noise, receive, send, sha256, transfers, untilQuiet, type Transfer } from './byte-streams.js';
+import { noise } from '../support/noise.js';
+import { flood, receive, send, sha256, transfers, untilQuiet, type Transfer } from './byte-streams.js';
 import { endOf, readBytes, startRelay, type RelayUnderTest, type Transport } from './relay-ends.js';
 
 const TRANSPORTS: readonly { client: Transport; upstream: Transport }[] = [

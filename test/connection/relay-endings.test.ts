@@ -5,7 +5,8 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { ConnectionEnd } from '../../src/connection/close-reason.js';
 import type { RelayObserver } from '../../src/connection/half-pipe.js';
 import { Relay } from '../../src/connection/relay.js';
-import { flood, noise, sha256, turn, untilQuiet } from './byte-streams.js';
+import { noise } from '../support/noise.js';
+import { flood, sha256, turn, untilQuiet } from './byte-streams.js';
 import { endOf, fateOf, readBytes, startRelay, type Transport } from './relay-ends.js';
 
 const TRANSPORTS: readonly { client: Transport; upstream: Transport }[] = [

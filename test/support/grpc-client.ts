@@ -11,6 +11,7 @@ import {
 } from '@grpc/grpc-js';
 import { onTestFinished } from 'vitest';
 
+import { OWN_CONNECTION } from './grpc-channel.js';
 import { demoService, HEALTH_REQUEST, healthService } from '../../src/demo/demo-service.js';
 
 /** What a TLS client trusts and presents, as PEM. */
@@ -135,11 +136,7 @@ export function libraryClient(
   options: ClientOptions = {},
 ): Client {
   const client = new Client(address, channelCredentials(tls), {
-    'grpc.ssl_target_name_override': 'localhost',
-    'grpc.default_authority': 'localhost',
-    // Each client has a connection of its own, and no web proxy of the environment stands in between.
-    'grpc.use_local_subchannel_pool': 1,
-    'grpc.enable_http_proxy': 0,
+    ...OWN_CONNECTION,
     ...options,
   });
   onTestFinished(() => client.close());

@@ -11,6 +11,7 @@ export class LogLines {
   readonly #waiting = new Set<() => void>();
   #rest = '';
   #ended = false;
+  #follower: ((line: LogLine) => void) | undefined;
 
   constructor(stream: Readable) {
     stream.setEncoding('utf8');
@@ -20,7 +21,9 @@ export class LogLines {
       this.#rest = parts.pop() ?? '';
       for (const part of parts) {
         const line = parseLine(part);
-        if (line) this.lines.push(line);
+        if (!line) continue;
+        this.lines.push(line);
+        this.#follower?.(line);
       }
       for (const look of [...this.#waiting]) look();
     });
@@ -28,6 +31,11 @@ export class LogLines {
       this.#ended = true;
       for (const look of [...this.#waiting]) look();
     });
+  }
+
+  /** Has each line from now on, as it comes. */
+  follow(follower: (line: LogLine) => void): void {
+    this.#follower = follower;
   }
 
   /** The first line, also of those that came before, that a predicate accepts. Rejects when the program ends without one. */

@@ -1,0 +1,91 @@
+import { execFile } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { Program } from './program.mjs';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const CONNECTIONS = 10_000;
+/** Connections at once, in tens. */
+const TENS = 25;
+/** What V8 and the allocator move by between the first quarter of the connections and the end. */
+const NOISE_KIB = 32 * 1024;
+
+/**
+ * The toxic network that the tests have (test/support/toxic), at its full number.
+ * @param {import('./run.mjs').Run} run
+ */
+export async function toxic({
+  program,
+  directory,
+  workers,
+  seed = randomInt(2 ** 31),
+  connections = CONNECTIONS,
+  only,
+}) {
+  const { Authority, LogLines, ToxicNetwork } = await buildNetwork();
+  const ca = await Authority.create(directory);
+  const network = await ToxicNetwork.start(ca, TENS);
+  const configuration = { ...network.configuration, workers };
+  let log;
+  const proxy = await Program.serve(
+    program,
+    directory,
+    configuration,
+    0,
+    (stdout) => (log = new LogLines(stdout)),
+  );
+  const before = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
+  let [warmKib, peakKib] = [0, before.memoryKib];
+  const sampler = setInterval(() => {
+    const { memoryKib } = proxy;
+    peakKib = Math.max(peakKib, memoryKib);
+    if (network.tally.connections < connections / 4) warmKib = memoryKib;
+  }, 500);
+  console.log(`seed ${seed}`);
+  const begun = Date.now();
+  const failures = await network.run({ seed, connections, only }, log);
+  const seconds = (Date.now() - begun) / 1000;
+  clearInterval(sampler);
+  network.stop();
+  await proxy.quiet(before.descriptors);
+  const after = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
+  for (const name of [
+    'internal_errors_total',
+    'inspector_lost_total',
+    'rpcs_in_flight',
+    'connections_dropped_total',
+  ]) {
+    const value = await proxy.metric(name);
+    if (value !== 0) failures.push(`${name} is ${value}`);
+  }
+  if (warmKib > 0 && after.memoryKib > warmKib + NOISE_KIB) failures.push('memory has grown');
+  console.log(network.tally.text);
+  console.log(
+    `in ${seconds.toFixed(0)} s, ${10 * TENS} at once; memory: ${mib(before.memoryKib)} MiB before, ${mib(warmKib)} after a ` +
+      `quarter, ${mib(peakKib)} at most, ${mib(after.memoryKib)} after; ` +
+      `descriptors: ${before.descriptors} before, ${after.descriptors} after`,
+  );
+  const ended = await proxy.stop();
+  if (ended !== 'exit code 0') failures.push(`the proxy ended with ${ended}`);
+  return failures;
+}
+
+/** @param {number} kib */
+function mib(kib) {
+  return (kib / 1024).toFixed(1);
+}
+
+/** The tests' own code, which is TypeScript: Node 20 does not run it as it is. */
+async function buildNetwork() {
+  await promisify(execFile)(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'soak'], {
+    cwd: ROOT,
+  });
+  const built = new URL('../.cache/soak/built/test/support/', import.meta.url);
+  const [{ Authority }, { LogLines }, { ToxicNetwork }] = await Promise.all([
+    import(new URL('authority.js', built).href),
+    import(new URL('log-lines.js', built).href),
+    import(new URL('toxic/toxic-network.js', built).href),
+  ]);
+  return { Authority, LogLines, ToxicNetwork };
+}
