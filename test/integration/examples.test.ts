@@ -20,7 +20,7 @@ const UNTIL_ENDED = new Map([
 /** Commands that print more than what a redirection of their example takes, with what stands in it. */
 const PRINTING = new Map([
   ['check', 'Checking connection ... Passed'],
-  ['certificates create', 'server certificate: '],
+  ['certificates create', 'server certificate'],
   ['certificates inspect', 'usages'],
 ]);
 

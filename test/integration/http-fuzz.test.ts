@@ -9,7 +9,7 @@ import { ALLOWED, ONE_WORKER, PLAIN, startGate } from '../support/gate.js';
 import { randomOf } from '../support/seeded-random.js';
 import { takeRequest, type StrictRequest } from '../support/strict-http.js';
 
-const CONVERSATIONS = 800;
+const CONVERSATIONS = 300;
 const AT_ONCE = 16;
 const GIVE_UP_MS = 100;
 
