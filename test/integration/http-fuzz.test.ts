@@ -100,8 +100,11 @@ test('whatever clients send, upstream gets requests that can be read in one way,
     }
   };
   // Its connections are kept, and shared by all clients: what one smuggles is another's.
+  const kept = new Set<Socket>();
   const upstream = createServer((socket) => {
     let received = '';
+    kept.add(socket);
+    socket.on('close', () => kept.delete(socket));
     socket.on('error', () => undefined);
     socket.on('data', (bytes) => (received = take(socket, received + bytes.toString('latin1'))));
   });
@@ -142,5 +145,6 @@ test('whatever clients send, upstream gets requests that can be read in one way,
     expect(trailers.filter(([name]) => PROXYS.test(name) || FRAMING.test(name))).toEqual([]);
   }
   expect((await gate.proxy.scrape()).value('gitaly_tls_proxy_internal_errors_total')).toBe(0);
+  for (const socket of kept) socket.destroy();
   await gate.endsWithNothingLeaked();
 });
