@@ -11,6 +11,7 @@ export class ClientSide {
   readonly #exchanged: Exchanged;
   #settleClosed: () => void = () => undefined;
   #isClosed = false;
+  #isLast = false;
 
   constructor(exchanged: Exchanged) {
     this.#exchanged = exchanged;
@@ -57,7 +58,14 @@ export class ClientSide {
   /** An answer that has not begun tells an HTTP/1.1 client that the connection ends after it. */
   closeAfterwards(): void {
     const { protocol, response } = this.#exchanged;
-    if (protocol === 'http1' && !response.headersSent) response.setHeader('connection', 'close');
+    if (protocol !== 'http1' || response.headersSent) return;
+    response.setHeader('connection', 'close');
+    this.#isLast = true;
+  }
+
+  /** Whether it was told so. */
+  get isLast(): boolean {
+    return this.#isLast;
   }
 
   /** What has begun cannot end well any more: the client must see that. `end` is what to do with HTTP/1.1. */

@@ -191,11 +191,14 @@ export class Exchange {
     }
   }
 
-  #passOnce(target: RequestTarget): Promise<void> {
-    return passThrough(this.#exchanged, {
+  async #passOnce(target: RequestTarget): Promise<void> {
+    const passed = passThrough(this.#exchanged, {
       onReq: () => this.#send(target),
       onRes: (answer) => this.#receive(answer),
     });
+    // http2-proxy does not hear of a client that leaves while an earlier answer is on its way still, nor if the answer to this
+    // request, which nobody can have any more, is whole by then.
+    await Promise.race([passed, this.#client.closed.then(() => this.#sent?.destroy())]);
   }
 
   /** RFC 9110 section 9.2.2: what is idempotent may be sent again; and it has no content that is gone. */
@@ -329,6 +332,11 @@ export class Exchange {
       return this.#refusal === undefined && this.#fault === undefined ? 'upstream' : 'proxy';
     if (this.#fault !== undefined) return 'upstream';
     return this.#connection.brokenOffBy?.initiator ?? 'client';
+  }
+
+  /** Whether the answer has told an HTTP/1.1 client that the connection ends after it. */
+  get isLast(): boolean {
+    return this.#client.isLast;
   }
 
   /** Whether the whole answer was written. */

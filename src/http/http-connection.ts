@@ -55,6 +55,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #refused: ConnectionEnd | undefined;
   /** The end of the last request that has come: of HTTP/1.1 each is served when the one before has its answer. */
   #turn: Promise<void> = Promise.resolve();
+  /** Whether an answer has told the client that the connection ends after it. */
+  #lastAnswered = false;
   #requests = 0;
   readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
   #noteFirstRequest: () => void = () => undefined;
@@ -189,7 +191,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   request(exchanged: Exchanged, expectation: Expectation): void {
-    if (this.#end) return;
+    if (this.#end || this.#lastAnswered) return;
     if (++this.#requests === 1) {
       const { protocol } = exchanged;
       this.#record.facts.protocol = protocol;
@@ -213,6 +215,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const ended = served.then(() => {
       if (paid) service.budget.giveBack();
       this.#exchanges.delete(exchange);
+      if (exchange.isLast) this.#serveNoMore();
       if (this.#session && !exchange.isComplete && !this.#abandoned.take(1, performance.now()))
         this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
       // HTTP/1.1 has been told with the answer.
@@ -297,6 +300,12 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       if (error)
         this.cut(new ConnectionEnd('reset', 'client', 'the client left while its requests were open'));
     });
+  }
+
+  /** RFC 9112 section 9.6: "A server that sends a "close" connection option [...] MUST NOT process any further requests". */
+  #serveNoMore(): void {
+    this.#lastAnswered = true;
+    for (const exchange of this.#exchanges.keys()) exchange.connectionClosed();
   }
 
   /** No request is open, for the moment or for good. */

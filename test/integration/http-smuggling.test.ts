@@ -285,3 +285,20 @@ test('a client that pipelines is served in its order, one after the other; one t
   expect(await gate.proxy.log.waitForClose('abuse')).toMatchObject({ 'close.initiator': 'proxy' });
   await gate.endsWithNothingLeaked();
 });
+
+test('what comes behind a request whose answer ends the connection is not passed on', async () => {
+  const gate = await startPlain();
+  const passed: (string | undefined)[] = [];
+  gate.backend.handler = (request, response) => {
+    passed.push(request.url);
+    response.end('answer');
+  };
+  // Upstream has not told the client to go on: what follows may be the content, or the next request.
+  const unasked = `POST ${ALLOWED} HTTP/1.1\r\n${HOST}Expect: 100-continue\r\nContent-Length: 5\r\n\r\nhello`;
+  const behind = `POST ${ALLOWED}?behind HTTP/1.1\r\n${HOST}Content-Length: 0\r\n\r\n`;
+  const answer = await send(gate, `${unasked}${behind}`);
+  expect(answer).toMatch(/^HTTP\/1\.1 200 [^]*\r\nconnection: close\r\n/iu);
+  expect(answer.match(/HTTP\/1\.1 /gu)).toHaveLength(1);
+  expect(passed).toEqual([ALLOWED]);
+  await gate.endsWithNothingLeaked();
+});
