@@ -95,7 +95,7 @@ func (g *gateSetup) testRefused(t *testing.T) {
 		logged      string
 	}{
 		"none":                 {authority.Pair{}, `the client sent no certificate and client_auth is require`},
-		"one for servers only": {g.ca.Server(t), `INVALID_PURPOSE.*Issue one with serverAuth and clientAuth`},
+		"one for servers only": {g.ca.Server(t), `INVALID_PURPOSE.*issue one with serverAuth and clientAuth`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			api := StartAPI(t)
