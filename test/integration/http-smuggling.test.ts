@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { DATA, END_STREAM, frame, headers, RST_STREAM, uint32 } from '../inspect/http2/hand-made.js';
+import { DATA, END_STREAM, frame, GOAWAY, headers, RST_STREAM, uint32 } from '../inspect/http2/hand-made.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { ALLOWED, ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
@@ -10,6 +10,7 @@ const HOST = 'Host: gitlab\r\n';
 
 /** RFC 9113 section 7. */
 const PROTOCOL_ERROR = 1;
+const INTERNAL_ERROR = 2;
 
 /** Sends bytes as they are and reads what comes until the connection ends. */
 async function send({ port }: Gate, bytes: string): Promise<string> {
@@ -209,7 +210,7 @@ describe('over HTTP/2', () => {
     ['a path with a space', { ':path': `${ALLOWED} HTTP/1.1` }],
     ['a path with a line break', { ':path': `${ALLOWED} HTTP/1.1\r\nA: b` }],
     ['no host', { ':authority': undefined }],
-  ])('%s: the stream is reset, and upstream has no whole request', async (_what, fields) => {
+  ])('%s: the stream is reset, or the connection ended, and upstream has no whole request', async (_what, fields) => {
     const gate = await startGate();
     const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
     const given = Object.entries({ ...POST, ...fields }).flatMap(([name, value]) =>
@@ -225,7 +226,11 @@ describe('over HTTP/2', () => {
     const received: Buffer[] = [];
     client.on('data', (bytes: Buffer) => received.push(bytes));
     const reset = frame(RST_STREAM, 0, 1, uint32(PROTOCOL_ERROR));
-    await expect.poll(() => Buffer.concat(received).includes(reset)).toBe(true);
+    // Of content that is longer than it should be Node 22 and later make the end of the connection.
+    const goaway = frame(GOAWAY, 0, 0, Buffer.concat([uint32(0), uint32(INTERNAL_ERROR)]));
+    await expect
+      .poll(() => [reset, goaway].some((refusal) => Buffer.concat(received).includes(refusal)))
+      .toBe(true);
     // Others are served.
     expect(await gate.ask(ALLOWED)).toMatchObject({ status: 200 });
     expect(gate.backend.requests).toHaveLength(1);
