@@ -210,33 +210,36 @@ describe('over HTTP/2', () => {
     ['a path with a space', { ':path': `${ALLOWED} HTTP/1.1` }],
     ['a path with a line break', { ':path': `${ALLOWED} HTTP/1.1\r\nA: b` }],
     ['no host', { ':authority': undefined }],
-  ])('%s: the stream is reset, or the connection ended, and upstream has no whole request', async (_what, fields) => {
-    const gate = await startGate();
-    const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
-    const given = Object.entries({ ...POST, ...fields }).flatMap(([name, value]) =>
-      value === undefined ? [] : [[name, value] as const],
-    );
-    client.write(
-      Buffer.concat([
-        HTTP2_PREFACE,
-        headers(1, Object.fromEntries(given)),
-        frame(DATA, END_STREAM, 1, Buffer.from('abc')),
-      ]),
-    );
-    const received: Buffer[] = [];
-    client.on('data', (bytes: Buffer) => received.push(bytes));
-    const reset = frame(RST_STREAM, 0, 1, uint32(PROTOCOL_ERROR));
-    // Of content that is longer than it should be Node 22 and later make the end of the connection.
-    const goaway = frame(GOAWAY, 0, 0, Buffer.concat([uint32(0), uint32(INTERNAL_ERROR)]));
-    await expect
-      .poll(() => [reset, goaway].some((refusal) => Buffer.concat(received).includes(refusal)))
-      .toBe(true);
-    // Others are served.
-    expect(await gate.ask(ALLOWED)).toMatchObject({ status: 200 });
-    expect(gate.backend.requests).toHaveLength(1);
-    client.destroy();
-    await gate.endsWithNothingLeaked();
-  });
+  ])(
+    '%s: the stream is reset, or the connection ended, and upstream has no whole request',
+    async (_what, fields) => {
+      const gate = await startGate();
+      const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
+      const given = Object.entries({ ...POST, ...fields }).flatMap(([name, value]) =>
+        value === undefined ? [] : [[name, value] as const],
+      );
+      client.write(
+        Buffer.concat([
+          HTTP2_PREFACE,
+          headers(1, Object.fromEntries(given)),
+          frame(DATA, END_STREAM, 1, Buffer.from('abc')),
+        ]),
+      );
+      const received: Buffer[] = [];
+      client.on('data', (bytes: Buffer) => received.push(bytes));
+      const reset = frame(RST_STREAM, 0, 1, uint32(PROTOCOL_ERROR));
+      // Of content that is longer than it should be Node 22 and later make the end of the connection.
+      const goaway = frame(GOAWAY, 0, 0, Buffer.concat([uint32(1), uint32(INTERNAL_ERROR)]));
+      await expect
+        .poll(() => [reset, goaway].some((refusal) => Buffer.concat(received).includes(refusal)))
+        .toBe(true);
+      // Others are served.
+      expect(await gate.ask(ALLOWED)).toMatchObject({ status: 200 });
+      expect(gate.backend.requests).toHaveLength(1);
+      client.destroy();
+      await gate.endsWithNothingLeaked();
+    },
+  );
 
   test('fields that break a line of HTTP/1.1 are left out', async () => {
     const gate = await startGate();
