@@ -14,9 +14,9 @@ import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const TOKEN = 'a secret of Gitaly';
 
-async function tokenFile(content = `${TOKEN}\n`): Promise<string> {
+async function tokenFile(content = `${TOKEN}\n`, mode = 0o600): Promise<string> {
   const path = join(await temporaryDirectory(), 'token');
-  await writeFile(path, content, { mode: 0o600 });
+  await writeFile(path, content, { mode });
   return path;
 }
 
@@ -274,6 +274,15 @@ describe('the token', () => {
     expect(output).not.toContain(TOKEN);
     expect(gitaly.authorizations.every((value) => value === undefined || !value.includes(TOKEN))).toBe(true);
     expect(gitaly.authorizations.some((value) => value?.startsWith('Bearer v2.'))).toBe(true);
+  });
+
+  test('in a file that others can read: a warning on standard error, and all goes on', async () => {
+    const gitaly = await StandInGitaly.start({ token: TOKEN });
+    const path = await tokenFile(TOKEN, 0o644);
+    const { exitCode, output } = await runCheck([gitaly.url, '--token-file', path]);
+    expect(output).toContain(`--token-file: ${path}: readable by others; chmod 600 it`);
+    expect(output).not.toContain(TOKEN);
+    expect(exitCode).toBe(0);
   });
 
   test('nothing made of it goes to a server whose certificate does not hold', async () => {

@@ -180,9 +180,9 @@ describe('upstream_up', () => {
 });
 
 describe('the token', () => {
-  async function tokenPath(token: string): Promise<string> {
+  async function tokenPath(token: string, mode = 0o600): Promise<string> {
     const path = join(await temporaryDirectory(), 'token');
-    await writeFile(path, `${token}\n`, { mode: 0o600 });
+    await writeFile(path, `${token}\n`, { mode });
     return path;
   }
 
@@ -202,6 +202,15 @@ describe('the token', () => {
     expect(gitaly.authorizations[0]).toMatch(/^Bearer v2\.[0-9a-f]{64}\.\d+$/);
     await proxy.endsWithNothingLeaked();
     expect(proxy.log.text).not.toContain('secret-of-gitaly');
+  });
+
+  test('in a file that others can read is used, with a warning', async () => {
+    const gitaly = await StandInGitaly.start({ token: 'secret' });
+    const path = await tokenPath('secret', 0o644);
+    const proxy = await startChecking(gitaly.url, { health_check_token_path: path });
+    await awaitUp(proxy, 1);
+    await proxy.endsWithNothingLeaked();
+    expect(proxy.log.text).toContain(`${path}: readable by others; chmod 600 it`);
   });
 
   test('that Gitaly refuses is told once, and Gitaly is up', async () => {
