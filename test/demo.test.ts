@@ -45,23 +45,33 @@ async function endsAndLeavesNothing(
 }
 
 describe('the demo', () => {
-  test('makes a health call through its own TLS listener and prints three commands', async () => {
+  test('makes a health call through its own TLS listener and prints four commands', async () => {
     const { demo, directory, printed, commands } = await startDemo();
     expect(printed).toMatch(/Health check through tls:\/\/127\.0\.0\.1:\d+ \.\.\. passed/);
-    expect(commands).toHaveLength(3);
+    expect(commands).toHaveLength(4);
     await endsAndLeavesNothing(demo, directory, 'SIGINT');
   });
 
   test.for<[program: string, index: number, wanted: RegExp[]]>([
-    ['openssl', 0, [/^ALPN protocol: h2$/m, /Verify return code: 0 \(ok\)/]],
-    ['curl', 1, [/^# TYPE gitaly_connections_total counter$/m, /^gitaly_tls_proxy_build_info/m]],
-    ['curl', 2, [/^gitaly_connections_total\{[^}]*type="tls"[^}]*\} [1-9]/m]],
+    ['openssl', 1, [/^ALPN protocol: h2$/m, /Verify return code: 0 \(ok\)/]],
+    ['curl', 2, [/^# TYPE gitaly_connections_total counter$/m, /^gitaly_tls_proxy_build_info/m]],
+    ['curl', 3, [/^gitaly_connections_total\{[^}]*type="tls"[^}]*\} [1-9]/m]],
   ])('the printed command with %s (%i) works as printed', async ([program, index, wanted], { skip }) => {
     skip(!isInstalled(program), `${program} is not installed`);
     const { demo, directory, commands } = await startDemo();
     expect(commands[index]).toMatch(new RegExp(`^${program} `));
     const { exitCode, output } = await shell(commands[index] ?? '', WEB_PROXY);
     for (const pattern of wanted) expect(output).toMatch(pattern);
+    expect(exitCode).toBe(0);
+    await endsAndLeavesNothing(demo, directory, 'SIGINT');
+  });
+
+  test('the printed command with check passes every step, over the backchannel too', async () => {
+    const { demo, directory, commands } = await startDemo();
+    const { exitCode, output } = await shell(commands[0] ?? '', WEB_PROXY);
+    expect(output).toContain('Checking gRPC health over the backchannel ... Passed');
+    expect(output).toContain('Checking Gitaly version and storages ... Passed\n  Gitaly demo');
+    expect(output).not.toMatch(/Failed|Skipped/);
     expect(exitCode).toBe(0);
     await endsAndLeavesNothing(demo, directory, 'SIGINT');
   });

@@ -57,7 +57,7 @@ function healthFinding(health: Health): Finding {
     case 'not_serving':
       return failed(health.words, 'Gitaly runs and does not serve: it starts, or stops; its log says more');
     case 'unknown_service':
-      return failed(health.words, 'what answers is a gRPC server, and no Gitaly');
+      return failed(health.words, noGitaly(health.words));
     case 'error':
       return failed(
         health.words,
@@ -66,6 +66,13 @@ function healthFinding(health: Health): Finding {
           : 'the log of Gitaly says more',
       );
   }
+}
+
+/** What stands there that knows no method of Gitaly's: a status of HTTP alone is what a web server says. */
+function noGitaly(words: string): string {
+  return words.includes('HTTP status')
+    ? 'what answers is a web server, and no Gitaly: is it the right port?'
+    : 'what answers is a gRPC server, and no Gitaly';
 }
 
 /**
@@ -97,7 +104,7 @@ export async function checkServerInfo(
       if (info) return infoFinding(info, token !== undefined);
       return failed('the answer is no ServerInfoResponse', 'what answers is no Gitaly');
     }
-    if (code === 'Unimplemented') return failed(words, 'what answers is a gRPC server, and no Gitaly');
+    if (code === 'Unimplemented') return failed(words, noGitaly(words));
     const isRefused = code === 'PermissionDenied' || code === 'Unauthenticated';
     if (!isRefused) return failed(words, 'the log of Gitaly says more');
     if (token === undefined) return skipped(`Gitaly wants a token (${words}): give it with --token-file`);

@@ -5,6 +5,7 @@ import type { Address, Forwarding, ListenerConfiguration, NetworkAddress } from 
 import { encodeProxyHeader } from '../connection/proxy-header.js';
 import type { LoadedPair } from '../tls/certificate-pair.js';
 import type { ListenerMaterial, UpstreamMaterial } from '../tls/material.js';
+import { RouteTable } from '../upstream/route-table.js';
 import { namedAnchors, systemAnchors, type Anchors } from './anchors.js';
 import type { CheckTarget, TargetTls } from './target.js';
 
@@ -56,14 +57,19 @@ export function targetsOf(
 /** The names to ask a listener for, each once. */
 function namesOf(
   pairs: readonly LoadedPair[],
-  { routes, fallback }: Forwarding,
+  forwarding: Forwarding,
   { serverName }: ListenerClient,
 ): string[] {
   if (serverName !== undefined) return [serverName];
+  const { routes, fallback } = forwarding;
   const routed = routes.map(({ name }) => someName(name));
   // Without a default, whoever asks for a name that has no route is refused.
-  const certified = fallback ? pairs.map(({ names }) => firstName(names) ?? 'localhost') : [];
-  return [...new Set([...certified, ...routed])];
+  if (!fallback) return [...new Set(routed)];
+  const table = new RouteTable(forwarding, ({ url }) => url);
+  const certified = pairs.map(({ names }) => allNames(names));
+  const toFallback = certified.flat().find((name) => table.find(name) === fallback.url);
+  const ofPairs = certified.map(([first = 'localhost']) => first);
+  return [...new Set([...ofPairs, ...routed, ...(toFallback === undefined ? [] : [toFallback])])];
 }
 
 /** Where a listener is reached from its own machine. */
@@ -73,9 +79,9 @@ function dialled(listen: Address): Address {
   return { ...listen, host };
 }
 
-/** A name that the certificate holds. */
-function firstName({ dns: [dns], ip: [ip] }: LoadedPair['names']): string | undefined {
-  return dns === undefined ? ip : someName(dns);
+/** The names that a certificate holds. */
+function allNames({ dns, ip }: LoadedPair['names']): string[] {
+  return [...dns.map(someName), ...ip];
 }
 
 /** Some host's name in place of a wildcard. */

@@ -95,6 +95,8 @@ async function introduce(
     const taken = new URL(url).port === String(usual) ? '' : `   (port ${usual} was taken)`;
     return `  ${what.padEnd(26)} ${url}${taken}`;
   });
+  // It need not be on the path yet.
+  const program = process.argv.slice(0, 2).map(shellWord).join(' ');
   // The shell they are copied into may be told to use a web proxy, which cannot reach this machine's loopback.
   const scrape = `curl -s --noproxy '*' ${adminUrl}/metrics`;
   print(`
@@ -104,6 +106,7 @@ ${lines.join('\n')}
   ${'CA, certificates and keys'.padEnd(26)} ${join(certificates.caPath, '..')}
 
 Try, in another terminal:
+  ${program} check ${tlsUrl} --ca ${shellWord(certificates.caPath)}
   openssl s_client -connect ${tlsTarget} -alpn h2 -CAfile ${shellWord(certificates.caPath)} -verify_return_error </dev/null
   ${scrape}
   ${scrape} | grep '^gitaly_connections_total'

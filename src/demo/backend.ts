@@ -1,3 +1,5 @@
+import { createServer, type Server as TcpServer, type Socket } from 'node:net';
+
 import {
   Server,
   ServerCredentials,
@@ -7,36 +9,63 @@ import {
   type ServerWritableStream,
 } from '@grpc/grpc-js';
 
-import { demoService, HEALTH_SERVING, healthService, REPEATS } from './demo-service.js';
+import { acceptEither } from './accept-either.js';
+import {
+  demoService,
+  HEALTH_SERVING,
+  healthService,
+  REPEATS,
+  SERVER_INFO,
+  serverService,
+} from './demo-service.js';
 
-/** A gRPC server in Gitaly's place: health, and one method of each kind. */
+/**
+ * A gRPC server in Gitaly's place, which is reached over the backchannel, too: health, what `check` asks a Gitaly for, and
+ * one method of each kind.
+ */
 export class DemoBackend {
   readonly port: number;
-  readonly #server: Server;
+  readonly #listening: TcpServer;
+  readonly #grpc: Server;
+  readonly #connections: ReadonlySet<Socket>;
 
-  private constructor(server: Server, port: number) {
-    this.#server = server;
+  private constructor(listening: TcpServer, port: number, grpc: Server, connections: ReadonlySet<Socket>) {
     this.port = port;
+    this.#listening = listening;
+    this.#grpc = grpc;
+    this.#connections = connections;
   }
 
   /** Starts it in plaintext on a port, 0 for any that is free. Rejects if the port is taken. */
   static start(port: number, host = '127.0.0.1'): Promise<DemoBackend> {
-    const server = new Server();
-    server.addService(healthService, {
-      check: (_call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
-        done(null, HEALTH_SERVING),
+    const grpc = new Server();
+    const answer =
+      (message: Buffer) => (_call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
+        done(null, message);
+    grpc.addService(healthService, { check: answer(HEALTH_SERVING) });
+    grpc.addService(serverService, { serverInfo: answer(SERVER_INFO) });
+    grpc.addService(demoService, { echo, repeat, count });
+    const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    const connections = new Set<Socket>();
+    const listening = createServer({ noDelay: true }, (connection) => {
+      connections.add(connection);
+      connection.once('close', () => connections.delete(connection));
+      acceptEither(connection, injector);
     });
-    server.addService(demoService, { echo, repeat, count });
     return new Promise((resolve, reject) => {
-      server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, bound) => {
-        if (error) reject(error);
-        else resolve(new DemoBackend(server, bound));
+      listening.once('error', reject);
+      listening.listen({ port, host }, () => {
+        const bound = listening.address();
+        if (bound === null || typeof bound === 'string') reject(new Error('the backend has no port'));
+        else resolve(new DemoBackend(listening, bound.port, grpc, connections));
       });
     });
   }
 
   stop(): void {
-    this.#server.forceShutdown();
+    this.#listening.close();
+    this.#grpc.forceShutdown();
+    for (const connection of this.#connections) connection.destroy();
   }
 }
 

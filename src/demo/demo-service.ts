@@ -29,6 +29,14 @@ export const HEALTH_REQUEST = Buffer.alloc(0);
 /** `HealthCheckResponse { status: SERVING }`: field 1, varint 1. */
 export const HEALTH_SERVING = Buffer.from([0x08, 0x01]);
 
+/** `gitaly.ServerService`, by which `check` knows a Gitaly. */
+export const serverService = {
+  serverInfo: method('/gitaly.ServerService/ServerInfo', false, false),
+} satisfies ServiceDefinition;
+
+/** `ServerInfoResponse { server_version: "demo", git_version: "none" }`: fields 1 and 2, texts of 4 bytes; no storage. */
+export const SERVER_INFO = Buffer.from('\n\u0004demo\u0012\u0004none', 'latin1');
+
 /** One method of each kind that Gitaly has. */
 export const demoService = {
   /** Unary: answers with what it was sent. */

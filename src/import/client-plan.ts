@@ -2,7 +2,7 @@ import { parseAddress } from '../config/address.js';
 import { formatHostPort } from '../config/host-port.js';
 import type { Address, NetworkAddress } from '../config/model.js';
 import type { Upstream } from './found.js';
-import { CONFIGURATION_FILE, type Plan, type PlannedListener, type Step } from './plan.js';
+import { CONFIGURATION_FILE, RECONFIGURE, type Plan, type PlannedListener, type Step } from './plan.js';
 import { USUAL_PORTS } from './server-addresses.js';
 import type { Unread } from './setting.js';
 
@@ -47,6 +47,9 @@ const NAMES: Readonly<Record<ClientRole, ClientNames>> = {
     check: 'praefect -config /var/opt/gitlab/praefect/config.toml dial-nodes',
   },
 };
+
+/** Whether the sockets lead to the Gitalys. */
+const CHECK = `gitaly-tls-proxy check --through ${CONFIGURATION_FILE}`;
 
 /** The proxy beside the clients of Gitaly, which take it for their Gitaly: `unix:` → `tls://`. */
 export function planClients(
@@ -140,11 +143,11 @@ function steps(names: ClientNames, pairs: readonly Pair[], socketDirectory: stri
     {
       text:
         'On the same nodes: where the authority of the certificate is not in the store of the system, or Gitaly is to see a ' +
-        'client certificate, take the # away from upstream_tls, which goes with a forward to tls:// only.',
-      lines: ['systemctl reload gitaly-tls-proxy'],
+        'client certificate, take the # away from upstream_tls, which goes with a forward to tls:// only. Then see that each socket leads to its Gitaly.',
+      lines: ['systemctl reload gitaly-tls-proxy', CHECK],
     },
     {
-      text: `On the nodes with ${names.who}, one after another, then gitlab-ctl reconfigure:`,
+      text: `On the nodes with ${names.who}, one after another, ${RECONFIGURE}:`,
       lines: [...pairs.flatMap(({ name, socket }) => names.setting(name, socket)), names.check],
     },
     ...(plaintext.length === 0
@@ -161,6 +164,7 @@ function steps(names: ClientNames, pairs: readonly Pair[], socketDirectory: stri
                   `forward: tls://${formatHostPort({ ...address, port: USUAL_PORTS.gitaly.tls })}`,
               ),
               'systemctl reload gitaly-tls-proxy',
+              CHECK,
             ],
           },
         ]),

@@ -2,7 +2,7 @@ import { parse, TomlError } from 'smol-toml';
 
 import { ImportFault, type Found } from './found.js';
 import { listens, serverSettings, SettingReader } from './server-settings.js';
-import { settingAt, settingOf, unreadIn, type Unread } from './setting.js';
+import { keyBelow, settingAt, settingOf, unreadIn, type Unread } from './setting.js';
 import { nodesIn } from './upstreams.js';
 
 /**
@@ -14,7 +14,7 @@ export function readConfigToml(text: string): Found {
   const root = settingOf(parsed(text));
   const unread: Unread[] = unreadIn(root, '');
   const role = settingAt(root, ['virtual_storage']) === undefined ? 'gitaly' : 'praefect';
-  const reader = new SettingReader(root, '', unread);
+  const reader = new SettingReader(root, (path) => path.reduce(keyBelow, ''), unread);
   return {
     kind: 'config.toml',
     servers: [serverSettings(role, reader, { below: [], legacy: false })].filter(listens),

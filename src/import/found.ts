@@ -1,4 +1,4 @@
-import type { Unread } from './setting.js';
+import type { Place, Unread } from './setting.js';
 
 /** The files that can be read. */
 export type FileKind = 'config.toml' | 'gitlab.yml' | 'gitlab.rb';
@@ -9,8 +9,8 @@ export type ServerRole = 'gitaly' | 'praefect';
 /** What a Gitaly or a Praefect is told about its connections, as it is written there. */
 export interface ServerSettings {
   readonly role: ServerRole;
-  /** Where they stand, as it is written in prose; `''` for the top of the file. */
-  readonly key: string;
+  /** Where each of those that were read stands, by its name in Gitaly's configuration: `tls.min_version`. */
+  readonly places: ReadonlyMap<string, Place>;
   /** Addresses that are set to what could not be read. */
   readonly unknown: ReadonlySet<'listen_addr' | 'tls_listen_addr' | 'socket_path'>;
   readonly listenAddr: string | undefined;

@@ -4,7 +4,7 @@ import { statementsOf } from './ruby/statements.js';
 import { RubyFault } from './ruby/token.js';
 import { tokenize } from './ruby/tokenize.js';
 import { listens, serverSettings, SettingReader } from './server-settings.js';
-import { settingAt, unreadIn, type Setting, type SettingPath, type Unread } from './setting.js';
+import { keyBelow, settingAt, unreadIn, type Setting, type SettingPath, type Unread } from './setting.js';
 import { legacyNodesIn, nodesIn, storagesIn } from './upstreams.js';
 
 const ROOTS = ['gitaly', 'praefect', 'gitlab_rails'];
@@ -28,8 +28,10 @@ export function readGitlabRb(text: string): Found {
     return reader(setting, key);
   };
   const server = (role: ServerRole): ServerSettings[] =>
-    read([role], (setting, key) => {
-      const reader = new SettingReader(setting, key, unread);
+    read([role], (setting) => {
+      const keyOf = ([name = '', ...rest]: SettingPath): string =>
+        rest.reduce(keyBelow, rubyKey([role, name]));
+      const reader = new SettingReader(setting, keyOf, unread);
       const settings = serverSettings(role, reader, { below: ['configuration'], legacy: true });
       return listens(settings) ? [settings] : [];
     });

@@ -46,5 +46,11 @@ export interface PlannedServer {
 /** Where the configuration is put, as in packaging/. */
 export const CONFIGURATION_FILE = '/etc/gitaly-tls-proxy.yaml';
 
+/** Where Omnibus keeps the authorities that GitLab trusts. */
+export const TRUSTED_BY_GITLAB = '/opt/gitlab/embedded/ssl/certs';
+
+/** What puts a changed setting of GitLab's in force. */
+export const RECONFIGURE = 'then gitlab-ctl reconfigure, or without Omnibus a restart of what has changed';
+
 /** Where metrics are served unless Gitaly's configuration says where Prometheus looks. */
 export const PROMETHEUS: HostPort = { host: '127.0.0.1', port: 9237 };

@@ -4,7 +4,8 @@ import { parseAddress } from '../config/address.js';
 import { formatHostPort, parseHostPort } from '../config/host-port.js';
 import type { HostPort } from '../config/model.js';
 import type { ServerRole, ServerSettings } from './found.js';
-import { keyBelow, type Unread } from './setting.js';
+import { placeOf } from './server-settings.js';
+import type { Unread } from './setting.js';
 
 /** The ports that GitLab's documentation uses. */
 export const USUAL_PORTS: Readonly<Record<ServerRole, { readonly plain: number; readonly tls: number }>> = {
@@ -49,7 +50,7 @@ export function serverAddresses(settings: ServerSettings, unread: Unread[]): Ser
       allowEmptyHost: true,
     });
     if (address.ok) return address.value;
-    unread.push({ key: keyBelow(settings.key, name), line: undefined, reason: 'an address is host:port' });
+    unread.push({ ...placeOf(settings, name), reason: 'an address is host:port' });
     return undefined;
   };
   const plain = addressOf('listen_addr', settings.listenAddr, usual.plain);
@@ -93,7 +94,7 @@ function socketOf(settings: ServerSettings, unread: Unread[]): string | undefine
   const address = posix.isAbsolute(socketPath) ? parseAddress(`unix:${socketPath}`, 'forward') : undefined;
   if (address?.ok === true) return address.value.url;
   const reason = 'the path of a unix socket is absolute, and not longer than 107 bytes';
-  unread.push({ key: keyBelow(settings.key, 'socket_path'), line: undefined, reason });
+  unread.push({ ...placeOf(settings, 'socket_path'), reason });
   return undefined;
 }
 

@@ -3,8 +3,9 @@ import type { ServerSettings } from './found.js';
 import type { Plan, PlannedListener, PlannedServer, PlannedTls } from './plan.js';
 import { PROMETHEUS } from './plan.js';
 import { listenUrl, serverAddresses, type ServerAddresses } from './server-addresses.js';
+import { placeOf } from './server-settings.js';
 import { firstTlsSteps, takeOverSteps, type ServerNames } from './server-steps.js';
-import { keyBelow, type Unread } from './setting.js';
+import type { Unread } from './setting.js';
 
 /** Where GitLab's documentation puts them. */
 const USUAL_CERTIFICATE = '/etc/gitlab/ssl/cert.pem';
@@ -100,7 +101,7 @@ function listeners(
 function certificate(settings: ServerSettings, unread: Unread[]): PlannedTls {
   const { certificatePath, keyPath, minVersion } = settings;
   const leave = (name: string, reason: string): void => {
-    unread.push({ key: keyBelow(keyBelow(settings.key, 'tls'), name), line: undefined, reason });
+    unread.push({ ...placeOf(settings, `tls.${name}`), reason });
   };
   const isKnownVersion = minVersion === 'TLS 1.2' || minVersion === 'TLS 1.3';
   if (minVersion !== undefined && !isKnownVersion) leave('min_version', 'it is "TLS 1.2" or "TLS 1.3"');
@@ -134,11 +135,7 @@ function commonSettings(
   ): T | undefined => {
     const found = value === undefined ? undefined : read(value);
     if (value !== undefined && found === undefined)
-      unread.push({
-        key: name.split('.').reduce(keyBelow, settings.key),
-        line: undefined,
-        reason: 'the proxy has no such value',
-      });
+      unread.push({ ...placeOf(settings, name), reason: 'the proxy has no such value' });
     return found;
   };
   return {

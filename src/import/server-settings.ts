@@ -1,21 +1,21 @@
 import type { ServerRole, ServerSettings } from './found.js';
-import { keyBelow, settingAt, type Setting, type SettingPath, type Unread } from './setting.js';
+import { settingAt, type Place, type Setting, type SettingPath, type Unread } from './setting.js';
 
 /** Reads settings of one kind and keeps a list of what had to be left. */
 export class SettingReader {
   constructor(
     private readonly root: Setting,
-    /** How the root is written in prose. */
-    private readonly rootKey: string,
+    /** How what stands at a path is written in prose. */
+    private readonly key: (path: SettingPath) => string,
     private readonly unread: Unread[],
   ) {}
 
-  /** The first of these paths that is set to a text which is not empty. */
-  text(...paths: readonly SettingPath[]): string | undefined {
+  /** The first of these paths that is set to a text which is not empty, and where that stands. */
+  text(...paths: readonly SettingPath[]): { readonly value: string; readonly place: Place } | undefined {
     for (const path of paths) {
       const setting = settingAt(this.root, path);
       if (setting?.kind === 'scalar' && typeof setting.value === 'string' && setting.value !== '')
-        return setting.value;
+        return { value: setting.value, place: { key: this.key(path), line: setting.line } };
       const empty = setting?.kind === 'scalar' && (setting.value === null || setting.value === '');
       // What could not be read is listed by whoever knows the whole file.
       if (setting !== undefined && !empty && setting.kind !== 'unread')
@@ -39,10 +39,6 @@ export class SettingReader {
     if (setting !== undefined && setting.kind !== 'unread')
       this.unread.push({ key: this.key(path), line: setting.line, reason });
   }
-
-  key(path: SettingPath): string {
-    return path.reduce(keyBelow, this.rootKey);
-  }
 }
 
 /**
@@ -59,15 +55,19 @@ export function serverSettings(
     [...below, ...path],
     ...(legacy ? flat.map((name) => [name]) : []),
   ];
-  const read = (path: SettingPath, ...flat: readonly string[]): string | undefined =>
-    reader.text(...paths(path, flat));
+  const places = new Map<string, Place>();
+  const read = (path: SettingPath, ...flat: readonly string[]): string | undefined => {
+    const found = reader.text(...paths(path, flat));
+    if (found) places.set(path.join('.'), found.place);
+    return found?.value;
+  };
   reader.leave(
     [...below, 'tls', 'key'],
     'a key in the configuration itself is not taken over: put it into a file',
   );
   return {
     role,
-    key: reader.key(below),
+    places,
     unknown: new Set(
       (['listen_addr', 'tls_listen_addr', 'socket_path'] as const).filter((name) =>
         reader.isUnread(...paths([name], [name])),
@@ -87,6 +87,11 @@ export function serverSettings(
     loggingLevel: read(['logging', 'level'], 'logging_level'),
     loggingFormat: read(['logging', 'format'], 'logging_format'),
   };
+}
+
+/** Where a setting stands that was read. */
+export function placeOf({ places }: ServerSettings, name: string): Place {
+  return places.get(name) ?? { key: name, line: undefined };
 }
 
 /** Whether a server listens anywhere; without that there is nothing to put a proxy in front of. */

@@ -1,6 +1,6 @@
 import { formatHostPort } from '../config/host-port.js';
 import type { HostPort } from '../config/model.js';
-import { CONFIGURATION_FILE, type PlannedTls, type Step } from './plan.js';
+import { CONFIGURATION_FILE, RECONFIGURE, TRUSTED_BY_GITLAB, type PlannedTls, type Step } from './plan.js';
 import { isWildcard, listenUrl, type ServerAddresses } from './server-addresses.js';
 
 /** How a server is called where it is configured. */
@@ -77,18 +77,17 @@ export function takeOverSteps(
         `gitaly-tls-proxy configuration validate ${copy}`,
         `systemd-run --unit ${unit} -p User=git -p LimitNOFILE=65536 \\`,
         `  gitaly-tls-proxy serve --config ${copy}`,
+        checkThrough(copy),
       ],
     },
     {
       text:
         `On each node with clients, ${names.clients}: see that the copy is reached and ` +
-        `trusted. ${HOST} is what stands in their addresses. It must say "ALPN protocol: h2" and "Verify return code: 0".`,
-      lines: [
-        `openssl s_client -connect ${HOST}:${interimPort} -servername ${HOST} -alpn h2 -CApath /opt/gitlab/embedded/ssl/certs </dev/null`,
-      ],
+        `trusted. ${HOST} is what stands in their addresses. ${VERDICT}`,
+      lines: reached(interimPort),
     },
     {
-      text: `${clients(server)}, one node after another: port ${interimPort} in place of ${tls.port}, then gitlab-ctl reconfigure. Those that have not moved go on as before.`,
+      text: `${clients(server)}, one node after another: port ${interimPort} in place of ${tls.port}, ${RECONFIGURE}. Those that have not moved go on as before.`,
       lines: [`tls://${HOST}:${tls.port}   becomes   tls://${HOST}:${interimPort}`],
     },
     {
@@ -109,10 +108,10 @@ export function takeOverSteps(
     },
     {
       text: `On the ${server} node: start the proxy itself, which takes port ${tls.port}. gitaly-tls-proxy.socket, where it is installed, has to name the same addresses.`,
-      lines: ['systemctl enable --now gitaly-tls-proxy'],
+      lines: ['systemctl enable --now gitaly-tls-proxy', checkThrough(CONFIGURATION_FILE)],
     },
     {
-      text: `${clients(server)}, one node after another: back to port ${tls.port}, then gitlab-ctl reconfigure. Then, on the ${server} node, when the first command prints nobody any more, end the copy.`,
+      text: `${clients(server)}, one node after another: back to port ${tls.port}, ${RECONFIGURE}. Then, on the ${server} node, when the first command prints nobody any more, end the copy.`,
       lines: [
         `ss -Htn state established '( sport = :${interimPort} )'`,
         `systemctl stop ${unit} && rm ${copy}`,
@@ -147,14 +146,14 @@ export function firstTlsSteps(names: ServerNames, addresses: ServerAddresses, tl
       ],
     },
     {
-      text: `On each node that dials ${server}, ${names.clients}: put the certificate's authority into the trust store.`,
+      text: `On each node that dials ${server}, ${names.clients}: put the certificate's authority into the trust store. ${VERDICT}`,
       lines: [
-        'cp ca.pem /etc/gitlab/trusted-certs/ && gitlab-ctl reconfigure',
-        `openssl s_client -connect ${HOST}:${port} -servername ${HOST} -alpn h2 -CApath /opt/gitlab/embedded/ssl/certs </dev/null`,
+        'cp ca.pem /etc/gitlab/trusted-certs/ && gitlab-ctl reconfigure      # without Omnibus: the store of the system',
+        ...reached(port),
       ],
     },
     {
-      text: `${clients(server)}, one node after another, then gitlab-ctl reconfigure:`,
+      text: `${clients(server)}, one node after another, ${RECONFIGURE}:`,
       lines: [
         openPlain === undefined
           ? `tls://${HOST}:${port}      # where clients are on other nodes; those on this one may stay`
@@ -193,6 +192,24 @@ export function firstTlsSteps(names: ServerNames, addresses: ServerAddresses, tl
         ]
       : []),
   ];
+}
+
+/** What the lines of `reached` say when all is well. */
+const VERDICT =
+  'openssl must say "ALPN protocol: h2" and "Verify return code: 0"; check says each cause and its cure, where gitaly-tls-proxy ' +
+  `is installed. Without Omnibus, /etc/ssl/certs stands for ${TRUSTED_BY_GITLAB}.`;
+
+/** Whether clients reach TLS there, and trust it. */
+function reached(port: number): string[] {
+  return [
+    `openssl s_client -connect ${HOST}:${port} -servername ${HOST} -alpn h2 -CApath ${TRUSTED_BY_GITLAB} </dev/null`,
+    `gitaly-tls-proxy check tls://${HOST}:${port} --ca ${TRUSTED_BY_GITLAB}`,
+  ];
+}
+
+/** Whether a proxy serves what its configuration says. */
+function checkThrough(file: string): string {
+  return `gitaly-tls-proxy check --through ${file} --ca ${TRUSTED_BY_GITLAB}`;
 }
 
 function lastPlaintext(openPlain: HostPort): Step {

@@ -12,11 +12,15 @@ export type Setting =
 /** Where a setting stands: `['gitaly', 'configuration', 'tls_listen_addr']`. */
 export type SettingPath = readonly string[];
 
-/** Something that was not taken over, in words for the operator: where it stands and why, never what it says. */
-export interface Unread {
+/** Where a setting stands. */
+export interface Place {
   /** As it is written in prose: `gitaly['configuration'].tls_listen_addr`. */
   readonly key: string;
   readonly line: number | undefined;
+}
+
+/** Something that was not taken over, in words for the operator: where it stands and why, never what it says. */
+export interface Unread extends Place {
   readonly reason: string;
 }
 

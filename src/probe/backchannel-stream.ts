@@ -39,7 +39,11 @@ export class BackchannelStream extends Duplex {
       if (!this.#reader.read(bytes, 0, bytes.length) && !this.destroyed)
         this.destroy(new Error('what came is no yamux: the other end does not know the backchannel'));
     });
-    connection.once('error', (error: Error) => this.destroy(error));
+    connection.once('error', (error: Error) => {
+      // Whether a close is seen as this or as an end is a matter of time.
+      if ('code' in error && error.code === 'EPIPE') this.#over();
+      else this.destroy(error);
+    });
     connection.once('end', () => this.#over());
     connection.once('close', () => this.#over());
     connection.write(

@@ -2,10 +2,9 @@ import type { X509Certificate } from 'node:crypto';
 
 import type { CertificatePair, Problem } from '../config/model.js';
 import { certificateNames, type CertificateNames } from './certificate-names.js';
-import { judgeKeyMode } from './judge/files.js';
 import { sentenceWithCure, type Finding } from './judge/finding.js';
 import { judgeForServing } from './judge/judge-chain.js';
-import { loadKey } from './key-file.js';
+import { loadKey, warnOfReaders } from './key-file.js';
 import { FileProblem, parseCertificates, readSettingFile } from './pem-files.js';
 
 /** A certificate with its key, read, parsed and found to belong together. */
@@ -52,13 +51,7 @@ export async function loadPair(
   const key = await attempt(() => loadKey(setting.key.path));
   if (certificates instanceof FileProblem) report('certificate', certificates.message);
   if (key instanceof FileProblem) report('key', key.message);
-  if (!(key instanceof FileProblem)) {
-    for (const finding of judgeKeyMode(key.mode)) {
-      // A group that may read it is how a proxy that is not root gets at a key of root's.
-      if (finding.id === 'key_readable_by_others')
-        report('key', `${setting.key.path}: ${sentenceWithCure(finding)}`, 'warning');
-    }
-  }
+  if (!(key instanceof FileProblem)) warnOfReaders(setting.key, key.mode, problems);
   if (certificates instanceof FileProblem || key instanceof FileProblem) return undefined;
   const leaf = certificates[0]?.x509;
   if (leaf === undefined) return undefined;

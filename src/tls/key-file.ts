@@ -1,6 +1,9 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 
+import type { FileSetting, Problem } from '../config/model.js';
+import { judgeKeyMode } from './judge/files.js';
+import { sentenceWithCure } from './judge/finding.js';
 import { describeFileError, FileProblem, readSettingFile } from './pem-files.js';
 
 /** A private key, and who may read its file. */
@@ -36,6 +39,20 @@ export function parseKey(path: string, pem: string): KeyObject {
         ? 'the file is empty'
         : `no private key in PEM (${error instanceof Error ? error.message : String(error)})`;
     throw new FileProblem(`${path}: ${reason}`);
+  }
+}
+
+/** Adds a warning to `problems` if others than its owner and group may read the file of a secret. @param mode - as `stat` has it */
+export function warnOfReaders({ path, key }: FileSetting, mode: number, problems: Problem[]): void {
+  for (const finding of judgeKeyMode(mode)) {
+    // A group that may read it is how a proxy that is not root gets at a key of root's.
+    if (finding.id === 'key_readable_by_others')
+      problems.push({
+        severity: 'warning',
+        key,
+        message: `${path}: ${sentenceWithCure(finding)}`,
+        value: path,
+      });
   }
 }
 

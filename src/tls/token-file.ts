@@ -1,17 +1,20 @@
 import type { FileSetting, Problem } from '../config/model.js';
 import { attempt } from './certificate-pair.js';
+import { fileMode, warnOfReaders } from './key-file.js';
 import { FileProblem, readSettingFile } from './pem-files.js';
 
 /**
- * Reads the file that holds the secret which Gitaly and its clients share; what stands around it is no part of it.
+ * Reads the file that holds the secret which Gitaly and its clients share; what stands around it is no part of it. That others may
+ * read it is a warning.
  * @returns the secret, or `undefined` with a problem added to `problems`, which does not hold it
  */
 export async function loadToken(setting: FileSetting, problems: Problem[]): Promise<string | undefined> {
   const { path, key } = setting;
-  const text = await attempt(() => readSettingFile(path));
-  const token = text instanceof FileProblem ? '' : text.trim();
+  const file = await attempt(async () => ({ text: await readSettingFile(path), mode: await fileMode(path) }));
+  const token = file instanceof FileProblem ? '' : file.text.trim();
+  if (!(file instanceof FileProblem)) warnOfReaders(setting, file.mode, problems);
   if (token !== '') return token;
-  const message = text instanceof FileProblem ? text.message : `${path}: the file is empty`;
+  const message = file instanceof FileProblem ? file.message : `${path}: the file is empty`;
   problems.push({ severity: 'error', key, message, value: path });
   return undefined;
 }

@@ -236,6 +236,26 @@ describe('gitlab.rb', () => {
     expect(result.text).toContain('no others could be read');
   });
 
+  test('what the proxy has no use for is listed where it stands, by the name that it has there', () => {
+    const result = imported(`gitaly['configuration'] = {
+      listen_addr: 'nowhere',
+      tls_listen_addr: '0.0.0.0:9999',
+      tls: { min_version: 'TLS 1.1', certificate_path: 'cert.pem' },
+      logging: { level: 'loud' },
+    }
+    gitaly['prometheus_listen_addr'] = 'nowhere'
+    gitaly['socket_path'] = 'gitaly.socket'
+    `);
+    expect(leftOut(result)).toEqual([
+      "2: gitaly['configuration'].listen_addr: an address is host:port",
+      '4: gitaly[\'configuration\'].tls.min_version: it is "TLS 1.2" or "TLS 1.3"',
+      "4: gitaly['configuration'].tls.certificate_path: it is relative to where Gitaly was started: write it from the root",
+      "5: gitaly['configuration'].logging.level: the proxy has no such value",
+      "7: gitaly['prometheus_listen_addr']: an address is host:port",
+      "8: gitaly['socket_path']: the path of a unix socket is absolute, and not longer than 107 bytes",
+    ]);
+  });
+
   test('the names of GitLab 15; one side alone', () => {
     expect(pairs(imported(sample('gitlab-15.rb'), { only: 'gitaly' }))).toEqual([
       'tls://0.0.0.0:9999 -> tcp://127.0.0.1:8075',

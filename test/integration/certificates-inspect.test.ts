@@ -7,7 +7,8 @@ import { createServer, type TlsOptions } from 'node:tls';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { exportKey } from '../../src/certificates/keys.js';
-import type { Authority } from '../support/authority.js';
+import { Authority } from '../support/authority.js';
+import { opensslServer, requiringClients } from '../support/openssl-server.js';
 import { CLI } from '../support/proxy-process.js';
 import { startSetup } from '../support/setup.js';
 import { shell, type CommandResult } from '../support/shell.js';
@@ -248,6 +249,15 @@ describe('addresses', () => {
     expect(exitCode).toBe(0);
     expect(inspected[0]?.certificates[0]).toMatchObject({ serial_number: setup.server.serialNumber });
     await setup.proxy.endsWithNothingLeaked();
+  });
+
+  test('a server of TLS 1.2 that breaks off for want of a client certificate has shown its own by then', async () => {
+    const directory = await temporaryDirectory();
+    const ca = await Authority.create(directory);
+    const server = await ca.server();
+    const port = await opensslServer(server, requiringClients(ca, '-tls1_2'));
+    const { inspected } = await report(directory, `tls://localhost:${port} ca.pem`);
+    expect(inspected[0]?.certificates[0]).toMatchObject({ serial_number: server.serialNumber });
   });
 
   test('nobody there, and no TLS there', async () => {

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { stringify } from 'yaml';
 
 import { Authority } from '../support/authority.js';
@@ -76,6 +76,64 @@ test('a listener that wants a PROXY header gets one', async () => {
   const { exitCode } = await runCheck(['--through', proxy.configurationPath, '--ca', ca.caPath]);
   expect(exitCode).toBe(0);
   await proxy.endsWithNothingLeaked();
+});
+
+describe('a listener with forward_by_server_name', () => {
+  /** Two Gitalys and the names that lead there; the certificate holds all of them. */
+  async function startRouted(more: Readonly<Record<string, string>>) {
+    const ca = await Authority.create(await temporaryDirectory());
+    const [first, second] = [await StandInGitaly.start(), await StandInGitaly.start()];
+    const listen = `tls://127.0.0.1:${await freePort()}`;
+    const { certificatePath, keyPath } = await ca.server({
+      dns: ['gitaly-a.internal', '*.eu.internal', 'gitaly-c.internal'],
+    });
+    const routes = { 'gitaly-a.internal': first.url, '*.eu.internal': second.url, ...more };
+    const proxy = await ProxyProcess.start({
+      configuration: {
+        tls: { certificate_path: certificatePath, key_path: keyPath },
+        listeners: [{ listen, forward_by_server_name: routes }],
+      },
+    });
+    const args = ['--through', proxy.configurationPath, '--ca', ca.caPath];
+    return { proxy, listen, first, second, args };
+  }
+
+  test('is checked by each of its names, and each of its upstreams once', async () => {
+    const { proxy, listen, first, second, args } = await startRouted({});
+    const { exitCode, checked } = await checkSteps(args);
+    expect(results(checked)).toEqual([
+      ['listen', listen, true],
+      ['listen', `${listen} as check.eu.internal`, true],
+      ['forward', first.url, true],
+      ['forward', second.url, true],
+    ]);
+    expect(exitCode).toBe(0);
+    // Over HTTP/2 and over the backchannel, through the listener and directly.
+    for (const { calls } of [first, second])
+      expect(calls.filter((path) => path === '/grpc.health.v1.Health/Check')).toHaveLength(4);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('with a default has that checked too, and a name that leads to a Gitaly that is down fails', async () => {
+    const down = await refusingBackend();
+    const fallback = await StandInGitaly.start();
+    const { proxy, listen, first, second, args } = await startRouted({
+      '*.eu.internal': down,
+      default: fallback.url,
+    });
+    const { exitCode, checked } = await checkSteps(args);
+    expect(results(checked)).toEqual([
+      ['listen', listen, true],
+      ['listen', `${listen} as check.eu.internal`, false],
+      ['listen', `${listen} as gitaly-c.internal`, true],
+      ['forward', first.url, true],
+      ['forward', down, false],
+      ['forward', fallback.url, true],
+    ]);
+    expect(second.calls).toEqual([]);
+    expect(exitCode).toBe(1);
+    await proxy.endsWithNothingLeaked();
+  });
 });
 
 test('of an HTTP pair the connection and TLS are checked', async () => {

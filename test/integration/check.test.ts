@@ -1,10 +1,14 @@
+import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
+import { createServer as createHttp2Server } from 'node:http2';
 import { join } from 'node:path';
 
-import { describe, expect, test } from 'vitest';
+import { Server, ServerCredentials, type sendUnaryData } from '@grpc/grpc-js';
+import { describe, expect, onTestFinished, test } from 'vitest';
 
+import { HEALTH_SERVING, healthService } from '../../src/demo/demo-service.js';
 import { Authority } from '../support/authority.js';
-import { RawBackend, refusingBackend, startGrpcBackend } from '../support/backends.js';
+import { RawBackend, refusingBackend } from '../support/backends.js';
 import { blackHole } from '../support/black-hole.js';
 import { checkSteps, namedTo, runCheck } from '../support/check-command.js';
 import { ProxyProcess } from '../support/proxy-process.js';
@@ -14,9 +18,9 @@ import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const TOKEN = 'a secret of Gitaly';
 
-async function tokenFile(content = `${TOKEN}\n`): Promise<string> {
+async function tokenFile(content = `${TOKEN}\n`, mode = 0o600): Promise<string> {
   const path = join(await temporaryDirectory(), 'token');
-  await writeFile(path, content, { mode: 0o600 });
+  await writeFile(path, content, { mode });
   return path;
 }
 
@@ -180,10 +184,36 @@ describe('health', () => {
   });
 
   test('a gRPC server that is no Gitaly', async () => {
-    const { step } = await checkSteps([await startGrpcBackend()]);
+    const server = new Server();
+    server.addService(healthService, {
+      check: (_call: unknown, done: sendUnaryData<Buffer>) => done(null, HEALTH_SERVING),
+    });
+    onTestFinished(() => server.forceShutdown());
+    const port = await new Promise<number>((resolve, reject) => {
+      server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) => {
+        if (error) reject(error);
+        else resolve(bound);
+      });
+    });
+    const { step } = await checkSteps([`tcp://127.0.0.1:${port}`]);
     expect(step('health_http2').result).toBe('passed');
     expect(step('server_info').detail).toMatch(/^Unimplemented/);
     expect(step('server_info').cure).toBe('what answers is a gRPC server, and no Gitaly');
+  });
+
+  test('a web server of HTTP/2', async () => {
+    const server = createHttp2Server((_request, response) => {
+      response.writeHead(404);
+      response.end();
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    onTestFinished(() => void server.close());
+    const address = server.address();
+    if (address === null || typeof address === 'string') throw new Error('not bound');
+    const { step } = await checkSteps([`tcp://127.0.0.1:${address.port}`]);
+    expect(step('health_http2').cure).toBe(
+      'what answers is a web server, and no Gitaly: is it the right port?',
+    );
   });
 
   test('one that takes connections and says nothing', async () => {
@@ -274,6 +304,15 @@ describe('the token', () => {
     expect(output).not.toContain(TOKEN);
     expect(gitaly.authorizations.every((value) => value === undefined || !value.includes(TOKEN))).toBe(true);
     expect(gitaly.authorizations.some((value) => value?.startsWith('Bearer v2.'))).toBe(true);
+  });
+
+  test('in a file that others can read: a warning on standard error, and all goes on', async () => {
+    const gitaly = await StandInGitaly.start({ token: TOKEN });
+    const path = await tokenFile(TOKEN, 0o644);
+    const { exitCode, output } = await runCheck([gitaly.url, '--token-file', path]);
+    expect(output).toContain(`--token-file: ${path}: readable by others; chmod 600 it`);
+    expect(output).not.toContain(TOKEN);
+    expect(exitCode).toBe(0);
   });
 
   test('nothing made of it goes to a server whose certificate does not hold', async () => {

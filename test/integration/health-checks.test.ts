@@ -126,6 +126,31 @@ describe('upstream_up', () => {
     await proxy.endsWithNothingLeaked();
   });
 
+  test('has one series for each upstream of forward_by_server_name, however many names lead there', async () => {
+    const { certificatePath, keyPath } = await (await Authority.create(await temporaryDirectory())).server();
+    const [gitaly, down] = [await StandInGitaly.start(), await refusingBackend()];
+    const listen = 'tls://127.0.0.1:0';
+    const proxy = await ProxyProcess.start({
+      configuration: {
+        tls: { certificate_path: certificatePath, key_path: keyPath },
+        listeners: [
+          {
+            listen,
+            forward_by_server_name: { localhost: gitaly.url, '*.localhost': gitaly.url, default: down },
+          },
+        ],
+        health_check_interval: OFTEN,
+      },
+    });
+    const ofUpstreams = ({ name }: { name: string }): boolean => name === UP;
+    await proxy.scrapeUntil(({ samples }) => samples.filter(ofUpstreams).length >= 2);
+    const scrape = await proxy.scrape();
+    expect(scrape.samples.filter(ofUpstreams)).toHaveLength(2);
+    expect(scrape.value(UP, { listener: listen, upstream: gitaly.url })).toBe(1);
+    expect(scrape.value(UP, { listener: listen, upstream: down })).toBe(0);
+    await proxy.endsWithNothingLeaked();
+  });
+
   test('of an HTTP upstream tells whether it can be connected to', async () => {
     const backend = await HttpBackend.start();
     const proxy = await ProxyProcess.start({
@@ -155,9 +180,9 @@ describe('upstream_up', () => {
 });
 
 describe('the token', () => {
-  async function tokenPath(token: string): Promise<string> {
+  async function tokenPath(token: string, mode = 0o600): Promise<string> {
     const path = join(await temporaryDirectory(), 'token');
-    await writeFile(path, `${token}\n`, { mode: 0o600 });
+    await writeFile(path, `${token}\n`, { mode });
     return path;
   }
 
@@ -177,6 +202,15 @@ describe('the token', () => {
     expect(gitaly.authorizations[0]).toMatch(/^Bearer v2\.[0-9a-f]{64}\.\d+$/);
     await proxy.endsWithNothingLeaked();
     expect(proxy.log.text).not.toContain('secret-of-gitaly');
+  });
+
+  test('in a file that others can read is used, with a warning', async () => {
+    const gitaly = await StandInGitaly.start({ token: 'secret' });
+    const path = await tokenPath('secret', 0o644);
+    const proxy = await startChecking(gitaly.url, { health_check_token_path: path });
+    await awaitUp(proxy, 1);
+    await proxy.endsWithNothingLeaked();
+    expect(proxy.log.text).toContain(`${path}: readable by others; chmod 600 it`);
   });
 
   test('that Gitaly refuses is told once, and Gitaly is up', async () => {

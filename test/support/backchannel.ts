@@ -5,10 +5,8 @@ import { type Duplex, pipeline } from 'node:stream';
 import type { ConnectionInjector } from '@grpc/grpc-js';
 import { onTestFinished } from 'vitest';
 
-import { YamuxSession } from './yamux-session.js';
-
-/** What a client sends before it speaks yamux, and after how many bytes a server knows. */
-const MAGIC = Buffer.from('backchannel');
+import { YamuxSession } from '../../src/demo/yamux-session.js';
+import { BACKCHANNEL_MAGIC } from '../../src/inspect/backchannel/magic.js';
 
 /**
  * Lets a client of plain gRPC speak gRPC within the backchannel: each connection that it makes to the port returned, on
@@ -23,7 +21,7 @@ export async function startBackchannelBridge(
     onTestFinished(() => void plain.destroy());
     connect().then(
       (connection) => {
-        connection.setNoDelay(true).write(MAGIC);
+        connection.setNoDelay(true).write(BACKCHANNEL_MAGIC);
         const session = new YamuxSession(connection, 'client', (stream) => reverse.injectConnection(stream));
         const stream = session.open();
         carry(plain, stream);
@@ -46,29 +44,4 @@ function carry(plain: Duplex, stream: Duplex): void {
   // That one side ended before the other is told to the other by its own end; there is nobody else to tell.
   pipeline(plain, stream, () => undefined);
   pipeline(stream, plain, () => undefined);
-}
-
-/**
- * Serves a connection as Gitaly does: its first 11 bytes say whether it is gRPC or the backchannel, whose first stream is
- * gRPC.
- */
-export function acceptEither(connection: Socket, server: ConnectionInjector): void {
-  connection.on('error', () => undefined);
-  const peek = (): void => {
-    const head: unknown = connection.read(MAGIC.length);
-    if (!Buffer.isBuffer(head)) return;
-    connection.off('readable', peek);
-    if (!head.equals(MAGIC)) {
-      connection.unshift(head);
-      server.injectConnection(connection);
-      return;
-    }
-    let isFirst = true;
-    const session = new YamuxSession(connection, 'server', (stream) => {
-      if (isFirst) stream.once('close', () => session.end());
-      isFirst = false;
-      server.injectConnection(stream);
-    });
-  };
-  connection.on('readable', peek);
 }

@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { createServer, connect, type Socket } from 'node:net';
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -7,6 +5,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { judgeClient, type ClientVerdict } from '../../src/tls/client-certificate.js';
 import { TlsTerminator } from '../../src/tls/terminator.js';
 import { Authority, type IssueOptions, type Issued } from '../support/authority.js';
+import { socketPair } from '../support/socket-pair.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { serverMaterial } from './material.js';
 
@@ -25,13 +24,7 @@ async function handshake(
       ...(clientCrl !== undefined && { clientCrl }),
     }),
   );
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('not bound');
-  const connection = once(server, 'connection') as Promise<[Socket]>;
-  const raw = connect({ host: '127.0.0.1', port: address.port });
+  const { client: raw, accepted } = await socketPair();
   const tls = connectTls({
     socket: raw,
     ca: authority.caPem,
@@ -40,14 +33,8 @@ async function handshake(
     ...(client && { cert: client.certificatePem, key: client.keyPem }),
     ...options,
   });
-  const [accepted] = await connection;
-  server.close();
-  for (const socket of [raw, tls, accepted]) {
-    socket.on('error', () => undefined);
-    onTestFinished(() => {
-      socket.destroy();
-    });
-  }
+  tls.on('error', () => undefined);
+  onTestFinished(() => void tls.destroy());
   return terminator.handshake(accepted, 'localhost');
 }
 

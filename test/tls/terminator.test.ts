@@ -1,33 +1,16 @@
 import { once } from 'node:events';
-import { createServer, connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
 
 import fc from 'fast-check';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
 import { handshakeFailure } from '../../src/tls/handshake-failure.js';
 import { choosePair, TlsTerminator } from '../../src/tls/terminator.js';
 import { Authority, type Issued } from '../support/authority.js';
+import { socketPair } from '../support/socket-pair.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { serverMaterial } from './material.js';
-
-/** A client's socket and the one that was accepted for it. */
-async function socketPair(): Promise<{ client: Socket; accepted: Socket }> {
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('not bound');
-  const connection = once(server, 'connection') as Promise<[Socket]>;
-  const client = connect({ host: '127.0.0.1', port: address.port });
-  const [accepted] = await connection;
-  server.close();
-  for (const socket of [client, accepted]) {
-    socket.on('error', () => undefined);
-    onTestFinished(() => void socket.destroy());
-  }
-  return { client, accepted };
-}
 
 /** Both ends of a handshake with a terminator. */
 async function handshake(

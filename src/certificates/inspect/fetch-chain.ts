@@ -1,71 +1,53 @@
 import type { X509Certificate } from 'node:crypto';
-import { connect as connectTcp, isIP, type Socket } from 'node:net';
-import { connect, type TLSSocket } from 'node:tls';
+import { isIP } from 'node:net';
+import { createSecureContext } from 'node:tls';
 
 import type { NetworkAddress } from '../../config/model.js';
+import { HandshakeSilence, observeHandshake } from '../../probe/observe-handshake.js';
 import { error, type Finding } from '../../tls/judge/finding.js';
-import { sentChain } from '../../tls/sent-chain.js';
+import { createDialer } from '../../upstream/dialer.js';
 import { UpstreamFailure, upstreamFailure } from '../../upstream/failure.js';
-import { dialHost } from '../../upstream/happy-eyeballs.js';
 import type { ServedTls } from './report.js';
 
+/** Of the connection, and again of the handshake. */
 const DEADLINE_MS = 10_000;
 
 /** What a server presents, or why it presents nothing. */
 export type Fetched =
-  | { readonly ok: true; readonly certificates: readonly X509Certificate[]; readonly tls: ServedTls }
+  | {
+      readonly ok: true;
+      readonly certificates: readonly X509Certificate[];
+      /** `undefined` where the handshake broke off behind the certificates, as of a server that misses the client's. */
+      readonly tls: ServedTls | undefined;
+    }
   | { readonly ok: false; readonly finding: Finding };
 
 /**
  * Does a TLS handshake with a server, as a client of Gitaly would, and looks at what it sends; nothing is verified, and
  * nothing but the handshake is sent.
  */
-export async function fetchChain({ host, port }: NetworkAddress): Promise<Fetched> {
-  const dial = dialHost(host, port, (address) => connectTcp({ host: address, port }));
-  let raw: Socket | undefined;
-  const timer = setTimeout(() => {
-    const late = new UpstreamFailure('timeout', `nothing came within ${DEADLINE_MS / 1000} s`);
-    dial.cancel(late);
-    raw?.destroy(late);
-  }, DEADLINE_MS);
+export async function fetchChain(address: NetworkAddress): Promise<Fetched> {
   try {
-    raw = await dial.done;
-    const serverName = isIP(host) === 0 ? host : undefined;
-    const socket = await handshake(raw, serverName);
-    const { name: cipher } = socket.getCipher();
-    const tls = {
-      version: socket.getProtocol() ?? 'unknown',
-      cipher,
-      alpn: typeof socket.alpnProtocol === 'string' ? socket.alpnProtocol : undefined,
-      serverName,
-    };
-    return { ok: true, certificates: sentChain(socket), tls };
-  } catch (reason) {
-    if (!(reason instanceof Error)) throw reason;
-    return { ok: false, finding: whyNot(reason) };
-  } finally {
-    clearTimeout(timer);
-    raw?.destroy();
-  }
-}
-
-function handshake(raw: Socket, servername: string | undefined): Promise<TLSSocket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({
-      socket: raw,
-      ALPNProtocols: ['h2', 'http/1.1'],
-      rejectUnauthorized: false,
-      checkServerIdentity: () => undefined,
-      ...(servername !== undefined && { servername }),
+    const raw = await createDialer(address, undefined, DEADLINE_MS).connect().done;
+    const { failure, certificates, version, cipher, protocol } = await observeHandshake(raw, {
+      // Authorities would be of no use, and those of the system take long to read.
+      context: createSecureContext({ ca: [] }),
+      serverName: address.host,
+      protocols: ['h2', 'http/1.1'],
+      firstWords: undefined,
+      timeoutMs: DEADLINE_MS,
     });
-    // In TLS 1.3 a server that misses a client certificate says so after the handshake: that is no matter here.
-    socket.on('error', reject);
-    raw.once('error', reject);
-    socket.once('close', () =>
-      reject(new UpstreamFailure('reset', 'the server closed the connection within the TLS handshake')),
-    );
-    socket.once('secureConnect', () => resolve(socket));
-  });
+    if (failure && certificates.length === 0) return { ok: false, finding: whyNot(failure) };
+    const serverName = isIP(address.host) === 0 ? address.host : undefined;
+    const tls =
+      version !== undefined && cipher !== undefined
+        ? { version, cipher, alpn: protocol, serverName }
+        : undefined;
+    return { ok: true, certificates, tls };
+  } catch (reason) {
+    if (!(reason instanceof UpstreamFailure)) throw reason;
+    return { ok: false, finding: whyNot(reason) };
+  }
 }
 
 function whyNot(reason: Error): Finding {
@@ -77,10 +59,10 @@ function whyNot(reason: Error): Finding {
       "give the port of its TLS listener: Gitaly's plaintext listen_addr is another one than tls_listen_addr",
     );
   }
-  if (code.startsWith('ERR_SSL')) {
+  if (code.startsWith('ERR_SSL') || reason instanceof HandshakeSilence) {
     return error(
       'no_tls',
-      `the TLS handshake failed (${code})`,
+      `the TLS handshake failed (${code === '' ? reason.message : code})`,
       'look into the log of the server; it may want another TLS version, cipher suite or a client certificate',
     );
   }

@@ -1,12 +1,12 @@
 import { Duplex } from 'node:stream';
 
-import { FrameReader, type FrameSink, type PayloadUse } from '../../src/inspect/frame-reader.js';
+import { FrameReader, type FrameSink, type PayloadUse } from '../inspect/frame-reader.js';
 import {
   YAMUX_HEADER_BYTES,
   YAMUX_INITIAL_WINDOW_BYTES,
   YamuxFlag,
   YamuxType,
-} from '../../src/inspect/yamux/frame.js';
+} from '../inspect/yamux/frame.js';
 
 /** One end of a yamux session on a connection, to run gRPC on. The connection ends with `end`, the streams with it. */
 export class YamuxSession implements FrameSink {
