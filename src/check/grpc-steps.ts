@@ -1,6 +1,9 @@
 import type { Duplex } from 'node:stream';
 
+import { isTlsScheme } from '../config/address.js';
+import { networkCheck } from '../config/cidr.js';
 import { formatHostPort } from '../config/host-port.js';
+import type { Address } from '../config/model.js';
 import { BackchannelStream } from '../probe/backchannel-stream.js';
 import { CallFailure, GrpcConnection } from '../probe/grpc-connection.js';
 import { checkHealth, type Health } from '../probe/health.js';
@@ -8,7 +11,7 @@ import { callServerInfo, readServerInfo, type ServerInfo } from '../probe/server
 import { gitalyAuthorization } from '../probe/token.js';
 import { createDialer } from '../upstream/dialer.js';
 import { TlsClient } from '../upstream/tls-client.js';
-import { findClockDifference } from './clock-difference.js';
+import { findClockDifference, type Secrecy } from './clock-difference.js';
 import { connectTo } from './connect-step.js';
 import type { Endpoint } from './endpoints.js';
 import { failed, passed, skipped, type Finding } from './step.js';
@@ -108,10 +111,22 @@ export async function checkServerInfo(
     const isRefused = code === 'PermissionDenied' || code === 'Unauthenticated';
     if (!isRefused) return failed(words, 'the log of Gitaly says more');
     if (token === undefined) return skipped(`Gitaly wants a token (${words}): give it with --token-file`);
-    return refusedToken(words, await findClockDifference(connection, token, settings));
+    return refusedToken(
+      words,
+      await findClockDifference(connection, token, secrecyOf(endpoint.address), settings),
+    );
   } finally {
     connection.close();
   }
+}
+
+const isLoopback = networkCheck(['127.0.0.0/8', '::1/128']);
+
+/** The certificate of a TLS server has been verified when a token is sent. */
+function secrecyOf(address: Address): Secrecy {
+  return address.scheme === 'unix' || isTlsScheme(address.scheme) || isLoopback(address.host)
+    ? 'private'
+    : 'open';
 }
 
 function refusedToken(words: string, differenceMs: number | undefined): Finding {
