@@ -82,6 +82,11 @@ async function breakOff(sender: End, receiver: Socket, bytes: number): Promise<v
   sender.raw.resetAndDestroy();
 }
 
+/** With an error or without. */
+async function closed(socket: Socket): Promise<void> {
+  if (!socket.closed) await new Promise<void>((resolve) => socket.once('close', () => resolve()));
+}
+
 const ROUTES = [
   ['tls', 'tcp'],
   ['tcp', 'tcp'],
@@ -98,7 +103,7 @@ describe.each(ROUTES)('a reset after a half-close stays a reset, %s to %s', (nea
         client.end();
         expect(await ended).toBe('end');
         await breakOff({ stream: socket, raw: below(socket) }, client, bytes);
-        if (!client.closed) await once(client, 'close');
+        await closed(client);
       }
     }
     await expectResets(proxy, 'upstream');
@@ -113,7 +118,7 @@ describe.each(ROUTES)('a reset after a half-close stays a reset, %s to %s', (nea
         socket.end();
         await once(client.stream.resume(), 'end');
         await breakOff(client, socket, bytes);
-        if (!socket.closed) await once(socket, 'close');
+        await closed(socket);
       }
     }
     await expectResets(proxy, 'client');
