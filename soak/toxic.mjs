@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { stopAll } from '../bench/children.mjs';
 import { Program } from './program.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -43,13 +44,24 @@ export async function toxic({
     if (network.tally.connections < connections / 4) warmKib = memoryKib;
   }, 500);
   console.log(`seed ${seed}`);
+  for (const event of ['uncaughtException', 'unhandledRejection']) {
+    process.on(event, (error) => {
+      // Of the network's own, not of the proxy: the rest of the run would prove nothing.
+      console.error(`soak: FAILED: seed ${seed}: ${error?.stack ?? error}`);
+      process.exitCode = 1;
+      void stopAll().finally(() => process.exit());
+    });
+  }
   const begun = Date.now();
-  const failures = await network.run({ seed, connections, only }, log);
+  const onFailure = (/** @type {string} */ failure) => console.error(`soak: seen: ${failure}`);
+  const failures = await network.run({ seed, connections, only, onFailure }, log);
   const seconds = (Date.now() - begun) / 1000;
   clearInterval(sampler);
   network.stop();
   await proxy.quiet(before.descriptors);
   const after = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
+  if (only === undefined && connections >= CONNECTIONS && network.tally.missing.length > 0)
+    failures.push(`never came to pass: ${network.tally.missing.join('; ')}`);
   for (const name of [
     'internal_errors_total',
     'inspector_lost_total',

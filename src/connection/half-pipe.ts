@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 
 import type { ReadReceiver } from '../upstream/dialer.js';
 import { MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
+import { isFiller, stopRead } from './stopped-read.js';
 import { atEndOfTurn, type TurnTask } from './turn.js';
 
 /** Which way bytes go; label `direction`. */
@@ -19,6 +20,9 @@ export interface RelayObserver {
 /**
  * One direction of a relay: what the source reads is written to the sink, unchanged and in order. The source is
  * read no further while more than `MAX_QUEUED_BYTES` wait for the sink.
+ *
+ * Once we have ended our side of the source, nothing but reading tells its reset from its end. So reading is stopped
+ * within each read from then on (`stopRead` says why), and goes on in the next turn of the event loop.
  */
 export interface HalfPipe {
   /** Writes what was read before the relay began, and starts. */
@@ -59,7 +63,7 @@ export class ReadHalfPipe implements HalfPipe {
     this.#taken = () => {
       if (!this.#stopped || options.sink.writableLength > 0) return;
       this.#stopped = false;
-      if (!options.source.destroyed) options.source.resume();
+      this.#resume();
     };
     receive((length, buffer) => this.#read(length, buffer));
   }
@@ -84,12 +88,25 @@ export class ReadHalfPipe implements HalfPipe {
     const { direction, observer, onFault } = this.#options;
     try {
       const passed = this.#finishing ? undefined : observer.bytes(direction, buffer.subarray(0, length));
-      if (!passed || this.#write(passed, length > MAX_QUEUED_BYTES - buffer.length)) return true;
+      if (!passed || this.#write(passed, length > MAX_QUEUED_BYTES - buffer.length)) {
+        if (!this.#options.source.writableEnded) return true;
+        this.#resume();
+        return false;
+      }
     } catch (error) {
       onFault(error);
     }
     this.#stopped = true;
     return false;
+  }
+
+  #resume(): void {
+    const { source } = this.#options;
+    const resume = (): void => {
+      if (!source.destroyed) source.resume();
+    };
+    if (source.writableEnded) setImmediate(resume);
+    else resume();
   }
 
   /** Returns whether the buffer may be filled again at once. */
@@ -117,10 +134,19 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
   #collectedBytes = 0;
   #paused = false;
   #finishing = false;
+  /** What the source held behind the filler of a stopped read comes within this tick: it is being read no further. */
+  #emptying = false;
 
   constructor(options: HalfPipeOptions) {
     this.#options = options;
-    options.source.on('data', (chunk: Buffer) => this.#collect(chunk));
+    options.source.on('data', (chunk: Buffer) => {
+      if (isFiller(chunk)) {
+        this.#emptied();
+        return;
+      }
+      this.#collect(chunk);
+      if (options.source.writableEnded && !this.#emptying) this.#stopRead();
+    });
     options.sink.on('drain', () => {
       if (!this.#paused) return;
       this.#paused = false;
@@ -163,6 +189,20 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
     } catch (error) {
       onFault(error);
     }
+  }
+
+  #stopRead(): void {
+    const { source } = this.#options;
+    stopRead(source);
+    setImmediate(() => {
+      // What comes after `finish` is dropped, and waits for nobody.
+      if (!this.#paused || this.#finishing) source.resume();
+    });
+  }
+
+  #emptied(): void {
+    this.#emptying = true;
+    process.nextTick(() => (this.#emptying = false));
   }
 
   #add(chunk: Buffer): void {

@@ -179,7 +179,7 @@ export class Opening {
     return this.#wait(
       handshake,
       () => this.#handshakeFailed('closed', 'the client left within the handshake'),
-      this.#openingDeadline(() => this.#handshakeFailed('timeout', '')),
+      this.#openingDeadline(() => this.#handshakeTimedOut('')),
     );
   }
 
@@ -193,9 +193,7 @@ export class Opening {
     const { value, bytes } = await this.#wait(
       readHead(this.#raw, parse),
       () => this.#handshakeFailed('closed', 'the client left within its ClientHello'),
-      this.#openingDeadline(() =>
-        this.#handshakeFailed('timeout', 'no whole ClientHello within timeouts.handshake'),
-      ),
+      this.#openingDeadline(() => this.#handshakeTimedOut('no whole ClientHello within timeouts.handshake')),
     );
     if (value.kind === 'not_tls')
       throw this.#handshakeFailed('not_tls', 'the first bytes are no TLS handshake');
@@ -225,6 +223,15 @@ export class Opening {
   #openingDeadline(end: () => ConnectionEnd): Deadline {
     const elapsedMs = performance.now() - this.#facts.acceptedAtMs;
     return { ms: this.#settings.configuration.timeouts.handshakeMs - elapsedMs, end };
+  }
+
+  /**
+   * No alert says this to the client, so it is a reset that does. In TLS 1.3 the handshake may be over for the client, whose last
+   * words have not come: it would take a FIN for the end of an answer.
+   */
+  #handshakeTimedOut(detail: string): ConnectionEnd {
+    abort(this.#raw);
+    return this.#handshakeFailed('timeout', detail);
   }
 
   #handshakeFailed(failure: HandshakeFailure, detail: string): ConnectionEnd {

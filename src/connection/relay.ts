@@ -28,6 +28,9 @@ type Side = 'client' | 'upstream';
 
 const EMPTY = Buffer.alloc(0);
 
+/** The longest record of a close_notify: TLS 1.2 with AES-GCM (RFC 5246 section 7.2, RFC 5288 section 3). */
+const CLOSE_NOTIFY_BYTES = 31;
+
 /**
  * Passes bytes between a client and upstream until both have finished or one breaks off.
  *
@@ -43,6 +46,8 @@ export class Relay {
   /** Sides whose end was seen and is no reset, in the order in which they came. */
   readonly #finished: Side[] = [];
   readonly #settle: (end: ConnectionEnd) => void;
+  /** How much had been read below TLS when plaintext last came of it, for a side that we have ended. */
+  readonly #decryptedAt: Partial<Record<Side, number>> = {};
   #state: 'running' | 'settled' = 'running';
   /** Why both sides are being ended, where we do. */
   #ending: ConnectionEnd | undefined;
@@ -130,6 +135,9 @@ export class Relay {
     stream.once('close', () => this.#guard(() => this.#closed(side)));
     if (raw === stream) return;
     raw.once('close', () => this.#guard(() => this.#closed(side)));
+    stream.on('data', () => {
+      if (stream.writableEnded) this.#decryptedAt[side] = raw.bytesRead;
+    });
     // Before those who break the socket off at once and know no reason.
     stream.prependOnceListener('error', (error) => this.#guard(() => this.#failed(side, error)));
   }
@@ -159,9 +167,11 @@ export class Relay {
    */
   #ended(side: Side): void {
     const { stream, raw } = this.#ends[side];
-    // After our own end a write below TLS fails with EPIPE by itself, and takes the socket with it.
+    // After our own end a write below TLS fails with EPIPE by itself, and takes the socket with it. The half-pipes read in such
+    // a way then that a reset is no `end`.
     if (stream.writableEnded || raw.destroyed) {
-      this.#finish(side);
+      if (this.#isCutInRecord(side)) this.cut(new ConnectionEnd('reset', side, 'ended within a TLS record'));
+      else this.#finish(side);
       return;
     }
     const judge = (error: Error | null | undefined): void =>
@@ -173,6 +183,15 @@ export class Relay {
     // A write that waits for the side to read fails within this turn if it was reset; another would wait behind it.
     if (stream.writableLength > 0) setImmediate(() => judge(raw.errored));
     else raw.write(EMPTY, judge);
+  }
+
+  /**
+   * Bytes below TLS of which no plaintext came, other than a close_notify: a record whose rest never came. That is the one
+   * reset which the half-pipes cannot see, as nobody is told of such bytes.
+   */
+  #isCutInRecord(side: Side): boolean {
+    const decryptedAt = this.#decryptedAt[side];
+    return decryptedAt !== undefined && this.#ends[side].raw.bytesRead - decryptedAt > CLOSE_NOTIFY_BYTES;
   }
 
   #finish(side: Side): void {

@@ -85,7 +85,7 @@ test('with 64 descriptors (ulimit -n 64) it refuses, counts, stays observable, a
   await proxy.endsWithNothingLeaked();
 });
 
-test('a handshake that is not finished within timeouts.handshake is closed and counted, silent or dribbling', async () => {
+test('a handshake that is not finished within timeouts.handshake is reset and counted, silent or dribbling', async () => {
   const { backend, proxy, port } = await startSetup({ more: { timeouts: { handshake: '300ms' } } });
   const silent = await tcpClient(port);
   const dribbling = await tcpClient(port);
@@ -93,8 +93,9 @@ test('a handshake that is not finished within timeouts.handshake is closed and c
   dribbling.write(Buffer.from([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]));
   const dribble = setInterval(() => dribbling.write(Buffer.from([0])), 50);
   onTestFinished(() => clearInterval(dribble));
-  await Promise.all([readToEnd(silent), readToEnd(dribbling)]);
+  const endings = await Promise.all([readToEnd(silent), readToEnd(dribbling)]);
   clearInterval(dribble);
+  expect(endings.map(({ kind }) => kind)).toEqual(['reset', 'reset']);
   await proxy.scrapeUntil((scrape) => scrape.value(HANDSHAKE_FAILURES, { reason: 'timeout' }) === 2);
   const line = await proxy.log.waitForClose('handshake_failed');
   expect(line).toMatchObject({ level: 'warning', 'close.initiator': 'proxy' });

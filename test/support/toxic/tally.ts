@@ -1,5 +1,5 @@
 import type { Verdict } from './judge.js';
-import { isHarmless } from './plan.js';
+import { FAULTS, isHarmless } from './plan.js';
 
 /** Counts how connections went. */
 export class Tally {
@@ -32,9 +32,11 @@ export class Tally {
     count(this.#kinds, `${plan.kind}, ${plan.route}`);
   }
 
-  /** How often each fault came to pass, by its name and side: `reset, near`. */
-  get faults(): ReadonlyMap<string, number> {
-    return this.#faults;
+  /** The faults that never came to pass, by name and side: `reset, near`. */
+  get missing(): string[] {
+    return FAULTS.flatMap((kind) => [`${kind}, near`, `${kind}, far`]).filter(
+      (name) => !this.#faults.has(name),
+    );
   }
 
   /** What was done and what came of it, in lines. */

@@ -44,6 +44,8 @@ export interface ToxicRun {
   readonly connections: number;
   /** Only the connection of this number. */
   readonly only?: number | undefined;
+  /** Is told of each failure when it is seen, in words. */
+  readonly onFailure?: ((failure: string) => void) | undefined;
 }
 
 /**
@@ -119,7 +121,7 @@ export class ToxicNetwork {
   }
 
   /** Runs the connections against the proxy whose log this is; what was wrong, each with what was drawn. */
-  async run({ seed, connections, only }: ToxicRun, log: LogLines): Promise<string[]> {
+  async run({ seed, connections, only, onFailure }: ToxicRun, log: LogLines): Promise<string[]> {
     const addresses = await listenerAddresses(log);
     log.follow((line) => {
       if ('duration_ms' in line && 'close.reason' in line)
@@ -131,37 +133,41 @@ export class ToxicNetwork {
       if (only === undefined || only === number) waiting[plan.route].push(plan);
     }
     const failures: string[] = [];
+    const failed = (failure: string): void => {
+      failures.push(failure);
+      onFailure?.(failure);
+    };
     const work = async (listen: string, route: Route, lane: Lane): Promise<void> => {
       const address = addresses.get(listen);
       if (!address) throw new Error(`the proxy does not listen on ${listen}`);
       for (let plan = waiting[route].shift(); plan; plan = waiting[route].shift()) {
         const verdict = await lane.run(plan, address);
         this.tally.add(verdict);
-        failures.push(...this.#failuresOf(verdict, seed));
+        const failure = failureOf(verdict, seed);
+        if (failure !== undefined) failed(failure);
       }
     };
     await Promise.all([...this.#lanes].map(([listen, { route, lane }]) => work(listen, route, lane)));
     for (const { number, how } of this.#witness.wrongs)
-      failures.push(`seed ${seed}, connection ${number ?? 'unknown'}: Gitaly: ${how}`);
+      failed(`seed ${seed}, connection ${number ?? 'unknown'}: Gitaly: ${how}`);
     return failures;
   }
 
   stop(): void {
     this.#stop();
   }
+}
 
-  #failuresOf({ evidence, wrongs }: Verdict, seed: number): string[] {
-    if (wrongs.length === 0) return [];
-    const { plan, happened, client, gitaly, line } = evidence;
-    return [
-      [
-        `seed ${seed}, connection ${plan.number}: ${wrongs.join('; ')}`,
-        `  drawn: ${JSON.stringify(plan)}`,
-        `  came to pass: ${JSON.stringify(happened)}`,
-        `  the client saw: ${JSON.stringify(client)}; Gitaly: ${gitaly}; the proxy: ${JSON.stringify(line)}`,
-      ].join('\n'),
-    ];
-  }
+/** What is wrong with a connection, in words, with all that is known of it. */
+function failureOf({ evidence, wrongs }: Verdict, seed: number): string | undefined {
+  if (wrongs.length === 0) return undefined;
+  const { plan, happened, client, gitaly, line } = evidence;
+  return [
+    `seed ${seed}, connection ${plan.number}: ${wrongs.join('; ')}`,
+    `  drawn: ${JSON.stringify(plan)}`,
+    `  came to pass: ${JSON.stringify(happened)}`,
+    `  the client saw: ${JSON.stringify(client)}; Gitaly: ${gitaly}; the proxy: ${JSON.stringify(line)}`,
+  ].join('\n');
 }
 
 /** Where each listener is bound, by its address in the configuration. */

@@ -44,7 +44,6 @@ export class ToxicRelay {
 
   /** The proxy has given the connection up: what stands still moves on, and what has vanished is put away. */
   release(): void {
-    if (this.#state === 'ended') this.#breakOff();
     this.#release();
   }
 
@@ -76,6 +75,7 @@ export class ToxicRelay {
           socket.removeAllListeners('data').resume();
           socket.once('end', () => socket.destroy());
         }
+        await this.#putAway();
         break;
       case 'reset':
         this.#breakOff();
@@ -85,9 +85,16 @@ export class ToxicRelay {
         const [client, server] = this.#sockets;
         (this.#side === 'near' ? client : server).resetAndDestroy();
         this.#events.vanished();
+        await this.#putAway();
         break;
       }
     }
+  }
+
+  /** A fault may come to pass when the proxy has given the connection up already: what is on its way still moves. */
+  async #putAway(): Promise<void> {
+    await this.#released;
+    this.#breakOff();
   }
 
   /** Carries nothing any more. */

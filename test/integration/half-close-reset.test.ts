@@ -1,0 +1,135 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect, Socket } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { connect as connectTls, type ConnectionOptions } from 'node:tls';
+
+import { describe, expect, onTestFinished, test } from 'vitest';
+
+import { RawBackend } from '../support/backends.js';
+import { ProxyProcess } from '../support/proxy-process.js';
+import { Authority } from '../support/authority.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+import { connected } from '../support/transfer.js';
+
+/** Each is a race of bytes and reset, which reach the proxy together in most rounds. */
+const ROUNDS = 10;
+
+/** One read, several TLS records, and more than the proxy queues. */
+const SIZES = [100, 70_000, 400_000];
+
+interface Setup {
+  readonly proxy: ProxyProcess;
+  readonly backend: RawBackend;
+  readonly open: () => Promise<End>;
+}
+
+/** A client, or the backend's place: what it writes plaintext to, and the socket below. */
+interface End {
+  readonly stream: Socket;
+  readonly raw: Socket;
+}
+
+async function start(near: 'tls' | 'tcp', far: 'tls' | 'tcp'): Promise<Setup> {
+  const ca = await Authority.create(await temporaryDirectory());
+  const { certificatePath, keyPath, certificatePem, keyPem } = await ca.server();
+  const backend =
+    far === 'tls'
+      ? await RawBackend.startTls({ cert: certificatePem, key: keyPem })
+      : await RawBackend.start();
+  const listen = `${near}://127.0.0.1:0`;
+  const forward = far === 'tls' ? backend.tlsUrl() : backend.url;
+  const proxy = await ProxyProcess.start({
+    configuration: {
+      tls: { certificate_path: certificatePath, key_path: keyPath },
+      listeners: [{ listen, forward, ...(far === 'tls' && { upstream_tls: { ca_path: ca.caPath } }) }],
+    },
+  });
+  const port = await proxy.port(listen);
+  const open = async (): Promise<End> => {
+    const raw = connect({ host: '127.0.0.1', port, allowHalfOpen: true });
+    onTestFinished(() => void raw.destroy());
+    const toProxy: ConnectionOptions & { allowHalfOpen: boolean } = {
+      socket: raw,
+      servername: 'localhost',
+      ALPNProtocols: ['h2'],
+      ca: ca.caPem,
+      allowHalfOpen: true,
+    };
+    const stream: Socket = near === 'tls' ? connectTls(toProxy) : raw;
+    for (const socket of new Set([raw, stream])) socket.on('error', () => undefined);
+    await once(stream, near === 'tls' ? 'secureConnect' : 'connect');
+    return { stream, raw };
+  };
+  return { proxy, backend, open };
+}
+
+/** The socket of an accepted TLS connection, which alone can be reset; Node has no documented way to it. */
+function below(socket: Socket): Socket {
+  const parent: unknown = Reflect.get(socket, '_parent');
+  return parent instanceof Socket ? parent : socket;
+}
+
+/** The sender is in the midst of what it has to say: the receiver has had a part of it when bytes and the reset follow. */
+async function breakOff(sender: End, receiver: Socket, bytes: number): Promise<void> {
+  const begun = once(receiver, 'data');
+  sender.stream.write('x');
+  await begun;
+  receiver.resume();
+  sender.stream.write(randomBytes(bytes));
+  // What TLS has encrypted is handed to the kernel then.
+  if (sender.raw !== sender.stream) await nextTurn();
+  sender.raw.resetAndDestroy();
+}
+
+/** With an error or without. */
+async function closed(socket: Socket): Promise<void> {
+  if (!socket.closed) await new Promise<void>((resolve) => socket.once('close', () => resolve()));
+}
+
+const ROUTES = [
+  ['tls', 'tcp'],
+  ['tcp', 'tcp'],
+  ['tcp', 'tls'],
+] as const;
+
+describe.each(ROUTES)('a reset after a half-close stays a reset, %s to %s', (near, far) => {
+  test('client half-closes, backend resets in mid-answer', async () => {
+    const { proxy, backend, open } = await start(near, far);
+    for (const bytes of SIZES) {
+      for (let round = 0; round < ROUNDS; round++) {
+        const { stream: client } = await open();
+        const { socket, ended } = await connected(client, backend);
+        client.end();
+        expect(await ended).toBe('end');
+        await breakOff({ stream: socket, raw: below(socket) }, client, bytes);
+        await closed(client);
+      }
+    }
+    await expectResets(proxy, 'upstream');
+  });
+
+  test('backend half-closes, client resets in mid-upload', async () => {
+    const { proxy, backend, open } = await start(near, far);
+    for (const bytes of SIZES) {
+      for (let round = 0; round < ROUNDS; round++) {
+        const client = await open();
+        const { socket } = await connected(client.stream, backend);
+        socket.end();
+        await once(client.stream.resume(), 'end');
+        await breakOff(client, socket, bytes);
+        await closed(socket);
+      }
+    }
+    await expectResets(proxy, 'client');
+  });
+});
+
+/** The log tells: here, too, who has ended its side may take a reset for an end. What a reset becomes: relay-endings. */
+async function expectResets(proxy: ProxyProcess, initiator: 'client' | 'upstream'): Promise<void> {
+  await proxy.endsWithNothingLeaked();
+  const ends = proxy.log.lines.filter((line) => 'close.reason' in line);
+  expect(ends).toHaveLength(SIZES.length * ROUNDS);
+  for (const line of ends)
+    expect(line).toMatchObject({ 'close.reason': 'reset', 'close.initiator': initiator });
+}
