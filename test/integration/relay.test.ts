@@ -121,8 +121,8 @@ describe('memory grows by at most 1 MiB a connection', () => {
       return transfers;
     };
     const warm = await connect();
-    warm.sink.end();
     await Promise.all([send(warm.source, 2 * TRANSFER), receiveSlowly(warm.sink)]);
+    warm.sink.end();
     const first = await sendUnread(FIRST);
     const before = residentBytes(proxy.pid);
     const measured = await sendUnread(MEASURED);
