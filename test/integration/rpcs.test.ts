@@ -13,7 +13,8 @@ const LISTEN = 'tcp://127.0.0.1:0';
 const STARTED = 'grpc_server_started_total';
 const HANDLED = 'grpc_server_handled_total';
 /** A method of Gitaly's that the demo's backend does not have. */
-const SERVER_INFO = '/gitaly.ServerService/ServerInfo';
+/** A call of Gitaly's that the demo's backend does not answer. */
+const CLOCK_SYNCED = '/gitaly.ServerService/ClockSynced';
 const ECHO = demoService.echo.path;
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
 
@@ -96,7 +97,7 @@ function answerUnimplemented(socket: Socket): (count: number) => Promise<void> {
 describe('metrics of RPCs', () => {
   test('have the names and labels of go-grpc-prometheus, by method and code', async () => {
     const { proxy, call, stop } = await start();
-    expect(await call(SERVER_INFO)).toBe(status.UNIMPLEMENTED);
+    expect(await call(CLOCK_SYNCED)).toBe(status.UNIMPLEMENTED);
     for (let made = 0; made < 3; made++) expect(await call(healthService.check.path)).toBe(status.OK);
     const scrape = await proxy.scrape();
     const method = { grpc_type: 'unary', grpc_service: 'grpc.health.v1.Health', grpc_method: 'Check' };
@@ -105,7 +106,7 @@ describe('metrics of RPCs', () => {
     expect(scrape.value('grpc_server_msg_received_total', method)).toBe(3);
     expect(scrape.value('grpc_server_msg_sent_total', method)).toBe(3);
     expect(scrape.value('grpc_server_handling_seconds_count', method)).toBe(3);
-    const known = { grpc_type: 'unary', grpc_service: 'gitaly.ServerService', grpc_method: 'ServerInfo' };
+    const known = { grpc_type: 'unary', grpc_service: 'gitaly.ServerService', grpc_method: 'ClockSynced' };
     expect(scrape.value(HANDLED, { ...known, grpc_code: 'Unimplemented' })).toBe(1);
     expect(scrape.value(HANDLED)).toBe(4);
     expect(scrape.value('gitaly_tls_proxy_rpcs_in_flight')).toBe(0);
@@ -206,7 +207,7 @@ describe('the log of RPCs', () => {
   test('has the failed calls by default, in the words and fields of Gitaly', async () => {
     const { call, stop, rpcLines } = await start();
     await call(ECHO, METADATA);
-    await call(SERVER_INFO, METADATA, Buffer.alloc(7));
+    await call(CLOCK_SYNCED, METADATA, Buffer.alloc(7));
     await stop();
     expect(rpcLines()).toHaveLength(1);
     expect(rpcLines()[0]).toMatchObject({
@@ -215,7 +216,7 @@ describe('the log of RPCs', () => {
       protocol: 'http2',
       direction: 'to_upstream',
       'grpc.service': 'gitaly.ServerService',
-      'grpc.method': 'ServerInfo',
+      'grpc.method': 'ClockSynced',
       'grpc.code': 'Unimplemented',
       'grpc.request.payload_bytes': 7,
       'grpc.response.payload_bytes': 0,
@@ -235,7 +236,7 @@ describe('the log of RPCs', () => {
     const { call, stop, rpcLines } = await start({ rpc });
     await call(ECHO);
     await call(ECHO);
-    await call(SERVER_INFO);
+    await call(CLOCK_SYNCED);
     await call(healthService.check.path);
     await stop();
     expect(rpcLines()).toHaveLength(lines);
@@ -251,7 +252,7 @@ describe('the log of RPCs', () => {
   test('never holds a secret, nor do the metrics', async () => {
     const { proxy, call, stop } = await start({ rpc: 'all', level: 'debug' });
     const secret = 'hunter2hunter2';
-    for (const path of [ECHO, SERVER_INFO]) {
+    for (const path of [ECHO, CLOCK_SYNCED]) {
       for (const name of [
         'authorization',
         'gitaly-servers',
