@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -66,18 +65,20 @@ func testGit(t *testing.T, s *setup, address string, sidechannel bool) {
 
 // testLarge pushes and clones what takes a while: in each way the same comes back as with no proxy in between.
 func testLarge(t *testing.T, s *setup) {
+	const repository = "large.git"
 	content := func(t *testing.T, address string, sidechannel bool) string {
-		repo := "large-" + strconv.FormatBool(sidechannel) + ".git"
-		s.push(t, address, repo, s.large)
-		clone := s.clone(t, address, repo, sidechannel)
+		clone := s.clone(t, address, repository, sidechannel)
 		return headOf(t, clone) + "\n" + git(t, clone, nil, "cat-file", "--batch-all-objects", "--batch-check")
 	}
+	noProxy := "tcp://" + s.spare.Address
+	s.push(t, noProxy, repository, s.large)
+	direct := content(t, noProxy, true)
+	if objects := strings.Count(direct, "\n"); objects < 330 {
+		t.Fatalf("only %d objects came", objects)
+	}
+	s.push(t, s.tls, repository, s.large)
 	for name, sidechannel := range map[string]bool{"by a sidechannel": true, "by gRPC": false} {
 		t.Run(name, func(t *testing.T) {
-			direct := content(t, "tcp://"+s.spare.Address, sidechannel)
-			if objects := strings.Count(direct, "\n"); objects < 330 {
-				t.Fatalf("only %d objects came", objects)
-			}
 			if through := content(t, s.tls, sidechannel); through != direct {
 				t.Errorf("through the proxy came %q, directly %q", through, direct)
 			}
