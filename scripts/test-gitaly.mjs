@@ -1,5 +1,5 @@
 // `npm run test:gitaly`: builds a real Gitaly from its Go module, once, and runs test/gitaly against it and the built
-// proxy. Further arguments go to `go test`: `npm run test:gitaly -- -run Calls`.
+// proxy. Further arguments go to `go test`: `npm run test:gitaly -- -run Gitaly/gate`.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"gitaly-tls-proxy/interop/authority"
 	"gitaly-tls-proxy/interop/proxy"
 )
 
@@ -77,23 +76,18 @@ func writeToken(t *testing.T, token string) string {
 	return path
 }
 
-// TestCheck lets `check` be a client of a real Gitaly, by itself and behind the proxy.
-func TestCheck(t *testing.T) {
-	binaries := os.Getenv("GITALY_BINARIES")
-	if binaries == "" {
-		t.Fatal("GITALY_BINARIES is not set: run `npm run test:gitaly`")
-	}
-	ca := authority.New(t)
-	server := Start(t, binaries, "default", StartAPI(t))
+// testCheck lets `check` be a client of a real Gitaly, by itself and behind the proxy.
+func (c *common) testCheck(t *testing.T) {
+	server := Start(t, c.binaries, "default", StartAPI(t))
 	direct := "tcp://" + server.Address
-	pair := ca.Server(t)
+	pair := c.ca.Server(t)
 	listener := proxy.Listener{Listen: "tls://127.0.0.1:0", Forward: direct}
 	front := proxy.Start(t, proxy.Configuration{
 		TLS:       &proxy.TLS{CertificatePath: pair.CertificatePath, KeyPath: pair.KeyPath},
 		Listeners: []proxy.Listener{listener},
 	})
 	t.Cleanup(func() { front.Stop(t) })
-	trust := []string{"--ca", ca.CertificatePath}
+	trust := []string{"--ca", c.ca.CertificatePath}
 
 	for name, address := range map[string]string{"behind the proxy": front.URL(t, listener), "directly": direct} {
 		t.Run(name+" all steps pass, with its version and storages", func(t *testing.T) {

@@ -1,7 +1,9 @@
 package gitaly
 
 import (
+	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,7 +16,7 @@ import (
 const remote = "ssh://git@gitaly/x.git"
 
 // gitEnvironment makes git call Gitaly as gitlab-shell does.
-func (s *setup) gitEnvironment(address, path, command string, sidechannel bool) []string {
+func (c *common) gitEnvironment(address, path, command string, sidechannel bool) []string {
 	payload := fmt.Sprintf(
 		`{"repository":{"storageName":"default","relativePath":%q,"glRepository":"project-1"},"gitProtocol":"version=2"`, path)
 	if command == "receive-pack" {
@@ -22,7 +24,7 @@ func (s *setup) gitEnvironment(address, path, command string, sidechannel bool) 
 	}
 	environment := []string{
 		"GIT_SSH_VARIANT=simple",
-		"GIT_SSH_COMMAND=" + filepath.Join(s.binaries, "gitaly-ssh") + " " + command,
+		"GIT_SSH_COMMAND=" + filepath.Join(c.binaries, "gitaly-ssh") + " " + command,
 		"GITALY_ADDRESS=" + address,
 		"GITALY_TOKEN=" + Token,
 		"GITALY_PAYLOAD=" + payload + "}",
@@ -44,8 +46,8 @@ func git(t testing.TB, directory string, environment []string, arguments ...stri
 	return output
 }
 
-// tryGit runs it without any configuration of the machine. The error holds what it said.
-func tryGit(t testing.TB, directory string, environment []string, arguments ...string) (string, error) {
+// gitCommand is git without any configuration of the machine.
+func gitCommand(t testing.TB, directory string, environment []string, arguments ...string) *exec.Cmd {
 	t.Helper()
 	command := exec.CommandContext(contextOf(t), "git", arguments...)
 	command.Dir = directory
@@ -53,6 +55,13 @@ func tryGit(t testing.TB, directory string, environment []string, arguments ...s
 		"PATH=" + os.Getenv("PATH"), "HOME=" + directory, "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0",
 		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com",
 	}, environment...)
+	return command
+}
+
+// tryGit runs it. The error holds what it said.
+func tryGit(t testing.TB, directory string, environment []string, arguments ...string) (string, error) {
+	t.Helper()
+	command := gitCommand(t, directory, environment, arguments...)
 	var output, problems bytes.Buffer
 	command.Stdout, command.Stderr = &output, &problems
 	if err := command.Run(); err != nil {
@@ -67,22 +76,43 @@ func headOf(t testing.TB, directory string) string {
 	return strings.TrimSpace(git(t, directory, nil, "rev-parse", "HEAD"))
 }
 
-// makeRepository has so many commits, each with a file of so many bytes that do not compress.
+// makeRepository has so many commits, each with a file of so many bytes that do not compress. They come in by one
+// process and as one pack, from which git sends them as they are: three processes a commit, and a search for what two
+// blobs of noise have in common, would be most of the time that a test takes.
 func makeRepository(t testing.TB, commits, bytes int) string {
 	t.Helper()
 	directory := t.TempDir()
 	git(t, directory, nil, "init", "--quiet", "--initial-branch=main")
+	importing := gitCommand(t, directory, nil,
+		"-c", "core.compression=0", "-c", "fastimport.unpackLimit=1", "fast-import", "--quiet", "--depth=0")
+	input, err := importing.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var problems strings.Builder
+	importing.Stderr = &problems
+	if err := importing.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stream := bufio.NewWriter(input)
 	state := uint64(0x9e3779b97f4a7c15)
 	for index := range commits {
-		content := make([]byte, bytes)
-		for offset := range content {
+		name := fmt.Sprintf("file %d", index)
+		fmt.Fprintf(stream, "commit refs/heads/main\ncommitter a <a@example.com> %d +0000\ndata %d\n%s\n", index, len(name), name)
+		fmt.Fprintf(stream, "M 100644 inline %s\ndata %d\n", name, bytes)
+		for range bytes {
 			state ^= state << 13
 			state ^= state >> 7
 			state ^= state << 17
-			content[offset] = byte(state)
+			_ = stream.WriteByte(byte(state))
 		}
-		commit(t, directory, fmt.Sprintf("file %d", index), content)
+		_ = stream.WriteByte('\n')
 	}
+	// The writer keeps its first error.
+	if err := errors.Join(stream.Flush(), input.Close(), importing.Wait()); err != nil {
+		t.Fatalf("git fast-import: %v\n%s", err, problems.String())
+	}
+	git(t, directory, nil, "reset", "--quiet", "--hard")
 	return directory
 }
 

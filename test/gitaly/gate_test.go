@@ -2,7 +2,6 @@ package gitaly
 
 import (
 	"crypto/tls"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,14 +18,10 @@ const unreachable = `(?m)^remote: GitLab: GitLab cannot be reached at the moment
 // hooksOfAPush are the calls of one push, in their order.
 var hooksOfAPush = []string{"allowed", "pre_receive", "post_receive"}
 
-// TestGate has real Gitalys call GitLab's internal API through the proxy: by a gate that wants their certificate, and by
+// testGate has real Gitalys call GitLab's internal API through the proxy: by a gate that wants their certificate, and by
 // egress that presents one for them.
-func TestGate(t *testing.T) {
-	binaries := os.Getenv("GITALY_BINARIES")
-	if binaries == "" {
-		t.Fatal("GITALY_BINARIES is not set: run `npm run test:gitaly`")
-	}
-	g := &gateSetup{setup: &setup{binaries: binaries, ca: authority.New(t)}, source: makeRepository(t, 1, 100)}
+func (c *common) testGate(t *testing.T) {
+	g := &gateSetup{common: c, source: makeRepository(t, 1, 100)}
 	t.Run("a push passes the gate by Gitaly's own certificate", g.testOwnCertificate)
 	t.Run("a Gitaly without a good certificate is refused, and git says so", g.testRefused)
 	t.Run("a push whose gate has no GitLab behind it says so, and passes when it is back", g.testDown)
@@ -34,7 +29,7 @@ func TestGate(t *testing.T) {
 }
 
 type gateSetup struct {
-	*setup
+	*common
 	// source is a local repository, which is pushed.
 	source string
 }

@@ -36,7 +36,7 @@ const interrupted = "interrupted.git"
 
 // testInterruptions does to proxy and Gitaly what operators do, and what must not happen, while clones run.
 func testInterruptions(t *testing.T, s *setup) {
-	s.push(t, "tcp://"+s.spare.Address, interrupted, s.large)
+	s.push(t, "tcp://"+s.spare.Address, interrupted, s.medium)
 	// A Gitaly that is started again lives as long as all of these.
 	all := t
 
@@ -213,7 +213,7 @@ func (in *interruption) finish(t *testing.T) {
 
 func (in *interruption) whole(t *testing.T, clone string) {
 	t.Helper()
-	if got, wanted := headOf(t, clone), headOf(t, in.large); got != wanted {
+	if got, wanted := headOf(t, clone), headOf(t, in.medium); got != wanted {
 		t.Errorf("the clone is at %s, not at %s", got, wanted)
 	}
 	git(t, clone, nil, "fsck", "--connectivity-only")

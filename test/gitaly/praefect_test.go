@@ -18,9 +18,10 @@ import (
 
 // testPraefect pushes by a Praefect that reaches two Gitalys by TLS: both vote on the push over the stream that each
 // opens back, and one that was away gets what it missed.
-func testPraefect(t *testing.T, s *setup) {
-	nodes := []*Server{Start(t, s.binaries, "praefect-1", s.api), Start(t, s.binaries, "praefect-2", s.api)}
-	pair := s.ca.Server(t)
+func (c *common) testPraefect(t *testing.T) {
+	api := StartAPI(t)
+	nodes := []*Server{Start(t, c.binaries, "praefect-1", api), Start(t, c.binaries, "praefect-2", api)}
+	pair := c.ca.Server(t)
 	listeners := []proxy.Listener{}
 	for _, node := range nodes {
 		listen := "tls://127.0.0.1:" + freePort(t)
@@ -31,12 +32,12 @@ func testPraefect(t *testing.T, s *setup) {
 		Listeners:               listeners,
 		PrometheusListenAddress: "127.0.0.1:0",
 	})
-	address := startPraefect(t, s.binaries, map[string]string{
+	address := startPraefect(t, c.binaries, map[string]string{
 		nodes[0].Storage: inFront.URL(t, listeners[0]), nodes[1].Storage: inFront.URL(t, listeners[1]),
 	})
 	source := makeRepository(t, 120, 1024)
 
-	s.push(t, address, "replicated.git", source)
+	c.push(t, address, "replicated.git", source)
 	for _, node := range nodes {
 		if got := node.replicaAt(t); got != headOf(t, source) {
 			t.Errorf("%s is at %q after the push, not at %q", node.Storage, got, headOf(t, source))
@@ -46,14 +47,14 @@ func testPraefect(t *testing.T, s *setup) {
 	await(t, "the votes of both Gitalys to be counted", func() bool {
 		return counted(t, inFront, `grpc_code="OK",grpc_method="VoteTransaction",grpc_service="gitaly.RefTransaction",`) >= 4
 	})
-	if clone := s.clone(t, address, "replicated.git", true); headOf(t, clone) != headOf(t, source) {
+	if clone := c.clone(t, address, "replicated.git", true); headOf(t, clone) != headOf(t, source) {
 		t.Errorf("the clone is at %q, not at %q", headOf(t, clone), headOf(t, source))
 	}
 
 	// What the one that is away misses, it fetches from the other, whose address Praefect tells it: through the proxy.
 	nodes[1].Kill(t)
 	commit(t, source, "while one is away", []byte("more"))
-	push := s.gitEnvironment(address, "replicated.git", "receive-pack", false)
+	push := c.gitEnvironment(address, "replicated.git", "receive-pack", false)
 	await(t, "Praefect to do without it", func() bool {
 		_, err := tryGit(t, source, push, "push", "--quiet", remote, "main")
 		return err == nil

@@ -2,10 +2,12 @@ package gitaly
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -105,13 +107,26 @@ func await(t testing.TB, what string, come func() bool) {
 	}
 }
 
-// freeAddress is one of 127.0.0.1 that nobody listens on: Gitaly does not tell which port it took, were it to choose.
+// given are the ports that freeAddress has given.
+var given sync.Map
+
+// freeAddress is one of 127.0.0.1 that nobody listens on: Gitaly does not tell which port it took, were it to choose. It
+// is below those that the kernel gives to whoever leaves it to choose one: none of them takes it before Gitaly does.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, behind = 16384, 32768
+	for range 1000 {
+		port := first + rand.IntN(behind-first)
+		if _, known := given.LoadOrStore(port, true); known {
+			continue
+		}
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		defer func() { _ = listener.Close() }()
+		return listener.Addr().String()
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	t.Fatalf("no port of %d to %d is free", first, behind-1)
+	return ""
 }

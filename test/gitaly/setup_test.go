@@ -3,7 +3,6 @@ package gitaly
 import (
 	"context"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -16,14 +15,19 @@ import (
 	"google.golang.org/grpc"
 )
 
-// setup is two Gitalys with a proxy in front.
-type setup struct {
+// common is what all tests share.
+type common struct {
 	binaries string
 	ca       *authority.Authority
-	api      *API
-	servers  []*Server
-	proxy    *proxy.Proxy
-	metrics  string
+}
+
+// setup is two Gitalys with a proxy in front.
+type setup struct {
+	*common
+	api     *API
+	servers []*Server
+	proxy   *proxy.Proxy
+	metrics string
 	// tls, tcp and client are the addresses of the first Gitaly: by TLS, in plaintext, and by a proxy on the client's
 	// side, which does TLS for clients that cannot present a certificate.
 	tls, tcp, client string
@@ -31,26 +35,19 @@ type setup struct {
 	other string
 	// spare is a third, which no proxy is in front of yet: what is compared with none, and what is killed.
 	spare *Server
-	// large is a local repository whose clone takes a while.
-	large string
+	// large and medium are local repositories: of more than 100 MiB, and of more than all buffers hold on the way.
+	large, medium string
 }
 
-func start(t *testing.T) *setup {
+func (c *common) start(t *testing.T) *setup {
 	t.Helper()
-	binaries := os.Getenv("GITALY_BINARIES")
-	if binaries == "" {
-		t.Fatal("GITALY_BINARIES is not set: run `npm run test:gitaly`")
-	}
-	ca := authority.New(t)
-	// What GitLab's clients trust.
-	t.Setenv("SSL_CERT_FILE", ca.CertificatePath)
-	s := &setup{binaries: binaries, ca: ca, api: StartAPI(t)}
-	s.spare = Start(t, binaries, "default", s.api)
-	s.large = makeRepository(t, 110, 1024*1024)
+	s := &setup{common: c, api: StartAPI(t)}
+	s.spare = Start(t, c.binaries, "default", s.api)
+	s.large, s.medium = makeRepository(t, 110, 1024*1024), makeRepository(t, 40, 1024*1024)
 	for _, storage := range []string{"default", "other"} {
-		s.servers = append(s.servers, Start(t, binaries, storage, s.api))
+		s.servers = append(s.servers, Start(t, c.binaries, storage, s.api))
 	}
-	pair := ca.Server(t)
+	pair := c.ca.Server(t)
 	first := "tcp://" + s.servers[0].Address
 	overTLS := proxy.Listener{Listen: "tls://127.0.0.1:0", Forward: first}
 	inPlaintext := proxy.Listener{Listen: "tcp://127.0.0.1:0", Forward: first}
@@ -63,7 +60,7 @@ func start(t *testing.T) *setup {
 	s.tls, s.tcp, s.other = s.proxy.URL(t, overTLS), s.proxy.URL(t, inPlaintext), s.proxy.URL(t, toOther)
 	s.metrics = s.proxy.MetricsURL(t)
 	clientMode := proxy.Listener{
-		Listen: "tcp://127.0.0.1:0", Forward: s.tls, UpstreamTLS: &proxy.UpstreamTLS{CAPath: ca.CertificatePath},
+		Listen: "tcp://127.0.0.1:0", Forward: s.tls, UpstreamTLS: &proxy.UpstreamTLS{CAPath: c.ca.CertificatePath},
 	}
 	onClientSide := proxy.Start(t, proxy.Configuration{Listeners: []proxy.Listener{clientMode}})
 	s.client = onClientSide.URL(t, clientMode)
@@ -115,7 +112,7 @@ func contextOf(t testing.TB) context.Context {
 }
 
 // create makes an empty repository at a path.
-func (s *setup) create(t testing.TB, address, path string) {
+func (c *common) create(t testing.TB, address, path string) {
 	t.Helper()
 	repositories := gitalypb.NewRepositoryServiceClient(dial(t, address, Token))
 	request := &gitalypb.CreateRepositoryRequest{Repository: repository(path)}
@@ -125,18 +122,18 @@ func (s *setup) create(t testing.TB, address, path string) {
 }
 
 // push makes a repository of a local one, as gitlab-shell does.
-func (s *setup) push(t testing.TB, address, path, source string) {
+func (c *common) push(t testing.TB, address, path, source string) {
 	t.Helper()
-	s.create(t, address, path)
-	environment := s.gitEnvironment(address, path, "receive-pack", false)
+	c.create(t, address, path)
+	environment := c.gitEnvironment(address, path, "receive-pack", false)
 	git(t, source, environment, "push", "--quiet", remote, "main")
 }
 
 // clone gives the folder of a clone, which git has found to be whole.
-func (s *setup) clone(t testing.TB, address, path string, sidechannel bool) string {
+func (c *common) clone(t testing.TB, address, path string, sidechannel bool) string {
 	t.Helper()
 	directory := filepath.Join(t.TempDir(), "clone")
-	fetch := s.gitEnvironment(address, path, "upload-pack", sidechannel)
+	fetch := c.gitEnvironment(address, path, "upload-pack", sidechannel)
 	git(t, filepath.Dir(directory), fetch, "clone", "--quiet", "--branch=main", remote, directory)
 	git(t, directory, nil, "fsck", "--full")
 	return directory
