@@ -93,17 +93,23 @@ export class Exchange {
     return { toUpstream: this.#sent?.writableLength ?? 0, toClient: this.#client.queuedBytes };
   }
 
-  /** Serves the request; settles when it has ended and was reported. `refusal`: why it is refused whatever it says. */
-  async run(refusal?: RefusalReason): Promise<void> {
+  /** The stream that it came on, of HTTP/2. */
+  get streamId(): number | undefined {
+    const { protocol, response } = this.#exchanged;
+    return protocol === 'http2' ? response.stream.id : undefined;
+  }
+
+  /** Serves the request; settles when it has ended and was reported. */
+  async run(): Promise<void> {
     // Its client may have left while it waited for its turn; http2-proxy would never hear of that.
-    if (!this.#client.isClosed) await this.#serve(refusal);
+    if (!this.#client.isClosed) await this.#serve();
     await this.#client.closed;
     this.#report();
   }
 
-  async #serve(refusal?: RefusalReason): Promise<void> {
+  async #serve(): Promise<void> {
     try {
-      this.#refusal ??= refusal ?? this.#reasonToRefuse();
+      this.#refusal ??= this.#reasonToRefuse();
       if (this.#refusal === undefined) await this.#awaitNoContent();
       if (this.#refusal !== undefined) await this.#answer(REFUSALS[this.#refusal]);
       else if (this.#target && !this.#client.isClosed) await this.#pass(this.#target);
@@ -123,10 +129,22 @@ export class Exchange {
    */
   refuse(reason: RefusalReason, detail: string): boolean {
     if (this.#exchanged.request.complete || this.#client.status !== undefined) return false;
-    this.#refusal = reason;
-    this.#detail = detail;
+    this.refuseUnseen(reason, detail);
     this.#sent?.destroy();
     return true;
+  }
+
+  /** Refuses it before it is served, whatever it says. */
+  refuseUnseen(reason: RefusalReason, detail = ''): void {
+    this.#refusal = reason;
+    this.#detail = detail;
+  }
+
+  /** Refuses it because of its trailers, over HTTP/2: an answer that has begun is broken off. */
+  refuseTrailers(detail: string): void {
+    if (this.refuse('malformed', detail)) return;
+    this.refuseUnseen('malformed', detail);
+    this.#client.breakOff(() => undefined);
   }
 
   /** An answer that has not begun tells an HTTP/1.1 client that the connection ends after it. */

@@ -7,12 +7,16 @@ import {
 } from 'node:http2';
 import type { Socket } from 'node:net';
 
+import { ClientFrames, type ClientFrameEvents } from '../inspect/http2/client-frames.js';
 import { MAX_HEADER_FIELDS, MAX_HTTP2_REQUESTS } from '../limits.js';
+import { TappedStream } from '../tls/tapped-stream.js';
 import type { Exchanged, Expectation } from './message.js';
 
 /** Who takes what the parsers of one connection find. */
-export interface RequestReceiver {
+export interface RequestReceiver extends ClientFrameEvents {
   request(exchanged: Exchanged, expectation: Expectation): void;
+  /** HTTP/2 came that cannot be looked at, and the session ends with this error code. */
+  unfollowed(errorCode: number): void;
   /** What came is no HTTP, or none that is taken. Nothing more is parsed. `code`: Node's. */
   unreadable(code: string): void;
   /** An HTTP/1.1 client wants a tunnel. Nothing more is parsed. */
@@ -32,16 +36,22 @@ export class Frontend {
     stream.resume();
   }
 
-  /** The same of HTTP/2. */
+  /** The same of HTTP/2, whose frames are looked at before Node's parser has them. */
   serveHttp2(stream: Socket, receiver: RequestReceiver): ServerHttp2Session {
     let session: ServerHttp2Session | undefined;
-    // HTTP/2 has no halves: who has sent its FIN reads no more. Node's session leaves it to the socket to know that.
-    stream.allowHalfOpen = false;
+    const frames = new ClientFrames(receiver);
+    const tapped = new TappedStream(stream, (bytes) => {
+      const failure = frames.read(bytes);
+      if (failure === undefined) return true;
+      receiver.unfollowed(failure);
+      // The client is told by GOAWAY.
+      session?.destroy(new Error('the frames cannot be followed'), failure);
+      return false;
+    });
     this.#http2.once('session', (created) => (session = created));
-    this.#http2.emit('connection', stream);
+    this.#http2.emit('connection', tapped);
     if (!session) throw new Error('Node made no HTTP/2 session of a connection');
     this.#receivers.set(session, receiver);
-    stream.resume();
     return session;
   }
 

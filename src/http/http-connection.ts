@@ -24,6 +24,7 @@ import { clientCertificateFields } from './client-certificate-headers.js';
 import { Exchange, type ExchangeConnection } from './exchange.js';
 import type { Frontend, RequestReceiver } from './frontend.js';
 import type { Field } from './hop-by-hop.js';
+import { ForbiddenStreams } from './forbidden-streams.js';
 import type { Exchanged, Expectation } from './message.js';
 import { answerBody, REFUSALS, type Answer, type RefusalReason } from './refusal.js';
 import type { CurrentService } from './service.js';
@@ -32,6 +33,8 @@ const NOTHING = Buffer.alloc(0);
 
 /** The largest id of an HTTP/2 stream: a GOAWAY that names no last one. */
 const NO_LAST_STREAM = 2 ** 31 - 1;
+
+const FORBIDDEN_FIELD = 'a field holds a character that HTTP forbids there (RFC 9113 section 8.2.1)';
 
 /** What an HTTP connection is served under. */
 export interface HttpConnectionSettings extends OpeningSettings {
@@ -58,7 +61,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   /** Whether an answer has told the client that the connection ends after it. */
   #lastAnswered = false;
   #requests = 0;
+  readonly #forbidden = new ForbiddenStreams();
+  /** Requests that ended before their answer did, whoever has made them; and what the client has reset, request or not. */
   readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
+  readonly #resets = new RateBucket(ABANDONED_REQUESTS);
   #noteFirstRequest: () => void = () => undefined;
   readonly #firstRequest = new Promise<void>((resolve) => (this.#noteFirstRequest = resolve));
   /** Why the connection is to end when the last of its requests has, once it is. */
@@ -205,24 +211,41 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     }
     const { service } = this.#settings.current;
     const exchange = new Exchange(exchanged, expectation, service, this);
+    if (exchange.streamId !== undefined && this.#forbidden.take(exchange.streamId))
+      exchange.refuseUnseen(this.refusal ?? 'malformed', FORBIDDEN_FIELD);
     // The first takes the descriptor that the connection has paid for upstream.
     const extra = this.#exchanges.size > 0 && this.#session !== undefined;
     const paid = extra && service.budget.take();
-    const served = this.#session
-      ? exchange.run(extra && !paid ? 'descriptors' : undefined)
-      : this.#turn.then(() => exchange.run());
+    if (extra && !paid) exchange.refuseUnseen('descriptors');
+    const served = this.#session ? exchange.run() : this.#turn.then(() => exchange.run());
     this.#turn = served;
     const ended = served.then(() => {
       if (paid) service.budget.giveBack();
       this.#exchanges.delete(exchange);
       if (exchange.isLast) this.#serveNoMore();
       if (this.#session && !exchange.isComplete && !this.#abandoned.take(1, performance.now()))
-        this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
+        this.#cutForResets();
       // HTTP/1.1 has been told with the answer.
       if (this.#refused) this.#session?.close();
       this.#rest();
     });
     this.#exchanges.set(exchange, ended);
+  }
+
+  forbiddenField(streamId: number): void {
+    const exchange = [...this.#exchanges.keys()].find((open) => open.streamId === streamId);
+    if (exchange) exchange.refuseTrailers(FORBIDDEN_FIELD);
+    else if (!this.#forbidden.add(streamId))
+      this.cut(new ConnectionEnd('abuse', 'proxy', 'malformed headers, one after the other'));
+  }
+
+  streamReset(): void {
+    if (!this.#resets.take(1, performance.now())) this.#cutForResets();
+  }
+
+  unfollowed(errorCode: number): void {
+    const detail = `the frames cannot be followed: error code ${errorCode} of HTTP/2`;
+    this.#end ??= new ConnectionEnd('request_malformed', 'proxy', detail);
   }
 
   unreadable(code: string): void {
@@ -266,6 +289,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       cut: (end) => this.cut(end),
     });
     return this.#stages.run(new Promise<never>(() => undefined));
+  }
+
+  #cutForResets(): void {
+    this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
   }
 
   #beginDrain(why: string): void {

@@ -2,9 +2,10 @@ import { X509Certificate } from 'node:crypto';
 import { isIP, type Socket } from 'node:net';
 import { connect, type SecureContext, type TLSSocket } from 'node:tls';
 
+import { MAX_TAPPED_BYTES } from '../limits.js';
+import { TappedStream } from '../tls/tapped-stream.js';
 import { verificationCode } from '../tls/verification.js';
 import { readServerFlight } from './server-flight.js';
-import { TappedStream } from './tapped-stream.js';
 
 /** What was seen of a TLS server. */
 export interface HandshakeObservation {
@@ -50,7 +51,8 @@ export async function observeHandshake(
   handshake: ObservedHandshake,
 ): Promise<HandshakeObservation> {
   const { context, serverName, protocols } = handshake;
-  const tap = new TappedStream(raw);
+  const sent = new FirstBytes();
+  const tap = new TappedStream(raw, (bytes) => sent.keep(bytes));
   const tls = connect({
     socket: tap,
     secureContext: context,
@@ -60,7 +62,7 @@ export async function observeHandshake(
     ...(isIP(serverName) === 0 && { servername: serverName }),
   });
   try {
-    return await observe(tls, tap, handshake);
+    return await observe(tls, sent, handshake);
   } finally {
     tls.destroy();
     tap.destroy();
@@ -69,19 +71,19 @@ export async function observeHandshake(
 
 async function observe(
   tls: TLSSocket,
-  tap: TappedStream,
+  sent: FirstBytes,
   { firstWords, timeoutMs }: ObservedHandshake,
 ): Promise<HandshakeObservation> {
   let secret: Buffer | undefined;
   tls.on('keylog', (line) => (secret ??= handshakeSecret(line)));
   const failure = await handshakeEnd(tls, timeoutMs);
-  const flight = readServerFlight(tap.received, secret);
+  const flight = readServerFlight(sent.all, secret);
   const own = failure ? undefined : tls.getPeerX509Certificate();
-  const sent = flight.certificates.map((der) => new X509Certificate(der));
+  const chain = flight.certificates.map((der) => new X509Certificate(der));
   const common = {
     version: failure ? flight.version : (tls.getProtocol() ?? undefined),
     // What is sent compressed (RFC 8879) is known from the library alone.
-    certificates: sent.length > 0 || own === undefined ? sent : [own],
+    certificates: chain.length > 0 || own === undefined ? chain : [own],
     asksForCertificate: flight.asksForCertificate,
   };
   if (failure)
@@ -105,6 +107,24 @@ async function observe(
         ? await sequelOf(tls, firstWords, timeoutMs)
         : { kind: 'not_awaited' },
   };
+}
+
+/** The first bytes that a server has sent. */
+class FirstBytes {
+  readonly #kept: Buffer[] = [];
+  #bytes = 0;
+
+  keep(bytes: Buffer): true {
+    if (this.#bytes < MAX_TAPPED_BYTES) {
+      this.#kept.push(bytes);
+      this.#bytes += bytes.length;
+    }
+    return true;
+  }
+
+  get all(): Buffer {
+    return Buffer.concat(this.#kept);
+  }
 }
 
 /** `SERVER_HANDSHAKE_TRAFFIC_SECRET <random> <secret>`, in the format of NSS key logs. */

@@ -239,11 +239,10 @@ test('with 64 descriptors (ulimit -n 64) requests above them get 503, and later 
   const held = hold(gate);
   const session = http2Client(gate.port, { ca: gate.ca.caPem });
   const answers = Array.from({ length: 100 }, () => askHttp2(session, { ':path': ALLOWED }));
-  const refused = await gate.proxy.scrapeUntil(
-    (scrape) =>
-      scrape.value(REFUSED, { reason: 'descriptors' }) + scrape.value(`${OURS}http_requests_in_flight`) ===
-      100,
-  );
+  const refused = await gate.proxy.scrapeUntil((scrape) => {
+    const inFlight = scrape.value(`${OURS}http_requests_in_flight`);
+    return inFlight === held.length && scrape.value(REFUSED, { reason: 'descriptors' }) + inFlight === 100;
+  });
   expect(refused.value(REFUSED, { reason: 'descriptors' })).toBeGreaterThan(50);
   const served = 100 - refused.value(REFUSED, { reason: 'descriptors' });
   await expect.poll(() => held.length).toBe(served);

@@ -1,6 +1,18 @@
+import type { TLSSocket } from 'node:tls';
+
 import { describe, expect, test } from 'vitest';
 
-import { DATA, END_STREAM, frame, GOAWAY, headers, RST_STREAM, uint32 } from '../inspect/http2/hand-made.js';
+import {
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  GOAWAY,
+  HEADERS,
+  headers,
+  RST_STREAM,
+  uint32,
+} from '../inspect/http2/hand-made.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { ALLOWED, ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
@@ -241,17 +253,100 @@ describe('over HTTP/2', () => {
     },
   );
 
-  test('fields that break a line of HTTP/1.1 are left out', async () => {
-    const gate = await startGate();
+  /** An HTTP/2 client that writes its frames itself, and all that has come to it. */
+  async function rawClient(gate: Gate): Promise<{ client: TLSSocket; received: () => string }> {
     const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
-    const bad = { a: 'b\r\nc: d', e: 'f\ng', h: 'i\0j', 'k\r\nl': 'm', 'n:o': 'p', 'q r': 's' };
-    client.write(Buffer.concat([HTTP2_PREFACE, headers(1, { ...POST, ...bad, t: 'u' }, END_STREAM)]));
-    await expect.poll(() => gate.backend.requests.length).toBe(1);
-    const { rawHeaders } = gate.backend.last;
-    expect(rawHeaders.filter((_, index) => index % 2 === 0)).toEqual([
-      ...['host', 't', 'content-length'],
-      ...['forwarded', 'x-forwarded-host', 'x-forwarded-proto', 'via', 'Connection'],
-    ]);
+    const chunks: Buffer[] = [];
+    client.on('data', (bytes: Buffer) => chunks.push(bytes));
+    return { client, received: () => Buffer.concat(chunks).toString('latin1') };
+  }
+
+  const MALFORMED = '{"message":"the request is malformed"}';
+
+  test.each<readonly [what: string, fields: Readonly<Record<string, string>>]>([
+    ['CR LF in a value', { a: 'b\r\nc: d' }],
+    ['a CR in a value', { a: 'b\rc' }],
+    ['an LF in a value', { a: 'b\nc' }],
+    ['a NUL in a value', { a: 'b\0c' }],
+    ['a CR at the end of a long value', { a: `${'b'.repeat(120)}\r` }],
+    ['white space before a value', { a: ' b' }],
+    ['CR LF in a name', { 'a\r\nb': 'c' }],
+    ['a colon in a name', { 'a:b': 'c' }],
+    ['a space in a name', { 'a b': 'c' }],
+  ])('%s: the request is refused with 400, and others of the connection pass', async (_what, fields) => {
+    const gate = await startGate({ more: ONE_WORKER });
+    const { client, received } = await rawClient(gate);
+    client.write(
+      Buffer.concat([
+        HTTP2_PREFACE,
+        headers(1, POST, END_STREAM),
+        headers(3, { ...POST, ...fields }, END_STREAM),
+        headers(5, POST, END_STREAM),
+      ]),
+    );
+    await expect
+      .poll(() => [received().includes(MALFORMED), gate.backend.requests.length])
+      .toEqual([true, 2]);
+    const line = await gate.proxy.log.waitFor((entry) => entry['http.refusal'] === 'malformed');
+    expect(line).toMatchObject({ 'http.status': 400, 'http.ended_by': 'proxy' });
+    expect(JSON.stringify(line)).toContain('a field holds a character that HTTP forbids there');
+    expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'malformed' })).toBe(1);
+    client.destroy();
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('CR LF in a trailer: the request is refused, and upstream sees that it was cut', async () => {
+    const gate = await startGate({ more: ONE_WORKER });
+    const ends: string[] = [];
+    gate.backend.handler = (request) => {
+      request.once('end', () => ends.push('whole'));
+      request.once('error', ({ message }) => ends.push(message));
+      request.resume();
+    };
+    const { client, received } = await rawClient(gate);
+    client.write(Buffer.concat([HTTP2_PREFACE, headers(1, POST), frame(DATA, 0, 1, Buffer.from('abc'))]));
+    await expect.poll(() => gate.backend.connections.length).toBe(1);
+    client.write(headers(1, { a: 'b\r\nc: d' }, END_STREAM));
+    await expect.poll(() => received()).toContain(MALFORMED);
+    await expect.poll(() => ends).toEqual(['aborted']);
+    client.destroy();
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('CR LF in a trailer when the answer has begun: the stream is reset, and upstream sees that it was cut', async () => {
+    const gate = await startGate({ more: ONE_WORKER });
+    const ends: string[] = [];
+    gate.backend.handler = (request, response) => {
+      request.once('end', () => ends.push('whole'));
+      request.once('error', ({ message }) => ends.push(message));
+      request.once('data', () => response.write('begun'));
+    };
+    const { client, received } = await rawClient(gate);
+    client.write(Buffer.concat([HTTP2_PREFACE, headers(1, POST), frame(DATA, 0, 1, Buffer.from('abc'))]));
+    await expect.poll(() => received()).toContain('begun');
+    client.write(headers(1, { a: 'b\r\nc: d' }, END_STREAM));
+    await expect
+      .poll(() => received())
+      .toContain(frame(RST_STREAM, 0, 1, uint32(INTERNAL_ERROR)).toString('latin1'));
+    await expect.poll(() => ends).toEqual(['aborted']);
+    expect(await gate.proxy.log.waitFor((entry) => entry['http.refusal'] === 'malformed')).toBeDefined();
+    client.destroy();
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('a header that cannot be decoded ends the connection, and says so', async () => {
+    const gate = await startGate();
+    const { client, received } = await rawClient(gate);
+    // An index that is in no table.
+    client.write(
+      Buffer.concat([HTTP2_PREFACE, frame(HEADERS, END_HEADERS | END_STREAM, 1, [0xff, 0x80, 0x01])]),
+    );
+    const COMPRESSION_ERROR = 9;
+    const goaway = frame(GOAWAY, 0, 0, Buffer.concat([uint32(0), uint32(COMPRESSION_ERROR)]));
+    await expect.poll(() => received()).toContain(goaway.toString('latin1'));
+    expect(await gate.proxy.log.waitForClose('request_malformed')).toMatchObject({
+      'close.initiator': 'proxy',
+    });
     client.destroy();
     await gate.endsWithNothingLeaked();
   });

@@ -1,17 +1,12 @@
-import {
-  MAX_FIELD_VALUE_BYTES,
-  MAX_HEADER_FIELDS,
-  MAX_HEADER_LIST_BYTES,
-  MAX_HEADER_TABLE_BYTES,
-} from '../../limits.js';
+import { MAX_HEADER_FIELDS, MAX_HEADER_LIST_BYTES, MAX_HEADER_TABLE_BYTES } from '../../limits.js';
 import { DynamicTable, ENTRY_OVERHEAD_BYTES, type TableEntry } from './dynamic-table.js';
-import type { FieldNames } from './field-names.js';
+import type { NameNumbers } from './field-names.js';
 import { decodeHuffman } from './huffman.js';
 import { STATIC_TABLE } from './static-table.js';
 
 /** Takes the fields that somebody reads, in the order of the block. */
 export interface FieldSink {
-  /** `nameId` as in `FieldNames`; `value` is Latin-1, as it came, and no longer than `MAX_FIELD_VALUE_BYTES`. */
+  /** `nameId` as in `NameNumbers`; `value` is Latin-1, as it came, and no longer than its `maxValueBytes`. */
   field(nameId: number, value: string): void;
 }
 
@@ -35,7 +30,7 @@ const scratch = Buffer.allocUnsafeSlow(MAX_HEADER_LIST_BYTES);
  * After a failure there is nothing to follow any more, and every further block fails likewise.
  */
 export class HpackDecoder {
-  readonly #names: FieldNames;
+  readonly #names: NameNumbers;
   readonly #static: readonly TableEntry[];
   readonly #table = new DynamicTable(DEFAULT_TABLE_BYTES);
   /** The largest table that the reader of these blocks allows, by the SETTINGS that their writer has acknowledged. */
@@ -54,7 +49,7 @@ export class HpackDecoder {
   #stringNameId = 0;
   #stringValue = '';
 
-  constructor(names: FieldNames) {
+  constructor(names: NameNumbers) {
     this.#names = names;
     this.#static = staticEntries(names);
   }
@@ -182,7 +177,7 @@ export class HpackDecoder {
     if (this.#stringLength > MAX_HEADER_LIST_BYTES) return 'too_large';
     if (what === 'name') this.#stringNameId = this.#names.idOf(bytes, from, to);
     else if (what === 'value')
-      this.#stringValue = bytes.toString('latin1', from, Math.min(to, from + MAX_FIELD_VALUE_BYTES));
+      this.#stringValue = bytes.toString('latin1', from, Math.min(to, from + this.#names.maxValueBytes));
     return undefined;
   }
 
@@ -221,10 +216,10 @@ function integerFailure(result: number): HpackFailure {
   return result === TRUNCATED ? 'truncated' : 'integer';
 }
 
-const staticEntriesOf = new WeakMap<FieldNames, readonly TableEntry[]>();
+const staticEntriesOf = new WeakMap<NameNumbers, readonly TableEntry[]>();
 
 /** The static table under the numbers of some names; made once for them. */
-function staticEntries(names: FieldNames): readonly TableEntry[] {
+function staticEntries(names: NameNumbers): readonly TableEntry[] {
   const there = staticEntriesOf.get(names);
   if (there) return there;
   const made = STATIC_TABLE.map(([name, value], index) => {

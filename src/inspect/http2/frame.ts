@@ -33,9 +33,11 @@ export const CLIENT_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'l
 /** RFC 9113 section 7, those codes that somebody looks at. */
 export const ErrorCode = {
   none: 0,
+  protocol: 1,
   frameSize: 6,
   refusedStream: 7,
   cancel: 8,
+  compression: 9,
   enhanceYourCalm: 11,
   inadequateSecurity: 12,
 } as const;

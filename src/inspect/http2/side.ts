@@ -3,7 +3,7 @@ import type { FieldNames } from '../hpack/field-names.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
 import type { Sender } from '../sender.js';
 import { CLIENT_PREFACE, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
-import { HeaderBlock } from './header-block.js';
+import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
 import { readSettings, type Settings } from './settings.js';
 import type { FieldValues } from './stream-observer.js';
 
@@ -204,9 +204,8 @@ export class Side implements FrameSink, FieldSink {
   }
 
   #headers(bytes: Buffer, start: number, end: number): boolean {
-    let [from, to] = [start, end];
-    if ((this.#flags & Flag.padded) !== 0) to -= bytes[from++] ?? 0;
-    if ((this.#flags & Flag.priority) !== 0) from += 5;
+    const from = fragmentStart(this.#flags, start);
+    const to = fragmentEnd(this.#flags, bytes, start, end);
     if (from > to) return this.#refuse('frame');
     const endStream = (this.#flags & Flag.endStream) !== 0;
     if ((this.#flags & Flag.endHeaders) !== 0)

@@ -46,9 +46,9 @@ export function block(fields: Readonly<Record<string, string>>): Buffer {
   const literals = Object.entries(fields).map(([name, value]) =>
     Buffer.concat([
       Buffer.of(0, name.length),
-      Buffer.from(name),
+      Buffer.from(name, 'latin1'),
       Buffer.of(value.length),
-      Buffer.from(value),
+      Buffer.from(value, 'latin1'),
     ]),
   );
   return Buffer.concat(literals);

@@ -1,32 +1,20 @@
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 
-import { MAX_TAPPED_BYTES } from '../limits.js';
-
-/** Passes the bytes of a socket on, and keeps a copy of the first that come from it. */
+/** Passes the bytes of a socket on, and shows those that come from it to somebody first. */
 export class TappedStream extends Duplex {
   readonly #socket: Socket;
-  readonly #kept: Buffer[] = [];
-  #keptBytes = 0;
 
-  constructor(socket: Socket) {
+  /** `mayPass` is called with all that comes, in its order; what it says no to is dropped. */
+  constructor(socket: Socket, mayPass: (bytes: Buffer) => boolean) {
     super({ allowHalfOpen: false });
     this.#socket = socket;
     socket.on('data', (bytes: Buffer) => {
-      if (this.#keptBytes < MAX_TAPPED_BYTES) {
-        this.#kept.push(bytes);
-        this.#keptBytes += bytes.length;
-      }
-      if (!this.push(bytes)) socket.pause();
+      if (mayPass(bytes) && !this.push(bytes)) socket.pause();
     });
     socket.once('end', () => this.push(null));
     socket.once('error', (error: Error) => this.destroy(error));
     socket.once('close', () => this.destroy());
-  }
-
-  /** What has come so far. */
-  get received(): Buffer {
-    return Buffer.concat(this.#kept);
   }
 
   override _read(): void {
@@ -35,6 +23,14 @@ export class TappedStream extends Duplex {
 
   override _write(bytes: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     this.#socket.write(bytes, done);
+  }
+
+  /** What HTTP/2 writes at once is many small frames: they leave as one. */
+  override _writev(
+    chunks: readonly { readonly chunk: Buffer }[],
+    done: (error?: Error | null) => void,
+  ): void {
+    this.#socket.write(Buffer.concat(chunks.map(({ chunk }) => chunk)), done);
   }
 
   override _final(done: (error?: Error | null) => void): void {

@@ -1,0 +1,115 @@
+import { MAX_HEADER_LIST_BYTES } from '../../limits.js';
+import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
+import { HpackDecoder, type FieldSink } from '../hpack/decoder.js';
+import type { NameNumbers } from '../hpack/field-names.js';
+import { STATIC_TABLE } from '../hpack/static-table.js';
+import { CLIENT_PREFACE, ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
+import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
+
+const GOOD_NAME = 1;
+const FORBIDDEN_NAME = 2;
+
+/** RFC 9113 section 8.2.1 and RFC 9110 section 5.6.2: a token without capitals; the colon in front is of pseudo-headers. */
+const NAME = /^:?[!#$%&'*+.^_`|~0-9a-z-]+$/u;
+
+/**
+ * RFC 9110 section 5.5: CR, LF and NUL are "invalid and dangerous", the other control characters but the tab invalid. RFC 9113
+ * section 8.2.1: nor may it "start or end with an ASCII whitespace character".
+ */
+const FORBIDDEN_IN_VALUE = /[\0-\x08\n-\x1f\x7f]|^[\t ]|[\t ]$/u;
+
+/** Every name is read, and told apart by whether there may be such a one. */
+const names: NameNumbers = {
+  ofStaticTable: STATIC_TABLE.map(() => GOOD_NAME),
+  maxValueBytes: MAX_HEADER_LIST_BYTES,
+  idOf: (source, start, end) =>
+    NAME.test(Buffer.from(source.buffer, source.byteOffset + start, end - start).toString('latin1'))
+      ? GOOD_NAME
+      : FORBIDDEN_NAME,
+};
+
+/** What Node does not tell of the frames of a client. Calls come before `read` returns. */
+export interface ClientFrameEvents {
+  /**
+   * A header block or trailers hold a field that must not be passed on: RFC 9113 section 8.2.1 has the request be malformed.
+   * nghttp2 leaves such a field out, and Node does not say that it has.
+   */
+  forbiddenField(streamId: number): void;
+  /** A stream was reset. Of one that came in the same read Node makes no request. */
+  streamReset(): void;
+}
+
+/** Follows what an HTTP/2 client sends, as far as it takes to see that. */
+export class ClientFrames implements FrameSink, FieldSink {
+  payloadBytes = 0;
+  readonly #events: ClientFrameEvents;
+  readonly #reader = new FrameReader(this, { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFACE });
+  readonly #decoder = new HpackDecoder(names);
+  #type = -1;
+  #flags = 0;
+  #streamId = 0;
+  #block: HeaderBlock | undefined;
+  #forbidden = 0;
+  #failure: number = ErrorCode.protocol;
+
+  constructor(events: ClientFrameEvents) {
+    this.#events = events;
+  }
+
+  /**
+   * Reads on.
+   * @returns why it cannot be followed, once it cannot and ever after: an error code (RFC 9113 section 7) for who has sent it
+   */
+  read(bytes: Buffer): number | undefined {
+    return this.#reader.read(bytes, 0, bytes.length) ? undefined : this.#failure;
+  }
+
+  field(nameId: number, value: string): void {
+    if (nameId === FORBIDDEN_NAME || FORBIDDEN_IN_VALUE.test(value)) this.#forbidden++;
+  }
+
+  header(bytes: Buffer, offset: number): PayloadUse | undefined {
+    this.payloadBytes = bytes.readUIntBE(offset, 3);
+    this.#type = bytes[offset + 3] ?? 0;
+    this.#flags = bytes[offset + 4] ?? 0;
+    this.#streamId = bytes.readUInt32BE(offset + 5) & 0x7fff_ffff;
+    // Section 4.3: "a contiguous sequence of frames, with no interleaved frames of any other type or from any other stream".
+    const continued = this.#type === FrameType.continuation ? this.#streamId : 0;
+    if ((this.#block?.streamId ?? 0) !== continued) return undefined;
+    if (this.#type === FrameType.rstStream) this.#events.streamReset();
+    return this.#type === FrameType.headers || continued > 0 ? 'collect' : 'skip';
+  }
+
+  /** Nothing is streamed. */
+  part(): boolean {
+    return false;
+  }
+
+  payload(bytes: Buffer, start: number, end: number): boolean {
+    let [from, to] = [start, end];
+    if (this.#type === FrameType.headers) {
+      from = fragmentStart(this.#flags, start);
+      to = fragmentEnd(this.#flags, bytes, start, end);
+      if (from > to) return false;
+    }
+    const isWhole = (this.#flags & Flag.endHeaders) !== 0;
+    if (isWhole && !this.#block) return this.#decode(bytes, from, to);
+    this.#block ??= new HeaderBlock(this.#streamId, false, 0);
+    if (!this.#block.add(bytes, from, to)) return false;
+    if (!isWhole) return true;
+    const whole = this.#block.whole();
+    this.#block = undefined;
+    return this.#decode(whole, 0, whole.length);
+  }
+
+  #decode(bytes: Buffer, start: number, end: number): boolean {
+    const before = this.#forbidden;
+    const failure = this.#decoder.decode(bytes, start, end, this);
+    if (failure) {
+      this.#failure = failure === 'too_large' ? ErrorCode.enhanceYourCalm : ErrorCode.compression;
+      return false;
+    }
+    if (this.#forbidden > before) this.#events.forbiddenField(this.#streamId);
+    return true;
+  }
+}
