@@ -10,47 +10,13 @@ import { checkHost, parseHostPort } from './host-port.js';
 import { parsePathPrefix } from './path-prefix.js';
 import { parseRpcLogging } from './rpc-logging.js';
 import { parsed, refused, type Parsed } from './parsed.js';
+import { duration, path, textOf } from './setting-kinds.js';
 
 /**
  * The configuration file, key by key. Each leaf reads its text into what the program works with, so that every bad
  * value is found in one pass; what depends on several keys is judged in `build.ts`. Descriptions, defaults and
  * examples go into the JSON Schema, and the examples into the messages.
  */
-
-interface About {
-  readonly description: string;
-  readonly examples?: readonly string[];
-  readonly default?: string | number | boolean;
-  readonly pattern?: string;
-}
-
-function textOf<T>(parse: (text: string) => Parsed<T>, about: About) {
-  return z
-    .string()
-    .transform((text, context): T => {
-      const result = parse(text);
-      if (result.ok) return result.value;
-      context.addIssue({ code: 'custom', message: result.message });
-      return z.NEVER;
-    })
-    .meta({ ...about });
-}
-
-function path(description: string, example: string) {
-  return textOf(parsePath, {
-    description: `${description} Relative paths are relative to this file.`,
-    examples: [example],
-  });
-}
-
-function duration(description: string, standard: string) {
-  return textOf(parseDuration, {
-    description,
-    default: standard,
-    examples: [standard],
-    pattern: DURATION_PATTERN,
-  });
-}
 
 const minVersion = z.enum(['TLS 1.2', 'TLS 1.3']);
 
@@ -395,11 +361,6 @@ function draftProxyProtocolShape() {
     ...proxyProtocolShape,
     accept_from: z.array(proxyProtocolShape.accept_from.unwrap().element.optional()).optional(),
   };
-}
-
-function parsePath(text: string): Parsed<string> {
-  if (text === '') return refused('expected the path of a file, got an empty text');
-  return text.includes('\0') ? refused('a path cannot hold a NUL byte') : parsed(text);
 }
 
 /** Each check is a connection of its own, in the log of Gitaly perhaps. */

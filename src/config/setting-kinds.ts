@@ -1,0 +1,47 @@
+import { DURATION_PATTERN, parseDuration } from './duration.js';
+import { parsed, refused, type Parsed } from './parsed.js';
+import { z } from './zod.js';
+
+/** What the JSON Schema says of a setting. */
+interface About {
+  readonly description: string;
+  readonly examples?: readonly string[];
+  readonly default?: string | number | boolean;
+  readonly pattern?: string;
+}
+
+/** A text that is read into what the program works with. */
+export function textOf<T>(parse: (text: string) => Parsed<T>, about: About) {
+  return z
+    .string()
+    .transform((text, context): T => {
+      const result = parse(text);
+      if (result.ok) return result.value;
+      context.addIssue({ code: 'custom', message: result.message });
+      return z.NEVER;
+    })
+    .meta({ ...about });
+}
+
+/** The path of a file. */
+export function path(description: string, example: string) {
+  return textOf(parsePath, {
+    description: `${description} Relative paths are relative to this file.`,
+    examples: [example],
+  });
+}
+
+/** A length of time; `standard` is its default. */
+export function duration(description: string, standard: string) {
+  return textOf(parseDuration, {
+    description,
+    default: standard,
+    examples: [standard],
+    pattern: DURATION_PATTERN,
+  });
+}
+
+function parsePath(text: string): Parsed<string> {
+  if (text === '') return refused('expected the path of a file, got an empty text');
+  return text.includes('\0') ? refused('a path cannot hold a NUL byte') : parsed(text);
+}
