@@ -1,4 +1,3 @@
-import { STATUS_CODES } from 'node:http';
 import { constants, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
@@ -17,6 +16,7 @@ import type { ServedConnection } from '../connection/served-connection.js';
 import type { OpeningSettings } from '../connection/settings.js';
 import { Stages } from '../connection/stage.js';
 import type { ConnectionStatus } from '../connection/status.js';
+import type { HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
 import { ABANDONED_REQUESTS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { ALPN_H2 } from '../tls/parameters.js';
@@ -24,17 +24,15 @@ import { clientCertificateFields } from './client-certificate-headers.js';
 import { Exchange, type ExchangeConnection } from './exchange.js';
 import type { Frontend, RequestReceiver } from './frontend.js';
 import type { Field } from './hop-by-hop.js';
-import { ForbiddenStreams } from './forbidden-streams.js';
 import type { Exchanged, Expectation } from './message.js';
-import { answerBody, REFUSALS, type Answer, type RefusalReason } from './refusal.js';
+import { HEADER_FAULTS, rawAnswer, REFUSALS, type RefusalReason } from './refusal.js';
+import { RefusedStreams } from './refused-streams.js';
 import type { CurrentService } from './service.js';
 
 const NOTHING = Buffer.alloc(0);
 
 /** The largest id of an HTTP/2 stream: a GOAWAY that names no last one. */
 const NO_LAST_STREAM = 2 ** 31 - 1;
-
-const FORBIDDEN_FIELD = 'a field holds a character that HTTP forbids there (RFC 9113 section 8.2.1)';
 
 /** What an HTTP connection is served under. */
 export interface HttpConnectionSettings extends OpeningSettings {
@@ -61,7 +59,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   /** Whether an answer has told the client that the connection ends after it. */
   #lastAnswered = false;
   #requests = 0;
-  readonly #forbidden = new ForbiddenStreams();
+  readonly #refusedStreams = new RefusedStreams();
   /** Requests that ended before their answer did, whoever has made them; and what the client has reset, request or not. */
   readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
   readonly #resets = new RateBucket(ABANDONED_REQUESTS);
@@ -211,12 +209,13 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     }
     const { service } = this.#settings.current;
     const exchange = new Exchange(exchanged, expectation, service, this);
-    if (exchange.streamId !== undefined && this.#forbidden.take(exchange.streamId))
-      exchange.refuseUnseen(this.refusal ?? 'malformed', FORBIDDEN_FIELD);
+    const fault = exchange.streamId === undefined ? undefined : this.#refusedStreams.take(exchange.streamId);
+    // Whoever may not come in at all learns nothing else.
+    if (fault && this.refusal === undefined) exchange.refuseUnseen(HEADER_FAULTS[fault]);
     // The first takes the descriptor that the connection has paid for upstream.
     const extra = this.#exchanges.size > 0 && this.#session !== undefined;
     const paid = extra && service.budget.take();
-    if (extra && !paid) exchange.refuseUnseen('descriptors');
+    if (extra && !paid) exchange.refuseUnseen({ reason: 'descriptors' });
     const served = this.#session ? exchange.run() : this.#turn.then(() => exchange.run());
     this.#turn = served;
     const ended = served.then(() => {
@@ -232,10 +231,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#exchanges.set(exchange, ended);
   }
 
-  forbiddenField(streamId: number): void {
+  headerRefused(streamId: number, fault: HeaderFault): void {
     const exchange = [...this.#exchanges.keys()].find((open) => open.streamId === streamId);
-    if (exchange) exchange.refuseTrailers(FORBIDDEN_FIELD);
-    else if (!this.#forbidden.add(streamId))
+    if (exchange) exchange.refuseTrailers(HEADER_FAULTS[fault]);
+    else if (!this.#refusedStreams.add(streamId, fault))
       this.cut(new ConnectionEnd('abuse', 'proxy', 'malformed headers, one after the other'));
   }
 
@@ -353,7 +352,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     // An HTTP/2 client has had GOAWAY. In the midst of an answer there is no place for words.
     if (this.#session || others.length > 0) this.cut(end);
     else if (!exchange) farewell(this.#raw, stream, this.#refuseUnknown(reason, detail));
-    else if (!exchange.refuse(reason, detail)) this.cut(end);
+    else if (!exchange.refuse({ reason, detail })) this.cut(end);
   }
 
   /** Refuses what nobody knows as a request; returns the answer. */
@@ -400,18 +399,6 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#record.bytesToUpstream = this.#stream.bytesRead;
     this.#record.bytesToClient = this.#stream.bytesWritten;
   }
-}
-
-/** An answer in HTTP/1.1, where there is no parser any more to write one. */
-function rawAnswer(answer: Answer): Buffer {
-  const body = answerBody(answer);
-  const head = [
-    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}`,
-    'content-type: application/json',
-    `content-length: ${Buffer.byteLength(body)}`,
-    'connection: close',
-  ];
-  return Buffer.from(`${head.join('\r\n')}\r\n\r\n${body}`);
 }
 
 /** Errors are looked at when the socket closes; without a listener Node would end the process. */
