@@ -2,7 +2,7 @@ import { constants, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
-import { abort, endGently, farewell } from '../connection/abort.js';
+import { abort, abortLater, endGently, farewell } from '../connection/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import { AgeLimit } from '../connection/age-limit.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
@@ -22,7 +22,7 @@ import { ABANDONED_REQUESTS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
 import { Exchange, type ExchangeConnection } from './exchange.js';
-import type { Frontend, RequestReceiver } from './frontend.js';
+import type { Frontend, Http2Service, RequestReceiver } from './frontend.js';
 import type { Field } from './hop-by-hop.js';
 import type { Exchanged, Expectation } from './message.js';
 import { HEADER_FAULTS, rawAnswer, REFUSALS, type RefusalReason } from './refusal.js';
@@ -50,7 +50,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #exchanges = new Map<Exchange, Promise<void>>();
   /** The plaintext stream, once requests are read from it. */
   #stream: Socket | undefined;
-  #session: ServerHttp2Session | undefined;
+  #http2: Http2Service | undefined;
+  #stoodStill = false;
   #certificateFields: readonly Field[] = [];
   /** Why the client is not let in. */
   #refused: ConnectionEnd | undefined;
@@ -67,6 +68,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #firstRequest = new Promise<void>((resolve) => (this.#noteFirstRequest = resolve));
   /** Why the connection is to end when the last of its requests has, once it is. */
   #draining: string | undefined;
+  /** Whether an HTTP/2 client has left while a request was open: that ends before the connection does. */
+  #leftWithin = false;
   /** Whether new requests are refused meanwhile. */
   #stopping = false;
   /** Why we end it, once we do. */
@@ -86,6 +89,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#record = new ConnectionRecord(accepted, settings);
     raw.on('error', noteError);
     raw.once('close', () => this.#stages.end(this.#stream ? this.#endOfClosed() : clientLeft));
+  }
+
+  get #session(): ServerHttp2Session | undefined {
+    return this.#http2?.session;
   }
 
   get status(): ConnectionStatus {
@@ -143,6 +150,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     } else if (nowMs - this.#idleSinceMs >= idleMs) {
       this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
     } else if (this.#session || this.#exchanges.size > 0) this.#probe();
+    const standsStill = this.#http2?.standsStill() ?? false;
+    if (standsStill && this.#stoodStill)
+      this.cut(new ConnectionEnd('request_malformed', 'proxy', 'its frames were given up as none of HTTP/2'));
+    this.#stoodStill = standsStill;
     // Of HTTP/2 a byte may be anything; a header that is not finished there holds what an idle connection holds.
     const begun =
       !this.#session &&
@@ -222,8 +233,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       if (paid) service.budget.giveBack();
       this.#exchanges.delete(exchange);
       if (exchange.isLast) this.#serveNoMore();
-      if (this.#session && !exchange.isComplete && !this.#abandoned.take(1, performance.now()))
-        this.#cutForResets();
+      if (this.#session && !exchange.isComplete) {
+        this.#leftWithin ||= this.#stream?.readableEnded === true || this.#stream?.destroyed === true;
+        if (!this.#abandoned.take(1, performance.now())) this.#cutForResets();
+      }
       // HTTP/1.1 has been told with the answer.
       if (this.#refused) this.#session?.close();
       this.#rest();
@@ -245,6 +258,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   unfollowed(errorCode: number): void {
     const detail = `the frames cannot be followed: error code ${errorCode} of HTTP/2`;
     this.#end ??= new ConnectionEnd('request_malformed', 'proxy', detail);
+    // It has GOAWAY, which it may not read.
+    if (this.#stream) abortLater(this.#raw, this.#stream);
   }
 
   unreadable(code: string): void {
@@ -275,7 +290,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (tls && !refused && configuration.http?.clientCertificateHeaders)
       this.#certificateFields = clientCertificateFields(tls.getPeerX509Certificate());
     const { frontend } = this.#settings;
-    if (tls?.alpnProtocol === ALPN_H2) this.#session = frontend.serveHttp2(stream, this);
+    if (tls?.alpnProtocol === ALPN_H2) this.#http2 = frontend.serveHttp2(stream, this);
     else frontend.serveHttp1(stream, this);
     if (this.#draining !== undefined && this.#session) this.#beginHttp2Drain(this.#session);
     await this.#stages.run(this.#firstRequest, {
@@ -384,7 +399,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #endOfClosed(): ConnectionEnd {
     const end = this.#end ?? this.#refused;
     if (end) return end;
-    if (this.#exchanges.size > 0)
+    if (this.#exchanges.size > 0 || this.#leftWithin)
       return new ConnectionEnd('reset', 'client', 'the client left while its request was open');
     if (this.#draining !== undefined) return new ConnectionEnd('drained', 'proxy', this.#draining);
     if (this.#requests > 0) return new ConnectionEnd('finished', 'client');
