@@ -30,11 +30,16 @@ export function farewell(raw: Socket, stream: Socket, words: Buffer): void {
     abort(raw, stream);
     return;
   }
-  const timer = setTimeout(() => abort(raw, stream), FAREWELL_MS);
-  raw.once('close', () => clearTimeout(timer));
+  abortLater(raw, stream);
   stream.once('end', () => raw.destroy());
   stream.end(words);
   stream.resume();
+}
+
+/** Breaks a connection off if it is there still when a farewell has had its time. */
+export function abortLater(raw: Socket, stream: Socket): void {
+  const timer = setTimeout(() => abort(raw, stream), FAREWELL_MS);
+  raw.once('close', () => clearTimeout(timer));
 }
 
 /** Ends a connection on which nothing is open; a client that does not end it too is not waited for. */

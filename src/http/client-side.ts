@@ -104,6 +104,9 @@ export class ClientSide {
    */
   readOut(sendsNothing: boolean): Promise<void> {
     const { request, response } = this.#exchanged;
+    // And http2-proxy pauses it again: Node keeps a stream of HTTP/2 until all that came on it was read, and no more than
+    // MAX_HTTP2_REQUESTS of them.
+    request.on('pause', () => process.nextTick(() => request.resume()));
     response.once('finish', () => request.resume());
     if (request.readableEnded || request.complete || sendsNothing) return Promise.resolve();
     return new Promise((resolve) => {

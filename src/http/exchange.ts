@@ -12,7 +12,14 @@ import type { ExchangeEnder } from './events.js';
 import { fieldsOf, outgoing, passedTrailers, valuesOf, type Field } from './hop-by-hop.js';
 import { describeRequest, type Exchanged, type Expectation, type HttpRequest } from './message.js';
 import { reasonToRefuse } from './reason-to-refuse.js';
-import { BAD_GATEWAY, REFUSALS, type Answer, type RefusalReason, type UpstreamFault } from './refusal.js';
+import {
+  BAD_GATEWAY,
+  REFUSALS,
+  type Answer,
+  type Refusal,
+  type RefusalReason,
+  type UpstreamFault,
+} from './refusal.js';
 import { passesContent, upstreamHeader } from './request-headers.js';
 import { pathOf, requestTarget, type RequestTarget } from './request-target.js';
 import { clientHeader, clientTrailers, isEndless } from './response-headers.js';
@@ -127,23 +134,23 @@ export class Exchange {
    * Refuses it in the midst of its content.
    * @returns whether that is possible: neither the content is whole nor has the answer begun
    */
-  refuse(reason: RefusalReason, detail: string): boolean {
+  refuse(refusal: Refusal): boolean {
     if (this.#exchanged.request.complete || this.#client.status !== undefined) return false;
-    this.refuseUnseen(reason, detail);
+    this.refuseUnseen(refusal);
     this.#sent?.destroy();
     return true;
   }
 
   /** Refuses it before it is served, whatever it says. */
-  refuseUnseen(reason: RefusalReason, detail = ''): void {
+  refuseUnseen({ reason, detail = '' }: Refusal): void {
     this.#refusal = reason;
     this.#detail = detail;
   }
 
   /** Refuses it because of its trailers, over HTTP/2: an answer that has begun is broken off. */
-  refuseTrailers(detail: string): void {
-    if (this.refuse('malformed', detail)) return;
-    this.refuseUnseen('malformed', detail);
+  refuseTrailers(refusal: Refusal): void {
+    if (this.refuse(refusal)) return;
+    this.refuseUnseen(refusal);
     this.#client.breakOff(() => undefined);
   }
 

@@ -23,6 +23,17 @@ export interface RequestReceiver extends ClientFrameEvents {
   tunnel(): void;
 }
 
+/** An HTTP/2 connection as it is served. */
+export interface Http2Service {
+  readonly session: ServerHttp2Session;
+  /**
+   * Whether the session neither reads nor has anything to write. For longer than a moment that is so of one alone that nghttp2
+   * has ended by GOAWAY, for an error of the client's: Node does not close its connection while a stream is open (nghttp2's
+   * `nghttp2_session_want_read`: "the application should drop the connection").
+   */
+  standsStill(): boolean;
+}
+
 /** Node's parsers of HTTP, which are handed connections; of an HTTP/2 connection there is a session then. */
 export class Frontend {
   readonly #receivers = new WeakMap<object, RequestReceiver>();
@@ -37,10 +48,12 @@ export class Frontend {
   }
 
   /** The same of HTTP/2, whose frames are looked at before Node's parser has them. */
-  serveHttp2(stream: Socket, receiver: RequestReceiver): ServerHttp2Session {
+  serveHttp2(stream: Socket, receiver: RequestReceiver): Http2Service {
     let session: ServerHttp2Session | undefined;
     const frames = new ClientFrames(receiver);
     const tapped = new TappedStream(stream, (bytes) => {
+      // What comes yet is nobody's.
+      if (session?.destroyed === true) return false;
       const failure = frames.read(bytes);
       if (failure === undefined) return true;
       receiver.unfollowed(failure);
@@ -52,7 +65,8 @@ export class Frontend {
     this.#http2.emit('connection', tapped);
     if (!session) throw new Error('Node made no HTTP/2 session of a connection');
     this.#receivers.set(session, receiver);
-    return session;
+    // Node reads on as soon as what it wrote has been taken.
+    return { session, standsStill: () => tapped.isPaused() && tapped.writableLength === 0 };
   }
 
   #createHttp1() {

@@ -1,9 +1,8 @@
-import { STATUS_CODES } from 'node:http';
 import { constants, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
-import { abort, endGently, farewell } from '../connection/abort.js';
+import { abort, abortLater, endGently, farewell } from '../connection/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import { AgeLimit } from '../connection/age-limit.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
@@ -17,24 +16,23 @@ import type { ServedConnection } from '../connection/served-connection.js';
 import type { OpeningSettings } from '../connection/settings.js';
 import { Stages } from '../connection/stage.js';
 import type { ConnectionStatus } from '../connection/status.js';
+import type { HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
 import { ABANDONED_REQUESTS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
 import { Exchange, type ExchangeConnection } from './exchange.js';
-import type { Frontend, RequestReceiver } from './frontend.js';
+import type { Frontend, Http2Service, RequestReceiver } from './frontend.js';
 import type { Field } from './hop-by-hop.js';
-import { ForbiddenStreams } from './forbidden-streams.js';
 import type { Exchanged, Expectation } from './message.js';
-import { answerBody, REFUSALS, type Answer, type RefusalReason } from './refusal.js';
+import { HEADER_FAULTS, rawAnswer, REFUSALS, type RefusalReason } from './refusal.js';
+import { RefusedStreams } from './refused-streams.js';
 import type { CurrentService } from './service.js';
 
 const NOTHING = Buffer.alloc(0);
 
 /** The largest id of an HTTP/2 stream: a GOAWAY that names no last one. */
 const NO_LAST_STREAM = 2 ** 31 - 1;
-
-const FORBIDDEN_FIELD = 'a field holds a character that HTTP forbids there (RFC 9113 section 8.2.1)';
 
 /** What an HTTP connection is served under. */
 export interface HttpConnectionSettings extends OpeningSettings {
@@ -52,7 +50,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #exchanges = new Map<Exchange, Promise<void>>();
   /** The plaintext stream, once requests are read from it. */
   #stream: Socket | undefined;
-  #session: ServerHttp2Session | undefined;
+  #http2: Http2Service | undefined;
+  #stoodStill = false;
   #certificateFields: readonly Field[] = [];
   /** Why the client is not let in. */
   #refused: ConnectionEnd | undefined;
@@ -61,7 +60,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   /** Whether an answer has told the client that the connection ends after it. */
   #lastAnswered = false;
   #requests = 0;
-  readonly #forbidden = new ForbiddenStreams();
+  readonly #refusedStreams = new RefusedStreams();
   /** Requests that ended before their answer did, whoever has made them; and what the client has reset, request or not. */
   readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
   readonly #resets = new RateBucket(ABANDONED_REQUESTS);
@@ -69,6 +68,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #firstRequest = new Promise<void>((resolve) => (this.#noteFirstRequest = resolve));
   /** Why the connection is to end when the last of its requests has, once it is. */
   #draining: string | undefined;
+  /** Whether an HTTP/2 client has left while a request was open: that ends before the connection does. */
+  #leftWithin = false;
   /** Whether new requests are refused meanwhile. */
   #stopping = false;
   /** Why we end it, once we do. */
@@ -88,6 +89,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#record = new ConnectionRecord(accepted, settings);
     raw.on('error', noteError);
     raw.once('close', () => this.#stages.end(this.#stream ? this.#endOfClosed() : clientLeft));
+  }
+
+  get #session(): ServerHttp2Session | undefined {
+    return this.#http2?.session;
   }
 
   get status(): ConnectionStatus {
@@ -145,6 +150,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     } else if (nowMs - this.#idleSinceMs >= idleMs) {
       this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
     } else if (this.#session || this.#exchanges.size > 0) this.#probe();
+    const standsStill = this.#http2?.standsStill() ?? false;
+    if (standsStill && this.#stoodStill)
+      this.cut(new ConnectionEnd('request_malformed', 'proxy', 'its frames were given up as none of HTTP/2'));
+    this.#stoodStill = standsStill;
     // Of HTTP/2 a byte may be anything; a header that is not finished there holds what an idle connection holds.
     const begun =
       !this.#session &&
@@ -211,20 +220,23 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     }
     const { service } = this.#settings.current;
     const exchange = new Exchange(exchanged, expectation, service, this);
-    if (exchange.streamId !== undefined && this.#forbidden.take(exchange.streamId))
-      exchange.refuseUnseen(this.refusal ?? 'malformed', FORBIDDEN_FIELD);
+    const fault = exchange.streamId === undefined ? undefined : this.#refusedStreams.take(exchange.streamId);
+    // Whoever may not come in at all learns nothing else.
+    if (fault && this.refusal === undefined) exchange.refuseUnseen(HEADER_FAULTS[fault]);
     // The first takes the descriptor that the connection has paid for upstream.
     const extra = this.#exchanges.size > 0 && this.#session !== undefined;
     const paid = extra && service.budget.take();
-    if (extra && !paid) exchange.refuseUnseen('descriptors');
+    if (extra && !paid) exchange.refuseUnseen({ reason: 'descriptors' });
     const served = this.#session ? exchange.run() : this.#turn.then(() => exchange.run());
     this.#turn = served;
     const ended = served.then(() => {
       if (paid) service.budget.giveBack();
       this.#exchanges.delete(exchange);
       if (exchange.isLast) this.#serveNoMore();
-      if (this.#session && !exchange.isComplete && !this.#abandoned.take(1, performance.now()))
-        this.#cutForResets();
+      if (this.#session && !exchange.isComplete) {
+        this.#leftWithin ||= this.#stream?.readableEnded === true || this.#stream?.destroyed === true;
+        if (!this.#abandoned.take(1, performance.now())) this.#cutForResets();
+      }
       // HTTP/1.1 has been told with the answer.
       if (this.#refused) this.#session?.close();
       this.#rest();
@@ -232,10 +244,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#exchanges.set(exchange, ended);
   }
 
-  forbiddenField(streamId: number): void {
+  headerRefused(streamId: number, fault: HeaderFault): void {
     const exchange = [...this.#exchanges.keys()].find((open) => open.streamId === streamId);
-    if (exchange) exchange.refuseTrailers(FORBIDDEN_FIELD);
-    else if (!this.#forbidden.add(streamId))
+    if (exchange) exchange.refuseTrailers(HEADER_FAULTS[fault]);
+    else if (!this.#refusedStreams.add(streamId, fault))
       this.cut(new ConnectionEnd('abuse', 'proxy', 'malformed headers, one after the other'));
   }
 
@@ -246,6 +258,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   unfollowed(errorCode: number): void {
     const detail = `the frames cannot be followed: error code ${errorCode} of HTTP/2`;
     this.#end ??= new ConnectionEnd('request_malformed', 'proxy', detail);
+    // It has GOAWAY, which it may not read.
+    if (this.#stream) abortLater(this.#raw, this.#stream);
   }
 
   unreadable(code: string): void {
@@ -276,7 +290,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (tls && !refused && configuration.http?.clientCertificateHeaders)
       this.#certificateFields = clientCertificateFields(tls.getPeerX509Certificate());
     const { frontend } = this.#settings;
-    if (tls?.alpnProtocol === ALPN_H2) this.#session = frontend.serveHttp2(stream, this);
+    if (tls?.alpnProtocol === ALPN_H2) this.#http2 = frontend.serveHttp2(stream, this);
     else frontend.serveHttp1(stream, this);
     if (this.#draining !== undefined && this.#session) this.#beginHttp2Drain(this.#session);
     await this.#stages.run(this.#firstRequest, {
@@ -353,7 +367,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     // An HTTP/2 client has had GOAWAY. In the midst of an answer there is no place for words.
     if (this.#session || others.length > 0) this.cut(end);
     else if (!exchange) farewell(this.#raw, stream, this.#refuseUnknown(reason, detail));
-    else if (!exchange.refuse(reason, detail)) this.cut(end);
+    else if (!exchange.refuse({ reason, detail })) this.cut(end);
   }
 
   /** Refuses what nobody knows as a request; returns the answer. */
@@ -385,7 +399,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #endOfClosed(): ConnectionEnd {
     const end = this.#end ?? this.#refused;
     if (end) return end;
-    if (this.#exchanges.size > 0)
+    if (this.#exchanges.size > 0 || this.#leftWithin)
       return new ConnectionEnd('reset', 'client', 'the client left while its request was open');
     if (this.#draining !== undefined) return new ConnectionEnd('drained', 'proxy', this.#draining);
     if (this.#requests > 0) return new ConnectionEnd('finished', 'client');
@@ -400,18 +414,6 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#record.bytesToUpstream = this.#stream.bytesRead;
     this.#record.bytesToClient = this.#stream.bytesWritten;
   }
-}
-
-/** An answer in HTTP/1.1, where there is no parser any more to write one. */
-function rawAnswer(answer: Answer): Buffer {
-  const body = answerBody(answer);
-  const head = [
-    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}`,
-    'content-type: application/json',
-    `content-length: ${Buffer.byteLength(body)}`,
-    'connection: close',
-  ];
-  return Buffer.from(`${head.join('\r\n')}\r\n\r\n${body}`);
 }
 
 /** Errors are looked at when the socket closes; without a listener Node would end the process. */

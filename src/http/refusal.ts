@@ -1,3 +1,7 @@
+import { STATUS_CODES } from 'node:http';
+
+import type { HeaderFault } from '../inspect/http2/client-frames.js';
+
 /** Why a request is not passed on; label `reason` of `http_requests_refused_total`. A closed set. */
 export type RefusalReason =
   /** It is no correct HTTP, or can be read in two ways. */
@@ -35,6 +39,21 @@ export const REFUSALS: Readonly<Record<RefusalReason, Answer>> = {
   descriptors: { status: 503, message: 'the proxy in front of GitLab is at its limit: please try again' },
 };
 
+/** That a request is refused; the detail is for the log. */
+export interface Refusal {
+  readonly reason: RefusalReason;
+  readonly detail?: string;
+}
+
+/** What an HTTP/2 request is refused for whose header, or trailers, must not be passed on. */
+export const HEADER_FAULTS: Readonly<Record<HeaderFault, Refusal>> = {
+  forbidden_field: {
+    reason: 'malformed',
+    detail: 'a field holds a character that HTTP forbids there (RFC 9113 section 8.2.1)',
+  },
+  too_large: { reason: 'header_too_large' },
+};
+
 /** Why upstream did not answer; label `reason` of `http_upstream_failures_total`. A closed set. */
 export type UpstreamFault =
   /** It could not be reached; `upstream_connect_failures_total` says why. */
@@ -57,4 +76,16 @@ export const BAD_GATEWAY: Answer = {
 /** The body of an answer of the proxy's own, in the form of GitLab's internal API. */
 export function answerBody({ message }: Answer): string {
   return JSON.stringify({ message });
+}
+
+/** An answer in HTTP/1.1, where there is no parser any more to write one. */
+export function rawAnswer(answer: Answer): Buffer {
+  const body = answerBody(answer);
+  const head = [
+    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}`,
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+  ];
+  return Buffer.from(`${head.join('\r\n')}\r\n\r\n${body}`);
 }

@@ -1,10 +1,12 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
 
 import { describe, expect, test } from 'vitest';
 
-import { block, frame, headers, uint32 } from '../inspect/http2/hand-made.js';
+import { block, frame, headers, settings, uint32 } from '../inspect/http2/hand-made.js';
 import { HTTP2_PREFACE, tlsClient } from '../support/clients.js';
 import { ALLOWED, startGate, type Gate } from '../support/gate.js';
 import { MIB, residentBytes } from '../support/transfer.js';
@@ -16,6 +18,23 @@ const GET = { ':method': 'GET', ':scheme': 'https', ':path': ALLOWED, ':authorit
 const POST = { ...GET, ':method': 'POST' };
 const BURST = 500;
 const ACTIVE = 'gitaly_tls_proxy_connections_active';
+
+/** Connections are looked at ten times a second. */
+const QUICK = { timeouts: { preface: '400ms' } };
+
+/** Windows that hold whatever comes: SETTINGS_INITIAL_WINDOW_SIZE, and that of the connection. */
+const WIDE = Buffer.concat([
+  settings([4, 2 ** 31 - 1]),
+  frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 31 - 1 - 65_535)),
+]);
+
+/** Waits until a number has been the same for a second, and more than nothing. */
+async function comesToRest(read: () => number): Promise<void> {
+  for (let before = 0, now = read(); now === 0 || now !== before;) {
+    await delay(1000);
+    [before, now] = [now, read()];
+  }
+}
 
 const odd = (index: number): number => 2 * index + 1;
 
@@ -163,6 +182,71 @@ describe('abuse of HTTP/2 at the gate costs little, harms no other client and le
       'close.initiator': 'proxy',
       level: 'warning',
     });
+    await gate.endsWithNothingLeaked();
+  });
+
+  test.each([
+    ['DATA of no stream', frame(DATA, 0, 0, Buffer.from('abc'))],
+    ['a frame that is too large', frame(DATA, 0, 1, Buffer.alloc(20_000))],
+  ])(
+    'a client that sends %s and leaves: its open request does not keep the connection',
+    async (_what, bytes) => {
+      const gate = await startGate({ more: QUICK });
+      const open: IncomingMessage[] = [];
+      gate.backend.handler = (request) => void open.push(request);
+      const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
+      client.write(Buffer.concat([HTTP2_PREFACE, headers(1, GET, END_STREAM)]));
+      await expect.poll(() => open.length).toBe(1);
+      client.end(bytes);
+      expect(await gate.proxy.log.waitForClose('request_malformed')).toMatchObject({
+        'close.initiator': 'proxy',
+      });
+      await expect.poll(() => open[0]?.destroyed).toBe(true);
+      await gate.endsWithNothingLeaked();
+    },
+  );
+
+  test('a client that sends what is no HTTP/2, and reads nothing, is let go', async () => {
+    const gate = await startGate();
+    let taken: ServerResponse | undefined;
+    gate.backend.handler = (_request, response) => (taken = response.end(Buffer.alloc(64 * MIB)));
+    const client = (await tlsClient(gate.port, { ca: gate.ca.caPem })).pause();
+    client.write(Buffer.concat([HTTP2_PREFACE, WIDE, headers(1, GET, END_STREAM)]));
+    // It takes no more, and what the proxy has yet to say waits behind that.
+    await comesToRest(() => taken?.socket?.bytesWritten ?? 0);
+    client.write(frame(CONTINUATION, 0, 1));
+    expect(await gate.proxy.log.waitForClose('request_malformed')).toMatchObject({
+      'close.initiator': 'proxy',
+    });
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('a client that leaves within a request has not finished', async () => {
+    const gate = await startGate();
+    const open: IncomingMessage[] = [];
+    gate.backend.handler = (request) => void open.push(request);
+    const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
+    client.write(Buffer.concat([HTTP2_PREFACE, headers(1, GET, END_STREAM)]));
+    await expect.poll(() => open.length).toBe(1);
+    client.end();
+    expect(await gate.proxy.log.waitForClose('reset')).toMatchObject({
+      'close.initiator': 'client',
+      'close.detail': 'the client left while its request was open',
+    });
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('a client that reads nothing for a while gets all, later', async () => {
+    const gate = await startGate({ more: QUICK });
+    let taken: ServerResponse | undefined;
+    gate.backend.handler = (_request, response) => (taken = response.end(Buffer.alloc(64 * MIB)));
+    const client = (await tlsClient(gate.port, { ca: gate.ca.caPem })).pause();
+    client.write(Buffer.concat([HTTP2_PREFACE, WIDE, headers(1, GET, END_STREAM)]));
+    await comesToRest(() => taken?.socket?.bytesWritten ?? 0);
+    let received = 0;
+    client.on('data', (bytes: Buffer) => (received += bytes.length)).resume();
+    while (received < 64 * MIB) await once(client, 'data');
+    client.destroy();
     await gate.endsWithNothingLeaked();
   });
 });

@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
 
 import { readToEnd, tcpClient, tlsClient } from '../support/clients.js';
-import { ALLOWED, PLAIN, startGate, type Gate } from '../support/gate.js';
+import { ALLOWED, ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
 import { answerOf, begin, http2Client, readAnswer } from '../support/http-clients.js';
 import { shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -215,6 +215,30 @@ test('an answer that ends before its request has is whole, the rest is dropped, 
   socket.write(`GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab\r\nConnection: close\r\n\r\n`);
   const { received } = await readToEnd(socket);
   expect(received.toString()).toMatch(/HTTP\/1\.1 200 [^]*\r\n3\r\nGET\r\n0\r\n\r\n$/);
+  await gate.endsWithNothingLeaked();
+});
+
+test('a client of HTTP/2 whose requests are answered in the midst of their content has as many as it wants', async () => {
+  const gate = await startGate({ more: ONE_WORKER });
+  gate.backend.handler = (_request, response) => response.writeHead(413).end('too much');
+  const session = http2Client(gate.port, { ca: gate.ca.caPem });
+  const statuses: unknown[] = [];
+  const answered = async (): Promise<void> => {
+    const stream = session.request({ ':method': 'POST', ':path': ALLOWED });
+    stream.once('response', (headers) => statuses.push(headers[':status']));
+    // Its end never comes: when the answer has ended the client resets the rest, as of an upload that nobody wants.
+    stream.write(Buffer.alloc(70_000));
+    stream.once('end', () => stream.close());
+    stream.resume();
+    await once(stream, 'close');
+  };
+  const thrice = async (): Promise<void> => {
+    for (let count = 0; count < 3; count++) await answered();
+  };
+  // More than may be open at once, in the end.
+  await Promise.all(Array.from({ length: 50 }, thrice));
+  expect(statuses).toEqual(Array.from({ length: 150 }, () => 413));
+  session.close();
   await gate.endsWithNothingLeaked();
 });
 

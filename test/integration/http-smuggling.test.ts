@@ -2,7 +2,10 @@ import type { TLSSocket } from 'node:tls';
 
 import { describe, expect, test } from 'vitest';
 
+import { MAX_HEADER_FIELDS } from '../../src/limits.js';
 import {
+  block,
+  CONTINUATION,
   DATA,
   END_HEADERS,
   END_STREAM,
@@ -23,6 +26,7 @@ const HOST = 'Host: gitlab\r\n';
 /** RFC 9113 section 7. */
 const PROTOCOL_ERROR = 1;
 const INTERNAL_ERROR = 2;
+const ENHANCE_YOUR_CALM = 11;
 
 /** Sends bytes as they are and reads what comes until the connection ends. */
 async function send({ port }: Gate, bytes: string): Promise<string> {
@@ -273,6 +277,7 @@ describe('over HTTP/2', () => {
     ['CR LF in a name', { 'a\r\nb': 'c' }],
     ['a colon in a name', { 'a:b': 'c' }],
     ['a space in a name', { 'a b': 'c' }],
+    ['another host, with a character that no host has', { host: 'other"' }],
   ])('%s: the request is refused with 400, and others of the connection pass', async (_what, fields) => {
     const gate = await startGate({ more: ONE_WORKER });
     const { client, received } = await rawClient(gate);
@@ -330,6 +335,44 @@ describe('over HTTP/2', () => {
       .toContain(frame(RST_STREAM, 0, 1, uint32(INTERNAL_ERROR)).toString('latin1'));
     await expect.poll(() => ends).toEqual(['aborted']);
     expect(await gate.proxy.log.waitFor((entry) => entry['http.refusal'] === 'malformed')).toBeDefined();
+    client.destroy();
+    await gate.endsWithNothingLeaked();
+  });
+
+  test('a header of too many bytes gets 431, and one of too many fields a reset; other requests of the connection pass', async () => {
+    const gate = await startGate({ more: ONE_WORKER });
+    const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `a${index + 100}`);
+    const answers: (() => void)[] = [];
+    gate.backend.handler = (_request, response) => void answers.push(() => response.end('served'));
+    const { client, received } = await rawClient(gate);
+    client.write(Buffer.concat([HTTP2_PREFACE, headers(1, POST, END_STREAM)]));
+    await expect.poll(() => answers.length).toBe(1);
+    const many = headers(3, {
+      ...POST,
+      ...Object.fromEntries(names(MAX_HEADER_FIELDS).map((name) => [name, 'b'])),
+    });
+    // RFC 7541 section 5.1: 600 as an integer with a prefix of 7 bits. With 32 bytes a field that is more than 64 KiB.
+    const value = Buffer.concat([Buffer.of(0x7f, 0xd9, 0x03), Buffer.alloc(600, 'b')]);
+    const large = Buffer.concat([
+      block(POST),
+      ...names(104).map((name) => Buffer.concat([Buffer.of(0, name.length), Buffer.from(name), value])),
+    ]);
+    const parts = [0, 1, 2, 3].map((part) => large.subarray(part * 16_384, (part + 1) * 16_384));
+    const frames = parts.map((part, index) =>
+      frame(
+        index === 0 ? HEADERS : CONTINUATION,
+        (index === 0 ? END_STREAM : 0) | (index === 3 ? END_HEADERS : 0),
+        5,
+        part,
+      ),
+    );
+    client.write(Buffer.concat([many, ...frames, headers(7, POST, END_STREAM)]));
+    await expect.poll(() => answers.length).toBe(2);
+    for (const answer of answers) answer();
+    await expect.poll(() => received().match(/served/gu)?.length).toBe(2);
+    expect(received()).toContain(frame(RST_STREAM, 0, 3, uint32(ENHANCE_YOUR_CALM)).toString('latin1'));
+    expect(received()).toContain('{"message":"the header of the request is too large"}');
+    expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'header_too_large' })).toBe(1);
     client.destroy();
     await gate.endsWithNothingLeaked();
   });

@@ -11,11 +11,17 @@ export interface FieldSink {
 }
 
 /**
- * Why a header block cannot be followed; from then on neither can the next. `too_large` is a limit of ours, all others
- * are compression errors (RFC 7541).
+ * Why a header block cannot be followed; from then on neither can the next. `too_large` is a limit of ours (see
+ * `WhenTooLarge`), all others are compression errors (RFC 7541).
  */
 export type HpackFailure =
   'truncated' | 'integer' | 'index' | 'huffman' | 'table_size' | 'table_size_missing' | 'too_large';
+
+/**
+ * What becomes of a block with more fields than `MAX_HEADER_FIELDS`, or more bytes than `MAX_HEADER_LIST_BYTES`: `stop`, it
+ * is read no further, and nothing behind it; `pass`, the rest of it goes through the table unseen, and the next is read.
+ */
+export type WhenTooLarge = 'stop' | 'pass';
 
 /** RFC 9113 section 6.5.2: SETTINGS_HEADER_TABLE_SIZE is 4096 until another has been acknowledged. */
 const DEFAULT_TABLE_BYTES = 4096;
@@ -31,6 +37,7 @@ const scratch = Buffer.allocUnsafeSlow(MAX_HEADER_LIST_BYTES);
  */
 export class HpackDecoder {
   readonly #names: NameNumbers;
+  readonly #whenTooLarge: WhenTooLarge;
   readonly #static: readonly TableEntry[];
   readonly #table = new DynamicTable(DEFAULT_TABLE_BYTES);
   /** The largest table that the reader of these blocks allows, by the SETTINGS that their writer has acknowledged. */
@@ -49,8 +56,9 @@ export class HpackDecoder {
   #stringNameId = 0;
   #stringValue = '';
 
-  constructor(names: NameNumbers) {
+  constructor(names: NameNumbers, whenTooLarge: WhenTooLarge = 'stop') {
     this.#names = names;
+    this.#whenTooLarge = whenTooLarge;
     this.#static = staticEntries(names);
   }
 
@@ -79,6 +87,11 @@ export class HpackDecoder {
     this.#block = scratch;
     this.#stringValue = '';
     return this.#failure;
+  }
+
+  /** Whether the last block had too much, of a decoder that passes that. */
+  get isTooLarge(): boolean {
+    return this.#fields > MAX_HEADER_FIELDS || this.#listBytes > MAX_HEADER_LIST_BYTES;
   }
 
   #readBlock(sink: FieldSink): HpackFailure | undefined {
@@ -121,9 +134,7 @@ export class HpackDecoder {
     }
     const entry = this.#entry(index);
     if (!entry) return 'index';
-    if (!this.#count(entry.size)) return 'too_large';
-    if (entry.nameId !== 0) sink.field(entry.nameId, entry.value);
-    return undefined;
+    return this.#take(sink, entry.nameId, entry.value, entry.size);
   }
 
   /** Section 6.2. */
@@ -145,11 +156,9 @@ export class HpackDecoder {
     const failure = this.#readString(nameId === 0 ? 'skip' : 'value');
     if (failure) return failure;
     const size = nameLength + this.#stringLength + ENTRY_OVERHEAD_BYTES;
-    if (!this.#count(size)) return 'too_large';
     const value = this.#stringValue;
     if (indexed) this.#table.add({ nameId, nameLength, value, size });
-    if (nameId !== 0) sink.field(nameId, value);
-    return undefined;
+    return this.#take(sink, nameId, value, size);
   }
 
   /** Section 5.2. What nobody reads is only measured. */
@@ -200,11 +209,13 @@ export class HpackDecoder {
     }
   }
 
-  /** Counts a field against the limits, which hold while the block is read: a bomb stops before it is whole. */
-  #count(size: number): boolean {
+  /** Counts a field against the limits, which hold while the block is read: a bomb stops, or is not shown, before it is whole. */
+  #take(sink: FieldSink, nameId: number, value: string, size: number): HpackFailure | undefined {
     this.#fields++;
     this.#listBytes += size;
-    return this.#fields <= MAX_HEADER_FIELDS && this.#listBytes <= MAX_HEADER_LIST_BYTES;
+    if (this.isTooLarge) return this.#whenTooLarge === 'stop' ? 'too_large' : undefined;
+    if (nameId !== 0) sink.field(nameId, value);
+    return undefined;
   }
 }
 

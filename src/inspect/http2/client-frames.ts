@@ -8,6 +8,7 @@ import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
 
 const GOOD_NAME = 1;
 const FORBIDDEN_NAME = 2;
+const HOST_NAME = 3;
 
 /** RFC 9113 section 8.2.1 and RFC 9110 section 5.6.2: a token without capitals; the colon in front is of pseudo-headers. */
 const NAME = /^:?[!#$%&'*+.^_`|~0-9a-z-]+$/u;
@@ -18,23 +19,33 @@ const NAME = /^:?[!#$%&'*+.^_`|~0-9a-z-]+$/u;
  */
 const FORBIDDEN_IN_VALUE = /[\0-\x08\n-\x1f\x7f]|^[\t ]|[\t ]$/u;
 
+/** RFC 9110 section 7.2: what stands in Host is of an authority, whose characters are those of RFC 3986 section 3.2. */
+const HOST = /^[\w.~!$&'()*+,;=:@[\]%-]*$/u;
+
 /** Every name is read, and told apart by whether there may be such a one. */
 const names: NameNumbers = {
-  ofStaticTable: STATIC_TABLE.map(() => GOOD_NAME),
+  ofStaticTable: STATIC_TABLE.map(([name]) => numberOf(name)),
   maxValueBytes: MAX_HEADER_LIST_BYTES,
   idOf: (source, start, end) =>
-    NAME.test(Buffer.from(source.buffer, source.byteOffset + start, end - start).toString('latin1'))
-      ? GOOD_NAME
-      : FORBIDDEN_NAME,
+    numberOf(Buffer.from(source.buffer, source.byteOffset + start, end - start).toString('latin1')),
 };
+
+function numberOf(name: string): number {
+  if (name === 'host') return HOST_NAME;
+  return NAME.test(name) ? GOOD_NAME : FORBIDDEN_NAME;
+}
+
+/**
+ * Why a header, or trailers, must not be passed on. `forbidden_field`: RFC 9113 section 8.2.1 has the request be malformed.
+ * nghttp2 leaves such a field out, and Node does not say that it has. `too_large`: more than `MAX_HEADER_LIST_BYTES`, of which
+ * Node makes a request still, or than `MAX_HEADER_FIELDS`, where it resets the stream; the rest is not looked at.
+ */
+export type HeaderFault = 'forbidden_field' | 'too_large';
 
 /** What Node does not tell of the frames of a client. Calls come before `read` returns. */
 export interface ClientFrameEvents {
-  /**
-   * A header block or trailers hold a field that must not be passed on: RFC 9113 section 8.2.1 has the request be malformed.
-   * nghttp2 leaves such a field out, and Node does not say that it has.
-   */
-  forbiddenField(streamId: number): void;
+  /** A header, or trailers, must not be passed on. */
+  headerRefused(streamId: number, fault: HeaderFault): void;
   /** A stream was reset. Of one that came in the same read Node makes no request. */
   streamReset(): void;
 }
@@ -44,7 +55,7 @@ export class ClientFrames implements FrameSink, FieldSink {
   payloadBytes = 0;
   readonly #events: ClientFrameEvents;
   readonly #reader = new FrameReader(this, { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFACE });
-  readonly #decoder = new HpackDecoder(names);
+  readonly #decoder = new HpackDecoder(names, 'pass');
   #type = -1;
   #flags = 0;
   #streamId = 0;
@@ -65,7 +76,8 @@ export class ClientFrames implements FrameSink, FieldSink {
   }
 
   field(nameId: number, value: string): void {
-    if (nameId === FORBIDDEN_NAME || FORBIDDEN_IN_VALUE.test(value)) this.#forbidden++;
+    const isForbidden = nameId === FORBIDDEN_NAME || FORBIDDEN_IN_VALUE.test(value);
+    if (isForbidden || (nameId === HOST_NAME && !HOST.test(value))) this.#forbidden++;
   }
 
   header(bytes: Buffer, offset: number): PayloadUse | undefined {
@@ -109,7 +121,8 @@ export class ClientFrames implements FrameSink, FieldSink {
       this.#failure = failure === 'too_large' ? ErrorCode.enhanceYourCalm : ErrorCode.compression;
       return false;
     }
-    if (this.#forbidden > before) this.#events.forbiddenField(this.#streamId);
+    if (this.#decoder.isTooLarge) this.#events.headerRefused(this.#streamId, 'too_large');
+    else if (this.#forbidden > before) this.#events.headerRefused(this.#streamId, 'forbidden_field');
     return true;
   }
 }

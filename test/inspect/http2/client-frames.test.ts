@@ -1,6 +1,10 @@
 import { describe, expect, test } from 'vitest';
 
-import { ClientFrames, type ClientFrameEvents } from '../../../src/inspect/http2/client-frames.js';
+import {
+  ClientFrames,
+  type ClientFrameEvents,
+  type HeaderFault,
+} from '../../../src/inspect/http2/client-frames.js';
 import { MAX_HEADER_FIELDS } from '../../../src/limits.js';
 import {
   block,
@@ -24,14 +28,15 @@ const BAD = block({ a: 'b\r\nc: d' });
 // RFC 9113 section 7.
 const [PROTOCOL_ERROR, COMPRESSION_ERROR, ENHANCE_YOUR_CALM] = [1, 9, 11] as const;
 
-/** Follows frames, and keeps the streams of forbidden fields that it has found. */
+/** Follows frames, and keeps the streams that it has found: of forbidden fields, and of headers that are too large. */
 class Followed implements ClientFrameEvents {
   readonly found: number[] = [];
+  readonly tooLarge: number[] = [];
   resets = 0;
   readonly frames = new ClientFrames(this);
 
-  forbiddenField(streamId: number): void {
-    this.found.push(streamId);
+  headerRefused(streamId: number, fault: HeaderFault): void {
+    (fault === 'too_large' ? this.tooLarge : this.found).push(streamId);
   }
 
   streamReset(): void {
@@ -72,6 +77,12 @@ describe('a forbidden field is', () => {
   test.each([' b', 'b ', '\tb', 'b\t', ' '])('white space around the value %j', (value) =>
     expect(read(headers(1, { a: value })).found).toEqual([1]),
   );
+
+  test.each(['a b', 'a"b', 'a/b', 'a\xe4', '{'])('a host with a character that is of none: %j', (value) => {
+    // With the name as it is, and as entry 38 of the static table (RFC 7541 appendix A).
+    const named = Buffer.concat([Buffer.of(0x0f, 38 - 15, value.length), Buffer.from(value, 'latin1')]);
+    expect(read(headers(1, { host: value }), frame(HEADERS, END_HEADERS, 3, named)).found).toEqual([1, 3]);
+  });
 
   test('what comes at the end of a long value', () => {
     // RFC 7541 section 5.1: 60 000 as an integer with a prefix of 7 bits.
@@ -141,6 +152,18 @@ test('resets are told', () => {
   expect(read(headers(1, { a: 'b' }), reset, headers(3, { a: 'b' }), reset).resets).toBe(2);
 });
 
+test('a header that is too large is refused, and the next one is read by the table that it has left', () => {
+  // A literal that is added to the table (RFC 7541 section 6.2.1).
+  const added = Buffer.concat([Buffer.of(0x40), BAD.subarray(1)]);
+  const { found, tooLarge } = read(
+    frame(HEADERS, END_HEADERS, 1, new Array<number>(MAX_HEADER_FIELDS).fill(0x82)),
+    frame(HEADERS, END_HEADERS, 3, [...new Array<number>(MAX_HEADER_FIELDS).fill(0x82), ...added]),
+    frame(HEADERS, END_HEADERS, 5, [0x80 | 62]),
+    headers(7, { a: 'b' }),
+  );
+  expect([tooLarge, found]).toEqual([[3], [5]]);
+});
+
 test('nothing is found of what may be', () => {
   const { found } = read(
     headers(1, {
@@ -149,6 +172,7 @@ test('nothing is found of what may be', () => {
       'x-a_b.c~d!e#f$g%h&i*j+k^l`m|n': '',
       a: 'b\tc d',
       e: '\xe4\xff',
+      host: "[::1]:80a.b_c~!$&'()*+,;=@%41-",
     }),
     // All of the static table.
     frame(
@@ -180,9 +204,18 @@ test.each<[what: string, code: number, frames: readonly Buffer[]]>([
   ['CONTINUATION of nothing', PROTOCOL_ERROR, [PREFACE, frame(CONTINUATION, END_HEADERS, 1, BAD)]],
   ['an index that is not there', COMPRESSION_ERROR, [PREFACE, frame(HEADERS, END_HEADERS, 1, [0x80 | 62])]],
   [
-    'too many fields',
+    'a value that is larger than all may be',
     ENHANCE_YOUR_CALM,
-    [PREFACE, frame(HEADERS, END_HEADERS, 1, new Array<number>(MAX_HEADER_FIELDS + 1).fill(0x82))],
+    // By Huffman: each `0` has five zeros (RFC 7541 appendix B). Its length is 45 000, an integer with a prefix of 7 bits.
+    [
+      PREFACE,
+      ...[0, 1, 2].map((part) =>
+        frame(part === 0 ? HEADERS : CONTINUATION, part === 2 ? END_HEADERS : 0, 1, [
+          ...(part === 0 ? [0, 1, 0x61, 0xff, 0xc9, 0xde, 0x02] : []),
+          ...Buffer.alloc(15_000),
+        ]),
+      ),
+    ],
   ],
 ])('%s cannot be followed, nor what comes behind', (_what, code, sent) => {
   const { frames, found } = new Followed();
