@@ -49,3 +49,8 @@ export function endGently(raw: Socket, stream: Socket): void {
   raw.once('close', () => clearTimeout(timer));
   stream.end();
 }
+
+/** For `error` of a socket whose errors are looked at when it closes; without a listener Node would end the process. */
+export function lookAtClose(): void {
+  // See above.
+}

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 
-import { abort, farewell } from './abort.js';
+import { abort, farewell, lookAtClose } from './abort.js';
 import type { Accepted } from './accepted.js';
 import { ConnectionEnd } from './close-reason.js';
 import {
@@ -60,7 +60,7 @@ export class Connection implements ServedConnection, RelayObserver {
     this.#raw = raw;
     this.#settings = settings;
     this.#record = new ConnectionRecord(accepted, settings);
-    raw.on('error', noteError);
+    raw.on('error', lookAtClose);
     raw.once('close', () => this.#stages.end(clientLeft));
   }
 
@@ -262,9 +262,4 @@ export class Connection implements ServedConnection, RelayObserver {
     this.#inspector = undefined;
     this.#record.closed(end);
   }
-}
-
-/** Errors are looked at when the socket closes (`errored`); without a listener Node would end the process. */
-function noteError(): void {
-  // See above.
 }

@@ -2,7 +2,7 @@ import { constants, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
-import { abort, abortLater, endGently, farewell } from '../connection/abort.js';
+import { abort, abortLater, endGently, farewell, lookAtClose } from '../connection/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import { AgeLimit } from '../connection/age-limit.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
@@ -28,6 +28,7 @@ import type { Exchanged, Expectation } from './message.js';
 import { HEADER_FAULTS, rawAnswer, REFUSALS, type RefusalReason } from './refusal.js';
 import { RefusedStreams } from './refused-streams.js';
 import type { CurrentService } from './service.js';
+import { Silence } from './silence.js';
 
 const NOTHING = Buffer.alloc(0);
 
@@ -46,12 +47,12 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #settings: HttpConnectionSettings;
   readonly #record: ConnectionRecord;
   readonly #stages = new Stages();
+  readonly #silence: Silence;
   /** The requests that are open, each with its end. */
   readonly #exchanges = new Map<Exchange, Promise<void>>();
   /** The plaintext stream, once requests are read from it. */
   #stream: Socket | undefined;
   #http2: Http2Service | undefined;
-  #stoodStill = false;
   #certificateFields: readonly Field[] = [];
   /** Why the client is not let in. */
   #refused: ConnectionEnd | undefined;
@@ -76,18 +77,14 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #end: ConnectionEnd | undefined;
   #ageLimit: AgeLimit | undefined;
   #probing = false;
-  #movedAtSweep = -1;
-  #idleSinceMs = 0;
-  /** What had been read when the last request ended: what comes after is the header of the next. */
-  #readAtRest = 0;
-  #headerSinceMs: number | undefined;
 
   constructor(accepted: Accepted, settings: HttpConnectionSettings) {
     const { raw } = accepted;
     this.#raw = raw;
     this.#settings = settings;
     this.#record = new ConnectionRecord(accepted, settings);
-    raw.on('error', noteError);
+    this.#silence = new Silence(settings.configuration.timeouts);
+    raw.on('error', lookAtClose);
     raw.once('close', () => this.#stages.end(this.#stream ? this.#endOfClosed() : clientLeft));
   }
 
@@ -138,37 +135,19 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   sweep(nowMs: number): void {
-    const { idleMs, prefaceMs } = this.#settings.configuration.timeouts;
     if (!this.#stream) return;
     for (const exchange of this.#exchanges.keys()) exchange.sweep(nowMs);
     this.#count();
-    const { bytesToUpstream, bytesToClient } = this.#record;
-    const moved = bytesToUpstream + bytesToClient;
-    if (moved !== this.#movedAtSweep) {
-      this.#movedAtSweep = moved;
-      this.#idleSinceMs = nowMs;
-    } else if (nowMs - this.#idleSinceMs >= idleMs) {
-      this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
-    } else if (this.#session || this.#exchanges.size > 0) this.#probe();
-    const standsStill = this.#http2?.standsStill() ?? false;
-    if (standsStill && this.#stoodStill)
-      this.cut(new ConnectionEnd('request_malformed', 'proxy', 'its frames were given up as none of HTTP/2'));
-    this.#stoodStill = standsStill;
-    // Of HTTP/2 a byte may be anything; a header that is not finished there holds what an idle connection holds.
-    const begun =
-      !this.#session &&
-      this.#requests > 0 &&
-      this.#exchanges.size === 0 &&
-      bytesToUpstream > this.#readAtRest;
-    this.#headerSinceMs = begun ? (this.#headerSinceMs ?? nowMs) : undefined;
-    if (this.#headerSinceMs !== undefined && nowMs - this.#headerSinceMs >= prefaceMs)
-      this.cut(
-        new ConnectionEnd(
-          'preface_timeout',
-          'proxy',
-          'neither the rest of a request nor a whole header came within timeouts.preface',
-        ),
-      );
+    const end = this.#silence.look(nowMs, {
+      bytesRead: this.#record.bytesToUpstream,
+      bytesWritten: this.#record.bytesToClient,
+      isHttp2: this.#http2 !== undefined,
+      openRequests: this.#exchanges.size,
+      hadRequests: this.#requests > 0,
+      standsStill: this.#http2?.standsStill() ?? false,
+    });
+    if (end) this.cut(end);
+    else if (this.#silence.isSilent && (this.#http2 || this.#exchanges.size > 0)) this.#probe();
   }
 
   reportBytes(): void {
@@ -353,7 +332,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #rest(): void {
     if (this.#exchanges.size > 0 || !this.#stream) return;
     this.#count();
-    this.#readAtRest = this.#record.bytesToUpstream;
+    this.#silence.rest(this.#record.bytesToUpstream);
     if (this.#draining !== undefined && !this.#session) endGently(this.#raw, this.#stream);
   }
 
@@ -414,9 +393,4 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#record.bytesToUpstream = this.#stream.bytesRead;
     this.#record.bytesToClient = this.#stream.bytesWritten;
   }
-}
-
-/** Errors are looked at when the socket closes; without a listener Node would end the process. */
-function noteError(): void {
-  // See above.
 }
