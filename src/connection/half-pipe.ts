@@ -41,6 +41,8 @@ export interface HalfPipeOptions {
   /** Whether `write` on an idle sink leaves nothing behind that looks at what was written: TLS does. */
   readonly sinkEncrypts: boolean;
   readonly observer: RelayObserver;
+  /** The sink is about to be ended. */
+  readonly onEnd: () => void;
   /** An exception in this connection's code (the observer's included): the connection ends, the process goes on. */
   readonly onFault: (error: unknown) => void;
 }
@@ -81,7 +83,7 @@ export class ReadHalfPipe implements HalfPipe {
 
   finish(): void {
     this.#finishing = true;
-    endWhenTaken(this.#options.sink);
+    endWhenTaken(this.#options);
   }
 
   #read(length: number, buffer: Buffer): boolean {
@@ -147,6 +149,10 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
       this.#collect(chunk);
       if (options.source.writableEnded && !this.#emptying) this.#stopRead();
     });
+    // A ticket of a TLS server may come with its reset, too.
+    options.source.on('session', () => {
+      if (options.source.writableEnded && !this.#emptying) this.#stopRead();
+    });
     options.sink.on('drain', () => {
       if (!this.#paused) return;
       this.#paused = false;
@@ -165,7 +171,7 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
 
   finish(): void {
     this.#finishing = true;
-    if (this.#chunks.length === 0) endWhenTaken(this.#options.sink);
+    if (this.#chunks.length === 0) endWhenTaken(this.#options);
     // A sink that has ended tells of no `drain`.
     if (this.#paused) this.#options.source.resume();
   }
@@ -174,7 +180,7 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
     const { sink, onFault } = this.#options;
     try {
       this.#write(sink);
-      if (this.#finishing) endWhenTaken(sink);
+      if (this.#finishing) endWhenTaken(this.#options);
     } catch (error) {
       onFault(error);
     }
@@ -244,11 +250,16 @@ const EMPTY = Buffer.alloc(0);
  * Ends a sink once the kernel has taken all that was written to it. Until then the connection can still be reset, if it
  * must be cut: its peer would take a FIN behind half of the bytes for their end.
  */
-function endWhenTaken(sink: Socket): void {
+function endWhenTaken({ sink, onEnd }: HalfPipeOptions): void {
+  const end = (): void => {
+    if (sink.writableEnded) return;
+    onEnd();
+    sink.end();
+  };
   if (sink.writableEnded) return;
-  if (sink.writableLength === 0) sink.end();
+  if (sink.writableLength === 0) end();
   else
     sink.write(EMPTY, (error) => {
-      if (!error) sink.end();
+      if (!error) end();
     });
 }

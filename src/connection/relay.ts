@@ -1,3 +1,6 @@
+import { TLSSocket } from 'node:tls';
+
+import { closeNotifyBytes } from '../tls/close-notify.js';
 import type { Upstream } from '../upstream/dialer.js';
 import { ConnectionEnd } from './close-reason.js';
 import {
@@ -26,10 +29,13 @@ export interface RelayOptions {
 
 type Side = 'client' | 'upstream';
 
-const EMPTY = Buffer.alloc(0);
+interface EndedRecords {
+  /** How much had been read below TLS when something last came of it. */
+  understoodAt: number;
+  readonly closeNotifyBytes: number;
+}
 
-/** The longest record of a close_notify: TLS 1.2 with AES-GCM (RFC 5246 section 7.2, RFC 5288 section 3). */
-const CLOSE_NOTIFY_BYTES = 31;
+const EMPTY = Buffer.alloc(0);
 
 /**
  * Passes bytes between a client and upstream until both have finished or one breaks off.
@@ -46,8 +52,8 @@ export class Relay {
   /** Sides whose end was seen and is no reset, in the order in which they came. */
   readonly #finished: Side[] = [];
   readonly #settle: (end: ConnectionEnd) => void;
-  /** How much had been read below TLS when plaintext last came of it, for a side that we have ended. */
-  readonly #decryptedAt: Partial<Record<Side, number>> = {};
+  /** The TLS records of a side that we have ended. */
+  readonly #records: Partial<Record<Side, EndedRecords>> = {};
   #state: 'running' | 'settled' = 'running';
   /** Why both sides are being ended, where we do. */
   #ending: ConnectionEnd | undefined;
@@ -123,6 +129,7 @@ export class Relay {
       sink: sink.stream,
       sinkEncrypts: sink.stream !== sink.raw,
       observer: this.#options.observer,
+      onEnd: () => this.#watchRecords(other(side)),
       onFault: (error) => this.cut(endFrom(error)),
     };
     return source.receive ? new ReadHalfPipe(options, source.receive) : new TurnHalfPipe(options);
@@ -135,11 +142,20 @@ export class Relay {
     stream.once('close', () => this.#guard(() => this.#closed(side)));
     if (raw === stream) return;
     raw.once('close', () => this.#guard(() => this.#closed(side)));
-    stream.on('data', () => {
-      if (stream.writableEnded) this.#decryptedAt[side] = raw.bytesRead;
-    });
     // Before those who break the socket off at once and know no reason.
     stream.prependOnceListener('error', (error) => this.#guard(() => this.#failed(side, error)));
+  }
+
+  /** We end a side: from now on it is followed which of its bytes something came of. */
+  #watchRecords(side: Side): void {
+    const { stream, raw } = this.#ends[side];
+    if (!(stream instanceof TLSSocket) || stream.destroyed) return;
+    const records = { understoodAt: raw.bytesRead, closeNotifyBytes: closeNotifyBytes(stream) };
+    this.#records[side] = records;
+    const note = (): void => void (records.understoodAt = raw.bytesRead);
+    stream.on('data', note);
+    // A ticket, after which the half-pipe stops the read as it does after plaintext.
+    stream.on('session', note);
   }
 
   /** An exception in a socket's callback has nobody to catch it, and the connection would never end. */
@@ -186,12 +202,14 @@ export class Relay {
   }
 
   /**
-   * Bytes below TLS of which no plaintext came, other than a close_notify: a record whose rest never came. That is the one
-   * reset which the half-pipes cannot see, as nobody is told of such bytes.
+   * Bytes below TLS of which nothing came, other than a close_notify: a record whose rest never came. That is the one reset
+   * which the half-pipes cannot see, as nobody is told of such bytes.
    */
   #isCutInRecord(side: Side): boolean {
-    const decryptedAt = this.#decryptedAt[side];
-    return decryptedAt !== undefined && this.#ends[side].raw.bytesRead - decryptedAt > CLOSE_NOTIFY_BYTES;
+    const records = this.#records[side];
+    if (!records) return false;
+    const rest = this.#ends[side].raw.bytesRead - records.understoodAt;
+    return rest !== 0 && rest !== records.closeNotifyBytes;
   }
 
   #finish(side: Side): void {

@@ -18,6 +18,14 @@ const ROUNDS = 10;
 /** One read, several TLS records, and more than the proxy queues. */
 const SIZES = [100, 70_000, 400_000];
 
+/** Of each kind that the proxy offers. */
+const CIPHERS = [
+  ['TLSv1.2', 'ECDHE-ECDSA-AES128-GCM-SHA256'],
+  ['TLSv1.2', 'ECDHE-ECDSA-CHACHA20-POLY1305'],
+  ['TLSv1.3', 'TLS_AES_256_GCM_SHA384'],
+  ['TLSv1.3', 'TLS_CHACHA20_POLY1305_SHA256'],
+] as const;
+
 interface Setup {
   readonly proxy: ProxyProcess;
   readonly backend: RawBackend;
@@ -30,7 +38,11 @@ interface End {
   readonly raw: Socket;
 }
 
-async function start(near: 'tls' | 'tcp', far: 'tls' | 'tcp'): Promise<Setup> {
+async function start(
+  near: 'tls' | 'tcp',
+  far: 'tls' | 'tcp',
+  tls: Pick<ConnectionOptions, 'minVersion' | 'maxVersion' | 'ciphers'> = {},
+): Promise<Setup> {
   const ca = await Authority.create(await temporaryDirectory());
   const { certificatePath, keyPath, certificatePem, keyPem } = await ca.server();
   const backend =
@@ -55,6 +67,7 @@ async function start(near: 'tls' | 'tcp', far: 'tls' | 'tcp'): Promise<Setup> {
       ALPNProtocols: ['h2'],
       ca: ca.caPem,
       allowHalfOpen: true,
+      ...tls,
     };
     const stream: Socket = near === 'tls' ? connectTls(toProxy) : raw;
     for (const socket of new Set([raw, stream])) socket.on('error', () => undefined);
@@ -125,11 +138,74 @@ describe.each(ROUTES)('a reset after a half-close stays a reset, %s to %s', (nea
   });
 });
 
+/** What is left of a record of application data: none of these lengths is that of a close_notify. */
+const RESTS = [1, 5, 6, 20, 23, 25, 30, 32, 200];
+
+/** A part of a TLS record, and the reset: no plaintext comes of it. */
+function breakOffInRecord({ raw }: End, bytes: number): void {
+  const record = Buffer.concat([Buffer.from([0x17, 3, 3, 1, 0]), randomBytes(256)]);
+  raw.write(record.subarray(0, bytes));
+  raw.resetAndDestroy();
+}
+
+test('a reset within the first bytes of a TLS record stays a reset, before any answer and within one', async () => {
+  const { proxy, backend, open } = await start('tcp', 'tls');
+  for (const answers of [false, true]) {
+    for (const bytes of RESTS) {
+      const { stream: client } = await open();
+      const { socket, ended } = await connected(client, backend);
+      client.end();
+      expect(await ended).toBe('end');
+      if (answers) {
+        const begun = once(client, 'data');
+        socket.write('x');
+        await begun;
+      }
+      client.resume();
+      breakOffInRecord({ stream: socket, raw: below(socket) }, bytes);
+      await closed(client);
+    }
+  }
+  await expectResets(proxy, 'upstream', 2 * RESTS.length);
+});
+
+test('a reset of a client within the first bytes of a TLS record stays a reset', async () => {
+  const { proxy, backend, open } = await start('tls', 'tcp');
+  for (const bytes of RESTS) {
+    const client = await open();
+    const { socket } = await connected(client.stream, backend);
+    socket.end();
+    await once(client.stream.resume(), 'end');
+    breakOffInRecord(client, bytes);
+    await closed(socket);
+  }
+  await expectResets(proxy, 'client', RESTS.length);
+});
+
+test.each(CIPHERS)('an end by close_notify after a half-close is an end, %s %s', async (version, cipher) => {
+  const tls = { minVersion: version, maxVersion: version, ciphers: cipher };
+  const { proxy, backend, open } = await start('tls', 'tcp', tls);
+  const { stream: client } = await open();
+  const { socket, ended } = await connected(client, backend);
+  socket.end();
+  await once(client.resume(), 'end');
+  client.end('the rest');
+  expect(await ended).toBe('end');
+  await proxy.endsWithNothingLeaked();
+  expect(proxy.log.lines.find((line) => 'close.reason' in line)).toMatchObject({
+    'close.reason': 'finished',
+  });
+});
+
 /** The log tells: here, too, who has ended its side may take a reset for an end. What a reset becomes: relay-endings. */
-async function expectResets(proxy: ProxyProcess, initiator: 'client' | 'upstream'): Promise<void> {
+async function expectResets(
+  proxy: ProxyProcess,
+  initiator: 'client' | 'upstream',
+  count = SIZES.length * ROUNDS,
+): Promise<void> {
   await proxy.endsWithNothingLeaked();
   const ends = proxy.log.lines.filter((line) => 'close.reason' in line);
-  expect(ends).toHaveLength(SIZES.length * ROUNDS);
+  expect(ends).toHaveLength(count);
   for (const line of ends)
     expect(line).toMatchObject({ 'close.reason': 'reset', 'close.initiator': initiator });
 }
