@@ -44,11 +44,11 @@ async function fish(words: readonly string[]): Promise<string[]> {
   return lines(output).map((line) => line.replace(/\t.*/u, ''));
 }
 
-/** What zsh is told: the words that are described, or the specifications of arguments. */
+/** What zsh is told: the words that are described, of which it takes those that fit, or the specifications of arguments. */
 function zsh(words: readonly string[]): string[] {
   const script = `
     compdef() { : }
-    _describe() { print -rl -- \${next%%:*} }
+    _describe() { print -rl -- \${(M)\${next%%:*}:#$words[CURRENT]*} }
     _arguments() { print -rl -- "words $words" "current $CURRENT" "$@" }
     eval "$1"
     shift
