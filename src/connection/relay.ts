@@ -32,6 +32,8 @@ type Side = 'client' | 'upstream';
 interface EndedRecords {
   /** How much had been read below TLS when something last came of it. */
   understoodAt: number;
+  /** Whether anything came since we ended it. */
+  hasAnswered: boolean;
   readonly closeNotifyBytes: number;
 }
 
@@ -150,9 +152,16 @@ export class Relay {
   #watchRecords(side: Side): void {
     const { stream, raw } = this.#ends[side];
     if (!(stream instanceof TLSSocket) || stream.destroyed) return;
-    const records = { understoodAt: raw.bytesRead, closeNotifyBytes: closeNotifyBytes(stream) };
+    const records = {
+      understoodAt: raw.bytesRead,
+      hasAnswered: false,
+      closeNotifyBytes: closeNotifyBytes(stream),
+    };
     this.#records[side] = records;
-    const note = (): void => void (records.understoodAt = raw.bytesRead);
+    const note = (): void => {
+      records.understoodAt = raw.bytesRead;
+      records.hasAnswered = true;
+    };
     stream.on('data', note);
     // A ticket, after which the half-pipe stops the read as it does after plaintext.
     stream.on('session', note);
@@ -203,13 +212,16 @@ export class Relay {
 
   /**
    * Bytes below TLS of which nothing came, other than a close_notify: a record whose rest never came. That is the one reset
-   * which the half-pipes cannot see, as nobody is told of such bytes.
+   * which the half-pipes cannot see, as nobody is told of such bytes. Behind an answer fewer bytes than those of a close_notify
+   * may be the rest of one, whose beginning came in one read with plaintext: they are taken for that.
    */
   #isCutInRecord(side: Side): boolean {
     const records = this.#records[side];
     if (!records) return false;
     const rest = this.#ends[side].raw.bytesRead - records.understoodAt;
-    return rest !== 0 && rest !== records.closeNotifyBytes;
+    return (
+      rest > records.closeNotifyBytes || (rest > 0 && rest < records.closeNotifyBytes && !records.hasAnswered)
+    );
   }
 
   #finish(side: Side): void {
