@@ -51,6 +51,15 @@ function tree(root, all) {
 }
 
 /**
+ * The ids of a process and all its descendants.
+ * @param {number} root
+ * @returns {number[]}
+ */
+export function processTree(root) {
+  return tree(root, processes()).map(({ pid }) => pid);
+}
+
+/**
  * The CPU that a tree of processes has used.
  * @typedef {object} CpuReading
  * @property {number} ticks utime + stime in hundredths of a second

@@ -8,9 +8,9 @@ import { conversation, startChild } from '../bench/children.mjs';
  * @param {number} seconds
  * @param {number} port
  * @param {string} ca
- * @returns {Promise<number>} operations that it made, all of which succeeded
+ * @returns {Promise<{ operations: number, p50_us: number, max_us: number }>} what it did; all of it succeeded
  */
-export async function runClient(load, kind, args, seconds, port, ca) {
+export async function measureClient(load, kind, args, seconds, port, ca) {
   const child = await startChild(load, [
     'client',
     ...['--scenario', kind, '--target', `tls://127.0.0.1:${port}`, '--ca', ca],
@@ -21,12 +21,20 @@ export async function runClient(load, kind, args, seconds, port, ca) {
     await client.hear('ready');
     const done = client.hear('done');
     client.say('go');
-    /** @type {{ result: { operations: number } }} */
     const { result } = await done;
     client.say('end');
     await child.ended;
-    return result.operations;
+    return result;
   } finally {
     await child.stop();
   }
+}
+
+/**
+ * The same for whom only the number counts.
+ * @param {Parameters<typeof measureClient>} args
+ * @returns {Promise<number>} operations that it made, all of which succeeded
+ */
+export async function runClient(...args) {
+  return (await measureClient(...args)).operations;
 }

@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { startChild } from '../bench/children.mjs';
 import { freePort, listening } from '../bench/ports.mjs';
-import { readMemoryKib } from '../bench/proc.mjs';
+import { processTree, readMemoryKib } from '../bench/proc.mjs';
 
 const OURS = 'gitaly_tls_proxy_';
 const POLL_MS = 50;
@@ -15,7 +15,8 @@ const QUIET_MS = 60_000;
 /** The built program, as its user runs it. */
 export class Program {
   #child;
-  #admin;
+  /** The port of its metrics and probes. */
+  adminPort;
   /** The port of its `tls://` listener. */
   port;
 
@@ -27,7 +28,7 @@ export class Program {
   constructor(child, port, admin) {
     this.#child = child;
     this.port = port;
-    this.#admin = admin;
+    this.adminPort = admin;
   }
 
   /**
@@ -75,6 +76,16 @@ export class Program {
     return readdirSync(`/proc/${this.#child.pid}/fd`).length;
   }
 
+  /** Of the process that was started. */
+  get pid() {
+    return this.#child.pid;
+  }
+
+  /** Of all its processes, the first first. */
+  get pids() {
+    return processTree(this.#child.pid);
+  }
+
   /** KiB, of all its processes. */
   get memoryKib() {
     return readMemoryKib(this.#child.pid);
@@ -91,7 +102,7 @@ export class Program {
    * @returns {Promise<number>}
    */
   async metric(name, labels = '') {
-    const response = await fetch(`http://127.0.0.1:${this.#admin}/metrics`, {
+    const response = await fetch(`http://127.0.0.1:${this.adminPort}/metrics`, {
       headers: { connection: 'close' },
     });
     const lines = (await response.text()).split('\n');

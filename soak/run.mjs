@@ -9,6 +9,7 @@ import { startBackend } from '../bench/bench.mjs';
 import { buildLoad, buildProxy } from '../bench/build.mjs';
 import { stopAll } from '../bench/children.mjs';
 import { churn } from './churn.mjs';
+import { hostile } from './hostile.mjs';
 import { idleConnections, handshakeFlood, silentConnections } from './crowds.mjs';
 import { slowReaders, slowUpstream } from './slow.mjs';
 import { toxic } from './toxic.mjs';
@@ -26,6 +27,8 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
  * @property {number} [seed] of what is drawn; a new one without it
  * @property {number} [connections] how many, where that can be chosen
  * @property {number} [only] the number of the one connection that is wanted
+ * @property {string[]} [attack] names of attacks; all without it
+ * @property {boolean} [each] whether attacks are made one after the other instead of all at once
  */
 
 /** @type {Record<string, (run: Run) => Promise<string[]>>} what each says was lost; nothing, if all is well */
@@ -37,21 +40,27 @@ const RUNS = {
   'slow-readers': slowReaders,
   'slow-upstream': slowUpstream,
   toxic,
+  hostile,
 };
+
+/** Minutes of a run that is not told otherwise. @type {Record<string, number>} */
+const MINUTES = { hostile: 10 };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    minutes: { type: 'string', default: '2' },
+    minutes: { type: 'string' },
     workers: { type: 'string', default: '1' },
     seed: { type: 'string' },
     connections: { type: 'string' },
     only: { type: 'string' },
+    attack: { type: 'string', multiple: true },
+    each: { type: 'boolean' },
   },
 });
 const [name = 'churn'] = positionals;
 const run = RUNS[name];
-const [minutes, workers] = [Number(values.minutes), Number(values.workers)];
+const [minutes, workers] = [Number(values.minutes ?? MINUTES[name] ?? 2), Number(values.workers)];
 const [seed, connections, only] = [values.seed, values.connections, values.only].map((value) =>
   value === undefined ? undefined : Number(value),
 );
@@ -61,7 +70,7 @@ const isRight =
   minutes > 0 && isWhole(workers, 1) && isWhole(seed) && isWhole(connections, 1) && isWhole(only);
 if (run === undefined || !isRight) {
   const names = Object.keys(RUNS).join(' | ');
-  const usage = `npm run soak -- [${names}] [--minutes N] [--workers N] [--seed N] [--connections N] [--only N]`;
+  const usage = `npm run soak -- [${names}] [--minutes N] [--workers N] [--seed N] [--connections N] [--only N] [--attack NAME]… [--each]`;
   console.error(`soak: wrong usage; it is: ${usage}`);
   process.exit(2);
 }
@@ -91,6 +100,8 @@ try {
     seed,
     connections,
     only,
+    attack: values.attack,
+    each: values.each,
   });
   for (const failure of failures) console.error(`soak: FAILED: ${failure}`);
   if (failures.length > 0) console.error(`soak: the proxy's log is in ${directory}`);

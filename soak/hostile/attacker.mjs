@@ -1,0 +1,29 @@
+// One attacker, a process of its own so that its work delays nobody else's: `node attacker.mjs NAME`. It reads its target
+// as a line of JSON, attacks until its standard input ends, and prints what came of it.
+import { setTimeout as pause } from 'node:timers/promises';
+import { createInterface } from 'node:readline';
+import { ATTACKS } from './attacks.mjs';
+
+const attack = ATTACKS[process.argv[2] ?? ''];
+if (attack === undefined) throw new Error(`there is no attack ${process.argv[2]}`);
+const lines = createInterface(process.stdin);
+let over = false;
+lines.once('close', () => (over = true));
+const target = await new Promise((resolve) => lines.once('line', (line) => resolve(JSON.parse(line))));
+
+/** @type {Map<string, number>} */
+const outcomes = new Map();
+let strokes = 0;
+await Promise.all(
+  Array.from({ length: attack.concurrency }, async () => {
+    while (!over) {
+      const index = strokes;
+      strokes += 1;
+      const outcome = await attack.stroke(target, index).catch((/** @type {Error} */ error) => error.message);
+      outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+      await pause(attack.pauseMs);
+    }
+  }),
+);
+console.log(JSON.stringify({ event: 'done', strokes, outcomes: Object.fromEntries(outcomes) }));
+process.exit();

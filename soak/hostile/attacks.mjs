@@ -1,0 +1,368 @@
+import { once } from 'node:events';
+import { request as httpRequest } from 'node:http';
+import { connect as connectHttp2 } from 'node:http2';
+import { connect as connectTcp } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
+import {
+  BACKCHANNEL_MAGIC,
+  finiteFieldHello,
+  frame,
+  headers,
+  literals,
+  PADDED_INTEGER_BLOCK,
+  PREFACE,
+  rapidReset,
+  uint32,
+  yamux,
+  yamuxOpen,
+} from './wire.mjs';
+
+/**
+ * What an attacker knows.
+ * @typedef {object} Target
+ * @property {number} port `tls://`, to a backend that answers
+ * @property {number} stalledPort `tls://`, to a backend that never reads
+ * @property {number} gatePort `https://`, client certificate required
+ * @property {number} adminPort
+ * @property {readonly number[]} pids of the proxy's processes
+ * @property {string} source the address that it comes from
+ * @property {{ cert: string, key: string }} forgedChain PEM
+ */
+
+/**
+ * One kind of attack.
+ * @typedef {object} Attack
+ * @property {string} title
+ * @property {number} concurrency strokes under way at once
+ * @property {number} pauseMs between two strokes of one attacker
+ * @property {(target: Target, index: number) => Promise<string>} stroke what came of it, in one or two words
+ */
+
+/** How long an attacker waits for what it expects, and how long it holds what it has. */
+const PATIENCE_MS = 5000;
+const HOLD_MS = 3000;
+
+/** @type {Record<string, Attack>} */
+export const ATTACKS = {
+  'key-exchange': {
+    title: 'ClientHello with a finite-field group',
+    concurrency: 4,
+    pauseMs: 100,
+    async stroke({ port, source }, index) {
+      const socket = await tcp(port, source);
+      socket.write(finiteFieldHello(index));
+      const first = await firstBytes(socket);
+      socket.destroy();
+      // The first byte of a record: 21 an alert, 22 a ServerHello.
+      return first === undefined ? 'closed' : first[0] === 21 ? 'alert' : 'answered';
+    },
+  },
+  'open-calls': {
+    title: 'backchannels with 8 gRPC connections of 10 000 open calls',
+    concurrency: 2,
+    pauseMs: 500,
+    async stroke({ port, source }) {
+      const socket = await tls(port, source);
+      const calls = Array.from({ length: 10_000 }, (_, index) => headers(2 * index + 1));
+      const connection = Buffer.concat([PREFACE, ...calls]);
+      socket.write(BACKCHANNEL_MAGIC);
+      for (let streamId = 1; streamId < 16 && !socket.destroyed; streamId += 2)
+        if (!socket.write(yamuxOpen(streamId, connection))) await drained(socket);
+      return hold(socket);
+    },
+  },
+  'forged-chain': {
+    title: 'client chain of 75 certificates that nobody signed',
+    concurrency: 1,
+    pauseMs: 300,
+    async stroke({ port, gatePort, source, forgedChain }, index) {
+      const version = index % 2 === 0 ? 'TLSv1.3' : 'TLSv1.2';
+      const socket = connectTls({
+        ...client(index % 4 < 2 ? port : gatePort, source),
+        ...forgedChain,
+        minVersion: version,
+        maxVersion: version,
+      });
+      const end = await ending(socket, PATIENCE_MS);
+      return end === 'open' ? 'admitted' : 'refused';
+    },
+  },
+  'refused-requests': {
+    title: 'requests without end of a client that the gate refuses',
+    concurrency: 8,
+    pauseMs: 200,
+    async stroke({ gatePort, source }) {
+      const session = connectHttp2(`https://127.0.0.1:${gatePort}`, {
+        rejectUnauthorized: false,
+        localAddress: source,
+        settings: { initialWindowSize: 0 },
+      });
+      session.on('error', () => {});
+      const request = session.request({ ':method': 'POST', ':path': '/api/v4/internal/allowed' });
+      request.on('error', () => {});
+      request.resume();
+      const closed = once(session, 'close').then(() => 'closed');
+      const outcome = await Promise.race([closed, pause(PATIENCE_MS, 'still open')]);
+      session.destroy();
+      return outcome;
+    },
+  },
+  'tiny-records': {
+    title: 'TLS records of one byte to an upstream that does not read',
+    concurrency: 2,
+    pauseMs: 500,
+    async stroke({ stalledPort, source }) {
+      const socket = await tls(stalledPort, source);
+      socket.write(PREFACE);
+      socket.write(headers(1));
+      socket.write(Buffer.from([0, 255, 255, 0, 0, 0, 0, 0, 1]));
+      const until = Date.now() + HOLD_MS;
+      for (let sent = 0; sent < 60_000 && !socket.destroyed && Date.now() < until; sent += 1)
+        if (!socket.write('x')) await Promise.race([drained(socket), pause(until - Date.now())]);
+      return hold(socket);
+    },
+  },
+  'early-reset': {
+    title: 'preface and SETTINGS, then a reset at once',
+    concurrency: 4,
+    pauseMs: 100,
+    async stroke({ port, source }) {
+      const raw = await tcp(port, source);
+      const socket = connectTls({ ...client(port, source), socket: raw, minVersion: 'TLSv1.3' });
+      socket.on('error', () => {});
+      await once(socket, 'secureConnect');
+      socket.write(PREFACE, () => raw.resetAndDestroy());
+      await once(raw, 'close');
+      return 'reset';
+    },
+  },
+  'lost-inspector': {
+    title: 'rapid resets behind bytes that are hard to follow',
+    concurrency: 1,
+    pauseMs: 500,
+    async stroke({ port, source }, index) {
+      const socket = await tls(port, source);
+      const flood = (/** @type {Uint8Array} */ block) =>
+        Buffer.concat([
+          PREFACE,
+          ...Array.from({ length: 20_000 }, (_, call) => rapidReset(2 * call + 1, block)),
+        ]);
+      if (index % 3 === 0) socket.write(flood(PADDED_INTEGER_BLOCK));
+      else {
+        socket.write(BACKCHANNEL_MAGIC);
+        if (index % 3 === 1) socket.write(yamuxOpen(2001, Buffer.from('X')));
+        const bytes = flood(Buffer.from([0x82]));
+        const streamId = index % 3 === 1 ? 1 : 2001;
+        socket.write(yamux(0, 1, streamId, 0));
+        for (let sent = 0; sent < bytes.length; sent += 60_000)
+          socket.write(
+            yamux(0, 0, streamId, Math.min(60_000, bytes.length - sent), bytes.subarray(sent, sent + 60_000)),
+          );
+      }
+      const end = await ending(socket, PATIENCE_MS);
+      return end === 'open' ? 'not stopped' : 'closed';
+    },
+  },
+  'no-answer-to-ping': {
+    title: 'a client that answers no PING and makes calls on and on',
+    concurrency: 2,
+    pauseMs: 500,
+    async stroke({ port, source }) {
+      const socket = await tls(port, source);
+      socket.write(PREFACE);
+      socket.write(frame(4, 1, 0));
+      const until = Date.now() + 60_000;
+      for (let call = 0; !socket.destroyed && Date.now() < until; call += 1) {
+        socket.write(unaryCall(2 * call + 1));
+        await pause(250);
+      }
+      const end = socket.destroyed ? 'closed' : 'outlived max_connection_age';
+      socket.destroy();
+      return end;
+    },
+  },
+  'log-flood': {
+    title: 'thousands of open calls, all cut at once',
+    concurrency: 2,
+    pauseMs: 1000,
+    async stroke({ port, source }) {
+      const socket = await tls(port, source);
+      const calls = Array.from({ length: 9000 }, (_, index) => headers(2 * index + 1));
+      socket.write(Buffer.concat([PREFACE, ...calls]));
+      await Promise.race([firstBytes(socket), pause(PATIENCE_MS)]);
+      socket.destroy();
+      return 'cut';
+    },
+  },
+  'idle-prefaces': {
+    title: 'connections that are opened, say their preface and do nothing else',
+    concurrency: 300,
+    pauseMs: 1000,
+    async stroke({ port, source }, index) {
+      const raw = await tcp(port, source);
+      if (index % 2 === 0) return hold(raw);
+      const socket = await tls(port, source).catch(() => undefined);
+      raw.destroy();
+      if (!socket) return 'refused';
+      socket.write(PREFACE);
+      return hold(socket);
+    },
+  },
+  'admin-port': {
+    title: 'kept connections and slow readers of the largest pages on the admin port',
+    concurrency: 24,
+    pauseMs: 100,
+    async stroke({ adminPort, source }, index) {
+      const path = ['/metrics', '/-/rpcs?limit=100000', '/-/connections?limit=100000', '/-/liveness'][
+        index % 4
+      ];
+      const host = index % 5 === 0 ? 'attacker.example' : `127.0.0.1:${adminPort}`;
+      const socket = await tcp(adminPort, source);
+      socket.write(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\n\r\n`);
+      const first = await Promise.race([firstBytes(socket), pause(PATIENCE_MS)]);
+      const status = first instanceof Buffer ? first.toString('latin1').split(' ')[1] : 'no answer';
+      await hold(socket);
+      return status ?? 'no answer';
+    },
+  },
+  signals: {
+    title: 'SIGUSR1 and SIGUSR2 to each process, and a look for the debugger',
+    concurrency: 1,
+    pauseMs: 10_000,
+    async stroke({ pids }, index) {
+      for (const pid of pids) process.kill(pid, index % 2 === 0 ? 'SIGUSR1' : 'SIGUSR2');
+      await pause(500);
+      const answer = await new Promise((resolve) => {
+        const request = httpRequest({ port: 9229, path: '/json/list', timeout: 1000 }, () =>
+          resolve('debugger open'),
+        );
+        request.once('error', () => resolve('no debugger'));
+        request.once('timeout', () => request.destroy(new Error('no answer')));
+        request.end();
+      });
+      return String(answer);
+    },
+  },
+};
+
+/**
+ * A whole call of `bench.Load/Unary` without a message.
+ * @param {number} streamId
+ */
+function unaryCall(streamId) {
+  const block = Buffer.concat([
+    Buffer.from([0x83, 0x87]),
+    literals([
+      [':path', '/bench.Load/Unary'],
+      [':authority', 'localhost'],
+      ['content-type', 'application/grpc'],
+      ['te', 'trailers'],
+    ]),
+  ]);
+  return Buffer.concat([headers(streamId, block), frame(0, 1, streamId, Buffer.alloc(5))]);
+}
+
+/**
+ * @param {number} port
+ * @param {string} source
+ */
+function client(port, source) {
+  return {
+    host: '127.0.0.1',
+    port,
+    localAddress: source,
+    servername: 'localhost',
+    ALPNProtocols: ['h2'],
+    rejectUnauthorized: false,
+  };
+}
+
+/**
+ * @param {number} port
+ * @param {string} source
+ * @returns {Promise<import('node:net').Socket>}
+ */
+async function tcp(port, source) {
+  const socket = connectTcp({ host: '127.0.0.1', port, localAddress: source });
+  socket.on('error', () => {});
+  const closed = once(socket, 'close').then(() => {
+    throw new Error('refused');
+  });
+  closed.catch(() => {});
+  await Promise.race([once(socket, 'connect'), closed]);
+  return socket;
+}
+
+/**
+ * After the handshake.
+ * @param {number} port
+ * @param {string} source
+ */
+async function tls(port, source) {
+  const socket = connectTls(client(port, source));
+  socket.on('error', () => {});
+  socket.on('data', () => {});
+  const closed = once(socket, 'close').then(() => {
+    throw new Error('refused');
+  });
+  closed.catch(() => {});
+  await Promise.race([once(socket, 'secureConnect'), closed]);
+  return socket;
+}
+
+/**
+ * The first bytes that come; `undefined` if the connection ends before.
+ * @param {import('node:net').Socket} socket
+ * @returns {Promise<Buffer | undefined>}
+ */
+function firstBytes(socket) {
+  return new Promise((resolve) => {
+    socket.once('data', resolve);
+    socket.once('close', () => resolve(undefined));
+  });
+}
+
+/** @param {import('node:net').Socket} socket */
+function drained(socket) {
+  return happens(socket, 'drain', 'close');
+}
+
+/**
+ * Waits for the first of some events.
+ * @param {import('node:net').Socket} socket
+ * @param {readonly string[]} events
+ * @returns {Promise<void>}
+ */
+function happens(socket, ...events) {
+  return new Promise((resolve) => {
+    const settle = () => {
+      for (const event of events) socket.off(event, settle);
+      resolve();
+    };
+    for (const event of events) socket.on(event, settle);
+  });
+}
+
+/**
+ * How a connection ends, or that it does not.
+ * @param {import('node:net').Socket} socket
+ * @param {number} ms
+ */
+async function ending(socket, ms) {
+  socket.on('error', () => {});
+  socket.on('data', () => {});
+  const closed = new Promise((resolve) => socket.once('close', () => resolve('closed')));
+  const outcome = await Promise.race([closed, pause(ms, 'open', { ref: false })]);
+  socket.destroy();
+  return String(outcome);
+}
+
+/**
+ * Keeps a connection open for a while.
+ * @param {import('node:net').Socket} socket
+ */
+async function hold(socket) {
+  const end = await ending(socket, HOLD_MS);
+  return end === 'open' ? 'held' : 'closed';
+}

