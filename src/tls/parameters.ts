@@ -6,11 +6,18 @@ import type { TlsVersion } from '../config/model.js';
 /** The only application protocol that Gitaly and its gRPC clients speak. */
 export const ALPN_H2 = 'h2';
 
-/** RFC 8446 section 6.2: the fatal alerts that a ClientHello is answered with before OpenSSL sees it, as TLS records. */
+/** RFC 8446 section 6.2: the fatal alerts, as TLS records, for a ClientHello that is refused before OpenSSL sees it. */
 export const HELLO_ALERTS = {
+  unexpected_message: fatalAlert(10),
+  record_overflow: fatalAlert(22),
+  illegal_parameter: fatalAlert(47),
+  decode_error: fatalAlert(50),
   unrecognized_name: fatalAlert(112),
   no_application_protocol: fatalAlert(120),
 } as const;
+
+/** The name of one of them. */
+export type HelloAlert = keyof typeof HELLO_ALERTS;
 
 function fatalAlert(description: number): Buffer {
   return Buffer.from([0x15, 0x03, 0x03, 0x00, 0x02, 0x02, description]);
