@@ -22,8 +22,8 @@ export const MAX_QUEUED_BYTES = 256 * 1024;
 export const HTTP2_PREFACE_BYTES = 24;
 
 /**
- * A ClientHello may span records; OpenSSL itself accepts at most 131 396 bytes of it. Real ones, post-quantum key
- * shares and a long list of tickets included, stay below 8 KiB.
+ * The bytes of a ClientHello with its record headers; a longer one is refused. Real ones, post-quantum key shares and a
+ * long list of tickets included, stay below 8 KiB.
  */
 export const MAX_CLIENT_HELLO_BYTES = 32 * 1024;
 

@@ -23,7 +23,7 @@ const GIVE_ONE = 'give one with --client-cert and --client-key, of an authority 
 /** What a target's handshakes are made with. */
 export function contextOf({ anchors, pair, minVersion }: TargetTls): SecureContext {
   return createSecureContext({
-    ...contextParameters(minVersion),
+    ...contextParameters(minVersion, 'client'),
     ca: [...anchors.pem],
     ...(pair && { cert: pair.certificatePem, key: pair.keyPem }),
   });

@@ -250,6 +250,8 @@ export class Connection implements ServedConnection, RelayObserver {
     const mustArrive =
       end.reason === 'handshake_failed' ||
       (end.reason === 'upstream_unreachable' && this.#record.facts.protocol === 'http2');
+    // Where the opening has sent an alert of its own, the connection is ending already.
+    if (end.reason === 'handshake_failed' && this.#raw.writableEnded) return;
     if (mustArrive) this.#raw.destroy();
     else if (this.#refusal && this.#stream) farewell(this.#raw, this.#stream, this.#refusal);
     else abort(this.#raw);

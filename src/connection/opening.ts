@@ -3,12 +3,12 @@ import type { TLSSocket } from 'node:tls';
 
 import type { ServerTls } from '../config/model.js';
 import { judgeClient } from '../tls/client-certificate.js';
-import { parseClientHello, type ClientHello } from '../tls/client-hello.js';
+import { ClientHelloReader, type ClientHello, type ClientHelloResult } from '../tls/client-hello.js';
 import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../tls/handshake-failure.js';
-import { HELLO_ALERTS } from '../tls/parameters.js';
+import { HELLO_ALERTS, type HelloAlert } from '../tls/parameters.js';
 import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
-import { abort } from './abort.js';
+import { abort, farewell } from './abort.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
 import { describeUnknown, detectProtocol, type Protocol } from './protocol.js';
@@ -29,7 +29,7 @@ export interface OpenedClient {
 
 /** What a client asks for that its listener does not have. */
 interface Objection {
-  readonly failure: keyof typeof HELLO_ALERTS;
+  readonly failure: 'unrecognized_name' | 'no_application_protocol';
   readonly detail: string;
 }
 
@@ -125,17 +125,11 @@ export class Opening {
     terminator: TlsTerminator,
   ): Promise<{ readonly stream: TLSSocket; readonly dialer: Dialer }> {
     const startedAtMs = performance.now();
-    const hello = await this.#readClientHello();
-    const early = hello && this.#judge(hello, tls);
-    if (early && 'failure' in early) {
-      // OpenSSL would let such a client in: the alert (RFC 6066 section 3, RFC 7301 section 3.2) is ours to send.
-      this.#raw.write(HELLO_ALERTS[early.failure]);
-      throw this.#handshakeFailed(early.failure, early.detail);
-    }
+    const { hello } = await this.#readClientHello();
+    const dialer = this.#judge(hello, tls);
+    // OpenSSL would admit such a client: the alert (RFC 6066 section 3, RFC 7301 section 3.2) is ours to send.
+    if ('failure' in dialer) throw this.#helloRefused(dialer.failure, dialer.failure, dialer.detail);
     const socket = await this.#finishHandshake(terminator);
-    // A ClientHello that could not be read above (OpenSSL takes longer ones) has not been asked yet.
-    const dialer = early ?? this.#judge(helloOf(socket), tls);
-    if ('failure' in dialer) throw this.#handshakeFailed(dialer.failure, dialer.detail);
     const facts = {
       version: socket.getProtocol() ?? 'unknown',
       cipher: socket.getCipher().standardName,
@@ -183,11 +177,12 @@ export class Opening {
     );
   }
 
-  /** Looks at the ClientHello and puts it back; `undefined` for one that OpenSSL must decide on. */
-  async #readClientHello(): Promise<ClientHello | undefined> {
-    const parse = (bytes: Buffer): ReturnType<typeof parseClientHello> | undefined => {
+  /** Reads the ClientHello and puts it back. */
+  async #readClientHello(): Promise<Extract<ClientHelloResult, { kind: 'hello' }>> {
+    const reader = new ClientHelloReader();
+    const parse = (bytes: Buffer): ClientHelloResult | undefined => {
       this.#received = bytes.length;
-      const result = parseClientHello(bytes);
+      const result = reader.read(bytes);
       return result.kind === 'incomplete' ? undefined : result;
     };
     const { value, bytes } = await this.#wait(
@@ -195,10 +190,11 @@ export class Opening {
       () => this.#handshakeFailed('closed', 'the client left within its ClientHello'),
       this.#openingDeadline(() => this.#handshakeTimedOut('no whole ClientHello within timeouts.handshake')),
     );
-    if (value.kind === 'not_tls')
-      throw this.#handshakeFailed('not_tls', 'the first bytes are no TLS handshake');
+    if (value.kind === 'malformed') throw this.#helloRefused('client_hello', value.alert, value.detail);
+    if (value.kind !== 'hello')
+      throw this.#handshakeFailed('not_tls', 'the first bytes are not a TLS handshake');
     this.#putBack(bytes);
-    return value.kind === 'hello' ? value.hello : undefined;
+    return value;
   }
 
   #identify(socket: TLSSocket, mode: 'optional' | 'require'): ConnectionEnd | undefined {
@@ -247,16 +243,14 @@ export class Opening {
     return this.#handshakeEnd;
   }
 
+  /** Refuses a ClientHello that OpenSSL has not seen: sends an alert and ends the connection. */
+  #helloRefused(failure: HandshakeFailure, alert: HelloAlert, detail: string): ConnectionEnd {
+    farewell(this.#raw, this.#raw, HELLO_ALERTS[alert]);
+    return this.#handshakeFailed(failure, detail);
+  }
+
   #putBack(bytes: Buffer): void {
     this.#received = bytes.length;
     if (bytes.length > 0) this.#raw.unshift(bytes);
   }
-}
-
-/** The same of a client whose handshake is over. */
-function helloOf({ servername, alpnProtocol }: TLSSocket): ClientHello {
-  return {
-    serverName: typeof servername === 'string' ? servername : undefined,
-    alpn: typeof alpnProtocol === 'string' ? [alpnProtocol] : undefined,
-  };
 }

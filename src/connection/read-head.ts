@@ -12,22 +12,44 @@ export class ClientLeft extends Error {}
 /** The only one needed: it tells nothing but its kind, and a stack for each connection would cost. */
 export const clientLeft = new ClientLeft('the client left');
 
+/** Room for the first bytes of a stream; it doubles as they come, so that none is copied more than twice. */
+class FirstBytes {
+  #room: Buffer = Buffer.alloc(0);
+  #length = 0;
+
+  /** Adds a chunk and returns all bytes so far. */
+  add(chunk: Buffer): Buffer {
+    const length = this.#length + chunk.length;
+    if (this.#length === 0) this.#room = chunk;
+    else {
+      if (length > this.#room.length) {
+        const room = Buffer.allocUnsafe(2 * length);
+        this.#room.copy(room, 0, 0, this.#length);
+        this.#room = room;
+      }
+      chunk.copy(this.#room, this.#length);
+    }
+    this.#length = length;
+    return this.#room.subarray(0, length);
+  }
+}
+
 /**
  * Collects a stream's first bytes until `parse` returns a value; the stream is then paused. Each call sees all
- * bytes so far, so that the parser needs no state; it bounds what it asks for.
+ * bytes so far; `parse` bounds how many it asks for.
  *
  * Rejects with what `parse` throws, or `ClientLeft`. Does not settle when the stream is destroyed: its owner does.
  */
 export function readHead<T>(stream: Socket, parse: (bytes: Buffer) => T | undefined): Promise<Head<T>> {
   return new Promise((resolve, reject) => {
-    let bytes: Buffer = Buffer.alloc(0);
+    const first = new FirstBytes();
     const stop = (): void => {
       stream.off('data', onData);
       stream.off('end', onEnd);
       stream.pause();
     };
     const onData = (chunk: Buffer): void => {
-      bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+      const bytes = first.add(chunk);
       let value: T | undefined;
       try {
         value = parse(bytes);

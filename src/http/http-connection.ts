@@ -114,7 +114,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     } catch (error) {
       end = error instanceof ClientLeft ? new ConnectionEnd('probe', 'client') : endFrom(error);
       this.#end ??= end;
-      abort(this.#raw, this.#stream);
+      // Where the opening has sent an alert of its own, the connection is ending already.
+      if (end.reason !== 'handshake_failed' || !this.#raw.writableEnded) abort(this.#raw, this.#stream);
     }
     this.#ageLimit?.clear();
     // Those that wait for their turn have nobody else to tell them.

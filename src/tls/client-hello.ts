@@ -1,6 +1,6 @@
 import { MAX_CLIENT_HELLO_BYTES } from '../limits.js';
 
-/** What a ClientHello says that is needed before OpenSSL sees it. */
+/** The parts of a ClientHello that are needed before OpenSSL sees it. */
 export interface ClientHello {
   /** The name of the server_name extension, as sent; for the log of handshakes that fail. */
   readonly serverName: string | undefined;
@@ -8,63 +8,110 @@ export interface ClientHello {
   readonly alpn: readonly string[] | undefined;
 }
 
-/**
- * `incomplete`: give it more bytes. `not_tls`: the first bytes are no TLS handshake. `malformed`: a handshake that
- * cannot be read here; OpenSSL decides on it and sends the right alert.
- */
+/** `incomplete`: needs more bytes. `not_tls`: the first bytes are not a TLS handshake. */
 export type ClientHelloResult =
   | { readonly kind: 'incomplete' }
   | { readonly kind: 'not_tls' }
-  | { readonly kind: 'malformed' }
-  | { readonly kind: 'hello'; readonly hello: ClientHello };
+  | { readonly kind: 'malformed'; readonly alert: ClientHelloAlert; readonly detail: string }
+  /** `length`: of the records that hold it, in bytes. */
+  | { readonly kind: 'hello'; readonly hello: ClientHello; readonly length: number };
+
+/** RFC 8446 section 6.2: the alert for a ClientHello that is refused unread. */
+export type ClientHelloAlert =
+  'unexpected_message' | 'record_overflow' | 'illegal_parameter' | 'decode_error';
 
 const RECORD_HEADER_BYTES = 5;
+const MESSAGE_HEADER_BYTES = 4;
 const CONTENT_TYPE_HANDSHAKE = 22;
 const HANDSHAKE_TYPE_CLIENT_HELLO = 1;
 const EXTENSION_SERVER_NAME = 0;
 const EXTENSION_ALPN = 16;
+/** RFC 8446 section 5.1. */
+const MAX_FRAGMENT_BYTES = 16_384;
 
 const INCOMPLETE = { kind: 'incomplete' } as const;
-const MALFORMED = { kind: 'malformed' } as const;
+const NOT_TLS = { kind: 'not_tls' } as const;
+const MALFORMED = malformed('decode_error', 'its fields do not fit its length');
+const TOO_LONG = malformed('illegal_parameter', `it is longer than ${MAX_CLIENT_HELLO_BYTES} bytes`);
+
+function malformed(
+  alert: ClientHelloAlert,
+  detail: string,
+): Extract<ClientHelloResult, { kind: 'malformed' }> {
+  return { kind: 'malformed', alert, detail: `malformed ClientHello: ${detail}` };
+}
 
 /**
  * Reads the ClientHello (RFC 8446 section 4.1.2) at the start of a connection's bytes, across TLS records
- * (section 5.1 lets a handshake message span them). Reads only; nothing is consumed.
+ * (section 5.1 lets a handshake message span them). Each record is read once, however the bytes arrive.
  */
-export function parseClientHello(bytes: Buffer): ClientHelloResult {
-  const message: Buffer[] = [];
-  let collected = 0;
-  let needed = Number.POSITIVE_INFINITY;
-  let offset = 0;
-  // Short records make a message many times as long as it is: what bounds the memory is what has come.
-  const unfinished = bytes.length > MAX_CLIENT_HELLO_BYTES ? MALFORMED : INCOMPLETE;
-  while (collected < needed) {
-    if (bytes.length > offset && bytes[offset] !== CONTENT_TYPE_HANDSHAKE) {
-      return offset === 0 ? { kind: 'not_tls' } : MALFORMED;
+export class ClientHelloReader {
+  /** Where the first record begins that has not come whole. */
+  #record = 0;
+  /** Bytes of the message in the records before that. */
+  #collected = 0;
+  /** The message's header, as far as it is in those records. */
+  #header: Buffer = Buffer.alloc(0);
+
+  /** @param bytes - all that has come so far, from the first byte. */
+  read(bytes: Buffer): ClientHelloResult {
+    for (;;) {
+      const left = bytes.length - this.#record;
+      if (left >= 1 && bytes[this.#record] !== CONTENT_TYPE_HANDSHAKE)
+        return this.#record === 0
+          ? NOT_TLS
+          : malformed('unexpected_message', 'a record of another type is within it');
+      // The major version has been 3 since SSL 3.0: anything else is a protocol that happens to begin with 0x16.
+      if (left >= 2 && bytes[this.#record + 1] !== 3) return NOT_TLS;
+      if (left < RECORD_HEADER_BYTES) return unfinished(bytes);
+      const length = bytes.readUInt16BE(this.#record + 3);
+      // RFC 8446 section 5.1: "Zero-length fragments of Handshake types" must not be sent.
+      if (length === 0) return malformed('unexpected_message', 'it has an empty record');
+      if (length > MAX_FRAGMENT_BYTES)
+        return malformed('record_overflow', 'it has a record above 16384 bytes');
+      const start = this.#record + RECORD_HEADER_BYTES;
+      const fragment = bytes.subarray(start, start + length);
+      const missing = MESSAGE_HEADER_BYTES - this.#header.length;
+      const header =
+        missing > 0 ? Buffer.concat([this.#header, fragment.subarray(0, missing)]) : this.#header;
+      if (header.length === MESSAGE_HEADER_BYTES) {
+        if (header[0] !== HANDSHAKE_TYPE_CLIENT_HELLO)
+          return malformed('unexpected_message', 'another message comes first');
+        const needed = MESSAGE_HEADER_BYTES + header.readUIntBE(1, 3);
+        if (needed > MAX_CLIENT_HELLO_BYTES) return TOO_LONG;
+        if (this.#collected + length > needed)
+          return malformed('unexpected_message', 'another message follows it in its record');
+        if (this.#collected + fragment.length === needed) {
+          const end = start + length;
+          return readHello(contentOf(bytes.subarray(0, end)).subarray(MESSAGE_HEADER_BYTES), end);
+        }
+      }
+      if (fragment.length < length) return unfinished(bytes);
+      this.#header = header;
+      this.#collected += length;
+      this.#record = start + length;
     }
-    // The major version has been 3 since SSL 3.0: anything else is a protocol that happens to begin with 0x16.
-    if (bytes.length > offset + 1 && bytes[offset + 1] !== 3) return { kind: 'not_tls' };
-    if (bytes.length < offset + RECORD_HEADER_BYTES) return unfinished;
-    const length = bytes.readUInt16BE(offset + 3);
-    // RFC 8446 section 5.1: "Zero-length fragments of Handshake types are not to be sent"; 2^14 is the most.
-    if (length === 0 || length > 16_384) return MALFORMED;
-    const start = offset + RECORD_HEADER_BYTES;
-    const fragment = bytes.subarray(start, start + length);
-    message.push(fragment);
-    collected += fragment.length;
-    if (needed === Number.POSITIVE_INFINITY && collected >= 4) {
-      const head = Buffer.concat(message);
-      if (head[0] !== HANDSHAKE_TYPE_CLIENT_HELLO) return MALFORMED;
-      needed = 4 + head.readUIntBE(1, 3);
-      if (needed > MAX_CLIENT_HELLO_BYTES) return MALFORMED;
-    }
-    if (fragment.length < length && collected < needed) return unfinished;
-    offset = start + length;
   }
-  return readHello(Buffer.concat(message).subarray(4, needed));
 }
 
-function readHello(body: Buffer): ClientHelloResult {
+/** Short records make a message many times as long as it is: the bound is for all bytes that are held. */
+function unfinished(bytes: Buffer): ClientHelloResult {
+  return bytes.length > MAX_CLIENT_HELLO_BYTES ? TOO_LONG : INCOMPLETE;
+}
+
+/** The content of whole records. */
+function contentOf(records: Buffer): Buffer {
+  const fragments: Buffer[] = [];
+  let offset = 0;
+  while (offset < records.length) {
+    const start = offset + RECORD_HEADER_BYTES;
+    offset = start + records.readUInt16BE(offset + 3);
+    fragments.push(records.subarray(start, offset));
+  }
+  return Buffer.concat(fragments);
+}
+
+function readHello(body: Buffer, length: number): ClientHelloResult {
   const reader = new Reader(body);
   reader.skip(2 + 32); // legacy_version, random
   reader.vector(1); // legacy_session_id
@@ -83,7 +130,7 @@ function readHello(body: Buffer): ClientHelloResult {
     }
     if (extensions.failed) return MALFORMED;
   }
-  return reader.failed ? MALFORMED : { kind: 'hello', hello: { serverName, alpn } };
+  return reader.failed ? MALFORMED : { kind: 'hello', hello: { serverName, alpn }, length };
 }
 
 /** RFC 6066 section 3: a list of (type 0, name). */

@@ -8,6 +8,10 @@ export type HandshakeFailure =
   | 'not_tls'
   | 'no_application_protocol'
   | 'unrecognized_name'
+  /** The ClientHello was refused before OpenSSL saw it. */
+  | 'client_hello'
+  /** The client's certificates exceed a limit; they were not verified. */
+  | 'client_chain'
   | 'unsupported_version'
   | 'no_shared_cipher'
   | 'certificate_rejected_by_client'
@@ -77,6 +81,13 @@ export function handshakeAdvice(
       return "the client does not trust this listener's certificate: its CA is missing there, or the SAN does not match";
     case 'timeout':
       return 'the client did not finish the handshake within timeouts.handshake';
+    case 'client_hello':
+      return 'no TLS library sends such a ClientHello: a scanner does, or a device between has changed it';
+    case 'client_chain':
+      return (
+        'have the client send its own certificate and its intermediates only, with ECDSA keys on P-256 or RSA keys of 2048 ' +
+        'to 4096 bits'
+      );
     case 'closed':
     case 'reset':
     case 'other':

@@ -1,24 +1,34 @@
 import { constants } from 'node:crypto';
-import type { SecureContextOptions } from 'node:tls';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
 
 import type { TlsVersion } from '../config/model.js';
 
 /** The only application protocol that Gitaly and its gRPC clients speak. */
 export const ALPN_H2 = 'h2';
 
-/** RFC 8446 section 6.2: the fatal alerts that a ClientHello is answered with before OpenSSL sees it, as TLS records. */
+/** RFC 8446 section 6.2: the fatal alerts, as TLS records, for a ClientHello that is refused before OpenSSL sees it. */
 export const HELLO_ALERTS = {
+  unexpected_message: fatalAlert(10),
+  record_overflow: fatalAlert(22),
+  illegal_parameter: fatalAlert(47),
+  decode_error: fatalAlert(50),
   unrecognized_name: fatalAlert(112),
   no_application_protocol: fatalAlert(120),
 } as const;
+
+/** The name of one of them. */
+export type HelloAlert = keyof typeof HELLO_ALERTS;
 
 function fatalAlert(description: number): Buffer {
   return Buffer.from([0x15, 0x03, 0x03, 0x00, 0x02, 0x02, description]);
 }
 
 /**
- * Mozilla's intermediate profile less its two finite-field suites (no Gitaly client needs DHE): forward secrecy and
- * AEAD only. AES-128 stands first: it costs about a fifth less than AES-256, for bulk and for a handshake.
+ * Mozilla's intermediate profile without its two finite-field suites (no Gitaly client needs DHE): forward secrecy and
+ * AEAD only. AES-128 comes first because it costs about a fifth less than AES-256, in bulk and in a handshake.
+ *
+ * Security level 2 refuses certificates with RSA keys below 2048 bits or SHA-1 signatures, as Go does. It is OpenSSL's
+ * default from 3.2 on; Node 20 still has 1.
  */
 export const CIPHERS = [
   'TLS_AES_128_GCM_SHA256',
@@ -30,14 +40,59 @@ export const CIPHERS = [
   'ECDHE-RSA-AES256-GCM-SHA384',
   'ECDHE-ECDSA-CHACHA20-POLY1305',
   'ECDHE-RSA-CHACHA20-POLY1305',
+  '@SECLEVEL=2',
 ].join(':');
 
-/** What every TLS context of the program has in common. */
-export function contextParameters(minVersion: TlsVersion): SecureContextOptions {
+/** OpenSSL's default list also has X448, P-521 and ffdhe2048 to ffdhe8192, of which the last costs 70 times X25519. */
+const GROUPS = 'X25519:P-256:P-384';
+
+/** With the post-quantum hybrid of Go 1.24 and OpenSSL 3.5, which OpenSSL 3.0 of Node 20 does not know. */
+const HYBRID_GROUPS = `X25519MLKEM768:${GROUPS}`;
+
+/** A client with the hybrid sends a share of X25519 as well (`*`): an older server answers without another round trip. */
+const HYBRID_CLIENT_GROUPS = '*X25519MLKEM768:*X25519:P-256:P-384';
+
+/** What Go offers, without SHA-1. OpenSSL's default adds Ed448, SHA-224, Brainpool curves, and ML-DSA or DSA. */
+const SIGNATURE_ALGORITHMS = [
+  'ecdsa_secp256r1_sha256',
+  'ecdsa_secp384r1_sha384',
+  'ecdsa_secp521r1_sha512',
+  'ed25519',
+  'rsa_pss_rsae_sha256',
+  'rsa_pss_rsae_sha384',
+  'rsa_pss_rsae_sha512',
+  'rsa_pss_pss_sha256',
+  'rsa_pss_pss_sha384',
+  'rsa_pss_pss_sha512',
+  'rsa_pkcs1_sha256',
+  'rsa_pkcs1_sha384',
+  'rsa_pkcs1_sha512',
+].join(':');
+
+const hasHybrid = supportsGroups(HYBRID_CLIENT_GROUPS);
+
+function supportsGroups(groups: string): boolean {
+  try {
+    // An empty `ca` saves loading the public roots.
+    createSecureContext({ ca: [], ecdhCurve: groups });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Options that every TLS context of the program shares. They leave no expensive algorithm for a stranger to choose:
+ * without `ecdhCurve` and `sigalgs` OpenSSL offers all that it implements.
+ */
+export function contextParameters(minVersion: TlsVersion, side: 'server' | 'client'): SecureContextOptions {
+  const hybrid = side === 'server' ? HYBRID_GROUPS : HYBRID_CLIENT_GROUPS;
   return {
     minVersion,
     maxVersion: 'TLSv1.3',
     ciphers: CIPHERS,
+    ecdhCurve: hasHybrid ? hybrid : GROUPS,
+    sigalgs: SIGNATURE_ALGORITHMS,
     honorCipherOrder: true,
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION | constants.SSL_OP_NO_COMPRESSION,
   };

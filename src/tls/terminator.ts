@@ -99,7 +99,7 @@ function isSocket(value: object): value is Socket {
 
 function contextOptions(parts: ServerParts, pair: ServerPair): SecureContextOptions {
   return {
-    ...contextParameters(parts.settings.minVersion),
+    ...contextParameters(parts.settings.minVersion, 'server'),
     cert: pair.certificatePem,
     key: pair.keyPem,
     ...(parts.clientCa && { ca: [...parts.clientCa] }),

@@ -22,7 +22,7 @@ export class TlsClient {
     this.#serverName = settings.serverName;
     this.#protocol = settings.protocol;
     this.#context = createSecureContext({
-      ...contextParameters(settings.minVersion),
+      ...contextParameters(settings.minVersion, 'client'),
       ca: [...ca],
       ...(pair && { cert: pair.certificatePem, key: pair.keyPem }),
     });

@@ -23,6 +23,7 @@ import { startSetup, TLS_LISTENER, type Setup } from '../support/setup.js';
 import { isInstalled, shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { connected } from '../support/transfer.js';
+import { recordNode } from '../tls/recorded-client-hello.js';
 
 const OURS = 'gitaly_tls_proxy_';
 const [A, B] = ['gitaly-a.internal', 'gitaly-b.internal'];
@@ -59,13 +60,6 @@ async function reaches(
   upstream.socket.end();
   await readToEnd(client.end());
   return isResumed;
-}
-
-/** The log's line of a client's connection. */
-function lineOf(proxy: ProxyProcess, localPort: number): Promise<LogLine> {
-  return proxy.log.waitFor(
-    (line) => line['peer.address'] === `127.0.0.1:${localPort}` && 'duration_ms' in line,
-  );
 }
 
 async function reload(proxy: ProxyProcess): Promise<void> {
@@ -248,27 +242,34 @@ describe('without default, whoever asks for another name or for none', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('is refused too with a ClientHello so long that only OpenSSL reads it', async () => {
+  test('is refused before a certificate, too, with a ClientHello that cannot be read: of 40 kB, or behind an empty record', async () => {
     const gitaly = await RawBackend.start();
-    const setup = await start({ [A]: gitaly.url });
-    const { proxy, port, ca } = setup;
-    const ALPNProtocols = ['h2', ...Array.from({ length: 160 }, (_, index) => `${index}`.padEnd(240, 'x'))];
-    const lost = await tlsClient(port, { ca: ca.caPem, servername: B, ALPNProtocols });
-    await readToEnd(lost);
-    expect(await lineOf(proxy, await portOfNext(proxy, B))).toMatchObject({
-      'close.detail': `unrecognized_name: the client asks for "${B}"`,
-    });
+    const { proxy, port } = await start({ [A]: gitaly.url });
+    const long = Array.from({ length: 160 }, (_, index) => `${index}`.padEnd(240, 'x'));
+    const [plain, above] = [
+      await recordNode({ servername: B }),
+      await recordNode({ servername: B, ALPNProtocols: long }),
+    ];
+    const refused = {
+      'longer than 32768 bytes': { bytes: above, alert: 47 },
+      'an empty record': { bytes: Buffer.concat([Buffer.from([22, 3, 1, 0, 0]), plain]), alert: 10 },
+      'fields do not fit': { bytes: Buffer.from('160301000601000002030300', 'hex'), alert: 50 },
+    };
+    for (const [detail, { bytes, alert }] of Object.entries(refused)) {
+      const client = await tcpClient(port);
+      client.write(bytes);
+      // Nothing but the alert.
+      expect((await readToEnd(client)).received.toString('hex'), detail).toBe(
+        Buffer.from([21, 3, 3, 0, 2, 2, alert]).toString('hex'),
+      );
+      await proxy.log.waitFor((line) => String(line['close.detail']).includes(detail));
+    }
+    const reason = { reason: 'client_hello' };
+    expect((await proxy.scrape()).value(`${OURS}tls_handshake_failures_total`, reason)).toBe(3);
     expect(gitaly.connections).toHaveLength(0);
-    await reaches(setup, A, gitaly, { ALPNProtocols });
     await proxy.endsWithNothingLeaked();
   });
 });
-
-/** The port of the first client that the log says has asked for a name. */
-async function portOfNext(proxy: ProxyProcess, name: string): Promise<number> {
-  const line = await proxy.log.waitFor((one) => one['server_name'] === name);
-  return Number(String(line['peer.address']).split(':').at(-1));
-}
 
 test('a session that was begun with one name and is resumed with another goes where the new one says', async () => {
   const [a, b] = [await RawBackend.start(), await RawBackend.start()];

@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { ConnectionOptions } from 'node:tls';
+import { createSecureContext, type ConnectionOptions } from 'node:tls';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { Authority, type Issued } from '../support/authority.js';
+import { RawBackend } from '../support/backends.js';
 import {
   BACKCHANNEL_PREFACE,
   HTTP2_PREFACE,
@@ -15,7 +16,7 @@ import {
   tlsClient,
 } from '../support/clients.js';
 import { LogLines, type LogLine } from '../support/log-lines.js';
-import type { ProxyProcess } from '../support/proxy-process.js';
+import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, type Setup } from '../support/setup.js';
 import { isInstalled, shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -57,6 +58,37 @@ async function expectCounted(proxy: ProxyProcess, reason: string, count = 1): Pr
   const scrape = await proxy.scrape();
   expect(scrape.value(failures, { reason })).toBe(count);
   expect(scrape.value(failures)).toBe(count);
+}
+
+/** The hybrid group, if this version of Node has it. */
+const HYBRID = hasHybridGroup() ? ['X25519MLKEM768'] : [];
+
+function hasHybridGroup(): boolean {
+  try {
+    createSecureContext({ ecdhCurve: 'X25519MLKEM768' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** RFC 8446 section 4.2. */
+const EXTENSION_GROUPS = 10;
+const EXTENSION_SIGNATURE_ALGORITHMS = 13;
+
+/** The content of an extension of a ClientHello that is a vector, in hexadecimal. */
+function vectorOf(hello: Buffer, type: number): string {
+  // Record header, message header, version and random; then session id, cipher suites, compression methods.
+  let offset = 5 + 4 + 2 + 32;
+  offset += 1 + hello.readUInt8(offset);
+  offset += 2 + hello.readUInt16BE(offset);
+  offset += 1 + hello.readUInt8(offset) + 2;
+  while (offset < hello.length) {
+    const length = hello.readUInt16BE(offset + 2);
+    if (hello.readUInt16BE(offset) === type) return hello.toString('hex', offset + 6, offset + 4 + length);
+    offset += 4 + length;
+  }
+  return '';
 }
 
 describe('TLS 1.2 and 1.3 only', () => {
@@ -123,6 +155,48 @@ describe('cipher suites', () => {
     }
     await expectCounted(setup.proxy, 'no_shared_cipher', 3);
     await setup.proxy.endsWithNothingLeaked();
+  });
+});
+
+describe('key exchange groups', () => {
+  test('are X25519, P-256, P-384 and the hybrid of X25519 and ML-KEM, and none that costs more', async () => {
+    // In TLS 1.2 the groups of a client must include the curve of an ECDSA certificate.
+    const setup = await startSetup(async (ca) => {
+      const rsa = await ca.server({ keyType: 'rsa' });
+      return { tls: { certificate_path: rsa.certificatePath, key_path: rsa.keyPath } };
+    });
+    const refused = ['ffdhe2048', 'ffdhe3072', 'ffdhe4096', 'ffdhe6144', 'ffdhe8192', 'X448', 'P-521'];
+    for (const ecdhCurve of refused)
+      await failHandshake(setup, { ...speaking('TLSv1.3'), ecdhCurve }, /HANDSHAKE_FAILURE/);
+    await failHandshake(setup, { ...speaking('TLSv1.2'), ecdhCurve: 'P-521' }, /HANDSHAKE_FAILURE/);
+    for (const ecdhCurve of ['X25519', 'P-256', 'P-384', 'P-521:X25519', ...HYBRID])
+      await passThrough(setup, { ...speaking('TLSv1.3'), ecdhCurve });
+    for (const ecdhCurve of ['P-256', 'P-384'])
+      await passThrough(setup, { ...speaking('TLSv1.2'), ecdhCurve });
+    await expectCounted(setup.proxy, 'no_shared_cipher', refused.length + 1);
+    await setup.proxy.endsWithNothingLeaked();
+  });
+
+  test('and signature algorithms are the same towards an upstream', async () => {
+    const backend = await RawBackend.start();
+    const listen = 'tcp://127.0.0.1:0';
+    const forward = backend.url.replace('tcp://', 'tls://');
+    const proxy = await ProxyProcess.start({ configuration: { listeners: [{ listen, forward }] } });
+    const port = await proxy.port(listen);
+    const client = await tcpClient(port);
+    client.write(HTTP2_PREFACE);
+    const upstream = await backend.accept();
+    const hello = await upstream.receive(5 + (await upstream.receive(5)).readUInt16BE(3));
+    const hybrid = HYBRID.length > 0 ? '11ec' : '';
+    expect(vectorOf(hello, EXTENSION_GROUPS)).toBe(`${hybrid}001d00170018`);
+    const algorithms = vectorOf(hello, EXTENSION_SIGNATURE_ALGORITHMS).match(/.{4}/g) ?? [];
+    expect(algorithms).toHaveLength(13);
+    // RFC 8446 section 4.2.3: SHA-1 ends in 01 or 02 behind hash 02; Ed448 is 0808.
+    expect(algorithms).not.toContain('0808');
+    expect(algorithms.filter((algorithm) => algorithm.startsWith('02'))).toEqual([]);
+    client.destroy();
+    await upstream.ended;
+    await proxy.endsWithNothingLeaked();
   });
 });
 

@@ -48,6 +48,8 @@ const CERTIFICATE_ROLES: All<CertificateRole> = {
 const HANDSHAKE_FAILURES: All<HandshakeFailure> = {
   no_application_protocol: true,
   unrecognized_name: true,
+  client_hello: true,
+  client_chain: true,
   not_tls: true,
   unsupported_version: true,
   no_shared_cipher: true,

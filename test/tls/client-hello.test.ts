@@ -2,19 +2,27 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import { MAX_CLIENT_HELLO_BYTES } from '../../src/limits.js';
-import { parseClientHello, type ClientHelloResult } from '../../src/tls/client-hello.js';
+import { ClientHelloReader, type ClientHello, type ClientHelloResult } from '../../src/tls/client-hello.js';
 import { HAS_OPENSSL, inRecords, recordNode, recordOpenssl } from './recorded-client-hello.js';
 
 const H2 = { serverName: 'gitaly-a.internal', alpn: ['h2'] };
 
-/** Every beginning is incomplete, and the whole is what it is, whatever follows. */
-function expectAtEveryByte(bytes: Buffer, whole: ClientHelloResult): void {
+function parse(bytes: Buffer): ClientHelloResult {
+  return new ClientHelloReader().read(bytes);
+}
+
+/** Every beginning is incomplete, also for a reader that has seen those before, and the whole is `hello`, whatever follows. */
+function expectAtEveryByte(bytes: Buffer, hello: ClientHello): void {
+  const whole = { kind: 'hello', hello, length: bytes.length };
+  const reader = new ClientHelloReader();
   for (let length = 0; length < bytes.length; length++) {
-    const result = parseClientHello(bytes.subarray(0, length));
-    if (result.kind !== 'incomplete') throw new Error(`${result.kind} after ${length} of ${bytes.length}`);
+    const beginning = bytes.subarray(0, length);
+    for (const result of [parse(beginning), reader.read(beginning)])
+      if (result.kind !== 'incomplete') throw new Error(`${result.kind} after ${length} of ${bytes.length}`);
   }
-  expect(parseClientHello(bytes)).toEqual(whole);
-  expect(parseClientHello(Buffer.concat([bytes, Buffer.from([20, 3, 3, 0, 1, 1])]))).toEqual(whole);
+  expect(reader.read(bytes)).toEqual(whole);
+  expect(parse(bytes)).toEqual(whole);
+  expect(parse(Buffer.concat([bytes, Buffer.from([20, 3, 3, 0, 1, 1])]))).toEqual(whole);
 }
 
 describe('ClientHellos recorded from Node', () => {
@@ -25,19 +33,19 @@ describe('ClientHellos recorded from Node', () => {
     ['both', {}],
   ] as const)('%s, split at every byte', async (_name, options) => {
     const bytes = await recordNode({ servername: H2.serverName, ALPNProtocols: ['h2'], ...options });
-    expectAtEveryByte(bytes, { kind: 'hello', hello: H2 });
+    expectAtEveryByte(bytes, H2);
   });
 
   test('protocols keep their order', async () => {
     const bytes = await recordNode({ servername: 'a', ALPNProtocols: ['http/1.1', 'h2', 'grpc-exp'] });
-    expect(parseClientHello(bytes)).toEqual({
+    expect(parse(bytes)).toMatchObject({
       kind: 'hello',
       hello: { serverName: 'a', alpn: ['http/1.1', 'h2', 'grpc-exp'] },
     });
   });
 
   test('no ALPN and no server name are told apart from empty ones', async () => {
-    expect(parseClientHello(await recordNode({ servername: '' }))).toEqual({
+    expect(parse(await recordNode({ servername: '' }))).toMatchObject({
       kind: 'hello',
       hello: { serverName: undefined, alpn: undefined },
     });
@@ -45,10 +53,10 @@ describe('ClientHellos recorded from Node', () => {
 
   test('a handshake message may span records of any lengths', async () => {
     const bytes = await recordNode({ servername: H2.serverName, ALPNProtocols: ['h2'] });
-    expectAtEveryByte(inRecords(bytes, [1, 2, 1, 100]), { kind: 'hello', hello: H2 });
+    expectAtEveryByte(inRecords(bytes, [1, 2, 1, 100]), H2);
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 90 }), { maxLength: 40 }), (lengths) => {
-        expect(parseClientHello(inRecords(bytes, lengths))).toEqual({ kind: 'hello', hello: H2 });
+        expect(parse(inRecords(bytes, lengths))).toMatchObject({ kind: 'hello', hello: H2 });
       }),
     );
   });
@@ -59,7 +67,7 @@ describe('ClientHellos recorded from Node', () => {
       fc.property(fc.nat(bytes.length - 1), fc.integer({ min: 0, max: 255 }), (at, value) => {
         const broken = Buffer.from(bytes);
         broken[at] = value;
-        expect(['incomplete', 'malformed', 'not_tls', 'hello']).toContain(parseClientHello(broken).kind);
+        expect(['incomplete', 'malformed', 'not_tls', 'hello']).toContain(parse(broken).kind);
       }),
       { numRuns: 1000 },
     );
@@ -73,7 +81,7 @@ describe.skipIf(!HAS_OPENSSL)('ClientHellos recorded from openssl s_client', () 
     ['no ALPN', ['-servername', H2.serverName], { ...H2, alpn: undefined }],
     ['no name', ['-noservername', '-alpn', 'h2'], { ...H2, serverName: undefined }],
   ])('%s', async (_name, options, hello) => {
-    expectAtEveryByte(await recordOpenssl(...options), { kind: 'hello', hello });
+    expectAtEveryByte(await recordOpenssl(...options), hello);
   });
 });
 
@@ -85,7 +93,7 @@ describe('what is no ClientHello', () => {
     ['an alert record', Buffer.from([21, 3, 1, 0, 2, 2, 40])],
     ['a major version other than 3', Buffer.from([22, 2, 0, 0, 1, 1])],
   ])('%s is not TLS', (_name, bytes) => {
-    expect(parseClientHello(bytes)).toEqual({ kind: 'not_tls' });
+    expect(parse(bytes)).toEqual({ kind: 'not_tls' });
   });
 
   test.each([
@@ -95,8 +103,9 @@ describe('what is no ClientHello', () => {
     ['a message that ends within its random', Buffer.from([22, 3, 1, 0, 6, 1, 0, 0, 2, 3, 3])],
     ['another content type within the message', Buffer.from([22, 3, 1, 0, 4, 1, 0, 0, 9, 23, 3, 3, 0, 1])],
     ['a message above the bound', Buffer.from([22, 3, 1, 0, 4, 1, 1, 0, 0])],
-  ])('%s is left to OpenSSL', (_name, bytes) => {
-    expect(parseClientHello(bytes)).toEqual({ kind: 'malformed' });
+    ['another message behind it in its record', Buffer.from([22, 3, 1, 0, 6, 1, 0, 0, 1, 3, 2])],
+  ])('%s is malformed', (_name, bytes) => {
+    expect(parse(bytes)).toMatchObject({ kind: 'malformed' });
   });
 
   test('a ClientHello without extensions is one', () => {
@@ -107,21 +116,32 @@ describe('what is no ClientHello', () => {
     ]);
     const message = Buffer.concat([Buffer.from([1, 0, 0, body.length]), body]);
     const bytes = Buffer.concat([Buffer.from([22, 3, 1, 0, message.length]), message]);
-    expect(parseClientHello(bytes)).toEqual({
+    expect(parse(bytes)).toMatchObject({
       kind: 'hello',
       hello: { serverName: undefined, alpn: undefined },
     });
   });
 });
 
+test('records of one byte that come one byte at a time are read once each', () => {
+  const record = Buffer.from([22, 3, 1, 0, 1, 0]);
+  const bytes = Buffer.concat(Array<Buffer>(Math.ceil(MAX_CLIENT_HELLO_BYTES / record.length)).fill(record));
+  // A message of 32 000 bytes, of which these are the first 5462.
+  [1, 0, 0x7d, 0].forEach((value, index) => (bytes[index * record.length + 5] = value));
+  const reader = new ClientHelloReader();
+  let length = 1;
+  while (reader.read(bytes.subarray(0, length)).kind === 'incomplete') length++;
+  expect(length).toBe(MAX_CLIENT_HELLO_BYTES + 1);
+});
+
 describe('whatever comes', () => {
   test('arbitrary bytes never throw', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 512 }), (bytes) => {
-        parseClientHello(Buffer.from(bytes));
+        parse(Buffer.from(bytes));
         // The interesting half: what looks like a record to begin with.
-        parseClientHello(Buffer.concat([Buffer.from([22, 3, 1]), bytes]));
-        parseClientHello(Buffer.concat([Buffer.from([22, 3, 1, 1, 0, 1, 0, 0, 252]), bytes]));
+        parse(Buffer.concat([Buffer.from([22, 3, 1]), bytes]));
+        parse(Buffer.concat([Buffer.from([22, 3, 1, 1, 0, 1, 0, 0, 252]), bytes]));
       }),
       { numRuns: 2000 },
     );
@@ -139,8 +159,8 @@ describe('whatever comes', () => {
         bytes[Math.floor(index / length) * record.length + 5 + (index % length)] = value;
       });
       for (let extra = 1; extra <= record.length; extra++) {
-        const result = parseClientHello(bytes.subarray(0, MAX_CLIENT_HELLO_BYTES + extra));
-        expect(result).toEqual({ kind: 'malformed' });
+        const result = parse(bytes.subarray(0, MAX_CLIENT_HELLO_BYTES + extra));
+        expect(result).toMatchObject({ kind: 'malformed' });
       }
     },
   );
