@@ -186,9 +186,13 @@ export class Relay {
   }
 
   /**
-   * The side said that it is done; or, on Node 20, it was reset while paused with bytes unread, which comes as an
-   * `end` too: then an empty write tells of the reset. It fails with EPIPE where Linux had the side's FIN, and so
-   * all its bytes, before the reset (tcp_reset in net/ipv4/tcp_input.c): that side was done and left.
+   * `end` means that the side has finished, or that it was reset: Node 20 reports a reset as `end` if the socket was paused
+   * with unread bytes, and every version does if a write of our own took the ECONNRESET first. A TLS server writes its
+   * session tickets without anybody being told of their failure, and no later write completes then. An empty write below
+   * TLS tells: it fails if the connection is gone.
+   *
+   * On TCP every failure is a reset. A peer that had sent its FIN before the reset has all its bytes here, but EPIPE does
+   * not tell it from one that had not. A unix socket has no FIN: EPIPE is how its peer's close looks.
    */
   #ended(side: Side): void {
     const { stream, raw } = this.#ends[side];
@@ -199,15 +203,16 @@ export class Relay {
       else this.#finish(side);
       return;
     }
+    const isTcp = raw.localFamily !== undefined;
     const judge = (error: Error | null | undefined): void =>
       this.#guard(() => {
         if (this.#finished.includes(side)) return;
-        if (error && describeSocketError(error) !== 'EPIPE') this.#broken(side);
+        if (error && (isTcp || describeSocketError(error) !== 'EPIPE')) this.#broken(side);
         else this.#finish(side);
       });
-    // A write that waits for the side to read fails within this turn if it was reset; another would wait behind it.
+    raw.write(EMPTY, judge);
+    // Behind a write that waits for the side to read, the empty one waits too. After a reset all of them fail within this turn.
     if (stream.writableLength > 0) setImmediate(() => judge(raw.errored));
-    else raw.write(EMPTY, judge);
   }
 
   /**

@@ -2,11 +2,12 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { connect as connectTls, type ConnectionOptions } from 'node:tls';
+import { connect as connectTls, type ConnectionOptions, type TlsOptions } from 'node:tls';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { RawBackend } from '../support/backends.js';
+import { BACKCHANNEL_PREFACE, HTTP2_PREFACE } from '../support/clients.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { Authority } from '../support/authority.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -42,12 +43,13 @@ async function start(
   near: 'tls' | 'tcp',
   far: 'tls' | 'tcp',
   tls: Pick<ConnectionOptions, 'minVersion' | 'maxVersion' | 'ciphers'> = {},
+  farTls: Pick<TlsOptions, 'minVersion' | 'maxVersion'> = {},
 ): Promise<Setup> {
   const ca = await Authority.create(await temporaryDirectory());
   const { certificatePath, keyPath, certificatePem, keyPem } = await ca.server();
   const backend =
     far === 'tls'
-      ? await RawBackend.startTls({ cert: certificatePem, key: keyPem })
+      ? await RawBackend.startTls({ cert: certificatePem, key: keyPem, ...farTls })
       : await RawBackend.start();
   const listen = `${near}://127.0.0.1:0`;
   const forward = far === 'tls' ? backend.tlsUrl() : backend.url;
@@ -95,6 +97,16 @@ async function breakOff(sender: End, receiver: Socket, bytes: number): Promise<v
   sender.raw.resetAndDestroy();
 }
 
+const EMPTY_SETTINGS = HTTP2_PREFACE.subarray(-9);
+
+/** How a socket of the backend ends. Node 20 may report a reset as `end`: then a write fails. */
+function fateOf(socket: Socket): Promise<'end' | 'reset'> {
+  return new Promise((resolve) => {
+    socket.once('error', () => resolve('reset'));
+    socket.once('end', () => socket.write('', (error) => resolve(error ? 'reset' : 'end')));
+  });
+}
+
 /** With an error or without. */
 async function closed(socket: Socket): Promise<void> {
   if (!socket.closed) await new Promise<void>((resolve) => socket.once('close', () => resolve()));
@@ -137,6 +149,52 @@ describe.each(ROUTES)('a reset after a half-close stays a reset, %s to %s', (nea
     await expectResets(proxy, 'client');
   });
 });
+
+const VERSIONS = [
+  ['tls', 'TLSv1.2'],
+  ['tls', 'TLSv1.3'],
+  ['tcp', 'TLSv1.3'],
+] as const;
+
+describe.each(VERSIONS)('a client that resets behind its first bytes, %s, %s', (near, version) => {
+  // What the proxy writes meanwhile, session tickets or the answer of upstream, may take the error of the reset.
+  test.each(['nothing', 'SETTINGS'])('is reset, and upstream too, which has sent %s', async (answer) => {
+    const { proxy, backend, open } = await start(near, 'tcp', { minVersion: version, maxVersion: version });
+    const fates: Promise<string>[] = [];
+    for (let round = 0; round < ROUNDS; round++) {
+      void backend.accept().then(({ socket }) => {
+        if (answer === 'SETTINGS') socket.write(EMPTY_SETTINGS);
+        fates.push(fateOf(socket));
+      });
+      const { stream, raw } = await open();
+      stream.write(answer === 'SETTINGS' ? HTTP2_PREFACE : BACKCHANNEL_PREFACE);
+      // What TLS has encrypted is handed to the kernel then.
+      if (raw !== stream) await nextTurn();
+      raw.resetAndDestroy();
+    }
+    await expectResets(proxy, 'client', ROUNDS);
+    for (const fate of await Promise.all(fates)) expect(fate).toBe('reset');
+  });
+});
+
+test.each(['TLSv1.2', 'TLSv1.3'] as const)(
+  'an upstream that resets behind its first bytes is no end, %s',
+  async (version) => {
+    const versions = { minVersion: version, maxVersion: version };
+    const { proxy, backend, open } = await start('tcp', 'tls', {}, versions);
+    for (let round = 0; round < ROUNDS; round++) {
+      void backend.accept().then(({ socket }) => {
+        socket.write('x', () => below(socket).resetAndDestroy());
+      });
+      const { stream } = await open();
+      stream.write(BACKCHANNEL_PREFACE);
+      // Node 20 may report the reset as `end`.
+      stream.once('end', () => stream.destroy()).resume();
+      await closed(stream);
+    }
+    await expectResets(proxy, 'upstream', ROUNDS);
+  },
+);
 
 /** What is left of a record of application data: none of these lengths is that of a close_notify. */
 const RESTS = [1, 5, 6, 20, 23, 25, 30, 32, 200];
