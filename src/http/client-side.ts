@@ -23,8 +23,9 @@ export class ClientSide {
     response.once('close', () => this.close());
     if (protocol !== 'http2') return;
     const { stream } = response;
-    // Node finishes an answer that was broken off, too.
-    stream.once('finish', () => (this.#isWritten = stream.rstCode === constants.NGHTTP2_NO_ERROR));
+    // Node finishes an answer that was broken off, too, and one that the client did not wait for.
+    const isWhole = (): boolean => response.writableEnded && stream.rstCode === constants.NGHTTP2_NO_ERROR;
+    stream.once('finish', () => (this.#isWritten = isWhole()));
   }
 
   get isClosed(): boolean {
@@ -109,29 +110,20 @@ export class ClientSide {
       response.flushHeaders();
       request.once('end', () => response.end());
     }
-    const timer = setTimeout(() => this.#endNow(breakOff), FAREWELL_MS);
-    void this.closed.then(() => clearTimeout(timer));
+    this.#endLater(breakOff);
     return Buffer.byteLength(body);
   }
 
   /**
-   * Ends an answer of upstream's. `sendsNothing`: whether the client holds its content back.
-   *
-   * Upstream needs no more of the request. What the client still sends is dropped for `FAREWELL_MS`; then an HTTP/2 client
-   * is asked to stop (RFC 9113 section 8.1).
+   * Ends an answer of upstream's, which needs no more of the request. `sendsNothing`: whether the client holds its content
+   * back. What it still sends is dropped for `FAREWELL_MS`; then an HTTP/2 client is asked to stop.
    */
   async finish(sendsNothing: boolean): Promise<void> {
     const { protocol, request, response } = this.#exchanged;
     this.#dropContent();
-    if (protocol === 'http2') {
-      // `finish` of the response comes when the stream is closed.
-      response.stream.once('finish', () => {
-        const timer = setTimeout(() => this.#endNow(ignore), FAREWELL_MS);
-        void this.closed.then(() => clearTimeout(timer));
-      });
-    } else if (!request.readableEnded && !request.complete && !sendsNothing) {
-      await this.#contentDropped();
-    }
+    if (!request.readableEnded && !request.complete && !sendsNothing) await this.#contentDropped();
+    // `finish` of the response comes only when its stream is closed.
+    if (protocol === 'http2') response.stream.once('finish', () => this.#endLater(() => undefined));
     response.end();
   }
 
@@ -140,13 +132,18 @@ export class ClientSide {
     return this.#wasEnded;
   }
 
-  /** Ends the exchange, whatever the client still sends. `breakOff` ends an HTTP/1.1 connection whose client reads nothing. */
+  /** Ends the exchange after `FAREWELL_MS`. `breakOff` ends an HTTP/1.1 connection whose client reads nothing. */
+  #endLater(breakOff: () => void): void {
+    const timer = setTimeout(() => this.#endNow(breakOff), FAREWELL_MS);
+    void this.closed.then(() => clearTimeout(timer));
+  }
+
   #endNow(breakOff: () => void): void {
     const { protocol, response } = this.#exchanged;
     if (protocol === 'http2') {
-      const { stream } = response;
       this.#wasEnded = !this.#isWritten;
-      stream.close(this.#isWritten ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL);
+      // RFC 9113 section 8.1: NO_ERROR behind a whole answer asks the client to stop sending.
+      response.stream.close(this.#isWritten ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL);
     } else if (response.writableLength > 0) {
       breakOff();
     } else {
@@ -156,9 +153,10 @@ export class ClientSide {
 
   /** Reads and drops the content of the request. http2-proxy may have paused it, and pauses it again. */
   #dropContent(): void {
-    const { request } = this.#exchanged;
+    const { request, response } = this.#exchanged;
     // Node keeps an HTTP/2 stream until all its content was read, and serves MAX_HTTP2_REQUESTS of them.
     request.on('pause', () => process.nextTick(() => request.resume()));
+    response.once('finish', () => request.resume());
     request.resume();
   }
 
@@ -189,8 +187,4 @@ export class ClientSide {
       void this.closed.then(() => clearTimeout(timer));
     });
   }
-}
-
-function ignore(): void {
-  // An HTTP/2 stream ends without its connection.
 }
