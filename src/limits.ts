@@ -202,7 +202,13 @@ export const SMALL_FRAMES = { burst: 10_000, perSecond: 330 };
 /** What data pays for, besides one frame for each frame of it: libraries update windows by a quarter of 64 KiB or more. */
 export const DATA_BYTES_PER_SMALL_FRAME = 1024;
 
-/** How long a client that was refused may take to read why. */
+/**
+ * How long a client may take to answer the PING behind the first GOAWAY of a drain, before no further request is taken: longer
+ * than any round trip.
+ */
+export const DRAIN_PING_MS = 5000;
+
+/** How long a client that was refused may take to make its request, and to read the reason. */
 export const FAREWELL_MS = 1000;
 
 /** Streams that are open at once on one connection: Gitaly allows 100 by default, grpc-go's own default has no limit. */

@@ -50,6 +50,16 @@ export function endGently(raw: Socket, stream: Socket): void {
   stream.end();
 }
 
+/** Destroys a connection that is being ended `FAREWELL_MS` after all was written, if the client has not ended it too. */
+export function destroyOnceEnded(raw: Socket, stream: Socket): void {
+  const wait = (): void => {
+    const timer = setTimeout(() => raw.destroy(), FAREWELL_MS);
+    raw.once('close', () => clearTimeout(timer));
+  };
+  if (stream.writableFinished) wait();
+  else stream.once('finish', wait);
+}
+
 /** For `error` of a socket whose errors are looked at when it closes; without a listener Node would end the process. */
 export function lookAtClose(): void {
   // See above.

@@ -12,11 +12,20 @@ export class ClientSide {
   #settleClosed: () => void = () => undefined;
   #isClosed = false;
   #isLast = false;
+  /** Of HTTP/2. */
+  #isWritten = false;
+  #wasEnded = false;
 
   constructor(exchanged: Exchanged) {
     this.#exchanged = exchanged;
     this.closed = new Promise((resolve) => (this.#settleClosed = resolve));
-    exchanged.response.once('close', () => this.close());
+    const { protocol, response } = exchanged;
+    response.once('close', () => this.close());
+    if (protocol !== 'http2') return;
+    const { stream } = response;
+    // Node finishes an answer that was broken off, too, and one that the client did not wait for.
+    const isWhole = (): boolean => response.writableEnded && stream.rstCode === constants.NGHTTP2_NO_ERROR;
+    stream.once('finish', () => (this.#isWritten = isWhole()));
   }
 
   get isClosed(): boolean {
@@ -35,13 +44,10 @@ export class ClientSide {
     return response.headersSent ? response.statusCode : undefined;
   }
 
-  /** Whether the whole answer was written. */
+  /** Whether the whole answer was written; a client that resets the stream afterwards has had it. */
   get isComplete(): boolean {
     const { protocol, response } = this.#exchanged;
-    if (protocol === 'http1') return response.writableFinished;
-    // Node says that an answer has finished which was broken off, too.
-    const { stream, writableEnded } = response;
-    return writableEnded && stream.writableFinished && stream.rstCode === constants.NGHTTP2_NO_ERROR;
+    return protocol === 'http1' ? response.writableFinished : this.#isWritten;
   }
 
   /** Whether nobody is there to be answered. */
@@ -76,13 +82,14 @@ export class ClientSide {
   }
 
   /**
-   * Answers in the proxy's own words. `sendsNothing`: whether the client holds its content back. `isLast`: whether
-   * the connection ends after this; asked when the answer begins.
-   * @returns the bytes of the answer's content, or 0 if nobody was there any more
+   * Answers on behalf of the proxy, at once. `isLast`: whether the connection ends after this answer; asked when it begins.
+   *
+   * The client has `FAREWELL_MS` to read it and to end its request, whose content is dropped meanwhile. Then the stream, or
+   * the connection of HTTP/1.1, is ended, so that a refusal never stays open.
+   * @returns the bytes of the answer's content, or 0 if the client has left
    */
-  async answer(answer: Answer, sendsNothing: boolean, isLast: () => boolean): Promise<number> {
-    const { request, response } = this.#exchanged;
-    await this.readOut(sendsNothing);
+  answer(answer: Answer, isLast: () => boolean, breakOff: () => void): number {
+    const { protocol, request, response } = this.#exchanged;
     if (this.#isClosed) return 0;
     for (const name of response.getHeaderNames()) response.removeHeader(name);
     const body = answerBody(answer);
@@ -92,23 +99,70 @@ export class ClientSide {
     response.setHeader('cache-control', 'no-store');
     if (answer === REFUSALS.method)
       response.setHeader('allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS');
-    if (isLast() || !request.complete) this.closeAfterwards();
-    response.end(body);
+    const isWhole = request.complete;
+    if (isLast() || !isWhole) this.closeAfterwards();
+    this.#dropContent();
+    if (protocol === 'http2' || isWhole) {
+      response.end(body);
+    } else {
+      // Node closes the connection when the answer has ended, and a reset for unread content could overtake the answer.
+      response.write(body);
+      response.flushHeaders();
+      request.once('end', () => response.end());
+    }
+    this.#endLater(breakOff);
     return Buffer.byteLength(body);
   }
 
   /**
-   * Before an answer ends: reads what the client sends still and drops it, as long as a farewell may take. What is not
-   * read when the connection closes could make the kernel reset it, and the answer would be lost. http2-proxy leaves the
-   * content where it was, paused perhaps.
+   * Ends an answer of upstream's, which needs no more of the request. `sendsNothing`: whether the client holds its content
+   * back. What it still sends is dropped for `FAREWELL_MS`; then an HTTP/2 client is asked to stop.
    */
-  readOut(sendsNothing: boolean): Promise<void> {
+  async finish(sendsNothing: boolean): Promise<void> {
+    const { protocol, request, response } = this.#exchanged;
+    this.#dropContent();
+    if (!request.readableEnded && !request.complete && !sendsNothing) await this.#contentDropped();
+    // `finish` of the response comes only when its stream is closed.
+    if (protocol === 'http2') response.stream.once('finish', () => this.#endLater(() => undefined));
+    response.end();
+  }
+
+  /** Whether the proxy had to end the exchange, because the client did not read the answer. */
+  get wasEnded(): boolean {
+    return this.#wasEnded;
+  }
+
+  /** Ends the exchange after `FAREWELL_MS`. `breakOff` ends an HTTP/1.1 connection whose client reads nothing. */
+  #endLater(breakOff: () => void): void {
+    const timer = setTimeout(() => this.#endNow(breakOff), FAREWELL_MS);
+    void this.closed.then(() => clearTimeout(timer));
+  }
+
+  #endNow(breakOff: () => void): void {
+    const { protocol, response } = this.#exchanged;
+    if (protocol === 'http2') {
+      this.#wasEnded = !this.#isWritten;
+      // RFC 9113 section 8.1: NO_ERROR behind a whole answer asks the client to stop sending.
+      response.stream.close(this.#isWritten ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL);
+    } else if (response.writableLength > 0) {
+      breakOff();
+    } else {
+      response.end();
+    }
+  }
+
+  /** Reads and drops the content of the request. http2-proxy may have paused it, and pauses it again. */
+  #dropContent(): void {
     const { request, response } = this.#exchanged;
-    // And http2-proxy pauses it again: Node keeps a stream of HTTP/2 until all that came on it was read, and no more than
-    // MAX_HTTP2_REQUESTS of them.
+    // Node keeps an HTTP/2 stream until all its content was read, and serves MAX_HTTP2_REQUESTS of them.
     request.on('pause', () => process.nextTick(() => request.resume()));
     response.once('finish', () => request.resume());
-    if (request.readableEnded || request.complete || sendsNothing) return Promise.resolve();
+    request.resume();
+  }
+
+  /** Settles when the request has ended, at the latest after `FAREWELL_MS`. */
+  #contentDropped(): Promise<void> {
+    const { request } = this.#exchanged;
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, FAREWELL_MS);
       const done = (): void => {
@@ -117,19 +171,20 @@ export class ClientSide {
       };
       request.once('end', done);
       void this.closed.then(done);
-      request.resume();
     });
   }
 
   /**
-   * Waits for the end of a request that is to have no content, and may by its header: over HTTP/2.
-   * @returns whether it had none
+   * Waits for the end of an HTTP/2 request whose method has no content, but whose header did not end it.
+   * @returns whether it ended without content, and in time
    */
-  endsWithoutContent(): Promise<boolean> {
+  endsWithoutContent(withinMs: number): Promise<boolean> {
     const { request } = this.#exchanged;
     return new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), withinMs);
       request.once('data', () => resolve(false)).once('end', () => resolve(true));
       void this.closed.then(() => resolve(true));
+      void this.closed.then(() => clearTimeout(timer));
     });
   }
 }

@@ -118,7 +118,7 @@ export class Exchange {
     try {
       this.#refusal ??= this.#reasonToRefuse();
       if (this.#refusal === undefined) await this.#awaitNoContent();
-      if (this.#refusal !== undefined) await this.#answer(REFUSALS[this.#refusal]);
+      if (this.#refusal !== undefined) this.#answer(REFUSALS[this.#refusal]);
       else if (this.#target && !this.#client.isClosed) await this.#pass(this.#target);
     } catch (error) {
       this.#connection.breakOff(endFrom(error));
@@ -195,12 +195,14 @@ export class Exchange {
     );
   }
 
-  /** What has none that is passed on must have none: dropped in silence it would be an attempt at smuggling that was helped. */
+  /** Refuses content that would not be passed on: to drop it silently would help a smuggling attempt. */
   async #awaitNoContent(): Promise<void> {
     if (passesContent(this.#message) || !this.#message.hasContent) return;
-    if (await this.#client.endsWithoutContent()) return;
-    this.#refusal = 'malformed';
-    this.#detail = 'content of a request that has none';
+    if (await this.#client.endsWithoutContent(this.#service.configuration.timeouts.prefaceMs)) return;
+    this.refuseUnseen({
+      reason: 'malformed',
+      detail: `a ${this.#message.method} request had content, or did not end within timeouts.preface`,
+    });
   }
 
   async #pass(target: RequestTarget): Promise<void> {
@@ -211,7 +213,9 @@ export class Exchange {
       } catch (error) {
         // The connection had been kept, and upstream closed it as the request was on its way. With it there is one less of
         // those: in the end there is a new one.
-        if (!this.#mayRepeat(error)) return this.#failed(error);
+        if (this.#mayRepeat(error)) continue;
+        this.#failed(error);
+        return;
       }
     }
   }
@@ -297,7 +301,7 @@ export class Exchange {
       this.#isAnswered = true;
       const trailers = takesTrailers ? answer.rawTrailers : NO_TRAILERS;
       if (trailers.length > 0) response.addTrailers(clientTrailers(trailers, protocol));
-      void this.#client.readOut(this.#waits).then(() => response.end());
+      void this.#client.finish(this.#waits);
     });
     answer.pipe(response, { end: false });
     // An answer may begin long before its content does; if not, both leave together.
@@ -308,17 +312,21 @@ export class Exchange {
   }
 
   /** Upstream has failed. */
-  async #failed(error: unknown): Promise<void> {
-    // What upstream does when its answer is whole, to the rest of the request for one, is its own affair.
+  #failed(error: unknown): void {
+    // Once the answer is whole, it does not matter what upstream does with the rest of the request.
     if (this.#client.isGone || this.#isAnswered) return;
-    if (this.#refusal !== undefined) return this.#answer(REFUSALS[this.#refusal]);
-    const answering = this.#client.status !== undefined;
-    this.#fault = upstreamFault(error, answering);
+    if (this.#refusal !== undefined) {
+      this.#answer(REFUSALS[this.#refusal]);
+      return;
+    }
+    const isAnswering = this.#client.status !== undefined;
+    this.#fault = upstreamFault(error, isAnswering);
     this.#detail = error instanceof Error ? error.message : String(error);
     if (isClientCertificateRefusal(errorCode(error)))
       this.#service.events.upstreamFailed(this.#service.upstream.url, 'client_certificate_refused');
-    if (!answering) return this.#answer(BAD_GATEWAY);
-    this.#breakOff(new ConnectionEnd('reset', 'upstream', `within an answer: ${this.#detail}`));
+    if (isAnswering)
+      this.#breakOff(new ConnectionEnd('reset', 'upstream', `within an answer: ${this.#detail}`));
+    else this.#answer(BAD_GATEWAY);
   }
 
   /** What has begun cannot end well any more: the client must see that. */
@@ -326,10 +334,15 @@ export class Exchange {
     this.#client.breakOff(() => this.#connection.breakOff(end));
   }
 
-  /** Answers in the proxy's own words. */
-  async #answer(answer: Answer): Promise<void> {
+  /** Answers on behalf of the proxy. */
+  #answer(answer: Answer): void {
     const isLast = (): boolean => this.#refusal === 'client_certificate' || this.#connection.isClosing;
-    this.#responseBytes = await this.#client.answer(answer, this.#waits, isLast);
+    const end = new ConnectionEnd(
+      'write_stall',
+      'proxy',
+      'the client did not read the answer to its request',
+    );
+    this.#responseBytes = this.#client.answer(answer, isLast, () => this.#breakOff(end));
   }
 
   #report(): void {
@@ -355,6 +368,7 @@ export class Exchange {
   #endedBy(): ExchangeEnder {
     if (this.isComplete)
       return this.#refusal === undefined && this.#fault === undefined ? 'upstream' : 'proxy';
+    if (this.#client.wasEnded) return 'proxy';
     if (this.#fault !== undefined) return 'upstream';
     return this.#connection.brokenOffBy?.initiator ?? 'client';
   }

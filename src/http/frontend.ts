@@ -8,6 +8,8 @@ import {
 import type { Socket } from 'node:net';
 
 import { ClientFrames, type ClientFrameEvents } from '../inspect/http2/client-frames.js';
+import { goAwayFrame, MAX_STREAM_ID } from '../inspect/http2/encode.js';
+import { ErrorCode } from '../inspect/http2/frame.js';
 import { MAX_HEADER_FIELDS, MAX_HTTP2_REQUESTS } from '../limits.js';
 import { TappedStream } from '../tls/tapped-stream.js';
 import type { Exchanged, Expectation } from './message.js';
@@ -32,6 +34,11 @@ export interface Http2Service {
    * `nghttp2_session_want_read`: "the application should drop the connection").
    */
   standsStill(): boolean;
+  /**
+   * Tells the client to make no new requests here, and serves those that it made before it knew: GOAWAY that names no last
+   * stream (RFC 9113 section 6.8). After Node's own `goaway`, nghttp2 would silently ignore new streams.
+   */
+  announceShutdown(): void;
 }
 
 /** Node's parsers of HTTP, which are handed connections; of an HTTP/2 connection there is a session then. */
@@ -66,7 +73,11 @@ export class Frontend {
     if (!session) throw new Error('Node made no HTTP/2 session of a connection');
     this.#receivers.set(session, receiver);
     // Node reads on as soon as what it wrote has been taken.
-    return { session, standsStill: () => tapped.isPaused() && tapped.writableLength === 0 };
+    return {
+      session,
+      standsStill: () => tapped.isPaused() && tapped.writableLength === 0,
+      announceShutdown: () => tapped.insert(goAwayFrame(MAX_STREAM_ID, ErrorCode.none)),
+    };
   }
 
   #createHttp1() {

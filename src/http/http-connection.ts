@@ -1,8 +1,15 @@
-import { constants, type ServerHttp2Session } from 'node:http2';
+import type { ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
-import { abort, abortLater, endGently, farewell, lookAtClose } from '../connection/abort.js';
+import {
+  abort,
+  abortLater,
+  destroyOnceEnded,
+  endGently,
+  farewell,
+  lookAtClose,
+} from '../connection/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import { AgeLimit } from '../connection/age-limit.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
@@ -16,9 +23,10 @@ import type { ServedConnection } from '../connection/served-connection.js';
 import type { OpeningSettings } from '../connection/settings.js';
 import { Stages } from '../connection/stage.js';
 import type { ConnectionStatus } from '../connection/status.js';
+import { WriteStall } from '../connection/write-stall.js';
 import type { HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
-import { ABANDONED_REQUESTS, MAX_PIPELINED_REQUESTS } from '../limits.js';
+import { ABANDONED_REQUESTS, DRAIN_PING_MS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
 import { Exchange, type ExchangeConnection } from './exchange.js';
@@ -31,9 +39,6 @@ import type { CurrentService } from './service.js';
 import { Silence } from './silence.js';
 
 const NOTHING = Buffer.alloc(0);
-
-/** The largest id of an HTTP/2 stream: a GOAWAY that names no last one. */
-const NO_LAST_STREAM = 2 ** 31 - 1;
 
 /** What an HTTP connection is served under. */
 export interface HttpConnectionSettings extends OpeningSettings {
@@ -48,6 +53,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #record: ConnectionRecord;
   readonly #stages = new Stages();
   readonly #silence: Silence;
+  readonly #stall = new WriteStall();
   /** The requests that are open, each with its end. */
   readonly #exchanges = new Map<Exchange, Promise<void>>();
   /** The plaintext stream, once requests are read from it. */
@@ -148,7 +154,16 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       standsStill: this.#http2?.standsStill() ?? false,
     });
     if (end) this.cut(end);
+    else if (this.#exchanges.size === 0 && this.#isStalled(nowMs))
+      this.cut(new ConnectionEnd('write_stall', 'proxy', 'the client read nothing for timeouts.write_stall'));
     else if (this.#silence.isSilent && (this.#http2 || this.#exchanges.size > 0)) this.#probe();
+  }
+
+  /** Whether the end of an answer, or of the connection, waits for a client that does not read. */
+  #isStalled(nowMs: number): boolean {
+    const waiting = this.#stream?.writableLength ?? 0;
+    const { writeStallMs } = this.#settings.configuration.timeouts;
+    return this.#stall.stalledMs(nowMs, waiting, this.#raw.bytesWritten) >= writeStallMs;
   }
 
   reportBytes(): void {
@@ -170,7 +185,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   get refusal(): RefusalReason | undefined {
     if (this.#refused) return 'client_certificate';
-    return this.#stopping ? 'draining' : undefined;
+    // An HTTP/2 client that makes a request meanwhile has not seen GOAWAY yet: it is served.
+    return this.#stopping && !this.#http2 ? 'draining' : undefined;
   }
 
   get isClosing(): boolean {
@@ -192,6 +208,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       this.#record.facts.protocol = protocol;
       this.#settings.events.protocolDetected(protocol);
       this.#noteFirstRequest();
+      if (this.#refused) this.#cutSoon(this.#refused);
     }
     if (!this.#session && this.#exchanges.size > MAX_PIPELINED_REQUESTS) {
       const detail = `more than ${MAX_PIPELINED_REQUESTS} requests were sent without waiting for an answer`;
@@ -244,9 +261,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   unreadable(code: string): void {
     const stream = this.#stream;
-    // Who leaves in the midst of something, or is reset, is not answered.
-    const left = code === '' || code === 'ECONNRESET' || code === 'EPIPE' || code === 'HPE_INVALID_EOF_STATE';
-    if (!stream || this.#end || left) {
+    // An error of the socket, or an end within a request: the client has left.
+    const isParsers = /^(?:HPE_(?!INVALID_EOF_STATE)|ERR_HTTP)/u.test(code);
+    if (!stream || this.#end || !isParsers) {
       abort(this.#raw, stream);
       return;
     }
@@ -272,9 +289,11 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const { frontend } = this.#settings;
     if (tls?.alpnProtocol === ALPN_H2) this.#http2 = frontend.serveHttp2(stream, this);
     else frontend.serveHttp1(stream, this);
-    if (this.#draining !== undefined && this.#session) this.#beginHttp2Drain(this.#session);
+    if (this.#draining !== undefined && this.#http2) this.#beginHttp2Drain(this.#http2);
+    const { prefaceMs } = configuration.timeouts;
     await this.#stages.run(this.#firstRequest, {
-      ms: configuration.timeouts.prefaceMs,
+      // A refused client gets the reason in the answer to a request, if it makes one now.
+      ms: refused ? Math.min(FAREWELL_MS, prefaceMs) : prefaceMs,
       end: () =>
         refused ?? new ConnectionEnd('preface_timeout', 'proxy', 'no whole request within timeouts.preface'),
     });
@@ -283,6 +302,12 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       cut: (end) => this.cut(end),
     });
     return this.#stages.run(new Promise<never>(() => undefined));
+  }
+
+  /** Gives a refused client the time to read the reason, whatever it still sends. */
+  #cutSoon(refused: ConnectionEnd): void {
+    const timer = setTimeout(() => this.cut(refused), FAREWELL_MS);
+    this.#raw.once('close', () => clearTimeout(timer));
   }
 
   #cutForResets(): void {
@@ -294,18 +319,29 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#draining = why;
     for (const exchange of this.#exchanges.keys()) exchange.closeAfterwards();
     // One that is being opened has a request under way, which is answered.
-    if (this.#session) this.#beginHttp2Drain(this.#session);
+    if (this.#http2) this.#beginHttp2Drain(this.#http2);
     else if (this.#requests > 0) this.#rest();
   }
 
-  /** RFC 9113 section 6.8: a GOAWAY that names no last stream, and the true one when the client has seen that. */
-  #beginHttp2Drain(session: ServerHttp2Session): void {
+  /** RFC 9113 section 6.8: a GOAWAY that names no last stream, and one that does when the client has seen the first. */
+  #beginHttp2Drain(http2: Http2Service): void {
+    const { session } = http2;
     if (session.destroyed || session.closed) return;
-    session.goaway(constants.NGHTTP2_NO_ERROR, NO_LAST_STREAM);
-    const close = (): void => {
-      if (!session.destroyed) session.close();
+    http2.announceShutdown();
+    // A client that does not answer could go on making requests.
+    const timer = setTimeout(() => this.#closeSession(session), DRAIN_PING_MS);
+    this.#raw.once('close', () => clearTimeout(timer));
+    const seen = (): void => {
+      clearTimeout(timer);
+      this.#closeSession(session);
     };
-    if (!session.ping(close)) close();
+    if (!session.ping(seen)) seen();
+  }
+
+  /** From here on no request is taken. */
+  #closeSession(session: ServerHttp2Session): void {
+    if (!session.destroyed) session.close();
+    this.#rest();
   }
 
   /**
@@ -334,7 +370,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (this.#exchanges.size > 0 || !this.#stream) return;
     this.#count();
     this.#silence.rest(this.#record.bytesToUpstream);
-    if (this.#draining !== undefined && !this.#session) endGently(this.#raw, this.#stream);
+    if (this.#draining === undefined) return;
+    if (!this.#http2) endGently(this.#raw, this.#stream);
+    else if (this.#http2.session.closed) destroyOnceEnded(this.#raw, this.#stream);
   }
 
   /** Answers an HTTP/1.1 client whose bytes are not read as requests any more, and lets it go. */

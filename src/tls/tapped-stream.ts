@@ -4,6 +4,9 @@ import { Duplex } from 'node:stream';
 /** Passes the bytes of a socket on, and shows those that come from it to somebody first. */
 export class TappedStream extends Duplex {
   readonly #socket: Socket;
+  #hasWritten = false;
+  /** Inserted before the first write: sent behind it. */
+  #held: Buffer | undefined;
 
   /** `mayPass` is called with all that comes, in its order; what it says no to is dropped. */
   constructor(socket: Socket, mayPass: (bytes: Buffer) => boolean) {
@@ -17,12 +20,18 @@ export class TappedStream extends Duplex {
     socket.once('close', () => this.destroy());
   }
 
+  /** Sends bytes between two writes, each of which is whole frames. They never precede the first write, HTTP/2's SETTINGS. */
+  insert(bytes: Buffer): void {
+    if (!this.#hasWritten) this.#held = bytes;
+    else if (this.#socket.writable) this.#socket.write(bytes);
+  }
+
   override _read(): void {
     this.#socket.resume();
   }
 
   override _write(bytes: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#socket.write(bytes, done);
+    this.#write(bytes, done);
   }
 
   /** What HTTP/2 writes at once is many small frames: they leave as one. */
@@ -30,7 +39,14 @@ export class TappedStream extends Duplex {
     chunks: readonly { readonly chunk: Buffer }[],
     done: (error?: Error | null) => void,
   ): void {
-    this.#socket.write(Buffer.concat(chunks.map(({ chunk }) => chunk)), done);
+    this.#write(Buffer.concat(chunks.map(({ chunk }) => chunk)), done);
+  }
+
+  #write(bytes: Buffer, done: (error?: Error | null) => void): void {
+    this.#hasWritten = true;
+    this.#socket.write(bytes, done);
+    if (this.#held && this.#socket.writable) this.#socket.write(this.#held);
+    this.#held = undefined;
   }
 
   override _final(done: (error?: Error | null) => void): void {

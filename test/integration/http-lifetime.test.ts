@@ -5,8 +5,10 @@ import type { Socket } from 'node:net';
 
 import { describe, expect, test } from 'vitest';
 
-import { readToEnd, tcpClient, tlsClient } from '../support/clients.js';
-import { ALLOWED, GATE, PLAIN, startGate, type GateOptions } from '../support/gate.js';
+import { frame, headers } from '../inspect/http2/hand-made.js';
+import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import { framesOf, type Frame } from '../support/http2-frames.js';
+import { ALLOWED, GATE, PLAIN, startGate, type Gate, type GateOptions } from '../support/gate.js';
 import { holdSocket } from '../support/held-socket.js';
 import { HttpBackend } from '../support/http-backend.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
@@ -15,6 +17,9 @@ import { shell } from '../support/shell.js';
 
 const OURS = 'gitaly_tls_proxy_';
 const REFUSED = `${OURS}http_requests_refused_total`;
+const [DATA, PING, GOAWAY] = [0, 6, 7] as const;
+const [END_STREAM, ACK] = [1, 1] as const;
+const HTTP2_GET = { ':method': 'GET', ':scheme': 'https', ':path': ALLOWED, ':authority': 'gitlab' };
 const GET = `GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab\r\n\r\n`;
 
 interface Held {
@@ -220,6 +225,54 @@ test('max_connection_age: requests are served, and the connection ends behind on
   expect((await gate.proxy.scrape()).value(REFUSED)).toBe(0);
   await gate.endsWithNothingLeaked();
 });
+
+const OTHER_LISTENER = 'http://127.0.0.3:0';
+
+const DRAINS = {
+  SIGTERM: { more: {}, begin: ({ proxy }: Gate): void => proxy.signal('SIGTERM') },
+  max_connection_age: { more: { max_connection_age: '300ms' }, begin: (): void => undefined },
+  'removing the listener': {
+    more: {},
+    begin: async ({ proxy, configuration, backend }: Gate): Promise<void> => {
+      const listeners = [{ listen: OTHER_LISTENER, forward: backend.url }];
+      await proxy.configure({ ...configuration, listeners });
+      proxy.signal('SIGHUP');
+    },
+  },
+} as const;
+
+test.each(Object.keys(DRAINS) as (keyof typeof DRAINS)[])(
+  '%s: HTTP/2 requests that cross the first GOAWAY are served',
+  async (what) => {
+    const { more, begin } = DRAINS[what];
+    const gate = await startGate({ more });
+    const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
+    let received = Buffer.alloc(0);
+    client.on('data', (bytes: Buffer) => (received = Buffer.concat([received, bytes])));
+    const until = async (done: (frames: readonly Frame[]) => unknown): Promise<void> => {
+      while (!done(framesOf(received))) await once(client, 'data');
+    };
+    client.write(Buffer.concat([HTTP2_PREFACE, headers(1, HTTP2_GET, END_STREAM)]));
+    await until((frames) => frames.some(({ streamId }) => streamId === 1));
+    await begin(gate);
+    await until((frames) => frames.some(({ type }) => type === PING));
+    // Sent before GOAWAY was seen, as far as the proxy can tell.
+    client.write(Buffer.concat([headers(3, HTTP2_GET, END_STREAM), headers(5, HTTP2_GET, END_STREAM)]));
+    await until((frames) => [3, 5].every((id) => frames.some(({ streamId }) => streamId === id)));
+    const ending = readToEnd(client);
+    const ping = framesOf(received).find(({ type }) => type === PING);
+    client.write(frame(PING, ACK, 0, ping?.payload));
+    await ending;
+    const frames = framesOf(received);
+    const answers = frames.filter(({ type, streamId }) => type === DATA && streamId > 1);
+    expect(Buffer.concat(answers.map(({ payload }) => payload)).toString()).toBe('{"status":true}'.repeat(2));
+    const goaways = frames.filter(({ type }) => type === GOAWAY);
+    expect(goaways.map(({ payload }) => payload.readUInt32BE(0))).toEqual([2 ** 31 - 1, 5]);
+    await gate.proxy.log.waitForClose('drained');
+    if (what === 'SIGTERM') expect(await gate.proxy.exited).toBe(0);
+    else await gate.endsWithNothingLeaked();
+  },
+);
 
 test('max_connections holds for HTTP as for all', async () => {
   const gate = await startGate({ more: { max_connections: 1 } });
