@@ -60,6 +60,12 @@ export const MAX_UNANSWERED_BYTES = 128 * 1024;
 /** What the ticket keys of a listener's certificates are derived from. */
 export const TICKET_SECRET_BYTES = 32;
 
+/** Ticket keys change at least this often, as Go's do: each client is verified anew once per day, and old tickets cannot be read. */
+export const MAX_SESSION_EPOCH_MS = 24 * 60 * 60 * 1000;
+
+/** Issuers that are followed in a verified client's chain: OpenSSL accepts no longer chain by default than 100. */
+export const MAX_CHAIN_LENGTH = 100;
+
 /** More workers than the cores of any machine that Gitaly runs on are a typing error. */
 export const MAX_WORKERS = 256;
 

@@ -7,11 +7,20 @@ import { formatProblem } from './config/problem.js';
 import { Port } from './connection/port.js';
 import { HealthWatch } from './health/health-watch.js';
 import type { Assignment, InheritedSockets } from './process/inherited-sockets.js';
-import { bindKey, checksOf, expiries, loadState, type ListenerState, type ProxyState } from './state.js';
+import {
+  bindKey,
+  checksOf,
+  datedOfState,
+  expiries,
+  loadState,
+  type ListenerState,
+  type ProxyState,
+} from './state.js';
 import type { Logger } from './telemetry/logger.js';
 import type { Metrics, Snapshot } from './telemetry/metrics.js';
 import { PlanRefused, TrafficFailure, type Plan } from './traffic/plan.js';
 import type { Traffic } from './traffic/traffic.js';
+import { ValidityWatch } from './validity-watch.js';
 
 /** What a proxy is made of; the command that runs it says where each comes from. */
 export interface ProxyOptions {
@@ -60,6 +69,7 @@ interface Running {
 export class Proxy {
   readonly #options: ProxyOptions;
   readonly #health: HealthWatch;
+  readonly #validity: ValidityWatch;
   #traffic: Traffic | undefined;
   #lastPort = 0;
   #running: Running = { state: EMPTY_STATE, ports: new Map(), admin: undefined };
@@ -69,6 +79,7 @@ export class Proxy {
   private constructor(options: ProxyOptions) {
     this.#options = options;
     this.#health = new HealthWatch(options.logger);
+    this.#validity = new ValidityWatch(options.logger);
   }
 
   /**
@@ -135,6 +146,7 @@ export class Proxy {
     await this.#changing;
     const timeoutMs = this.#running.state.configuration.gracefulRestartTimeoutMs;
     this.#health.stop();
+    this.#validity.stop();
     this.#options.logger.info(
       { connections: this.#traffic?.connectionCount ?? 0 },
       'draining: no new connections, waiting for the open ones',
@@ -204,6 +216,7 @@ export class Proxy {
     prepared.publish();
     this.#openPorts(next, previous);
     this.#health.configure(health);
+    this.#validity.configure(datedOfState(state));
     for (const problem of [...(loaded?.problems ?? []), ...problems]) logger.warn({}, describe(problem));
     metrics.lastReload.set(Date.now() / 1000);
   }
@@ -320,6 +333,7 @@ export class Proxy {
         upstreamsOf(forwarding).map(({ url }) => ({ listener: listen.url, upstream: url })),
       ),
       ...expiries(this.#running.state),
+      outOfDate: this.#validity.outOfDate(),
       health: this.#health.states(),
       droppedLogLines: this.#options.logger.sink.droppedLines,
       workers: this.#traffic?.workers ?? 0,

@@ -6,7 +6,8 @@ import { encodeProxyHeader } from './connection/proxy-header.js';
 import type { HealthPlan } from './health/health-watch.js';
 import type { CheckedUpstream } from './health/upstream-check.js';
 import { TICKET_SECRET_BYTES } from './limits.js';
-import type { CertificateRole, Snapshot } from './telemetry/metrics.js';
+import type { Snapshot } from './telemetry/metrics.js';
+import { datedOf, endOf, type Dated } from './tls/dated.js';
 import { loadToken } from './tls/token-file.js';
 import { fileSignature, watchedPaths } from './tls/file-signature.js';
 import {
@@ -17,8 +18,10 @@ import {
   type ServerParts,
   type UpstreamParts,
 } from './tls/material.js';
+import type { SessionStart } from './tls/session-epochs.js';
 import { createDialer } from './upstream/dialer.js';
 import { TlsClient } from './upstream/tls-client.js';
+import type { ListenerDated } from './validity-watch.js';
 
 /** Everything that a configuration and its files come to, read and checked and not yet in force. */
 export interface ProxyState {
@@ -70,7 +73,7 @@ function listenerState(
   material: ListenerMaterial,
   previous: ProxyState | undefined,
 ): ListenerState {
-  const server = material.server && serverParts(material.server, NO_SECRET);
+  const server = material.server && serverParts(material.server, NO_SESSIONS);
   const upstream = material.upstream && upstreamParts(material.upstream);
   const fingerprint = createHash('sha256')
     .update(JSON.stringify([server, upstream]))
@@ -79,36 +82,45 @@ function listenerState(
   const same = previous?.listeners.find(
     (other) => other.fingerprint === fingerprint && bindKey(other.configuration) === key,
   );
-  const ticketSecret = same?.server?.ticketSecret ?? randomBytes(TICKET_SECRET_BYTES);
-  return { configuration, material, server: server && { ...server, ticketSecret }, upstream, fingerprint };
+  const sessions = same?.server?.sessions ?? {
+    secret: randomBytes(TICKET_SECRET_BYTES),
+    sinceMs: Date.now(),
+  };
+  return { configuration, material, server: server && { ...server, sessions }, upstream, fingerprint };
 }
 
-const NO_SECRET = new Uint8Array(0);
+const NO_SESSIONS: SessionStart = { secret: new Uint8Array(0), sinceMs: 0 };
 
 /** What is bound, whatever is spoken there: a listener keeps its port when only its scheme changes. */
 export function bindKey({ listen }: ListenerConfiguration): string {
   return listen.scheme === 'unix' ? `unix:${listen.path}` : `${listen.host} ${listen.port}`;
 }
 
-/** The dates of all certificates and CRLs of a state, the earliest of each role. */
+/** The certificates and CRLs of a state, with their dates. */
+export function datedOfState({ listeners }: ProxyState): ListenerDated[] {
+  return listeners.flatMap(({ configuration, material }) =>
+    datedOf(material).map((dated) => ({ listener: configuration.listen.url, dated })),
+  );
+}
+
+/** When the certificates and CRLs of a state expire, the earliest of each listener and role. */
 export function expiries(state: ProxyState): Pick<Snapshot, 'certificates' | 'revocationLists'> {
-  const certificates: { listener: string; role: CertificateRole; notAfter: Date }[] = [];
-  const revocationLists: { listener: string; nextUpdate: Date }[] = [];
-  for (const { configuration, material } of state.listeners) {
-    const listener = configuration.listen.url;
-    const add = (role: CertificateRole, dates: readonly string[]): void => {
-      const first = dates.map((date) => new Date(date)).sort((a, b) => a.getTime() - b.getTime())[0];
-      if (first) certificates.push({ listener, role, notAfter: first });
-    };
-    const { server, upstream } = material;
-    add('server', server?.pairs.map(({ leaf }) => leaf.validTo) ?? []);
-    add('client_ca', server?.clientCa?.map(({ x509 }) => x509.validTo) ?? []);
-    add('upstream_client', upstream?.pair ? [upstream.pair.leaf.validTo] : []);
-    add('upstream_ca', upstream?.anchors?.map(({ x509 }) => x509.validTo) ?? []);
-    const nextUpdate = server?.revocations?.nextUpdate;
-    if (nextUpdate) revocationLists.push({ listener, nextUpdate });
+  const earliest = new Map<string, { listener: string; role: Dated['role']; end: Date }>();
+  for (const { listener, dated } of datedOfState(state)) {
+    const end = endOf(dated);
+    const key = `${listener} ${dated.role}`;
+    const known = earliest.get(key);
+    if (end && (!known || end < known.end)) earliest.set(key, { listener, role: dated.role, end });
   }
-  return { certificates, revocationLists };
+  const all = [...earliest.values()];
+  return {
+    certificates: all.flatMap(({ listener, role, end }) =>
+      role === 'client_crl' ? [] : [{ listener, role, notAfter: end }],
+    ),
+    revocationLists: all.flatMap(({ listener, role, end }) =>
+      role === 'client_crl' ? [{ listener, nextUpdate: end }] : [],
+    ),
+  };
 }
 
 /** What of a state its health checks are made of; `undefined` where none are to be made. */

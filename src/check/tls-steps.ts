@@ -25,6 +25,7 @@ export function contextOf({ anchors, pair, minVersion }: TargetTls): SecureConte
   return createSecureContext({
     ...contextParameters(minVersion, 'client'),
     ca: [...anchors.pem],
+    allowPartialTrustChain: true,
     ...(pair && { cert: pair.certificatePem, key: pair.keyPem }),
   });
 }

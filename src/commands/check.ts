@@ -9,6 +9,7 @@ import type { LoadResult } from '../config/load.js';
 import type { Problem } from '../config/model.js';
 import { formatProblem } from '../config/problem.js';
 import { loadPair } from '../tls/certificate-pair.js';
+import { dateProblem } from '../tls/dated.js';
 import { loadToken } from '../tls/token-file.js';
 import type { CheckOptions } from './command.js';
 
@@ -93,7 +94,7 @@ async function throughTargets(
   return { targets: targets.filter(isFirst), problems };
 }
 
-function loadClientPair(
+async function loadClientPair(
   { cert, key }: NonNullable<CheckOptions['clientPair']>,
   problems: Problem[],
 ): ReturnType<typeof loadPair> {
@@ -101,7 +102,12 @@ function loadClientPair(
     certificate: { path: cert, key: ['--client-cert'] },
     key: { path: key, key: ['--client-key'] },
   };
-  return loadPair(setting, 'client', new Date(), problems);
+  const now = new Date();
+  const pair = await loadPair(setting, 'client', now, problems);
+  const outOfDate = pair && dateProblem(pair.dated, now);
+  // A step with it would report nothing but that.
+  if (outOfDate) problems.push({ ...outOfDate, severity: 'error' });
+  return pair;
 }
 
 function refuse(

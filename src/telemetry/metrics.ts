@@ -10,6 +10,7 @@ import {
   type RegistryContentType,
 } from 'prom-client';
 
+import type { DatedRole } from '../tls/dated.js';
 import { MergedReports, ReportSource, type SampleReport } from './metrics-report.js';
 import { DURATION_BUCKETS } from './rpc/duration-counts.js';
 import { RpcCounts } from './rpc/rpc-counts.js';
@@ -17,7 +18,7 @@ import { rpcMetrics } from './rpc/rpc-metrics.js';
 import { UpstreamStates, type UpstreamOfListener, type UpstreamReport } from './upstream-states.js';
 
 /** The role of a certificate; label `role` of `tls_certificate_not_after_timestamp_seconds`. */
-export type CertificateRole = 'server' | 'client_ca' | 'upstream_client' | 'upstream_ca';
+export type CertificateRole = Exclude<DatedRole, 'client_crl'>;
 
 /** What is true of the proxy at the moment of a scrape. */
 export interface Snapshot {
@@ -35,6 +36,12 @@ export interface Snapshot {
     readonly notAfter: Date;
   }[];
   readonly revocationLists: readonly { readonly listener: string; readonly nextUpdate: Date }[];
+  /** How many certificates and CRLs of each listener and role are expired or not yet valid. */
+  readonly outOfDate?: readonly {
+    readonly listener: string;
+    readonly role: DatedRole;
+    readonly count: number;
+  }[];
   /** What the last health check of each upstream came to, where they are made. */
   readonly health?: readonly (UpstreamOfListener & { readonly up: boolean })[] | undefined;
   readonly droppedLogLines: number;
@@ -246,13 +253,23 @@ export class Metrics {
     });
     this.#gauge({
       name: `${PREFIX}tls_crl_next_update_timestamp_seconds`,
-      help: 'When the certificate revocation list must have been replaced; after it every client is refused.',
+      help: 'When the first certificate revocation list must have been replaced, unix seconds; after it the clients of its CA are refused.',
       labelNames: ['listener'],
       collect: (gauge) => {
         gauge.reset();
         for (const { listener, nextUpdate } of this.#source.snapshot().revocationLists) {
           gauge.set({ listener }, nextUpdate.getTime() / 1000);
         }
+      },
+    });
+    this.#gauge({
+      name: `${PREFIX}tls_out_of_date`,
+      help: 'Certificates and CRLs in use that are expired or not yet valid, by role: server, client_ca, client_crl, upstream_client, upstream_ca.',
+      labelNames: ['listener', 'role'],
+      collect: (gauge) => {
+        gauge.reset();
+        for (const { listener, role, count } of this.#source.snapshot().outOfDate ?? [])
+          gauge.set({ listener, role }, count);
       },
     });
     let reportedLines = 0;

@@ -2,7 +2,8 @@ import type { X509Certificate } from 'node:crypto';
 
 import type { CertificatePair, Problem } from '../config/model.js';
 import { certificateNames, type CertificateNames } from './certificate-names.js';
-import { sentenceWithCure, type Finding } from './judge/finding.js';
+import { periodOf, type Dated } from './dated.js';
+import { sentenceWithCure, subjectOf, type Finding, type FindingId } from './judge/finding.js';
 import { judgeForServing } from './judge/judge-chain.js';
 import { loadKey, warnOfReaders } from './key-file.js';
 import { FileProblem, parseCertificates, readSettingFile } from './pem-files.js';
@@ -13,6 +14,8 @@ export interface LoadedPair {
   readonly certificatePem: string;
   readonly keyPem: string;
   readonly leaf: X509Certificate;
+  /** The leaf with its dates. */
+  readonly dated: Dated;
   readonly names: CertificateNames;
 }
 
@@ -20,8 +23,8 @@ export interface LoadedPair {
 export type PairRole = 'server' | 'client';
 
 /**
- * Reads a certificate and its key and checks all that can be checked without a peer: both parse, they are a pair,
- * the certificate is in date, a server's has a SAN, and the key is not readable by others (a warning).
+ * Reads a certificate and its key and checks all that can be checked without a peer: both parse, the key matches, a server's
+ * has a SAN, the certificate is in date (a warning), and the key is not readable by others (a warning).
  * @returns the pair, or `undefined` with at least one problem of severity `error` added to `problems`
  */
 export async function loadPair(
@@ -61,21 +64,31 @@ export async function loadPair(
     certificates.map(({ x509 }) => x509),
     { role, now },
   );
-  for (const finding of [...judged.leaf, ...judged.chain.map(asWarning)]) {
-    // When it expires is a metric, with alerts: one that lives for a day only would be told of at each reload.
+  // Time alone never prevents a start or a renewal, so dates are warnings.
+  const leafFindings = judged.leaf.map((finding) => (DATES.has(finding.id) ? asWarning(finding) : finding));
+  for (const finding of [...leafFindings, ...judged.chain.map(asWarning)]) {
+    // When it expires is a metric, with alerts: one that is valid for a day only would be reported at each reload.
     if (finding.id !== 'expires_soon')
       report('certificate', `${path}: ${sentenceWithCure(finding)}`, finding.severity);
   }
   const isPair = leaf.checkPrivateKey(key.object);
   if (!isPair) report('key', `${setting.key.path}: does not belong to the certificate in ${path}`);
-  if (judged.leaf.some(({ severity }) => severity === 'error') || !isPair) return undefined;
+  if (leafFindings.some(({ severity }) => severity === 'error') || !isPair) return undefined;
   return {
     certificatePem: certificates.map(({ pem }) => pem).join('\n'),
     keyPem: key.pem,
     leaf,
+    dated: {
+      role: role === 'server' ? 'server' : 'upstream_client',
+      setting: setting.certificate,
+      name: `the certificate of ${subjectOf(leaf)}`,
+      periods: [periodOf(leaf)],
+    },
     names: certificateNames(leaf),
   };
 }
+
+const DATES: ReadonlySet<FindingId> = new Set(['expired', 'not_yet_valid']);
 
 /** What is wrong above the leaf does not keep it from being served: a peer may know another way to an authority. */
 function asWarning(finding: Finding): Finding {

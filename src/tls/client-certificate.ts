@@ -34,9 +34,9 @@ export function judgeClient(socket: TLSSocket, mode: Exclude<ClientAuth, 'none'>
       detail: 'the client sent no certificate and client_auth is require',
     };
   }
-  // A resumed session carries the judgement of its first handshake, and each resumption renews its ticket: without
-  // this a certificate would be good for as long as its owner keeps coming back.
-  const outlived = socket.authorized && new Date(certificate.validTo) < new Date();
+  // A resumed session keeps the verdict of its first handshake, and each resumption renews its ticket: without this a
+  // certificate would be accepted for as long as its owner keeps coming back. Its issuers are the terminator's to judge.
+  const outlived = socket.authorized && new Date(certificate.validTo) <= new Date();
   if (socket.authorized && !outlived)
     return { allowed: true, result: 'verified', identity: certificateIdentity(certificate) };
   const code = outlived ? 'CERT_HAS_EXPIRED' : verificationCode(socket.authorizationError);

@@ -9,8 +9,10 @@ import type {
   UpstreamTls,
 } from '../config/model.js';
 import { loadPair, type LoadedPair } from './certificate-pair.js';
+import { datedOf, dateProblem } from './dated.js';
 import { uncoveredRoutes } from './route-coverage.js';
 import { loadRevocations, type RevocationLists } from './revocation.js';
+import type { SessionStart } from './session-epochs.js';
 import { loadSystemTrust, loadTrust, type TrustAnchors } from './trust.js';
 
 /** Everything that a listener with TLS needs from files, read and checked together. */
@@ -50,8 +52,9 @@ export interface ServerParts {
   readonly clientCa: readonly string[] | undefined;
   /** PEM texts. */
   readonly revocations: readonly string[] | undefined;
-  /** What ticket keys are derived from: whoever has it can resume each other's sessions. */
-  readonly ticketSecret: Uint8Array;
+  readonly sessions: SessionStart;
+  /** When a verdict on a client may change by time alone, ms: the CAs and CRLs become valid or expire. */
+  readonly sessionDates: readonly number[];
 }
 
 /** What the client's side of TLS is made of, in plain values. */
@@ -63,7 +66,7 @@ export interface UpstreamParts {
 }
 
 /** The plain values of what was read. */
-export function serverParts(material: ServerMaterial, ticketSecret: Uint8Array): ServerParts {
+export function serverParts(material: ServerMaterial, sessions: SessionStart): ServerParts {
   const { settings, pairs, clientCa, revocations } = material;
   return {
     settings: {
@@ -74,8 +77,17 @@ export function serverParts(material: ServerMaterial, ticketSecret: Uint8Array):
     pairs: pairs.map(({ certificatePem, keyPem, names }) => ({ certificatePem, keyPem, names })),
     clientCa: clientCa?.map(({ pem }) => pem),
     revocations: revocations?.pem,
-    ticketSecret,
+    sessions,
+    sessionDates: sessionDatesOf(material),
   };
+}
+
+function sessionDatesOf({ clientCa, revocations }: ServerMaterial): number[] {
+  const dates = [
+    ...(clientCa ?? []).flatMap(({ x509 }) => [new Date(x509.validFrom), new Date(x509.validTo)]),
+    ...(revocations?.lists ?? []).flatMap(({ thisUpdate, nextUpdate }) => [thisUpdate, nextUpdate]),
+  ];
+  return dates.flatMap((date) => date?.getTime() ?? []);
 }
 
 /** The plain values of what was read. */
@@ -128,7 +140,11 @@ async function loadListenerMaterial(
     listener.upstreamTls && (await loadUpstream(listener.upstreamTls, listener.key, now, problems));
   if (server) problems.push(...uncoveredRoutes(listener.forwarding.routes, server.pairs));
   if ((listener.tls && !server) || (listener.upstreamTls && !upstream)) return undefined;
-  return { server, upstream };
+  const material = { server, upstream };
+  // Those of key pairs were reported with their files.
+  const others = datedOf(material).filter(({ role }) => role !== 'server' && role !== 'upstream_client');
+  problems.push(...others.flatMap((dated) => dateProblem(dated, now) ?? []));
+  return material;
 }
 
 async function loadServer(
@@ -150,7 +166,8 @@ async function loadServer(
     );
   }
   const clientCa = settings.clientCa && (await loadTrust(settings.clientCa, problems));
-  const revocations = settings.clientCrl && (await loadRevocations(settings.clientCrl, now, problems));
+  const revocations =
+    settings.clientCrl && (await loadRevocations(settings.clientCrl, now, problems, clientCa));
   if (pairs.length < settings.certificates.length) return undefined;
   if (settings.clientCa && !clientCa) return undefined;
   if (settings.clientCrl && !revocations) return undefined;

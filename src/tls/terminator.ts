@@ -1,10 +1,36 @@
-import { createHash } from 'node:crypto';
+import { createHash, type X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
+import {
+  createSecureContext,
+  createServer,
+  type SecureContext,
+  type SecureContextOptions,
+  type Server,
+  type TLSSocket,
+} from 'node:tls';
 
 import { namesFor } from '../config/server-name.js';
+import { MAX_CHAIN_LENGTH } from '../limits.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
+import { SessionEpochs } from './session-epochs.js';
+
+/** A handshake that is under way. */
+interface Waiting {
+  readonly resolve: (socket: TLSSocket) => void;
+  readonly reject: (error: Error) => void;
+  readonly startedAtMs: number;
+  /** Of the epoch in which it began. */
+  readonly secret: Uint8Array;
+}
+
+/** What a terminator needs from the process that it is in. */
+export interface TerminatorEnvironment {
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** The sessions of this listener must not be resumed from this time on, which was not known before. */
+  readonly onSessionsEnd: (atMs: number) => void;
+}
 
 /**
  * Does the TLS handshakes of one listener with one set of certificates, keys, CAs and CRLs.
@@ -21,13 +47,20 @@ export class TlsTerminator {
   readonly #pairs: readonly ServerPair[];
   readonly #servers: ReadonlyMap<ServerPair, Server>;
   readonly #default: Server;
-  readonly #waiting = new WeakMap<
-    Socket,
-    { resolve: (socket: TLSSocket) => void; reject: (error: Error) => void }
-  >();
+  readonly #waiting = new WeakMap<Socket, Waiting>();
+  readonly #environment: TerminatorEnvironment;
+  readonly #epochs: SessionEpochs;
+  /** What the ticket keys in use were derived from. */
+  #secret: Uint8Array;
 
   /** @throws if the TLS library does not take the parts */
-  constructor(parts: ServerParts) {
+  constructor(
+    parts: ServerParts,
+    environment: TerminatorEnvironment = { now: Date.now, onSessionsEnd: () => undefined },
+  ) {
+    this.#environment = environment;
+    this.#epochs = new SessionEpochs(parts.sessions, parts.sessionDates);
+    this.#secret = this.#epochs.secretAt(environment.now());
     this.#pairs = parts.pairs;
     this.#servers = new Map(parts.pairs.map((pair) => [pair, this.#createServer(parts, pair)]));
     const [first] = this.#servers.values();
@@ -43,8 +76,10 @@ export class TlsTerminator {
   handshake(raw: Socket, serverName: string | undefined): Promise<TLSSocket> {
     const pair = serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
     const server = (pair && this.#servers.get(pair)) ?? this.#default;
+    const startedAtMs = this.#environment.now();
+    const secret = this.#renewTicketKeys(startedAtMs);
     return new Promise((resolve, reject) => {
-      this.#waiting.set(raw, { resolve, reject });
+      this.#waiting.set(raw, { resolve, reject, startedAtMs, secret });
       // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
       // side of the connection later must not.
       raw.allowHalfOpen = false;
@@ -53,35 +88,93 @@ export class TlsTerminator {
     });
   }
 
+  /** From this time on no session is resumed that was begun before it. */
+  endSessions(atMs: number): void {
+    this.#epochs.endBy(atMs, this.#environment.now());
+  }
+
+  /** Uses the ticket keys of the epoch, and returns what they are derived from. */
+  #renewTicketKeys(nowMs: number): Uint8Array {
+    const secret = this.#epochs.secretAt(nowMs);
+    if (secret !== this.#secret) {
+      this.#secret = secret;
+      for (const [pair, server] of this.#servers) server.setTicketKeys(ticketKeysFor(pair, secret));
+    }
+    return secret;
+  }
+
   #createServer(parts: ServerParts, pair: ServerPair): Server {
+    const verifiesClients = parts.settings.clientAuth !== 'none';
     const server = createServer({
-      ...contextOptions(parts, pair),
-      ticketKeys: ticketKeysFor(pair, parts.ticketSecret),
-      // Node makes one of the command line, which need not be the same in each process.
-      sessionIdContext: 'gitaly-tls-proxy',
       ALPNProtocols: [...parts.settings.protocols],
-      requestCert: parts.settings.clientAuth !== 'none',
+      requestCert: verifiesClients,
       // Judged after the handshake by judgeClient: a refusal inside of it carries no certificate to name in the log.
       rejectUnauthorized: false,
       // The listener's own deadline covers the PROXY header and the ClientHello too; Node's is switched off (maximum).
       handshakeTimeout: 2 ** 31 - 1,
     });
+    useContext(
+      server,
+      createSecureContext({
+        ...contextOptions(parts, pair),
+        ticketKeys: ticketKeysFor(pair, this.#secret),
+        // Node makes one of the command line, which need not be the same in each process.
+        sessionIdContext: 'gitaly-tls-proxy',
+      }),
+    );
     server.on('secureConnection', (socket) => {
       socket.allowHalfOpen = true;
-      this.#settle(socket)?.resolve(socket);
+      const waiting = this.#settle(socket);
+      if (!waiting) return;
+      if (verifiesClients && !this.#isSessionCurrent(socket, waiting)) waiting.reject(new SessionEnded());
+      else waiting.resolve(socket);
     });
     server.on('tlsClientError', (error, socket) => this.#settle(socket)?.reject(error));
     return server;
   }
 
-  #settle(
-    socket: TLSSocket,
-  ): { resolve: (socket: TLSSocket) => void; reject: (error: Error) => void } | undefined {
+  /** Whether a resumed session may still be used; of a new one, when it must end is noted. */
+  #isSessionCurrent(socket: TLSSocket, { startedAtMs, secret }: Waiting): boolean {
+    if (socket.isSessionReused()) return this.#renewTicketKeys(this.#environment.now()) === secret;
+    if (!socket.authorized) return true;
+    const atMs = issuersExpireAt(socket.getPeerX509Certificate(), startedAtMs);
+    if (this.#epochs.endBy(atMs, this.#environment.now())) this.#environment.onSessionsEnd(atMs);
+    return true;
+  }
+
+  #settle(socket: TLSSocket): Waiting | undefined {
     const raw = rawSocketOf(socket);
     const waiting = raw && this.#waiting.get(raw);
     if (raw) this.#waiting.delete(raw);
     return waiting;
   }
+}
+
+/** A session was resumed that could no longer be when its handshake ended. */
+class SessionEnded extends Error {
+  readonly code = 'TLS_SESSION_ENDED';
+
+  constructor() {
+    super('the session was resumed while it expired');
+  }
+}
+
+/**
+ * When the first issuer in the chain that a verified client presented expires; its own certificate can be judged again
+ * when the session is resumed, as OpenSSL keeps that one alone.
+ *
+ * @param startedAtMs - of the handshake: a certificate that had expired by then is not one that the client was verified with.
+ */
+function issuersExpireAt(certificate: X509Certificate | undefined, startedAtMs: number): number {
+  let first = Number.POSITIVE_INFINITY;
+  let issuer = certificate?.issuerCertificate;
+  for (let length = 1; issuer && length < MAX_CHAIN_LENGTH; length++) {
+    const expiresAtMs = Date.parse(issuer.validTo);
+    if (expiresAtMs > startedAtMs && expiresAtMs < first) first = expiresAtMs;
+    const next = issuer.issuerCertificate;
+    issuer = next?.raw.equals(issuer.raw) === true ? undefined : next;
+  }
+  return first;
 }
 
 /**
@@ -91,6 +184,16 @@ export class TlsTerminator {
 function rawSocketOf(socket: TLSSocket): Socket | undefined {
   const parent: unknown = Reflect.get(socket, '_parent');
   return typeof parent === 'object' && parent !== null && isSocket(parent) ? parent : undefined;
+}
+
+/**
+ * Replaces the context of a server. Node makes it from the server's options and leaves out `allowPartialTrustChain`, which
+ * it documents for contexts only. A test on every supported Node would notice a change of the undocumented name.
+ */
+function useContext(server: Server, context: SecureContext): void {
+  if (!Reflect.has(server, '_sharedCreds'))
+    throw new Error('this version of Node is not supported: tls.Server has changed');
+  Reflect.set(server, '_sharedCreds', context);
 }
 
 function isSocket(value: object): value is Socket {
@@ -103,7 +206,8 @@ function contextOptions(parts: ServerParts, pair: ServerPair): SecureContextOpti
     cert: pair.certificatePem,
     key: pair.keyPem,
     ...(parts.clientCa && { ca: [...parts.clientCa] }),
-    ...(parts.revocations && { crl: [...parts.revocations] }),
+    // With CRLs OpenSSL asks for one of each issuer up to a self-signed CA, also where a chain may end before it.
+    ...(parts.revocations ? { crl: [...parts.revocations] } : { allowPartialTrustChain: true }),
   };
 }
 

@@ -39,17 +39,25 @@ export class OwnTraffic implements Traffic {
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
   readonly #budget: ConnectionBudget;
+  readonly #onSessionsEnd: (port: number, atMs: number) => void;
   readonly #frontend = new Frontend();
   /** The ports of the plan in force. */
   #serving = new Map<number, Serving>();
   /** Those, and the ones that have connections still. */
   readonly #listeners = new Map<number, Listener>();
 
-  constructor(metrics: Metrics, logger: Logger, budget: ConnectionBudget) {
+  /** `onSessionsEnd`: TLS sessions of a port must not be resumed from a time on, which other processes do not know. */
+  constructor(
+    metrics: Metrics,
+    logger: Logger,
+    budget: ConnectionBudget,
+    onSessionsEnd: (port: number, atMs: number) => void = () => undefined,
+  ) {
     this.#metrics = metrics;
     this.#logger = logger;
     this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
     this.#budget = budget;
+    this.#onSessionsEnd = onSessionsEnd;
   }
 
   prepare(plan: Plan): Promise<PreparedPlan> {
@@ -66,6 +74,11 @@ export class OwnTraffic implements Traffic {
     // Its listener was removed while the socket was on its way.
     accepted.raw.destroy();
     ended?.();
+  }
+
+  /** TLS sessions of a port that began before this time are not resumed after it. */
+  endSessions(port: number, atMs: number): void {
+    this.#serving.get(port)?.settings.terminator?.endSessions(atMs);
   }
 
   async drain(why: string): Promise<void> {
@@ -161,7 +174,13 @@ export class OwnTraffic implements Traffic {
     const routes = new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs));
     const opening: OpeningSettings = {
       configuration,
-      terminator: isSameTls ? former.settings.terminator : server && new TlsTerminator(server),
+      terminator: isSameTls
+        ? former.settings.terminator
+        : server &&
+          new TlsTerminator(server, {
+            now: Date.now,
+            onSessionsEnd: (atMs) => this.#onSessionsEnd(port.port, atMs),
+          }),
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
       routes,
       events,

@@ -24,6 +24,8 @@ export class TlsClient {
     this.#context = createSecureContext({
       ...contextParameters(settings.minVersion, 'client'),
       ca: [...ca],
+      // As Gitaly's clients, which are written in Go: an intermediate or the server's own certificate may be trusted, too.
+      allowPartialTrustChain: true,
       ...(pair && { cert: pair.certificatePem, key: pair.keyPem }),
     });
   }

@@ -113,6 +113,17 @@ describe('the chain', () => {
     expect(step('san').result).toBe('passed');
   });
 
+  test("passes with an intermediate alone, and with the server's own certificate, as what is trusted", async () => {
+    const root = await createCa();
+    const between = await root.intermediate('between');
+    const issued = await between.server();
+    const gitaly = await StandInGitaly.start({ tls: serving(issued) });
+    for (const ca of [between.caPath, issued.certificatePath]) {
+      const { step } = await checkSteps([gitaly.url, '--ca', ca]);
+      expect(step('chain').result).toBe('passed');
+    }
+  });
+
   test.runIf(hasOpenssl)('a self-signed certificate', async () => {
     const ca = await createCa();
     const directory = await temporaryDirectory();

@@ -231,6 +231,61 @@ describe('client_auth: optional', () => {
   });
 });
 
+test('a session is not resumed, by any worker, after a CRL or an intermediate of its client has expired', async () => {
+  const directory = await temporaryDirectory();
+  const root = await Authority.create(directory, 'root');
+  const listed = await Authority.create(await temporaryDirectory(), 'listed');
+  const caPath = join(directory, 'trusted.pem');
+  const crlPath = join(directory, 'revoked.crl');
+  await writeFile(caPath, `${root.caPem}\n${listed.caPem}`);
+  const LIFETIME_MS = 5000;
+  const lists = async (...paths: Promise<string>[]): Promise<string> =>
+    (await Promise.all((await Promise.all(paths)).map((path) => readFile(path, 'utf8')))).join('\n');
+  await writeFile(crlPath, await lists(root.revocationList([]), listed.revocationList([])));
+  const setup = await startSetup({
+    tls: { client_auth: 'require', client_ca_path: caPath, client_crl_path: crlPath },
+    more: { workers: 2 },
+  });
+  const end = new Date(Date.now() + LIFETIME_MS);
+  const between = await root.intermediate('between', { notAfter: end });
+  await writeFile(
+    `${crlPath}.new`,
+    await lists(
+      root.revocationList([]),
+      between.revocationList([]),
+      listed.revocationList([], { nextUpdate: end, thisUpdate: new Date(Date.now() - 1000) }),
+    ),
+  );
+  await rename(`${crlPath}.new`, crlPath);
+  await setup.proxy.log.waitForMessage('reloaded');
+  const clients = [await between.client({ dns: ['chained.test'] }), await listed.client()];
+  const sessions: ConnectionOptions[] = [];
+  for (const version of TLS_VERSIONS) {
+    for (const issued of clients) {
+      const options = { ...speaking(version), ...presenting(issued) };
+      const { session } = await admitted(setup, options);
+      const { line } = await admitted(setup, { ...options, session });
+      expect(line['tls.resumed']).toBe(true);
+      sessions.push({ ...options, session });
+    }
+  }
+  const expired = await setup.proxy.log.waitForMessage('certificate or CRL has expired');
+  expect(expired).toMatchObject({ level: 'warning', role: 'client_crl', file: crlPath });
+  expect(expired['error']).toMatch(/the CRL of CN=listed expired on .*: the clients of this CA are refused/);
+  const reached = setup.backend.connections.length;
+  for (const options of sessions) {
+    // One connection for each worker, whichever is first.
+    for (let connection = 0; connection < 2; connection++) {
+      const line = await refused(setup, options);
+      expect(line['tls.resumed']).toBe(false);
+      expect(line['close.detail']).toMatch(/CERT_HAS_EXPIRED|CRL_HAS_EXPIRED/);
+    }
+  }
+  expect(setup.backend.connections).toHaveLength(reached);
+  await admitted(setup, presenting(await root.client()));
+  await setup.proxy.endsWithNothingLeaked();
+});
+
 describe('a client that resumes an old session, with whichever of several certificates SNI had picked,', () => {
   const NAMES = ['localhost', 'second.test'];
 

@@ -32,6 +32,15 @@ export interface IssueOptions {
   readonly serialNumber?: string;
 }
 
+type Dates = Pick<IssueOptions, 'notBefore' | 'notAfter'>;
+
+/** An extension of a CRL; `der`: its value in hexadecimal. */
+export interface CrlExtension {
+  readonly id: string;
+  readonly critical: boolean;
+  readonly der: string;
+}
+
 /** A certificate with its key, in memory and on disk. */
 export interface Issued {
   /** Leaf, then the intermediates up to the CA, which is left out. */
@@ -68,12 +77,12 @@ export class Authority {
   }
 
   /** Makes a CA and writes its certificate to `DIRECTORY/NAME.pem`. */
-  static async create(directory: string, name = 'ca'): Promise<Authority> {
+  static async create(directory: string, name = 'ca', dates: Dates = {}): Promise<Authority> {
     const keys = await generateKeys();
     const certificate = await x509.X509CertificateGenerator.createSelfSigned({
       serialNumber: serialNumber(),
       name: `CN=${name}`,
-      ...validity({}),
+      ...validity(dates),
       signingAlgorithm: EC,
       keys,
       extensions: caExtensions(),
@@ -84,13 +93,13 @@ export class Authority {
   }
 
   /** An intermediate CA under this one; what it issues carries the chain. */
-  async intermediate(name: string): Promise<Authority> {
+  async intermediate(name: string, dates: Dates = {}): Promise<Authority> {
     const keys = await generateKeys();
     const certificate = await x509.X509CertificateGenerator.create({
       serialNumber: serialNumber(),
       subject: `CN=${name}`,
       issuer: this.#certificate.subject,
-      ...validity({}),
+      ...validity(dates),
       signingAlgorithm: EC,
       publicKey: keys.publicKey,
       signingKey: this.#keys.privateKey,
@@ -115,12 +124,19 @@ export class Authority {
   /** Writes a CRL of this CA with these serial numbers to a file and returns its path. */
   async revocationList(
     revoked: readonly string[],
-    { nextUpdate = new Date(Date.now() + 30 * DAY_MS) }: { nextUpdate?: Date } = {},
+    {
+      nextUpdate = new Date(Date.now() + 30 * DAY_MS),
+      thisUpdate = new Date(Math.min(Date.now() - 60_000, nextUpdate.getTime() - 60_000)),
+      extensions = [],
+    }: { nextUpdate?: Date; thisUpdate?: Date; extensions?: readonly CrlExtension[] } = {},
   ): Promise<string> {
     const crl = await x509.X509CrlGenerator.create({
       issuer: this.#certificate.subject,
-      thisUpdate: new Date(Math.min(Date.now() - 60_000, nextUpdate.getTime() - 60_000)),
+      thisUpdate,
       nextUpdate,
+      extensions: extensions.map(
+        ({ id, critical, der }) => new x509.Extension(id, critical, Buffer.from(der, 'hex')),
+      ),
       signingAlgorithm: EC,
       signingKey: this.#keys.privateKey,
       entries: revoked.map((serial) => ({
@@ -185,7 +201,7 @@ function caExtensions(): x509.Extension[] {
   ];
 }
 
-function validity({ notBefore, notAfter }: IssueOptions): { notBefore: Date; notAfter: Date } {
+function validity({ notBefore, notAfter }: Dates): { notBefore: Date; notAfter: Date } {
   return {
     notBefore: notBefore ?? new Date(Date.now() - DAY_MS),
     notAfter: notAfter ?? new Date(Date.now() + 30 * DAY_MS),

@@ -123,15 +123,21 @@ describe('the certificate', () => {
     expect((await load(issued, 'client')).problems).toEqual([]);
   });
 
-  test('expired, and not valid yet: with the date', async () => {
+  test('expired, and not valid yet: a warning with the date, and it is used', async () => {
     const notBefore = new Date('2026-01-01T00:00:00Z');
     const notAfter = new Date('2026-02-01T00:00:00Z');
     const issued = await issue({ notBefore, notAfter });
     const at = (now: Date): Promise<Loaded> => load(issued, 'server', now);
-    expect(only(await at(new Date(notAfter.getTime() + 1)))).toMatch(
+    const warnedAt = async (now: Date): Promise<string | undefined> => {
+      const { pair, problems } = await at(now);
+      expect(pair?.leaf.subject).toBe('CN=localhost');
+      expect(problems).toMatchObject([{ severity: 'warning', key: ['tls', 'certificate_path'] }]);
+      return problems[0]?.message;
+    };
+    expect(await warnedAt(new Date(notAfter.getTime() + 1))).toMatch(
       /expired on 2026-02-01T00:00:00\.000Z; renew it$/,
     );
-    expect(only(await at(new Date(notBefore.getTime() - 1)))).toMatch(
+    expect(await warnedAt(new Date(notBefore.getTime() - 1))).toMatch(
       /not valid before 2026-01-01T00:00:00\.000Z; is this machine's clock right\?$/,
     );
     expect((await at(notBefore)).problems).toEqual([]);

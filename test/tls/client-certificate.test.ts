@@ -1,3 +1,5 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -74,6 +76,43 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('%s', (version) => {
     const client = await (await ca.intermediate('intermediate')).client();
     const socket = await handshake({ client, clientCa: ca.caPath }, versions);
     expect(judgeClient(socket, 'require')).toMatchObject({ allowed: true, result: 'verified' });
+  });
+
+  test('one whose CA is trusted without its own issuer, and one that is trusted itself', async () => {
+    const root = await Authority.create(await temporaryDirectory());
+    const between = await root.intermediate('between');
+    const client = await between.client();
+    for (const clientCa of [between.caPath, client.certificatePath]) {
+      const socket = await handshake({ client, clientCa }, versions);
+      expect(judgeClient(socket, 'require')).toMatchObject({ allowed: true, result: 'verified' });
+    }
+    const [leaf = ''] = client.certificatePem.split(/(?<=-----END CERTIFICATE-----)/u);
+    const alone = { ...client, certificatePem: leaf };
+    const socket = await handshake({ client: alone, clientCa: between.caPath }, versions);
+    expect(judgeClient(socket, 'require')).toMatchObject({ allowed: true, result: 'verified' });
+    const other = await root.client();
+    const stranger = await handshake({ client: other, clientCa: between.caPath }, versions);
+    expect(refused(judgeClient(stranger, 'require')).result).toBe('unknown_authority');
+  });
+
+  test('with CRLs, one whose CA is trusted beside its own issuer', async () => {
+    const directory = await temporaryDirectory();
+    const root = await Authority.create(directory);
+    const between = await root.intermediate('between');
+    const read = (path: string): Promise<string> => readFile(path, 'utf8');
+    const clientCa = join(directory, 'both.pem');
+    await writeFile(clientCa, root.caPem + '\n' + between.caPem);
+    const clientCrl = join(directory, 'both.crl');
+    const revoked = await between.client();
+    await writeFile(
+      clientCrl,
+      (await read(await root.revocationList([]))) +
+        (await read(await between.revocationList([revoked.serialNumber]))),
+    );
+    const judged = async (client: Issued): Promise<ClientVerdict> =>
+      judgeClient(await handshake({ client, clientCa, clientCrl }, versions), 'require');
+    expect(await judged(await between.client())).toMatchObject({ allowed: true });
+    expect(await judged(revoked)).toMatchObject({ allowed: false, result: 'revoked' });
   });
 
   test('none is let in where it is optional, and refused where it is required', async () => {
@@ -172,7 +211,7 @@ describe('refused, each with its own reason', () => {
     expect(detail).toMatch(/holds no usable CRL for its issuer \(UNABLE_TO_GET_CRL\)$/);
   });
 
-  test('a CRL that runs out while it is in force refuses everybody', async () => {
+  test('a CRL that expires while it is in use refuses the clients of its CA', async () => {
     const ca = await Authority.create(await temporaryDirectory());
     const clientCrl = await ca.revocationList([], { nextUpdate: new Date(Date.now() - 60_000) });
     const socket = await handshake({ client: await ca.client(), clientCa: ca.caPath, clientCrl });

@@ -66,7 +66,7 @@ export async function serverMaterial(
     revocations:
       clientCrl === undefined ? undefined : await loadRevocations(file(clientCrl), new Date(0), []),
   };
-  return serverParts(material, randomBytes(48));
+  return serverParts(material, { secret: randomBytes(48), sinceMs: Date.now() });
 }
 
 /** How an upstream is reached and verified. */

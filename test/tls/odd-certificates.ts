@@ -4,6 +4,8 @@ import { webcrypto, X509Certificate } from 'node:crypto';
 
 import * as x509 from '@peculiar/x509';
 
+import type { CrlExtension } from '../support/authority.js';
+
 x509.cryptoProvider.set(webcrypto);
 
 const EC = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
@@ -34,12 +36,19 @@ export async function oddCertificate(subject: string, names: readonly OddName[])
 }
 
 /** A revocation list in PEM with these dates; without `nextUpdate` it does not say when it must be replaced. */
-export async function oddRevocationList(thisUpdate: Date, nextUpdate: Date | undefined): Promise<string> {
+export async function oddRevocationList(
+  thisUpdate: Date,
+  nextUpdate: Date | undefined,
+  { issuer = 'CN=the-ca', extensions = [] }: { issuer?: string; extensions?: readonly CrlExtension[] } = {},
+): Promise<string> {
   const keys = await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify']);
   const crl = await x509.X509CrlGenerator.create({
-    issuer: 'CN=the-ca',
+    issuer,
     thisUpdate,
     ...(nextUpdate && { nextUpdate }),
+    extensions: extensions.map(
+      ({ id, critical, der }) => new x509.Extension(id, critical, Buffer.from(der, 'hex')),
+    ),
     signingAlgorithm: EC,
     signingKey: keys.privateKey,
   });

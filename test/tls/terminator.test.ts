@@ -171,6 +171,99 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('a session of %s', (version) => {
   });
 });
 
+describe.each(['TLSv1.2', 'TLSv1.3'] as const)(
+  'a session of %s of a client with a certificate',
+  (version) => {
+    const END = new Date(Math.floor(Date.now() / 1000) * 1000 + 3_600_000);
+    const options = { minVersion: version, maxVersion: version };
+
+    /** Terminators in two processes with the same clock, and a session that was begun with the first. */
+    async function begin(chain: 'its CA' | 'its CRL' | 'an intermediate' | 'nothing') {
+      const directory = await temporaryDirectory();
+      const authority = await Authority.create(directory);
+      const clients = await Authority.create(
+        directory,
+        'clients',
+        chain === 'its CA' ? { notAfter: END } : {},
+      );
+      const issuer =
+        chain === 'an intermediate' ? await clients.intermediate('between', { notAfter: END }) : clients;
+      const parts = await serverMaterial([await authority.server()], {
+        clientAuth: 'require',
+        clientCa: clients.caPath,
+        ...(chain === 'its CRL' && { clientCrl: await clients.revocationList([], { nextUpdate: END }) }),
+      });
+      const clock = { ms: Date.now() };
+      const ends: number[] = [];
+      const terminators = [0, 1].map(
+        () => new TlsTerminator(parts, { now: () => clock.ms, onSessionsEnd: (atMs) => ends.push(atMs) }),
+      );
+      const [one, other] = terminators;
+      if (!one || !other) throw new Error('no terminators');
+      const { certificatePem, keyPem } = await issuer.client();
+      const presenting = { ...options, cert: certificatePem, key: keyPem };
+      const { client, server } = await handshake(one, authority.caPem, presenting);
+      expect(server.authorized).toBe(true);
+      const ticket =
+        version === 'TLSv1.3' ? (once(client, 'session') as Promise<[Buffer]>) : [client.getSession()];
+      client.resume();
+      server.write('x');
+      const [session] = await ticket;
+      if (!session) throw new Error('no session');
+      const resumedBy = async (terminator: TlsTerminator): Promise<boolean> =>
+        (await handshake(terminator, authority.caPem, { ...presenting, session })).server.isSessionReused();
+      return { authority, presenting, session, one, other, clock, ends, resumedBy };
+    }
+
+    test.each(['its CA', 'its CRL'] as const)(
+      'is resumed until %s expires, in each process',
+      async (chain) => {
+        const { one, other, clock, ends, resumedBy } = await begin(chain);
+        clock.ms = END.getTime() - 1;
+        expect([await resumedBy(one), await resumedBy(other)]).toEqual([true, true]);
+        clock.ms = END.getTime();
+        expect([await resumedBy(one), await resumedBy(other)]).toEqual([false, false]);
+        // All processes know these dates from the start.
+        expect(ends).toEqual([]);
+      },
+    );
+
+    test('is resumed until an intermediate that it presented expires, in each process that was told', async () => {
+      const { one, other, clock, ends, resumedBy } = await begin('an intermediate');
+      expect(ends).toEqual([END.getTime()]);
+      other.endSessions(END.getTime());
+      clock.ms = END.getTime() - 1;
+      expect([await resumedBy(one), await resumedBy(other)]).toEqual([true, true]);
+      clock.ms = END.getTime();
+      expect([await resumedBy(one), await resumedBy(other)]).toEqual([false, false]);
+    });
+
+    test('is refused if what it was verified with expires during its handshake', async () => {
+      const { authority, presenting, session, one, clock } = await begin('an intermediate');
+      const { client: raw, accepted } = await socketPair();
+      const server = one.handshake(accepted, 'localhost');
+      clock.ms = END.getTime();
+      const client = connectTls({
+        socket: raw,
+        ca: authority.caPem,
+        servername: 'localhost',
+        ALPNProtocols: ['h2'],
+        ...presenting,
+        session,
+      });
+      client.on('error', () => undefined);
+      await expect(server).rejects.toMatchObject({ code: 'TLS_SESSION_ENDED' });
+      client.destroy();
+    });
+
+    test('is not resumed a day later, so that its client is verified anew', async () => {
+      const { one, clock, resumedBy } = await begin('nothing');
+      clock.ms += 86_400_000;
+      expect(await resumedBy(one)).toBe(false);
+    });
+  },
+);
+
 describe('choosePair', () => {
   const pair = (...dns: string[]): { names: { dns: string[]; ip: string[]; uri: string[] } } => ({
     names: { dns, ip: [], uri: [] },

@@ -107,6 +107,42 @@ describe('accepted', () => {
     expect(socket.getProtocol()).toBe(version);
   });
 
+  test.each(['TLSv1.2', 'TLSv1.3'] as const)(
+    '%s, with an intermediate alone, or the certificate itself, as the only trusted one',
+    async (version) => {
+      const root = await Authority.create(await temporaryDirectory());
+      const between = await root.intermediate('between');
+      const issued = await between.server();
+      const [leaf = ''] = issued.certificatePem.split(/(?<=-----END CERTIFICATE-----)/u);
+      for (const certificatePem of [issued.certificatePem, leaf]) {
+        const { port } = await startUpstream(
+          { ...issued, certificatePem },
+          { minVersion: version, maxVersion: version },
+        );
+        for (const ca of [between.caPath, issued.certificatePath]) {
+          const client = new TlsClient(await upstreamMaterial(ca));
+          const socket = await client.handshake(await rawTo(port), 'localhost');
+          expect(socket.authorized).toBe(true);
+        }
+      }
+      const other = await startUpstream(await root.server());
+      const client = new TlsClient(await upstreamMaterial(between.caPath));
+      const { reason } = await failureOf(client.handshake(await rawTo(other.port), 'localhost'));
+      expect(reason).toBe('certificate_unknown_authority');
+    },
+  );
+
+  test('no session is resumed, so that the upstream is verified anew each time', async () => {
+    const authority = await Authority.create(await temporaryDirectory());
+    const { port } = await startUpstream(await authority.server());
+    const client = new TlsClient(await upstreamMaterial(authority.caPath));
+    for (let connection = 0; connection < 2; connection++) {
+      const socket = await client.handshake(await rawTo(port), 'localhost');
+      expect(socket.isSessionReused()).toBe(false);
+      await once(socket.resume(), 'session');
+    }
+  });
+
   test.each([
     ['server_name', 'named.test', 'dialled.test'],
     ['the host without the dot of the root', undefined, 'named.test.'],

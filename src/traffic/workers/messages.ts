@@ -15,6 +15,8 @@ export type Order =
   /** Forgets what was prepared. */
   | { readonly kind: 'discard' }
   | { readonly kind: 'accept'; readonly port: number; readonly arrival: Arrival }
+  /** TLS sessions of this port that began before this time must not be resumed after it. */
+  | { readonly kind: 'endSessions'; readonly port: number; readonly atMs: number }
   /** Ends once all connections have. */
   | { readonly kind: 'drain'; readonly why: string }
   | { readonly kind: 'cut'; readonly why: string }
@@ -28,6 +30,8 @@ export type Notice =
   | { readonly kind: 'up' }
   /** How many connections of each port have ended. */
   | { readonly kind: 'ended'; readonly ports: readonly (readonly [port: number, connections: number])[] }
+  /** The order of the same name, for the other workers. */
+  | { readonly kind: 'endSessions'; readonly port: number; readonly atMs: number }
   | { readonly kind: 'log'; readonly lines: string }
   | { readonly kind: 'counted'; readonly report: MetricsReport };
 

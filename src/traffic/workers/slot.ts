@@ -16,8 +16,10 @@ import { WorkerProcess, type HandOver, type WorkerEvents, type WorkerExit } from
 export interface SlotEvents {
   notice: WorkerEvents['notice'];
   handed: WorkerEvents['handed'];
+  /** A plan as a worker must have it that prepares it now. */
+  current(plan: Plan): Plan;
   /** The worker serves from now on. */
-  ready(): void;
+  ready(process: WorkerProcess): void;
   /** The worker's process ended and took its connections with it, but not those that it never got. */
   exit(exit: LostWorker, undelivered: readonly HandOver[]): void;
 }
@@ -106,7 +108,8 @@ export class Slot {
    */
   async prepare(plan: Plan): Promise<readonly Problem[] | undefined> {
     const process = this.#process;
-    const answer = await process?.ask({ kind: 'prepare', plan }, WORKER_PREPARE_MS);
+    const question = { kind: 'prepare', plan: this.#events.current(plan) } as const;
+    const answer = await process?.ask(question, WORKER_PREPARE_MS);
     if (answer?.kind !== 'prepared' || process !== this.#process) return undefined;
     if (answer.problems.length === 0) this.#prepared = plan;
     return answer.problems;
@@ -123,7 +126,7 @@ export class Slot {
     this.#prepared = undefined;
     this.#process.tell({ kind: 'publish' });
     this.#ready = true;
-    this.#events.ready();
+    this.#events.ready(this.#process);
   }
 
   discard(): void {

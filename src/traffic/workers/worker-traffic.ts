@@ -10,7 +10,8 @@ import { ListenerTelemetry } from '../../telemetry/listener-telemetry.js';
 import type { Logger } from '../../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../../telemetry/metrics.js';
 import { RpcLog } from '../../telemetry/rpc/rpc-log.js';
-import { PlanRefused, TrafficFailure, type Plan } from '../plan.js';
+import { SessionEpochs } from '../../tls/session-epochs.js';
+import { PlanRefused, TrafficFailure, type Plan, type ServedPort } from '../plan.js';
 import type { PreparedPlan, Traffic } from '../traffic.js';
 import type { Answer, Question } from './messages.js';
 import { describeExit, Slot } from './slot.js';
@@ -30,6 +31,8 @@ export class WorkerTraffic implements Traffic {
   readonly #rpcLog: RpcLog;
   readonly #ports = new Map<number, KnownPort>();
   readonly #budget: ConnectionBudget;
+  /** The epochs of each port's TLS sessions, as all workers together know them. */
+  readonly #sessions = new Map<number, { readonly fingerprint: string; readonly epochs: SessionEpochs }>();
   /** Accepted while no worker was ready. */
   #waiting: HandOver[] = [];
   #plan: Plan | undefined;
@@ -138,10 +141,15 @@ export class WorkerTraffic implements Traffic {
       notice: (notice) => {
         if (notice.kind === 'log') this.#logger.relay(notice.lines);
         else if (notice.kind === 'counted') this.#metrics.addReport(number, notice.report);
+        else if (notice.kind === 'endSessions') this.#endSessions(notice.port, notice.atMs);
         else this.#forgetGonePorts();
       },
       handed: () => this.#budget.giveBack(),
-      ready: () => {
+      current: (plan) => this.#withCurrentSessions(plan),
+      ready: (process) => {
+        // It may have come to know less than the others while it was preparing its plan.
+        for (const [port, { epochs }] of this.#sessions)
+          process.tell({ kind: 'endSessions', port, atMs: epochs.endsAtMs });
         for (const handOver of this.#waiting.splice(0)) this.#place(handOver);
       },
       exit: ({ pid, connections, ...exit }, undelivered) => {
@@ -157,6 +165,7 @@ export class WorkerTraffic implements Traffic {
 
   #publish(plan: Plan): void {
     this.#plan = plan;
+    this.#keepSessions(plan);
     for (const { port, configuration } of plan.ports) {
       const former = this.#ports.get(port);
       const hasSameLabels = former?.configuration.listen.url === configuration.listen.url;
@@ -167,6 +176,36 @@ export class WorkerTraffic implements Traffic {
     }
     for (const slot of this.#slots) slot.publish(plan);
     this.#forgetGonePorts();
+  }
+
+  /** Workers keep the epochs of a port whose TLS has not changed. */
+  #keepSessions({ ports }: Plan): void {
+    const former = new Map(this.#sessions);
+    this.#sessions.clear();
+    for (const { port, server, fingerprint } of ports) {
+      if (!server) continue;
+      const known = former.get(port);
+      const epochs =
+        known?.fingerprint === fingerprint
+          ? known.epochs
+          : new SessionEpochs(server.sessions, server.sessionDates);
+      this.#sessions.set(port, { fingerprint, epochs });
+    }
+  }
+
+  #endSessions(port: number, atMs: number): void {
+    if (this.#sessions.get(port)?.epochs.endBy(atMs, Date.now()) !== true) return;
+    for (const { process } of this.#slots) process?.tell({ kind: 'endSessions', port, atMs });
+  }
+
+  /** A plan for a worker that is started later than the others: with the secrets that they use by then. */
+  #withCurrentSessions(plan: Plan): Plan {
+    const ports = plan.ports.map((port): ServedPort => {
+      const known = this.#sessions.get(port.port);
+      if (!port.server || known?.fingerprint !== port.fingerprint) return port;
+      return { ...port, server: { ...port.server, sessions: known.epochs.startAt(Date.now()) } };
+    });
+    return { ...plan, ports };
   }
 
   /** Hands a connection to the worker with the fewest; while there is none, it waits. */

@@ -30,7 +30,9 @@ export class Worker {
   constructor(version: string) {
     this.#logger = createLogger(batchLines(new PrimaryOutlet()), DEFAULT_LOGGING);
     this.#metrics = new Metrics(version);
-    this.#traffic = new OwnTraffic(this.#metrics, this.#logger, DescriptorBudget.ofProcess());
+    this.#traffic = new OwnTraffic(this.#metrics, this.#logger, DescriptorBudget.ofProcess(), (port, atMs) =>
+      tell({ kind: 'endSessions', port, atMs }),
+    );
     this.#metrics.observe({
       report: () => this.#traffic.report(),
       snapshot: () => ({
@@ -79,6 +81,9 @@ export class Worker {
         return;
       case 'accept':
         this.#accept(order.port, order.arrival, socket);
+        return;
+      case 'endSessions':
+        this.#traffic.endSessions(order.port, order.atMs);
         return;
       case 'drain':
         void this.#drain(order.why);

@@ -1,0 +1,123 @@
+import type { FileSetting, Problem, TrustSource } from '../config/model.js';
+import { subjectOf } from './judge/finding.js';
+import { subjectName } from './issuer-name.js';
+import type { ListenerMaterial } from './material.js';
+import type { TrustAnchors } from './trust.js';
+
+/** What a certificate or CRL is for; label `role` of the metrics about dates. */
+export type DatedRole = 'server' | 'client_ca' | 'client_crl' | 'upstream_client' | 'upstream_ca';
+
+interface Period {
+  readonly from: Date;
+  /** `undefined`: without end. */
+  readonly until: Date | undefined;
+}
+
+/** A certificate or CRL that is in use, with its dates. */
+export interface Dated {
+  readonly role: DatedRole;
+  readonly setting: FileSetting;
+  /** `the certificate of CN=…` */
+  readonly name: string;
+  /** Those of a CA that was renewed under the same name; one of them must hold. */
+  readonly periods: readonly Period[];
+}
+
+/** Why something is not valid at the moment. */
+export type DateFault = 'expired' | 'not_yet_valid';
+
+/** All certificates and CRLs of a listener whose dates matter. */
+export function datedOf({ server, upstream }: ListenerMaterial): Dated[] {
+  const found: Dated[] = [];
+  for (const pair of server?.pairs ?? []) found.push(pair.dated);
+  if (server?.settings.clientCa)
+    found.push(...authorities('client_ca', server.settings.clientCa, server.clientCa ?? []));
+  const crl = server?.settings.clientCrl;
+  if (crl) {
+    for (const { issuer, thisUpdate, nextUpdate } of server.revocations?.lists ?? []) {
+      const periods = [{ from: thisUpdate, until: nextUpdate }];
+      found.push({ role: 'client_crl', setting: crl, name: `the CRL of ${issuer.text}`, periods });
+    }
+  }
+  if (upstream?.pair) found.push(upstream.pair.dated);
+  if (upstream?.settings.ca)
+    found.push(...authorities('upstream_ca', upstream.settings.ca, upstream.anchors ?? []));
+  return found;
+}
+
+/** CAs of the same name count as one: a bundle contains the old certificate of a CA beside the new one. */
+function authorities(role: DatedRole, source: TrustSource, anchors: TrustAnchors): Dated[] {
+  const [setting] = [...source.files, ...source.directories];
+  if (!setting) return [];
+  const groups = new Map<string, { name: string; periods: Period[] }>();
+  for (const { x509 } of anchors) {
+    const { key } = subjectName(x509);
+    const group = groups.get(key) ?? { name: `the certificate of the CA ${subjectOf(x509)}`, periods: [] };
+    group.periods.push(periodOf(x509));
+    groups.set(key, group);
+  }
+  return [...groups.values()].map((group) => ({ role, setting, ...group }));
+}
+
+/** The dates of a certificate. */
+export function periodOf({ validFrom, validTo }: Record<'validFrom' | 'validTo', string | Date>): Period {
+  return { from: new Date(validFrom), until: new Date(validTo) };
+}
+
+/** Whether something is out of date now. */
+export function dateFault({ periods }: Dated, now: Date): DateFault | undefined {
+  if (periods.some(({ from, until }) => from <= now && (until === undefined || now < until)))
+    return undefined;
+  return periods.some(({ from }) => from > now) ? 'not_yet_valid' : 'expired';
+}
+
+/** When the last period ends; `undefined`: never. */
+export function endOf({ periods }: Dated): Date | undefined {
+  const ends = periods.flatMap(({ until }) => until?.getTime() ?? []);
+  return ends.length < periods.length ? undefined : new Date(Math.max(...ends));
+}
+
+/** What happens, and what to do, as sentences. */
+export function describeDateFault(
+  dated: Dated,
+  fault: DateFault,
+): { readonly error: string; readonly fix: string } {
+  const { role, setting, name, periods } = dated;
+  const from = new Date(Math.min(...periods.map((period) => period.from.getTime())));
+  const dates =
+    fault === 'expired'
+      ? `expired on ${endOf(dated)?.toISOString() ?? 'an unknown date'}`
+      : `is not valid before ${from.toISOString()}`;
+  return {
+    error: `${setting.path}: ${name} ${dates}: ${CONSEQUENCES[role]}.`,
+    fix:
+      fault === 'expired'
+        ? `${FIXES[role]}, or correct the clock of this machine.`
+        : 'Correct the clock of this machine; otherwise wait, or use one that is valid already.',
+  };
+}
+
+const CONSEQUENCES: Readonly<Record<DatedRole, string>> = {
+  server: 'clients refuse to connect',
+  client_ca: 'the clients of this CA are refused',
+  client_crl: 'the clients of this CA are refused',
+  upstream_client: 'upstreams that verify it refuse to be connected',
+  upstream_ca: 'upstreams of this CA cannot be verified',
+};
+
+const FIXES: Readonly<Record<DatedRole, string>> = {
+  server: 'Renew the certificate',
+  client_ca: 'Replace the certificate of the CA, or remove it',
+  client_crl: 'Replace the CRL by the current one of this CA, or remove it if the CA is not in use',
+  upstream_client: 'Renew the certificate',
+  upstream_ca: 'Replace the certificate of the CA, or remove it',
+};
+
+/** The warning about something that is out of date; it takes effect nevertheless, as time must not prevent a start. */
+export function dateProblem(dated: Dated, now: Date): Problem | undefined {
+  const fault = dateFault(dated, now);
+  if (fault === undefined) return undefined;
+  const { error, fix } = describeDateFault(dated, fault);
+  const { key, path } = dated.setting;
+  return { severity: 'warning', key, message: `${error} ${fix}`, value: path };
+}

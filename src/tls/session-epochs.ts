@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto';
+
+import { MAX_SESSION_EPOCH_MS } from '../limits.js';
+
+/** Where the epochs of a listener's TLS sessions begin: plain values, so that they can be sent to another process. */
+export interface SessionStart {
+  /** What ticket keys are derived from: processes with the same secret can resume each other's sessions. */
+  readonly secret: Uint8Array;
+  /** When this secret came into use. */
+  readonly sinceMs: number;
+}
+
+/**
+ * Limits how long TLS sessions can be resumed.
+ *
+ * A resumed session is not verified again: OpenSSL keeps the verdict of the full handshake, and each resumption gets a new
+ * ticket. So the ticket keys change whenever a verdict may change by time alone: when a CA or a CRL becomes valid or expires,
+ * or an intermediate that a client presented expires. The next handshake is then a full one.
+ *
+ * Each secret is derived from the previous one and the time at which that ended. Processes that know the same times agree
+ * on it without exchanging it.
+ */
+export class SessionEpochs {
+  readonly #dates: readonly number[];
+  #secret: Uint8Array;
+  #sinceMs: number;
+  #endsAtMs: number;
+
+  /** @param dates - times that are known from the start, ms, in any order. */
+  constructor({ secret, sinceMs }: SessionStart, dates: readonly number[]) {
+    this.#dates = dates;
+    this.#secret = secret;
+    this.#sinceMs = sinceMs;
+    this.#endsAtMs = this.#nextDate(sinceMs);
+  }
+
+  /** The secret at this time; the same object for the whole epoch. */
+  secretAt(nowMs: number): Uint8Array {
+    while (nowMs >= this.#endsAtMs) {
+      this.#secret = createHash('sha256').update(this.#secret).update(String(this.#endsAtMs)).digest();
+      this.#sinceMs = this.#endsAtMs;
+      this.#endsAtMs = this.#nextDate(this.#sinceMs);
+    }
+    return this.#secret;
+  }
+
+  /**
+   * Ends the current epoch at `atMs` at the latest.
+   * @returns whether that is earlier than was known
+   */
+  endBy(atMs: number, nowMs: number): boolean {
+    this.secretAt(nowMs);
+    // Earlier epochs have ended already.
+    if (!(atMs < this.#endsAtMs) || atMs <= this.#sinceMs) return false;
+    this.#endsAtMs = atMs;
+    return true;
+  }
+
+  get endsAtMs(): number {
+    return this.#endsAtMs;
+  }
+
+  /** For a process that starts at this time. */
+  startAt(nowMs: number): SessionStart {
+    const secret = this.secretAt(nowMs);
+    return { secret, sinceMs: this.#sinceMs };
+  }
+
+  #nextDate(afterMs: number): number {
+    const last = afterMs + MAX_SESSION_EPOCH_MS;
+    return this.#dates.reduce((first, date) => (date > afterMs && date < first ? date : first), last);
+  }
+}

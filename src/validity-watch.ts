@@ -1,0 +1,67 @@
+import { RELOAD_POLL_MS } from './limits.js';
+import type { Snapshot } from './telemetry/metrics.js';
+import type { Logger } from './telemetry/logger.js';
+import { dateFault, describeDateFault, type Dated, type DateFault } from './tls/dated.js';
+
+/** A certificate or CRL of a listener. */
+export interface ListenerDated {
+  /** Its `listen`. */
+  readonly listener: string;
+  readonly dated: Dated;
+}
+
+/** Logs when a certificate or CRL in use expires or becomes valid while the proxy runs. */
+export class ValidityWatch {
+  readonly #logger: Logger;
+  readonly #now: () => Date;
+  #items: (ListenerDated & { fault: DateFault | undefined })[] = [];
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(logger: Logger, now: () => Date = () => new Date()) {
+    this.#logger = logger;
+    this.#now = now;
+    this.#timer = setInterval(() => this.check(), RELOAD_POLL_MS).unref();
+  }
+
+  /** Watches these from now on; those that are out of date already have been reported with their state. */
+  configure(items: readonly ListenerDated[]): void {
+    const now = this.#now();
+    this.#items = items.map((item) => ({ ...item, fault: dateFault(item.dated, now) }));
+  }
+
+  /** Logs what has changed since it was last called. */
+  check(): void {
+    const now = this.#now();
+    for (const item of this.#items) {
+      const { listener, dated } = item;
+      const fault = dateFault(dated, now);
+      if (fault === item.fault) continue;
+      item.fault = fault;
+      const fields = { listener, role: dated.role, file: dated.setting.path };
+      if (fault === undefined) this.#logger.info(fields, 'certificate or CRL is valid again');
+      else this.#logger.warn({ ...describeDateFault(dated, fault), ...fields }, WORDS[fault]);
+    }
+  }
+
+  /** How many of each listener and role are out of date now. */
+  outOfDate(): NonNullable<Snapshot['outOfDate']> {
+    const now = this.#now();
+    const counts = new Map<string, { listener: string; role: Dated['role']; count: number }>();
+    for (const { listener, dated } of this.#items) {
+      const key = `${listener} ${dated.role}`;
+      const entry = counts.get(key) ?? { listener, role: dated.role, count: 0 };
+      if (dateFault(dated, now) !== undefined) entry.count++;
+      counts.set(key, entry);
+    }
+    return [...counts.values()];
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}
+
+const WORDS: Readonly<Record<DateFault, string>> = {
+  expired: 'certificate or CRL has expired',
+  not_yet_valid: 'certificate or CRL is not yet valid',
+};
