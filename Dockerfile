@@ -19,6 +19,7 @@ USER node
 EXPOSE 9999 9237
 STOPSIGNAL SIGTERM
 # Looks at http://127.0.0.1:9237/-/liveness: where prometheus_listen_addr differs, give the URL as a further argument.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["node", "dist/admin/health-check.js"]
-ENTRYPOINT ["node", "--initial-old-space-size=64", "dist/cli.js"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["node", "--disable-sigusr1", "dist/admin/health-check.js"]
+# SIGUSR1 reloads, and never opens the debugger of Node, not even before the program handles the signal.
+ENTRYPOINT ["node", "--disable-sigusr1", "--initial-old-space-size=64", "dist/cli.js"]
 CMD ["serve", "--config", "/etc/gitaly-tls-proxy/gitaly-tls-proxy.yaml"]

@@ -3,6 +3,8 @@ import { fileURLToPath } from 'node:url';
 
 import { installAndBuild } from './install.mjs';
 
+// While it builds, too: by default SIGUSR1 opens Node's debugger. The program handles the signal itself.
+process.on('SIGUSR1', () => undefined);
 installAndBuild();
 const args = process.argv.slice(2);
 const cli = new URL('../dist/cli.js', import.meta.url);

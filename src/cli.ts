@@ -1,12 +1,27 @@
 #!/usr/bin/env -S node --initial-old-space-size=64
 // The flag is about speed alone (docs/benchmarks.md): TLS hands every record over in a buffer outside of the heap, which
 // V8 counts, and with its defaults it may answer 25 MB of them with a full collection.
-import cluster from 'node:cluster';
-import { text } from 'node:stream/consumers';
-
+//
+// Nothing is imported before the signals are handled: importing takes time, in which SIGUSR1 would open Node's debugger to
+// every local user, and SIGUSR2 and SIGHUP would end the process. What they ask for is decided once the program is loaded.
 import type { Command } from './commands/command.js';
-import { parseCommandLine } from './commands/command-line.js';
-import { readVersion } from './version.js';
+
+for (const signal of ['SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => undefined);
+const early = { hangUp: false };
+const noteHangUp = (): void => {
+  early.hangUp = true;
+};
+process.on('SIGHUP', noteHangUp);
+
+const { closeDebugger } = await import('./process/debugger.js');
+closeDebugger();
+const { default: cluster } = await import('node:cluster');
+const { text } = await import('node:stream/consumers');
+const { parseCommandLine } = await import('./commands/command-line.js');
+const { takeEnvironment } = await import('./process/environment.js');
+const { endInSpiteOfThreads, hasStuckThread } = await import('./process/stuck-threads.js');
+const { WORKER_ARGUMENT } = await import('./traffic/workers/program.js');
+const { readVersion } = await import('./version.js');
 
 /** 0 fine, 1 failed while running, 2 wrong configuration or usage. */
 const EXIT_FAILED = 1;
@@ -71,8 +86,6 @@ async function run(command: Command): Promise<number> {
       return runWorker();
     }
     case 'serve': {
-      // A SIGHUP that comes while the program is still being loaded must not end it; the files are read after this.
-      process.on('SIGHUP', () => undefined);
       const { serve } = await import('./commands/serve.js');
       return serve(command.source);
     }
@@ -92,13 +105,56 @@ async function validate(file: string | undefined): Promise<number> {
   });
 }
 
-const command: Command = cluster.isWorker ? { command: 'worker' } : parseCommandLine(process.argv.slice(2));
+/** What this process is to do; one that Node takes for a worker by its environment alone can do nothing. */
+function commandOf(args: readonly string[]): Command {
+  if (!cluster.isWorker) return parseCommandLine(args);
+  if (process.connected && args[0] === WORKER_ARGUMENT) return { command: 'worker' };
+  return {
+    command: 'usage error',
+    message:
+      'NODE_UNIQUE_ID is set in the environment, by which Node takes the process for a worker: unset it',
+  };
+}
+
+/** For the commands that run no proxy: variables have no more effect on them, and what a proxy refuses is reported. */
+function reportEnvironment(): void {
+  for (const { severity, error, fix } of takeEnvironment(process.env))
+    if (severity === 'refuse') process.stderr.write(`gitaly-tls-proxy: warning: ${error} ${fix}\n`);
+}
+
+/** Settles when everything that was printed has been written. */
+async function printed(): Promise<void> {
+  for (const stream of [process.stdout, process.stderr])
+    if (stream.writableLength > 0) await new Promise<void>((resolve) => stream.write('', () => resolve()));
+}
+
+/** Ends the process; a system call that does not return must not keep it. */
+async function end(exitCode: number): Promise<void> {
+  if (await hasStuckThread()) endInSpiteOfThreads(exitCode);
+  else process.exit(exitCode);
+}
+
+const command = commandOf(process.argv.slice(2));
+const runsProxy = command.command === 'serve' || command.command === 'demo' || command.command === 'worker';
+// A SIGHUP never ends these; the files are read after this.
+if (command.command === 'serve' || command.command === 'worker') process.on('SIGHUP', () => undefined);
+process.off('SIGHUP', noteHangUp);
+if (early.hangUp && command.command !== 'serve' && command.command !== 'worker')
+  process.kill(process.pid, 'SIGHUP');
+if (!runsProxy) reportEnvironment();
 try {
   const exitCode = await run(command);
-  // What was cut off at the end of a drain may still hold sockets open; the others end when their output is written.
-  if (['serve', 'demo', 'worker'].includes(command.command)) process.exit(exitCode);
-  process.exitCode = exitCode;
+  if (runsProxy) {
+    // What was cut off at the end of a drain may still hold sockets open; the others end when their output is written.
+    await end(exitCode);
+  } else {
+    process.exitCode = exitCode;
+    if (await hasStuckThread()) {
+      await printed();
+      endInSpiteOfThreads(exitCode);
+    }
+  }
 } catch (error) {
   process.stderr.write(`gitaly-tls-proxy: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exit(EXIT_FAILED);
+  await end(EXIT_FAILED);
 }

@@ -257,3 +257,7 @@ export const MAX_PROBE_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /** What `check` keeps of what a TLS server sends: a handshake comes to a few KiB, OpenSSL takes 100 of certificates. */
 export const MAX_TAPPED_BYTES = 256 * 1024;
+
+/** How long the work of libuv's threads may take to return when the process ends; file and DNS work takes milliseconds. */
+export const STUCK_THREAD_MS = 500;
+export const END_POLL_MS = 5;

@@ -2,6 +2,8 @@ import { fileURLToPath } from 'node:url';
 
 import { STOP_MARGIN_MS } from '../limits.js';
 import { DescriptorBudget } from '../process/descriptor-budget.js';
+import { isDebuggerWanted } from '../process/debugger.js';
+import { takeEnvironment } from '../process/environment.js';
 import { InheritedSockets } from '../process/inherited-sockets.js';
 import { Notifier } from '../process/notify.js';
 import { handleSignals } from '../process/signals.js';
@@ -18,6 +20,9 @@ import { readVersion } from '../version.js';
 import type { Configuration, Logging } from '../config/model.js';
 
 const STDOUT = 1;
+
+/** Wrong configuration or usage. */
+const EXIT_USAGE = 2;
 
 /** What a worker's process runs: it finds out itself that it is one. */
 const PROGRAM = fileURLToPath(new URL('../cli.js', import.meta.url));
@@ -39,6 +44,20 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   const logger = createLogger(openLogSink(STDOUT), logging);
   const metrics = new Metrics(readVersion());
   outliveFaults(logger, metrics);
+  const environment = takeEnvironment(process.env);
+  const refused = environment.filter(({ severity }) => severity === 'refuse');
+  for (const { error, fix } of refused) process.stderr.write(`gitaly-tls-proxy: ${error} ${fix}\n`);
+  if (refused.length > 0) return EXIT_USAGE;
+  for (const { variable, error, fix } of environment)
+    logger.warn({ variable, error, fix }, 'environment variable changes or is ignored by the program');
+  if (isDebuggerWanted())
+    logger.warn(
+      {
+        error: 'The debugger of Node is open, as its command line asks: every local user can read the keys.',
+        fix: 'Start the program without --inspect.',
+      },
+      'debugger is open',
+    );
   const notifier = Notifier.takeFrom(process.env, logger);
   const sockets = InheritedSockets.takeFrom(process.env);
 
@@ -50,6 +69,15 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
     onReload: () => void started.then((reloader) => notifier.reload(() => reloader.reloadNow())),
     onDrain: drain,
     onStop: stop,
+    onIgnored: (signal) =>
+      logger.warn(
+        {
+          signal,
+          error: `${signal} does nothing here.`,
+          fix: 'Send SIGHUP to reload, or SIGTERM to drain and stop.',
+        },
+        'signal ignored',
+      ),
   });
 
   let proxy: Proxy;
@@ -63,7 +91,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
     if (!(error instanceof ProxyFailure)) throw error;
     await logger.sink.flush();
     for (const line of error.lines) process.stderr.write(`gitaly-tls-proxy: ${line}\n`);
-    return error.kind === 'configuration' ? 2 : 1;
+    return error.kind === 'configuration' ? EXIT_USAGE : 1;
   }
   const reloader = new Reloader(proxy, logger, metrics);
   reloader.start();

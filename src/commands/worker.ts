@@ -1,3 +1,4 @@
+import { ignoreSignals } from '../process/signals.js';
 import { Worker } from '../traffic/workers/worker.js';
 import type { Order } from '../traffic/workers/messages.js';
 import { readVersion } from '../version.js';
@@ -6,8 +7,7 @@ import type { Socket } from 'node:net';
 
 /** Serves connections for the primary process until that has it drained. Returns the exit code. */
 export async function runWorker(): Promise<number> {
-  // A terminal and a service manager signal every process; what is to be done, the primary process says.
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
+  ignoreSignals();
   const worker = new Worker(readVersion());
   outliveFaults(worker.logger, worker.metrics);
   process.on('message', (order: Order, socket: Socket | undefined) => worker.obey(order, socket));

@@ -2,15 +2,17 @@ import { SAME_INTERRUPT_MS } from '../limits.js';
 
 /** What the signals of the process ask for. */
 export interface SignalHandlers {
-  /** SIGHUP. */
+  /** SIGHUP, and SIGUSR1, which ghostunnel and HAProxy reload at. */
   readonly onReload: () => void;
-  /** The first SIGTERM or SIGINT. */
+  /** The first SIGTERM, SIGINT or SIGQUIT. */
   readonly onDrain: () => void;
   /** A second one. */
   readonly onStop: () => void;
+  /** SIGUSR2. */
+  readonly onIgnored: (signal: NodeJS.Signals) => void;
 }
 
-/** Listens to the signals from now on; a SIGHUP never ends the process, whenever it comes. */
+/** Handles the signals from now on; none but a second request to end ends the process at once. */
 export function handleSignals(handlers: SignalHandlers): void {
   let draining = false;
   let interruptedAtMs = Number.NEGATIVE_INFINITY;
@@ -19,12 +21,19 @@ export function handleSignals(handlers: SignalHandlers): void {
     else handlers.onDrain();
     draining = true;
   };
-  process.on('SIGHUP', handlers.onReload);
-  process.on('SIGTERM', end);
+  for (const signal of ['SIGHUP', 'SIGUSR1'] as const) process.on(signal, handlers.onReload);
+  for (const signal of ['SIGTERM', 'SIGQUIT'] as const) process.on(signal, end);
   process.on('SIGINT', () => {
     const now = performance.now();
     const same = now - interruptedAtMs < SAME_INTERRUPT_MS;
     interruptedAtMs = now;
     if (!same) end();
   });
+  process.on('SIGUSR2', handlers.onIgnored);
+}
+
+/** In a worker, which a terminal and a service manager signal too: the primary process decides what happens. */
+export function ignoreSignals(): void {
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const)
+    process.on(signal, () => undefined);
 }

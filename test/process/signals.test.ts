@@ -19,15 +19,22 @@ function start(): { asked: string[]; signal: (name: string) => void } {
     onReload: () => asked.push('reload'),
     onDrain: () => asked.push('drain'),
     onStop: () => asked.push('stop'),
+    onIgnored: () => asked.push('ignored'),
   });
   spy.mockRestore();
   return { asked, signal: (name) => listeners.get(name)?.() };
 }
 
-test('SIGHUP reloads, the first of SIGTERM and SIGINT drains, a second one stops', () => {
+test('SIGHUP and SIGUSR1 reload, the first of SIGTERM, SIGINT and SIGQUIT drains, a second one stops', () => {
   const { asked, signal } = start();
-  for (const name of ['SIGHUP', 'SIGTERM', 'SIGHUP', 'SIGINT', 'SIGTERM']) signal(name);
+  for (const name of ['SIGHUP', 'SIGTERM', 'SIGUSR1', 'SIGINT', 'SIGQUIT']) signal(name);
   expect(asked).toEqual(['reload', 'drain', 'reload', 'stop', 'stop']);
+});
+
+test('SIGUSR2 is ignored', () => {
+  const { asked, signal } = start();
+  signal('SIGUSR2');
+  expect(asked).toEqual(['ignored']);
 });
 
 test('an interrupt that npm passes on a moment later is the same one', () => {

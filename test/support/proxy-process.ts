@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { get, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
@@ -23,6 +23,9 @@ const POLL_MS = 20;
 /** Where `npm run coverage` wants V8's counts of the programs. */
 const { PROGRAMS_V8_COVERAGE } = process.env;
 const COVERAGE = PROGRAMS_V8_COVERAGE === undefined ? {} : { NODE_V8_COVERAGE: PROGRAMS_V8_COVERAGE };
+
+/** What the shell of the tests may hold, and the program reports. */
+const NO_NODE_VARIABLES = { NODE_OPTIONS: '', NODE_EXTRA_CA_CERTS: '' };
 
 /** `TEST_WORKERS=2 npm test`: every test whose configuration does not say otherwise, with so many workers. */
 const { TEST_WORKERS } = process.env;
@@ -100,7 +103,7 @@ export class ProxyProcess {
         : ['sh', ['-c', `${limit}${activation}exec "$0" "$@"${redirection}`, process.execPath, ...args]];
     const child = spawn(command, commandArgs, {
       stdio: ['ignore', 'pipe', 'pipe', ...inherits],
-      env: { ...process.env, NODE_OPTIONS: '', ...COVERAGE, ...options.env },
+      env: { ...process.env, ...NO_NODE_VARIABLES, ...COVERAGE, ...options.env },
       ...(options.directory === undefined ? {} : { cwd: options.directory }),
     });
     const proxy = new ProxyProcess(child, configurationPath);
@@ -179,6 +182,12 @@ export class ProxyProcess {
   /** Open file descriptors of the program. */
   descriptors(): number {
     return readdirSync(`/proc/${this.pid}/fd`).length;
+  }
+
+  /** The processes that the program has started and that still run. */
+  children(): number[] {
+    const { pid } = this;
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
   }
 
   /**

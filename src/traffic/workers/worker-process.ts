@@ -2,7 +2,9 @@ import cluster, { type Worker as ClusterWorker } from 'node:cluster';
 
 import type { Accepted } from '../../connection/accepted.js';
 import { WORKER_ANSWER_MS, WORKER_REPORT_MS, WORKER_SILENT_REPORTS } from '../../limits.js';
+import { childExecArgv } from '../../process/node-options.js';
 import type { Answer, Notice, Order, Question } from './messages.js';
+import { WORKER_ARGUMENT } from './program.js';
 
 /** How a worker's process ended. */
 export interface WorkerExit {
@@ -47,7 +49,8 @@ export class WorkerProcess {
     this.#events = events;
     cluster.setupPrimary({
       exec: program,
-      args: [],
+      args: [WORKER_ARGUMENT],
+      execArgv: childExecArgv(),
       serialization: 'advanced',
       // Standard output is the log's alone, and the primary process writes it.
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],

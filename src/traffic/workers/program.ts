@@ -1,0 +1,2 @@
+/** The one argument of a worker's process; `ps` shows it. */
+export const WORKER_ARGUMENT = 'worker';
