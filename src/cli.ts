@@ -2,7 +2,7 @@
 // The flag is about speed alone (docs/benchmarks.md): TLS hands every record over in a buffer outside of the heap, which
 // V8 counts, and with its defaults it may answer 25 MB of them with a full collection.
 import cluster from 'node:cluster';
-import { text } from 'node:stream/consumers';
+import { buffer, text } from 'node:stream/consumers';
 
 import type { Command } from './commands/command.js';
 import { parseCommandLine } from './commands/command-line.js';
@@ -41,7 +41,7 @@ async function run(command: Command): Promise<number> {
     case 'configuration import': {
       const { runImport } = await import('./commands/configuration-import.js');
       return runImport(command.request, {
-        readStdin: () => text(process.stdin),
+        readStdin: () => buffer(process.stdin),
         writeStdout: print,
         writeStderr,
       });
