@@ -16,7 +16,7 @@ process.on('SIGHUP', noteHangUp);
 const { closeDebugger } = await import('./process/debugger.js');
 closeDebugger();
 const { default: cluster } = await import('node:cluster');
-const { text } = await import('node:stream/consumers');
+const { buffer, text } = await import('node:stream/consumers');
 const { parseCommandLine } = await import('./commands/command-line.js');
 const { takeEnvironment } = await import('./process/environment.js');
 const { endInSpiteOfThreads, hasStuckThread } = await import('./process/stuck-threads.js');
@@ -56,7 +56,7 @@ async function run(command: Command): Promise<number> {
     case 'configuration import': {
       const { runImport } = await import('./commands/configuration-import.js');
       return runImport(command.request, {
-        readStdin: () => text(process.stdin),
+        readStdin: () => buffer(process.stdin),
         writeStdout: print,
         writeStderr,
       });

@@ -2,10 +2,10 @@ import type { HandshakeObservation } from '../probe/observe-handshake.js';
 import { CertificateSteps } from './certificate-steps.js';
 import { checkConnection, connectTo } from './connect-step.js';
 import { literalEndpoint, resolveEndpoints, type Endpoint } from './endpoints.js';
-import { checkHealthOver, checkServerInfo } from './grpc-steps.js';
+import { callHealth, checkHealthOver, checkServerInfo, type HealthOutcome } from './grpc-steps.js';
 import { skipped, Steps, type Finding, type Step, type StepName } from './step.js';
 import type { CheckSettings, CheckTarget, TargetTls } from './target.js';
-import { checkAlpn, checkClientCertificate, checkTls, observe } from './tls-steps.js';
+import { checkAlpn, checkClientCertificate, checkTls, observe, refusedCertificate } from './tls-steps.js';
 
 /** What came of one target. */
 export interface TargetReport {
@@ -53,13 +53,21 @@ async function checkEndpoint(
   if (target.tls) await checkTlsOf(target.tls, steps, endpoint, target, settings);
   if (target.speaks === 'http') return steps.done;
   const connected: StepName[] = ['connect', 'tls', 'client_certificate'];
-  await steps.run('health_http2', connected, () => checkHealthOver('http2', endpoint, target, settings));
-  await steps.run('health_backchannel', connected, () =>
-    checkHealthOver('backchannel', endpoint, target, settings),
-  );
   // A client of Gitaly goes no further than one of these, and the token must not either.
-  const accepted: StepName[] = [...connected, 'alpn', 'chain', 'san', 'expiry', 'health_http2'];
-  await steps.run('server_info', accepted, () => checkServerInfo(endpoint, target, settings));
+  const verified: StepName[] = [...connected, 'alpn', 'chain', 'san', 'expiry'];
+  const maySendToken = verified.every((name) => steps.stands(name));
+  let overHttp2: HealthOutcome | undefined;
+  await steps.run('health_http2', connected, async () => {
+    overHttp2 = await checkHealthOver('http2', endpoint, target, settings, { maySendToken, overHttp2 });
+    return overHttp2.finding;
+  });
+  await steps.run('health_backchannel', connected, async () => {
+    const context = { maySendToken, overHttp2 };
+    return (await checkHealthOver('backchannel', endpoint, target, settings, context)).finding;
+  });
+  // It finds out why a token is refused.
+  const needs: StepName[] = overHttp2?.answer === 'token_refused' ? verified : [...verified, 'health_http2'];
+  await steps.run('server_info', needs, () => checkServerInfo(endpoint, target, settings));
   return steps.done;
 }
 
@@ -105,9 +113,25 @@ async function checkTlsOf(
     ['connect'],
     ofCertificates((certificates) => certificates.expiry()),
   );
-  await steps.run(
-    'client_certificate',
-    ['connect'],
-    ofHandshake((observation) => checkClientCertificate(observation, tls)),
-  );
+  await steps.run('client_certificate', ['connect'], async () => {
+    const finding = ofHandshake((observation) => checkClientCertificate(observation, tls))();
+    const isAnswered = finding.result === 'passed' && seen?.sequel.kind === 'answered';
+    return (isAnswered ? await refusalInCalls(tls, endpoint, target, settings) : undefined) ?? finding;
+  });
+}
+
+/** A server can refuse a client certificate in its answer to a call, where it explains why. */
+async function refusalInCalls(
+  tls: TargetTls,
+  endpoint: Endpoint,
+  target: CheckTarget,
+  settings: CheckSettings,
+): Promise<Finding | undefined> {
+  try {
+    const health = await callHealth('http2', endpoint, target, settings, false);
+    return health.kind === 'refuses_certificate' ? refusedCertificate(tls, ` (${health.words})`) : undefined;
+  } catch {
+    // The health steps report why there is no answer.
+    return undefined;
+  }
 }

@@ -1,24 +1,44 @@
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
-import { isTlsScheme } from '../config/address.js';
+import { isTlsScheme, place } from '../config/address.js';
 import { networkCheck } from '../config/cidr.js';
 import { formatHostPort } from '../config/host-port.js';
 import type { Address } from '../config/model.js';
 import { BackchannelStream } from '../probe/backchannel-stream.js';
-import { CallFailure, GrpcConnection } from '../probe/grpc-connection.js';
+import { CallFailure, GrpcConnection, NotGrpc } from '../probe/grpc-connection.js';
 import { checkHealth, type Health } from '../probe/health.js';
 import { callServerInfo, readServerInfo, type ServerInfo } from '../probe/server-info.js';
 import { gitalyAuthorization } from '../probe/token.js';
 import { createDialer } from '../upstream/dialer.js';
+import { UpstreamFailure } from '../upstream/failure.js';
 import { TlsClient } from '../upstream/tls-client.js';
 import { findClockDifference, type Secrecy } from './clock-difference.js';
 import { connectTo } from './connect-step.js';
 import type { Endpoint } from './endpoints.js';
-import { failed, passed, skipped, type Finding } from './step.js';
+import { failed, passed, skipped, STEP_TITLES, type Finding } from './step.js';
 import type { CheckSettings, CheckTarget } from './target.js';
-import { connectTls } from './tls-steps.js';
+import { connectTls, findTls } from './tls-steps.js';
 
 type Wire = 'http2' | 'backchannel';
+
+/**
+ * Who answered a health call: Gitaly, a Gitaly that refuses our token, a proxy whose Gitaly is down, something else.
+ */
+type Answer = 'gitaly' | 'token_refused' | 'unavailable' | 'tls' | 'none';
+
+export interface HealthOutcome {
+  readonly finding: Finding;
+  readonly answer: Answer;
+}
+
+/** What is known before a health call. */
+export interface HealthContext {
+  /** Whether the token may be sent: the server's certificate holds. */
+  readonly maySendToken: boolean;
+  /** The outcome of the same call over HTTP/2, for the one over the backchannel. */
+  readonly overHttp2: HealthOutcome | undefined;
+}
 
 /** Makes a health call as Rails does (`http2`), or as Workhorse and gitlab-shell do (`backchannel`). */
 export async function checkHealthOver(
@@ -26,56 +46,141 @@ export async function checkHealthOver(
   endpoint: Endpoint,
   target: CheckTarget,
   settings: CheckSettings,
-): Promise<Finding> {
-  const { timeoutMs } = settings;
-  let connection: GrpcConnection | undefined;
+  { maySendToken, overHttp2 }: HealthContext,
+): Promise<HealthOutcome> {
   try {
-    const raw = await connectTo(endpoint, target, settings);
-    const socket = target.tls ? await connectTls(raw, target, target.tls, timeoutMs) : raw;
-    const stream = wire === 'backchannel' ? new BackchannelStream(socket) : socket;
-    connection = grpcOn(stream, target);
-    return healthFinding(await checkHealth(connection, timeoutMs));
+    const isSigned = maySendToken && settings.token !== undefined;
+    const health = await callHealth(wire, endpoint, target, settings, isSigned);
+    return healthOutcome(health, isSigned);
   } catch (error) {
-    if (error instanceof CallFailure && wire === 'backchannel')
-      return failed(
-        error.message,
-        'clones and fetches need it: what stands in front of Gitaly must pass TCP, not end HTTP/2',
-      );
     const cause = error instanceof Error ? error.message : String(error);
-    return failed(
-      cause,
-      'the port takes connections and does not answer as Gitaly: is it the right one, and what does its log say?',
-    );
-  } finally {
-    connection?.close();
+    if (error instanceof NotGrpc) return { finding: failed(cause, WEB_SERVER), answer: 'none' };
+    if (wire === 'backchannel' && overHttp2) return overBackchannel(cause, error, overHttp2);
+    const tls = await tlsAt(endpoint, target, settings);
+    if (tls !== undefined) return { finding: speaksTls(tls, target), answer: 'tls' };
+    return {
+      finding: failed(
+        cause,
+        'the port accepts connections and does not answer as Gitaly does: is it the right one? Its log may say more',
+      ),
+      answer: 'none',
+    };
   }
 }
 
-function healthFinding(health: Health): Finding {
+/** One health call on a connection of its own; signed with the token only on one whose server has been verified. */
+export async function callHealth(
+  wire: Wire,
+  endpoint: Endpoint,
+  target: CheckTarget,
+  settings: CheckSettings,
+  isSigned: boolean,
+): Promise<Health> {
+  const { timeoutMs, token, nowMs } = settings;
+  const socket = isSigned
+    ? await connectVerified(endpoint, target, settings)
+    : await connectUnverified(endpoint, target, settings);
+  const connection = grpcOn(wire === 'backchannel' ? new BackchannelStream(socket) : socket, target);
+  try {
+    const authorization = isSigned && token !== undefined ? gitalyAuthorization(token, nowMs()) : undefined;
+    return await checkHealth(connection, timeoutMs, authorization);
+  } finally {
+    connection.close();
+  }
+}
+
+async function connectUnverified(
+  endpoint: Endpoint,
+  target: CheckTarget,
+  settings: CheckSettings,
+): Promise<Socket> {
+  const raw = await connectTo(endpoint, target, settings);
+  return target.tls ? connectTls(raw, target, target.tls, settings.timeoutMs) : raw;
+}
+
+/** The backchannel is to blame only if the same server answers over HTTP/2. */
+function overBackchannel(cause: string, error: unknown, { answer, finding }: HealthOutcome): HealthOutcome {
+  const cure =
+    answer === 'unavailable'
+      ? (finding.cure ?? '')
+      : answer === 'tls' || answer === 'none' || !(error instanceof CallFailure)
+        ? 'gRPC over HTTP/2 fails as well: see that step'
+        : 'clones and fetches need it: what is in front of Gitaly must pass TCP and not terminate HTTP/2';
+  return { finding: failed(cause, cure), answer: 'none' };
+}
+
+/** TLS at an address that is dialled in plaintext. */
+async function tlsAt(
+  endpoint: Endpoint,
+  { address, tls, hello }: CheckTarget,
+  settings: CheckSettings,
+): Promise<string | undefined> {
+  if (tls || address.scheme === 'unix') return undefined;
+  try {
+    return await findTls(await connectTo(endpoint, { hello }, settings), address.host, settings);
+  } catch (error) {
+    if (error instanceof UpstreamFailure) return undefined;
+    throw error;
+  }
+}
+
+function speaksTls(words: string, { address, role }: CheckTarget): Finding {
+  const url = `tls://${place(address)}`;
+  const fix = {
+    address: `check ${url}, and write it to gitaly_address`,
+    forward: `forward to ${url}`,
+    listen: 'another program listens there, or the proxy has another configuration: restart it',
+  };
+  return failed(`the server speaks TLS on this port (${words}), and the address is plaintext`, fix[role], {
+    facts: { speaks_tls: true },
+  });
+}
+
+const WEB_SERVER = 'a web server answers, not Gitaly: is it the right port?';
+const NOT_GITALY = 'the server speaks gRPC but is not Gitaly';
+const NO_UPSTREAM =
+  'the proxy that answers cannot reach its Gitaly: is Gitaly up, and is its address right there?';
+
+function healthOutcome(health: Health, isSigned: boolean): HealthOutcome {
   switch (health.kind) {
     case 'serving':
-      return passed('SERVING');
+      return { finding: passed('SERVING'), answer: 'gitaly' };
     case 'wants_token':
-      return passed(`it answers, and wants a token (${health.words})`);
+      return isSigned
+        ? {
+            finding: failed(
+              `the token is refused (${health.words})`,
+              `the step "${STEP_TITLES.server_info}" finds out why`,
+            ),
+            answer: 'token_refused',
+          }
+        : {
+            finding: passed(`reachable, authentication required (${health.words})`),
+            answer: 'gitaly',
+          };
+    case 'refuses_certificate':
+      return {
+        finding: failed(
+          `client certificate missing or refused (${health.words})`,
+          `see the step "${STEP_TITLES.client_certificate}"`,
+        ),
+        answer: 'none',
+      };
     case 'not_serving':
-      return failed(health.words, 'Gitaly runs and does not serve: it starts, or stops; its log says more');
+      return {
+        finding: failed(
+          health.words,
+          'Gitaly runs and does not serve: it is starting or stopping; its log says more',
+        ),
+        answer: 'gitaly',
+      };
     case 'unknown_service':
-      return failed(health.words, noGitaly(health.words));
+      return { finding: failed(health.words, NOT_GITALY), answer: 'gitaly' };
     case 'error':
-      return failed(
-        health.words,
-        health.words.startsWith('Unavailable')
-          ? 'what answers has no Gitaly behind it: does that run, and is its address right there?'
-          : 'the log of Gitaly says more',
-      );
+      return health.words.startsWith('Unavailable')
+        ? { finding: failed(health.words, NO_UPSTREAM), answer: 'unavailable' }
+        : { finding: failed(health.words, 'the log of Gitaly says more'), answer: 'gitaly' };
   }
-}
-
-/** What stands there that knows no method of Gitaly's: a status of HTTP alone is what a web server says. */
-function noGitaly(words: string): string {
-  return words.includes('HTTP status')
-    ? 'what answers is a web server, and no Gitaly: is it the right port?'
-    : 'what answers is a gRPC server, and no Gitaly';
 }
 
 /**
@@ -88,16 +193,7 @@ export async function checkServerInfo(
   settings: CheckSettings,
 ): Promise<Finding> {
   const { timeoutMs, token, nowMs } = settings;
-  const tls = target.tls;
-  const client =
-    tls &&
-    new TlsClient({
-      settings: { minVersion: tls.minVersion, serverName: tls.serverName, protocol: 'h2' },
-      pair: tls.pair,
-      ca: tls.anchors.pem,
-    });
-  const dial = createDialer(endpoint.address, client, timeoutMs).connect(target.hello);
-  const connection = grpcOn(await dial.done, target);
+  const connection = grpcOn(await connectVerified(endpoint, target, settings), target);
   try {
     const authorization = token === undefined ? undefined : gitalyAuthorization(token, nowMs());
     const { code, message, response } = await callServerInfo(connection, timeoutMs, authorization);
@@ -105,9 +201,9 @@ export async function checkServerInfo(
     if (response) {
       const info = readServerInfo(response);
       if (info) return infoFinding(info, token !== undefined);
-      return failed('the answer is no ServerInfoResponse', 'what answers is no Gitaly');
+      return failed('the answer is not a ServerInfoResponse', NOT_GITALY);
     }
-    if (code === 'Unimplemented') return failed(words, noGitaly(words));
+    if (code === 'Unimplemented') return failed(words, NOT_GITALY);
     const isRefused = code === 'PermissionDenied' || code === 'Unauthenticated';
     if (!isRefused) return failed(words, 'the log of Gitaly says more');
     if (token === undefined) return skipped(`Gitaly wants a token (${words}): give it with --token-file`);
@@ -118,6 +214,22 @@ export async function checkServerInfo(
   } finally {
     connection.close();
   }
+}
+
+/** A connection that may carry a token: with TLS, the server's certificate has been verified on it. */
+function connectVerified(
+  { address }: Endpoint,
+  { tls, hello }: CheckTarget,
+  { timeoutMs }: CheckSettings,
+): Promise<Socket> {
+  const client =
+    tls &&
+    new TlsClient({
+      settings: { minVersion: tls.minVersion, serverName: tls.serverName, protocol: 'h2' },
+      pair: tls.pair,
+      ca: tls.anchors.pem,
+    });
+  return createDialer(address, client, timeoutMs).connect(hello).done;
 }
 
 const isLoopback = networkCheck(['127.0.0.0/8', '::1/128']);

@@ -26,6 +26,8 @@ export interface TargetTls {
   readonly serverName: string;
   readonly anchors: Anchors;
   readonly pair: LoadedPair | undefined;
+  /** What configures the client certificate: flags of `check`, or `upstream_tls` of a configuration that it reads. */
+  readonly pairFrom: 'flags' | 'upstream_tls';
   readonly minVersion: TlsVersion;
 }
 

@@ -2,10 +2,10 @@ import { isTlsScheme } from '../config/address.js';
 import { networkCheck } from '../config/cidr.js';
 import { upstreamsOf } from '../config/forwarding.js';
 import type { Address, Forwarding, ListenerConfiguration, NetworkAddress } from '../config/model.js';
+import { namesFor, normalServerName } from '../config/server-name.js';
 import { encodeProxyHeader } from '../connection/proxy-header.js';
 import type { LoadedPair } from '../tls/certificate-pair.js';
 import type { ListenerMaterial, UpstreamMaterial } from '../tls/material.js';
-import { RouteTable } from '../upstream/route-table.js';
 import { namedAnchors, systemAnchors, type Anchors } from './anchors.js';
 import type { CheckTarget, TargetTls } from './target.js';
 
@@ -49,7 +49,11 @@ export function targetsOf(
   const { anchors, pair } = client;
   const listened = namesOf(server.pairs, forwarding, client).map((serverName, index): CheckTarget => {
     const title = index === 0 ? listen.url : `${listen.url} as ${serverName}`;
-    return { ...listener, title, tls: { serverName, anchors, pair, minVersion: 'TLSv1.2' } };
+    return {
+      ...listener,
+      title,
+      tls: { serverName, anchors, pair, pairFrom: 'flags', minVersion: 'TLSv1.2' },
+    };
   });
   return [...listened, ...forwards];
 }
@@ -62,14 +66,48 @@ function namesOf(
 ): string[] {
   if (serverName !== undefined) return [serverName];
   const { routes, fallback } = forwarding;
-  const routed = routes.map(({ name }) => someName(name));
-  // Without a default, whoever asks for a name that has no route is refused.
+  const held = pairs.map(({ names: { dns, ip } }) => [...dns, ...ip]);
+  const names = held.flat();
+  const known: ReadonlySet<string> = new Set(routes.map(({ name }) => name));
+  const routed = routes.map(({ name }) => nameFor(name, names, known));
+  // Without a default, a client that asks for a name without a route is refused.
   if (!fallback) return [...new Set(routed)];
-  const table = new RouteTable(forwarding, ({ url }) => url);
-  const certified = pairs.map(({ names }) => allNames(names));
-  const toFallback = certified.flat().find((name) => table.find(name) === fallback.url);
-  const ofPairs = certified.map(([first = 'localhost']) => first);
-  return [...new Set([...ofPairs, ...routed, ...(toFallback === undefined ? [] : [toFallback])])];
+  const ofPairs = held.map((own) => nameFor(own[0] ?? 'localhost', own, known));
+  const toFallback = names.find((name) => routeOf(name, known) === undefined);
+  return [
+    ...new Set([
+      ...ofPairs,
+      ...routed,
+      ...(toFallback === undefined ? [] : [nameFor(toFallback, names, known)]),
+    ]),
+  ];
+}
+
+/**
+ * A name that a wildcard stands for and that takes no other route: one that the certificate holds, or else an invented one.
+ * Any other name stands for itself.
+ */
+function nameFor(name: string, held: readonly string[], routes: ReadonlySet<string>): string {
+  if (!isWildcardName(name)) return name;
+  const fits = (other: string): boolean =>
+    !isWildcardName(other) &&
+    namesFor(other).includes(name) &&
+    [undefined, name].includes(routeOf(other, routes));
+  const known = held.find(fits);
+  if (known !== undefined) return known;
+  for (let number = 1; ; number += 1) {
+    const invented = `check${number === 1 ? '' : `-${number}`}${name.slice(1)}`;
+    if (fits(invented)) return invented;
+  }
+}
+
+/** The route that a client takes that asks for a name; `undefined` for the default. */
+function routeOf(name: string, routes: ReadonlySet<string>): string | undefined {
+  return namesFor(name).find((each) => routes.has(each));
+}
+
+function isWildcardName(name: string): boolean {
+  return name.startsWith('*.');
 }
 
 /** Where a listener is reached from its own machine. */
@@ -79,16 +117,6 @@ function dialled(listen: Address): Address {
   return { ...listen, host };
 }
 
-/** The names that a certificate holds. */
-function allNames({ dns, ip }: LoadedPair['names']): string[] {
-  return [...dns.map(someName), ...ip];
-}
-
-/** Some host's name in place of a wildcard. */
-function someName(name: string): string {
-  return name.replace(/^\*\./u, 'check.');
-}
-
 function isTls(address: Address): address is NetworkAddress {
   return address.scheme !== 'unix' && isTlsScheme(address.scheme);
 }
@@ -96,9 +124,10 @@ function isTls(address: Address): address is NetworkAddress {
 function upstreamTls({ settings, pair, ca, anchors }: UpstreamMaterial, host: string): TargetTls {
   const { serverName, minVersion, ca: source } = settings;
   return {
-    serverName: serverName ?? host,
+    serverName: serverName ?? normalServerName(host),
     minVersion,
     pair,
+    pairFrom: 'upstream_tls',
     anchors: source && anchors ? namedAnchors(source, anchors) : systemAnchors(ca),
   };
 }

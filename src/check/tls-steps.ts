@@ -10,6 +10,7 @@ import {
   observeHandshake,
   type HandshakeObservation,
 } from '../probe/observe-handshake.js';
+import { certificateNames, describeNames } from '../tls/certificate-names.js';
 import { ALPN_H2, contextParameters } from '../tls/parameters.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { failed, passed, skipped, type Finding } from './step.js';
@@ -18,7 +19,42 @@ import type { CheckSettings, CheckTarget, TargetTls } from './target.js';
 /** What a client of HTTP/2 begins with: a server that accepts it answers with its SETTINGS. */
 const FIRST_WORDS = Buffer.concat([CLIENT_PREFACE, settingsFrame('settings')]);
 
-const GIVE_ONE = 'give one with --client-cert and --client-key, of an authority that it trusts for clients';
+/** How to present a client certificate, and which setting does. */
+const PRESENTED: Readonly<
+  Record<TargetTls['pairFrom'], { readonly setting: string; readonly give: string }>
+> = {
+  flags: {
+    setting: '--client-cert',
+    give: 'give one with --client-cert and --client-key, of an authority that the server trusts for clients',
+  },
+  upstream_tls: {
+    setting: 'upstream_tls.certificate_path',
+    give: 'set certificate_path and key_path in upstream_tls, of an authority that the server trusts for clients',
+  },
+};
+
+/** An alert is TLS, too. */
+const ALERT = /_ALERT_|UNRECOGNIZED_NAME$/;
+
+/** What a TLS server at a plaintext address is, in words; `undefined` if the server does not speak TLS. */
+export async function findTls(
+  raw: Socket,
+  serverName: string,
+  { timeoutMs }: CheckSettings,
+): Promise<string | undefined> {
+  const { failure, version, certificates } = await observeHandshake(raw, {
+    context: createSecureContext(contextParameters('TLSv1.2')),
+    serverName,
+    protocols: [ALPN_H2],
+    firstWords: undefined,
+    timeoutMs,
+  });
+  const isTls = !failure || version !== undefined || ALERT.test(codeOf(failure));
+  if (!isTls) return undefined;
+  const [leaf] = certificates;
+  const names = leaf && describeNames(certificateNames(leaf));
+  return [version ?? 'TLS', names && `certificate for ${names}`].filter((words) => words).join(', ');
+}
 
 /** What a target's handshakes are made with. */
 export function contextOf({ anchors, pair, minVersion }: TargetTls): SecureContext {
@@ -106,6 +142,16 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): Finding {
       `no common version of TLS (${code})`,
       'the server must speak TLS 1.2 or 1.3, as clients of Gitaly do',
     );
+  if (/UNRECOGNIZED_NAME$/.test(code))
+    return isIP(tls.serverName) === 0
+      ? failed(
+          `the server has no certificate or upstream for the name ${tls.serverName} (${code})`,
+          'use a name that it serves: in ADDRESS, or with --server-name; a proxy lists its names in forward_by_server_name',
+        )
+      : failed(
+          `the server requires a name, and a client that dials an IP address asks for none (${code})`,
+          'use a name that it serves: in ADDRESS, or with --server-name; a proxy serves other clients by the `default` of forward_by_server_name',
+        );
   if (/NO_APPLICATION_PROTOCOL$/.test(code))
     return failed(
       `the server knows no ALPN h2 (${code})`,
@@ -114,10 +160,10 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): Finding {
   if (seen.asksForCertificate === true && refusesClient(failure, code))
     return tls.pair
       ? failed(
-          `the client certificate of --client-cert is refused (${code})`,
+          `the client certificate of ${PRESENTED[tls.pairFrom].setting} is refused (${code})`,
           'it must be in date, made for clients and of an authority that the server trusts for clients; its log says more',
         )
-      : failed(`a client certificate is required (${code})`, GIVE_ONE);
+      : failed(`a client certificate is required (${code})`, PRESENTED[tls.pairFrom].give);
   if (/ALERT_HANDSHAKE_FAILURE$|NO_SHARED_CIPHER$/.test(code))
     return failed(
       `no common cipher suite (${code})`,
@@ -151,23 +197,17 @@ export function checkAlpn({ protocol }: HandshakeObservation, { speaks }: CheckT
 export function checkClientCertificate(seen: HandshakeObservation, tls: TargetTls): Finding {
   const { asksForCertificate, sequel, failure } = seen;
   const facts = { facts: { asked_for: asksForCertificate ?? null, given: tls.pair !== undefined } };
+  const { setting } = PRESENTED[tls.pairFrom];
   if (asksForCertificate === undefined)
     return skipped('the handshake broke off before the server could ask for one');
   if (!asksForCertificate)
-    return passed(tls.pair ? 'not asked for: that of --client-cert was not sent' : 'not asked for', facts);
+    return passed(tls.pair ? `not asked for: that of ${setting} was not sent` : 'not asked for', facts);
   const code = codeOf(sequel.kind === 'left' ? sequel.error : failure);
-  if (failure || sequel.kind === 'left')
-    return tls.pair
-      ? failed(
-          `asked for, and that of --client-cert is refused${code}`,
-          'it must be in date, made for clients (extended key usage clientAuth) and of an authority that the server trusts for clients; its log says more',
-          facts,
-        )
-      : failed(`required, and none was given${code}`, GIVE_ONE, facts);
+  if (failure || sequel.kind === 'left') return refusedCertificate(tls, code === '' ? '' : ` (${code})`);
   switch (sequel.kind) {
     case 'answered':
       return passed(
-        tls.pair ? 'asked for, and that of --client-cert is accepted' : 'asked for, and not required',
+        tls.pair ? `asked for, and that of ${setting} is accepted` : 'asked for, and not required',
         facts,
       );
     case 'silent':
@@ -177,6 +217,19 @@ export function checkClientCertificate(seen: HandshakeObservation, tls: TargetTl
   }
 }
 
+/** The server asked for a client certificate and refused ours, or required one. `words` are its own. */
+export function refusedCertificate(tls: TargetTls, words: string): Finding {
+  const facts = { facts: { asked_for: true, given: tls.pair !== undefined } };
+  const { setting, give } = PRESENTED[tls.pairFrom];
+  return tls.pair
+    ? failed(
+        `asked for, and that of ${setting} is refused${words}`,
+        'it must be in date, made for clients (extended key usage clientAuth) and of an authority that the server trusts for clients; its log says more',
+        facts,
+      )
+    : failed(`required, and none was given${words}`, give, facts);
+}
+
 function codeOf(error: Error | undefined): string {
-  return error && 'code' in error && typeof error.code === 'string' ? ` (${error.code})` : '';
+  return error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }

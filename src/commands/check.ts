@@ -69,7 +69,10 @@ function targetOf(
   if (address.scheme === 'unix' || !isTlsScheme(address.scheme)) return { ...common, tls: undefined };
   // The root dot of a fully qualified name is for the resolver; certificates and SNI have none.
   const host = address.host.replace(/\.$/u, '');
-  return { ...common, tls: { serverName: serverName ?? host, anchors, pair, minVersion: 'TLSv1.2' } };
+  return {
+    ...common,
+    tls: { serverName: serverName ?? host, anchors, pair, pairFrom: 'flags', minVersion: 'TLSv1.2' },
+  };
 }
 
 /** Every listener and every forward of a configuration, each forward once. */

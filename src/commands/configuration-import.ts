@@ -19,15 +19,16 @@ export interface ImportRequest {
 
 /** What the command has to do with the world. */
 export interface ImportIo {
-  readonly readStdin: () => Promise<string>;
+  readonly readStdin: () => Promise<Buffer>;
   readonly writeStdout: (text: string) => void;
   readonly writeStderr: (text: string) => void;
 }
 
 /**
- * `configuration import [FILE]`: a configuration on stdout; what was not taken over also as warnings on stderr.
+ * `configuration import [FILE]`: prints a configuration to stdout, and a warning to stderr for each setting that was not
+ * taken over or needs attention.
  *
- * @returns the exit code: 0, or 2 for a file of which none can be made.
+ * @returns the exit code: 0, or 2 if the file gives no configuration.
  */
 export async function runImport({ file, ...options }: ImportRequest, io: ImportIo): Promise<number> {
   const name = file ?? STDIN_NAME;
@@ -47,7 +48,7 @@ export async function runImport({ file, ...options }: ImportRequest, io: ImportI
   };
   let text: string;
   try {
-    text = file === undefined ? await io.readStdin() : await readFile(file, 'utf8');
+    text = decode(file === undefined ? await io.readStdin() : await readFile(file));
   } catch (error) {
     tell('error', '', `the file cannot be read: ${fileErrorReason(error)}`, undefined);
     return 2;
@@ -62,6 +63,14 @@ export async function runImport({ file, ...options }: ImportRequest, io: ImportI
   }
   for (const { key, reason, line } of imported.unread)
     tell('warning', key, `not taken over: ${reason}`, line);
+  for (const { key, reason, line } of imported.warnings) tell('warning', key, `taken over: ${reason}`, line);
   io.writeStdout(imported.text);
   return 0;
+}
+
+/** Text is UTF-8, unless a byte order mark says UTF-16, as Windows' editors and shells write it. */
+function decode(bytes: Buffer): string {
+  const mark = bytes.subarray(0, 2).toString('hex');
+  const encoding = mark === 'fffe' ? 'utf-16le' : mark === 'feff' ? 'utf-16be' : 'utf-8';
+  return new TextDecoder(encoding).decode(bytes);
 }

@@ -23,9 +23,9 @@ const USUAL_PORTS: Readonly<Record<NetworkAddress['scheme'], Readonly<Record<Add
 };
 
 /**
- * Reads an address as Gitaly writes them: `tls://host:port`, `tcp://host:port`, `unix:/path` (and `unix:///path`),
- * and on the forward side `dns:host:port` (and `dns:///host:port`), which is plaintext TCP by name. `https://host:port`
- * and `http://host:port` are those of a GitLab; on the forward side they may do without the port.
+ * Reads an address in one of Gitaly's forms: `tls://host:port`, `tcp://host:port`, `unix:/path` (and `unix:///path`).
+ * An upstream may also be `dns:host:port` (and `dns:///host:port`), which is plaintext TCP, or `dns+tls:host:port`, which
+ * is TLS. `https://host:port` and `http://host:port` are addresses of GitLab; as an upstream they may omit the port.
  */
 export function parseAddress(text: string, side: AddressSide): Parsed<Address> {
   if (/[\s\p{Cc}]/u.test(text))
@@ -39,10 +39,11 @@ export function parseAddress(text: string, side: AddressSide): Parsed<Address> {
     case 'unix':
       return parseUnix(rest);
     case 'dns':
+    case 'dns+tls':
       return side === 'forward'
-        ? parseDns(rest)
+        ? parseDns(scheme, rest)
         : refused(
-            'dns: names an upstream and stands in `forward` only; listen on tls://, tcp://, unix:, https:// or http://',
+            `${scheme}: names an upstream and is valid in \`forward\` only; listen on tls://, tcp://, unix:, https:// or http://`,
           );
     case 'https':
     case 'http':
@@ -63,14 +64,17 @@ function parseNetwork(scheme: NetworkAddress['scheme'], rest: string, side: Addr
   return networkAddress(scheme, authority, { prefix: `${scheme}://`, side });
 }
 
-function parseDns(rest: string): Parsed<Address> {
+/** gRPC's name resolution: what follows two slashes is a DNS server, what follows three is the name. */
+function parseDns(scheme: 'dns' | 'dns+tls', rest: string): Parsed<Address> {
+  const dials = scheme === 'dns' ? 'tcp' : 'tls';
   if (rest.startsWith('//') && !rest.startsWith('///')) {
+    const host = `host:${USUAL_PORTS[dials].forward}`;
     return refused(
-      'a DNS server cannot be chosen: write dns:host:8075, or dns:///host:8075 with three slashes',
+      `a DNS server cannot be chosen: write ${scheme}:${host}, or ${scheme}:///${host} with three slashes`,
     );
   }
   const authority = rest.startsWith('///') ? rest.slice(3) : rest;
-  return networkAddress('tcp', authority, { prefix: 'dns:', side: 'forward' });
+  return networkAddress(dials, authority, { prefix: `${scheme}:`, side: 'forward' });
 }
 
 function networkAddress(

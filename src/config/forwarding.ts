@@ -115,7 +115,7 @@ function reportUnfit(
 ): void {
   if (isHttpScheme(upstream.scheme)) {
     const message =
-      'HTTP is not forwarded by server name: write the tcp://, unix:, dns: or tls:// address of a Gitaly';
+      'HTTP is not forwarded by server name: write the tcp://, unix:, dns:, tls:// or dns+tls: address of a Gitaly';
     reportError(context, key, message, upstream.url);
   }
   reportOwnAddress(context, listen, upstream, key);

@@ -109,7 +109,7 @@ const pathPrefix = textOf(parsePathPrefix, {
 
 const forwardAddress = textOf((text) => parseAddress(text, 'forward'), {
   description:
-    'Where connections go: tcp://host:port, dns:host:port (plaintext), unix:/path, or tls://host:port; HTTP requests to http://host, https://host or unix:/path. A name that has several addresses is tried address by address.',
+    'Where connections go: tcp://host:port or dns:host:port (plaintext), unix:/path, tls://host:port or dns+tls:host:port (TLS); HTTP requests to http://host, https://host or unix:/path. A name that has several addresses is tried address by address.',
   examples: [
     'tcp://127.0.0.1:8075',
     'tls://gitaly.internal:9999',
@@ -117,11 +117,13 @@ const forwardAddress = textOf((text) => parseAddress(text, 'forward'), {
     'http://127.0.0.1:8181',
     'https://gitlab.example.com',
   ],
-  pattern: '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:/|[Dd][Nn][Ss]:)',
+  pattern:
+    '^([Tt][Ll][Ss]://|[Tt][Cc][Pp]://|[Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:/|[Dd][Nn][Ss](\\+[Tt][Ll][Ss])?:)',
 });
 
 const gitalyAddress = forwardAddress.meta({
-  description: 'Where these connections go: tcp://host:port, dns:host:port, unix:/path or tls://host:port.',
+  description:
+    'Where these connections go: tcp://host:port, dns:host:port, unix:/path, tls://host:port or dns+tls:host:port.',
   examples: ['tcp://10.0.0.1:8075', 'tls://gitaly.internal:9999'],
 });
 
@@ -219,7 +221,7 @@ const rootShape = {
     })
     .optional(),
   graceful_restart_timeout: duration(
-    'How long open connections may take to end after SIGTERM.',
+    'How long a drain after SIGTERM may take. Connections that are open after that are reset.',
     DEFAULTS.gracefulRestartTimeout,
   ).optional(),
   logging: z

@@ -1,5 +1,5 @@
 import { formatHostPort } from '../config/host-port.js';
-import { CallFailure, GrpcConnection } from '../probe/grpc-connection.js';
+import { CallFailure, GrpcConnection, NotGrpc } from '../probe/grpc-connection.js';
 import { checkHealth } from '../probe/health.js';
 import { gitalyAuthorization } from '../probe/token.js';
 import type { Dialer } from '../upstream/dialer.js';
@@ -77,6 +77,8 @@ async function askHealth(
             ? undefined
             : `Gitaly refuses the token of health_check_token_path, or the time of it: ${health.words}`,
       };
+    case 'refuses_certificate':
+      return { up: false, reason: 'client_certificate_refused', words: health.words };
     case 'not_serving':
     case 'unknown_service':
     case 'error':
@@ -85,6 +87,7 @@ async function askHealth(
 }
 
 function failureOf(error: unknown): UpstreamHealth {
+  if (error instanceof NotGrpc) return { up: false, reason: 'not_grpc', words: error.message };
   if (error instanceof CallFailure) {
     const reason = error.cause instanceof Error ? upstreamFailure(error.cause).reason : 'no_answer';
     return { up: false, reason, words: error.message };

@@ -3,7 +3,7 @@ import { formatHostPort } from '../config/host-port.js';
 import type { Address, NetworkAddress } from '../config/model.js';
 import type { Upstream } from './found.js';
 import { CONFIGURATION_FILE, RECONFIGURE, type Plan, type PlannedListener, type Step } from './plan.js';
-import { USUAL_PORTS } from './server-addresses.js';
+import { isLoopback, USUAL_PORTS } from './server-addresses.js';
 import type { Unread } from './setting.js';
 
 /** Whose clients the proxy stands beside. */
@@ -51,13 +51,18 @@ const NAMES: Readonly<Record<ClientRole, ClientNames>> = {
 /** Whether the sockets lead to the Gitalys. */
 const CHECK = `gitaly-tls-proxy check --through ${CONFIGURATION_FILE}`;
 
-/** The proxy beside the clients of Gitaly, which take it for their Gitaly: `unix:` → `tls://`. */
+/** The proxy beside clients of Gitaly, which dial it in place of Gitaly: `unix:` → `tls://`. */
 export function planClients(
   role: ClientRole,
   upstreams: readonly Upstream[],
-  socketDirectory: string,
+  {
+    socketDirectory,
+    tlsPorts,
+  }: { readonly socketDirectory: string; readonly tlsPorts: ReadonlyMap<number, number> },
 ): Plan | undefined {
   const names = NAMES[role];
+  const overTls = ({ host, port }: NetworkAddress): string =>
+    `tls://${formatHostPort({ host, port: tlsPorts.get(port) ?? USUAL_PORTS.gitaly.tls })}`;
   const unread: Unread[] = [];
   const pairs: Pair[] = [];
   const sockets = new Set<string>();
@@ -80,9 +85,10 @@ export function planClients(
   if (pairs.length === 0 && unread.length === 0) return undefined;
   return {
     heading: `On the nodes with ${names.who}: the clients' side, where the proxy presents a certificate to Gitaly`,
-    steps: pairs.length === 0 ? [] : steps(names, pairs, socketDirectory),
-    listeners: pairs.map((pair) => listener(names, pair)),
+    steps: pairs.length === 0 ? [] : steps(names, pairs, { socketDirectory, overTls }),
+    listeners: pairs.map((pair) => listener(names, pair, overTls)),
     unread,
+    warnings: [],
     server: undefined,
   };
 }
@@ -93,14 +99,22 @@ function addressOf({
   | { readonly kind: 'read'; readonly value: NetworkAddress }
   | { readonly kind: 'unread'; readonly reason: string } {
   const read = parseAddress(address, 'forward');
-  // What is wrong with it is not quoted: nobody knows what stands there.
+  // The value is not quoted, as it may hold anything.
   if (!read.ok)
-    return { kind: 'unread', reason: 'an address is tls://host:port, tcp://host:port or unix:/path' };
+    return {
+      kind: 'unread',
+      reason: /^dns(?:\+tls)?:\/\/[^/]/iu.test(address)
+        ? 'it names a DNS server, which the proxy cannot choose: write dns:host:port or dns+tls:host:port, with a name that the system resolves'
+        : 'expected tls://host:port, tcp://host:port, dns:host:port, dns+tls:host:port or unix:/path',
+    };
   const { value }: { value: Address } = read;
   switch (value.scheme) {
     case 'tls':
-    case 'tcp':
       return { kind: 'read', value };
+    case 'tcp':
+      return isLoopback(value)
+        ? { kind: 'unread', reason: 'plaintext on loopback stays on the same machine and needs no proxy' }
+        : { kind: 'read', value };
     case 'unix':
       return { kind: 'unread', reason: 'a unix socket is on the same machine and needs no proxy' };
     case 'https':
@@ -109,13 +123,16 @@ function addressOf({
   }
 }
 
-function listener({ upstream }: ClientNames, { name, socket, address }: Pair): PlannedListener {
-  const later = `tls://${formatHostPort({ ...address, port: USUAL_PORTS.gitaly.tls })}`;
+function listener(
+  { upstream }: ClientNames,
+  { name, socket, address }: Pair,
+  overTls: (address: NetworkAddress) => string,
+): PlannedListener {
   return {
     comments: [
       address.scheme === 'tls'
         ? `${upstream} ${quoted(name)}`
-        : `${upstream} ${quoted(name)}, in plaintext still: the step "From plaintext to TLS" says when forward becomes ${later}`,
+        : `${upstream} ${quoted(name)}, still in plaintext: in the step "From plaintext to TLS", forward becomes ${overTls(address)}`,
     ],
     listen: socket,
     forward: address.url,
@@ -129,7 +146,14 @@ function listener({ upstream }: ClientNames, { name, socket, address }: Pair): P
   };
 }
 
-function steps(names: ClientNames, pairs: readonly Pair[], socketDirectory: string): Step[] {
+function steps(
+  names: ClientNames,
+  pairs: readonly Pair[],
+  {
+    socketDirectory,
+    overTls,
+  }: { readonly socketDirectory: string; readonly overTls: (address: NetworkAddress) => string },
+): Step[] {
   const plaintext = pairs.filter(({ address }) => address.scheme === 'tcp');
   return [
     {
@@ -155,14 +179,11 @@ function steps(names: ClientNames, pairs: readonly Pair[], socketDirectory: stri
       : [
           {
             text:
-              'From plaintext to TLS, where forward is tcp://: import the configuration of that Gitaly on its node, and follow the ' +
-              'steps there until its tls:// listener is served. Then write it to forward, on each node that has this file. No client ' +
-              'has to change again.',
+              'From plaintext to TLS, where forward is tcp://: import the configuration of that Gitaly or Praefect on its node, and ' +
+              'follow the steps there until its tls:// listener is served. Then write its address to forward, on each node that has ' +
+              'this file. Clients do not change again.',
             lines: [
-              ...plaintext.map(
-                ({ address }) =>
-                  `forward: tls://${formatHostPort({ ...address, port: USUAL_PORTS.gitaly.tls })}`,
-              ),
+              ...plaintext.map(({ address }) => `forward: ${overTls(address)}`),
               'systemctl reload gitaly-tls-proxy',
               CHECK,
             ],

@@ -1,36 +1,42 @@
 import { parse, TomlError } from 'smol-toml';
 
 import { ImportFault, type Found } from './found.js';
-import { listens, serverSettings, SettingReader } from './server-settings.js';
-import { keyBelow, settingAt, settingOf, unreadIn, type Unread } from './setting.js';
+import { listens, serverSettings } from './server-settings.js';
+import { SettingReader } from './setting-reader.js';
+import { keyOf, settingAt, settingOf, type Unread } from './setting.js';
+import { templateHint } from './template.js';
 import { nodesIn } from './upstreams.js';
 
 /**
- * Reads Gitaly's `config.toml`, or Praefect's, which is told by its `[[virtual_storage]]`.
+ * Reads the `config.toml` of Gitaly or Praefect. Only Praefect's has `[[virtual_storage]]`.
  *
- * @throws {ImportFault} for what is no TOML.
+ * @throws {ImportFault} for invalid TOML.
  */
 export function readConfigToml(text: string): Found {
   const root = settingOf(parsed(text));
-  const unread: Unread[] = unreadIn(root, '');
+  const unread: Unread[] = [];
   const role = settingAt(root, ['virtual_storage']) === undefined ? 'gitaly' : 'praefect';
-  const reader = new SettingReader(root, (path) => path.reduce(keyBelow, ''), unread);
+  const reader = new SettingReader(root, keyOf, unread);
   return {
     kind: 'config.toml',
-    servers: [serverSettings(role, reader, { below: [], legacy: false })].filter(listens),
+    servers: [serverSettings(role, reader, { below: [], legacy: undefined })].filter(listens),
     storages: [],
-    nodes: nodesIn(root, '', unread),
+    nodes: nodesIn(reader, []),
     unread,
   };
 }
 
 function parsed(text: string): unknown {
   try {
-    return parse(text);
+    // Go's integers have 64 bits: cgroups.memory_bytes = 9223372036854775807.
+    return parse(text, { integersAsBigInt: 'asNeeded' });
   } catch (error) {
-    // Its message shows lines of the file, in which a token may stand.
+    // Its message shows lines of the file, which may hold a token.
     if (error instanceof TomlError)
-      throw new ImportFault(`not valid TOML: look at column ${error.column} there`, error.line);
+      throw new ImportFault(
+        `not valid TOML: ${templateHint(text) ?? `the error is at column ${error.column}`}`,
+        error.line,
+      );
     throw error;
   }
 }

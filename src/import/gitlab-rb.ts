@@ -3,53 +3,39 @@ import { assignmentsIn } from './ruby/assignments.js';
 import { statementsOf } from './ruby/statements.js';
 import { RubyFault } from './ruby/token.js';
 import { tokenize } from './ruby/tokenize.js';
-import { listens, serverSettings, SettingReader } from './server-settings.js';
-import { keyBelow, settingAt, unreadIn, type Setting, type SettingPath, type Unread } from './setting.js';
+import { listens, serverSettings } from './server-settings.js';
+import { SettingReader } from './setting-reader.js';
+import { keyOf, type SettingPath, type Unread } from './setting.js';
 import { legacyNodesIn, nodesIn, storagesIn } from './upstreams.js';
 
 const ROOTS = ['gitaly', 'praefect', 'gitlab_rails'];
 /** Where storages were named before GitLab 17. */
 const GIT_DATA_DIRS = 'git_data_dirs';
 
-const EMPTY: Setting = { kind: 'map', entries: new Map() };
-
 /**
- * Reads the literal settings of Omnibus' `gitlab.rb`. What Ruby computes, or sets under a condition, is listed.
+ * Reads the literal settings of Omnibus' `gitlab.rb`. Needed settings that Ruby computes, or sets under a condition, are
+ * listed.
  *
- * @throws {ImportFault} for what cannot be followed as Ruby.
+ * @throws {ImportFault} for Ruby that cannot be followed.
  */
 export function readGitlabRb(text: string): Found {
   const { root, unread: includes } = assigned(text);
   const unread: Unread[] = [...includes];
-  const read = <T>(path: SettingPath, reader: (setting: Setting, key: string) => T): T => {
-    const setting = settingAt(root, path) ?? EMPTY;
-    const key = rubyKey(path);
-    unread.push(...unreadIn(setting, key));
-    return reader(setting, key);
-  };
-  const server = (role: ServerRole): ServerSettings[] =>
-    read([role], (setting) => {
-      const keyOf = ([name = '', ...rest]: SettingPath): string =>
-        rest.reduce(keyBelow, rubyKey([role, name]));
-      const reader = new SettingReader(setting, keyOf, unread);
-      const settings = serverSettings(role, reader, { below: ['configuration'], legacy: true });
-      return listens(settings) ? [settings] : [];
-    });
-  const servers = [...server('gitaly'), ...server('praefect')];
-  const praefect = settingAt(root, ['praefect']) ?? EMPTY;
-  const configuration = settingAt(praefect, ['configuration']) ?? EMPTY;
-  const virtualStorages = settingAt(praefect, ['virtual_storages']);
+  const reader = new SettingReader(root, rubyKey, unread);
+  const server = (role: ServerRole): ServerSettings =>
+    serverSettings(role, reader, { below: [role, 'configuration'], legacy: [role] });
   return {
     kind: 'gitlab.rb',
-    servers,
-    storages: [['gitlab_rails', 'repositories_storages'], [GIT_DATA_DIRS]].flatMap((path) =>
-      read(path, (setting, key) => storagesIn(setting, key, unread)),
-    ),
-    nodes: [
-      ...nodesIn(configuration, rubyKey(['praefect', 'configuration']), unread),
-      ...legacyNodesIn(virtualStorages, rubyKey(['praefect', 'virtual_storages']), unread),
+    servers: [server('gitaly'), server('praefect')].filter(listens),
+    storages: [
+      ...storagesIn(reader, ['gitlab_rails', 'repositories_storages']),
+      ...storagesIn(reader, [GIT_DATA_DIRS]),
     ],
-    unread: unread.map((one) => ({ ...one, key: one.key.replace(/^(\w+)\.([\w-]+)/u, "$1['$2']") })),
+    nodes: [
+      ...nodesIn(reader, ['praefect', 'configuration']),
+      ...legacyNodesIn(reader, ['praefect', 'virtual_storages']),
+    ],
+    unread,
   };
 }
 
@@ -63,7 +49,9 @@ function assigned(text: string): ReturnType<typeof assignmentsIn> {
   }
 }
 
-/** `gitaly['configuration']`. */
-function rubyKey([root = '', ...rest]: SettingPath): string {
-  return `${root}${rest.map((name) => `['${name}']`).join('')}`;
+/** `gitaly['configuration'].tls.key_path` */
+function rubyKey([root = '', name, ...rest]: SettingPath): string {
+  if (typeof name !== 'string' || !/^[\w-]+$/u.test(name))
+    return keyOf(name === undefined ? [root] : [root, name, ...rest]);
+  return keyOf(rest, `${root}['${name}']`);
 }

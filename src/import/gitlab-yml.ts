@@ -1,41 +1,47 @@
 import { readYaml } from '../config/yaml-file.js';
 import { ImportFault, type Found } from './found.js';
-import { settingAt, settingOf, unreadIn, type Setting, type SettingPath, type Unread } from './setting.js';
+import { SettingReader } from './setting-reader.js';
+import { keyOf, settingAt, settingOf, type SettingPath, type Unread } from './setting.js';
+import { templateHint, templateStatement } from './template.js';
 import { storagesIn } from './upstreams.js';
 
 const STORAGES: SettingPath = ['repositories', 'storages'];
 
 /**
- * Reads Rails' `gitlab.yml`: its `production` section, or what is at the top where there is none.
+ * Reads Rails' `gitlab.yml`: its `production` section, or the top level if it has none.
  *
- * @throws {ImportFault} for what is no YAML.
+ * @throws {ImportFault} for invalid YAML.
  */
 export function readGitlabYml(text: string): Found {
+  const statement = templateStatement(text);
+  // A statement of a template may add or remove settings, even if the file happens to be valid YAML.
+  if (statement !== undefined) throw new ImportFault(statement.hint, statement.line);
   const yaml = readYaml(text, { merge: true });
   if (yaml.content === undefined) {
-    // What the parser says may quote the file, in which a token may stand.
+    // The parser's message may quote the file, which may hold a token.
     const [problem] = yaml.problems;
     const what =
-      problem?.line === undefined ? 'an alias leads nowhere, or it is nested too deeply' : 'look there';
+      templateHint(text) ??
+      (problem?.line === undefined
+        ? 'an alias has no anchor, or the nesting is too deep'
+        : 'the error is on this line');
     throw new ImportFault(`not valid YAML: ${what}`, problem?.line);
   }
   const root = settingOf(yaml.content, yaml.locate);
   const section: SettingPath = settingAt(root, ['production']) === undefined ? [] : ['production'];
   const path = [...section, ...STORAGES];
-  const storages: Setting | undefined = settingAt(root, path);
-  const key = path.join('.');
-  const unread: Unread[] = [
-    ...yaml.problems.map(({ key: twice, line }) => ({
-      key: twice.join('.'),
+  const unread: Unread[] = yaml.problems
+    .filter(({ key }) => key.every((name, depth) => path[depth] === undefined || path[depth] === name))
+    .map(({ key, line }) => ({
+      key: keyOf(key),
       line,
-      reason: 'it is written twice, and the last one was taken',
-    })),
-    ...(storages === undefined ? [] : unreadIn(storages, key)),
-  ];
+      reason: 'it is set twice, and the last value was taken',
+    }));
+  const reader = new SettingReader(root, keyOf, unread);
   return {
     kind: 'gitlab.yml',
     servers: [],
-    storages: storagesIn(storages, key, unread),
+    storages: storagesIn(reader, path),
     nodes: [],
     unread,
   };

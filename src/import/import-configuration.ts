@@ -2,6 +2,7 @@ import { planClients } from './client-plan.js';
 import { ImportFault, type Found } from './found.js';
 import type { Plan } from './plan.js';
 import { readGitlabFile } from './read-file.js';
+import { tlsPorts } from './server-addresses.js';
 import { planServer } from './server-plan.js';
 import type { Unread } from './setting.js';
 import { SIDES, type Side } from './side.js';
@@ -19,8 +20,9 @@ export interface ImportOptions {
 export interface Imported {
   /** The configuration, with comments that say what to do. */
   readonly text: string;
-  /** What was not taken over. */
   readonly unread: readonly Unread[];
+  /** Settings that were taken over and need attention. */
+  readonly warnings: readonly Unread[];
 }
 
 /**
@@ -31,16 +33,19 @@ export interface Imported {
 export function importConfiguration(text: string, { name, only, socketDirectory }: ImportOptions): Imported {
   const found = readGitlabFile(text, name);
   const isWanted = (side: Side): boolean => only === undefined || only === side;
+  const clients = { socketDirectory, tlsPorts: tlsPorts(found.servers) };
   const plans = [
     ...found.servers.filter(({ role }) => isWanted(role)).map(planServer),
-    ...(isWanted('praefect') ? [planClients('praefect', found.nodes, socketDirectory)] : []),
-    ...(isWanted('clients') ? [planClients('rails', found.storages, socketDirectory)] : []),
+    ...(isWanted('praefect') ? [planClients('praefect', found.nodes, clients)] : []),
+    ...(isWanted('clients') ? [planClients('rails', found.storages, clients)] : []),
   ].filter((plan) => plan !== undefined);
   const unread = inOrder([...found.unread, ...plans.flatMap((plan) => plan.unread)]);
   const useful = plans.filter(({ listeners }) => listeners.length > 0);
   if (useful.length === 0) throw new ImportFault(nothing(found, unread, only));
   refuseSharedAddresses(useful);
-  return { text: writeConfiguration(useful, unread, { name, kind: found.kind }), unread };
+  const warnings = inOrder(useful.flatMap((plan) => plan.warnings));
+  const written = writeConfiguration(useful, { unread, warnings }, { name, kind: found.kind });
+  return { text: written, unread, warnings };
 }
 
 function nothing({ kind }: Found, unread: readonly Unread[], only: Side | undefined): string {

@@ -30,8 +30,10 @@ export interface Plan {
   readonly heading: string;
   readonly steps: readonly Step[];
   readonly listeners: readonly PlannedListener[];
-  /** What could not be taken over after all. */
+  /** Settings that could not be taken over after all. */
   readonly unread: readonly Unread[];
+  /** Settings that were taken over and need attention. */
+  readonly warnings: readonly Unread[];
   /** What the proxy has in common with the server that it is in front of; `undefined` beside clients. */
   readonly server: PlannedServer | undefined;
 }

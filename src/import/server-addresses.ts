@@ -13,6 +13,9 @@ export const USUAL_PORTS: Readonly<Record<ServerRole, { readonly plain: number; 
   praefect: { plain: 2305, tls: 3305 },
 };
 
+/** Gitaly's own metrics. */
+const METRICS_PORT = 9236;
+
 /** Where a server listens, and where it will. */
 export interface ServerAddresses {
   /** The plaintext address that other machines can reach; the proxy takes it over. */
@@ -41,20 +44,32 @@ export interface ServerAddresses {
 export function serverAddresses(settings: ServerSettings, unread: Unread[]): ServerAddresses {
   const { role, unknown } = settings;
   const usual = USUAL_PORTS[role];
-  const addressOf = (name: string, text: string | undefined, usualPort: number): HostPort | undefined => {
+  const addressOf = (
+    name: string,
+    text: string | undefined,
+    usualPort: number,
+    defaultPort?: number,
+  ): HostPort | undefined => {
     if (text === undefined) return undefined;
     const address = parseHostPort(text, {
       prefix: '',
       usualPort,
+      defaultPort,
       allowPortZero: false,
       allowEmptyHost: true,
     });
-    if (address.ok) return address.value;
-    unread.push({ ...placeOf(settings, name), reason: 'an address is host:port' });
+    // Go listens on 127.0.0.1 for this name, even if it is also ::1.
+    if (address.ok) return isLocalhost(address.value.host) ? loopback(address.value.port) : address.value;
+    unread.push({ ...placeOf(settings, name), reason: 'expected host:port' });
     return undefined;
   };
   const plain = addressOf('listen_addr', settings.listenAddr, usual.plain);
-  const prometheus = addressOf('prometheus_listen_addr', settings.prometheusListenAddr, 9236);
+  const prometheus = addressOf(
+    'prometheus_listen_addr',
+    settings.prometheusListenAddr,
+    METRICS_PORT,
+    METRICS_PORT,
+  );
   const readTls = addressOf('tls_listen_addr', settings.tlsListenAddr, usual.tls);
   const doesTls = settings.tlsListenAddr !== undefined || unknown.has('tls_listen_addr');
   const taken = new Set([plain, prometheus, readTls].flatMap((address) => address?.port ?? []));
@@ -88,6 +103,16 @@ export function serverAddresses(settings: ServerSettings, unread: Unread[]): Ser
   };
 }
 
+/** The port of TLS beside each plaintext port that other machines can reach. */
+export function tlsPorts(servers: readonly ServerSettings[]): ReadonlyMap<number, number> {
+  const usual = Object.values(USUAL_PORTS).map(({ plain, tls }) => [plain, tls] as const);
+  const known = servers.flatMap((server) => {
+    const { openPlain, tls } = serverAddresses(server, []);
+    return openPlain === undefined ? [] : [[openPlain.port, tls.port] as const];
+  });
+  return new Map([...usual, ...known]);
+}
+
 function socketOf(settings: ServerSettings, unread: Unread[]): string | undefined {
   const { socketPath } = settings;
   if (socketPath === undefined) return undefined;
@@ -107,8 +132,14 @@ export function isWildcard({ host }: HostPort): boolean {
   return host === '' || host === '0.0.0.0' || host === '::';
 }
 
-function isLoopback({ host }: HostPort): boolean {
-  return host === 'localhost' || host === '::1' || /^127\./u.test(host);
+/** Whether only this machine can be reached at a host. */
+export function isLoopback({ host }: HostPort): boolean {
+  return isLocalhost(host) || host === '::1' || /^(?:::ffff:)?127\./u.test(host);
+}
+
+/** RFC 6761 section 6.3, and what Linux distributions write to /etc/hosts. */
+function isLocalhost(host: string): boolean {
+  return /^(?:(?:.+\.)?localhost|localhost4?\.localdomain4?)\.?$/u.test(host);
 }
 
 function loopback(port: number): HostPort {

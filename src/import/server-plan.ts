@@ -1,8 +1,9 @@
+import { DEFAULTS } from '../config/defaults.js';
 import { parseDuration } from '../config/duration.js';
 import type { ServerSettings } from './found.js';
 import type { Plan, PlannedListener, PlannedServer, PlannedTls } from './plan.js';
 import { PROMETHEUS } from './plan.js';
-import { listenUrl, serverAddresses, type ServerAddresses } from './server-addresses.js';
+import { isWildcard, listenUrl, serverAddresses, type ServerAddresses } from './server-addresses.js';
 import { placeOf } from './server-settings.js';
 import { firstTlsSteps, takeOverSteps, type ServerNames } from './server-steps.js';
 import type { Unread } from './setting.js';
@@ -41,9 +42,10 @@ const NAMES: Readonly<Record<ServerSettings['role'], ServerNames>> = {
 /** The proxy in front of a Gitaly or a Praefect, and the way there. */
 export function planServer(settings: ServerSettings): Plan {
   const unread: Unread[] = [];
+  const warnings: Unread[] = [];
   const names = NAMES[settings.role];
   const addresses = serverAddresses(settings, unread);
-  const server = commonSettings(settings, addresses, unread);
+  const server = commonSettings(settings, addresses, { unread, warnings });
   const tls = certificate(settings, unread);
   const steps =
     addresses.ownTls === undefined
@@ -57,6 +59,7 @@ export function planServer(settings: ServerSettings): Plan {
     steps,
     listeners: listeners(settings, addresses, tls),
     unread,
+    warnings,
     server,
   };
 }
@@ -121,13 +124,29 @@ function certificate(settings: ServerSettings, unread: Unread[]): PlannedTls {
   };
 }
 
-/** What the proxy does as the server does it. */
+/** Settings that the proxy and the server have in common. */
 function commonSettings(
   settings: ServerSettings,
   { prometheus }: ServerAddresses,
-  unread: Unread[],
+  { unread, warnings }: { readonly unread: Unread[]; readonly warnings: Unread[] },
 ): PlannedServer {
   const { role, gracefulTimeout, loggingLevel, loggingFormat } = settings;
+  const { server } = NAMES[role];
+  if (prometheus !== undefined && isWildcard(prometheus))
+    warnings.push({
+      ...placeOf(settings, 'prometheus_listen_addr'),
+      reason:
+        `every machine that reaches port ${prometheus.port} can read the metrics and the admin pages, which name ` +
+        `clients and repositories. Let a firewall admit Prometheus only, or change it to 127.0.0.1:${prometheus.port}`,
+    });
+  const timeoutName = role === 'gitaly' ? 'graceful_restart_timeout' : 'graceful_stop_timeout';
+  if (isShorter(gracefulTimeout, DEFAULTS.gracefulRestartTimeout))
+    warnings.push({
+      ...placeOf(settings, timeoutName),
+      reason:
+        `a restart of the proxy resets calls that take longer, such as clones of large repositories. Without ` +
+        `graceful_restart_timeout the proxy waits for ${DEFAULTS.gracefulRestartTimeout}; ${server} itself does not`,
+    });
   const known = <T>(
     name: string,
     value: string | undefined,
@@ -140,14 +159,17 @@ function commonSettings(
   };
   return {
     prometheus: prometheus ?? PROMETHEUS,
-    gracefulRestartTimeout: known(
-      role === 'gitaly' ? 'graceful_restart_timeout' : 'graceful_stop_timeout',
-      gracefulTimeout,
-      (text) => (parseDuration(text).ok ? text : undefined),
+    gracefulRestartTimeout: known(timeoutName, gracefulTimeout, (text) =>
+      parseDuration(text).ok ? text : undefined,
     ),
     loggingLevel: known('logging.level', loggingLevel, (text) => LEVELS.get(text.toLowerCase())),
     loggingFormat: known('logging.format', loggingFormat, (text) =>
       text === 'json' || text === 'text' ? text : undefined,
     ),
   };
+}
+
+function isShorter(duration: string | undefined, other: string): boolean {
+  const [one, two] = [parseDuration(duration ?? ''), parseDuration(other)];
+  return one.ok && two.ok && one.value < two.value;
 }

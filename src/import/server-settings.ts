@@ -1,59 +1,21 @@
 import type { ServerRole, ServerSettings } from './found.js';
-import { settingAt, type Place, type Setting, type SettingPath, type Unread } from './setting.js';
-
-/** Reads settings of one kind and keeps a list of what had to be left. */
-export class SettingReader {
-  constructor(
-    private readonly root: Setting,
-    /** How what stands at a path is written in prose. */
-    private readonly key: (path: SettingPath) => string,
-    private readonly unread: Unread[],
-  ) {}
-
-  /** The first of these paths that is set to a text which is not empty, and where that stands. */
-  text(...paths: readonly SettingPath[]): { readonly value: string; readonly place: Place } | undefined {
-    for (const path of paths) {
-      const setting = settingAt(this.root, path);
-      if (setting?.kind === 'scalar' && typeof setting.value === 'string' && setting.value !== '')
-        return { value: setting.value, place: { key: this.key(path), line: setting.line } };
-      const empty = setting?.kind === 'scalar' && (setting.value === null || setting.value === '');
-      // What could not be read is listed by whoever knows the whole file.
-      if (setting !== undefined && !empty && setting.kind !== 'unread')
-        this.unread.push({ key: this.key(path), line: setting.line, reason: 'a text is expected there' });
-    }
-    return undefined;
-  }
-
-  /** Whether one of these paths is itself set to what could not be read; where all around it is unread, nobody knows. */
-  isUnread(...paths: readonly SettingPath[]): boolean {
-    return paths.some(
-      (path) =>
-        settingAt(this.root, path)?.kind === 'unread' &&
-        settingAt(this.root, path.slice(0, -1))?.kind === 'map',
-    );
-  }
-
-  /** Says of a setting, where it is set, why it is left. */
-  leave(path: SettingPath, reason: string): void {
-    const setting = settingAt(this.root, path);
-    if (setting !== undefined && setting.kind !== 'unread')
-      this.unread.push({ key: this.key(path), line: setting.line, reason });
-  }
-}
+import type { SettingReader } from './setting-reader.js';
+import type { Place, SettingPath } from './setting.js';
 
 /**
  * The settings of `config.toml`, which `gitaly['configuration']` of `gitlab.rb` holds under the same names.
  *
- * @param legacy - whether the flat names of GitLab before 16 count, too: `gitaly['tls_listen_addr']`.
+ * @param below - where these settings are.
+ * @param legacy - where the flat names of GitLab before 16 are, such as `gitaly['tls_listen_addr']`, if they count.
  */
 export function serverSettings(
   role: ServerRole,
   reader: SettingReader,
-  { below, legacy }: { readonly below: SettingPath; readonly legacy: boolean },
+  { below, legacy }: { readonly below: SettingPath; readonly legacy: SettingPath | undefined },
 ): ServerSettings {
   const paths = (path: SettingPath, flat: readonly string[]): SettingPath[] => [
     [...below, ...path],
-    ...(legacy ? flat.map((name) => [name]) : []),
+    ...(legacy === undefined ? [] : flat.map((name) => [...legacy, name])),
   ];
   const places = new Map<string, Place>();
   const read = (path: SettingPath, ...flat: readonly string[]): string | undefined => {
@@ -63,7 +25,7 @@ export function serverSettings(
   };
   reader.leave(
     [...below, 'tls', 'key'],
-    'a key in the configuration itself is not taken over: put it into a file',
+    'the proxy reads its key from a file: write it to one, and name that in key_path',
   );
   return {
     role,

@@ -9,17 +9,17 @@ export type Setting =
   /** Its value is known to the program alone that reads the file; never shown, as it may hold a secret. */
   | { readonly kind: 'unread'; readonly reason: string; readonly line?: number };
 
-/** Where a setting stands: `['gitaly', 'configuration', 'tls_listen_addr']`. */
-export type SettingPath = readonly string[];
+/** The names, and indexes of lists, that lead to a setting: `['gitaly', 'configuration', 'tls_listen_addr']`. */
+export type SettingPath = readonly (string | number)[];
 
-/** Where a setting stands. */
+/** The key and line of a setting. */
 export interface Place {
   /** As it is written in prose: `gitaly['configuration'].tls_listen_addr`. */
   readonly key: string;
   readonly line: number | undefined;
 }
 
-/** Something that was not taken over, in words for the operator: where it stands and why, never what it says. */
+/** A setting that was not taken over, and why. Never holds its value, which may be a secret. */
 export interface Unread extends Place {
   readonly reason: string;
 }
@@ -44,11 +44,10 @@ export function settingOf(
   path: readonly (string | number)[] = [],
 ): Setting {
   const line = lineOf(path);
-  if (value === null || typeof value === 'number' || typeof value === 'boolean') return scalar(value, line);
-  if (typeof value === 'string') {
-    // gitlab.yml goes through ERB before it is read as YAML.
-    return value.includes('<%') ? unread('it is computed (ERB)', line) : scalar(value, line);
-  }
+  if (value === null || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'string')
+    return scalar(value, line);
+  // A 64-bit integer of TOML. No setting that is read is a number.
+  if (typeof value === 'bigint') return scalar(Number(value), line);
   if (Array.isArray(value)) {
     const items = value.map((item: unknown, index) => settingOf(item, lineOf, [...path, index]));
     return { kind: 'list', items, ...at(line) };
@@ -59,7 +58,7 @@ export function settingOf(
       entries.set(name, settingOf(entry, lineOf, [...path, name]));
     return { kind: 'map', entries, ...at(line) };
   }
-  return unread('it is no text, number, map or list', line);
+  return unread('expected a string, a number, a map or a list', line);
 }
 
 /** Whether an object is a map, and not a date of TOML's for one. */
@@ -68,32 +67,34 @@ function isPlain(value: object): boolean {
   return prototype === Object.prototype || prototype === null;
 }
 
-/** The setting at a path; the one above it that could not be read, where there is such. */
-export function settingAt(root: Setting, path: SettingPath): Setting | undefined {
-  let here: Setting | undefined = root;
-  for (const name of path) {
-    if (here?.kind === 'unread') return here;
-    here = here?.kind === 'map' ? here.entries.get(name) : undefined;
-  }
-  return here;
+/** A setting, and the path at which it was found. */
+export interface FoundSetting {
+  readonly path: SettingPath;
+  readonly setting: Setting;
 }
 
-/** All that could not be read, at or below a setting. */
-export function unreadIn(setting: Setting, key: string): Unread[] {
-  switch (setting.kind) {
-    case 'scalar':
-      return [];
-    case 'unread':
-      return [{ key, line: setting.line, reason: setting.reason }];
-    case 'map':
-      return [...setting.entries].flatMap(([name, entry]) => unreadIn(entry, keyBelow(key, name)));
-    case 'list':
-      return setting.items.flatMap((item, index) => unreadIn(item, `${key}[${index}]`));
+/** The setting at a path, or the one above it that could not be read. */
+export function settingAt(root: Setting, path: SettingPath): FoundSetting | undefined {
+  let here: Setting = root;
+  for (const [depth, name] of path.entries()) {
+    if (here.kind === 'unread') return { path: path.slice(0, depth), setting: here };
+    const next: Setting | undefined =
+      here.kind === 'map'
+        ? here.entries.get(String(name))
+        : here.kind === 'list'
+          ? here.items[Number(name)]
+          : undefined;
+    if (next === undefined) return undefined;
+    here = next;
   }
+  return { path, setting: here };
 }
 
-/** The key of an entry: `above.name`, or the name alone at the top. */
-export function keyBelow(above: string, name: string): string {
-  const shown = /^[\w-]+$/u.test(name) ? name : JSON.stringify(name);
-  return above === '' ? shown : `${above}.${shown}`;
+/** How a path is written in prose: `above.name[0]`. */
+export function keyOf(path: SettingPath, above = ''): string {
+  return path.reduce<string>((key, name) => {
+    if (typeof name === 'number') return `${key}[${name}]`;
+    const shown = /^[\w-]+$/u.test(name) ? name : JSON.stringify(name);
+    return key === '' ? shown : `${key}.${shown}`;
+  }, above);
 }

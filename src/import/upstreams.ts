@@ -1,63 +1,60 @@
 import type { Upstream } from './found.js';
-import { keyBelow, settingAt, type Setting, type Unread } from './setting.js';
+import type { SettingReader } from './setting-reader.js';
+import type { Setting, SettingPath } from './setting.js';
 
 /** `gitaly_address` of each storage: `{ default: { gitaly_address: 'tls://…' } }`. */
-export function storagesIn(storages: Setting | undefined, key: string, unread: Unread[]): Upstream[] {
-  if (storages?.kind !== 'map') return [];
-  return [...storages.entries].flatMap(([name, storage]) => {
-    const here = keyBelow(key, name);
-    // The address of a Gitaly on the same machine is known to Omnibus and need not be written.
-    return upstream(name, storage, ['gitaly_address'], here, unread, false);
-  });
+export function storagesIn(reader: SettingReader, path: SettingPath): Upstream[] {
+  // Omnibus knows the address of a Gitaly on the same machine, so it may be absent.
+  return namesIn(reader.at(path)).flatMap((name) =>
+    upstream(reader, name, [...path, name], { address: 'gitaly_address', required: false }),
+  );
 }
 
 /** The nodes of Praefect: `[[virtual_storage]]` with `[[virtual_storage.node]]`. */
-export function nodesIn(configuration: Setting, key: string, unread: Unread[]): Upstream[] {
-  const virtualStorages = settingAt(configuration, ['virtual_storage']);
-  if (virtualStorages?.kind !== 'list') return [];
-  return virtualStorages.items.flatMap((virtualStorage, index) => {
-    const here = `${keyBelow(key, 'virtual_storage')}[${index}].node`;
-    const nodes = settingAt(virtualStorage, ['node']);
-    if (nodes?.kind !== 'list') return [];
-    return nodes.items.flatMap((node, position) => {
-      const storage = settingAt(node, ['storage']);
-      const name = storage?.kind === 'scalar' ? String(storage.value) : `node-${position}`;
-      return upstream(name, node, ['address'], `${here}[${position}]`, unread, true);
+export function nodesIn(reader: SettingReader, below: SettingPath): Upstream[] {
+  const virtualStorages = [...below, 'virtual_storage'];
+  return itemsIn(reader, virtualStorages).flatMap((virtualStorage) =>
+    itemsIn(reader, [...virtualStorage, 'node']).flatMap((node) => {
+      const name = reader.text([...node, 'storage'])?.value ?? `node-${node.at(-1) ?? ''}`;
+      return upstream(reader, name, node, { address: 'address', required: true });
+    }),
+  );
+}
+
+/** The nodes of Praefect before GitLab 16: `praefect['virtual_storages'] = { 'default' => { 'nodes' => { … } } }`. */
+export function legacyNodesIn(reader: SettingReader, path: SettingPath): Upstream[] {
+  return namesIn(reader.at(path)).flatMap((virtualStorage) => {
+    const here = [...path, virtualStorage];
+    const nodes = namesIn(reader.at(here)).includes('nodes') ? [...here, 'nodes'] : here;
+    return namesIn(reader.at(nodes)).flatMap((name) => {
+      const node = [...nodes, name];
+      return reader.at(node)?.kind === 'map'
+        ? upstream(reader, name, node, { address: 'address', required: true })
+        : [];
     });
   });
 }
 
-/** The nodes of Praefect before GitLab 16: `praefect['virtual_storages'] = { 'default' => { 'nodes' => { … } } }`. */
-export function legacyNodesIn(
-  virtualStorages: Setting | undefined,
-  key: string,
-  unread: Unread[],
-): Upstream[] {
-  if (virtualStorages?.kind !== 'map') return [];
-  return [...virtualStorages.entries].flatMap(([name, virtualStorage]) => {
-    const nodes = settingAt(virtualStorage, ['nodes']) ?? virtualStorage;
-    if (nodes.kind !== 'map') return [];
-    const here = keyBelow(keyBelow(key, name), 'nodes');
-    return [...nodes.entries].flatMap(([storage, node]) =>
-      node.kind === 'map' ? upstream(storage, node, ['address'], keyBelow(here, storage), unread, true) : [],
-    );
-  });
+function namesIn(setting: Setting | undefined): string[] {
+  return setting?.kind === 'map' ? [...setting.entries.keys()] : [];
+}
+
+/** The paths of the items of a list. */
+function itemsIn(reader: SettingReader, path: SettingPath): SettingPath[] {
+  const list = reader.at(path);
+  return list?.kind === 'list' ? list.items.map((_item, index) => [...path, index]) : [];
 }
 
 function upstream(
+  reader: SettingReader,
   name: string,
-  setting: Setting,
-  path: readonly string[],
-  key: string,
-  unread: Unread[],
-  required: boolean,
+  path: SettingPath,
+  { address, required }: { readonly address: string; readonly required: boolean },
 ): Upstream[] {
-  const address = settingAt(setting, path);
-  const here = path.reduce(keyBelow, key);
-  if (address?.kind === 'scalar' && typeof address.value === 'string' && address.value !== '')
-    return [{ name, address: address.value, line: address.line, key: here }];
-  // What could not be read is listed by whoever knows the whole file.
-  if (address?.kind !== 'unread' && (address !== undefined || required))
-    unread.push({ key: here, line: address?.line ?? setting.line, reason: 'an address is expected there' });
+  const found = reader.text([...path, address]);
+  if (found !== undefined) return [{ name, address: found.value, ...found.place }];
+  const above = reader.at(path);
+  if (required && above !== undefined && reader.isAbsent([...path, address]))
+    reader.list([...path, address], above.line, 'expected an address');
   return [];
 }

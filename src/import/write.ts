@@ -13,10 +13,10 @@ const FILES: Readonly<Record<FileKind, string>> = {
   'gitlab.rb': 'a gitlab.rb',
 };
 
-/** The configuration as YAML: what to do first, then what could not be read, then the settings. */
+/** The configuration as YAML: the steps, then the settings that need attention, then the configuration itself. */
 export function writeConfiguration(
   plans: readonly Plan[],
-  unread: readonly Unread[],
+  { unread, warnings }: { readonly unread: readonly Unread[]; readonly warnings: readonly Unread[] },
   source: { readonly name: string; readonly kind: FileKind },
 ): string {
   const certificates = plans.flatMap(({ listeners }) => listeners.flatMap(({ tls }) => tls ?? []));
@@ -31,7 +31,8 @@ export function writeConfiguration(
     ...header(source),
     ...(plans.length > 1 ? severalSides() : []),
     ...steps(plans),
-    ...unreadList(unread),
+    ...list('Not taken over. Does the proxy need any of these?', unread),
+    ...list('Taken over, but look at these:', warnings),
     '',
     ...(shared === undefined || !isShared ? [] : ['tls:', ...tlsLines(shared, '  ')]),
     `prometheus_listen_addr: ${yaml(formatHostPort(server?.prometheus ?? PROMETHEUS))}`,
@@ -90,12 +91,12 @@ function steps(plans: readonly Plan[]): string[] {
   ]);
 }
 
-function unreadList(unread: readonly Unread[]): string[] {
-  if (unread.length === 0) return [];
+function list(title: string, settings: readonly Unread[]): string[] {
+  if (settings.length === 0) return [];
   return [
     '#',
-    ...comment('Not taken over. See whether the proxy needs to know it:'),
-    ...unread.flatMap(({ key, line, reason }) => {
+    ...comment(title),
+    ...settings.flatMap(({ key, line, reason }) => {
       const place = line === undefined ? '' : `line ${line}: `;
       const [first = '', ...more] = comment(`${place}${key}: ${reason}`, '#   ');
       return [`# - ${first.slice('#   '.length)}`, ...more];

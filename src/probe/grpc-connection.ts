@@ -7,7 +7,7 @@ import {
 } from 'node:http2';
 import type { Duplex } from 'node:stream';
 
-import { statusCode, statusCodeOfHttp, statusCodeOfReset, type StatusCode } from '../inspect/grpc/status.js';
+import { statusCode, statusCodeOfReset, type StatusCode } from '../inspect/grpc/status.js';
 import { MAX_PROBE_MESSAGE_BYTES } from '../limits.js';
 
 /** What a unary call was answered with. */
@@ -19,8 +19,11 @@ export interface CallAnswer {
   readonly response: Buffer | undefined;
 }
 
-/** A call that nobody answered: the connection broke, or what came is no gRPC. */
+/** A call without an answer: the connection broke, or the answer is not gRPC. */
 export class CallFailure extends Error {}
+
+/** An HTTP server answered, not a gRPC server. Its status says nothing about a gRPC service. */
+export class NotGrpc extends CallFailure {}
 
 /** Compressed flag (0) and the length of a message, big endian (gRPC over HTTP/2, "Length-Prefixed-Message"). */
 const MESSAGE_PREFIX_BYTES = 5;
@@ -128,12 +131,7 @@ class PendingAnswer {
       if (header === undefined) return this.#ofReset();
       const httpStatus = String(header[':status']);
       const type = text(header, 'content-type') ?? 'no content type';
-      if (httpStatus === '200') return new CallFailure(`the answer is no gRPC (${type}, no grpc-status)`);
-      return {
-        code: statusCodeOfHttp(httpStatus),
-        message: `HTTP status ${httpStatus}`,
-        response: undefined,
-      };
+      return new NotGrpc(`the answer is not gRPC (HTTP status ${httpStatus}, ${type}, no grpc-status)`);
     }
     const code = statusCode(status);
     if (code !== 'OK') return { code, message: percentDecoded(words), response: undefined };

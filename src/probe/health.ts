@@ -12,8 +12,10 @@ const SERVING_STATUSES = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'
 /** What a health check came to, in words. */
 export type Health =
   | { readonly kind: 'serving' }
-  /** It is there and wants a token even for this: a Gitaly with `[auth] token` does. */
+  /** A Gitaly with `[auth] token` answers this to a call without a token, or with a wrong one. */
   | { readonly kind: 'wants_token'; readonly words: string }
+  /** Our proxy answers this to a client without an acceptable certificate. Gitaly knows no client certificates. */
+  | { readonly kind: 'refuses_certificate'; readonly words: string }
   | { readonly kind: 'not_serving'; readonly words: string }
   /** It answers gRPC and knows no health check. */
   | { readonly kind: 'unknown_service'; readonly words: string }
@@ -37,7 +39,7 @@ function healthOf({ code, message, response }: CallAnswer): Health {
       break;
     case 'Unauthenticated':
     case 'PermissionDenied':
-      return { kind: 'wants_token', words };
+      return { kind: /certificate/iu.test(message) ? 'refuses_certificate' : 'wants_token', words };
     case 'Unimplemented':
       return { kind: 'unknown_service', words };
     default:

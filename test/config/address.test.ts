@@ -35,6 +35,12 @@ describe('parseAddress', () => {
       { scheme: 'tcp', host: 'gitaly.internal.', port: 8075, url: 'tcp://gitaly.internal.:8075' },
     ],
     [
+      'forward',
+      'dns+tls:gitaly:9999',
+      { scheme: 'tls', host: 'gitaly', port: 9999, url: 'tls://gitaly:9999' },
+    ],
+    ['forward', 'dns+tls:///[::1]:9999', { scheme: 'tls', host: '::1', port: 9999, url: 'tls://[::1]:9999' }],
+    [
       'listen',
       'https://0.0.0.0:8443',
       { scheme: 'https', host: '0.0.0.0', port: 8443, url: 'https://0.0.0.0:8443' },
@@ -78,7 +84,7 @@ describe('parseAddress', () => {
     ['listen', 'tls://-bad-:9999', 'a host is a name'],
     ['listen', 'tls://host:9999/path', 'nothing may follow the port: write tls://host:9999'],
     ['listen', ' tls://host:9999', 'an address has no spaces'],
-    ['listen', 'dns:host:1', 'stands in `forward` only'],
+    ['listen', 'dns:host:1', 'valid in `forward` only'],
     ['listen', 'https://0.0.0.0', 'the port is missing: write https://0.0.0.0:8443'],
     ['listen', 'http://127.0.0.1/', 'the port is missing: write http://127.0.0.1:8180'],
     ['forward', 'https://gitlab.example.com/gitlab', 'nothing may follow the port: write https://host:443'],

@@ -193,7 +193,7 @@ max_connection_age_grace: "8s"
     expect(result.configuration).toMatchObject({
       prometheusListenAddr: undefined,
       workers: 1,
-      gracefulRestartTimeoutMs: 60_000,
+      gracefulRestartTimeoutMs: 600_000,
       logging: { level: 'info', format: 'json' },
     });
   });
@@ -413,7 +413,7 @@ describe('problems of a file', () => {
     [
       'a number for a text',
       `${tcp(forward)}graceful_restart_timeout: 60\n`,
-      ['proxy.yaml:4: graceful_restart_timeout: expected a text such as "1m" (got 60)'],
+      ['proxy.yaml:4: graceful_restart_timeout: expected a text such as "10m" (got 60)'],
     ],
     [
       'a bad duration',

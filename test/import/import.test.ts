@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
 import { loadConfiguration } from '../../src/config/load.js';
+import type { HostPort } from '../../src/config/model.js';
 import { ImportFault } from '../../src/import/found.js';
 import { importConfiguration, type Imported } from '../../src/import/import-configuration.js';
 import type { Side } from '../../src/import/side.js';
@@ -83,13 +84,13 @@ describe('config.toml', () => {
   test("Praefect's: its own listener, and its Gitalys by unix sockets", () => {
     const result = imported(sample('praefect.toml'));
     expect(pairs(result)).toEqual([
-      'tls://0.0.0.0:3305 -> tcp://localhost:2305',
+      'tls://0.0.0.0:3305 -> tcp://127.0.0.1:2305',
       'unix:/run/sockets/gitaly-1.socket -> tls://gitaly-1.internal:9999',
       'unix:/run/sockets/gitaly-2.socket -> tcp://gitaly-2.internal:8075',
     ]);
-    expect(loaded(result).prometheusListenAddr).toEqual({ host: 'localhost', port: 9653 });
+    expect(loaded(result).prometheusListenAddr).toEqual({ host: '127.0.0.1', port: 9653 });
     expect(leftOut(result)).toEqual([
-      'virtual_storage[0].node[2].address: an address is tls://host:port, tcp://host:port or unix:/path',
+      'virtual_storage[0].node[2].address: expected tls://host:port, tcp://host:port, dns:host:port, dns+tls:host:port or unix:/path',
     ]);
   });
 
@@ -103,7 +104,7 @@ describe('config.toml', () => {
     [
       'TLS and loopback: Gitaly stays as it is',
       `tls_listen_addr = "localhost:9999"\nlisten_addr = "[::1]:7000"\n${tls}`,
-      ['tls://localhost:9999 -> tcp://[::1]:7000'],
+      ['tls://127.0.0.1:9999 -> tcp://[::1]:7000'],
     ],
     [
       'TLS and a plaintext address of the node: Gitaly keeps the port, on loopback',
@@ -154,19 +155,69 @@ describe('config.toml', () => {
       min_version = "${SECRET}"`);
     expect(leftOut(result).sort()).toEqual([
       'graceful_restart_timeout: the proxy has no such value',
-      'listen_addr: an address is host:port',
+      'listen_addr: expected host:port',
       'logging.level: the proxy has no such value',
-      'prometheus_listen_addr: a text is expected there',
+      'prometheus_listen_addr: expected a string',
       'socket_path: the path of a unix socket is absolute, and not longer than 107 bytes',
-      'tls.key: a key in the configuration itself is not taken over: put it into a file',
+      'tls.key: the proxy reads its key from a file: write it to one, and name that in key_path',
       'tls.key_path: it is relative to where Gitaly was started: write it from the root',
       'tls.min_version: it is "TLS 1.2" or "TLS 1.3"',
     ]);
   });
 
+  test('64-bit integers are read, and nothing that the proxy does not need is listed', () => {
+    const result = imported(
+      `listen_addr = "127.0.0.1:1"\n[cgroups]\nmemory_bytes = 9223372036854775807\nlowest = -9223372036854775808\nsince = 1979-05-27T07:32:00Z\n[auth]\ntoken = "<%= ENV['${SECRET}'] %>"\n`,
+    );
+    expect(pairs(result)).toEqual(['tls://0.0.0.0:9999 -> tcp://127.0.0.1:1']);
+    expect(leftOut(result)).toEqual([]);
+  });
+
+  test.each<[string, HostPort]>([
+    ['0.0.0.0:9236', { host: '0.0.0.0', port: 9237 }],
+    ['[::]:9236', { host: '::', port: 9237 }],
+    [':9236', { host: '', port: 9237 }],
+    ['0.0.0.0', { host: '0.0.0.0', port: 9237 }],
+  ])('metrics on every interface (%s) are taken over with a warning', (address, expected) => {
+    const result = imported(`listen_addr = "127.0.0.1:1"\nprometheus_listen_addr = "${address}"\n`);
+    expect(loaded(result).prometheusListenAddr).toEqual(expected);
+    expect(leftOut(result)).toEqual([]);
+    expect(result.warnings).toMatchObject([
+      {
+        key: 'prometheus_listen_addr',
+        reason: expect.stringContaining('change it to 127.0.0.1:9237') as string,
+      },
+    ]);
+    expect(result.text).toContain('# - prometheus_listen_addr: every machine that reaches port 9237');
+  });
+
+  test.each(['localhost:9236', '127.0.0.1:9236', '10.1.2.3:9236'])(
+    'metrics on %s need no warning',
+    (address) => {
+      expect(
+        imported(`listen_addr = "127.0.0.1:1"\nprometheus_listen_addr = "${address}"\n`).warnings,
+      ).toEqual([]);
+    },
+  );
+
+  test("a graceful_restart_timeout shorter than the proxy's default is taken over with a warning", () => {
+    const warnings = (timeout: string): string[] =>
+      imported(`listen_addr = "127.0.0.1:1"\ngraceful_restart_timeout = "${timeout}"\n`).warnings.map(
+        ({ key }) => key,
+      );
+    expect(warnings('1m')).toEqual(['graceful_restart_timeout']);
+    expect(warnings('1h')).toEqual([]);
+  });
+
+  test('localhost is 127.0.0.1, on which Gitaly listens for that name', () => {
+    expect(
+      pairs(imported(`listen_addr = "localhost:8075"\ntls_listen_addr = "localhost.localdomain:9999"\n`)),
+    ).toEqual(['tls://127.0.0.1:9999 -> tcp://127.0.0.1:8075']);
+  });
+
   test('what is no TOML is told with its line, and without what stands there', () => {
     const { message, line } = fault(`listen_addr = "a:1"\n[auth]\ntoken = ${SECRET}\n`);
-    expect(message).toBe('not valid TOML: look at column 9 there');
+    expect(message).toBe('not valid TOML: the error is at column 9');
     expect(line).toBe(3);
   });
 });
@@ -180,29 +231,162 @@ describe('gitlab.yml', () => {
     ]);
     expect(leftOut(result)).toEqual([
       '26: production.repositories.storages.local.gitaly_address: a unix socket is on the same machine and needs no proxy',
-      '27: production.repositories.storages.computed.gitaly_address: it is computed (ERB)',
-      '28: production.repositories.storages.strange.gitaly_address: an address is tls://host:port, tcp://host:port or unix:/path',
+      '27: production.repositories.storages.computed.gitaly_address: a template computes it (ERB)',
+      '28: production.repositories.storages.strange.gitaly_address: expected tls://host:port, tcp://host:port, dns:host:port, dns+tls:host:port or unix:/path',
     ]);
     expect(result.text).toContain('forward becomes');
   });
 
-  test('merged sections count, and keys written twice are told', () => {
+  test('merged sections count; a needed key that is set twice is listed', () => {
     const result = imported(
-      `base: &base\n  repositories: { storages: { default: { gitaly_address: 'tls://a:1' } } }\nproduction:\n  <<: *base\n  x: 1\n  x: 2\n`,
+      `base: &base\n  gitaly: { token: '${SECRET}' }\n  x: 1\n  x: 2\nproduction:\n  <<: *base\n  repositories: {}\n  repositories: { storages: { default: { gitaly_address: 'tls://a:1' } } }\n`,
       { name: 'gitlab.yml' },
     );
     expect(pairs(result)).toEqual(['unix:/run/sockets/default.socket -> tls://a:1']);
-    expect(leftOut(result)).toEqual(['6: production.x: it is written twice, and the last one was taken']);
+    expect(leftOut(result)).toEqual([
+      '8: production.repositories: it is set twice, and the last value was taken',
+    ]);
   });
 
   test.each([
     [
       `production:\n  gitaly: { token: *${SECRET} }\n`,
-      'not valid YAML: an alias leads nowhere, or it is nested too deeply',
+      'not valid YAML: an alias has no anchor, or the nesting is too deep',
     ],
-    [`production:\n  gitaly: { token: "${SECRET}\n`, 'not valid YAML: look there'],
+    [`production:\n  gitaly: { token: "${SECRET}\n`, 'not valid YAML: the error is on this line'],
   ])('what is no YAML is told without what stands there', (text, message) => {
     expect(fault(text).message).toBe(message);
+  });
+});
+
+describe('addresses of storages', () => {
+  const result = (address: string): Imported =>
+    imported(
+      JSON.stringify({
+        production: {
+          repositories: {
+            storages: { tested: { gitaly_address: address }, other: { gitaly_address: 'tls://o:1' } },
+          },
+        },
+      }),
+      { name: 'gitlab.yml' },
+    );
+  const forward = (address: string): string | undefined =>
+    /tested\.socket -> (.*)/u.exec(pairs(result(address)).join('\n'))?.[1];
+
+  test.each([
+    ['dns:gitaly.internal:8075', 'tcp://gitaly.internal:8075'],
+    ['dns:///gitaly.internal:8075', 'tcp://gitaly.internal:8075'],
+    ['dns+tls:gitaly.internal:9999', 'tls://gitaly.internal:9999'],
+    ['dns+tls:///praefect.service.consul.:3305', 'tls://praefect.service.consul.:3305'],
+  ])('%s is forwarded to %s', (address, expected) => {
+    expect(forward(address)).toBe(expected);
+  });
+
+  test.each([
+    [
+      'dns+tls://10.0.1.50:8600/praefect.service.consul.:3305',
+      'it names a DNS server, which the proxy cannot choose',
+    ],
+    ['dns://10.0.1.50/gitaly:8075', 'it names a DNS server, which the proxy cannot choose'],
+    ['dns+tls:///gitaly.internal', 'expected tls://host:port'],
+    ['tcp://localhost:8075', 'plaintext on loopback stays on the same machine'],
+    ['tcp://127.0.0.2:8075', 'plaintext on loopback stays on the same machine'],
+    ['tcp://[::1]:8075', 'plaintext on loopback stays on the same machine'],
+    ['{{ .Values.gitaly }}', 'a template computes it'],
+  ])('%s is listed: %s', (address, reason) => {
+    expect(forward(address)).toBeUndefined();
+    expect(leftOut(result(address))).toEqual([expect.stringContaining(`tested.gitaly_address: ${reason}`)]);
+  });
+
+  test.each([
+    ['tcp://praefect:2305', '', 'tls://praefect:3305'],
+    ['tcp://gitaly:8075', '', 'tls://gitaly:9999'],
+    ['tcp://gitaly:7000', '', 'tls://gitaly:9999'],
+    [
+      'tcp://praefect:2305',
+      "praefect['configuration'] = { listen_addr: '0.0.0.0:2305', tls_listen_addr: '0.0.0.0:3306' }",
+      'tls://praefect:3306',
+    ],
+    [
+      'tcp://gitaly:7000',
+      "gitaly['listen_addr'] = '0.0.0.0:7000'\ngitaly['tls_listen_addr'] = ':7001'",
+      'tls://gitaly:7001',
+    ],
+  ])('%s in plaintext becomes TLS on the port of that server: %s %s', (address, server, expected) => {
+    const { text } = imported(
+      `gitlab_rails['repositories_storages'] = { 'a' => { 'gitaly_address' => '${address}' } }\n${server}\n`,
+    );
+    expect(text).toContain(`forward: ${expected}\n`);
+    expect(text.replaceAll(/\n *# /gu, ' ')).toContain(`forward becomes ${expected}`);
+  });
+});
+
+describe('a byte order mark is skipped:', () => {
+  test.each([
+    ['gitlab.rb', `external_url 'https://g'\ngitaly['listen_addr'] = '127.0.0.1:1'\n`],
+    ['config.toml', `listen_addr = "127.0.0.1:1"\n`],
+    ['gitlab.yml', `production: { repositories: { storages: { a: { gitaly_address: 'tls://a:1' } } } }\n`],
+  ])('%s', (name, text) => {
+    expect(pairs(imported(`\u{feff}${text}`, { name }))).toHaveLength(1);
+  });
+});
+
+describe('a file that is not yet one of these is refused with what to import instead:', () => {
+  const storage = `production:\n  repositories:\n    storages:\n      a: { gitaly_address: 'tls://a:1' }\n`;
+  test.each<[string, string, number | undefined, string]>([
+    [
+      'gitlab.yml',
+      `${storage}  <% if x %>\n  gitlab: 1\n  <% end %>\n`,
+      5,
+      'a template (ERB): render it first',
+    ],
+    [
+      'gitlab.yml',
+      `${storage}  gitlab: {{ .Values.x }}\n`,
+      5,
+      'a template ({{ … }} or {% … %}): import the rendered',
+    ],
+    ['gitlab.yml', `{% if x %}\n${storage}{% endif %}\n`, 1, 'a template ({{ … }} or {% … %})'],
+    ['gitlab.rb', `<% if x %>\ngitaly['listen_addr'] = '127.0.0.1:1'\n<% end %>\n`, 1, 'a template (ERB)'],
+    ['gitlab.rb', `gitaly['listen_addr'] = <%= x %>\n`, 1, 'a template (ERB)'],
+    ['gitlab.rb', `{{- if .x }}\ngitaly['listen_addr'] = '127.0.0.1:1'\n{{- end }}\n`, 1, 'a template ({{ …'],
+    ['gitlab.rb', `{% if x %}\ngitaly['listen_addr'] = '127.0.0.1:1'\n{% endif %}\n`, 1, 'a template ({{ …'],
+    ['gitlab.rb', `gitaly['listen_addr'] = {{ gitaly_address | quote }}\n`, 1, 'a template ({{ …'],
+    ['config.toml', `listen_addr = "127.0.0.1:1"\n{{ if .x }}\n`, 2, 'not valid TOML: this is a template'],
+    ['config.toml', `[auth]\ntoken = {% file.Read "/x" %}\n`, 2, 'not valid TOML: this is a template'],
+    [
+      'compose.yml',
+      `services:\n  gitlab:\n    environment:\n      GITLAB_OMNIBUS_CONFIG: |\n        external_url 'https://g'\n`,
+      undefined,
+      'whose value is a gitlab.rb',
+    ],
+    [
+      'configmap.yml',
+      `apiVersion: v1\nkind: ConfigMap\ndata:\n  config.toml: |\n    listen_addr = "0.0.0.0:1"\n`,
+      undefined,
+      'a Kubernetes manifest',
+    ],
+    [
+      'values.yaml',
+      `global:\n  gitaly:\n    tls: { enabled: true }\n`,
+      undefined,
+      'values of the Helm chart',
+    ],
+  ])('%s: %s', (name, text, line, message) => {
+    const refused = fault(text, name);
+    expect(refused.message).toContain(message);
+    expect(refused.line).toBe(line);
+  });
+
+  test('marks of templates in comments and in settings that are not needed do not matter', () => {
+    expect(
+      pairs(
+        imported(
+          `# {{ a }} <% b %>\ngitaly['listen_addr'] = '127.0.0.1:1'\ngitlab_rails['x'] = '<%= y %>'\nz = [1].map { |i| %w(a) }\n`,
+        ),
+      ),
+    ).toHaveLength(1);
   });
 });
 
@@ -228,7 +412,6 @@ describe('gitlab.rb', () => {
       ],
     });
     expect(leftOut(result)).toEqual([
-      "27: gitaly['configuration'].auth.token: it is computed: from the environment",
       "31: gitaly['configuration'].tls.key_path: it is computed: a string with an interpolation",
       "50: praefect['configuration']: it is set under a condition or in a loop",
     ]);
@@ -243,15 +426,15 @@ describe('gitlab.rb', () => {
       tls: { min_version: 'TLS 1.1', certificate_path: 'cert.pem' },
       logging: { level: 'loud' },
     }
-    gitaly['prometheus_listen_addr'] = 'nowhere'
+    gitaly['prometheus_listen_addr'] = 'no where'
     gitaly['socket_path'] = 'gitaly.socket'
     `);
     expect(leftOut(result)).toEqual([
-      "2: gitaly['configuration'].listen_addr: an address is host:port",
+      "2: gitaly['configuration'].listen_addr: expected host:port",
       '4: gitaly[\'configuration\'].tls.min_version: it is "TLS 1.2" or "TLS 1.3"',
       "4: gitaly['configuration'].tls.certificate_path: it is relative to where Gitaly was started: write it from the root",
       "5: gitaly['configuration'].logging.level: the proxy has no such value",
-      "7: gitaly['prometheus_listen_addr']: an address is host:port",
+      "7: gitaly['prometheus_listen_addr']: expected host:port",
       "8: gitaly['socket_path']: the path of a unix socket is absolute, and not longer than 107 bytes",
     ]);
   });
@@ -296,10 +479,10 @@ describe('gitlab.rb', () => {
 });
 
 test.each([
-  ['', 'this is none of the files that can be read'],
-  ['once upon a time', 'this is none of the files that can be read'],
-  ['{"a": 1}', 'this is none of the files that can be read'],
-  ['listeners:\n  - listen: tcp://a:1', 'this is a configuration of gitaly-tls-proxy already'],
+  ['', 'unknown file: expected'],
+  ['once upon a time', 'unknown file: expected'],
+  ['{"a": 1}', 'unknown file: expected'],
+  ['listeners:\n  - listen: tcp://a:1', 'this is already a configuration of gitaly-tls-proxy'],
   ['bin_dir = "/x"', 'this config.toml has nothing to put a proxy in front of: it needs listen_addr'],
   ["external_url 'http://a'", 'this gitlab.rb has nothing to put a proxy in front of'],
   ['production:\n  gitlab: { host: a }', 'this gitlab.yml has nothing to put a proxy in front of'],

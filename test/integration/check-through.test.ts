@@ -7,6 +7,7 @@ import { stringify } from 'yaml';
 import { Authority } from '../support/authority.js';
 import { refusingBackend } from '../support/backends.js';
 import { checkSteps, runCheck, type Checked } from '../support/check-command.js';
+import { opensslServer, requiringClients } from '../support/openssl-server.js';
 import { startSetup } from '../support/setup.js';
 import { StandInGitaly } from '../support/stand-in-gitaly.js';
 import { HttpBackend } from '../support/http-backend.js';
@@ -134,6 +135,73 @@ describe('a listener with forward_by_server_name', () => {
     expect(exitCode).toBe(1);
     await proxy.endsWithNothingLeaked();
   });
+});
+
+describe('a wildcard', () => {
+  /** Checks a listener with these names of its certificate and these routes. */
+  async function checkRoutes(names: readonly string[], routes: readonly string[]) {
+    const ca = await Authority.create(await temporaryDirectory());
+    const { certificatePath, keyPath } = await ca.server({ dns: [...names], ip: [] });
+    const gitalys = await Promise.all(routes.map(() => StandInGitaly.start()));
+    const listen = `tls://127.0.0.1:${await freePort()}`;
+    const proxy = await ProxyProcess.start({
+      configuration: {
+        tls: { certificate_path: certificatePath, key_path: keyPath },
+        listeners: [
+          {
+            listen,
+            forward_by_server_name: Object.fromEntries(
+              routes.map((name, index) => [name, gitalys[index]?.url]),
+            ),
+          },
+        ],
+      },
+    });
+    const { exitCode, checked } = await checkSteps(['--through', proxy.configurationPath, '--ca', ca.caPath]);
+    await proxy.endsWithNothingLeaked();
+    const listened = results(checked).filter(([role]) => role === 'listen');
+    return { exitCode, names: listened.map(([, address]) => address.split(' as ')[1]), gitalys };
+  }
+
+  test('is checked by a name that the certificate holds', async () => {
+    const { exitCode, names } = await checkRoutes(
+      ['gitaly-a.internal', 'gitaly-b.eu.internal'],
+      ['gitaly-a.internal', '*.eu.internal'],
+    );
+    expect(names).toEqual([undefined, 'gitaly-b.eu.internal']);
+    expect(exitCode).toBe(0);
+  });
+
+  test('is checked by a name that no other route takes', async () => {
+    const { exitCode, names, gitalys } = await checkRoutes(
+      ['*.eu.internal'],
+      ['check.eu.internal', '*.eu.internal'],
+    );
+    expect(names).toEqual([undefined, 'check-2.eu.internal']);
+    expect(gitalys.map(({ calls }) => calls.length > 0)).toEqual([true, true]);
+    expect(exitCode).toBe(0);
+  });
+});
+
+test('a certificate of upstream_tls that is refused is called by its setting', async () => {
+  const directory = await temporaryDirectory();
+  const [ca, stranger] = [
+    await Authority.create(directory),
+    await Authority.create(await temporaryDirectory(), 'stranger'),
+  ];
+  const port = await opensslServer(await ca.server(), requiringClients(ca, '-tls1_3'));
+  const client = await stranger.client();
+  const checkForward = async (more: object) => {
+    const file = join(directory, 'gitaly-tls-proxy.yaml');
+    const upstream = { listen: 'tcp://127.0.0.1:0', forward: `tls://localhost:${port}` };
+    const upstreamTls = { upstream_tls: { ca_path: ca.caPath, ...more } };
+    await writeFile(file, stringify({ listeners: [{ ...upstream, ...upstreamTls }] }));
+    const { checked } = await checkSteps(['--through', file]);
+    return checked.targets[1]?.endpoints[0]?.steps.find(({ name }) => name === 'client_certificate');
+  };
+  expect((await checkForward({}))?.cure).toMatch(/^set certificate_path and key_path in upstream_tls/);
+  const pair = { certificate_path: client.certificatePath, key_path: client.keyPath };
+  expect((await checkForward(pair))?.detail).toContain('that of upstream_tls.certificate_path is refused');
 });
 
 test('of an HTTP pair the connection and TLS are checked', async () => {

@@ -1,13 +1,18 @@
+import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
+import { createSecureServer } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { Authority, type Issued } from '../support/authority.js';
 import { RawBackend } from '../support/backends.js';
 import { checkSteps } from '../support/check-command.js';
 import { opensslServer, requiringClients } from '../support/openssl-server.js';
 import { isInstalled, shell } from '../support/shell.js';
+import { ProxyProcess } from '../support/proxy-process.js';
+import { TLS_LISTENER } from '../support/setup.js';
 import { StandInGitaly } from '../support/stand-in-gitaly.js';
 import { TLS_VERSIONS } from '../support/clients.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -255,10 +260,42 @@ describe('TLS', () => {
 
   test('tcp:// at a port of TLS', async () => {
     const ca = await createCa();
-    const gitaly = await StandInGitaly.start({ tls: serving(await ca.server()) });
-    const { step } = await checkSteps([`tcp://127.0.0.1:${gitaly.port}`, '--timeout', '2s']);
+    const gitaly = await StandInGitaly.start({
+      tls: serving(await ca.server({ dns: ['gitaly-a.internal'] })),
+    });
+    const url = `127.0.0.1:${gitaly.port}`;
+    const { step } = await checkSteps([`tcp://${url}`, '--timeout', '2s']);
     expect(step('connect').result).toBe('passed');
-    expect(step('health_http2').result).toBe('failed');
+    expect(step('health_http2')).toMatchObject({ result: 'failed', speaks_tls: true });
+    expect(step('health_http2').detail).toContain(
+      'the server speaks TLS on this port (TLSv1.3, certificate for gitaly-a.internal',
+    );
+    expect(step('health_http2').cure).toBe(`check tls://${url}, and write it to gitaly_address`);
+    expect(step('health_backchannel').cure).toContain('HTTP/2 fails as well');
+  });
+
+  test.each([
+    ['a name', 'localhost', 'has no certificate or upstream for the name localhost'],
+    ['an IP address', '127.0.0.1', 'a client that dials an IP address asks for none'],
+  ])('%s that the server does not know', async (_what, host, words) => {
+    const ca = await createCa();
+    const gitaly = await StandInGitaly.start();
+    const { certificatePath, keyPath } = await ca.server({ dns: ['gitaly-a.internal'] });
+    const proxy = await ProxyProcess.start({
+      configuration: {
+        tls: { certificate_path: certificatePath, key_path: keyPath },
+        listeners: [{ listen: TLS_LISTENER, forward_by_server_name: { 'gitaly-a.internal': gitaly.url } }],
+      },
+    });
+    const port = await proxy.port(TLS_LISTENER);
+    const { step } = await checkSteps([`tls://${host}:${port}`, '--ca', ca.caPath]);
+    expect(step('tls')).toMatchObject({ result: 'failed' });
+    expect(step('tls').detail).toContain(words);
+    expect(step('tls').cure).toContain('--server-name');
+    // Its port speaks TLS, whatever the alert.
+    const plain = await checkSteps([`tcp://${host}:${port}`]);
+    expect(plain.step('health_http2')).toMatchObject({ speaks_tls: true });
+    await proxy.endsWithNothingLeaked();
   });
 });
 
@@ -328,6 +365,34 @@ describe('the client certificate', () => {
       expect(step('client_certificate')).toMatchObject({ result: 'failed', given: true });
       expect(step('client_certificate').detail).toContain('that of --client-cert is refused');
     });
+  });
+
+  test('that is refused in the answer to a call, with the reason', async () => {
+    const ca = await createCa();
+    const server = createSecureServer({
+      ...serving(await ca.server()),
+      requestCert: true,
+      rejectUnauthorized: false,
+    });
+    server.on('stream', (stream) =>
+      stream.respond(
+        {
+          'content-type': 'application/grpc',
+          'grpc-status': '16',
+          'grpc-message': 'the client certificate is missing',
+        },
+        { endStream: true },
+      ),
+    );
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const { step, exitCode } = await checkSteps([`tls://localhost:${port}`, '--ca', ca.caPath]);
+    expect(step('client_certificate')).toMatchObject({ result: 'failed', given: false });
+    expect(step('client_certificate').detail).toBe(
+      'required, and none was given (Unauthenticated: the client certificate is missing)',
+    );
+    expect(exitCode).toBe(1);
   });
 
   test('a key that belongs to another certificate is exit code 2', async () => {

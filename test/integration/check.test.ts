@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { createServer as createHttp2Server } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
 import { Server, ServerCredentials, type sendUnaryData } from '@grpc/grpc-js';
@@ -176,6 +177,24 @@ describe('health', () => {
     expect(step('health_backchannel').cure).toContain('must pass TCP');
   });
 
+  test('a backchannel that fails beside a Gitaly that is down has the cause of HTTP/2', async () => {
+    // A tunnel that does not know the backchannel, in front of a Gitaly that is down.
+    const server = createHttp2Server((_request, response) => {
+      response.writeHead(200, {
+        'content-type': 'application/grpc',
+        'grpc-status': '14',
+        'grpc-message': 'down',
+      });
+      response.end();
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const { step } = await checkSteps([`tcp://127.0.0.1:${port}`]);
+    expect(step('health_http2').detail).toBe('Unavailable: down');
+    expect(step('health_backchannel').cure).toBe(step('health_http2').cure);
+  });
+
   test('a Gitaly that does not serve', async () => {
     const gitaly = await StandInGitaly.start({ health: 2 });
     const { step } = await checkSteps([gitaly.url]);
@@ -198,22 +217,23 @@ describe('health', () => {
     const { step } = await checkSteps([`tcp://127.0.0.1:${port}`]);
     expect(step('health_http2').result).toBe('passed');
     expect(step('server_info').detail).toMatch(/^Unimplemented/);
-    expect(step('server_info').cure).toBe('what answers is a gRPC server, and no Gitaly');
+    expect(step('server_info').cure).toBe('the server speaks gRPC but is not Gitaly');
   });
 
-  test('a web server of HTTP/2', async () => {
+  test.each([401, 403, 404, 503])('a web server of HTTP/2 that answers %i', async (status) => {
     const server = createHttp2Server((_request, response) => {
-      response.writeHead(404);
+      response.writeHead(status);
       response.end();
     });
     await once(server.listen(0, '127.0.0.1'), 'listening');
     onTestFinished(() => void server.close());
     const address = server.address();
     if (address === null || typeof address === 'string') throw new Error('not bound');
-    const { step } = await checkSteps([`tcp://127.0.0.1:${address.port}`]);
-    expect(step('health_http2').cure).toBe(
-      'what answers is a web server, and no Gitaly: is it the right port?',
-    );
+    const { step, exitCode } = await checkSteps([`tcp://127.0.0.1:${address.port}`]);
+    expect(exitCode).toBe(1);
+    expect(step('health_http2').result).toBe('failed');
+    expect(step('health_http2').detail).toContain(`HTTP status ${status}`);
+    expect(step('health_http2').cure).toBe('a web server answers, not Gitaly: is it the right port?');
   });
 
   test('one that takes connections and says nothing', async () => {
@@ -237,7 +257,9 @@ describe('health', () => {
     const { step } = await checkSteps([`tls://localhost:${port}`, '--ca', ca.caPath]);
     expect(step('chain').result).toBe('passed');
     expect(step('health_http2').detail).toContain(`Unavailable: Gitaly at ${forward} cannot be reached`);
-    expect(step('health_http2').cure).toContain('has no Gitaly behind it');
+    expect(step('health_http2').cure).toContain('cannot reach its Gitaly');
+    expect(step('health_backchannel')).toMatchObject({ result: 'failed' });
+    expect(step('health_backchannel').cure).toContain('cannot reach its Gitaly');
     await proxy.endsWithNothingLeaked();
   });
 
@@ -268,7 +290,7 @@ describe('the token', () => {
     const { exitCode, step } = await checkSteps([gitaly.url]);
     expect(step('health_http2')).toMatchObject({
       result: 'passed',
-      detail: 'it answers, and wants a token (Unauthenticated: authentication required)',
+      detail: 'reachable, authentication required (Unauthenticated: authentication required)',
     });
     expect(step('server_info')).toMatchObject({ result: 'skipped' });
     expect(step('server_info').detail).toContain('--token-file');
@@ -278,6 +300,11 @@ describe('the token', () => {
   test('a wrong one is refused at whatever time', async () => {
     const gitaly = await StandInGitaly.start({ token: 'another' });
     const { exitCode, step } = await checkSteps([gitaly.url, '--token-file', await tokenFile()]);
+    for (const health of ['health_http2', 'health_backchannel'])
+      expect(step(health)).toMatchObject({
+        result: 'failed',
+        detail: 'the token is refused (PermissionDenied: permission denied)',
+      });
     expect(step('server_info')).toMatchObject({ result: 'failed', token: 'wrong' });
     expect(step('server_info').detail).toContain('PermissionDenied: permission denied');
     expect(exitCode).toBe(1);
@@ -296,6 +323,15 @@ describe('the token', () => {
     expect(detail).toContain(`s ${side} this one`);
     expect(Math.abs(Number(difference) - seconds)).toBeLessThanOrEqual(3);
     expect(cure).toContain('NTP');
+  });
+
+  test('health is asked for with it, over HTTP/2 and over the backchannel', async () => {
+    const { ca, gitaly } = await startBehindTls({ token: TOKEN });
+    const args = [gitaly.url, '--ca', ca.caPath, '--token-file', await tokenFile()];
+    const { exitCode, step } = await checkSteps(args);
+    expect(step('health_http2').detail).toBe('SERVING');
+    expect(step('health_backchannel').detail).toBe('SERVING');
+    expect(exitCode).toBe(0);
   });
 
   test('it does not stand in any output, and is not sent', async () => {

@@ -1,7 +1,10 @@
+import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { Authority } from '../support/authority.js';
 import { RawBackend, refusingBackend } from '../support/backends.js';
@@ -110,6 +113,22 @@ describe('upstream_up', () => {
       reason: 'not_serving',
       error: 'NOT_SERVING',
     });
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('is 0 for a web server, whatever its status', async () => {
+    const server = createServer((_request, response) => {
+      response.writeHead(403);
+      response.end();
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const proxy = await startChecking(`tcp://127.0.0.1:${port}`);
+    await awaitUp(proxy, 0);
+    const { reason, error } = await proxy.log.waitForMessage(DOWN);
+    expect(reason).toBe('not_grpc');
+    expect(error).toContain('HTTP status 403');
     await proxy.endsWithNothingLeaked();
   });
 

@@ -207,17 +207,30 @@ test('a file of which nothing can be made: exit code 2, one line on stderr, noth
   expect((await shell(`${PROGRAM} configuration import --only rails </dev/null`)).exitCode).toBe(2);
 });
 
+test('a file in UTF-16, as editors and shells of Windows write it, is read', async () => {
+  const directory = await temporaryDirectory();
+  const path = join(directory, 'config.toml');
+  await writeFile(path, Buffer.from('\u{feff}listen_addr = "127.0.0.1:8075"\r\n', 'utf16le'));
+  const { exitCode, output } = await shell(`${PROGRAM} configuration import '${path}'`);
+  expect({ exitCode, output }).toEqual({
+    exitCode: 0,
+    output: expect.stringContaining('forward: tcp://127.0.0.1:8075') as string,
+  });
+});
+
 test('what is not read is told on stderr, and the configuration is printed; stdin will do', async () => {
-  const text = `gitaly['configuration'] = {\n  listen_addr: "127.0.0.1:8075",\n  auth: { token: ENV["${SECRET}"] },\n}\n`;
+  const text = `gitaly['configuration'] = {\n  listen_addr: "127.0.0.1:8075",\n  auth: { token: ENV["${SECRET}"] },\n  prometheus_listen_addr: ":9236",\n  socket_path: ENV["${SECRET}"],\n}\n`;
   const directory = await temporaryDirectory();
   const { exitCode, output } = await shell(
     `cd '${directory}' && printf '%s' '${text.replaceAll("'", `'\\''`)}' | ${PROGRAM} configuration import > out.yaml`,
   );
   expect(exitCode).toBe(0);
   expect(output).toBe(
-    "<stdin>:3: warning: gitaly['configuration'].auth.token: not taken over: it is computed: from the environment\n",
+    "<stdin>:5: warning: gitaly['configuration'].socket_path: not taken over: it is computed: from the environment\n" +
+      "<stdin>:4: warning: gitaly['configuration'].prometheus_listen_addr: taken over: every machine that reaches port 9237 can read " +
+      'the metrics and the admin pages, which name clients and repositories. Let a firewall admit Prometheus only, or change it to 127.0.0.1:9237\n',
   );
   const printed = await readFile(join(directory, 'out.yaml'), 'utf8');
-  expect(printed).toContain("line 3: gitaly['configuration'].auth.token: it is computed");
+  expect(printed).toContain("line 5: gitaly['configuration'].socket_path: it is computed");
   expect(printed).not.toContain(SECRET);
 });

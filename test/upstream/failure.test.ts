@@ -43,6 +43,7 @@ describe('every error becomes one of the labels', () => {
     expect(words('ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE')).toMatch(/may want a client certificate/);
     expect(words('ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED')).toMatch(/refused the client certificate/);
     expect(words('ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL')).toMatch(/does not know ALPN h2/);
+    expect(words('ERR_SSL_TLSV1_UNRECOGNIZED_NAME')).toMatch(/upstream_tls\.server_name/);
     expect(words('ERR_SSL_BAD_SIGNATURE')).toBe('the TLS handshake failed (ERR_SSL_BAD_SIGNATURE)');
   });
 

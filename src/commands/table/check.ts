@@ -23,7 +23,7 @@ export const CHECK: CommandEntry = {
       'the storages. All addresses of a name are checked, each by itself.',
     'Each step is Passed, Failed with the cause and its cure, or Skipped with the reason. Exits with 0 if none has ' +
       'failed, else with 1.',
-    'ADDRESS is tls://host:port, tcp://host:port, dns:host:port or unix:/path, as in gitaly_address.',
+    'ADDRESS is tls://host:port, dns+tls:host:port, tcp://host:port, dns:host:port or unix:/path, as in gitaly_address.',
   ],
   usage: ['ADDRESS... [FLAGS]', '--through FILE [ADDRESS...] [FLAGS]'],
   words: { label: 'ADDRESS', most: MAX_ADDRESSES, completes: 'nothing' },
@@ -102,7 +102,7 @@ function readAddress(word: string): { readonly written: string; readonly address
   if (!result.ok) throw new UsageError(`${word}: ${result.message}`);
   if (isHttpScheme(result.value.scheme))
     throw new UsageError(
-      `${word}: check is a client of Gitaly, which has tls://, tcp://, dns: and unix: addresses`,
+      `${word}: check is a client of Gitaly, which has tls://, dns+tls:, tcp://, dns: and unix: addresses`,
     );
   return { written: word, address: result.value };
 }

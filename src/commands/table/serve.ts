@@ -30,7 +30,7 @@ export const SERVE: CommandEntry = {
       value: URL,
       repeatable: true,
       text:
-        'where they are connected to: tcp://host:port, dns:host:port, unix:/path or tls://host:port; for HTTP ' +
+        'the upstream: tcp://host:port, dns:host:port, unix:/path, tls://host:port or dns+tls:host:port; for HTTP ' +
         'http://host or https://host',
     },
     {
@@ -67,7 +67,7 @@ export const SERVE: CommandEntry = {
       line:
         'gitaly-tls-proxy serve --listen tls://0.0.0.0:9999 --forward tcp://127.0.0.1:8075 ' +
         '--cert cert.pem --key key.pem --client-ca clients-ca.pem --client-auth require ' +
-        '--prometheus-listen-addr 127.0.0.1:9236',
+        '--prometheus-listen-addr 127.0.0.1:9237',
     },
     {
       text: 'all that a file says',

@@ -1,4 +1,4 @@
-import { unread, type Setting, type SettingPath, type Unread } from '../setting.js';
+import { unread, type Setting, type Unread } from '../setting.js';
 import { readArguments, readLiteral } from './literal.js';
 import type { Statement } from './statements.js';
 import { isMark, isWord, type Token } from './token.js';
@@ -11,9 +11,11 @@ export interface Assigned {
   readonly unread: readonly Unread[];
 }
 
+type Names = readonly string[];
+
 /** `['a', 'b']`, from `a['b']`; what else is in its place is `undefined`. */
 interface Target {
-  readonly path: SettingPath;
+  readonly path: Names;
   /** The index of the token after it. */
   readonly next: number;
 }
@@ -115,7 +117,7 @@ function targetAt(tokens: readonly Token[], index: number, roots: readonly strin
 class Tree {
   #root: Setting = { kind: 'map', entries: new Map() };
 
-  set(path: SettingPath, value: Setting): void {
+  set(path: Names, value: Setting): void {
     this.#root = replaced(this.#root, path, value);
   }
 
@@ -124,7 +126,7 @@ class Tree {
   }
 }
 
-function replaced(here: Setting | undefined, path: SettingPath, value: Setting): Setting {
+function replaced(here: Setting | undefined, path: Names, value: Setting): Setting {
   const [name, ...rest] = path;
   if (name === undefined) return value;
   // What is below something unknown stays unknown: it may be set anew there.

@@ -1,3 +1,4 @@
+import { templateHint } from '../template.js';
 import { skipDelimited, takeDoubleQuoted, takeSingleQuoted, type Quoted } from './quoted.js';
 import { Source } from './source.js';
 import { beforeValue, CLOSERS, isMark, type Token } from './token.js';
@@ -16,6 +17,8 @@ const OPERATOR_SYMBOL = /:(?:\[\]=?|[+\-*/%<>=!~^&|]+@?)/uy;
 const HEREDOC = /<<([~-]?)(["'`]?)([\p{L}_][\p{L}\p{N}_]*)\2/uy;
 const PERCENT = /%([qQwWiIrsx]?)(?=[^\p{L}\p{N}\s=])/uy;
 const CHARACTER = /\?(?:\\.|[^\s\\])(?![\p{L}\p{N}_])/uy;
+/** Marks of a template language where Ruby has code: `<%`, `{%` and the start of `{{ .Values.x }}` or `{{ name | filter }}`. */
+const TEMPLATE = /<%[-=#\s]|\{%-?\s|\{\{-?\s*(?:[.$]|\/\*|[\w.]+\s*(?:\||\}\}|\s[\w."$]))/uy;
 const SPACE = /(?:[ \t\r\f\v]|\\\r?\n)+/uy;
 const COMMENT = /#[^\n]*/uy;
 const DOCUMENTATION = /=begin\b[^]*?(?:\n=end\b[^\n]*|$)/uy;
@@ -92,6 +95,8 @@ class Tokenizer {
     const { source } = this;
     const character = source.peek();
     const { line } = source;
+    const template = templateHint(source.match(TEMPLATE)?.[0] ?? '');
+    if (template !== undefined) throw source.fault(template);
     switch (character) {
       case '\n':
         source.take(1);
@@ -246,9 +251,17 @@ class Tokenizer {
 
   #mark(): Distributed {
     const found = this.source.match(MARKS);
-    if (found === undefined) throw this.source.fault('a character stands here that is no Ruby');
+    if (found === undefined) throw this.source.fault(`${nameOf(this.source.peek())} is not valid here`);
     return { type: 'mark', text: this.source.take(found[0].length) };
   }
+}
+
+/** A character that may be invisible, or be part of a secret: by its number only if it is not ASCII. */
+function nameOf(character: string): string {
+  const code = character.codePointAt(0) ?? 0;
+  return code > 0x7f
+    ? `the character U+${code.toString(16).toUpperCase().padStart(4, '0')}`
+    : 'this character';
 }
 
 function computed(what: string): Distributed {
