@@ -43,7 +43,7 @@ export async function findTls(
   { timeoutMs }: CheckSettings,
 ): Promise<string | undefined> {
   const { failure, version, certificates } = await observeHandshake(raw, {
-    context: createSecureContext(contextParameters('TLSv1.2')),
+    context: createSecureContext(contextParameters('TLSv1.2', 'client')),
     serverName,
     protocols: [ALPN_H2],
     firstWords: undefined,
