@@ -18,6 +18,15 @@ export const SHARED_READ_BUFFER_BYTES = 192 * 1024;
  */
 export const MAX_QUEUED_BYTES = 256 * 1024;
 
+/** What a chunk of bytes that waits takes besides its bytes: a Buffer, what it is a view of, and an entry of a stream's queue. */
+export const BYTE_QUEUE_ENTRY_BYTES = 1024;
+
+/** Chunks that wait as they came: more than a client of gRPC sends in one turn of the event loop, and little memory. */
+export const BYTE_QUEUE_FEW_ENTRIES = 16;
+
+/** What further small chunks are joined in: of a chunk with a quarter of it, the entry is a third. */
+export const BYTE_QUEUE_BLOCK_BYTES = 4096;
+
 /** `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`, RFC 9113 section 3.4. Nothing longer is needed to tell the protocols apart. */
 export const HTTP2_PREFACE_BYTES = 24;
 

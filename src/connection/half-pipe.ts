@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { ReadReceiver } from '../upstream/dialer.js';
 import { MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
 import { isFiller, stopRead } from './stopped-read.js';
-import { atEndOfTurn, type TurnTask } from './turn.js';
+import { TurnWriter } from './turn-writer.js';
 
 /** Which way bytes go; label `direction`. */
 export type Direction = 'to_upstream' | 'to_client';
@@ -19,7 +19,7 @@ export interface RelayObserver {
 
 /**
  * One direction of a relay: what the source reads is written to the sink, unchanged and in order. The source is
- * read no further while more than `MAX_QUEUED_BYTES` wait for the sink.
+ * read no further while more than `MAX_QUEUED_BYTES` wait for the sink, each chunk at what it costs in memory.
  *
  * Once we have ended our side of the source, nothing but reading tells its reset from its end. So reading is stopped
  * within each read from then on (`stopRead` says why), and goes on in the next turn of the event loop.
@@ -27,8 +27,12 @@ export interface RelayObserver {
 export interface HalfPipe {
   /** Writes what was read before the relay began, and starts. */
   start(head: Buffer | undefined): void;
+  /** Bytes that wait for the sink. */
+  readonly queuedBytes: number;
   /** Writes bytes that the source did not send, behind what it sent so far. */
   insert(bytes: Buffer): void;
+  /** Writes all that was passed on so far, so that the sink can be written to directly. */
+  flush(): void;
   /** Writes what is left and then ends the sink. What the source may still send is read and dropped. */
   finish(): void;
 }
@@ -77,8 +81,16 @@ export class ReadHalfPipe implements HalfPipe {
     source.resume();
   }
 
+  get queuedBytes(): number {
+    return this.#options.sink.writableLength;
+  }
+
   insert(bytes: Buffer): void {
     if (!this.#finishing) this.#options.sink.write(bytes, this.#taken);
+  }
+
+  flush(): void {
+    // Nothing waits but in the sink.
   }
 
   finish(): void {
@@ -130,10 +142,9 @@ export class ReadHalfPipe implements HalfPipe {
  * For sources that hand over a fresh buffer with each `data` event: TLS gives one for each record, 16 KiB at most.
  * What one turn of the event loop brought is written at its end with one system call.
  */
-export class TurnHalfPipe implements HalfPipe, TurnTask {
+export class TurnHalfPipe implements HalfPipe {
   readonly #options: HalfPipeOptions;
-  readonly #chunks: Buffer[] = [];
-  #collectedBytes = 0;
+  readonly #writer: TurnWriter;
   #paused = false;
   #finishing = false;
   /** What the source held behind the filler of a stopped read comes within this tick: it is being read no further. */
@@ -141,6 +152,10 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
 
   constructor(options: HalfPipeOptions) {
     this.#options = options;
+    this.#writer = new TurnWriter(options.sink, {
+      onProgress: () => this.#progress(),
+      onFault: options.onFault,
+    });
     options.source.on('data', (chunk: Buffer) => {
       if (isFiller(chunk)) {
         this.#emptied();
@@ -153,11 +168,10 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
     options.source.on('session', () => {
       if (options.source.writableEnded && !this.#emptying) this.#stopRead();
     });
-    options.sink.on('drain', () => {
-      if (!this.#paused) return;
-      this.#paused = false;
-      options.source.resume();
-    });
+  }
+
+  get queuedBytes(): number {
+    return this.#writer.queuedBytes;
   }
 
   start(head: Buffer | undefined): void {
@@ -169,21 +183,15 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
     if (!this.#finishing) this.#add(bytes);
   }
 
-  finish(): void {
-    this.#finishing = true;
-    if (this.#chunks.length === 0) endWhenTaken(this.#options);
-    // A sink that has ended tells of no `drain`.
-    if (this.#paused) this.#options.source.resume();
+  flush(): void {
+    this.#writer.flush();
   }
 
-  endOfTurn(): void {
-    const { sink, onFault } = this.#options;
-    try {
-      this.#write(sink);
-      if (this.#finishing) endWhenTaken(this.#options);
-    } catch (error) {
-      onFault(error);
-    }
+  finish(): void {
+    this.#finishing = true;
+    if (this.#writer.isEmpty) endWhenTaken(this.#options);
+    // What comes from now on is dropped, and waits for nobody.
+    if (this.#paused) this.#options.source.resume();
   }
 
   #collect(chunk: Buffer): void {
@@ -201,7 +209,6 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
     const { source } = this.#options;
     stopRead(source);
     setImmediate(() => {
-      // What comes after `finish` is dropped, and waits for nobody.
       if (!this.#paused || this.#finishing) source.resume();
     });
   }
@@ -212,32 +219,17 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
   }
 
   #add(chunk: Buffer): void {
-    const { source, sink } = this.#options;
-    if (this.#chunks.length === 0) atEndOfTurn(this);
-    this.#chunks.push(chunk);
-    this.#collectedBytes += chunk.length;
-    // One read may still follow a pause: what OpenSSL has decrypted already.
-    if (!this.#paused && this.#collectedBytes + sink.writableLength > MAX_QUEUED_BYTES - READ_BUFFER_BYTES) {
-      this.#paused = true;
-      source.pause();
-    }
+    this.#writer.add(chunk);
+    // One read may still follow: what OpenSSL has decrypted already.
+    if (this.#paused || this.#writer.cost <= MAX_QUEUED_BYTES - READ_BUFFER_BYTES) return;
+    this.#paused = true;
+    stopRead(this.#options.source);
   }
 
-  #write(sink: Socket): void {
-    const chunks = this.#chunks;
-    const [first] = chunks;
-    if (first && chunks.length === 1) {
-      sink.write(first);
-    } else {
-      // One writev without a copy on TCP and unix sockets; TLS joins them into one record stream.
-      sink.cork();
-      for (const chunk of chunks) sink.write(chunk);
-      sink.uncork();
-    }
-    chunks.length = 0;
-    this.#collectedBytes = 0;
-    // The sink may have taken everything at once: then no `drain` follows.
-    if (this.#paused && !sink.writableNeedDrain) {
+  #progress(): void {
+    if (this.#finishing) {
+      if (this.#writer.isEmpty) endWhenTaken(this.#options);
+    } else if (this.#paused && this.#writer.cost <= MAX_QUEUED_BYTES - READ_BUFFER_BYTES) {
       this.#paused = false;
       this.#options.source.resume();
     }

@@ -5,6 +5,7 @@ import { MAX_UNANSWERED_BYTES } from '../limits.js';
 import { UpstreamFailure } from '../upstream/failure.js';
 import { firstBytes } from '../upstream/first-bytes.js';
 import { abort } from './abort.js';
+import { ByteQueue } from './byte-queue.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
 import type { RelayObserver } from './half-pipe.js';
@@ -13,6 +14,8 @@ import { ClientLeft, type Head } from './read-head.js';
 import type { Protocol } from './protocol.js';
 import type { OpeningSettings } from './settings.js';
 import type { Stages } from './stage.js';
+import { isFiller, stopRead } from './stopped-read.js';
+import { TurnWriter } from './turn-writer.js';
 import { answerUnavailable } from './unavailable.js';
 
 /** A client that has passed every check: its plaintext stream (paused), what it sent first, and where it goes. */
@@ -43,8 +46,9 @@ export class Reaching {
   readonly #facts: ConnectionFacts;
   readonly #stages: Stages;
   readonly #observer: RelayObserver;
-  /** What the client has said so far: to answer it where upstream does not. */
-  readonly #said: Buffer[];
+  /** What the client has sent so far: to answer it where upstream does not. */
+  readonly #sent = new ByteQueue();
+  #onData: (bytes: Buffer) => void = () => undefined;
 
   constructor(
     client: KnownClient,
@@ -58,7 +62,7 @@ export class Reaching {
     this.#facts = facts;
     this.#stages = stages;
     this.#observer = observer;
-    this.#said = [client.head.bytes];
+    this.#sent.add(client.head.bytes);
   }
 
   /**
@@ -68,8 +72,12 @@ export class Reaching {
    */
   async run(): Promise<ReachedUpstream> {
     const { events } = this.#settings;
+    const { stream } = this.#client;
     const { address } = this.#client.dialer;
     const startedAtMs = performance.now();
+    // Read all the while, so that a client that leaves is noticed.
+    const onData = (bytes: Buffer): void => this.#collect(bytes);
+    stream.on('data', onData).resume();
     try {
       const upstream = await this.#dial();
       const connectedAtMs = performance.now();
@@ -83,9 +91,23 @@ export class Reaching {
       events.upstreamFailed(address.url, error.reason);
       if (address.scheme === 'tls' && (error.reason === 'closed' || error.reason === 'reset'))
         this.#facts.advice = LEFT_BEFORE_FIRST_BYTE;
+      stream.off('data', onData);
       const message = `Gitaly at ${address.url} cannot be reached: ${error.message}`;
       if (this.#client.head.value === 'http2') await this.#answer(message);
       throw new ConnectionEnd('upstream_unreachable', 'proxy', message);
+    } finally {
+      stream.off('data', onData).pause();
+    }
+  }
+
+  #collect(bytes: Buffer): void {
+    if (isFiller(bytes)) return;
+    this.#sent.add(bytes);
+    if (this.#sent.cost > MAX_UNANSWERED_BYTES) stopRead(this.#client.stream);
+    try {
+      this.#onData(bytes);
+    } catch (error) {
+      this.#stages.end(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
@@ -106,40 +128,43 @@ export class Reaching {
     }
   }
 
-  /** Passes on what the client says until upstream has said something; both are paused then. */
+  /** Passes on what the client sends until upstream has sent something; both are paused then. */
   async #introduce(upstream: Upstream): Promise<Buffer> {
-    const { stream, head } = this.#client;
+    const writer = new TurnWriter(upstream.stream, {
+      onProgress: () => undefined,
+      onFault: (error) => this.#stages.end(error instanceof Error ? error : new Error(String(error))),
+    });
     const pass = (bytes: Buffer): void => {
       const passed = this.#observer.bytes('to_upstream', bytes);
-      if (passed) upstream.stream.write(passed);
-    };
-    let unanswered = head.bytes.length;
-    const onData = (bytes: Buffer): void => {
-      try {
-        pass(bytes);
-      } catch (error) {
-        this.#stages.end(error instanceof Error ? error : new Error(String(error)));
-      }
-      this.#said.push(bytes);
-      unanswered += bytes.length;
-      if (unanswered > MAX_UNANSWERED_BYTES) stream.pause();
+      if (passed) writer.add(passed);
     };
     try {
-      pass(head.bytes);
-      if (head.value !== 'http2') return NOTHING;
-      stream.on('data', onData).resume();
-      return await this.#stages.run(firstBytes(upstream, this.#settings.configuration.timeouts.dialMs));
+      const sent = this.#takeSent();
+      this.#sent.add(sent);
+      pass(sent);
+      writer.flush();
+      if (this.#client.head.value !== 'http2') return NOTHING;
+      this.#onData = pass;
+      const answer = await this.#stages.run(
+        firstBytes(upstream, this.#settings.configuration.timeouts.dialMs),
+      );
+      writer.flush();
+      return answer;
     } catch (error) {
       abort(upstream.raw, upstream.stream);
       throw error;
-    } finally {
-      stream.off('data', onData).pause();
     }
+  }
+
+  #takeSent(): Buffer {
+    const chunks = this.#sent.take();
+    const [first] = chunks;
+    return first && chunks.length === 1 ? first : Buffer.concat(chunks);
   }
 
   async #answer(message: string): Promise<void> {
     try {
-      await this.#stages.run(answerUnavailable(this.#client.stream, Buffer.concat(this.#said), message));
+      await this.#stages.run(answerUnavailable(this.#client.stream, this.#takeSent(), message));
     } catch (interruption) {
       if (!(interruption instanceof ClientLeft)) throw interruption;
     }

@@ -101,6 +101,8 @@ export class Relay {
     this.#state = 'settled';
     clearTimeout(this.#halfCloseTimer);
     const { client, upstream } = this.#ends;
+    // The words go behind whole frames.
+    this.#pipes.upstream.flush();
     abort(upstream.raw, upstream.stream);
     farewell(client.raw, client.stream, words);
     this.#settle(end);
@@ -304,7 +306,7 @@ export class Relay {
 
   /** Bytes that wait for the sink of a direction. */
   queuedBytes(direction: Direction): number {
-    return this.#ends[direction === 'to_client' ? 'client' : 'upstream'].stream.writableLength;
+    return this.#pipes[direction === 'to_client' ? 'upstream' : 'client'].queuedBytes;
   }
 
   /** Bytes that both sockets read and wrote, TLS and all: only good for telling whether it moves. */

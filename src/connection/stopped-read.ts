@@ -15,7 +15,7 @@ const FILLER = Buffer.alloc(READ_BUFFER_BYTES);
  */
 export function stopRead(socket: Socket): void {
   socket.pause();
-  socket.unshift(FILLER);
+  if (!socket.readableEnded) socket.unshift(FILLER);
 }
 
 /** Whether what a `data` event brought is nothing that was sent, but what `stopRead` had filled the socket with. */

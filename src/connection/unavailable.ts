@@ -10,6 +10,7 @@ import {
   PING_BYTES,
 } from '../inspect/http2/frame.js';
 import { MAX_UNAVAILABLE_BYTES, UNAVAILABLE_WINDOW_MS } from '../limits.js';
+import { isFiller, stopRead } from './stopped-read.js';
 
 /**
  * Answers an HTTP/2 client whose upstream cannot be reached, as a gRPC server would that has nothing to serve: each
@@ -177,7 +178,7 @@ export function answerUnavailable(stream: Socket, head: Buffer, message: string)
     let timer = setTimeout(goAway, UNAVAILABLE_WINDOW_MS);
     const send = (bytes: Buffer): void => {
       // Nine bytes of a client cost a reply of two hundred: one that does not read is not read either.
-      if (bytes.length > 0 && stream.writable && !stream.write(bytes)) stream.pause();
+      if (bytes.length > 0 && stream.writable && !stream.write(bytes)) stopRead(stream);
       if (answer.closed) lingerThenResolve();
     };
     function goAway(): void {
@@ -193,7 +194,7 @@ export function answerUnavailable(stream: Socket, head: Buffer, message: string)
       resolve();
     };
     stream.on('data', (bytes: Buffer) => {
-      if (!answer.closed) send(answer.receive(bytes));
+      if (!answer.closed && !isFiller(bytes)) send(answer.receive(bytes));
     });
     stream.on('drain', () => stream.resume());
     stream.once('end', leave);
