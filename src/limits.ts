@@ -153,8 +153,32 @@ export const KEEP_ALIVE_MS = 60_000;
 /** Connections or calls on one page of the admin port, unless `limit` asks for more: to write it holds all traffic up. */
 export const STATUS_PAGE_ENTRIES = 1000;
 
-/** Scrapes and probes at once on the admin port: more than any monitoring needs, and within the reserve above. */
+/**
+ * Connections of the admin port: more than any monitoring needs, and within the reserve above. For one more, one that is idle
+ * is closed.
+ */
 export const MAX_ADMIN_CONNECTIONS = 16;
+
+/** Requests on one connection of the admin port without waiting for an answer; no scraper sends a second one. */
+export const MAX_ADMIN_PIPELINED = 64;
+
+/** How long a reader of the admin port may take for an answer: Prometheus gives a scrape 10 s. */
+export const ADMIN_ANSWER_MS = 30_000;
+
+/** Answers of the admin port that wait for slow readers, together: more than one page of the largest size. */
+export const MAX_ADMIN_UNREAD_BYTES = 32 * 1024 * 1024;
+
+/** The pause behind each page of the admin port, in times of what it took to make: pages take a quarter of the time at most. */
+export const ADMIN_PAUSE_RATIO = 3;
+
+/** The pause at most: a page that waited for a hung worker took a second, but not of the event loop. */
+export const ADMIN_PAUSE_MS_MAX = 500;
+
+/** Entries of a page that are written in one turn of the event loop, in about a millisecond. */
+export const ADMIN_ENTRIES_PER_TURN = 50;
+
+/** How often the log reports requests that the admin port refuses. */
+export const ADMIN_REFUSAL_LOG_MS = 10_000;
 
 if (MAX_QUEUED_BYTES < SHARED_READ_BUFFER_BYTES + READ_BUFFER_BYTES)
   throw new Error('a queue holds a full read behind a small one');

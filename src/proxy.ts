@@ -1,9 +1,12 @@
+import { hostname } from 'node:os';
+
 import { AdminServer, type AdminSource, type Readiness } from './admin/admin-server.js';
 import { DEFAULT_LOGGING } from './config/defaults.js';
 import { describeForwarding, upstreamsOf } from './config/forwarding.js';
 import type { LoadResult } from './config/load.js';
 import type { Address, Configuration, HostPort, Problem } from './config/model.js';
 import { formatProblem } from './config/problem.js';
+import { formatEnd } from './connection/peer-address.js';
 import { Port } from './connection/port.js';
 import { HealthWatch } from './health/health-watch.js';
 import type { Assignment, InheritedSockets } from './process/inherited-sockets.js';
@@ -211,6 +214,7 @@ export class Proxy {
 
     // Everything is in place: from here on nothing can fail.
     this.#running = next;
+    next.admin?.answerTo(adminHostsOf(configuration));
     logger.configure(configuration.logging);
     this.#report(next, previous);
     prepared.publish();
@@ -275,6 +279,15 @@ export class Proxy {
       expose: (format) => this.#options.metrics.expose(format),
       readiness: () => this.#readiness(),
       open: async (kind, limit) => (await this.#traffic?.open(kind, limit)) ?? { open: 0, entries: [] },
+      refused: ({ error, peer, count }) => {
+        const fields = {
+          error,
+          fix: 'If clients of the admin port may use this name, add it to admin_hosts.',
+          'peer.address': formatEnd(peer),
+          count,
+        };
+        this.#options.logger.warn(fields, 'admin request refused: unknown host or origin');
+      },
     };
     return AdminServer.listen(address, source, inherited);
   }
@@ -345,6 +358,7 @@ const EMPTY_STATE: ProxyState = {
   configuration: {
     listeners: [],
     prometheusListenAddr: undefined,
+    adminHosts: [],
     workers: 1,
     gracefulRestartTimeoutMs: 0,
     healthChecks: undefined,
@@ -354,6 +368,13 @@ const EMPTY_STATE: ProxyState = {
   healthToken: undefined,
   signature: '',
 };
+
+/** The names under which the admin port is reached. */
+function adminHostsOf({ prometheusListenAddr, adminHosts }: Configuration): string[] {
+  const name = hostname();
+  const [shortName = name] = name.split('.', 1);
+  return [...(prometheusListenAddr ? [prometheusListenAddr.host] : []), name, shortName, ...adminHosts];
+}
 
 /** All that a configuration listens on. */
 function addressesOf({ listeners, prometheusListenAddr }: Configuration): (Address | HostPort)[] {

@@ -1,8 +1,24 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 
 import type { HostPort } from '../config/model.js';
-import { INHERITED_BACKLOG, MAX_ADMIN_CONNECTIONS } from '../limits.js';
-import { statusPage, type OpenKind, type OpenPage, type StatusPage } from './open.js';
+import { socketEnd, type SocketEnd } from '../connection/peer-address.js';
+import { ADMIN_ANSWER_MS, ADMIN_REFUSAL_LOG_MS, INHERITED_BACKLOG } from '../limits.js';
+import { acceptedFormat, type MetricsFormat } from './accepted-format.js';
+import { isForeignOrigin, KnownHosts } from './known-hosts.js';
+import { statusPage, type OpenKind, type OpenPage } from './open.js';
+import { PageQueue } from './page-queue.js';
+import { Visitors } from './visitors.js';
+import { writeJson } from './write-json.js';
+
+/** Requests that were refused because of their `Host` or `Origin`. */
+export interface AdminRefusal {
+  /** Why the last of them was. */
+  readonly error: string;
+  readonly peer: SocketEnd | undefined;
+  /** How many there were since the last report. */
+  readonly count: number;
+}
 
 /** Whether the proxy should be sent traffic; `reasons` says why not, one a line. */
 export interface Readiness {
@@ -12,14 +28,23 @@ export interface Readiness {
 
 /** What the admin port shows. */
 export interface AdminSource {
-  expose(format: 'prometheus' | 'openmetrics'): Promise<{ contentType: string; body: string }>;
+  expose(format: MetricsFormat): Promise<{ contentType: string; body: string }>;
   readiness(): Readiness;
   /** The oldest open connections or calls, at most `limit`. */
   open(kind: OpenKind, limit: number): Promise<OpenPage>;
+  /** For the log; called now and then. */
+  refused(refusal: AdminRefusal): void;
 }
 
-/** A scraper that takes its answer slower than this is let go; the answer is one small page. */
-const SLOW_READER_MS = 30_000;
+/** An answer, whole. */
+interface Answer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string | Buffer;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+const TEXT = 'text/plain; charset=utf-8';
 
 /** The operator's port: `/metrics`, `/-/liveness`, `/-/readiness`, `/-/connections`, `/-/rpcs`. */
 export class AdminServer {
@@ -28,13 +53,24 @@ export class AdminServer {
   /** Whether somebody else has bound it, and has it too. */
   readonly isInherited: boolean;
   readonly #server: Server;
+  readonly #source: AdminSource;
+  readonly #visitors = new Visitors();
+  readonly #pages = new PageQueue<Answer>();
+  #knownHosts = new KnownHosts([]);
+  #refusals = 0;
+  #refusalsLoggedAtMs = Number.NEGATIVE_INFINITY;
 
-  private constructor(server: Server, host: string, isInherited: boolean) {
+  private constructor(server: Server, source: AdminSource, host: string, isInherited: boolean) {
     this.#server = server;
+    this.#source = source;
     this.isInherited = isInherited;
     const bound = server.address();
     const port = bound !== null && typeof bound !== 'string' ? bound.port : 0;
     this.url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+    server.on('connection', (socket: Socket) => this.#visitors.enter(socket));
+    server.on('request', (request: IncomingMessage, response: ServerResponse) =>
+      this.#visitors.serve(request.socket, response, () => this.#serve(request, response)),
+    );
   }
 
   /**
@@ -42,16 +78,13 @@ export class AdminServer {
    * @throws the system's error, `EADDRINUSE` among them
    */
   static listen(address: HostPort, source: AdminSource, inherited?: number): Promise<AdminServer> {
-    const server = createServer(
-      { requestTimeout: 10_000, headersTimeout: 10_000, keepAliveTimeout: 60_000 },
-      (request, response) => {
-        answer(request, response, source).catch((error: unknown) => {
-          response.destroy(error instanceof Error ? error : undefined);
-        });
-      },
-    );
-    server.maxConnections = MAX_ADMIN_CONNECTIONS;
-    server.setTimeout(SLOW_READER_MS);
+    const server = createServer({
+      requestTimeout: 10_000,
+      headersTimeout: 10_000,
+      keepAliveTimeout: 60_000,
+    });
+    // Between bytes; `Visitors` bounds a whole answer.
+    server.setTimeout(ADMIN_ANSWER_MS);
     return new Promise((resolve, reject) => {
       server.once('error', reject);
       const { host, port } = address;
@@ -59,9 +92,14 @@ export class AdminServer {
         inherited === undefined ? { host, port } : { fd: inherited, backlog: INHERITED_BACKLOG };
       server.listen(options, () => {
         server.off('error', reject);
-        resolve(new AdminServer(server, host, inherited !== undefined));
+        resolve(new AdminServer(server, source, host, inherited !== undefined));
       });
     });
+  }
+
+  /** From now on it answers under these hosts, IP addresses and `localhost`. */
+  answerTo(hosts: readonly string[]): void {
+    this.#knownHosts = new KnownHosts(hosts);
   }
 
   /**
@@ -77,67 +115,118 @@ export class AdminServer {
     this.#server.close();
     this.#server.closeAllConnections();
   }
-}
 
-async function answer(
-  request: IncomingMessage,
-  response: ServerResponse,
-  source: AdminSource,
-): Promise<void> {
-  if (request.method !== 'GET' && request.method !== 'HEAD') {
-    response.setHeader('allow', 'GET, HEAD');
-    send(response, 405, 'text/plain; charset=utf-8', 'only GET and HEAD\n');
-    return;
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { status, contentType, body, headers } = await this.#answer(request);
+    response.writeHead(status, {
+      'content-type': contentType,
+      'content-length': Buffer.byteLength(body),
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      ...headers,
+    });
+    response.end(body);
   }
-  // A scraper may add a query to any of them; two pages have one of their own.
-  const [path, query] = (request.url ?? '').split('?', 2);
-  const searchParams = new URLSearchParams(query);
-  switch (path) {
-    case '/metrics': {
-      const format = /\bapplication\/openmetrics-text\b/.test(request.headers.accept ?? '')
-        ? 'openmetrics'
-        : 'prometheus';
-      const { contentType, body } = await source.expose(format);
-      send(response, 200, contentType, body);
-      return;
-    }
-    case '/-/liveness':
-      send(response, 200, 'text/plain; charset=utf-8', 'alive\n');
-      return;
-    case '/-/readiness': {
-      const { ready, reasons } = source.readiness();
-      send(
-        response,
-        ready ? 200 : 503,
-        'text/plain; charset=utf-8',
-        ready ? 'ready\n' : `${reasons.join('\n')}\n`,
-      );
-      return;
-    }
-    case '/-/connections':
-    case '/-/rpcs': {
-      const kind = path === '/-/rpcs' ? 'rpcs' : 'connections';
-      sendPage(response, await statusPage(kind, searchParams, (...what) => source.open(...what)));
-      return;
-    }
-    default: {
-      const paths = '/metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs';
-      send(response, 404, 'text/plain; charset=utf-8', `there are ${paths}\n`);
+
+  #answer(request: IncomingMessage): Promise<Answer> {
+    const target = readTarget(request);
+    const refusal = this.#reasonToRefuse(request, target);
+    if (refusal) return Promise.resolve(refusal);
+    const query = new URLSearchParams(target?.query);
+    switch (target?.path) {
+      case '/metrics':
+        return this.#metrics(acceptedFormat(request.headers.accept));
+      case '/-/liveness':
+        return Promise.resolve(text(200, 'alive'));
+      case '/-/readiness': {
+        const { ready, reasons } = this.#source.readiness();
+        return Promise.resolve(ready ? text(200, 'ready') : text(503, reasons.join('\n')));
+      }
+      case '/-/connections':
+        return this.#statusPage('connections', query);
+      case '/-/rpcs':
+        return this.#statusPage('rpcs', query);
+      default:
+        return Promise.resolve(
+          text(404, 'there are /metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs'),
+        );
     }
   }
+
+  #metrics(format: MetricsFormat): Promise<Answer> {
+    return this.#pages.page(format, async () => {
+      const { contentType, body } = await this.#source.expose(format);
+      return { status: 200, contentType, body: Buffer.from(body), headers: { vary: 'accept' } };
+    });
+  }
+
+  #statusPage(kind: OpenKind, query: URLSearchParams): Promise<Answer> {
+    const [state, limit] = [query.get('state'), query.get('limit')];
+    return this.#pages.page(JSON.stringify([kind, state, limit]), async () => {
+      const page = await statusPage(kind, query, (...what) => this.#source.open(...what));
+      if ('refusal' in page) return text(400, page.refusal);
+      return {
+        status: 200,
+        contentType: 'application/json; charset=utf-8',
+        body: await writeJson(page.content),
+      };
+    });
+  }
+
+  #reasonToRefuse(request: IncomingMessage, target: Target | undefined): Answer | undefined {
+    const { origin } = request.headers;
+    if (!target) return text(400, 'the request target is malformed');
+    const { host } = target;
+    if (!this.#knownHosts.has(host)) {
+      this.#logRefusal(request, `the request names the host ${shown(host)}, which is not known`);
+      return text(421, `unknown host ${shown(host)}: use an IP address, or add the name to admin_hosts`);
+    }
+    if (isForeignOrigin(origin, host)) {
+      this.#logRefusal(request, `a web page of the origin ${shown(origin)} made the request`);
+      return text(403, 'requests from web pages of other origins are refused');
+    }
+    if (request.method === 'GET' || request.method === 'HEAD') return undefined;
+    return { ...text(405, 'only GET and HEAD'), headers: { allow: 'GET, HEAD' } };
+  }
+
+  /** A flood of refusals is one line now and then. */
+  #logRefusal({ socket }: IncomingMessage, error: string): void {
+    this.#refusals++;
+    const nowMs = performance.now();
+    if (nowMs - this.#refusalsLoggedAtMs < ADMIN_REFUSAL_LOG_MS) return;
+    this.#refusalsLoggedAtMs = nowMs;
+    const peer = socketEnd(socket.remoteAddress, socket.remotePort);
+    this.#source.refused({ error, peer, count: this.#refusals });
+    this.#refusals = 0;
+  }
 }
 
-function sendPage(response: ServerResponse, page: StatusPage): void {
-  if ('refusal' in page) send(response, 400, 'text/plain; charset=utf-8', `${page.refusal}\n`);
-  else
-    send(response, 200, 'application/json; charset=utf-8', `${JSON.stringify(page.content, undefined, 2)}\n`);
+/** What a request asks for. */
+interface Target {
+  readonly path: string;
+  readonly query: string | undefined;
+  readonly host: string | undefined;
 }
 
-function send(response: ServerResponse, status: number, contentType: string, body: string): void {
-  response.writeHead(status, {
-    'content-type': contentType,
-    'content-length': Buffer.byteLength(body),
-    'cache-control': 'no-store',
-  });
-  response.end(body);
+/**
+ * Reads the target, in origin form or in absolute form, whose host counts instead of `Host` (RFC 9112 section 3.2.2); or
+ * `undefined` if it is malformed or names several hosts.
+ */
+function readTarget({ url = '', headers, headersDistinct }: IncomingMessage): Target | undefined {
+  if ((headersDistinct['host']?.length ?? 0) > 1) return undefined;
+  const [, authority, rest] = /^https?:\/\/([^/?#]*)(.*)$/iu.exec(url) ?? [];
+  const target = rest ?? url;
+  const origin = target.startsWith('/') ? target : `/${target}`;
+  if (rest === undefined && !url.startsWith('/')) return undefined;
+  const [path = '', query] = origin.split('?', 2);
+  return { path, query, host: authority ?? headers.host };
+}
+
+/** A foreign text as JSON, so that it is one line, and shortened. */
+function shown(foreign: string | undefined): string {
+  return JSON.stringify((foreign ?? '').slice(0, 255));
+}
+
+function text(status: number, line: string): Answer {
+  return { status, contentType: TEXT, body: `${line}\n` };
 }

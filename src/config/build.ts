@@ -52,6 +52,7 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
   return {
     listeners,
     prometheusListenAddr: draft.prometheus_listen_addr,
+    adminHosts: (draft.admin_hosts ?? []).flatMap((host) => host ?? []),
     workers: draft.workers === 'auto' ? availableParallelism() : (draft.workers ?? DEFAULTS.workers),
     gracefulRestartTimeoutMs: draft.graceful_restart_timeout ?? standard(DEFAULTS.gracefulRestartTimeout),
     healthChecks: buildHealthChecks(draft, context),

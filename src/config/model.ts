@@ -192,6 +192,8 @@ export interface Configuration {
   /** Never empty; their `listen` addresses differ (but for port 0). */
   readonly listeners: readonly ListenerConfiguration[];
   readonly prometheusListenAddr: HostPort | undefined;
+  /** Host names that clients of the admin port may use, in lower case; with `*.` at the start, any one label there. */
+  readonly adminHosts: readonly string[];
   /** Processes that serve connections; with 1 it is the program's own. */
   readonly workers: number;
   readonly gracefulRestartTimeoutMs: number;

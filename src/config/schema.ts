@@ -192,6 +192,11 @@ const listenerShape = {
     .optional(),
 };
 
+const adminHost = textOf(parseAdminHost, {
+  description: 'A host name; one that begins with *. (in quotes) stands for one label there.',
+  examples: ['gitaly-a.internal', '*.gitlab.svc.cluster.local'],
+});
+
 const rootShape = {
   tls: z
     .strictObject(tlsShape)
@@ -211,6 +216,14 @@ const rootShape = {
       'host:port of the admin port, which serves /metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs. Not listened on unless set.',
     examples: ['127.0.0.1:9237'],
   }).optional(),
+  admin_hosts: z
+    .array(adminHost)
+    .meta({
+      description:
+        'Further host names under which clients, such as Prometheus, reach the admin port. It answers to IP addresses, localhost, the host of prometheus_listen_addr and the host name of the machine; requests for other names are refused, because web pages can make them (DNS rebinding).',
+      examples: [['gitaly-a.internal']],
+    })
+    .optional(),
   workers: z
     .union([z.literal('auto'), z.int().min(1).max(MAX_WORKERS)])
     .meta({
@@ -347,6 +360,7 @@ export const draftSchema = z.strictObject({
         .optional(),
     )
     .optional(),
+  admin_hosts: z.array(adminHost.optional()).optional(),
 });
 
 /** What could be read of a file. */
@@ -383,4 +397,12 @@ function parsePrometheusAddress(text: string): Parsed<{ host: string; port: numb
   if (/^[a-z]+:\/\//iu.test(text))
     return refused('expected host:port without a scheme, for example 127.0.0.1:9237');
   return parseHostPort(text, { prefix: '', usualPort: 9237, allowPortZero: true, allowEmptyHost: true });
+}
+
+function parseAdminHost(text: string): Parsed<string> {
+  const withoutPort = /^([^:]+):\d*$/u.exec(text)?.[1];
+  if (withoutPort !== undefined) return refused(`a name has no port: write ${withoutPort}`);
+  if (checkHost(text.replace(/^\*\./u, '')) !== undefined)
+    return refused('expected a host name such as gitaly-a.internal or "*.gitlab.svc.cluster.local"');
+  return parsed(text.toLowerCase().replace(/\.$/u, ''));
 }

@@ -62,6 +62,7 @@ export function demoConfiguration(
       { ...common, key: ['demo', 'tcp'], listen: address('tcp', ports.tcp), tls: undefined },
     ],
     prometheusListenAddr: { host: HOST, port: ports.metrics },
+    adminHosts: [],
     workers: 1,
     gracefulRestartTimeoutMs: 1_000,
     healthChecks: undefined,

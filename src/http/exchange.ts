@@ -9,7 +9,7 @@ import { WriteStall } from '../connection/write-stall.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { ClientSide } from './client-side.js';
 import type { ExchangeEnder } from './events.js';
-import { fieldsOf, outgoing, passedTrailers, valuesOf, type Field } from './hop-by-hop.js';
+import { fieldsOf, foreignCodings, outgoing, passedTrailers, valuesOf, type Field } from './hop-by-hop.js';
 import { describeRequest, type Exchanged, type Expectation, type HttpRequest } from './message.js';
 import { reasonToRefuse } from './reason-to-refuse.js';
 import {
@@ -22,9 +22,9 @@ import {
 } from './refusal.js';
 import { passesContent, upstreamHeader } from './request-headers.js';
 import { pathOf, requestTarget, type RequestTarget } from './request-target.js';
-import { clientHeader, clientTrailers, isEndless } from './response-headers.js';
+import { clientHeader, clientTrailers, hasContent, isEndless } from './response-headers.js';
 import type { HttpService } from './service.js';
-import { EndlessAnswer, errorCode, upstreamFault, UpstreamStalled } from './upstream-fault.js';
+import { EndlessAnswer, errorCode, UnaskedCoding, upstreamFault, UpstreamStalled } from './upstream-fault.js';
 import { passThrough } from './web.js';
 
 /** The connection that a request came on. */
@@ -280,12 +280,15 @@ export class Exchange {
     if (this.#client.isClosed) return;
     const { upstream, pool } = this.#service;
     pool.heard(answer);
-    const hasContent = this.#message.method !== 'HEAD' && ![204, 304].includes(answer.statusCode ?? 0);
-    if (hasContent && upstream.scheme === 'https' && isEndless(answer))
+    const carriesContent = hasContent(answer.statusCode, this.#message.method);
+    const codings = foreignCodings(fieldsOf(answer.rawHeaders));
+    if (codings.length > 0)
+      throw new UnaskedCoding(`it has the transfer coding ${JSON.stringify(codings.join())}`);
+    if (carriesContent && upstream.scheme === 'https' && isEndless(answer))
       throw new EndlessAnswer(
         'it has neither a length nor chunks, so that nobody could tell whether it was cut',
       );
-    const takesTrailers = hasContent && this.#message.httpVersion !== '1.0';
+    const takesTrailers = carriesContent && this.#message.httpVersion !== '1.0';
     for (const [name, value] of Object.entries(clientHeader(answer, protocol, takesTrailers)))
       response.setHeader(name, value);
     // RFC 9110 section 10.1.1: a client that was not told to go on may or may not send its content: what comes next
@@ -294,7 +297,7 @@ export class Exchange {
     // Now, as what cannot be written must be found here.
     if (protocol === 'http1') response.writeHead(answer.statusCode ?? 0, reasonOf(answer));
     else response.writeHead(answer.statusCode ?? 0);
-    answer.on('data', (chunk: Buffer) => (this.#responseBytes += chunk.length));
+    if (carriesContent) answer.on('data', (chunk: Buffer) => (this.#responseBytes += chunk.length));
     answer.on('end', () => {
       // Node says of an answer that lasts as long as its connection that it has ended, however the connection did.
       if (this.#hasUpstreamFailed) return;
@@ -303,7 +306,13 @@ export class Exchange {
       if (trailers.length > 0) response.addTrailers(clientTrailers(trailers, protocol));
       void this.#client.finish(this.#waits);
     });
-    answer.pipe(response, { end: false });
+    if (carriesContent) {
+      answer.pipe(response, { end: false });
+    } else {
+      // Whatever upstream sends behind the header is not for the client.
+      this.#isAnswered = true;
+      answer.resume();
+    }
     // An answer may begin long before its content does; if not, both leave together.
     setImmediate(() => {
       if (protocol === 'http1' && this.#responseBytes === 0 && !this.#client.isClosed)
@@ -314,7 +323,12 @@ export class Exchange {
   /** Upstream has failed. */
   #failed(error: unknown): void {
     // Once the answer is whole, it does not matter what upstream does with the rest of the request.
-    if (this.#client.isGone || this.#isAnswered) return;
+    if (this.#client.isGone) return;
+    if (this.#isAnswered) {
+      // One without content that upstream followed up with content is not ended yet.
+      if (!this.#exchanged.response.writableEnded) void this.#client.finish(this.#waits);
+      return;
+    }
     if (this.#refusal !== undefined) {
       this.#answer(REFUSALS[this.#refusal]);
       return;

@@ -41,6 +41,13 @@ export function listOf(value: string): string[] {
     .map((word) => word.trim());
 }
 
+/** The transfer codings of a message besides `chunked`: whoever takes `Transfer-Encoding` out must decode them. */
+export function foreignCodings(fields: readonly Field[]): string[] {
+  return valuesOf(fields, 'transfer-encoding')
+    .flatMap(listOf)
+    .filter((coding) => coding !== 'chunked' && coding !== '');
+}
+
 /**
  * CGI and its kin (Rack, WSGI, PHP) take `_`, and some of them `.` and others, for `-` in a field's name: so must whoever
  * takes one out. The name is in lower case.

@@ -1,15 +1,14 @@
 import { isUtf8 } from 'node:buffer';
 
-/** How often a path may be percent-encoded over again: nobody who means well does it more than twice. */
+/** How many times a path may be percent-encoded again: no correct client does it more than twice. */
 const READINGS_MAX = 3;
 
 /**
- * Whether a path (the part of a target before `?`) lies below one of these beginnings for whoever reads it.
+ * Whether a path (the part of a target before `?`) is below one of these prefixes for every server that may read it.
  *
- * Servers read paths differently: some decode them once, some twice, some take `\` for `/`, some leave off what follows a
- * `;`, some put `//` together. So the path must begin with the prefix as it came, and in none of these readings may it
- * hold what leads out of it again: without a `..` nothing does. What nobody can read in a second way is not judged:
- * the path goes upstream as it came.
+ * Servers read paths differently: some decode them once, some twice, some normalise Unicode, some take `\` for `/`, some cut a
+ * segment at `;`, or the path at an encoded `?` or `#`, some merge `//`. So the path must begin with the prefix as it came,
+ * and in none of these readings may it contain a segment that leads out again: without `..` nothing does.
  */
 export function isBelow(path: string, prefixes: readonly string[]): boolean {
   return prefixes.some((prefix) => beginsWith(path, prefix)) && staysBelow(path);
@@ -25,9 +24,10 @@ function staysBelow(path: string): boolean {
   if (/%(?![0-9a-f]{2})/iu.test(path)) return false;
   let reading = path;
   for (let readings = 0; readings <= READINGS_MAX; readings++) {
-    // Bytes that are no UTF-8 may be `/` or `.` in disguise (RFC 3629 section 10).
-    if (hasControl(reading) || hasParentSegment(reading) || !isUtf8(Buffer.from(reading, 'latin1')))
-      return false;
+    const bytes = Buffer.from(reading, 'latin1');
+    // Bytes that are not UTF-8 may be a `/` or `.` in disguise (RFC 3629 section 10); so may compatibility characters.
+    if (!isUtf8(bytes) || hasControl(reading) || hasParentSegment(reading)) return false;
+    if (hasParentSegment(bytes.toString().normalize('NFKC'))) return false;
     const decoded = decodeBytes(reading);
     if (decoded === reading) return true;
     reading = decoded;
@@ -39,8 +39,11 @@ function hasControl(text: string): boolean {
   return /[\0-\x1f\x7f]/u.test(text);
 }
 
+/** A `..` at the beginning of a segment, unless it is the beginning of a longer name. */
+const PARENT = /(?:^|[/\\])\s*\.\.(?![\p{L}\p{N}._~-])/u;
+
 function hasParentSegment(text: string): boolean {
-  return text.split(/[/\\]/u).some((segment) => segment.split(';', 1)[0] === '..');
+  return PARENT.test(text);
 }
 
 /** One character a byte, as in the path itself. */

@@ -1,7 +1,7 @@
 import { METHODS } from 'node:http';
 
 import { MAX_HEADER_FIELDS } from '../limits.js';
-import { fieldsOf, valuesOf } from './hop-by-hop.js';
+import { fieldsOf, foreignCodings, valuesOf } from './hop-by-hop.js';
 import type { HttpRequest } from './message.js';
 import { isBelow } from './path-rule.js';
 import type { RefusalReason } from './refusal.js';
@@ -19,9 +19,13 @@ export function reasonToRefuse(
 ): RefusalReason | undefined {
   const { method, httpVersion, rawHeaders } = request;
   if (rawHeaders.length > 2 * MAX_HEADER_FIELDS) return 'header_too_large';
-  // HTTP/0.9 has no header; HTTP/1.0 knows no chunks, and who sends them wants to be misunderstood by somebody.
-  const chunked = valuesOf(fieldsOf(rawHeaders), 'transfer-encoding').length > 0;
-  if (httpVersion === '0.9' || (httpVersion === '1.0' && chunked)) return 'malformed';
+  const fields = fieldsOf(rawHeaders);
+  const codings = valuesOf(fields, 'transfer-encoding');
+  // HTTP/0.9 has no header; HTTP/1.0 has no chunks: to send them is an attempt at smuggling.
+  if (httpVersion === '0.9' || (httpVersion === '1.0' && codings.length > 0)) return 'malformed';
+  // RFC 9112 section 6.1: 501 for a coding that is not understood, and no coding behind `chunked`, or `chunked` twice.
+  if (foreignCodings(fields).length > 0) return 'transfer_coding';
+  if (codings.length > 0 && codings.join().toLowerCase() !== 'chunked') return 'malformed';
   if (request.expectation === 'unknown') return 'expectation';
   if (!METHODS.includes(method) || method === 'CONNECT' || method === 'TRACE') return 'method';
   if (!target) return 'malformed';

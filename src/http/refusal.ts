@@ -7,6 +7,8 @@ export type RefusalReason =
   /** It is no correct HTTP, or can be read in two ways. */
   | 'malformed'
   | 'header_too_large'
+  /** Its content has a transfer coding besides `chunked`. */
+  | 'transfer_coding'
   /** The client's certificate was refused, or it has none. */
   | 'client_certificate'
   /** Its path is none of `paths`. */
@@ -28,6 +30,7 @@ export interface Answer {
 export const REFUSALS: Readonly<Record<RefusalReason, Answer>> = {
   malformed: { status: 400, message: 'the request is malformed' },
   header_too_large: { status: 431, message: 'the header of the request is too large' },
+  transfer_coding: { status: 501, message: 'the only transfer coding that is served here is chunked' },
   client_certificate: {
     status: 403,
     message: 'this needs a client certificate that is accepted here; the log of gitaly-tls-proxy says why',

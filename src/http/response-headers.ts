@@ -16,7 +16,9 @@ import type { Exchanged } from './message.js';
 /**
  * The header of upstream's answer as the client gets it.
  *
- * @param takesTrailers - whether trailers can follow it: not to a client of HTTP/1.0, and not where there is no content.
+ * RFC 9110 section 8.6: an answer 204 has no length; HTTP/2 clients take one for a protocol error. Of 205 it is 0.
+ *
+ * @param takesTrailers - whether trailers can follow it: not to a client of HTTP/1.0, and not if there is no content.
  */
 export function clientHeader(
   answer: IncomingMessage,
@@ -27,7 +29,10 @@ export function clientHeader(
   const hasLength = valuesOf(received, 'content-length').length > 0;
   const trailers = takesTrailers && !hasLength ? valuesOf(received, 'trailer') : [];
   const passed = [...endToEnd(received), ...trailers.map((value): Field => ['trailer', value])];
-  return asSent(passed, protocol);
+  const { statusCode } = answer;
+  const isLengthless = statusCode === 204 || statusCode === 205;
+  const sent = isLengthless ? passed.filter(([name]) => name !== 'content-length') : passed;
+  return asSent(statusCode === 205 ? [...sent, ['content-length', '0']] : sent, protocol);
 }
 
 /** The trailers of upstream's answer as the client gets them. */
@@ -36,6 +41,11 @@ export function clientTrailers(
   protocol: Exchanged['protocol'],
 ): OutgoingFields {
   return asSent(passedTrailers(rawTrailers), protocol);
+}
+
+/** Whether content can follow the header of an answer (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5). */
+export function hasContent(status: number | undefined, method: string): boolean {
+  return method !== 'HEAD' && status !== 204 && status !== 205 && status !== 304;
 }
 
 /** Whether an answer that has content ends with its connection alone (RFC 9112 section 6.3, the last case). */

@@ -13,11 +13,15 @@ export class UnaskedUpgrade extends Error {}
  */
 export class EndlessAnswer extends Error {}
 
+/** An answer whose content has a transfer coding that no request of ours accepts, and that would be lost with its field. */
+export class UnaskedCoding extends Error {}
+
 /** What an error of a request to upstream comes to. `answering`: whether its answer had begun. */
 export function upstreamFault(error: unknown, answering: boolean): UpstreamFault {
   if (error instanceof UpstreamFailure) return 'unreachable';
   if (error instanceof UpstreamStalled) return 'write_stall';
-  if (error instanceof UnaskedUpgrade || error instanceof EndlessAnswer) return 'malformed';
+  if ([UnaskedUpgrade, UnaskedCoding, EndlessAnswer].some((kind) => error instanceof kind))
+    return 'malformed';
   const code = errorCode(error);
   // In TLS 1.3 our certificate is refused when the handshake is over for us.
   if (isClientCertificateRefusal(code)) return 'unreachable';

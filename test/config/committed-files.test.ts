@@ -50,12 +50,15 @@ it('what the example holds in comments loads too, and its defaults are the defau
   expect(result.problems).toEqual([]);
   const silent = loadConfiguration(example, options);
   // Whether upstreams are checked has no default that could be written: they are not.
-  const { listeners, healthChecks, ...rest } = result.configuration ?? {};
+  const { listeners, healthChecks, adminHosts, ...rest } = result.configuration ?? {};
   const {
     listeners: silentListeners,
     healthChecks: silentChecks,
+    adminHosts: silentHosts,
     ...silentRest
   } = silent.configuration ?? {};
+  expect(adminHosts).toHaveLength(2);
+  expect(silentHosts).toEqual([]);
   expect(rest).toEqual(silentRest);
   expect(silentChecks).toBeUndefined();
   expect(healthChecks?.readinessRequiresUpstream).toBe(false);

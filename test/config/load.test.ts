@@ -63,6 +63,7 @@ listeners:
     forward: tls://Gitaly.Internal:9999
     upstream_tls: { ca_path: ca.pem, certificate_path: c.pem, key_path: c.key, min_version: "TLS 1.3" }
 prometheus_listen_addr: ":9237"
+admin_hosts: [Gitaly-A.internal., "*.gitlab.svc"]
 graceful_restart_timeout: "2m"
 logging: { level: debug, format: text, rpc: "slow:1s", rpc_sampling: 0.5 }
 timeouts: { handshake: "1s", preface: "2s", dial: "3s", half_close: "4s", write_stall: "6s", idle: "5s" }
@@ -156,6 +157,7 @@ max_connection_age_grace: "8s"
         },
       ],
       prometheusListenAddr: { host: '', port: 9237 },
+      adminHosts: ['gitaly-a.internal', '*.gitlab.svc'],
       workers: 3,
       gracefulRestartTimeoutMs: 120_000,
       logging: {
@@ -192,6 +194,7 @@ max_connection_age_grace: "8s"
     });
     expect(result.configuration).toMatchObject({
       prometheusListenAddr: undefined,
+      adminHosts: [],
       workers: 1,
       gracefulRestartTimeoutMs: 600_000,
       logging: { level: 'info', format: 'json' },
@@ -367,7 +370,7 @@ describe('problems of a file', () => {
       'a key like no other',
       `${tcp(forward)}zzz: 1\n`,
       [
-        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
+        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `admin_hosts`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
       ],
     ],
     [

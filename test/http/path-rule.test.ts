@@ -17,6 +17,8 @@ describe('below /api/v4/internal/', () => {
     '/api/v4/internal/allowed..',
     '/api/v4/internal/100%25',
     '/api/v4/internal/caf%C3%A9',
+    '/api/v4/internal/a;x=1/b%3Fc%23d',
+    '/api/v4/internal/a%20b..?',
   ])('is %s', (path) => {
     expect(isBelow(path, GATE)).toBe(true);
   });
@@ -53,6 +55,24 @@ describe('below /api/v4/internal/', () => {
     '/api/v4/internal/..;/users',
     '/api/v4/internal/..;a=b/users',
     '/api/v4/internal/..%3b/users',
+    // A server that decodes the path before it looks for `?` and `#`.
+    '/api/v4/internal/..%3f',
+    '/api/v4/internal/..%3fx/users',
+    '/api/v4/internal/..%23',
+    '/api/v4/internal/..%2523',
+    '/api/v4/internal/%2e%2e%253F/users',
+    // A server that trims segments, or takes their streams off (NTFS).
+    '/api/v4/internal/..%20/users',
+    '/api/v4/internal/%20../users',
+    '/api/v4/internal/..%C2%A0/users',
+    '/api/v4/internal/..%3a%3a$INDEX_ALLOCATION/users',
+    '/api/v4/internal/..,/users',
+    // Compatibility characters: fullwidth full stop, solidus and reverse solidus, two dot leader, one dot leader.
+    '/api/v4/internal/%EF%BC%8E%EF%BC%8E/users',
+    '/api/v4/internal/..%EF%BC%8Fusers',
+    '/api/v4/internal/..%EF%BC%BCusers',
+    '/api/v4/internal/%E2%80%A5/users',
+    '/api/v4/internal/%E2%80%A4%E2%80%A4/users',
     '/api/v4/internal/%252e%252e/users',
     '/api/v4/internal/..%252fusers',
     '/api/v4/internal/%25252e%25252e/users',
@@ -91,12 +111,14 @@ function read(
   backslashes: boolean,
   parameters: boolean,
   merge: boolean,
+  delimiters: boolean,
 ): string {
   let text = path;
   for (let decoding = 0; decoding < decodings; decoding++)
     text = text.replace(/%([0-9a-f]{2})/giu, (_, digits: string) =>
       String.fromCharCode(Number.parseInt(digits, 16)),
     );
+  if (delimiters) text = text.split(/[?#]/u, 1)[0] ?? '';
   if (backslashes) text = text.replaceAll('\\', '/');
   if (merge) text = text.replace(/\/+/gu, '/');
   const segments: string[] = [];
@@ -120,6 +142,9 @@ test('whatever is let through is below the prefix for every reader', () => {
     '\\',
     ';',
     '%3b',
+    '%3f',
+    '%23',
+    '%20',
     '%25',
     '%252e',
     '%252f',
@@ -140,9 +165,12 @@ test('whatever is let through is below the prefix for every reader', () => {
       fc.boolean(),
       fc.boolean(),
       fc.boolean(),
-      (text, decodings, backslashes, parameters, merge) => {
+      fc.boolean(),
+      (text, decodings, backslashes, parameters, merge, delimiters) => {
         fc.pre(isBelow(text, GATE));
-        expect(`${read(text, decodings, backslashes, parameters, merge)}/`).toMatch(/^\/api\/v4\/internal\//);
+        expect(`${read(text, decodings, backslashes, parameters, merge, delimiters)}/`).toMatch(
+          /^\/api\/v4\/internal\//,
+        );
       },
     ),
     { numRuns: 3000 },

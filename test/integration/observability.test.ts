@@ -186,7 +186,7 @@ describe('traffic is unharmed by', () => {
     for (const scraper of slow) {
       await once(scraper, 'connect');
       scraper.pause();
-      scraper.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(50));
+      scraper.write('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(50));
     }
     const scrapes = Array.from({ length: 5 }, async () => {
       for (let index = 0; index < 20; index++) expect((await proxy.scrape()).samples).not.toEqual([]);

@@ -133,6 +133,7 @@ test('watchedPaths names every file of a configuration once', () => {
   const configuration: Configuration = {
     listeners: [listener, listener, { ...listener, tls: undefined, upstreamTls: undefined }],
     prometheusListenAddr: undefined,
+    adminHosts: [],
     workers: 1,
     gracefulRestartTimeoutMs: 1,
     healthChecks: undefined,

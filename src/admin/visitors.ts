@@ -1,0 +1,106 @@
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+import {
+  ADMIN_ANSWER_MS,
+  MAX_ADMIN_CONNECTIONS,
+  MAX_ADMIN_PIPELINED,
+  MAX_ADMIN_UNREAD_BYTES,
+} from '../limits.js';
+
+/** What a connection does, in the order in which room is made: those that wait for nothing leave first. */
+const LEAVING_ORDER = ['idle', 'reading', 'waiting'] as const;
+
+/** A connection of the admin port. */
+interface Visitor {
+  readonly socket: Socket;
+  readonly address: string;
+  /** `waiting`: for its answer to be made; `reading`: it. */
+  does: (typeof LEAVING_ORDER)[number];
+  sinceMs: number;
+  unreadBytes: number;
+  /** Requests that were sent without waiting for an answer. */
+  pending: number;
+  turn: Promise<void>;
+}
+
+/**
+ * The connections of the admin port. None of them can keep the others out: if there are too many, or too much waits to be
+ * read, one that does nothing, or reads slowly, is closed.
+ */
+export class Visitors {
+  readonly #visitors = new Map<Socket, Visitor>();
+
+  /** A connection was accepted. */
+  enter(socket: Socket): void {
+    const address = socket.remoteAddress ?? '';
+    const visitor: Visitor = {
+      socket,
+      address,
+      does: 'idle',
+      sinceMs: performance.now(),
+      unreadBytes: 0,
+      pending: 0,
+      turn: Promise.resolve(),
+    };
+    if (this.#visitors.size >= MAX_ADMIN_CONNECTIONS) this.#leave(this.#next(LEAVING_ORDER));
+    this.#visitors.set(socket, visitor);
+    socket.once('close', () => this.#visitors.delete(socket));
+  }
+
+  /** Answers a request when those before it on its connection have been read. `answer` ends the response. */
+  serve(socket: Socket, response: ServerResponse, answer: () => Promise<void>): void {
+    const visitor = this.#visitors.get(socket);
+    if (!visitor) return;
+    if (++visitor.pending > MAX_ADMIN_PIPELINED) {
+      this.#leave(visitor);
+      return;
+    }
+    const closed = new Promise<void>((resolve) => response.once('close', resolve));
+    visitor.turn = visitor.turn.then(async () => {
+      this.#change(visitor, 'waiting');
+      if (!visitor.socket.destroyed) await answer().catch(() => this.#leave(visitor));
+      if (!visitor.socket.destroyed) {
+        visitor.unreadBytes = response.writableLength;
+        this.#change(visitor, 'reading');
+        this.#boundUnread();
+        const timer = setTimeout(() => this.#leave(visitor), ADMIN_ANSWER_MS).unref();
+        await closed;
+        clearTimeout(timer);
+      }
+      visitor.pending--;
+      visitor.unreadBytes = 0;
+      this.#change(visitor, 'idle');
+    });
+  }
+
+  #change(visitor: Visitor, does: Visitor['does']): void {
+    visitor.does = does;
+    visitor.sinceMs = performance.now();
+  }
+
+  /** Closes slow readers until what waits for the others is within bounds. */
+  #boundUnread(): void {
+    const unreadBytes = (): number =>
+      [...this.#visitors.values()].reduce((sum, visitor) => sum + visitor.unreadBytes, 0);
+    while (unreadBytes() > MAX_ADMIN_UNREAD_BYTES && this.#leave(this.#next(['reading'])));
+  }
+
+  /** The connection to close next: of the address that has most of them, the one whose state has lasted longest. */
+  #next(states: readonly Visitor['does'][]): Visitor | undefined {
+    const all = [...this.#visitors.values()];
+    const countOf = ({ address }: Visitor): number => all.filter((one) => one.address === address).length;
+    const rank = (visitor: Visitor): number => states.indexOf(visitor.does);
+    return all
+      .filter((visitor) => rank(visitor) >= 0)
+      .sort((a, b) => rank(a) - rank(b) || countOf(b) - countOf(a) || a.sinceMs - b.sinceMs)[0];
+  }
+
+  /** @returns whether there was one */
+  #leave(visitor: Visitor | undefined): boolean {
+    if (!visitor) return false;
+    this.#visitors.delete(visitor.socket);
+    visitor.socket.destroy();
+    return true;
+  }
+}
