@@ -3,8 +3,17 @@ import type { Socket } from 'node:net';
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 
 import { namesFor } from '../config/server-name.js';
+import { FlightGuard, sourceOf } from './flight-guard.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
+
+/** A handshake that is under way. */
+interface Waiting {
+  readonly resolve: (socket: TLSSocket) => void;
+  readonly reject: (error: Error) => void;
+  /** How many bytes have come from the client behind its ClientHello. */
+  readonly flightBytes: () => number;
+}
 
 /**
  * Does the TLS handshakes of one listener with one set of certificates, keys, CAs and CRLs.
@@ -21,13 +30,13 @@ export class TlsTerminator {
   readonly #pairs: readonly ServerPair[];
   readonly #servers: ReadonlyMap<ServerPair, Server>;
   readonly #default: Server;
-  readonly #waiting = new WeakMap<
-    Socket,
-    { resolve: (socket: TLSSocket) => void; reject: (error: Error) => void }
-  >();
+  readonly #waiting = new WeakMap<object, Waiting>();
+  /** Where client certificates are asked for. */
+  readonly #guard: FlightGuard | undefined;
 
   /** @throws if the TLS library does not take the parts */
   constructor(parts: ServerParts) {
+    if (parts.settings.clientAuth !== 'none') this.#guard = new FlightGuard(() => this.#servers.values());
     this.#pairs = parts.pairs;
     this.#servers = new Map(parts.pairs.map((pair) => [pair, this.#createServer(parts, pair)]));
     const [first] = this.#servers.values();
@@ -36,20 +45,25 @@ export class TlsTerminator {
   }
 
   /**
-   * Does the server's side of a handshake on an accepted socket, whose first bytes may have been put back on it, with
+   * Does the server's side of a handshake on an accepted socket, whose first bytes have been put back on it, with
    * the certificate for the name that its ClientHello asks for; the default one for `undefined`.
-   * The promise rejects with the TLS library's error; a caller that destroys `raw` must not wait for it.
+   * The promise rejects with the TLS library's error or a `ClientChainFault`; a caller that destroys `raw` must not wait
+   * for it.
+   *
+   * @param helloBytes - the length of the ClientHello's records.
    */
-  handshake(raw: Socket, serverName: string | undefined): Promise<TLSSocket> {
+  handshake(raw: Socket, serverName: string | undefined, helloBytes: number): Promise<TLSSocket> {
     const pair = serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
     const server = (pair && this.#servers.get(pair)) ?? this.#default;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(raw, { resolve, reject });
+      const source = this.#guard?.source(raw, helloBytes, reject) ?? raw;
+      const bytesBefore = raw.bytesRead;
+      this.#waiting.set(source, { resolve, reject, flightBytes: () => raw.bytesRead - bytesBefore });
       // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
       // side of the connection later must not.
-      raw.allowHalfOpen = false;
-      server.emit('connection', raw);
-      raw.allowHalfOpen = true;
+      source.allowHalfOpen = false;
+      server.emit('connection', source);
+      source.allowHalfOpen = true;
     });
   }
 
@@ -68,33 +82,25 @@ export class TlsTerminator {
     });
     server.on('secureConnection', (socket) => {
       socket.allowHalfOpen = true;
-      this.#settle(socket)?.resolve(socket);
+      const waiting = this.#settle(socket);
+      const fault = this.#guard?.finished(socket);
+      if (fault) waiting?.reject(fault);
+      else waiting?.resolve(socket);
     });
-    server.on('tlsClientError', (error, socket) => this.#settle(socket)?.reject(error));
+    server.on('tlsClientError', (error, socket) => {
+      const waiting = this.#settle(socket);
+      if (waiting) this.#guard?.failed(waiting.flightBytes());
+      waiting?.reject(error);
+    });
     return server;
   }
 
-  #settle(
-    socket: TLSSocket,
-  ): { resolve: (socket: TLSSocket) => void; reject: (error: Error) => void } | undefined {
-    const raw = rawSocketOf(socket);
-    const waiting = raw && this.#waiting.get(raw);
-    if (raw) this.#waiting.delete(raw);
+  #settle(socket: TLSSocket): Waiting | undefined {
+    const source = sourceOf(socket);
+    const waiting = source && this.#waiting.get(source);
+    if (source) this.#waiting.delete(source);
     return waiting;
   }
-}
-
-/**
- * The socket below a TLS socket that was made from it. Node keeps it in `_parent`, which it does not document;
- * there is no documented way from the one to the other. A test on every supported Node would notice a change.
- */
-function rawSocketOf(socket: TLSSocket): Socket | undefined {
-  const parent: unknown = Reflect.get(socket, '_parent');
-  return typeof parent === 'object' && parent !== null && isSocket(parent) ? parent : undefined;
-}
-
-function isSocket(value: object): value is Socket {
-  return 'resetAndDestroy' in value;
 }
 
 function contextOptions(parts: ServerParts, pair: ServerPair): SecureContextOptions {

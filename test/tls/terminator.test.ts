@@ -23,7 +23,7 @@ async function handshake(
   client.on('error', () => undefined);
   const secured = once(client, 'secureConnect');
   secured.catch(() => undefined);
-  const server = await terminator.handshake(accepted, options.servername ?? 'localhost');
+  const server = await terminator.handshake(accepted, options.servername ?? 'localhost', 0);
   await secured;
   return { client, server };
 }
@@ -37,7 +37,7 @@ async function failure(
   const terminator = new TlsTerminator(await serverMaterial([await authority.server()], { minVersion }));
   const { client, accepted } = await socketPair();
   begin(client);
-  const error: unknown = await terminator.handshake(accepted, undefined).catch((reason: unknown) => reason);
+  const error: unknown = await terminator.handshake(accepted, undefined, 0).catch((reason: unknown) => reason);
   if (!(error instanceof Error) || !('code' in error)) throw new Error(`no failure: ${String(error)}`);
   return handshakeFailure(String(error.code));
 }
