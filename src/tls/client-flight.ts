@@ -53,24 +53,26 @@ export class ClientFlight {
     this.#serverHello = readServerHello(message.subarray(MESSAGE_HEADER_BYTES, end));
   }
 
-  /** Takes what the client sent, before OpenSSL has it. Returns why OpenSSL must not have it. */
+  /** Whether the client's side of the handshake has been read to its end. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Takes what the client sent, before OpenSSL has it; not once it is over. Returns why OpenSSL must not have it. */
   read(bytes: Buffer): string | undefined {
-    if (this.#isOver) return undefined;
     const hello = Math.min(this.#helloLeft, bytes.length);
     this.#helloLeft -= hello;
-    const flight = bytes.subarray(hello);
-    this.#length += flight.copy(this.#bytes, this.#length);
-    let fault: string | undefined;
-    while (!this.#isOver && fault === undefined) {
-      const header = this.#bytes.subarray(this.#record, this.#length).subarray(0, RECORD_HEADER_BYTES);
-      if (header.length < RECORD_HEADER_BYTES) break;
+    this.#length += bytes.copy(this.#bytes, this.#length, hello);
+    for (;;) {
       const start = this.#record + RECORD_HEADER_BYTES;
+      if (start > this.#length) break;
+      const header = this.#bytes.subarray(this.#record, start);
       const end = start + header.readUInt16BE(3);
       if (end > this.#length) break;
-      fault = this.#readRecord(header, this.#bytes.subarray(start, end));
       this.#record = end;
+      const fault = this.#readRecord(header, this.#bytes.subarray(start, end));
+      if (fault !== undefined || this.#isOver) return fault;
     }
-    if (this.#isOver || fault !== undefined) return fault;
     return this.#length < MAX_CLIENT_FLIGHT_BYTES
       ? undefined
       : `the handshake of the client is longer than ${MAX_CLIENT_FLIGHT_BYTES} bytes`;

@@ -18,7 +18,7 @@ export class GuardedStream extends TappedStream {
   constructor(raw: Socket, flight: ClientFlight, onFault: (fault: ClientChainFault) => void) {
     let isRefused = false;
     super(raw, (bytes) => {
-      const fault = isRefused ? undefined : flight.read(bytes);
+      const fault = isRefused || flight.isOver ? undefined : flight.read(bytes);
       if (fault !== undefined) {
         isRefused = true;
         onFault(new ClientChainFault(fault));
