@@ -36,6 +36,27 @@ export const HTTP2_PREFACE_BYTES = 24;
  */
 export const MAX_CLIENT_HELLO_BYTES = 32 * 1024;
 
+/** All that a client sends in a handshake behind its ClientHello: three certificates with RSA-4096 keys come to 6 kB. */
+export const MAX_CLIENT_FLIGHT_BYTES = 16 * 1024;
+
+/** The certificates that a client may send: its own, and more intermediates than any known PKI has. */
+export const MAX_CLIENT_CERTIFICATES = 6;
+
+/** An RSA key in a client's chain: what Go's crypto/tls accepts. */
+export const MAX_RSA_KEY_BITS = 8192;
+
+/** An RSA exponent in a client's chain: what Go's crypto/rsa accepts. Verifying costs in proportion to its length. */
+export const MAX_RSA_EXPONENT = 2 ** 31 - 1;
+
+/** How long client certificates are read ahead of OpenSSL after one that exceeds a limit; it costs relayed bytes. */
+export const FLIGHT_GUARD_MS = 600_000;
+
+/**
+ * The bytes behind a ClientHello from which a handshake that fails may have been an attack by certificates: one
+ * certificate that OpenSSL refuses costs less than 10 ms.
+ */
+export const SUSPECT_FLIGHT_BYTES = 2048;
+
 /** PROXY protocol v1: 107 bytes with CR LF (section 2.1 of the specification: "a 108-byte buffer is always enough"). */
 export const MAX_PROXY_V1_BYTES = 107;
 

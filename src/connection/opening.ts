@@ -4,6 +4,7 @@ import type { TLSSocket } from 'node:tls';
 import type { ServerTls } from '../config/model.js';
 import { judgeClient } from '../tls/client-certificate.js';
 import { ClientHelloReader, type ClientHello, type ClientHelloResult } from '../tls/client-hello.js';
+import { ClientChainFault } from '../tls/flight-guard.js';
 import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../tls/handshake-failure.js';
 import { HELLO_ALERTS, type HelloAlert } from '../tls/parameters.js';
 import type { TlsTerminator } from '../tls/terminator.js';
@@ -125,11 +126,11 @@ export class Opening {
     terminator: TlsTerminator,
   ): Promise<{ readonly stream: TLSSocket; readonly dialer: Dialer }> {
     const startedAtMs = performance.now();
-    const { hello } = await this.#readClientHello();
+    const { hello, length } = await this.#readClientHello();
     const dialer = this.#judge(hello, tls);
     // OpenSSL would admit such a client: the alert (RFC 6066 section 3, RFC 7301 section 3.2) is ours to send.
     if ('failure' in dialer) throw this.#helloRefused(dialer.failure, dialer.failure, dialer.detail);
-    const socket = await this.#finishHandshake(terminator);
+    const socket = await this.#finishHandshake(terminator, length);
     const facts = {
       version: socket.getProtocol() ?? 'unknown',
       cipher: socket.getCipher().standardName,
@@ -157,8 +158,8 @@ export class Opening {
       : dialer;
   }
 
-  async #finishHandshake(terminator: TlsTerminator): Promise<TLSSocket> {
-    const handshake = terminator.handshake(this.#raw, this.#facts.serverName).then(
+  async #finishHandshake(terminator: TlsTerminator, helloBytes: number): Promise<TLSSocket> {
+    const handshake = terminator.handshake(this.#raw, this.#facts.serverName, helloBytes).then(
       (socket) => {
         // Node does not destroy a TLS socket for a forged record or an alert, and may say no more of it.
         socket.on('error', () => abort(this.#raw));
@@ -166,6 +167,11 @@ export class Opening {
         return socket;
       },
       (error: unknown) => {
+        if (error instanceof ClientChainFault) {
+          // Node cannot send an alert within a handshake.
+          abort(this.#raw);
+          throw this.#handshakeFailed('client_chain', error.message);
+        }
         const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
         throw this.#handshakeFailed(handshakeFailure(code), code);
       },

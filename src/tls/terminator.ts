@@ -11,6 +11,7 @@ import {
 
 import { namesFor } from '../config/server-name.js';
 import { MAX_CHAIN_LENGTH } from '../limits.js';
+import { FlightGuard, sourceOf } from './flight-guard.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
 import { SessionEpochs } from './session-epochs.js';
@@ -22,6 +23,8 @@ interface Waiting {
   readonly startedAtMs: number;
   /** Of the epoch in which it began. */
   readonly secret: Uint8Array;
+  /** How many bytes have come from the client behind its ClientHello. */
+  readonly flightBytes: () => number;
 }
 
 /** What a terminator needs from the process that it is in. */
@@ -47,7 +50,9 @@ export class TlsTerminator {
   readonly #pairs: readonly ServerPair[];
   readonly #servers: ReadonlyMap<ServerPair, Server>;
   readonly #default: Server;
-  readonly #waiting = new WeakMap<Socket, Waiting>();
+  readonly #waiting = new WeakMap<object, Waiting>();
+  /** Where client certificates are asked for. */
+  readonly #guard: FlightGuard | undefined;
   readonly #environment: TerminatorEnvironment;
   readonly #epochs: SessionEpochs;
   /** What the ticket keys in use were derived from. */
@@ -58,6 +63,7 @@ export class TlsTerminator {
     parts: ServerParts,
     environment: TerminatorEnvironment = { now: Date.now, onSessionsEnd: () => undefined },
   ) {
+    if (parts.settings.clientAuth !== 'none') this.#guard = new FlightGuard(() => this.#servers.values());
     this.#environment = environment;
     this.#epochs = new SessionEpochs(parts.sessions, parts.sessionDates);
     this.#secret = this.#epochs.secretAt(environment.now());
@@ -69,22 +75,28 @@ export class TlsTerminator {
   }
 
   /**
-   * Does the server's side of a handshake on an accepted socket, whose first bytes may have been put back on it, with
+   * Does the server's side of a handshake on an accepted socket, whose first bytes have been put back on it, with
    * the certificate for the name that its ClientHello asks for; the default one for `undefined`.
-   * The promise rejects with the TLS library's error; a caller that destroys `raw` must not wait for it.
+   * The promise rejects with the TLS library's error or a `ClientChainFault`; a caller that destroys `raw` must not wait
+   * for it.
+   *
+   * @param helloBytes - the length of the ClientHello's records.
    */
-  handshake(raw: Socket, serverName: string | undefined): Promise<TLSSocket> {
+  handshake(raw: Socket, serverName: string | undefined, helloBytes: number): Promise<TLSSocket> {
     const pair = serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
     const server = (pair && this.#servers.get(pair)) ?? this.#default;
     const startedAtMs = this.#environment.now();
     const secret = this.#renewTicketKeys(startedAtMs);
     return new Promise((resolve, reject) => {
-      this.#waiting.set(raw, { resolve, reject, startedAtMs, secret });
+      const source = this.#guard?.source(raw, helloBytes, reject) ?? raw;
+      const bytesBefore = raw.bytesRead;
+      const flightBytes = (): number => raw.bytesRead - bytesBefore;
+      this.#waiting.set(source, { resolve, reject, flightBytes, startedAtMs, secret });
       // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
       // side of the connection later must not.
-      raw.allowHalfOpen = false;
-      server.emit('connection', raw);
-      raw.allowHalfOpen = true;
+      source.allowHalfOpen = false;
+      server.emit('connection', source);
+      source.allowHalfOpen = true;
     });
   }
 
@@ -126,10 +138,18 @@ export class TlsTerminator {
       socket.allowHalfOpen = true;
       const waiting = this.#settle(socket);
       if (!waiting) return;
-      if (verifiesClients && !this.#isSessionCurrent(socket, waiting)) waiting.reject(new SessionEnded());
+      const fault =
+        this.#guard?.finished(socket) ??
+        (verifiesClients && !this.#isSessionCurrent(socket, waiting) ? new SessionEnded() : undefined);
+      if (fault) waiting.reject(fault);
       else waiting.resolve(socket);
     });
-    server.on('tlsClientError', (error, socket) => this.#settle(socket)?.reject(error));
+    server.on('tlsClientError', (error, socket) => {
+      const waiting = this.#settle(socket);
+      if (!waiting) return;
+      this.#guard?.failed(waiting.flightBytes());
+      waiting.reject(error);
+    });
     return server;
   }
 
@@ -143,9 +163,9 @@ export class TlsTerminator {
   }
 
   #settle(socket: TLSSocket): Waiting | undefined {
-    const raw = rawSocketOf(socket);
-    const waiting = raw && this.#waiting.get(raw);
-    if (raw) this.#waiting.delete(raw);
+    const source = sourceOf(socket);
+    const waiting = source && this.#waiting.get(source);
+    if (source) this.#waiting.delete(source);
     return waiting;
   }
 }
@@ -178,15 +198,6 @@ function issuersExpireAt(certificate: X509Certificate | undefined, startedAtMs: 
 }
 
 /**
- * The socket below a TLS socket that was made from it. Node keeps it in `_parent`, which it does not document;
- * there is no documented way from the one to the other. A test on every supported Node would notice a change.
- */
-function rawSocketOf(socket: TLSSocket): Socket | undefined {
-  const parent: unknown = Reflect.get(socket, '_parent');
-  return typeof parent === 'object' && parent !== null && isSocket(parent) ? parent : undefined;
-}
-
-/**
  * Replaces the context of a server. Node makes it from the server's options and leaves out `allowPartialTrustChain`, which
  * it documents for contexts only. A test on every supported Node would notice a change of the undocumented name.
  */
@@ -194,10 +205,6 @@ function useContext(server: Server, context: SecureContext): void {
   if (!Reflect.has(server, '_sharedCreds'))
     throw new Error('this version of Node is not supported: tls.Server has changed');
   Reflect.set(server, '_sharedCreds', context);
-}
-
-function isSocket(value: object): value is Socket {
-  return 'resetAndDestroy' in value;
 }
 
 function contextOptions(parts: ServerParts, pair: ServerPair): SecureContextOptions {

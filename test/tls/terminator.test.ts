@@ -23,7 +23,7 @@ async function handshake(
   client.on('error', () => undefined);
   const secured = once(client, 'secureConnect');
   secured.catch(() => undefined);
-  const server = await terminator.handshake(accepted, options.servername ?? 'localhost');
+  const server = await terminator.handshake(accepted, options.servername ?? 'localhost', 0);
   await secured;
   return { client, server };
 }
@@ -37,7 +37,7 @@ async function failure(
   const terminator = new TlsTerminator(await serverMaterial([await authority.server()], { minVersion }));
   const { client, accepted } = await socketPair();
   begin(client);
-  const error: unknown = await terminator.handshake(accepted, undefined).catch((reason: unknown) => reason);
+  const error: unknown = await terminator.handshake(accepted, undefined, 0).catch((reason: unknown) => reason);
   if (!(error instanceof Error) || !('code' in error)) throw new Error(`no failure: ${String(error)}`);
   return handshakeFailure(String(error.code));
 }
@@ -241,7 +241,7 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)(
     test('is refused if what it was verified with expires during its handshake', async () => {
       const { authority, presenting, session, one, clock } = await begin('an intermediate');
       const { client: raw, accepted } = await socketPair();
-      const server = one.handshake(accepted, 'localhost');
+      const server = one.handshake(accepted, 'localhost', 0);
       clock.ms = END.getTime();
       const client = connectTls({
         socket: raw,

@@ -1,0 +1,50 @@
+import { X509Certificate } from 'node:crypto';
+
+import { MAX_CLIENT_CERTIFICATES, MAX_RSA_EXPONENT, MAX_RSA_KEY_BITS } from '../limits.js';
+
+/** Curves that clients of Gitaly have keys on, by OpenSSL's names. */
+const CURVES = ['prime256v1', 'secp384r1', 'secp521r1'];
+
+/**
+ * Why the certificates that a client sent cost too much to verify, if they do. OpenSSL verifies each one's signature with the
+ * key of the next, whatever the first has shown, and Node sets no limit on number or kind.
+ *
+ * @param certificates - DER, as the client sent them.
+ */
+export function chainFault(certificates: readonly Buffer[]): string | undefined {
+  if (certificates.length > MAX_CLIENT_CERTIFICATES)
+    return `the client sent ${certificates.length} certificates, the limit is ${MAX_CLIENT_CERTIFICATES}`;
+  for (const [index, der] of certificates.entries()) {
+    const fault = keyFault(der);
+    if (fault !== undefined) return `certificate ${index + 1} of the client ${fault}`;
+  }
+  return undefined;
+}
+
+function keyFault(der: Buffer): string | undefined {
+  let key;
+  try {
+    key = new X509Certificate(der).publicKey;
+  } catch {
+    return 'cannot be read, or its key cannot';
+  }
+  const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key;
+  switch (type) {
+    case 'rsa':
+    case 'rsa-pss': {
+      const bits = details?.modulusLength ?? Number.POSITIVE_INFINITY;
+      if (bits > MAX_RSA_KEY_BITS) return `has an RSA key of ${bits} bits, the limit is ${MAX_RSA_KEY_BITS}`;
+      return (details?.publicExponent ?? Number.POSITIVE_INFINITY) > MAX_RSA_EXPONENT
+        ? `has an RSA key whose exponent is above ${MAX_RSA_EXPONENT}`
+        : undefined;
+    }
+    case 'ec':
+      return CURVES.includes(details?.namedCurve ?? '')
+        ? undefined
+        : 'has an EC key on another curve than P-256, P-384 and P-521';
+    case 'ed25519':
+      return undefined;
+    default:
+      return `has a key of type ${type ?? 'unknown'}`;
+  }
+}

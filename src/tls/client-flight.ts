@@ -1,0 +1,126 @@
+import { MAX_CLIENT_FLIGHT_BYTES } from '../limits.js';
+import { chainFault } from './client-chain.js';
+import {
+  certificatesOf,
+  Message,
+  MESSAGE_HEADER_BYTES,
+  readServerHello,
+  RecordDecrypter,
+  RECORD_HEADER_BYTES,
+  RecordType,
+  type ServerHello,
+} from './handshake-records.js';
+
+const UNREADABLE = 'the handshake of the client cannot be read';
+
+/** What OpenSSL logs (`SSL_CTX_set_keylog_callback`): label, client random and secret. */
+const CLIENT_SECRET = /^CLIENT_HANDSHAKE_TRAFFIC_SECRET \S+ (\S+)/;
+
+/**
+ * Reads what a client sends in a handshake, ahead of OpenSSL: its length is bounded, and so is what its certificates cost.
+ * In TLS 1.3 they are encrypted, with a key that serves for the handshake alone.
+ */
+export class ClientFlight {
+  /** Bytes of the ClientHello that are still to come: that has been read. */
+  #helloLeft: number;
+  readonly #bytes = Buffer.allocUnsafe(MAX_CLIENT_FLIGHT_BYTES);
+  #length = 0;
+  /** Where the first record begins that has not come whole. */
+  #record = 0;
+  /** Handshake messages, in the clear, that have not come whole. */
+  #messages: Buffer = Buffer.alloc(0);
+  #serverHello: ServerHello | undefined;
+  #secret: Buffer | undefined;
+  #decrypter: RecordDecrypter | undefined;
+  #isOver = false;
+
+  /** @param helloBytes - the length of the ClientHello's records. */
+  constructor(helloBytes: number) {
+    this.#helloLeft = helloBytes;
+  }
+
+  /** Takes a line of OpenSSL's key log. */
+  keylog(line: Buffer): void {
+    const [, secret] = CLIENT_SECRET.exec(line.toString('latin1')) ?? [];
+    if (secret !== undefined) this.#secret = Buffer.from(secret, 'hex');
+  }
+
+  /** Takes what the server sends first: its ServerHello, or a HelloRetryRequest. */
+  serverSends(bytes: Buffer): void {
+    const message = bytes.subarray(RECORD_HEADER_BYTES);
+    if (this.#serverHello || bytes[0] !== RecordType.handshake || message[0] !== Message.serverHello) return;
+    const end = MESSAGE_HEADER_BYTES + message.readUIntBE(1, 3);
+    this.#serverHello = readServerHello(message.subarray(MESSAGE_HEADER_BYTES, end));
+  }
+
+  /** Whether the client's side of the handshake has been read to its end. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Takes what the client sent, before OpenSSL has it; not once it is over. Returns why OpenSSL must not have it. */
+  read(bytes: Buffer): string | undefined {
+    const hello = Math.min(this.#helloLeft, bytes.length);
+    this.#helloLeft -= hello;
+    this.#length += bytes.copy(this.#bytes, this.#length, hello);
+    for (;;) {
+      const start = this.#record + RECORD_HEADER_BYTES;
+      if (start > this.#length) break;
+      const header = this.#bytes.subarray(this.#record, start);
+      const end = start + header.readUInt16BE(3);
+      if (end > this.#length) break;
+      this.#record = end;
+      const fault = this.#readRecord(header, this.#bytes.subarray(start, end));
+      if (fault !== undefined || this.#isOver) return fault;
+    }
+    return this.#length < MAX_CLIENT_FLIGHT_BYTES
+      ? undefined
+      : `the handshake of the client is longer than ${MAX_CLIENT_FLIGHT_BYTES} bytes`;
+  }
+
+  #readRecord(header: Buffer, content: Buffer): string | undefined {
+    // No client has anything to send before the server's answer: tickets that allow early data are not issued.
+    if (!this.#serverHello) return UNREADABLE;
+    const isTls13 = this.#serverHello.version === 'TLSv1.3';
+    switch (header[0]) {
+      case RecordType.handshake:
+        return this.#readMessages(content);
+      case RecordType.changeCipherSpec:
+        // In TLS 1.3 it means nothing (appendix D.4); in TLS 1.2 only Finished follows.
+        this.#isOver = !isTls13;
+        return undefined;
+      case RecordType.alert:
+        return undefined;
+      case RecordType.applicationData:
+        return isTls13 ? this.#readEncrypted(header, content) : UNREADABLE;
+      default:
+        return UNREADABLE;
+    }
+  }
+
+  #readEncrypted(header: Buffer, content: Buffer): string | undefined {
+    const suite = this.#serverHello?.suite;
+    if (!suite || !this.#secret) return UNREADABLE;
+    this.#decrypter ??= new RecordDecrypter(suite, this.#secret);
+    const inner = this.#decrypter.decrypt(header, content);
+    if (!inner) return UNREADABLE;
+    return inner.type === RecordType.handshake ? this.#readMessages(inner.content) : undefined;
+  }
+
+  #readMessages(content: Buffer): string | undefined {
+    this.#messages = Buffer.concat([this.#messages, content]);
+    while (this.#messages.length >= MESSAGE_HEADER_BYTES) {
+      const end = MESSAGE_HEADER_BYTES + this.#messages.readUIntBE(1, 3);
+      if (end > this.#messages.length) break;
+      const type = this.#messages[0];
+      const body = this.#messages.subarray(MESSAGE_HEADER_BYTES, end);
+      this.#messages = this.#messages.subarray(end);
+      if (type === Message.finished) this.#isOver = true;
+      if (type === Message.compressedCertificate) return UNREADABLE;
+      if (type !== Message.certificate) continue;
+      const fault = chainFault(certificatesOf(body, this.#serverHello?.version === 'TLSv1.3'));
+      if (fault !== undefined) return fault;
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,131 @@
+import type { X509Certificate } from 'node:crypto';
+import type { Socket } from 'node:net';
+import type { Server, TLSSocket } from 'node:tls';
+
+import { FLIGHT_GUARD_MS, MAX_CLIENT_CERTIFICATES, SUSPECT_FLIGHT_BYTES } from '../limits.js';
+import { chainFault } from './client-chain.js';
+import { ClientFlight } from './client-flight.js';
+import { TappedStream } from './tapped-stream.js';
+
+/** A client sent certificates, or a handshake, that exceed a limit. */
+export class ClientChainFault extends Error {}
+
+/** A client's socket whose handshake is read before OpenSSL reads it. */
+export class GuardedStream extends TappedStream {
+  readonly #flight: ClientFlight;
+
+  /** `onFault` is called once; nothing that the client sends is passed on from then. */
+  constructor(raw: Socket, flight: ClientFlight, onFault: (fault: ClientChainFault) => void) {
+    let isRefused = false;
+    super(raw, (bytes) => {
+      const fault = isRefused || flight.isOver ? undefined : flight.read(bytes);
+      if (fault !== undefined) {
+        isRefused = true;
+        onFault(new ClientChainFault(fault));
+      }
+      return !isRefused;
+    });
+    this.#flight = flight;
+    // A client may end its side of the connection and still wait for an answer.
+    this.allowHalfOpen = true;
+  }
+
+  keylog(line: Buffer): void {
+    this.#flight.keylog(line);
+  }
+
+  override _write(bytes: Buffer, encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#flight.serverSends(bytes);
+    super._write(bytes, encoding, done);
+  }
+
+  override _writev(
+    chunks: readonly { readonly chunk: Buffer }[],
+    done: (error?: Error | null) => void,
+  ): void {
+    for (const { chunk } of chunks.slice(0, 1)) this.#flight.serverSends(chunk);
+    super._writev(chunks, done);
+  }
+}
+
+/**
+ * Keeps strangers from choosing what it costs to verify a client's certificates.
+ *
+ * Node has no limit for them, and nothing stands between a socket and OpenSSL where Node reads it natively. A stream of our
+ * own can (`GuardedStream`), but stays for the whole connection and doubles the cost of each relayed byte. So clients are
+ * guarded only for some minutes after an attack, as TCP uses SYN cookies: one handshake in that time costs up to half a
+ * second, every other one is refused before a signature is verified.
+ */
+export class FlightGuard {
+  #upUntilMs = Number.NEGATIVE_INFINITY;
+  #watchesKeylog = false;
+  readonly #servers: () => Iterable<Server>;
+
+  /** `servers`: whose handshakes are guarded. */
+  constructor(servers: () => Iterable<Server>) {
+    this.#servers = servers;
+  }
+
+  /** What OpenSSL is to read a client from. `helloBytes`: the length of its ClientHello's records. */
+  source(
+    raw: Socket,
+    helloBytes: number,
+    onFault: (fault: ClientChainFault) => void,
+  ): Socket | GuardedStream {
+    if (performance.now() >= this.#upUntilMs) return raw;
+    return new GuardedStream(raw, new ClientFlight(helloBytes), (fault) => {
+      this.#raise();
+      onFault(fault);
+    });
+  }
+
+  /** Looks at a client whose handshake is over: its certificates have been verified, and may have cost too much. */
+  finished(socket: TLSSocket): ClientChainFault | undefined {
+    if (socket.isSessionReused() || sourceOf(socket) instanceof GuardedStream) return undefined;
+    const fault = chainFault(chainOf(socket.getPeerX509Certificate()));
+    if (fault === undefined) return undefined;
+    this.#raise();
+    return new ClientChainFault(fault);
+  }
+
+  /** A handshake failed; `bytes` came from the client behind its ClientHello. */
+  failed(bytes: number): void {
+    if (bytes > SUSPECT_FLIGHT_BYTES) this.#raise();
+  }
+
+  #raise(): void {
+    this.#upUntilMs = performance.now() + FLIGHT_GUARD_MS;
+    if (this.#watchesKeylog) return;
+    this.#watchesKeylog = true;
+    for (const server of this.#servers())
+      server.on('keylog', (line: Buffer, socket: TLSSocket) => {
+        const source = sourceOf(socket);
+        if (source instanceof GuardedStream) source.keylog(line);
+      });
+  }
+}
+
+/** The certificates that a client sent, as far as Node has them; one more than are allowed is enough. */
+function chainOf(leaf: X509Certificate | undefined): Buffer[] {
+  const chain: Buffer[] = [];
+  for (let next = leaf; next && chain.length <= MAX_CLIENT_CERTIFICATES; next = next.issuerCertificate)
+    chain.push(next.raw);
+  return chain;
+}
+
+/**
+ * What a TLS socket reads from. Node keeps a socket in `_parent`, and the wrapper of another stream behind `_handle`;
+ * neither is documented, and there is no documented way. A test on every supported Node would notice a change.
+ */
+export function sourceOf(socket: TLSSocket): object | undefined {
+  const parent = objectAt(socket, '_parent');
+  if (parent) return parent;
+  const handle = objectAt(socket, '_handle');
+  const wrapper = handle && objectAt(handle, '_parentWrap');
+  return wrapper && objectAt(wrapper, 'stream');
+}
+
+function objectAt(object: object, key: string): object | undefined {
+  const value: unknown = Reflect.get(object, key);
+  return typeof value === 'object' && value !== null ? value : undefined;
+}
