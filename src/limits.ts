@@ -174,6 +174,12 @@ export const KEEP_ALIVE_MS = 60_000;
 /** Connections or calls on one page of the admin port, unless `limit` asks for more: to write it holds all traffic up. */
 export const STATUS_PAGE_ENTRIES = 1000;
 
+/** What `limit` may ask for: to write so many takes about 100 ms, in which no traffic passes. */
+export const STATUS_PAGE_ENTRIES_MAX = 10_000;
+
+/** Calls, and sidechannels, that are shown of one connection; `/-/rpcs` shows all. */
+export const STATUS_PAGE_CONNECTION_RPCS = 100;
+
 /**
  * Connections of the admin port: more than any monitoring needs, and within the reserve above. For one more, one that is idle
  * is closed.
@@ -204,14 +210,26 @@ export const ADMIN_REFUSAL_LOG_MS = 10_000;
 if (MAX_QUEUED_BYTES < SHARED_READ_BUFFER_BYTES + READ_BUFFER_BYTES)
   throw new Error('a queue holds a full read behind a small one');
 
-/**
- * Fields of one header block. gRPC sends about 20, nghttp2 and Node allow 128, Envoy 100; more is a bomb of one-byte
- * references (CVE-2016-6581).
- */
+/** Fields of one header block on the gate: what nghttp2 and Node allow; Envoy allows 100. */
 export const MAX_HEADER_FIELDS = 128;
 
-/** One header list by RFC 7541's count, 32 bytes a field included: what Node allows a client, and grpc-go twice as much as it asks for. */
+/** One header list on the gate by RFC 7541's count, 32 bytes per field included: what Node allows a client. */
 export const MAX_HEADER_LIST_BYTES = 64 * 1024;
+
+/**
+ * One header list in the relay: what grpc-go, and so Gitaly, accepts by default. Rails sends one field per feature flag of
+ * Gitaly, so calls with hundreds of fields are normal. None of it is kept.
+ */
+export const MAX_RELAYED_HEADER_LIST_BYTES = 16 * 1024 * 1024;
+
+/**
+ * How many times larger than its encoding a header list may be, beyond one dynamic table: a field costs a byte at least, and
+ * an ordinary one has less than this. More is a bomb of one-byte references to a large entry (CVE-2016-6581).
+ */
+export const MAX_HEADER_AMPLIFICATION = 64;
+
+/** Header lists of one connection that exceed these two limits. Gitaly refuses such a call by itself; many are an attack. */
+export const TOO_LARGE_HEADERS = { burst: 10, perSecond: 0.1 };
 
 /**
  * What is kept of a field's value. Those that are read are paths, ids and statuses, of a hundred bytes; with thousands of
@@ -222,30 +240,39 @@ export const MAX_FIELD_VALUE_BYTES = 1024;
 /** A dynamic table that is followed; libraries keep to 4 KiB unless told otherwise, browsers ask for 64. */
 export const MAX_HEADER_TABLE_BYTES = 64 * 1024;
 
-/** CONTINUATION frames behind one HEADERS: what nghttp2 allows since CVE-2024-27316; no gRPC library sends any. */
+/** CONTINUATION frames behind one HEADERS: what nghttp2 allows since CVE-2024-27316; no gRPC library sends more than it must. */
 export const MAX_CONTINUATION_FRAMES = 8;
+
+/** What allows one more CONTINUATION frame: a library fills its frames, which are of 16 KiB. */
+export const MIN_CONTINUATION_BYTES = 4096;
 
 /** A header block must be whole after this time; looked at now and then, so that it may take half as long again. */
 export const HEADER_BLOCK_MS = 10_000;
 
-/** An encoded header block; decoded it may be `MAX_HEADER_LIST_BYTES`, and encoding makes hardly anything longer. */
+/** An encoded header block on the gate; decoded it may be `MAX_HEADER_LIST_BYTES`, and encoding makes hardly anything longer. */
 export const MAX_HEADER_BLOCK_BYTES = 64 * 1024;
 
 /**
- * The payload of a frame that must be seen whole: HEADERS with the largest block, priority (5) and padding (1 and 255), or
- * GOAWAY with its debug data.
+ * The payload of a frame that must be seen whole: HEADERS of a peer that allows larger frames than Gitaly's 16 KiB, with
+ * priority (5) and padding (1 and 255), or GOAWAY with its debug data.
  */
-export const MAX_COLLECTED_FRAME_BYTES = MAX_HEADER_BLOCK_BYTES + 5 + 1 + 255;
+export const MAX_COLLECTED_FRAME_BYTES = 64 * 1024 + 5 + 1 + 255;
 
 /** gRPC connections within one backchannel: the client opens one, Gitaly another. */
 export const MAX_BACKCHANNEL_CONNECTIONS = 8;
 
+/** A stream that has been open for this long is old: long enough for any server to have begun its work. */
+export const OLD_STREAM_MS = 100;
+
 /**
- * RST_STREAM on one connection, of either end: the bucket of nghttp2 and Node against rapid reset (CVE-2023-44487), into
- * which the server's resets go that a client provokes (CVE-2025-8671). A reset with NO_ERROR behind an answer is free, and a
- * call that was answered pays for another's reset: a busy Praefect cancels more than the bucket allows.
+ * RST_STREAM of young streams on one connection, of either end: the bucket of nghttp2 and Node against rapid reset
+ * (CVE-2023-44487), into which the server's resets go that a client provokes (CVE-2025-8671). A reset behind an answer is
+ * free, and a call that was answered pays for another's reset: a busy Praefect cancels more than the bucket allows.
  */
-export const RESETS = { burst: 1000, perSecond: 33 };
+export const YOUNG_RESETS = { burst: 1000, perSecond: 33 };
+
+/** RST_STREAM of streams that are old or that the server has begun to answer: all that are open may meet one deadline. */
+export const OLD_RESETS = { burst: 10_000, perSecond: 1000 };
 
 /**
  * PING and SETTINGS that one end sends (CVE-2019-9512, -9515): each makes the other end answer. A DATA frame of the other
@@ -271,8 +298,32 @@ export const DRAIN_PING_MS = 5000;
 /** How long a client that was refused may take to make its request, and to read the reason. */
 export const FAREWELL_MS = 1000;
 
-/** Streams that are open at once on one connection: Gitaly allows 100 by default, grpc-go's own default has no limit. */
-export const MAX_INSPECTED_STREAMS = 10_000;
+/**
+ * Calls that are followed at once on one connection, those inside a backchannel together; each stream of a backchannel counts
+ * as one. A client of Gitaly has some hundred; grpc-go's own default has no limit.
+ */
+export const MAX_FOLLOWED_CALLS = 10_000;
+
+/** Streams of one backchannel that its server has not accepted: hashicorp's library has that many under way, and Gitaly accepts one. */
+export const MAX_UNACCEPTED_STREAMS = 256;
+
+/** Heap of one followed call, with values of the greatest length in each of its fields. Without them it is 1.6 KiB. */
+export const CALL_HEAP_BYTES = 8 * 1024;
+
+/** The part of the heap that followed calls may take, of all connections together. */
+export const CALLS_HEAP_SHARE = 0.25;
+
+/**
+ * The part of the heap above which no connection is accepted and no further call followed. V8 collects garbage before the heap
+ * has grown halfway from what is in use to its limit, so this much is never garbage alone.
+ */
+export const MAX_HEAP_SHARE = 0.75;
+
+/** The part of the memory of the machine, or of its container, above which the same holds; buffers are outside of the heap. */
+export const MAX_MEMORY_SHARE = 0.8;
+
+/** How often memory is looked at: loopback brings less than 100 MB in this time. */
+export const MEMORY_SAMPLE_MS = 50;
 
 /**
  * Methods that get a label of their own besides those known from the start (173): later versions of Gitaly add a few, and

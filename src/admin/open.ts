@@ -1,9 +1,10 @@
 import { formatEnd } from '../connection/peer-address.js';
 import type { ConnectionStatus, OpenRequest } from '../connection/status.js';
+import type { CallPool } from '../inspect/call-pool.js';
 import type { Sidechannel } from '../inspect/backchannel/sidechannel.js';
 import type { GrpcCall } from '../inspect/grpc/call.js';
 import type { SendWindow } from '../inspect/send-window.js';
-import { STATUS_PAGE_ENTRIES } from '../limits.js';
+import { STATUS_PAGE_CONNECTION_RPCS, STATUS_PAGE_ENTRIES, STATUS_PAGE_ENTRIES_MAX } from '../limits.js';
 
 /** What can be listed. */
 export type OpenKind = 'connections' | 'rpcs';
@@ -38,18 +39,6 @@ export async function statusPage(
   return { content: { open, shown: entries.length, [kind]: entries } };
 }
 
-/** The oldest connections or calls of these connections. */
-export function listOpen(
-  kind: OpenKind,
-  connections: readonly ConnectionStatus[],
-  limit: number,
-  nowMs: number,
-): OpenPage {
-  return kind === 'connections'
-    ? listConnections(connections, limit, nowMs)
-    : listRpcs(connections, limit, nowMs);
-}
-
 /** One list of several. */
 export function mergePages(pages: readonly OpenPage[], limit: number): OpenPage {
   return {
@@ -61,34 +50,61 @@ export function mergePages(pages: readonly OpenPage[], limit: number): OpenPage 
   };
 }
 
-function listConnections(connections: readonly ConnectionStatus[], limit: number, nowMs: number): OpenPage {
-  const oldestFirst = [...connections].sort(
-    (one, other) => one.facts.acceptedAtMs - other.facts.acceptedAtMs,
-  );
-  const entries = oldestFirst.slice(0, limit).map((connection) => describeConnection(connection, nowMs));
-  return { open: connections.length, entries };
+/**
+ * The oldest connections. `oldest`: as many of each listener as may be shown, at least; `open`: how many there are. Of their
+ * calls, too, no more than `limit` are shown.
+ */
+export function listConnections(
+  oldest: readonly ConnectionStatus[],
+  open: number,
+  limit: number,
+  nowMs: number,
+): OpenPage {
+  let callsLeft = limit;
+  const entries = [...oldest]
+    .sort((one, other) => one.facts.acceptedAtMs - other.facts.acceptedAtMs)
+    .slice(0, limit)
+    .map((connection) => {
+      const calls = callsOf(connection, Math.min(callsLeft, STATUS_PAGE_CONNECTION_RPCS));
+      callsLeft -= calls.length;
+      return describeConnection(connection, calls, nowMs);
+    });
+  return { open, entries };
 }
 
-function listRpcs(connections: readonly ConnectionStatus[], limit: number, nowMs: number): OpenPage {
-  const calls = connections
-    .flatMap((connection) => callsOf(connection).map((call) => ({ connection, call })))
-    .sort((one, other) => one.call.start.startedAtMs - other.call.start.startedAtMs);
-  const entries = calls.slice(0, limit).map(({ connection, call }) => ({
-    ...describeCall(call, nowMs),
-    connection: describeEnds(connection),
-  }));
-  return { open: calls.length, entries };
+/** The oldest calls. */
+export function listRpcs(
+  calls: CallPool<{ readonly status: ConnectionStatus }>,
+  limit: number,
+  nowMs: number,
+): OpenPage {
+  const entries: OpenEntry[] = [];
+  for (const { call, owner } of calls.oldest()) {
+    if (entries.length >= limit) break;
+    entries.push({ ...describeCall(call, nowMs), connection: describeEnds(owner.status) });
+  }
+  return { open: calls.size, entries };
 }
 
 function readLimit(query: URLSearchParams): number | string {
   const text = query.get('limit');
   if (text === null) return STATUS_PAGE_ENTRIES;
   const limit = /^\d{1,7}$/u.test(text) ? Number(text) : 0;
-  return limit > 0 ? limit : `limit: expected a number from 1 on, got ${JSON.stringify(text)}`;
+  if (limit > 0 && limit <= STATUS_PAGE_ENTRIES_MAX) return limit;
+  return `limit: expected a number from 1 to ${STATUS_PAGE_ENTRIES_MAX}, got ${JSON.stringify(text)}`;
 }
 
-function callsOf({ inspector }: ConnectionStatus): GrpcCall[] {
-  return inspector ? [...inspector.connections].flatMap((connection) => [...connection.calls()]) : [];
+function callsOf({ inspector }: ConnectionStatus, limit: number): GrpcCall[] {
+  const calls: GrpcCall[] = [];
+  for (const connection of inspector?.connections ?? [])
+    if (calls.length < limit) calls.push(...connection.calls(limit - calls.length));
+  return calls;
+}
+
+function countCalls({ inspector }: ConnectionStatus): number {
+  let open = 0;
+  for (const { http2 } of inspector?.connections ?? []) open += http2.openStreams;
+  return open;
 }
 
 function describeEnds({ id, listener, facts }: ConnectionStatus) {
@@ -104,7 +120,7 @@ function describeEnds({ id, listener, facts }: ConnectionStatus) {
   };
 }
 
-function describeConnection(connection: ConnectionStatus, nowMs: number) {
+function describeConnection(connection: ConnectionStatus, calls: readonly GrpcCall[], nowMs: number) {
   const { facts, inspector } = connection;
   return {
     ...describeEnds(connection),
@@ -120,10 +136,22 @@ function describeConnection(connection: ConnectionStatus, nowMs: number) {
       request: describeWindow(http2.windows.client, nowMs),
       response: describeWindow(http2.windows.server, nowMs),
     })),
-    rpcs: callsOf(connection).map((call) => describeCall(call, nowMs)),
+    rpcs_open: countCalls(connection),
+    rpcs: calls.map((call) => describeCall(call, nowMs)),
     requests: connection.requests?.map((request) => describeRequest(request, nowMs)),
-    sidechannels: [...(inspector?.sidechannels ?? [])].map((one) => describeSidechannel(one, nowMs)),
+    sidechannels: firstOf(inspector?.sidechannels ?? [], STATUS_PAGE_CONNECTION_RPCS).map((one) =>
+      describeSidechannel(one, nowMs),
+    ),
   };
+}
+
+function firstOf<Item>(items: Iterable<Item>, limit: number): Item[] {
+  const first: Item[] = [];
+  for (const item of items) {
+    if (first.length >= limit) break;
+    first.push(item);
+  }
+  return first;
 }
 
 function describeCall({ streamId, start, context, messages, windows, sidechannel }: GrpcCall, nowMs: number) {

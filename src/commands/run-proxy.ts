@@ -1,9 +1,9 @@
 import { fileURLToPath } from 'node:url';
 
 import { STOP_MARGIN_MS } from '../limits.js';
-import { DescriptorBudget } from '../process/descriptor-budget.js';
 import { isDebuggerWanted } from '../process/debugger.js';
 import { takeEnvironment } from '../process/environment.js';
+import { ProcessBudget } from '../process/process-budget.js';
 import { InheritedSockets } from '../process/inherited-sockets.js';
 import { Notifier } from '../process/notify.js';
 import { handleSignals } from '../process/signals.js';
@@ -84,8 +84,8 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   try {
     const trafficFor = ({ workers }: Configuration): Traffic =>
       workers > 1
-        ? new WorkerTraffic(workers, PROGRAM, metrics, logger, () => DescriptorBudget.ofProcess())
-        : new OwnTraffic(metrics, logger, DescriptorBudget.ofProcess());
+        ? new WorkerTraffic(workers, PROGRAM, metrics, logger, () => new ProcessBudget())
+        : new OwnTraffic(metrics, logger, new ProcessBudget());
     proxy = await Proxy.start({ load, logger, metrics, trafficFor, sockets });
   } catch (error) {
     if (!(error instanceof ProxyFailure)) throw error;

@@ -12,6 +12,7 @@ import type {
   Address,
   Configuration,
   Forwarding,
+  Inspect,
   KeyPath,
   ListenerConfiguration,
   MaxConnectionAge,
@@ -96,8 +97,13 @@ function buildListener(
     upstreamTls: buildTlsOfUpstreams(context, listener, forwarding, [...key, 'upstream_tls']),
     http: buildHttpSettings(context, listener, key, tls),
     proxyProtocol: buildProxyProtocol(context, listener, [...key, 'proxy_protocol', 'accept_from']),
-    inspect: listener.inspect ?? DEFAULTS.inspect,
+    inspect: buildInspect(listener.inspect ?? DEFAULTS.inspect),
   };
+}
+
+function buildInspect(inspect: boolean | 'required'): Inspect {
+  if (inspect === 'required') return inspect;
+  return inspect ? 'on' : 'off';
 }
 
 function buildTls(

@@ -142,6 +142,9 @@ export interface Forwarding {
   readonly fallback: Address | undefined;
 }
 
+/** Whether calls are followed. */
+export type Inspect = 'off' | 'on' | 'required';
+
 export interface ListenerConfiguration {
   /** Where the listener stands in the file: `['listeners', 0]`, or `['--listen']` for flags. */
   readonly key: KeyPath;
@@ -158,8 +161,8 @@ export interface ListenerConfiguration {
   readonly maxConnections: number;
   /** When a connection is drained by itself; `undefined`: never. */
   readonly maxConnectionAge: MaxConnectionAge | undefined;
-  /** Whether the calls on its connections are followed. */
-  readonly inspect: boolean;
+  /** Whether the calls on its connections are followed; `required`: one whose calls cannot be is closed. */
+  readonly inspect: Inspect;
 }
 
 /** Which calls have a line in the log. */

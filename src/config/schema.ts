@@ -156,11 +156,12 @@ const listenerShape = {
     .meta({ description: 'Overrides of the top-level `tls`, key by key, for this listener.' })
     .optional(),
   inspect: z
-    .boolean()
+    .union([z.boolean(), z.literal('required')])
     .meta({
       description:
-        'Follow the calls on its connections, for the metrics and the log of RPCs. Bytes pass unchanged either way.',
+        'Follow the calls on its connections, for the metrics and the log of RPCs, and close connections that exceed a limit on abuse. Bytes pass unchanged either way. `required` also closes a connection whose calls cannot be followed.',
       default: DEFAULTS.inspect,
+      examples: [true, false, 'required'],
     })
     .optional(),
   proxy_protocol: z

@@ -30,8 +30,10 @@ export type CloseReason =
   | 'drain_timeout'
   /** Cut because its calls took longer than `max_connection_age_grace`. */
   | 'max_connection_age'
-  /** Cut because it did what no correct client does; the detail says which limit it passed. */
+  /** Closed because its client exceeded a limit; the detail names it. */
   | 'abuse'
+  /** Closed because its calls cannot be followed, and `inspect: required` demands that they are; the detail says why. */
+  | 'inspection_lost'
   /** A fault of the proxy in this connection's code. */
   | 'internal_error';
 

@@ -6,14 +6,16 @@ import type { Accepted } from './accepted.js';
 import { ConnectionEnd } from './close-reason.js';
 import {
   inspectConnection,
-  isAbuse,
   type ConnectionInspector,
   type InspectionFailure,
 } from '../inspect/connection-inspector.js';
 import type { Drain } from '../inspect/drain.js';
 import { PING_BYTES } from '../inspect/http2/frame.js';
+import { isLimit } from '../inspect/limit.js';
 import { DRAINED_LINGER_MS } from '../limits.js';
 import { AgeLimit } from './age-limit.js';
+import type { InspectedPeer } from './events.js';
+import { describeLimit, LOST_ADVICE } from './limit-advice.js';
 import type { Direction, RelayObserver } from './half-pipe.js';
 import { Opening } from './opening.js';
 import { formatEnd } from './peer-address.js';
@@ -40,15 +42,18 @@ export class Connection implements ServedConnection, RelayObserver {
   readonly #record: ConnectionRecord;
   readonly #stages = new Stages();
   #relay: Relay | undefined;
-  /** There while the calls can be followed. */
+  /** There while the connection is looked into; once its calls are lost it still bounds what its client sends. */
   #inspector: ConnectionInspector | undefined;
   /** Why the connection is to end when its last call has, once it is. */
   #draining: string | undefined;
   #drain: Drain<InspectionFailure> | undefined;
-  #lost = false;
+  /** Why calls of the connection cannot be followed, once they cannot. */
+  #lost: InspectionFailure | undefined;
   /** What a client is told that is refused; there once it is. */
   #refusal: Buffer | undefined;
   #stream: Socket | undefined;
+  /** The URL of the upstream that its calls go to. */
+  #upstream = '';
   #drainedTimer: NodeJS.Timeout | undefined;
   #transferredAtSweep = -1;
   #idleSinceMs = 0;
@@ -81,7 +86,7 @@ export class Connection implements ServedConnection, RelayObserver {
   }
 
   get status(): ConnectionStatus {
-    const inspection = this.#inspector ? 'followed' : this.#lost ? 'lost' : 'off';
+    const inspection = this.#lost !== undefined ? 'lost' : this.#inspector ? 'followed' : 'off';
     return {
       ...this.#record.status,
       stage: this.#draining !== undefined ? 'draining' : this.#relay ? 'relaying' : 'opening',
@@ -105,7 +110,6 @@ export class Connection implements ServedConnection, RelayObserver {
 
   /** Tells of what moved since the last call; with each scrape, so that a long clone shows while it runs. */
   reportBytes(): void {
-    this.#reportCalls(performance.now());
     this.#record.reportBytes();
   }
 
@@ -127,7 +131,10 @@ export class Connection implements ServedConnection, RelayObserver {
     // While bytes wait for Gitaly the client is not read: what it has not sent may only not have been taken.
     const isRead = this.#relay.queuedBytes('to_upstream') === 0;
     const overdue = isRead ? this.#inspector?.overdue(nowMs) : undefined;
-    if (overdue !== undefined && this.#lose(overdue, 'client') === 'refused') return;
+    if (overdue !== undefined) {
+      this.#judge(overdue);
+      return;
+    }
     const { transferred } = this.#relay;
     if (transferred !== this.#transferredAtSweep) {
       this.#transferredAtSweep = transferred;
@@ -145,7 +152,7 @@ export class Connection implements ServedConnection, RelayObserver {
     const sender = direction === 'to_client' ? 'server' : 'client';
     if (this.#drain) return this.#passDraining(this.#drain, sender, bytes);
     const failure = this.#inspector?.read(sender, bytes, 0, bytes.length, performance.now());
-    return failure !== undefined && this.#lose(failure, sender) === 'refused' ? undefined : bytes;
+    return failure === undefined || failure === this.#lost || this.#judge(failure) ? bytes : undefined;
   }
 
   /** The data path. */
@@ -174,33 +181,41 @@ export class Connection implements ServedConnection, RelayObserver {
     return this.#explain(await this.#relay.done, dialer);
   }
 
-  #inspect(protocol: Protocol, { address }: Dialer): void {
-    const { configuration, events } = this.#settings;
-    if (!configuration.inspect) return;
-    const { clientEnd, identity } = this.#record.facts;
-    this.#inspector = inspectConnection(
-      protocol,
-      events.inspecting({ upstream: address.url, peerAddress: formatEnd(clientEnd), identity }),
-    );
+  #inspect(protocol: Protocol, dialer: Dialer): void {
+    const { configuration, events, calls } = this.#settings;
+    if (configuration.inspect === 'off') return;
+    this.#upstream = dialer.address.url;
+    this.#inspector = inspectConnection(protocol, events.inspecting(this.#inspectedPeer), calls.share(this));
   }
 
-  /** It cannot be followed any more; and if that is the client's abuse, it ends. */
-  #lose(failure: InspectionFailure, sender: Sender): 'lost' | 'refused' {
-    const refusal = this.#inspector?.refusal ?? NOTHING;
-    this.#inspector = undefined;
+  get #inspectedPeer(): InspectedPeer {
+    const { clientEnd, identity } = this.#record.facts;
+    return { upstream: this.#upstream, peerAddress: formatEnd(clientEnd), identity };
+  }
+
+  /** A limit is exceeded, or calls cannot be followed: whether the connection goes on all the same. */
+  #judge(failure: InspectionFailure): boolean {
+    const isExceeded = isLimit(failure);
+    if (this.#lost === undefined || isExceeded)
+      this.#settings.events.inspectorLost(failure, this.#inspectedPeer);
+    this.#lost ??= failure;
     this.#drain = undefined;
-    this.#lost = true;
-    this.#settings.events.inspectorLost(failure);
-    if (!isAbuse(failure, sender)) return 'lost';
+    const isRequired = this.#settings.configuration.inspect === 'required';
+    if (!isExceeded && !isRequired) return true;
+    const refusal = this.#inspector?.refusal ?? NOTHING;
+    this.#inspector?.end(performance.now());
+    this.#inspector = undefined;
     this.#refusal = refusal;
-    const end = new ConnectionEnd('abuse', 'proxy', failure);
+    this.#record.facts.advice = isExceeded ? describeLimit(failure) : LOST_ADVICE;
+    const end = new ConnectionEnd(isExceeded ? 'abuse' : 'inspection_lost', 'proxy', failure);
     // Before there is a relay, whoever passes the bytes on ends the connection with this.
     if (!this.#relay) throw end;
     this.#relay.refuse(end, refusal);
-    return 'refused';
+    return false;
   }
 
   #beginDrain(relay: Relay): void {
+    if (this.#lost !== undefined) return;
     this.#drain = this.#inspector?.drain(randomBytes(PING_BYTES), (bytes) =>
       relay.insert('to_client', bytes),
     );
@@ -210,7 +225,7 @@ export class Connection implements ServedConnection, RelayObserver {
   #passDraining(drain: Drain<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
     const passed = drain.pass(sender, bytes, performance.now());
     if (drain.failure !== undefined) {
-      if (this.#lose(drain.failure, sender) === 'refused') return undefined;
+      if (!this.#judge(drain.failure)) return undefined;
     } else if (drain.finished) this.#endDrained(drain);
     return passed.length > 0 ? passed : undefined;
   }
@@ -221,13 +236,6 @@ export class Connection implements ServedConnection, RelayObserver {
     // A client that was told leaves once it has read what it was sent; to grpc-js an end before that is an error. One
     // that was not is ended behind what is passed on now.
     this.#drainedTimer = setTimeout(end, announced ? DRAINED_LINGER_MS : 0);
-  }
-
-  #reportCalls(nowMs: number): void {
-    if (!this.#inspector) return;
-    for (const connection of this.#inspector.connections)
-      for (const call of connection.calls()) call.report(nowMs);
-    for (const sidechannel of this.#inspector.sidechannels) sidechannel.report(nowMs);
   }
 
   /** In TLS 1.3 upstream refuses our certificate after the handshake, when the relay runs already. */

@@ -16,7 +16,7 @@ export interface TlsFacts {
 }
 
 /** Why the server let a connection go before it was one. */
-export type DropReason = 'max_connections' | 'descriptors' | 'no_worker';
+export type DropReason = 'max_connections' | 'descriptors' | 'memory' | 'no_worker';
 
 /** Everything there is to say of a connection that has ended. */
 export interface ConnectionReport {
@@ -63,8 +63,8 @@ export interface ConnectionEvents {
   upstreamFailed(upstream: string, reason: UpstreamFailureReason): void;
   /** The calls of a connection are followed from here on; who is told of them. */
   inspecting(peer: InspectedPeer): InspectionEvents;
-  /** A connection cannot be followed any further; its bytes go on. */
-  inspectorLost(reason: InspectionFailure): void;
+  /** Calls of a connection cannot be followed, or its client has exceeded a limit. */
+  inspectorLost(reason: InspectionFailure, peer: InspectedPeer): void;
   bytes(toUpstream: number, toClient: number): void;
   closed(report: ConnectionReport): void;
 }

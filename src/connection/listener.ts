@@ -9,6 +9,8 @@ import type { ConnectionStatus } from './status.js';
 
 /** What all listeners of the process share. */
 export interface ConnectionBudget {
+  /** Whether memory is nearly used up: no connection is accepted. */
+  readonly isMemoryLow: boolean;
   /** Whether descriptors for one more connection are left; if so, they are taken. */
   take(): boolean;
   giveBack(): void;
@@ -100,9 +102,14 @@ export class Listener {
     return count;
   }
 
-  /** The open connections, the oldest first. */
-  *statuses(): Iterable<ConnectionStatus> {
-    for (const connection of this.#connections) yield connection.status;
+  /** The open connections that were accepted first, so many at most. */
+  oldest(limit: number): ConnectionStatus[] {
+    const statuses: ConnectionStatus[] = [];
+    for (const connection of this.#connections) {
+      if (statuses.length >= limit) break;
+      statuses.push(connection.status);
+    }
+    return statuses;
   }
 
   /** Makes every connection tell of the bytes that have moved. */
@@ -112,6 +119,7 @@ export class Listener {
 
   #reasonToDrop(): DropReason | undefined {
     if (this.#connections.size >= this.#settings.configuration.maxConnections) return 'max_connections';
+    if (this.#budget.isMemoryLow) return 'memory';
     return this.#budget.take() ? undefined : 'descriptors';
   }
 }

@@ -43,10 +43,13 @@ export class ConnectionRecord {
   /** Tells of the bytes that moved since the last call. */
   reportBytes(): void {
     const { bytesToUpstream, bytesToClient } = this;
-    this.#settings.events.bytes(
+    const [toUpstream, toClient] = [
       bytesToUpstream - this.#reportedToUpstream,
       bytesToClient - this.#reportedToClient,
-    );
+    ];
+    // Most are idle: a scrape must not cost as much as there are connections.
+    if (toUpstream === 0 && toClient === 0) return;
+    this.#settings.events.bytes(toUpstream, toClient);
     this.#reportedToUpstream = bytesToUpstream;
     this.#reportedToClient = bytesToClient;
   }

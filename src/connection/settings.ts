@@ -2,9 +2,11 @@ import type { ListenerConfiguration } from '../config/model.js';
 import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
 import type { RouteTable } from '../upstream/route-table.js';
+import type { CallPool } from '../inspect/call-pool.js';
 import type { Accepted } from './accepted.js';
 import type { ConnectionEvents } from './events.js';
 import type { ServedConnection } from './served-connection.js';
+import type { ConnectionStatus } from './status.js';
 
 /** What a client is let in under. A reload makes a new one; connections keep theirs. */
 export interface OpeningSettings {
@@ -16,6 +18,8 @@ export interface OpeningSettings {
   /** Which upstream it goes to. */
   readonly routes: RouteTable<Dialer>;
   readonly events: ConnectionEvents;
+  /** The calls that this process follows. */
+  readonly calls: CallPool<{ readonly status: ConnectionStatus }>;
 }
 
 /** What a listener accepts connections under. */

@@ -38,7 +38,7 @@ export function demoConfiguration(
     },
     maxConnections: 1_000,
     maxConnectionAge: undefined,
-    inspect: true,
+    inspect: 'on',
   };
   const setting = (path: string): { path: string; key: string[] } => ({ path, key: ['demo'] });
   return {

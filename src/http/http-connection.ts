@@ -222,8 +222,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (fault && this.refusal === undefined) exchange.refuseUnseen(HEADER_FAULTS[fault]);
     // The first takes the descriptor that the connection has paid for upstream.
     const extra = this.#exchanges.size > 0 && this.#session !== undefined;
-    const paid = extra && service.budget.take();
-    if (extra && !paid) exchange.refuseUnseen({ reason: 'descriptors' });
+    const { budget } = service;
+    const paid = extra && !budget.isMemoryLow && budget.take();
+    if (extra && !paid) exchange.refuseUnseen({ reason: budget.isMemoryLow ? 'memory' : 'descriptors' });
     const served = this.#session ? exchange.run() : this.#turn.then(() => exchange.run());
     this.#turn = served;
     const ended = served.then(() => {

@@ -19,7 +19,9 @@ export type RefusalReason =
   | 'expectation'
   | 'draining'
   /** No file descriptors are left to reach upstream with. */
-  | 'descriptors';
+  | 'descriptors'
+  /** The memory of the process is nearly used up. */
+  | 'memory';
 
 /** What a client is told: Gitaly shows the message to the person who pushes. */
 export interface Answer {
@@ -40,6 +42,7 @@ export const REFUSALS: Readonly<Record<RefusalReason, Answer>> = {
   expectation: { status: 417, message: 'only the expectation 100-continue is known' },
   draining: { status: 503, message: 'the proxy in front of GitLab is being restarted: please try again' },
   descriptors: { status: 503, message: 'the proxy in front of GitLab is at its limit: please try again' },
+  memory: { status: 503, message: 'the proxy in front of GitLab is at its limit: please try again' },
 };
 
 /** That a request is refused; the detail is for the log. */

@@ -1,41 +1,27 @@
-import { BackchannelInspector, type BackchannelFailure } from './backchannel/inspector.js';
+import { BackchannelInspector, type BackchannelLoss } from './backchannel/inspector.js';
 import type { Sidechannel } from './backchannel/sidechannel.js';
+import { CallPool, type CallShare } from './call-pool.js';
 import type { InspectionEvents } from './events.js';
 import { GrpcConnection } from './grpc/connection.js';
 import type { Drain } from './drain.js';
 import { Http2Drain } from './http2/drain.js';
+import type { ExceededLimit } from './limit.js';
+import { MAX_FOLLOWED_CALLS } from '../limits.js';
 import type { Sender } from './sender.js';
 
 /** Why a connection cannot be followed any further; label `reason` of `inspector_lost_total`. A closed set. */
-export type InspectionFailure = BackchannelFailure;
-
-/**
- * What costs Gitaly and this program more than the client that does it: such a connection is not only lost but closed. Of
- * what Gitaly sends it is lost alone. Plain errors of protocol are Gitaly's to judge.
- */
-const ABUSES: ReadonlySet<InspectionFailure> = new Set([
-  'reset_flood',
-  'control_flood',
-  'frame_flood',
-  'continuation',
-  'hpack_too_large',
-  'too_many_streams',
-  'too_many_connections',
-  'yamux_flood',
-] satisfies InspectionFailure[]);
-
-/** Whether a connection is to be closed that failed so while this end's bytes were read. */
-export function isAbuse(failure: InspectionFailure, sender: Sender): boolean {
-  // A client can make Gitaly reset its streams (CVE-2025-8671).
-  return failure === 'reset_flood' || (sender === 'client' && ABUSES.has(failure));
-}
+export type InspectionFailure = BackchannelLoss;
 
 /** Follows one connection, whichever of the two protocols it speaks. */
 export interface ConnectionInspector {
   /** The gRPC connections on it: one, or those on the streams of a backchannel. */
   readonly connections: Iterable<GrpcConnection>;
   readonly sidechannels: Iterable<Sidechannel>;
-  /** Reads what an end has sent; why it cannot be followed, and ever after the same. */
+  /**
+   * Reads what an end has sent.
+   * @returns why something of it cannot be followed, once and ever after the same; the limits on what its client sends hold
+   * all the same. Or which limit was exceeded (`isLimit`): then nothing more is read.
+   */
   read(
     sender: Sender,
     bytes: Buffer,
@@ -44,7 +30,7 @@ export interface ConnectionInspector {
     nowMs: number,
   ): InspectionFailure | undefined;
   /** Why the client is to be given up although it may have sent nothing; asked now and then. */
-  overdue(nowMs: number): InspectionFailure | undefined;
+  overdue(nowMs: number): ExceededLimit | undefined;
   /**
    * Begins to take the connection out of use; from then on its bytes go through the drain and not through `read`.
    * `token`: 8 random bytes. `toClient` sends bytes to the client, behind all that was passed on.
@@ -56,13 +42,14 @@ export interface ConnectionInspector {
   end(nowMs: number): void;
 }
 
-/** Begins to follow a connection, from its first byte on. */
+/** Begins to follow a connection, from its first byte on. `share`: the calls that it may follow. */
 export function inspectConnection(
   protocol: 'http2' | 'backchannel',
   events: InspectionEvents,
+  share: CallShare = new CallPool(MAX_FOLLOWED_CALLS).share(undefined),
 ): ConnectionInspector {
-  if (protocol === 'backchannel') return new BackchannelInspector(events);
-  const connection = new GrpcConnection({ protocol, direction: 'to_upstream' }, events);
+  if (protocol === 'backchannel') return new BackchannelInspector(events, share);
+  const connection = new GrpcConnection({ protocol, direction: 'to_upstream' }, events, share);
   return {
     connections: [connection],
     sidechannels: [],

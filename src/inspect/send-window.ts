@@ -1,6 +1,39 @@
 import type { Sender } from './sender.js';
 
 /**
+ * How long the windows of a group were empty, all of them together. It is asked for without looking at any of them: what a
+ * scrape costs does not grow with the calls that are open.
+ */
+export class StallTally {
+  #endedMs = 0;
+  #stalled = 0;
+  /** Sum of the times since when windows are empty. */
+  #sinceMs = 0;
+  #reportedMs = 0;
+
+  began(nowMs: number): void {
+    this.#stalled++;
+    this.#sinceMs += nowMs;
+  }
+
+  ended(sinceMs: number, nowMs: number): void {
+    this.#endedMs += nowMs - sinceMs;
+    this.#stalled--;
+    this.#sinceMs = this.#stalled === 0 ? 0 : this.#sinceMs - sinceMs;
+  }
+
+  /** Milliseconds so far; rounding never makes it smaller, which a counter must not become. */
+  totalMs(nowMs: number): number {
+    const totalMs = this.#endedMs + this.#stalled * nowMs - this.#sinceMs;
+    this.#reportedMs = Math.max(this.#reportedMs, totalMs);
+    return this.#reportedMs;
+  }
+}
+
+/** The tallies of a group, by who sends. */
+export type StallTallies = Readonly<Record<Sender, StallTally>>;
+
+/**
  * How much one end may still send, on a connection or on one of its streams, and for how long it could not. An end whose
  * window is used up may have nothing more to send: the time says that it could not have.
  */
@@ -8,9 +41,16 @@ export class SendWindow {
   #bytes: number;
   #emptySinceMs = -1;
   #stalledMs = 0;
+  #tally: StallTally | undefined;
 
   constructor(bytes: number) {
     this.#bytes = bytes;
+  }
+
+  /** Its stalls from now on are counted there, too; it must be closed in the end. */
+  countIn(tally: StallTally | undefined): void {
+    this.#tally = tally;
+    if (this.#emptySinceMs >= 0) tally?.began(this.#emptySinceMs);
   }
 
   /** May be negative where a window can be taken back (RFC 9113 section 6.9.2). */
@@ -25,27 +65,33 @@ export class SendWindow {
 
   use(bytes: number, nowMs: number): void {
     this.#bytes -= bytes;
-    if (this.#bytes <= 0 && this.#emptySinceMs < 0) this.#emptySinceMs = nowMs;
+    if (this.#bytes <= 0 && this.#emptySinceMs < 0) this.#beginStall(nowMs);
   }
 
   /** `bytes` is negative where the initial size became smaller. */
   give(bytes: number, nowMs: number): void {
     this.#bytes += bytes;
-    if (this.#bytes <= 0) {
-      if (this.#emptySinceMs < 0) this.#emptySinceMs = nowMs;
-    } else this.#endStall(nowMs);
+    if (this.#bytes > 0) this.#endStall(nowMs);
+    else if (this.#emptySinceMs < 0) this.#beginStall(nowMs);
   }
 
-  /** The end has said that it sends no more: whatever its window is, it waits for none. */
+  /** Its sender sends no more, or its stream has ended: whatever its size is, nobody waits for it. */
   close(nowMs: number): void {
     this.#endStall(nowMs);
     this.#bytes = Number.POSITIVE_INFINITY;
   }
 
+  #beginStall(nowMs: number): void {
+    this.#emptySinceMs = nowMs;
+    this.#tally?.began(nowMs);
+  }
+
   #endStall(nowMs: number): void {
-    if (this.#emptySinceMs < 0) return;
-    this.#stalledMs += nowMs - this.#emptySinceMs;
+    const sinceMs = this.#emptySinceMs;
+    if (sinceMs < 0) return;
+    this.#stalledMs += nowMs - sinceMs;
     this.#emptySinceMs = -1;
+    this.#tally?.ended(sinceMs, nowMs);
   }
 }
 

@@ -1,6 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-import type { ConnectionBudget } from '../connection/listener.js';
 import { RESERVED_DESCRIPTORS } from '../limits.js';
 
 const DESCRIPTORS_A_CONNECTION = 2;
@@ -9,7 +8,7 @@ const DESCRIPTORS_A_CONNECTION = 2;
  * Keeps the process below its limit of open files. Node says nothing when `accept` finds none left: it takes the
  * connection with a descriptor kept for that and closes it unseen. So we refuse before that, and count.
  */
-export class DescriptorBudget implements ConnectionBudget {
+export class DescriptorBudget {
   readonly #connectionsMax: number;
   #taken = 0;
 
@@ -25,6 +24,7 @@ export class DescriptorBudget implements ConnectionBudget {
     return new DescriptorBudget(Math.max(1, Math.floor(free / DESCRIPTORS_A_CONNECTION)));
   }
 
+  /** Whether descriptors for one more connection are left; if so, they are taken. */
   take(): boolean {
     if (this.#taken >= this.#connectionsMax) return false;
     this.#taken++;

@@ -13,6 +13,7 @@ import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { InspectionFailure } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/events.js';
+import { isLimit } from '../inspect/limit.js';
 import { fieldsText, type LogFields } from './log-line.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
@@ -117,9 +118,24 @@ export class ListenerTelemetry implements ConnectionEvents {
     return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, this.#rpcLog, peer);
   }
 
-  inspectorLost(reason: InspectionFailure): void {
+  inspectorLost(reason: InspectionFailure, { upstream, peerAddress, identity }: InspectedPeer): void {
     const { lost } = this.#rpcs;
     lost.set(reason, (lost.get(reason) ?? 0) + 1);
+    // A connection that is closed for a limit has a line of its own.
+    if (isLimit(reason)) return;
+    const fields = {
+      error: LOSSES[reason] ?? 'The client, or Gitaly, sends what is no correct HTTP/2 or yamux.',
+      fix:
+        reason === 'call_budget'
+          ? 'Give the process more memory, or find the clients that open so many calls at /-/connections.'
+          : 'Find out what software the client is; if nothing but Gitaly and its clients should connect, set `inspect: required`.',
+      listener: this.#listener,
+      upstream,
+      'peer.address': peerAddress,
+      'peer.identity': identity,
+      'inspection.reason': reason,
+    };
+    this.#logger.warn(fields, 'calls of connection can no longer be followed');
   }
 
   bytes(toUpstream: number, toClient: number): void {
@@ -167,10 +183,20 @@ export class ListenerTelemetry implements ConnectionEvents {
   }
 }
 
+/** Why the calls of a connection cannot be followed, where more can be said than that its bytes are malformed. */
+const LOSSES: Partial<Record<InspectionFailure, string>> = {
+  call_budget:
+    'There is no memory for following more calls. They are still relayed, and limits on frames still hold.',
+  stream_kind: 'A stream of its backchannel carries neither HTTP/2 nor a sidechannel.',
+  sidechannel: 'A sidechannel did not begin as Gitaly and its clients begin one.',
+};
+
 /** Why connections are refused at accept, and what to do about it. */
 const DROPS: Readonly<Record<DropReason, string>> = {
   max_connections: 'raise max_connections if they are meant to be served',
   descriptors: 'raise the limit of open files (ulimit -n, LimitNOFILE) if they are meant to be served',
+  memory:
+    'memory is nearly used up: give the process more (--max-old-space-size in NODE_OPTIONS, MemoryMax), or lower max_connections',
   no_worker: 'no worker serves at the moment, the log says why they ended',
 };
 
@@ -197,6 +223,7 @@ const LINES: Readonly<Record<CloseReason, readonly [level: LogLevel, message: st
   drained: ['info', 'connection ended by the proxy, idle'],
   drain_timeout: ['warn', 'connection cut: the proxy stops'],
   max_connection_age: ['info', 'connection cut: it was older than it may be'],
-  abuse: ['warn', 'connection cut: it passed a limit that no correct client does'],
+  abuse: ['warn', 'connection closed: client exceeded a limit'],
+  inspection_lost: ['warn', 'connection closed: its calls cannot be followed'],
   internal_error: ['error', 'fault of the proxy in one connection, which was ended; please report it'],
 };

@@ -113,7 +113,7 @@ export class Metrics {
   });
   readonly connectionsDropped = this.#counter({
     name: `${PREFIX}connections_dropped_total`,
-    help: 'Connections let go at accept: max_connections reached, or no file descriptors left.',
+    help: 'Connections refused at accept, by reason: max_connections reached, no file descriptors or memory left, or no worker.',
     labelNames: ['listener', 'reason'],
   });
   readonly connectionBytes = this.#counter({

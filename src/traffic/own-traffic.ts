@@ -1,4 +1,4 @@
-import { listOpen, type OpenKind, type OpenPage } from '../admin/open.js';
+import { listConnections, listRpcs, type OpenKind, type OpenPage } from '../admin/open.js';
 import { networkCheck } from '../config/cidr.js';
 import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Problem } from '../config/model.js';
@@ -8,6 +8,7 @@ import { Connection } from '../connection/connection.js';
 import { Listener, type ConnectionBudget } from '../connection/listener.js';
 import type { ListenerSettings, OpeningSettings } from '../connection/settings.js';
 import type { ConnectionStatus } from '../connection/status.js';
+import { CallPool } from '../inspect/call-pool.js';
 import { Frontend } from '../http/frontend.js';
 import { HttpConnection } from '../http/http-connection.js';
 import { CurrentService, type HttpService } from '../http/service.js';
@@ -17,6 +18,7 @@ import { ListenerTelemetry } from '../telemetry/listener-telemetry.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
+import { maxFollowedCalls } from '../process/memory-guard.js';
 import { TlsTerminator } from '../tls/terminator.js';
 import { createDialer } from '../upstream/dialer.js';
 import { RouteTable } from '../upstream/route-table.js';
@@ -40,6 +42,7 @@ export class OwnTraffic implements Traffic {
   readonly #rpcLog: RpcLog;
   readonly #budget: ConnectionBudget;
   readonly #onSessionsEnd: (port: number, atMs: number) => void;
+  readonly #calls: CallPool<{ readonly status: ConnectionStatus }>;
   readonly #frontend = new Frontend();
   /** The ports of the plan in force. */
   #serving = new Map<number, Serving>();
@@ -58,6 +61,7 @@ export class OwnTraffic implements Traffic {
     this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
     this.#budget = budget;
     this.#onSessionsEnd = onSessionsEnd;
+    this.#calls = new CallPool(maxFollowedCalls(), () => budget.isMemoryLow);
   }
 
   prepare(plan: Plan): Promise<PreparedPlan> {
@@ -115,10 +119,11 @@ export class OwnTraffic implements Traffic {
   }
 
   open(kind: OpenKind, limit: number): Promise<OpenPage> {
-    const statuses = [...this.#listeners.values()].flatMap((listener): ConnectionStatus[] => [
-      ...listener.statuses(),
-    ]);
-    return Promise.resolve(listOpen(kind, statuses, limit, performance.now()));
+    const nowMs = performance.now();
+    if (kind === 'rpcs') return Promise.resolve(listRpcs(this.#calls, limit, nowMs));
+    const listeners = [...this.#listeners.values()];
+    const oldest = listeners.flatMap((listener): ConnectionStatus[] => listener.oldest(limit));
+    return Promise.resolve(listConnections(oldest, this.connectionCount, limit, nowMs));
   }
 
   /** @throws PlanRefused */
@@ -184,6 +189,7 @@ export class OwnTraffic implements Traffic {
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
       routes,
       events,
+      calls: this.#calls,
     };
     if (!configuration.http) {
       const connect = (accepted: Accepted): Connection => new Connection(accepted, opening);

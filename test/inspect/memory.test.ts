@@ -12,7 +12,7 @@ setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
 function begin(protocol: 'http2' | 'backchannel'): ConnectionInspector {
-  const observer = { report: () => undefined, ended: () => undefined, lost: () => undefined };
+  const observer = { moved: () => undefined, ended: () => undefined, lost: () => undefined };
   return inspectConnection(protocol, { started: () => observer, sidechannelOpened: () => observer });
 }
 

@@ -194,8 +194,8 @@ test('a page holds no secret of a call', async () => {
 
 test.each([
   ['/-/rpcs?state=closed', 'state: expected open, got "closed"\n'],
-  ['/-/rpcs?limit=none', 'limit: expected a number from 1 on, got "none"\n'],
-  ['/-/connections?limit=0', 'limit: expected a number from 1 on, got "0"\n'],
+  ['/-/rpcs?limit=none', 'limit: expected a number from 1 to 10000, got "none"\n'],
+  ['/-/connections?limit=0', 'limit: expected a number from 1 to 10000, got "0"\n'],
 ])('%s is refused in words', async (path, words) => {
   const { proxy } = await startSetup();
   expect(await ask(proxy, path)).toEqual({ status: 400, body: words });

@@ -175,8 +175,8 @@ describe('metrics of RPCs', () => {
       configuration: { listeners: [{ listen: LISTEN, forward: backend.url }] },
     });
     const client = await tcpClient(await proxy.port(LISTEN));
-    // DATA on a stream that never began.
-    const sent = Buffer.concat([HTTP2_PREFACE, Buffer.from([0, 0, 1, 0, 0, 0, 0, 0, 7, 120])]);
+    // DATA on no stream.
+    const sent = Buffer.concat([HTTP2_PREFACE, Buffer.from([0, 0, 1, 0, 0, 0, 0, 0, 0, 120])]);
     client.write(sent);
     const upstream = await backend.accept();
     expect(await upstream.receive(sent.length)).toEqual(sent);
@@ -185,7 +185,7 @@ describe('metrics of RPCs', () => {
     expect((await readToEnd(client)).received.toString()).toBe('no frames either');
     const scrape = await proxy.scrape();
     expect(scrape.value('gitaly_tls_proxy_inspector_lost_total')).toBe(1);
-    expect(scrape.value('gitaly_tls_proxy_inspector_lost_total', { reason: 'stream_state' })).toBe(1);
+    expect(scrape.value('gitaly_tls_proxy_inspector_lost_total', { reason: 'frame' })).toBe(1);
     await proxy.endsWithNothingLeaked();
   });
 

@@ -34,11 +34,17 @@ const CLOSE_REASONS: All<CloseReason> = {
   write_stall: true,
   max_connection_age: true,
   abuse: true,
+  inspection_lost: true,
   drain_timeout: true,
   internal_error: true,
 };
 const INITIATORS: All<Initiator> = { client: true, upstream: true, proxy: true };
-const DROP_REASONS: All<DropReason> = { max_connections: true, descriptors: true, no_worker: true };
+const DROP_REASONS: All<DropReason> = {
+  max_connections: true,
+  descriptors: true,
+  memory: true,
+  no_worker: true,
+};
 const CERTIFICATE_ROLES: All<CertificateRole> = {
   server: true,
   client_ca: true,
@@ -100,7 +106,6 @@ const INSPECTION_FAILURES: All<InspectionFailure> = {
   frame: true,
   settings: true,
   continuation: true,
-  stream_state: true,
   too_many_streams: true,
   reset_flood: true,
   control_flood: true,
@@ -111,12 +116,10 @@ const INSPECTION_FAILURES: All<InspectionFailure> = {
   hpack_index: true,
   hpack_huffman: true,
   hpack_table_size: true,
-  hpack_table_size_missing: true,
   hpack_too_large: true,
   magic: true,
   yamux_frame: true,
-  yamux_stream: true,
-  yamux_window: true,
+  call_budget: true,
   stream_kind: true,
   sidechannel: true,
   too_many_connections: true,
@@ -132,6 +135,7 @@ const REFUSALS: All<RefusalReason> = {
   expectation: true,
   draining: true,
   descriptors: true,
+  memory: true,
 };
 const UPSTREAM_FAULTS: All<UpstreamFault> = {
   unreachable: true,

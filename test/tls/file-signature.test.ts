@@ -128,7 +128,7 @@ test('watchedPaths names every file of a configuration once', () => {
     timeouts: { handshakeMs: 1, prefaceMs: 1, dialMs: 1, halfCloseMs: 1, writeStallMs: 1, idleMs: 1 },
     maxConnections: 1,
     maxConnectionAge: undefined,
-    inspect: true,
+    inspect: 'on',
   };
   const configuration: Configuration = {
     listeners: [listener, listener, { ...listener, tls: undefined, upstreamTls: undefined }],

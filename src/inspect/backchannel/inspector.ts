@@ -1,24 +1,30 @@
 import { MAX_BACKCHANNEL_CONNECTIONS } from '../../limits.js';
+import type { CallRefusal, CallShare } from '../call-pool.js';
 import type { Drain } from '../drain.js';
-import type { GrpcCall } from '../grpc/call.js';
+import type { CallContext, GrpcCall } from '../grpc/call.js';
 import { GrpcConnection } from '../grpc/connection.js';
 import type { InspectionEvents } from '../events.js';
-import type { Http2Failure } from '../http2/side.js';
+import type { Http2Limit, Http2Loss } from '../http2/side.js';
+import { isLimit } from '../limit.js';
 import type { SendWindows } from '../send-window.js';
 import type { Sender } from '../sender.js';
 import {
   YamuxSession,
   type YamuxCut,
-  type YamuxFailure,
+  type YamuxFollower,
+  type YamuxLimit,
+  type YamuxLoss,
   type YamuxStreamObserver,
 } from '../yamux/session.js';
 import { YamuxType } from '../yamux/frame.js';
 import { BACKCHANNEL_MAGIC } from './magic.js';
 import { Sidechannel } from './sidechannel.js';
 
-/** Why a backchannel cannot be followed any further. A closed set. */
-export type BackchannelFailure =
-  YamuxFailure | Http2Failure | 'stream_kind' | 'sidechannel' | 'too_many_connections';
+/** A limit that the client of a backchannel has exceeded. A closed set. */
+export type BackchannelLimit = YamuxLimit | Http2Limit | 'too_many_connections';
+
+/** Why something of a backchannel cannot be followed any further. A closed set. */
+export type BackchannelLoss = YamuxLoss | Http2Loss | BackchannelLimit | 'stream_kind' | 'sidechannel';
 
 /** Header of a frame: version 0, type go away, no flags, no stream, code 1. */
 const YAMUX_PROTOCOL_ERROR = Buffer.from([0, YamuxType.goAway, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -31,20 +37,22 @@ const SIDECHANNEL_FIRST = 's'.charCodeAt(0);
  * Follows a backchannel: a yamux session whose first stream carries the client's gRPC connection, and on which Gitaly
  * opens streams of its own: to call the client by gRPC, and sidechannels.
  */
-export class BackchannelInspector {
+export class BackchannelInspector implements YamuxFollower<BackchannelLimit> {
   readonly #events: InspectionEvents;
-  readonly #session: YamuxSession<BackchannelFailure>;
+  readonly #share: CallShare;
+  readonly #session: YamuxSession<BackchannelLimit>;
   readonly #connections = new Set<GrpcConnection>();
   readonly #sidechannels = new Set<Sidechannel>();
+  /** Open calls that carry the id of a sidechannel, by that. */
+  readonly #callsBySidechannel = new Map<string, GrpcCall>();
+  #hasClientStream = false;
+  #loss: BackchannelLoss | undefined;
 
-  constructor(events: InspectionEvents) {
+  /** `share`: the calls that the connection may follow. */
+  constructor(events: InspectionEvents, share: CallShare) {
     this.#events = events;
-    this.#session = new YamuxSession<BackchannelFailure>(BACKCHANNEL_MAGIC, (opener, streamId, windows) => {
-      return new BackchannelStream(opener, {
-        http2: () => this.#http2(opener),
-        sidechannel: (nowMs) => this.#sidechannel(streamId, windows, nowMs),
-      });
-    });
+    this.#share = share;
+    this.#session = new YamuxSession<BackchannelLimit>(BACKCHANNEL_MAGIC, this);
   }
 
   /** The gRPC connections that are open on it. */
@@ -57,22 +65,24 @@ export class BackchannelInspector {
     return this.#sidechannels;
   }
 
-  /** Reads what an end has sent; why it cannot be followed, and ever after the same. */
+  /** Reads what an end has sent; why it cannot be followed, or which limit was exceeded. */
   read(
     sender: Sender,
     bytes: Buffer,
     start: number,
     end: number,
     nowMs: number,
-  ): BackchannelFailure | undefined {
-    return this.#session.read(sender, bytes, start, end, nowMs);
+  ): BackchannelLoss | undefined {
+    const failure = this.#session.read(sender, bytes, start, end, nowMs);
+    if (failure !== undefined && isLimit(failure)) return failure;
+    return (this.#loss ??= failure);
   }
 
   /** Why the client is to be given up although it may have sent nothing; asked now and then. */
-  overdue(nowMs: number): BackchannelFailure | undefined {
-    for (const { context, http2 } of this.#connections) {
-      const failure = context.direction === 'to_upstream' ? http2.overdue(nowMs) : undefined;
-      if (failure !== undefined) return failure;
+  overdue(nowMs: number): BackchannelLimit | undefined {
+    for (const { http2 } of this.#connections) {
+      const limit = http2.overdue(nowMs);
+      if (limit !== undefined) return limit;
     }
     return undefined;
   }
@@ -81,8 +91,8 @@ export class BackchannelInspector {
    * Nothing is put in: what yamux carries has windows of its own, of which a byte more would be one too many. The
    * connection can be closed whenever neither a call nor a sidechannel is open.
    */
-  drain(): Drain<BackchannelFailure> {
-    let failure: BackchannelFailure | undefined;
+  drain(): Drain<BackchannelLoss> {
+    let failure: BackchannelLoss | undefined;
     const isIdle = (): boolean => this.#isIdle;
     return {
       announced: false,
@@ -109,16 +119,51 @@ export class BackchannelInspector {
     this.#session.end(nowMs);
   }
 
+  /** For the session. */
+  take(): CallRefusal | undefined {
+    return this.#share.take();
+  }
+
+  /** For the session. */
+  giveBack(): void {
+    this.#share.giveBack();
+  }
+
+  /** For the session: a stream begins. Gitaly accepts the client's first, and no other. */
+  open(opener: Sender, streamId: number, windows: SendWindows): YamuxStreamObserver<BackchannelLimit> {
+    const isExpected = opener === 'server' || !this.#hasClientStream;
+    if (opener === 'client') this.#hasClientStream = true;
+    return new BackchannelStream(opener, isExpected, {
+      http2: () => this.#http2(opener),
+      sidechannel: (nowMs) => this.#sidechannel(streamId, windows, nowMs),
+      lost: (loss) => (this.#loss ??= loss),
+    });
+  }
+
   get #isIdle(): boolean {
     if (this.#sidechannels.size > 0) return false;
     for (const { http2 } of this.#connections) if (http2.openStreams > 0) return false;
     return true;
   }
 
-  #http2(opener: Sender): YamuxStreamObserver<BackchannelFailure> {
-    if (this.#connections.size >= MAX_BACKCHANNEL_CONNECTIONS) return ONE_TOO_MANY;
+  #http2(opener: Sender): StreamKind | 'too_many_connections' {
+    if (this.#connections.size >= MAX_BACKCHANNEL_CONNECTIONS) return 'too_many_connections';
     const direction = opener === 'client' ? 'to_upstream' : 'to_client';
-    const connection = new GrpcConnection({ protocol: 'backchannel', direction }, this.#events);
+    const events = {
+      started: (call: GrpcCall) => {
+        const { sidechannelId } = call.start;
+        if (sidechannelId !== undefined && !this.#callsBySidechannel.has(sidechannelId))
+          this.#callsBySidechannel.set(sidechannelId, call);
+        return this.#events.started(call);
+      },
+      stallsOf: (context: CallContext) => this.#events.stallsOf?.(context),
+      released: (call: GrpcCall) => {
+        const { sidechannelId } = call.start;
+        if (sidechannelId !== undefined && this.#callsBySidechannel.get(sidechannelId) === call)
+          this.#callsBySidechannel.delete(sidechannelId);
+      },
+    };
+    const connection = new GrpcConnection({ protocol: 'backchannel', direction }, events, this.#share);
     this.#connections.add(connection);
     const over = (why: YamuxCut | 'finished', nowMs: number): void => {
       this.#connections.delete(connection);
@@ -127,59 +172,65 @@ export class BackchannelInspector {
     return {
       data: (sender, bytes, start, end, nowMs) =>
         connection.read(sender === opener ? 'client' : 'server', bytes, start, end, nowMs),
+      accepted: (isAccepted) => (connection.isAccepted = isAccepted),
       finished: (nowMs) => over('finished', nowMs),
       cut: over,
     };
   }
 
-  #sidechannel(
-    streamId: number,
-    windows: SendWindows,
-    nowMs: number,
-  ): YamuxStreamObserver<BackchannelFailure> {
-    const sidechannel = new Sidechannel(streamId, windows, nowMs, (id) => this.#callOf(id), this.#events);
+  #sidechannel(streamId: number, windows: SendWindows, nowMs: number): StreamKind {
+    const findCall = (id: string): GrpcCall | undefined => this.#callsBySidechannel.get(id);
+    const sidechannel = new Sidechannel(streamId, windows, nowMs, findCall, this.#events);
     this.#sidechannels.add(sidechannel);
-    return {
-      data: (sender, bytes, start, end) => sidechannel.data(sender, bytes, start, end),
-      finished: (endedAtMs) => {
-        this.#sidechannels.delete(sidechannel);
-        sidechannel.finished(endedAtMs);
-      },
-      cut: (why, endedAtMs) => {
-        this.#sidechannels.delete(sidechannel);
-        sidechannel.cut(why, endedAtMs);
-      },
+    const over = (how: YamuxCut | 'finished', endedAtMs: number): void => {
+      if (!this.#sidechannels.delete(sidechannel)) return;
+      if (how === 'finished') sidechannel.finished(endedAtMs);
+      else sidechannel.cut(how, endedAtMs);
     };
-  }
-
-  #callOf(sidechannelId: string): GrpcCall | undefined {
-    for (const connection of this.#connections) {
-      for (const call of connection.calls()) if (call.start.sidechannelId === sidechannelId) return call;
-    }
-    return undefined;
+    return {
+      data: (sender, bytes, start, end, atMs) => {
+        if (sidechannel.data(sender, bytes, start, end)) return undefined;
+        over('lost', atMs);
+        return 'sidechannel';
+      },
+      accepted: () => undefined,
+      finished: (endedAtMs) => over('finished', endedAtMs),
+      cut: over,
+    };
   }
 }
 
-/** Streams times streams would be more than can be held. */
-const ONE_TOO_MANY: YamuxStreamObserver<BackchannelFailure> = {
-  data: () => 'too_many_connections',
-  finished: () => undefined,
-  cut: () => undefined,
-};
+/** What a stream carries; `data` says why it cannot be followed, or which limit was exceeded. */
+interface StreamKind {
+  data(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): BackchannelLoss | undefined;
+  /** Whether what it carries is followed; a limit holds either way. */
+  accepted(isAccepted: boolean): void;
+  finished(nowMs: number): void;
+  cut(why: YamuxCut, nowMs: number): void;
+}
 
 /** Makes who follows a stream, by what it turns out to carry. */
-type StreamKinds = Readonly<
-  Record<'http2' | 'sidechannel', (nowMs: number) => YamuxStreamObserver<BackchannelFailure>>
->;
+interface StreamKinds {
+  http2(nowMs: number): StreamKind | 'too_many_connections';
+  sidechannel(nowMs: number): StreamKind;
+  /** It cannot be followed; the others can. */
+  lost(loss: BackchannelLoss): void;
+}
 
-/** A stream whose first byte says what it carries. */
-class BackchannelStream implements YamuxStreamObserver<BackchannelFailure> {
+/**
+ * A stream whose first byte says what it carries. Of one that the client opens and Gitaly has not accepted, and may never
+ * accept, only the limits hold: its calls are nobody's yet.
+ */
+class BackchannelStream implements YamuxStreamObserver<BackchannelLimit> {
   readonly #opener: Sender;
   readonly #kinds: StreamKinds;
-  #observer: YamuxStreamObserver<BackchannelFailure> | undefined;
+  #isAccepted: boolean;
+  #kind: StreamKind | undefined;
+  #loss: BackchannelLoss | undefined;
 
-  constructor(opener: Sender, kinds: StreamKinds) {
+  constructor(opener: Sender, isAccepted: boolean, kinds: StreamKinds) {
     this.#opener = opener;
+    this.#isAccepted = isAccepted;
     this.#kinds = kinds;
   }
 
@@ -189,22 +240,46 @@ class BackchannelStream implements YamuxStreamObserver<BackchannelFailure> {
     start: number,
     end: number,
     nowMs: number,
-  ): BackchannelFailure | undefined {
-    this.#observer ??= this.#choose(sender, bytes[start] ?? 0)?.(nowMs);
-    return this.#observer ? this.#observer.data(sender, bytes, start, end, nowMs) : 'stream_kind';
+  ): BackchannelLimit | undefined {
+    if (!this.#kind && this.#loss === undefined) {
+      const kind = this.#choose(sender, bytes[start] ?? 0, nowMs);
+      if (typeof kind === 'object') {
+        this.#kind = kind;
+        kind.accepted(this.#isAccepted);
+      } else if (kind === 'too_many_connections' && this.#opener === 'client') return kind;
+      else this.#lose('stream_kind');
+    }
+    const failure = this.#kind?.data(sender, bytes, start, end, nowMs);
+    if (failure === undefined) return undefined;
+    if (isLimit(failure)) return failure;
+    this.#lose(failure);
+    return undefined;
+  }
+
+  accepted(): void {
+    this.#isAccepted = true;
+    this.#kind?.accepted(true);
+    if (this.#loss !== undefined) this.#kinds.lost(this.#loss);
   }
 
   finished(nowMs: number): void {
-    this.#observer?.finished(nowMs);
+    this.#kind?.finished(nowMs);
   }
 
   cut(why: YamuxCut, nowMs: number): void {
-    this.#observer?.cut(why, nowMs);
+    this.#kind?.cut(why, nowMs);
   }
 
-  #choose(sender: Sender, first: number) {
+  /** Of what nobody has accepted nothing is lost. */
+  #lose(loss: BackchannelLoss): void {
+    this.#loss ??= loss;
+    if (this.#isAccepted) this.#kinds.lost(loss);
+  }
+
+  #choose(sender: Sender, first: number, nowMs: number): StreamKind | 'too_many_connections' | 'stream_kind' {
     // A gRPC server may say its SETTINGS before the preface has reached it; all else is begun by the opener.
-    if (sender !== this.#opener || first === HTTP2_FIRST) return this.#kinds.http2;
-    return first === SIDECHANNEL_FIRST && this.#opener === 'server' ? this.#kinds.sidechannel : undefined;
+    if (sender !== this.#opener || first === HTTP2_FIRST) return this.#kinds.http2(nowMs);
+    if (first === SIDECHANNEL_FIRST && this.#opener === 'server') return this.#kinds.sidechannel(nowMs);
+    return 'stream_kind';
   }
 }

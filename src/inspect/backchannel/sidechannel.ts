@@ -1,7 +1,7 @@
 import type { GrpcCall } from '../grpc/call.js';
-import type { SendWindows } from '../send-window.js';
+import type { SendWindows, StallTallies } from '../send-window.js';
 import type { Sender } from '../sender.js';
-import type { YamuxCut, YamuxStreamObserver } from '../yamux/session.js';
+import type { YamuxCut } from '../yamux/session.js';
 
 /** Gitaly, internal/sidechannel: the magic, the id as int64 big endian; then the other end says "ok". */
 const MAGIC = Buffer.from('sidechannel', 'latin1');
@@ -10,8 +10,8 @@ const OK = Buffer.from('ok', 'latin1');
 
 /** Told of what becomes of one sidechannel. */
 export interface SidechannelObserver {
-  /** While it is open: what it has counted so far is asked for. */
-  report(nowMs: number): void;
+  /** While it is open: an end has sent so much content. */
+  moved(sender: Sender, bytes: number): void;
   /** `finished`: both ends said that they were done. */
   ended(how: 'finished' | YamuxCut, nowMs: number): void;
 }
@@ -19,10 +19,12 @@ export interface SidechannelObserver {
 /** Told of each sidechannel that opens; says who is told of the rest. */
 export interface SidechannelEvents {
   sidechannelOpened(sidechannel: Sidechannel): SidechannelObserver;
+  /** Count how long sidechannels wait for a window. */
+  readonly sidechannelStalls?: StallTallies;
 }
 
 /** One sidechannel: a stream that Gitaly opens towards the client to move a pack. Its content is counted, not read. */
-export class Sidechannel implements YamuxStreamObserver<'sidechannel'> {
+export class Sidechannel {
   readonly streamId: number;
   readonly windows: SendWindows;
   /** Bytes of pkt-lines so far, by who sent them. */
@@ -51,21 +53,21 @@ export class Sidechannel implements YamuxStreamObserver<'sidechannel'> {
     this.openedAtMs = nowMs;
     this.#findCall = findCall;
     this.#events = events;
+    windows.client.countIn(events.sidechannelStalls?.client);
+    windows.server.countIn(events.sidechannelStalls?.server);
   }
 
-  data(sender: Sender, bytes: Buffer, start: number, end: number): 'sidechannel' | undefined {
+  /** Reads on; `false` if this is no sidechannel. */
+  data(sender: Sender, bytes: Buffer, start: number, end: number): boolean {
     let offset = start;
     while (!this.#hasIntroduced(sender) && offset < end) {
-      if (!this.#introduce(sender, this.#introduced[sender]++, bytes[offset++] ?? 0)) return 'sidechannel';
+      if (!this.#introduce(sender, this.#introduced[sender]++, bytes[offset++] ?? 0)) return false;
     }
-    if (sender === 'client') this.contentBytes.client += end - offset;
-    else this.contentBytes.server += end - offset;
-    return undefined;
-  }
-
-  /** Makes what is counted of it current. */
-  report(nowMs: number): void {
-    this.#observer?.report(nowMs);
+    const content = end - offset;
+    if (sender === 'client') this.contentBytes.client += content;
+    else this.contentBytes.server += content;
+    if (content > 0) this.#observer?.moved(sender, content);
+    return true;
   }
 
   finished(nowMs: number): void {
@@ -91,6 +93,8 @@ export class Sidechannel implements YamuxStreamObserver<'sidechannel'> {
       this.call = this.#findCall(this.id);
       if (this.call) this.call.sidechannel = this;
       this.#observer = this.#events.sidechannelOpened(this);
+      // A client need not wait for the id.
+      if (this.contentBytes.client > 0) this.#observer.moved('client', this.contentBytes.client);
     }
     return true;
   }

@@ -1,5 +1,6 @@
 import type { FieldValues, StreamObserver } from '../http2/stream-observer.js';
-import type { SendWindows } from '../send-window.js';
+import type { PooledCall } from '../call-pool.js';
+import type { SendWindows, StallTallies } from '../send-window.js';
 import type { Sender } from '../sender.js';
 import { Field } from './fields.js';
 import { MessageCounter } from './message-counter.js';
@@ -45,8 +46,8 @@ export interface CallEnd {
 
 /** Told of what becomes of one call. */
 export interface CallObserver {
-  /** While it runs: what it has counted so far is asked for. */
-  report(nowMs: number): void;
+  /** While it runs: an end has sent so many messages, and bytes of messages. */
+  moved(sender: Sender, messages: number, bytes: number): void;
   ended(end: CallEnd): void;
   /** The inspector could not follow any further: how the call ends is not known. */
   lost(nowMs: number): void;
@@ -55,6 +56,10 @@ export interface CallObserver {
 /** Told of each call that starts; says who is told of the rest. */
 export interface CallEvents {
   started(call: GrpcCall): CallObserver;
+  /** What counts how long calls of this kind wait for a window. */
+  stallsOf?(context: CallContext): StallTallies | undefined;
+  /** It is followed no more. */
+  released?(call: GrpcCall): void;
 }
 
 const NO_START: CallStart = {
@@ -78,6 +83,8 @@ export class GrpcCall implements StreamObserver {
     server: new MessageCounter(),
   };
   start = NO_START;
+  /** Its place among the calls that are followed. */
+  pooled: PooledCall<unknown> | undefined;
   /** The sidechannel that Gitaly opened for it. */
   sidechannel: CallSidechannel | undefined;
   readonly #events: CallEvents;
@@ -97,11 +104,6 @@ export class GrpcCall implements StreamObserver {
   /** Whether it was told of as started and not yet as over. */
   get isRunning(): boolean {
     return this.#state === 'running';
-  }
-
-  /** Makes what is counted of it current. */
-  report(nowMs: number): void {
-    this.#observer?.report(nowMs);
   }
 
   headers(sender: Sender, values: FieldValues, nowMs: number): void {
@@ -131,7 +133,10 @@ export class GrpcCall implements StreamObserver {
   }
 
   data(sender: Sender, bytes: Buffer, start: number, end: number): void {
-    (sender === 'client' ? this.messages.client : this.messages.server).count(bytes, start, end);
+    const counter = sender === 'client' ? this.messages.client : this.messages.server;
+    const { messages, payloadBytes } = counter;
+    counter.count(bytes, start, end);
+    this.#observer?.moved(sender, counter.messages - messages, counter.payloadBytes - payloadBytes);
   }
 
   ended(sender: Sender, nowMs: number): void {

@@ -1,34 +1,65 @@
-import { Http2Inspector } from '../http2/inspector.js';
-import type { Http2Failure } from '../http2/side.js';
+import { MAX_FOLLOWED_CALLS } from '../../limits.js';
+import { CallPool, type CallRefusal, type CallShare } from '../call-pool.js';
+import { Http2Inspector, type StreamFollower } from '../http2/inspector.js';
+import type { Http2Loss } from '../http2/side.js';
+import type { SendWindows, StallTallies } from '../send-window.js';
 import type { Sender } from '../sender.js';
 import { GrpcCall, type CallContext, type CallEvents } from './call.js';
 import { FIELD_NAMES } from './fields.js';
 
 /** Follows the calls of one gRPC connection; `client` is who calls. */
-export class GrpcConnection {
+export class GrpcConnection implements StreamFollower<GrpcCall> {
   readonly context: CallContext;
   readonly http2: Http2Inspector<GrpcCall>;
+  readonly stalls: StallTallies | undefined;
+  /** Calls that begin are followed only while it is: those on a stream that its server has not accepted are not. */
+  isAccepted = true;
+  readonly #events: CallEvents;
+  readonly #share: CallShare;
 
-  constructor(context: CallContext, events: CallEvents) {
+  /** `share`: what its client connection may follow. */
+  constructor(
+    context: CallContext,
+    events: CallEvents,
+    share: CallShare = new CallPool(MAX_FOLLOWED_CALLS).share(undefined),
+  ) {
     this.context = context;
-    this.http2 = new Http2Inspector(
-      FIELD_NAMES,
-      (streamId, windows) => new GrpcCall(streamId, context, windows, events),
-    );
+    this.stalls = events.stallsOf?.(context);
+    this.#events = events;
+    this.#share = share;
+    // Gitaly is the client of the calls that it makes, and what is limited is what the other end sends.
+    const limited = context.direction === 'to_upstream' ? 'client' : 'server';
+    this.http2 = new Http2Inspector(FIELD_NAMES, this, limited);
   }
 
-  /** Calls that have begun and not ended, the oldest first. */
-  *calls(): Iterable<GrpcCall> {
-    for (const call of this.http2.observers()) if (call.isRunning) yield call;
+  /** Calls that have begun and not ended, the oldest first: so many at most. */
+  *calls(limit?: number): Iterable<GrpcCall> {
+    for (const call of this.http2.observers(limit)) if (call.isRunning) yield call;
   }
 
-  /** Reads what an end has sent; why it cannot be followed, and ever after the same. */
-  read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Failure | undefined {
+  /** Reads what an end has sent; why it cannot be followed, or which limit was exceeded. */
+  read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Loss | undefined {
     return this.http2.read(sender, bytes, start, end, nowMs);
   }
 
   /** The connection has ended, or what carries it cannot be followed. */
   end(why: 'connection' | 'lost', nowMs: number): void {
     this.http2.end(why, nowMs);
+  }
+
+  /** For the inspector of its streams. */
+  open(streamId: number, windows: SendWindows): GrpcCall | CallRefusal | undefined {
+    if (!this.isAccepted) return undefined;
+    const refusal = this.#share.take();
+    if (refusal) return refusal;
+    const call = new GrpcCall(streamId, this.context, windows, this.#events);
+    call.pooled = this.#share.add(call);
+    return call;
+  }
+
+  /** For the inspector of its streams. */
+  release(call: GrpcCall): void {
+    if (call.pooled) this.#share.remove(call.pooled);
+    this.#events.released?.(call);
   }
 }

@@ -1,7 +1,7 @@
-import { MAX_HEADER_FIELDS, MAX_HEADER_LIST_BYTES, MAX_HEADER_TABLE_BYTES } from '../../limits.js';
+import { MAX_HEADER_LIST_BYTES, MAX_HEADER_TABLE_BYTES } from '../../limits.js';
 import { DynamicTable, ENTRY_OVERHEAD_BYTES, type TableEntry } from './dynamic-table.js';
 import type { NameNumbers } from './field-names.js';
-import { decodeHuffman } from './huffman.js';
+import { decodeHuffman, HuffmanCounter } from './huffman.js';
 import { STATIC_TABLE } from './static-table.js';
 
 /** Takes the fields that somebody reads, in the order of the block. */
@@ -10,45 +10,56 @@ export interface FieldSink {
   field(nameId: number, value: string): void;
 }
 
-/**
- * Why a header block cannot be followed; from then on neither can the next. `too_large` is a limit of ours (see
- * `WhenTooLarge`), all others are compression errors (RFC 7541).
- */
-export type HpackFailure =
-  'truncated' | 'integer' | 'index' | 'huffman' | 'table_size' | 'table_size_missing' | 'too_large';
-
-/**
- * What becomes of a block with more fields than `MAX_HEADER_FIELDS`, or more bytes than `MAX_HEADER_LIST_BYTES`: `stop`, it
- * is read no further, and nothing behind it; `pass`, the rest of it goes through the table unseen, and the next is read.
- */
-export type WhenTooLarge = 'stop' | 'pass';
+/** The compression error (RFC 7541) after which no header block can be followed. */
+export type HpackFailure = 'truncated' | 'integer' | 'index' | 'huffman' | 'table_size';
 
 /** RFC 9113 section 6.5.2: SETTINGS_HEADER_TABLE_SIZE is 4096 until another has been acknowledged. */
 const DEFAULT_TABLE_BYTES = 4096;
 
-/** Nothing that is allowed here needs more; four bytes after the prefix hold it. */
-const MAX_INTEGER_SHIFT = 21;
+/**
+ * Continuation bytes of an integer: what Go's hpack takes, zeros at the end included. Five hold all that can be meant; a
+ * stricter reader could be lost on purpose.
+ */
+const MAX_INTEGER_BYTES = 9;
+
+/** What is kept of a field that comes in parts. The rest of a longer value is counted as it passes. */
+const MAX_KEPT_BYTES = MAX_HEADER_LIST_BYTES;
 
 const scratch = Buffer.allocUnsafeSlow(MAX_HEADER_LIST_BYTES);
+const NOTHING = Buffer.alloc(0);
+
+/** A literal whose value is too long to be kept until it is whole. */
+interface LongValue {
+  readonly indexed: boolean;
+  readonly nameId: number;
+  readonly nameLength: number;
+  /** As much of it as somebody reads. */
+  readonly value: string;
+  /** Encoded bytes that are still to come. */
+  left: number;
+  /** Decoded bytes so far, where it is not Huffman-coded. */
+  length: number;
+  readonly huffman: HuffmanCounter | undefined;
+}
 
 /**
- * Follows the header blocks of one direction (RFC 7541). Each block must be given whole, in the order of the wire.
- * After a failure there is nothing to follow any more, and every further block fails likewise.
+ * Follows the header blocks of one direction (RFC 7541), in the order of the wire. A block of any size is followed; of
+ * its fields nothing is kept but what the dynamic table needs. After a failure every further block fails likewise.
+ *
+ * It accepts what Go's hpack accepts, and more: a connection must not be lost for bytes that its server takes.
  */
 export class HpackDecoder {
   readonly #names: NameNumbers;
-  readonly #whenTooLarge: WhenTooLarge;
   readonly #static: readonly TableEntry[];
   readonly #table = new DynamicTable(DEFAULT_TABLE_BYTES);
   /** The largest table that the reader of these blocks allows, by the SETTINGS that their writer has acknowledged. */
   #allowedTableBytes = DEFAULT_TABLE_BYTES;
-  /** The writer must say that it has made its table smaller (section 4.2), at the start of the next block. */
-  #mustShrinkTo: number | undefined;
   #failure: HpackFailure | undefined;
 
   #block: Buffer = scratch;
   #offset = 0;
   #end = 0;
+  #fieldStart = 0;
   #fields = 0;
   #listBytes = 0;
   // What the string that was read last comes to.
@@ -56,9 +67,15 @@ export class HpackDecoder {
   #stringNameId = 0;
   #stringValue = '';
 
-  constructor(names: NameNumbers, whenTooLarge: WhenTooLarge = 'stop') {
+  // A block that comes in parts.
+  #kept: Buffer = NOTHING;
+  /** Where the value begins that a part ends in; -1 if it ends elsewhere. */
+  #cutValueAt = -1;
+  #cutValue: LongValue | undefined;
+  #long: LongValue | undefined;
+
+  constructor(names: NameNumbers) {
     this.#names = names;
-    this.#whenTooLarge = whenTooLarge;
     this.#static = staticEntries(names);
   }
 
@@ -67,61 +84,132 @@ export class HpackDecoder {
     return this.#table.bytes;
   }
 
+  /** Fields of the last block so far. */
+  get fields(): number {
+    return this.#fields;
+  }
+
+  /** Size of the last block's header list so far, by RFC 7541's count (section 4.1). */
+  get listBytes(): number {
+    return this.#listBytes;
+  }
+
   /** The writer has acknowledged this SETTINGS_HEADER_TABLE_SIZE. */
   acknowledgeTableSize(bytes: number): void {
     // The reader may allow 4 GiB: a writer that makes use of it is followed no further.
     this.#allowedTableBytes = Math.min(bytes, MAX_HEADER_TABLE_BYTES);
-    if (bytes < this.#table.maxBytes) this.#mustShrinkTo = Math.min(bytes, this.#mustShrinkTo ?? bytes);
   }
 
   /** Reads one whole block; `undefined` means that it was followed. */
   decode(block: Buffer, start: number, end: number, sink: FieldSink): HpackFailure | undefined {
-    if (this.#failure) return this.#failure;
-    this.#block = block;
-    this.#offset = start;
-    this.#end = end;
-    this.#fields = 0;
-    this.#listBytes = 0;
-    this.#failure = this.#readBlock(sink);
-    // The block belongs to whoever read it from the wire.
-    this.#block = scratch;
-    this.#stringValue = '';
+    this.begin();
+    this.#failure ??= this.#read(block, start, end, sink);
     return this.#failure;
   }
 
-  /** Whether the last block had too much, of a decoder that passes that. */
-  get isTooLarge(): boolean {
-    return this.#fields > MAX_HEADER_FIELDS || this.#listBytes > MAX_HEADER_LIST_BYTES;
+  /** A block begins that comes in parts. */
+  begin(): void {
+    this.#fields = 0;
+    this.#listBytes = 0;
+    this.#kept = NOTHING;
+    this.#long = undefined;
   }
 
-  #readBlock(sink: FieldSink): HpackFailure | undefined {
-    const sizes = this.#readTableSizes();
-    if (sizes) return sizes;
-    const block = this.#block;
-    const end = this.#end;
+  /** Reads the next part of a block. */
+  part(bytes: Buffer, start: number, end: number, sink: FieldSink): HpackFailure | undefined {
+    if (this.#failure) return this.#failure;
+    const from = this.#long ? this.#readLong(this.#long, bytes, start, end, sink) : start;
+    if (from < 0) return (this.#failure = 'huffman');
+    if (from === end) return undefined;
+    const joined = this.#kept.length > 0;
+    const block = joined ? Buffer.concat([this.#kept, bytes.subarray(from, end)]) : bytes;
+    this.#kept = NOTHING;
+    this.#cutValueAt = -1;
+    const failure = joined ? this.#read(block, 0, block.length, sink) : this.#read(block, from, end, sink);
+    if (failure !== 'truncated') return (this.#failure = failure);
+    return this.#keep(block, joined ? block.length : end);
+  }
+
+  /** The block ends. */
+  finish(): HpackFailure | undefined {
+    if (this.#kept.length > 0 || this.#long) this.#failure ??= 'truncated';
+    this.#kept = NOTHING;
+    return this.#failure;
+  }
+
+  #read(block: Buffer, start: number, end: number, sink: FieldSink): HpackFailure | undefined {
+    this.#block = block;
+    this.#offset = start;
+    this.#end = end;
+    const failure = this.#readFields(block, end, sink);
+    // The block belongs to whoever read it from the wire.
+    this.#block = scratch;
+    this.#stringValue = '';
+    return failure;
+  }
+
+  #readFields(block: Buffer, end: number, sink: FieldSink): HpackFailure | undefined {
     while (this.#offset < end) {
+      this.#fieldStart = this.#offset;
       const first = block[this.#offset] ?? 0;
       let failure: HpackFailure | undefined;
       if (first >= 0x80) failure = this.#readIndexed(sink, first);
-      // Section 4.2: a change of size "MUST occur at the beginning of the first header block following the change".
-      else if ((first & 0xe0) === 0x20) failure = 'table_size';
+      else if ((first & 0xe0) === 0x20) failure = this.#readTableSize();
       else failure = this.#readLiteral(sink, (first & 0x40) !== 0);
       if (failure) return failure;
     }
     return undefined;
   }
 
-  /** Section 6.3. */
-  #readTableSizes(): HpackFailure | undefined {
-    while (this.#offset < this.#end && ((this.#block[this.#offset] ?? 0) & 0xe0) === 0x20) {
-      const bytes = this.#readInteger(0x1f);
-      if (bytes < 0) return integerFailure(bytes);
-      // "The new maximum size MUST be lower than or equal to the limit determined by the protocol using HPACK."
-      if (bytes > this.#allowedTableBytes) return 'table_size';
-      if (this.#mustShrinkTo !== undefined && bytes <= this.#mustShrinkTo) this.#mustShrinkTo = undefined;
-      this.#table.resize(bytes);
+  /** Keeps the beginning of a field until the rest of it comes, or gives it up where its value is long. */
+  #keep(block: Buffer, end: number): HpackFailure | undefined {
+    const cut = this.#cutValue;
+    this.#cutValue = undefined;
+    if (end - this.#fieldStart < MAX_KEPT_BYTES) {
+      this.#kept = Buffer.from(block.subarray(this.#fieldStart, end));
+      return undefined;
     }
-    return this.#mustShrinkTo === undefined ? undefined : 'table_size_missing';
+    // A name of 64 KiB is no gRPC library's.
+    if (!cut) return (this.#failure = 'truncated');
+    const from = this.#cutValueAt;
+    const { huffman, nameId, left } = cut;
+    if (huffman && !huffman.count(block, from, end)) return (this.#failure = 'huffman');
+    // Its last code may be cut: what comes before that is decoded all the same.
+    if (huffman) decodeHuffman(block, from, end, scratch);
+    const [source, start] = huffman ? [scratch, 0] : [block, from];
+    const length = Math.min(huffman?.length ?? end - from, MAX_KEPT_BYTES, this.#names.maxValueBytes);
+    const value = nameId === 0 ? '' : source.toString('latin1', start, start + length);
+    this.#long = { ...cut, value, left: left - (end - from), length: end - from };
+    return undefined;
+  }
+
+  /** Where a long value ends in this part; its end if it goes on, -1 if it is malformed. */
+  #readLong(long: LongValue, bytes: Buffer, start: number, end: number, sink: FieldSink): number {
+    const to = Math.min(end, start + long.left);
+    if (long.huffman && !long.huffman.count(bytes, start, to)) return -1;
+    long.left -= to - start;
+    long.length += to - start;
+    if (long.left > 0) return to;
+    this.#long = undefined;
+    if (long.huffman && !long.huffman.isWhole) return -1;
+    const { indexed, nameId, nameLength, value, huffman } = long;
+    const size = nameLength + (huffman?.length ?? long.length) + ENTRY_OVERHEAD_BYTES;
+    if (indexed) this.#table.add({ nameId, nameLength, value, size });
+    this.#take(sink, nameId, value, size);
+    return to;
+  }
+
+  /**
+   * Section 6.3. Section 4.2 has it at the beginning of a block only, and demands one where the table must become smaller; Go
+   * looks at neither.
+   */
+  #readTableSize(): HpackFailure | undefined {
+    const bytes = this.#readInteger(0x1f);
+    if (bytes < 0) return integerFailure(bytes);
+    // "The new maximum size MUST be lower than or equal to the limit determined by the protocol using HPACK."
+    if (bytes > this.#allowedTableBytes) return 'table_size';
+    this.#table.resize(bytes);
+    return undefined;
   }
 
   /** Section 6.1; nearly every field, and nearly every index is one byte. */
@@ -134,7 +222,8 @@ export class HpackDecoder {
     }
     const entry = this.#entry(index);
     if (!entry) return 'index';
-    return this.#take(sink, entry.nameId, entry.value, entry.size);
+    this.#take(sink, entry.nameId, entry.value, entry.size);
+    return undefined;
   }
 
   /** Section 6.2. */
@@ -154,40 +243,59 @@ export class HpackDecoder {
       nameLength = this.#stringLength;
     }
     const failure = this.#readString(nameId === 0 ? 'skip' : 'value');
-    if (failure) return failure;
+    if (failure) {
+      if (this.#cutValue) this.#cutValue = { ...this.#cutValue, indexed, nameId, nameLength };
+      return failure;
+    }
     const size = nameLength + this.#stringLength + ENTRY_OVERHEAD_BYTES;
     const value = this.#stringValue;
     if (indexed) this.#table.add({ nameId, nameLength, value, size });
-    return this.#take(sink, nameId, value, size);
+    this.#take(sink, nameId, value, size);
+    return undefined;
   }
 
   /** Section 5.2. What nobody reads is only measured. */
   #readString(what: 'name' | 'value' | 'skip'): HpackFailure | undefined {
     this.#stringNameId = 0;
     this.#stringValue = '';
+    this.#cutValue = undefined;
     if (this.#offset >= this.#end) return 'truncated';
     const huffman = (this.#block[this.#offset] ?? 0) >= 0x80;
     const length = this.#readInteger(0x7f);
     if (length < 0) return integerFailure(length);
     const start = this.#offset;
     const end = start + length;
-    if (end > this.#end) return 'truncated';
+    if (end > this.#end) {
+      if (what !== 'name') this.#cutInValue(start, length, huffman);
+      return 'truncated';
+    }
     this.#offset = end;
     let bytes = this.#block;
     let [from, to] = [start, end];
+    this.#stringLength = length;
     if (huffman) {
-      const limit = MAX_HEADER_LIST_BYTES;
-      const decoded = decodeHuffman(bytes, start, end, limit, what === 'skip' ? undefined : scratch);
-      // A byte has at least 5 bits: what is shorter than the limit by them cannot have passed it.
-      if (decoded < 0) return (length * 8) / 5 > limit ? 'too_large' : 'huffman';
-      [bytes, from, to] = [scratch, 0, decoded];
+      const decoded = decodeHuffman(bytes, start, end, what === 'skip' ? undefined : scratch);
+      if (decoded < 0) return 'huffman';
+      this.#stringLength = decoded;
+      [bytes, from, to] = [scratch, 0, Math.min(decoded, scratch.length)];
     }
-    this.#stringLength = to - from;
-    if (this.#stringLength > MAX_HEADER_LIST_BYTES) return 'too_large';
     if (what === 'name') this.#stringNameId = this.#names.idOf(bytes, from, to);
     else if (what === 'value')
       this.#stringValue = bytes.toString('latin1', from, Math.min(to, from + this.#names.maxValueBytes));
     return undefined;
+  }
+
+  #cutInValue(start: number, left: number, huffman: boolean): void {
+    this.#cutValueAt = start;
+    this.#cutValue = {
+      indexed: false,
+      nameId: 0,
+      nameLength: 0,
+      value: '',
+      left,
+      length: 0,
+      huffman: huffman ? new HuffmanCounter() : undefined,
+    };
   }
 
   #entry(index: number): TableEntry | undefined {
@@ -196,26 +304,27 @@ export class HpackDecoder {
       : this.#table.get(index - STATIC_TABLE.length - 1);
   }
 
-  /** Section 5.1; `mask` is of the prefix. Negative: not a whole one, or one larger than anything allowed. */
+  /** Section 5.1; `mask` is of the prefix. Negative: not a whole one, or one that is too long. */
   #readInteger(mask: number): number {
-    let value = (this.#block[this.#offset++] ?? 0) & mask;
-    if (value < mask) return value;
-    for (let shift = 0; ; shift += 7) {
+    const first = (this.#block[this.#offset++] ?? 0) & mask;
+    if (first < mask) return first;
+    let value = first;
+    let scale = 1;
+    for (let bytes = 1; bytes <= MAX_INTEGER_BYTES; bytes++) {
       if (this.#offset >= this.#end) return TRUNCATED;
       const byte = this.#block[this.#offset++] ?? 0;
-      value += (byte & 0x7f) << shift;
+      value += (byte & 0x7f) * scale;
       if (byte < 0x80) return value;
-      if (shift === MAX_INTEGER_SHIFT) return OVERFLOW;
+      // No shift: a length may use more than 31 bits.
+      scale *= 128;
     }
+    return OVERFLOW;
   }
 
-  /** Counts a field against the limits, which hold while the block is read: a bomb stops, or is not shown, before it is whole. */
-  #take(sink: FieldSink, nameId: number, value: string, size: number): HpackFailure | undefined {
+  #take(sink: FieldSink, nameId: number, value: string, size: number): void {
     this.#fields++;
     this.#listBytes += size;
-    if (this.isTooLarge) return this.#whenTooLarge === 'stop' ? 'too_large' : undefined;
     if (nameId !== 0) sink.field(nameId, value);
-    return undefined;
   }
 }
 

@@ -31,35 +31,60 @@ const ACCEPTS = new Uint8Array(256);
 buildAutomaton();
 
 /**
- * Decodes Huffman-coded bytes (RFC 7541 section 5.2) into `target`, or only counts them where there is none.
- * @returns how many bytes they decode to; -1 if they are malformed, or more than `limit`
+ * Decodes Huffman-coded bytes (RFC 7541 section 5.2) into `target`, as far as they fit, or only counts them without one.
+ * @returns how many bytes they decode to; -1 if they are malformed
  */
 export function decodeHuffman(
   source: Uint8Array,
   start: number,
   end: number,
-  limit: number,
   target: Uint8Array | undefined,
 ): number {
+  const room = target === undefined ? 0 : target.length;
   let state = 0;
   let length = 0;
   for (let offset = start; offset < end; offset++) {
     const byte = source[offset] ?? 0;
     const high = TRANSITIONS[state * STEPS + (byte >> STEP_BITS)] ?? FAILS;
     if (high >= EMITS) {
-      if (high >= FAILS || length === limit) return -1;
-      if (target) target[length] = (high >> 8) & 0xff;
+      if (high >= FAILS) return -1;
+      if (target !== undefined && length < room) target[length] = (high >> 8) & 0xff;
       length++;
     }
     const low = TRANSITIONS[(high & 0xff) * STEPS + (byte & (STEPS - 1))] ?? FAILS;
     if (low >= EMITS) {
-      if (low >= FAILS || length === limit) return -1;
-      if (target) target[length] = (low >> 8) & 0xff;
+      if (low >= FAILS) return -1;
+      if (target !== undefined && length < room) target[length] = (low >> 8) & 0xff;
       length++;
     }
     state = low & 0xff;
   }
   return ACCEPTS[state] === 1 ? length : -1;
+}
+
+/** Counts what Huffman-coded bytes decode to that come in parts. */
+export class HuffmanCounter {
+  length = 0;
+  #state = 0;
+
+  /** Reads on; `false` if they are malformed. */
+  count(source: Uint8Array, start: number, end: number): boolean {
+    for (let offset = start; offset < end; offset++) {
+      const byte = source[offset] ?? 0;
+      for (const bits of [byte >> STEP_BITS, byte & (STEPS - 1)]) {
+        const next = TRANSITIONS[this.#state * STEPS + bits] ?? FAILS;
+        if (next >= FAILS) return false;
+        if (next >= EMITS) this.length++;
+        this.#state = next & 0xff;
+      }
+    }
+    return true;
+  }
+
+  /** Whether the string may end here. */
+  get isWhole(): boolean {
+    return ACCEPTS[this.#state] === 1;
+  }
 }
 
 type Node = [zero: Node | number | undefined, one: Node | number | undefined];

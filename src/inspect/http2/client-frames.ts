@@ -1,6 +1,6 @@
-import { MAX_HEADER_LIST_BYTES } from '../../limits.js';
+import { MAX_HEADER_BLOCK_BYTES, MAX_HEADER_FIELDS, MAX_HEADER_LIST_BYTES } from '../../limits.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
-import { HpackDecoder, type FieldSink } from '../hpack/decoder.js';
+import { HpackDecoder, type FieldSink, type HpackFailure } from '../hpack/decoder.js';
 import type { NameNumbers } from '../hpack/field-names.js';
 import { STATIC_TABLE } from '../hpack/static-table.js';
 import { CLIENT_PREFACE, ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
@@ -55,7 +55,7 @@ export class ClientFrames implements FrameSink, FieldSink {
   payloadBytes = 0;
   readonly #events: ClientFrameEvents;
   readonly #reader = new FrameReader(this, { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFACE });
-  readonly #decoder = new HpackDecoder(names, 'pass');
+  readonly #decoder = new HpackDecoder(names);
   #type = -1;
   #flags = 0;
   #streamId = 0;
@@ -76,6 +76,8 @@ export class ClientFrames implements FrameSink, FieldSink {
   }
 
   field(nameId: number, value: string): void {
+    // What is refused as too large need not be looked at: thousands of references to one long value cost that often.
+    if (this.#isTooLarge) return;
     const isForbidden = nameId === FORBIDDEN_NAME || FORBIDDEN_IN_VALUE.test(value);
     if (isForbidden || (nameId === HOST_NAME && !HOST.test(value))) this.#forbidden++;
   }
@@ -105,24 +107,32 @@ export class ClientFrames implements FrameSink, FieldSink {
       if (from > to) return false;
     }
     const isWhole = (this.#flags & Flag.endHeaders) !== 0;
-    if (isWhole && !this.#block) return this.#decode(bytes, from, to);
-    this.#block ??= new HeaderBlock(this.#streamId, false, 0);
-    if (!this.#block.add(bytes, from, to)) return false;
-    if (!isWhole) return true;
-    const whole = this.#block.whole();
-    this.#block = undefined;
-    return this.#decode(whole, 0, whole.length);
-  }
-
-  #decode(bytes: Buffer, start: number, end: number): boolean {
-    const before = this.#forbidden;
-    const failure = this.#decoder.decode(bytes, start, end, this);
-    if (failure) {
-      this.#failure = failure === 'too_large' ? ErrorCode.enhanceYourCalm : ErrorCode.compression;
+    if (isWhole && !this.#block) return this.#judge(this.#decoder.decode(bytes, from, to, this));
+    if (!this.#block) this.#decoder.begin();
+    this.#block ??= new HeaderBlock(this.#streamId, false, 0, MAX_HEADER_BLOCK_BYTES);
+    if (!this.#block.add(to - from)) {
+      this.#failure = ErrorCode.enhanceYourCalm;
       return false;
     }
-    if (this.#decoder.isTooLarge) this.#events.headerRefused(this.#streamId, 'too_large');
-    else if (this.#forbidden > before) this.#events.headerRefused(this.#streamId, 'forbidden_field');
+    const failure = this.#decoder.part(bytes, from, to, this);
+    if (failure || !isWhole) return !failure || this.#judge(failure);
+    this.#block = undefined;
+    return this.#judge(this.#decoder.finish());
+  }
+
+  #judge(failure: HpackFailure | undefined): boolean {
+    if (failure) {
+      this.#failure = ErrorCode.compression;
+      return false;
+    }
+    if (this.#isTooLarge) this.#events.headerRefused(this.#streamId, 'too_large');
+    else if (this.#forbidden > 0) this.#events.headerRefused(this.#streamId, 'forbidden_field');
+    this.#forbidden = 0;
     return true;
+  }
+
+  get #isTooLarge(): boolean {
+    const { fields, listBytes } = this.#decoder;
+    return fields > MAX_HEADER_FIELDS || listBytes > MAX_HEADER_LIST_BYTES;
   }
 }

@@ -2,7 +2,7 @@ import type { Drain } from '../drain.js';
 import type { Sender } from '../sender.js';
 import { goAwayFrame, MAX_STREAM_ID, pingFrame } from './encode.js';
 import { ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType, PING_BYTES } from './frame.js';
-import type { Http2Failure } from './side.js';
+import type { Http2Loss } from './side.js';
 
 /** The connection that is drained, as its inspector knows it. */
 export interface DrainedHttp2 {
@@ -10,7 +10,7 @@ export interface DrainedHttp2 {
   readonly lastStreamId: number;
   atBoundary(sender: Sender): boolean;
   bytesToBoundary(sender: Sender): number;
-  read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Failure | undefined;
+  read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Loss | undefined;
 }
 
 /**
@@ -19,7 +19,7 @@ export interface DrainedHttp2 {
  * and a second one names the last stream that the server has been sent. Streams above it are not passed on. The PING's
  * answer is ours and kept from the server.
  */
-export class Http2Drain implements Drain<Http2Failure> {
+export class Http2Drain implements Drain<Http2Loss> {
   readonly announced = true;
   readonly #connection: DrainedHttp2;
   readonly #token: Buffer;
@@ -28,7 +28,7 @@ export class Http2Drain implements Drain<Http2Failure> {
   #state: 'announce' | 'pinged' | 'name' | 'said' = 'announce';
   /** The highest stream that the server has been sent HEADERS of, or the beginning of them. */
   #lastPassed = 0;
-  #failure: Http2Failure | undefined;
+  #failure: Http2Loss | undefined;
 
   // The client's frames. The drain may have begun within one, which is passed on first.
   #aligned = false;
@@ -50,7 +50,7 @@ export class Http2Drain implements Drain<Http2Failure> {
     this.#sayAtBoundary();
   }
 
-  get failure(): Http2Failure | undefined {
+  get failure(): Http2Loss | undefined {
     return this.#failure;
   }
 
@@ -68,8 +68,11 @@ export class Http2Drain implements Drain<Http2Failure> {
     if (this.#state === 'announce' || this.#state === 'name') {
       while (offset < bytes.length && !this.#connection.atBoundary('server')) {
         const step = Math.min(this.#connection.bytesToBoundary('server'), bytes.length - offset);
-        if (!this.#read('server', bytes, offset, offset + step, nowMs)) return bytes;
+        const isFollowed = this.#read('server', bytes, offset, offset + step, nowMs);
         offset += step;
+        if (isFollowed) continue;
+        this.#readUnjudged('server', bytes.subarray(offset), nowMs);
+        return bytes;
       }
     }
     const words = this.#connection.atBoundary('server') ? this.#words() : undefined;
@@ -113,7 +116,12 @@ export class Http2Drain implements Drain<Http2Failure> {
         else whole = false;
       }
     }
-    if (this.#failure) return Buffer.concat([...passed, this.#takeHeld(), bytes.subarray(offset)]);
+    if (this.#failure) {
+      // What is passed on now unjudged counts all the same.
+      const rest = Buffer.concat([this.#takeHeld(), bytes.subarray(offset)]);
+      this.#readUnjudged('client', rest, nowMs);
+      return Buffer.concat([...passed, rest]);
+    }
     return whole && this.#heldBytes === 0 ? bytes : Buffer.concat(passed);
   }
 
@@ -177,8 +185,14 @@ export class Http2Drain implements Drain<Http2Failure> {
     return goAwayFrame(this.#lastPassed, ErrorCode.none);
   }
 
+  /** Whether the connection can be followed still. */
   #read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): boolean {
-    this.#failure ??= this.#connection.read(sender, bytes, start, end, nowMs);
+    this.#failure = this.#connection.read(sender, bytes, start, end, nowMs);
     return this.#failure === undefined;
+  }
+
+  /** A limit may be exceeded behind the byte at which the connection was lost. */
+  #readUnjudged(sender: Sender, bytes: Buffer, nowMs: number): void {
+    this.#read(sender, bytes, 0, bytes.length, nowMs);
   }
 }

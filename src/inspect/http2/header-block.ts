@@ -1,4 +1,4 @@
-import { MAX_CONTINUATION_FRAMES, MAX_HEADER_BLOCK_BYTES } from '../../limits.js';
+import { MAX_CONTINUATION_FRAMES, MIN_CONTINUATION_BYTES } from '../../limits.js';
 import { Flag } from './frame.js';
 
 /** Where the fragment of a header block begins in the payload of HEADERS (RFC 9113 section 6.2). */
@@ -12,32 +12,35 @@ export function fragmentEnd(flags: number, payload: Buffer, start: number, end: 
 }
 
 /**
- * Puts together a header block whose HEADERS frame had no END_HEADERS (RFC 9113 section 4.3). Frames and bytes are bounded
- * before they are kept: CONTINUATION without end is an attack (CVE-2024-27316).
+ * Bounds a header block whose HEADERS frame had no END_HEADERS (RFC 9113 section 4.3): CONTINUATION without end is an attack
+ * (CVE-2024-27316). A library that has much to say fills its frames, so a long block is told from many small frames.
  */
 export class HeaderBlock {
   readonly streamId: number;
   readonly endStream: boolean;
   /** By the inspector's clock. */
   readonly beganAtMs: number;
-  readonly #parts: Buffer[] = [];
+  readonly #maxBytes: number;
+  #frames = 0;
   #bytes = 0;
 
-  constructor(streamId: number, endStream: boolean, beganAtMs: number) {
+  constructor(streamId: number, endStream: boolean, beganAtMs: number, maxBytes: number) {
     this.streamId = streamId;
     this.endStream = endStream;
     this.beganAtMs = beganAtMs;
+    this.#maxBytes = maxBytes;
   }
 
-  /** Keeps a copy of a fragment; `false` if the block becomes too large. */
-  add(bytes: Buffer, start: number, end: number): boolean {
-    this.#bytes += end - start;
-    if (this.#bytes > MAX_HEADER_BLOCK_BYTES || this.#parts.length > MAX_CONTINUATION_FRAMES) return false;
-    this.#parts.push(Buffer.from(bytes.subarray(start, end)));
-    return true;
+  /** Bytes of its fragments so far. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
-  whole(): Buffer {
-    return Buffer.concat(this.#parts, this.#bytes);
+  /** A fragment has come, that of HEADERS first; `false` if the block becomes too large. */
+  add(bytes: number): boolean {
+    this.#bytes += bytes;
+    this.#frames++;
+    const allowed = 1 + MAX_CONTINUATION_FRAMES + this.#bytes / MIN_CONTINUATION_BYTES;
+    return this.#bytes <= this.#maxBytes && this.#frames <= allowed;
   }
 }

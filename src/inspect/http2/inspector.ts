@@ -2,26 +2,32 @@ import {
   CONTROL_FRAMES,
   DATA_BYTES_PER_SMALL_FRAME,
   HEADER_BLOCK_MS,
-  MAX_INSPECTED_STREAMS,
-  RESETS,
+  MAX_FOLLOWED_CALLS,
   SMALL_FRAMES,
+  TOO_LARGE_HEADERS,
 } from '../../limits.js';
+import type { CallRefusal } from '../call-pool.js';
+import type { FieldNames } from '../hpack/field-names.js';
+import { RateBucket } from '../rate-bucket.js';
+import { SendWindow, type SendWindows, type StallTallies } from '../send-window.js';
+import { other, type Sender } from '../sender.js';
 import { goAwayFrame, settingsFrame } from './encode.js';
 import { ErrorCode, FrameType } from './frame.js';
-import { RateBucket } from '../rate-bucket.js';
-import type { FieldNames } from '../hpack/field-names.js';
-import { Side, type Http2Failure, type SideEvents } from './side.js';
+import { ResetLimit } from './reset-limit.js';
+import { Side, type Http2Limit, type Http2Loss, type SideEvents } from './side.js';
 import type { FieldValues, StreamObserver } from './stream-observer.js';
-import { other, type Sender } from '../sender.js';
-import { SendWindow, type SendWindows } from '../send-window.js';
 import { EVENT, STATE, transition } from './stream-state.js';
 import { StreamTable } from './stream-table.js';
 
-/** Makes who follows a stream that begins. */
-export type StreamOpener<Observer extends StreamObserver> = (
-  streamId: number,
-  windows: SendWindows,
-) => Observer;
+/** Makes who follows the streams of a connection. */
+export interface StreamFollower<Observer extends StreamObserver> {
+  /** A stream begins: who follows it, why nobody can, or `undefined` if nobody needs to. */
+  open(streamId: number, windows: SendWindows): Observer | CallRefusal | undefined;
+  /** It is followed no more; it was told how it ended. */
+  release(observer: Observer): void;
+  /** Count how long the windows of its streams are empty. */
+  readonly stalls?: StallTallies | undefined;
+}
 
 /** Walking over so many streams costs about as much as a frame. */
 const STREAMS_PER_CONTROL_FRAME = 100;
@@ -29,9 +35,17 @@ const STREAMS_PER_CONTROL_FRAME = 100;
 /** RFC 9113 section 6.9.2: "the initial flow-control window size is 65,535 octets". */
 const DEFAULT_WINDOW_BYTES = 65_535;
 
+/** What a DATA frame pays for that is small, while nobody follows its stream: less than it takes to make one. */
+const UNFOLLOWED_DATA_PAYS = 0.5;
+
+/** RFC 9113 section 7: codes by which a server says that its client has done wrong (PROTOCOL, FLOW_CONTROL, STREAM_CLOSED, FRAME_SIZE). */
+const FAULT_CODES: ReadonlySet<number> = new Set([1, 3, 5, 6]);
+
 interface Stream<Observer> {
   /** Number of `STATE`. */
   state: number;
+  /** The server has begun to answer. */
+  isAnswered: boolean;
   readonly observer: Observer;
   /** How much each end may still send. */
   readonly windows: SendWindows;
@@ -39,14 +53,14 @@ interface Stream<Observer> {
 
 /**
  * Follows an HTTP/2 connection (RFC 9113) from outside: takes the bytes of both ends as they pass and tells what happens
- * to each stream. It does no I/O, has no clock and keeps no payload.
- *
- * `followed` until something cannot be followed; then `lost`, once and for good, with the reason: what follows in the
- * other direction depends on it (the table of HPACK, the streams), so both are given up.
+ * on its streams. It does no I/O and keeps no payload. Where the tables of HPACK cannot be kept in step, no call can be followed
+ * any further, in either direction; the limits on frames hold all the same.
  */
 export class Http2Inspector<Observer extends StreamObserver> implements SideEvents {
   readonly #sides: Readonly<Record<Sender, Side>>;
-  readonly #open: StreamOpener<Observer>;
+  readonly #follower: StreamFollower<Observer>;
+  /** Whose frames are limited: the end that is not Gitaly. */
+  readonly #limited: Sender;
   readonly #streams = new StreamTable<Stream<Observer>>();
   readonly #windows: Readonly<Record<Sender, SendWindow>> = {
     client: new SendWindow(DEFAULT_WINDOW_BYTES),
@@ -57,21 +71,24 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     client: DEFAULT_WINDOW_BYTES,
     server: DEFAULT_WINDOW_BYTES,
   };
-  readonly #resets = new RateBucket(RESETS);
-  /** By who sends such frames. */
-  readonly #frames: Readonly<Record<Sender, Readonly<Record<'control' | 'small', RateBucket>>>> = {
-    client: { control: new RateBucket(CONTROL_FRAMES), small: new RateBucket(SMALL_FRAMES) },
-    server: { control: new RateBucket(CONTROL_FRAMES), small: new RateBucket(SMALL_FRAMES) },
-  };
+  readonly #resets = new ResetLimit();
+  /** Frames of the end that is limited. */
+  readonly #control = new RateBucket(CONTROL_FRAMES);
+  readonly #small = new RateBucket(SMALL_FRAMES);
+  readonly #tooLarge = new RateBucket(TOO_LARGE_HEADERS);
   #lastStreamId = 0;
   /** The stream that the last frame was of: the next is so too, more often than not. */
   #current: Stream<Observer> | undefined;
   #currentId = 0;
-  #failure: Http2Failure | undefined;
+  #loss: Http2Loss | undefined;
+  #exceeded: Http2Limit | undefined;
+  /** How many streams are open that nobody follows since the loss; some may have ended. */
+  #unfollowed = 0;
   #nowMs = 0;
 
-  constructor(names: FieldNames, open: StreamOpener<Observer>) {
-    this.#open = open;
+  constructor(names: FieldNames, follower: StreamFollower<Observer>, limited: Sender = 'client') {
+    this.#follower = follower;
+    this.#limited = limited;
     this.#sides = { client: new Side('client', names, this), server: new Side('server', names, this) };
   }
 
@@ -81,8 +98,8 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   }
 
   /** Why the client is to be given up that has sent nothing of late; it is asked now and then. */
-  overdue(nowMs: number): Http2Failure | undefined {
-    const beganAtMs = this.#sides.client.headerBlockBeganAtMs ?? nowMs;
+  overdue(nowMs: number): Http2Limit | undefined {
+    const beganAtMs = this.#sides[this.#limited].headerBlockBeganAtMs ?? nowMs;
     return nowMs - beganAtMs > HEADER_BLOCK_MS ? 'continuation' : undefined;
   }
 
@@ -91,9 +108,9 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return this.#streams.size;
   }
 
-  /** Who follow them, the oldest first. */
-  *observers(): Iterable<Observer> {
-    for (const [, { observer }] of this.#streams.entries()) yield observer;
+  /** Who follow them, the oldest first: so many at most. */
+  *observers(limit = Number.POSITIVE_INFINITY): Iterable<Observer> {
+    for (const [, { observer }] of this.#streams.entries(limit)) yield observer;
   }
 
   /** The highest stream that has begun; 0 before the first. */
@@ -120,15 +137,17 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return this.#sides[sender].reader.bytesToBoundary;
   }
 
-  /** Reads what an end has sent; why it cannot be followed, and ever after the same. */
-  read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Failure | undefined {
-    if (this.#failure) return this.#failure;
+  /**
+   * Reads what an end has sent.
+   * @returns why its calls cannot be followed, once they cannot and ever after; or which limit was exceeded: then nothing more
+   * is read
+   */
+  read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Loss | undefined {
+    if (this.#exceeded) return this.#exceeded;
     this.#nowMs = nowMs;
     const side = sender === 'client' ? this.#sides.client : this.#sides.server;
-    if (side.read(bytes, start, end)) return undefined;
-    this.#failure = side.failure;
-    this.#cutAll('lost');
-    return this.#failure;
+    if (side.reader.read(bytes, start, end)) return this.#loss;
+    return this.#stopped();
   }
 
   /** The connection has ended, or what carries it cannot be followed; what was open is cut. */
@@ -137,77 +156,119 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     this.#cutAll(why);
   }
 
-  headers(sender: Sender, streamId: number, values: FieldValues): Http2Failure | undefined {
-    let stream = this.#find(streamId);
-    if (!stream) {
-      if (sender === 'server' || streamId <= this.#lastStreamId) return this.#unlessLate(streamId);
-      // RFC 9113 section 5.1.1: streams of a client have odd numbers, and each a higher one than the last.
-      if (streamId % 2 === 0) return 'stream_state';
-      if (this.#streams.size >= MAX_INSPECTED_STREAMS) return 'too_many_streams';
-      this.#lastStreamId = streamId;
-      stream = this.#begin(streamId);
-    }
-    const failure = this.#move(
-      streamId,
-      stream,
-      sender === 'client' ? EVENT.client_headers : EVENT.server_headers,
-    );
-    if (!failure) stream.observer.headers(sender, values, this.#nowMs);
-    return failure;
+  /** For the sides. */
+  lose(loss: Http2Loss): void {
+    if (this.#loss) return;
+    this.#loss = loss;
+    this.#unfollowed = this.#streams.size;
+    for (const side of Object.values(this.#sides)) side.stopReadingHeaders();
+    this.#cutAll('lost');
   }
 
-  dataFrame(sender: Sender, streamId: number, length: number): Http2Failure | undefined {
+  /** For the sides. */
+  exceed(sender: Sender, limit: Http2Limit): boolean {
+    if (sender === this.#limited) this.#exceeded ??= limit;
+    else this.lose('frame');
+    return sender !== this.#limited;
+  }
+
+  headers(sender: Sender, streamId: number, values: FieldValues | undefined): boolean {
+    let stream = this.#find(streamId);
+    if (!stream) {
+      // RFC 9113 section 5.1.1: streams of a client have odd numbers, and each a higher one than the last.
+      if (sender === 'server' || streamId <= this.#lastStreamId || streamId % 2 === 0) return true;
+      this.#lastStreamId = streamId;
+      this.#resets.opened(streamId, this.#nowMs);
+      if (this.#loss) return this.#beginUnfollowed();
+      const opened = this.#begin(streamId);
+      if (typeof opened === 'string') {
+        if (opened === 'too_many_streams' && this.#limited === 'client') return this.exceed('client', opened);
+        this.lose('call_budget');
+        return this.#beginUnfollowed();
+      }
+      if (!opened) return true;
+      stream = opened;
+    }
+    if (this.#move(stream, sender === 'client' ? EVENT.client_headers : EVENT.server_headers)) {
+      if (sender === 'server') stream.isAnswered = true;
+      if (values) stream.observer.headers(sender, values, this.#nowMs);
+    }
+    return true;
+  }
+
+  dataFrame(sender: Sender, streamId: number, length: number, content: number): boolean {
     const fromClient = sender === 'client';
     const window = fromClient ? this.#windows.client : this.#windows.server;
     window.use(length, this.#nowMs);
     const stream = this.#find(streamId);
-    if (!stream) return this.#unlessLate(streamId);
+    if (!stream) {
+      if (content > 0 && this.#loss && sender !== this.#limited) this.#pay(content, UNFOLLOWED_DATA_PAYS);
+      return false;
+    }
     const streamWindow = fromClient ? stream.windows.client : stream.windows.server;
     streamWindow.use(length, this.#nowMs);
-    const { control, small } = fromClient ? this.#frames.server : this.#frames.client;
     // A frame that is small because there was no more window pays for nothing: its reader may be who makes it so.
-    if (length > 0 && window.bytes > 0 && streamWindow.bytes > 0) {
-      control.give(1);
-      small.give(2 + length / DATA_BYTES_PER_SMALL_FRAME);
-    } else if (length >= DATA_BYTES_PER_SMALL_FRAME) {
-      small.give(length / DATA_BYTES_PER_SMALL_FRAME);
-    }
-    return this.#move(streamId, stream, fromClient ? EVENT.client_data : EVENT.server_data);
+    if (content > 0 && sender !== this.#limited)
+      this.#pay(content, window.bytes > 0 && streamWindow.bytes > 0 ? 2 : 0);
+    return this.#move(stream, fromClient ? EVENT.client_data : EVENT.server_data);
+  }
+
+  content(sender: Sender, streamId: number, content: number): void {
+    if (content === 0 || sender === this.#limited) return;
+    const stream = this.#find(streamId);
+    if (stream)
+      this.#pay(content, this.#windows[sender].bytes > 0 && stream.windows[sender].bytes > 0 ? 2 : 0);
+    else if (this.#loss) this.#pay(content, UNFOLLOWED_DATA_PAYS);
   }
 
   data(sender: Sender, streamId: number, bytes: Buffer, start: number, end: number): void {
     this.#find(streamId)?.observer.data(sender, bytes, start, end);
   }
 
-  endStream(sender: Sender, streamId: number): Http2Failure | undefined {
-    const stream = this.#find(streamId);
-    if (!stream) return this.#unlessLate(streamId);
+  endStream(sender: Sender, streamId: number): void {
     const fromClient = sender === 'client';
-    const failure = this.#move(streamId, stream, fromClient ? EVENT.client_end : EVENT.server_end);
-    if (failure) return failure;
-    (fromClient ? stream.windows.client : stream.windows.server).close(this.#nowMs);
-    if (sender === 'server') this.#resets.give(1);
-    stream.observer.ended(sender, this.#nowMs);
-    return undefined;
-  }
-
-  reset(sender: Sender, streamId: number, errorCode: number): Http2Failure | undefined {
-    const isFree = sender === 'server' && errorCode === ErrorCode.none;
-    if (!isFree && !this.#resets.take(1, this.#nowMs)) return 'reset_flood';
     const stream = this.#find(streamId);
-    if (!stream) return this.#unlessLate(streamId);
-    const failure = this.#move(streamId, stream, EVENT.reset);
-    if (!failure) stream.observer.reset(sender, errorCode, this.#nowMs);
-    return failure;
+    if (!fromClient && (stream || this.#loss)) {
+      this.#resets.answered();
+      if (this.#unfollowed > 0) this.#unfollowed--;
+    }
+    if (!stream) return;
+    if (!this.#move(stream, fromClient ? EVENT.client_end : EVENT.server_end)) return;
+    (fromClient ? stream.windows.client : stream.windows.server).close(this.#nowMs);
+    stream.observer.ended(sender, this.#nowMs);
+    if (stream.state === STATE.closed) this.#forget(streamId, stream);
   }
 
-  frame(sender: Sender, kind: 'control' | 'small', type: number): Http2Failure | undefined {
-    const frames = sender === 'client' ? this.#frames.client : this.#frames.server;
-    if (kind === 'small') return frames.small.take(1, this.#nowMs) ? undefined : 'frame_flood';
-    // A PING is answered; SETTINGS may change the window of each stream.
+  reset(sender: Sender, streamId: number, errorCode: number): boolean {
+    if (!this.#mayReset(sender, streamId, errorCode)) {
+      this.#exceeded ??= 'reset_flood';
+      return false;
+    }
+    const stream = this.#find(streamId);
+    if (!stream) {
+      if (this.#unfollowed > 0) this.#unfollowed--;
+      return true;
+    }
+    stream.observer.reset(sender, errorCode, this.#nowMs);
+    this.#forget(streamId, stream);
+    return true;
+  }
+
+  frame(sender: Sender, kind: 'control' | 'small', type: number): boolean {
+    if (sender !== this.#limited) {
+      // A PING is answered.
+      if (type === FrameType.ping && kind === 'control') this.#small.give(1);
+      return true;
+    }
+    if (kind === 'small') return this.#small.take(1, this.#nowMs) || this.exceed(sender, 'frame_flood');
+    // SETTINGS may change the window of each stream.
     const cost = type === FrameType.settings ? 1 + this.#streams.size / STREAMS_PER_CONTROL_FRAME : 1;
-    if (type === FrameType.ping) this.#frames[other(sender)].small.give(1);
-    return frames.control.take(cost, this.#nowMs) ? undefined : 'control_flood';
+    return this.#control.take(cost, this.#nowMs) || this.exceed(sender, 'control_flood');
+  }
+
+  headersTooLarge(sender: Sender): boolean {
+    if (sender !== this.#limited || this.#tooLarge.take(1, this.#nowMs)) return true;
+    return this.exceed(sender, 'hpack_too_large');
   }
 
   /** RFC 9113 section 6.8: streams above the last were not and will not be processed. */
@@ -215,8 +276,8 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     if (sender === 'client') return;
     for (const [streamId, stream] of this.#streams.entries()) {
       if (streamId <= lastStreamId) continue;
-      this.#forget(streamId);
       stream.observer.cut('refused', this.#nowMs);
+      this.#forget(streamId, stream);
     }
   }
 
@@ -225,11 +286,12 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     if (windows) (sender === 'client' ? windows.server : windows.client).give(increment, this.#nowMs);
   }
 
-  settingsAcknowledged(sender: Sender): Http2Failure | undefined {
+  settingsAcknowledged(sender: Sender): void {
     const settings = this.#sides[other(sender)].unacknowledged.shift();
-    if (!settings) return 'settings';
+    // One too many is ignored, as in grpc-go.
+    if (!settings) return;
     const { headerTableBytes, initialWindowBytes } = settings;
-    if (headerTableBytes !== undefined) this.#sides[sender].decoder.acknowledgeTableSize(headerTableBytes);
+    if (headerTableBytes !== undefined) this.#sides[sender].acknowledgeTableSize(headerTableBytes);
     if (initialWindowBytes !== undefined) {
       // Section 6.9.2: "a receiver MUST adjust the size of all stream flow-control windows that it maintains by the
       // difference between the new value and the old value".
@@ -237,7 +299,6 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
       this.#initialWindowBytes[sender] = initialWindowBytes;
       for (const [, { windows }] of this.#streams.entries()) windows[sender].give(difference, this.#nowMs);
     }
-    return undefined;
   }
 
   /** The windows of the connection as a whole. */
@@ -245,16 +306,58 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return this.#windows;
   }
 
-  #begin(streamId: number): Stream<Observer> {
+  /** What data of the other end pays for, as libraries measure and open windows while it comes; `frames`: of it besides. */
+  #pay(content: number, frames: number): void {
+    if (frames >= 1) this.#control.give(1);
+    if (frames > 0) this.#small.give(frames + content / DATA_BYTES_PER_SMALL_FRAME);
+    else if (content >= DATA_BYTES_PER_SMALL_FRAME) this.#small.give(content / DATA_BYTES_PER_SMALL_FRAME);
+  }
+
+  #mayReset(sender: Sender, streamId: number, errorCode: number): boolean {
+    const stream = this.#find(streamId);
+    if (sender === 'server') {
+      if (errorCode === ErrorCode.none) return true;
+      if (FAULT_CODES.has(errorCode)) return this.#resets.provoked(this.#nowMs);
+    }
+    if (stream) {
+      // The answer is whole, and the reset says that no more of the request is wanted, or will come.
+      if (stream.state === STATE.server_done) return true;
+      return this.#resets.reset(streamId, stream.isAnswered, this.#nowMs);
+    }
+    // It crossed the end of its stream, as when both ends have a timer.
+    if (!this.#loss && streamId <= this.#lastStreamId)
+      return sender !== this.#limited || this.#small.take(1, this.#nowMs);
+    return this.#resets.reset(streamId, false, this.#nowMs);
+  }
+
+  /** An end is read no further: a limit is exceeded, or it does not speak HTTP/2. */
+  #stopped(): Http2Loss | undefined {
+    this.lose(this.#exceeded ?? 'preface');
+    return this.#exceeded ?? this.#loss;
+  }
+
+  #begin(streamId: number): Stream<Observer> | CallRefusal | undefined {
+    const { stalls } = this.#follower;
     const windows = {
       client: new SendWindow(this.#initialWindowBytes.client),
       server: new SendWindow(this.#initialWindowBytes.server),
     };
-    const stream: Stream<Observer> = { state: STATE.idle, observer: this.#open(streamId, windows), windows };
+    const observer = this.#follower.open(streamId, windows);
+    if (observer === undefined || typeof observer === 'string') return observer;
+    if (stalls) {
+      windows.client.countIn(stalls.client);
+      windows.server.countIn(stalls.server);
+    }
+    const stream: Stream<Observer> = { state: STATE.idle, isAnswered: false, observer, windows };
     this.#streams.add(streamId, stream);
     this.#currentId = streamId;
     this.#current = stream;
     return stream;
+  }
+
+  /** Nobody follows it; that there are not too many is seen from what begins and what ends. */
+  #beginUnfollowed(): boolean {
+    return ++this.#unfollowed <= MAX_FOLLOWED_CALLS || this.exceed('client', 'too_many_streams');
   }
 
   #find(streamId: number): Stream<Observer> | undefined {
@@ -265,29 +368,36 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return this.#current;
   }
 
-  #forget(streamId: number): void {
+  #forget(streamId: number, stream: Stream<Observer>): void {
     this.#streams.delete(streamId);
     if (streamId === this.#currentId) this.#current = undefined;
+    this.#release(stream);
   }
 
-  /** A stream that is known no more has ended, and what comes late may; one that never began may not. */
-  #unlessLate(streamId: number): Http2Failure | undefined {
-    return streamId <= this.#lastStreamId && streamId % 2 === 1 ? undefined : 'stream_state';
+  #release({ windows, observer }: Stream<Observer>): void {
+    windows.client.close(this.#nowMs);
+    windows.server.close(this.#nowMs);
+    this.#follower.release(observer);
   }
 
-  #move(streamId: number, stream: Stream<Observer>, event: number): Http2Failure | undefined {
+  /**
+   * Whether the frame means something. One that is late, or that no correct peer sends, is ignored: what its receiver does
+   * about it passes here, too.
+   */
+  #move(stream: Stream<Observer>, event: number): boolean {
     const next = transition(stream.state, event);
-    if (next === STATE.error) return 'stream_state';
-    if (next === STATE.late) return undefined;
+    if (next >= STATE.late) return false;
     stream.state = next;
-    if (next === STATE.closed) this.#forget(streamId);
-    return undefined;
+    return true;
   }
 
   #cutAll(why: 'connection' | 'lost'): void {
     const streams = this.#streams.entries();
     this.#streams.clear();
     this.#current = undefined;
-    for (const [, { observer }] of streams) observer.cut(why, this.#nowMs);
+    for (const [, stream] of streams) {
+      stream.observer.cut(why, this.#nowMs);
+      this.#release(stream);
+    }
   }
 }

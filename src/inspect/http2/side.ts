@@ -1,3 +1,9 @@
+import {
+  MAX_COLLECTED_FRAME_BYTES,
+  MAX_HEADER_AMPLIFICATION,
+  MAX_HEADER_TABLE_BYTES,
+  MAX_RELAYED_HEADER_LIST_BYTES,
+} from '../../limits.js';
 import { HpackDecoder, type FieldSink, type HpackFailure } from '../hpack/decoder.js';
 import type { FieldNames } from '../hpack/field-names.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
@@ -7,36 +13,46 @@ import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
 import { readSettings, type Settings } from './settings.js';
 import type { FieldValues } from './stream-observer.js';
 
-/** Why one end's bytes cannot be followed any further. A closed set. */
-export type Http2Failure =
-  | 'preface'
-  | 'frame'
-  | 'settings'
-  | 'continuation'
-  | 'stream_state'
-  | 'too_many_streams'
-  | 'reset_flood'
-  | 'control_flood'
-  | 'frame_flood'
-  | `hpack_${HpackFailure}`;
+/** Why the calls of a connection cannot be followed any further. A closed set. */
+export type Http2Loss =
+  'preface' | 'frame' | 'settings' | `hpack_${HpackFailure}` | 'call_budget' | Http2Limit;
 
-/** What both ends of a connection are told of one end's frames. What is returned says why it cannot be followed. */
+/** A limit that a client has exceeded. A closed set. */
+export type Http2Limit =
+  'continuation' | 'hpack_too_large' | 'too_many_streams' | 'reset_flood' | 'control_flood' | 'frame_flood';
+
+/**
+ * What both ends of a connection are told of one end's frames. What returns `false` has found that a limit is exceeded:
+ * nothing more is read.
+ */
 export interface SideEvents {
   /** When what is being read came. */
   readonly nowMs: number;
-  headers(sender: Sender, streamId: number, values: FieldValues): Http2Failure | undefined;
-  /** DATA begins: its length on the wire, padding included, counts against the windows. */
-  dataFrame(sender: Sender, streamId: number, length: number): Http2Failure | undefined;
+  /** `values` is missing where they are not known: a stream that begins or answers all the same. */
+  headers(sender: Sender, streamId: number, values: FieldValues | undefined): boolean;
+  /**
+   * DATA begins. `length` is its length on the wire, padding included, which counts against the windows; `content` that of its
+   * content, -1 as long as the padding is not known. Returns whether anybody is told of the content.
+   */
+  dataFrame(sender: Sender, streamId: number, length: number, content: number): boolean;
+  /** The length of the content of padded DATA is known. */
+  content(sender: Sender, streamId: number, content: number): void;
   data(sender: Sender, streamId: number, bytes: Buffer, start: number, end: number): void;
-  endStream(sender: Sender, streamId: number): Http2Failure | undefined;
-  reset(sender: Sender, streamId: number, errorCode: number): Http2Failure | undefined;
+  endStream(sender: Sender, streamId: number): void;
+  reset(sender: Sender, streamId: number, errorCode: number): boolean;
   /** A frame comes that may not come too often; those that make the other end answer are `control`. */
-  frame(sender: Sender, kind: 'control' | 'small', what: number): Http2Failure | undefined;
+  frame(sender: Sender, kind: 'control' | 'small', what: number): boolean;
   goAway(sender: Sender, lastStreamId: number, errorCode: number): void;
   /** `streamId` 0: of the connection. */
   windowUpdate(sender: Sender, streamId: number, increment: number): void;
   /** The end acknowledges the oldest SETTINGS of the other that it has not acknowledged yet. */
-  settingsAcknowledged(sender: Sender): Http2Failure | undefined;
+  settingsAcknowledged(sender: Sender): void;
+  /** A header list is larger than any that a server accepts, or a bomb. */
+  headersTooLarge(sender: Sender): boolean;
+  /** The calls cannot be followed any further; frames can. */
+  lose(loss: Http2Loss): void;
+  /** This end exceeds a limit. */
+  exceed(sender: Sender, limit: Http2Limit): boolean;
 }
 
 /** No library sends more than two before the first is acknowledged. */
@@ -45,31 +61,37 @@ const MAX_UNACKNOWLEDGED_SETTINGS = 16;
 const CLIENT_FRAMING = { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFACE };
 const SERVER_FRAMING = { headerBytes: FRAME_HEADER_BYTES, preface: undefined };
 
-/** Follows the frames that one end of a connection sends. */
+/**
+ * Follows the frames that one end of a connection sends. What a frame says may not be understood; where it ends is known from
+ * its header, so the limits on frames hold whatever an end sends.
+ */
 export class Side implements FrameSink, FieldSink {
   readonly reader: FrameReader;
-  readonly decoder: HpackDecoder;
   /** SETTINGS that this end has sent and the other has not acknowledged: they hold from then on. */
   readonly unacknowledged: Settings[] = [];
-  failure: Http2Failure | undefined;
   payloadBytes = 0;
   readonly #sender: Sender;
   readonly #events: SideEvents;
   readonly #values: (string | undefined)[];
+  /** There while header blocks are read. */
+  #decoder: HpackDecoder | undefined;
 
   // The frame that is being read.
   #type = -1;
   #flags = 0;
   #streamId = 0;
+  /** Since when its payload is awaited, of HEADERS and CONTINUATION. */
+  #awaitedSinceMs = -1;
   /** DATA: bytes of content that are still to come; -1 until the length of the padding is known. */
   #contentLeft = 0;
+  #isContentTold = false;
   #block: HeaderBlock | undefined;
 
   constructor(sender: Sender, names: FieldNames, events: SideEvents) {
     this.#sender = sender;
     this.#events = events;
     this.reader = new FrameReader(this, sender === 'client' ? CLIENT_FRAMING : SERVER_FRAMING);
-    this.decoder = new HpackDecoder(names);
+    this.#decoder = new HpackDecoder(names);
     this.#values = new Array<undefined>(names.count + 1).fill(undefined);
   }
 
@@ -83,7 +105,8 @@ export class Side implements FrameSink, FieldSink {
 
   /** Since when it has been within a header block, if it is. */
   get headerBlockBeganAtMs(): number | undefined {
-    return this.#block?.beganAtMs;
+    if (this.#block) return this.#block.beganAtMs;
+    return this.#awaitedSinceMs < 0 ? undefined : this.#awaitedSinceMs;
   }
 
   /** Whether anything of it has come. */
@@ -91,11 +114,15 @@ export class Side implements FrameSink, FieldSink {
     return this.#type >= 0 || !this.reader.atBoundary;
   }
 
-  /** Reads on; `false` once it cannot be followed, with the reason in `failure`. */
-  read(bytes: Buffer, start: number, end: number): boolean {
-    if (this.reader.read(bytes, start, end)) return true;
-    this.failure ??= 'preface';
-    return false;
+  /** Header blocks are read no more, and their tables are given up. */
+  stopReadingHeaders(): void {
+    this.#decoder = undefined;
+    this.unacknowledged.length = 0;
+  }
+
+  /** This end has acknowledged the SETTINGS_HEADER_TABLE_SIZE of the other. */
+  acknowledgeTableSize(bytes: number): void {
+    this.#decoder?.acknowledgeTableSize(bytes);
   }
 
   field(nameId: number, value: string): void {
@@ -115,29 +142,30 @@ export class Side implements FrameSink, FieldSink {
     // RFC 9113 section 4.3: "a contiguous sequence of frames, with no interleaved frames of any other type or from any
     // other stream".
     if ((this.#block?.streamId ?? 0) !== (type === FrameType.continuation ? streamId : 0)) {
-      return this.#fail('continuation');
+      this.#block = undefined;
+      if (!this.#events.exceed(this.#sender, 'continuation')) return undefined;
+      if (type === FrameType.continuation) return 'skip';
     }
     switch (type) {
       case FrameType.data:
         return this.#beginData();
       case FrameType.headers:
       case FrameType.continuation:
-        return streamId === 0 ? this.#fail('frame') : 'collect';
-      case FrameType.pushPromise:
-        // No gRPC server pushes; and a promised stream would be one that nobody follows.
-        return this.#fail('frame');
+        return this.#beginHeaders();
       case FrameType.settings:
-        if (streamId !== 0) return this.#fail('frame');
-        return isAck(this.#flags) ? 'collect' : this.#use('collect', 'control');
+        if (streamId !== 0) return this.#lose('frame');
+        return isAck(this.#flags) ? this.#collect() : this.#use(this.#collect(), 'control');
       case FrameType.ping:
         return this.#use('skip', isAck(this.#flags) ? 'small' : 'control');
       case FrameType.rstStream:
-        return length === 4 ? 'collect' : this.#fail('frame');
+        return length === 4 ? 'collect' : this.#lose('frame');
       case FrameType.windowUpdate:
-        return length === 4 ? this.#use('collect', 'small') : this.#fail('frame');
+        return this.#use(length === 4 ? 'collect' : this.#lose('frame'), 'small');
       case FrameType.goAway:
-        return streamId === 0 && length >= 8 ? this.#use('collect', 'small') : this.#fail('frame');
+        if (streamId !== 0 || length < 8) this.#lose('frame');
+        return this.#use(streamId === 0 && length >= 8 ? this.#collect() : 'skip', 'small');
       default:
+        // PUSH_PROMISE among them: no gRPC server pushes, and Go reads it without its header block.
         return this.#use('skip', 'small');
     }
   }
@@ -149,16 +177,20 @@ export class Side implements FrameSink, FieldSink {
       // Section 6.1: the first octet is the length of the padding, which "MUST" be less than that of the payload.
       this.#contentLeft = this.payloadBytes - 1 - (bytes[from++] ?? 0);
       if (this.#contentLeft < 0) {
-        this.#fail('frame');
-        return false;
+        this.#events.lose('frame');
+        this.#contentLeft = 0;
       }
+      this.#events.content(this.#sender, this.#streamId, this.#contentLeft);
+      const isEmpty = this.#contentLeft === 0 && (this.#flags & Flag.endStream) === 0;
+      if (isEmpty && !this.#events.frame(this.#sender, 'small', this.#type)) return false;
     }
     const to = Math.min(from + this.#contentLeft, end);
     if (to > from) {
       this.#contentLeft -= to - from;
-      this.#events.data(this.#sender, this.#streamId, bytes, from, to);
+      if (this.#isContentTold) this.#events.data(this.#sender, this.#streamId, bytes, from, to);
     }
-    return !last || (this.#flags & Flag.endStream) === 0 || this.#endStream(this.#streamId);
+    if (last && (this.#flags & Flag.endStream) !== 0) this.#events.endStream(this.#sender, this.#streamId);
+    return true;
   }
 
   payload(bytes: Buffer, start: number, end: number): boolean {
@@ -171,7 +203,7 @@ export class Side implements FrameSink, FieldSink {
       case settings:
         return this.#settings(bytes, start, end);
       case rstStream:
-        return this.#follow(this.#events.reset(this.#sender, this.#streamId, bytes.readUInt32BE(start)));
+        return this.#events.reset(this.#sender, this.#streamId, bytes.readUInt32BE(start));
       case windowUpdate:
         this.#events.windowUpdate(this.#sender, this.#streamId, bytes.readUInt32BE(start) & 0x7fff_ffff);
         return true;
@@ -188,80 +220,138 @@ export class Side implements FrameSink, FieldSink {
   }
 
   #use(use: PayloadUse, kind: 'control' | 'small'): PayloadUse | undefined {
-    const failure = this.#events.frame(this.#sender, kind, this.#type);
-    return failure ? this.#fail(failure) : use;
+    return this.#events.frame(this.#sender, kind, this.#type) ? use : undefined;
+  }
+
+  /** Sees the payload whole, if it is not too large for that. */
+  #collect(): PayloadUse {
+    return this.payloadBytes <= MAX_COLLECTED_FRAME_BYTES ? 'collect' : this.#lose('frame');
   }
 
   #beginData(): PayloadUse | undefined {
-    if (this.#streamId === 0) return this.#fail('frame');
-    const padded = (this.#flags & Flag.padded) !== 0;
-    if (padded && this.payloadBytes === 0) return this.#fail('frame');
-    this.#contentLeft = padded ? -1 : this.payloadBytes;
-    const failure = this.#events.dataFrame(this.#sender, this.#streamId, this.payloadBytes);
-    if (failure) return this.#fail(failure);
+    const isPadded = (this.#flags & Flag.padded) !== 0;
+    if (this.#streamId === 0 || (isPadded && this.payloadBytes === 0))
+      return this.#use(this.#lose('frame'), 'small');
+    this.#contentLeft = isPadded ? -1 : this.payloadBytes;
+    this.#isContentTold = this.#events.dataFrame(
+      this.#sender,
+      this.#streamId,
+      this.payloadBytes,
+      this.#contentLeft,
+    );
     const isEmpty = this.payloadBytes === 0 && (this.#flags & Flag.endStream) === 0;
     return isEmpty ? this.#use('stream', 'small') : 'stream';
   }
 
+  #beginHeaders(): PayloadUse | undefined {
+    if (this.#streamId === 0) return this.#use(this.#lose('frame'), 'small');
+    const use = this.#collect();
+    if (use === 'collect') this.#awaitedSinceMs = this.#events.nowMs;
+    // Nothing of it is read, and still a stream may begin with it.
+    else if (this.#type === FrameType.headers) return this.#unread() ? use : undefined;
+    return use;
+  }
+
+  #unread(): boolean {
+    if (!this.#events.headers(this.#sender, this.#streamId, undefined)) return false;
+    if ((this.#flags & Flag.endStream) !== 0) this.#events.endStream(this.#sender, this.#streamId);
+    return true;
+  }
+
   #headers(bytes: Buffer, start: number, end: number): boolean {
+    this.#awaitedSinceMs = -1;
     const from = fragmentStart(this.#flags, start);
     const to = fragmentEnd(this.#flags, bytes, start, end);
-    if (from > to) return this.#refuse('frame');
+    if (from > end) {
+      this.#events.lose('frame');
+      return this.#events.frame(this.#sender, 'small', this.#type);
+    }
+    // Go resets a stream whose HEADERS have more padding than payload, and does not read their block.
+    if (from > to) return this.#events.frame(this.#sender, 'small', this.#type);
     const endStream = (this.#flags & Flag.endStream) !== 0;
-    if ((this.#flags & Flag.endHeaders) !== 0)
-      return this.#decode(bytes, from, to, this.#streamId, endStream);
-    this.#block = new HeaderBlock(this.#streamId, endStream, this.#events.nowMs);
-    return this.#block.add(bytes, from, to) || this.#refuse('continuation');
+    const decoder = this.#decoder;
+    this.#clearValues();
+    if ((this.#flags & Flag.endHeaders) !== 0) {
+      const failure = decoder?.decode(bytes, from, to, this);
+      return this.#decoded(failure, this.#streamId, endStream, to - from);
+    }
+    this.#block = new HeaderBlock(
+      this.#streamId,
+      endStream,
+      this.#events.nowMs,
+      MAX_RELAYED_HEADER_LIST_BYTES,
+    );
+    decoder?.begin();
+    return this.#part(this.#block, bytes, from, to);
   }
 
   #continuation(bytes: Buffer, start: number, end: number): boolean {
+    this.#awaitedSinceMs = -1;
     const block = this.#block;
-    if (!block?.add(bytes, start, end)) return this.#refuse('continuation');
+    if (!block) return true;
+    if (!this.#part(block, bytes, start, end)) return false;
     if ((this.#flags & Flag.endHeaders) === 0) return true;
     this.#block = undefined;
-    const whole = block.whole();
-    return this.#decode(whole, 0, whole.length, block.streamId, block.endStream);
+    return this.#decoded(this.#decoder?.finish(), block.streamId, block.endStream, block.bytes);
   }
 
-  #decode(bytes: Buffer, start: number, end: number, streamId: number, endStream: boolean): boolean {
+  #part(block: HeaderBlock, bytes: Buffer, start: number, end: number): boolean {
+    if (!block.add(end - start)) {
+      this.#block = undefined;
+      return this.#events.exceed(this.#sender, 'continuation');
+    }
+    const failure = this.#decoder?.part(bytes, start, end, this);
+    if (failure) this.#events.lose(`hpack_${failure}`);
+    return true;
+  }
+
+  #decoded(
+    failure: HpackFailure | undefined,
+    streamId: number,
+    endStream: boolean,
+    encodedBytes: number,
+  ): boolean {
+    if (failure) this.#events.lose(`hpack_${failure}`);
+    const decoder = this.#decoder;
+    const values = decoder ? this.#values : undefined;
+    if (decoder && decoder.listBytes > MAX_HEADER_TABLE_BYTES + MAX_HEADER_AMPLIFICATION * encodedBytes) {
+      if (!this.#events.headersTooLarge(this.#sender)) return false;
+    } else if (decoder && decoder.listBytes > MAX_RELAYED_HEADER_LIST_BYTES) {
+      if (!this.#events.headersTooLarge(this.#sender)) return false;
+    }
+    if (!this.#events.headers(this.#sender, streamId, values)) return false;
+    if (endStream) this.#events.endStream(this.#sender, streamId);
+    return true;
+  }
+
+  #clearValues(): void {
     const values = this.#values;
     // `fill` leaves the optimized code.
     for (let nameId = 0; nameId < values.length; nameId++) values[nameId] = undefined;
-    const failure = this.decoder.decode(bytes, start, end, this);
-    if (failure) return this.#refuse(`hpack_${failure}`);
-    if (!this.#follow(this.#events.headers(this.#sender, streamId, values))) return false;
-    return !endStream || this.#endStream(streamId);
   }
 
   #settings(bytes: Buffer, start: number, end: number): boolean {
     if (isAck(this.#flags)) {
       // Section 6.5: an acknowledgement has no payload.
-      if (end > start) return this.#refuse('frame');
-      return this.#follow(this.#events.settingsAcknowledged(this.#sender));
+      if (end > start) this.#events.lose('frame');
+      else this.#events.settingsAcknowledged(this.#sender);
+      return true;
     }
     const settings = readSettings(bytes, start, end);
-    if (!settings) return this.#refuse('settings');
+    if (!settings) {
+      this.#events.lose('settings');
+      return true;
+    }
+    if (!this.#decoder) return true;
     this.unacknowledged.push(settings);
     // Nobody sends SETTINGS again and again without waiting for an answer but to make the other queue them.
-    return this.unacknowledged.length <= MAX_UNACKNOWLEDGED_SETTINGS || this.#refuse('control_flood');
+    if (this.unacknowledged.length <= MAX_UNACKNOWLEDGED_SETTINGS) return true;
+    return this.#events.exceed(this.#sender, 'control_flood');
   }
 
-  #endStream(streamId: number): boolean {
-    return this.#follow(this.#events.endStream(this.#sender, streamId));
-  }
-
-  #follow(failure: Http2Failure | undefined): boolean {
-    return failure === undefined || this.#refuse(failure);
-  }
-
-  #fail(reason: Http2Failure): PayloadUse | undefined {
-    this.failure ??= reason;
-    return undefined;
-  }
-
-  #refuse(reason: Http2Failure): false {
-    this.failure ??= reason;
-    return false;
+  #lose(loss: Http2Loss): 'skip' {
+    this.#events.lose(loss);
+    return 'skip';
   }
 }
 

@@ -52,14 +52,16 @@ export class StreamTable<Value> {
     if (this.#size === 0 && ids.length > KEPT_SLOTS) this.#resize(MIN_SLOTS);
   }
 
-  /** All there is, the lowest id first: the oldest stream. */
-  entries(): [id: number, value: Value][] {
+  /** So many of what there is, the lowest id first: the oldest stream. */
+  entries(limit = Number.POSITIVE_INFINITY): [id: number, value: Value][] {
+    if (this.#size === 0) return [];
+    const ids = Float64Array.from(this.#ids.filter((id) => id !== 0)).sort();
     const found: [number, Value][] = [];
-    for (const [slot, id] of this.#ids.entries()) {
-      const value = this.#values[slot];
-      if (id !== 0 && value !== undefined) found.push([id, value]);
+    for (const id of ids.subarray(0, limit)) {
+      const value = this.get(id);
+      if (value !== undefined) found.push([id, value]);
     }
-    return found.sort(([one], [other]) => one - other);
+    return found;
   }
 
   clear(): void {

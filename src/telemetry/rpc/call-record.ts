@@ -1,24 +1,19 @@
 import type { CallEnd, CallObserver, GrpcCall } from '../../inspect/grpc/call.js';
 import { traceIdOf } from '../../inspect/grpc/traceparent.js';
+import type { Sender } from '../../inspect/sender.js';
 import type { CallGroupCounts } from './listener-counts.js';
 import type { MethodCounts, MethodTable } from './method-table.js';
 
 /** Told of each call that has ended. */
 export type CallEnded = (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
-/** Counts one call: what it has moved since it was asked last, and how it ended. */
+/** Counts one call: what it moves, and how it ends. */
 export class CallRecord implements CallObserver {
   readonly #call: GrpcCall;
   readonly #method: MethodCounts;
   readonly #methods: MethodTable;
   readonly #group: CallGroupCounts;
   readonly #onEnd: CallEnded;
-  #received = 0;
-  #sent = 0;
-  #requestBytes = 0;
-  #responseBytes = 0;
-  #requestStalledMs = 0;
-  #responseStalledMs = 0;
 
   constructor(call: GrpcCall, methods: MethodTable, group: CallGroupCounts, onEnd: CallEnded) {
     const method = methods.find(call.start.path);
@@ -32,28 +27,18 @@ export class CallRecord implements CallObserver {
     group.inFlight++;
   }
 
-  report(nowMs: number): void {
-    const { messages, windows } = this.#call;
-    const { client, server } = messages;
-    const [method, group] = [this.#method, this.#group];
-    method.received += client.messages - this.#received;
-    method.sent += server.messages - this.#sent;
-    group.payloadBytes.request += client.payloadBytes - this.#requestBytes;
-    group.payloadBytes.response += server.payloadBytes - this.#responseBytes;
-    this.#received = client.messages;
-    this.#sent = server.messages;
-    this.#requestBytes = client.payloadBytes;
-    this.#responseBytes = server.payloadBytes;
-    const requestStalledMs = windows.client.stalledMs(nowMs);
-    const responseStalledMs = windows.server.stalledMs(nowMs);
-    group.stalledMs.request += requestStalledMs - this.#requestStalledMs;
-    group.stalledMs.response += responseStalledMs - this.#responseStalledMs;
-    this.#requestStalledMs = requestStalledMs;
-    this.#responseStalledMs = responseStalledMs;
+  moved(sender: Sender, messages: number, bytes: number): void {
+    const { payloadBytes } = this.#group;
+    if (sender === 'client') {
+      this.#method.received += messages;
+      payloadBytes.request += bytes;
+    } else {
+      this.#method.sent += messages;
+      payloadBytes.response += bytes;
+    }
   }
 
   ended(end: CallEnd): void {
-    this.report(end.endedAtMs);
     const { start } = this.#call;
     const method = this.#method;
     this.#group.inFlight--;
@@ -65,8 +50,7 @@ export class CallRecord implements CallObserver {
     this.#onEnd(this.#call, method, end);
   }
 
-  lost(nowMs: number): void {
-    this.report(nowMs);
+  lost(): void {
     this.#group.inFlight--;
     this.#group.lost++;
   }

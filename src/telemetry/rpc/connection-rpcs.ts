@@ -1,8 +1,9 @@
 import type { Sidechannel, SidechannelObserver } from '../../inspect/backchannel/sidechannel.js';
 import type { InspectionEvents } from '../../inspect/events.js';
-import type { CallEnd, CallObserver, GrpcCall } from '../../inspect/grpc/call.js';
+import type { CallContext, CallEnd, CallObserver, GrpcCall } from '../../inspect/grpc/call.js';
+import type { StallTallies } from '../../inspect/send-window.js';
 import { CallRecord } from './call-record.js';
-import type { ListenerCounts } from './listener-counts.js';
+import type { CallGroupCounts, ListenerCounts } from './listener-counts.js';
 import type { MethodCounts, MethodTable } from './method-table.js';
 import type { RpcLog, RpcPeer } from './rpc-log.js';
 import { SidechannelRecord } from './sidechannel-record.js';
@@ -20,14 +21,22 @@ export class ConnectionRpcs implements InspectionEvents {
   }
 
   started(call: GrpcCall): CallObserver {
-    const group =
-      call.context.protocol === 'http2'
-        ? 'http2 to_upstream'
-        : (`backchannel ${call.context.direction}` as const);
-    return new CallRecord(call, this.#methods, this.#counts.groups[group], this.#ended);
+    return new CallRecord(call, this.#methods, this.#groupOf(call.context), this.#ended);
+  }
+
+  stallsOf(context: CallContext): StallTallies {
+    return this.#groupOf(context).stalls;
+  }
+
+  get sidechannelStalls(): StallTallies {
+    return this.#counts.sidechannels.stalls;
   }
 
   sidechannelOpened(sidechannel: Sidechannel): SidechannelObserver {
     return new SidechannelRecord(sidechannel, this.#counts.sidechannels);
+  }
+  #groupOf({ protocol, direction }: CallContext): CallGroupCounts {
+    const group = protocol === 'http2' ? 'http2 to_upstream' : (`backchannel ${direction}` as const);
+    return this.#counts.groups[group];
   }
 }

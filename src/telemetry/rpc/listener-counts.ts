@@ -1,3 +1,4 @@
+import { StallTally, type StallTallies } from '../../inspect/send-window.js';
 import { DurationCounts } from './duration-counts.js';
 import type { RpcOperation } from './known-rpcs.js';
 
@@ -12,8 +13,8 @@ export class CallGroupCounts {
   /** Calls whose end is not known. */
   lost = 0;
   readonly payloadBytes = { request: 0, response: 0 };
-  /** Milliseconds in which a side had no window to send in. */
-  readonly stalledMs = { request: 0, response: 0 };
+  /** Time in which a side had no window to send in; the client sends requests. */
+  readonly stalls: StallTallies = { client: new StallTally(), server: new StallTally() };
 }
 
 /** What is counted of the sidechannels of one listener. */
@@ -23,7 +24,7 @@ export class SidechannelCounts {
   /** Sidechannels that did not end on both sides. */
   cut = 0;
   readonly bytes = { to_upstream: 0, to_client: 0 };
-  readonly stalledMs = { to_upstream: 0, to_client: 0 };
+  readonly stalls: StallTallies = { client: new StallTally(), server: new StallTally() };
   readonly durations = new DurationCounts();
 }
 

@@ -1,3 +1,4 @@
+import type { StallTallies } from '../../inspect/send-window.js';
 import type { CallGroup, CallGroupCounts, ListenerCounts } from './listener-counts.js';
 import type { MethodCounts } from './method-table.js';
 import type { RpcCounts } from './rpc-counts.js';
@@ -87,12 +88,12 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
           yield { labels: { protocol, direction, ...labels }, value };
       }
     };
-  const bySide = (sides: Readonly<Record<'request' | 'response', number>>, scale = 1) =>
-    (['request', 'response'] as const).map((side) => ({ labels: { side }, value: sides[side] * scale }));
-  const byDirection = (directions: Readonly<Record<'to_upstream' | 'to_client', number>>, scale = 1) =>
+  const bySide = (sides: Readonly<Record<'request' | 'response', number>>) =>
+    (['request', 'response'] as const).map((side) => ({ labels: { side }, value: sides[side] }));
+  const byDirection = (directions: Readonly<Record<'to_upstream' | 'to_client', number>>) =>
     (['to_upstream', 'to_client'] as const).map((direction) => ({
       labels: { direction },
-      value: directions[direction] * scale,
+      value: directions[direction],
     }));
   return [
     perListener(
@@ -123,7 +124,10 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
       'counter',
       'rpc_stall_seconds_total',
       "Time in which a side could not send on an RPC because the other's flow-control window was empty.",
-      perGroup(({ stalledMs }) => bySide(stalledMs, 0.001)),
+      perGroup(({ stalls }) => {
+        const { client: request, server: response } = stallSeconds(stalls);
+        return bySide({ request, response });
+      }),
     ),
     perListener('counter', 'sidechannels_total', 'Sidechannels that Gitaly opened.', ({ sidechannels }) => [
       { value: sidechannels.opened },
@@ -147,7 +151,10 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
       'counter',
       'sidechannel_stall_seconds_total',
       "Time in which a side could not send on a sidechannel because the other's window was empty, by direction.",
-      ({ sidechannels }) => byDirection(sidechannels.stalledMs, 0.001),
+      ({ sidechannels }) => {
+        const { client, server } = stallSeconds(sidechannels.stalls);
+        return byDirection({ to_upstream: client, to_client: server });
+      },
     ),
     {
       name: SIDECHANNEL_SECONDS,
@@ -161,10 +168,16 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
     perListener(
       'counter',
       'inspector_lost_total',
-      'Connections that could not be followed any further, by reason; their bytes go on.',
+      'Connections whose calls could not be followed any further, and those closed for a limit, by reason.',
       ({ lost }) => [...lost].map(([reason, value]) => ({ labels: { reason }, value })),
     ),
   ];
+}
+
+/** Seconds in which each end could not send, up to now. */
+function stallSeconds(stalls: StallTallies): Readonly<Record<'client' | 'server', number>> {
+  const nowMs = performance.now();
+  return { client: stalls.client.totalMs(nowMs) / 1000, server: stalls.server.totalMs(nowMs) / 1000 };
 }
 
 const GROUP_LABELS: Readonly<Record<CallGroup, readonly [protocol: string, direction: string]>> = {

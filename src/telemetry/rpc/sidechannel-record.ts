@@ -1,12 +1,11 @@
 import type { Sidechannel, SidechannelObserver } from '../../inspect/backchannel/sidechannel.js';
+import type { Sender } from '../../inspect/sender.js';
 import type { SidechannelCounts } from './listener-counts.js';
 
-/** Counts one sidechannel: what it has moved since it was asked last, and how it ended. */
+/** Counts one sidechannel: what it moves, and how it ends. */
 export class SidechannelRecord implements SidechannelObserver {
   readonly #sidechannel: Sidechannel;
   readonly #counts: SidechannelCounts;
-  readonly #reported = { to_upstream: 0, to_client: 0 };
-  readonly #reportedStalledMs = { to_upstream: 0, to_client: 0 };
 
   constructor(sidechannel: Sidechannel, counts: SidechannelCounts) {
     this.#sidechannel = sidechannel;
@@ -15,22 +14,11 @@ export class SidechannelRecord implements SidechannelObserver {
     counts.active++;
   }
 
-  report(nowMs: number): void {
-    const { contentBytes, windows } = this.#sidechannel;
-    for (const [direction, sender] of [
-      ['to_upstream', 'client'],
-      ['to_client', 'server'],
-    ] as const) {
-      this.#counts.bytes[direction] += contentBytes[sender] - this.#reported[direction];
-      this.#reported[direction] = contentBytes[sender];
-      const stalledMs = windows[sender].stalledMs(nowMs);
-      this.#counts.stalledMs[direction] += stalledMs - this.#reportedStalledMs[direction];
-      this.#reportedStalledMs[direction] = stalledMs;
-    }
+  moved(sender: Sender, bytes: number): void {
+    this.#counts.bytes[sender === 'client' ? 'to_upstream' : 'to_client'] += bytes;
   }
 
   ended(how: 'finished' | 'reset' | 'connection' | 'lost', nowMs: number): void {
-    this.report(nowMs);
     this.#counts.active--;
     if (how !== 'finished') this.#counts.cut++;
     this.#counts.durations.observe((nowMs - this.#sidechannel.openedAtMs) / 1000, undefined);

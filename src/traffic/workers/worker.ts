@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 
-import { DescriptorBudget } from '../../process/descriptor-budget.js';
+import { ProcessBudget } from '../../process/process-budget.js';
 import { WORKER_REPORT_MS } from '../../limits.js';
 import type { Arrival } from '../../connection/accepted.js';
 import { batchLines, type Outlet } from '../../telemetry/log-sink.js';
@@ -30,7 +30,7 @@ export class Worker {
   constructor(version: string) {
     this.#logger = createLogger(batchLines(new PrimaryOutlet()), DEFAULT_LOGGING);
     this.#metrics = new Metrics(version);
-    this.#traffic = new OwnTraffic(this.#metrics, this.#logger, DescriptorBudget.ofProcess(), (port, atMs) =>
+    this.#traffic = new OwnTraffic(this.#metrics, this.#logger, new ProcessBudget(), (port, atMs) =>
       tell({ kind: 'endSessions', port, atMs }),
     );
     this.#metrics.observe({

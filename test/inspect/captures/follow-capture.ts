@@ -49,7 +49,7 @@ export function follow(capture: Capture, sliceBytes: () => number): Followed {
     started: (call) => {
       started++;
       return {
-        report: () => undefined,
+        moved: () => undefined,
         ended: (end) => {
           calls.push(followedCall(call, end));
           endedBy.set(call.start.correlationId, end.by);
@@ -58,7 +58,7 @@ export function follow(capture: Capture, sliceBytes: () => number): Followed {
       };
     },
     sidechannelOpened: (sidechannel) => ({
-      report: () => undefined,
+      moved: () => undefined,
       ended: (how) => sidechannels.push(followedSidechannel(sidechannel, how)),
     }),
   });

@@ -50,7 +50,7 @@ async function startTapped(starting: Promise<{ port: number; stop: () => void }>
         started: (call) => {
           started.push(call);
           return {
-            report: () => undefined,
+            moved: () => undefined,
             ended: (end) => ended.push({ call, end }),
             lost: () => lost.push(call),
           };

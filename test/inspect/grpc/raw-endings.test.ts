@@ -9,7 +9,7 @@ import {
   frame,
   GOAWAY,
   headers,
-  PUSH_PROMISE,
+  WINDOW_UPDATE,
   RST_STREAM,
   uint32,
 } from '../http2/hand-made.js';
@@ -26,7 +26,7 @@ class Calls {
     { protocol: 'http2', direction: 'to_upstream' },
     {
       started: ({ streamId }) => ({
-        report: () => undefined,
+        moved: () => undefined,
         ended: (end) => this.ended.push([streamId, end]),
         lost: (nowMs) => this.lost.push([streamId, nowMs]),
       }),
@@ -226,7 +226,7 @@ test('GOAWAY and the end of the connection make Unavailable what was open, each 
 test('of what cannot be followed every call that runs is lost, once, and has no end', () => {
   const calls = Calls.begun(1, 3, 5);
   calls.send('server', headers(3, { ':status': '200', 'grpc-status': '5' }, END_STREAM));
-  expect(calls.send('server', frame(PUSH_PROMISE, 0, 1, uint32(2)), START_MS + 1)).toBe('frame');
+  expect(calls.send('server', frame(WINDOW_UPDATE, 0, 1, [1]), START_MS + 1)).toBe('frame');
   expect(calls.send('server', reset(1, CANCEL), START_MS + 2)).toBe('frame');
   calls.connection.end('connection', START_MS + 3);
   expect(calls.lost).toEqual([

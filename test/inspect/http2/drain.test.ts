@@ -39,7 +39,7 @@ function data(streamId: number, length: number, flags = 0): Buffer {
 
 /** A connection whose two streams of bytes go through the drain once it has begun. */
 class Drained {
-  readonly inspector = new Http2Inspector(FIELD_NAMES, () => SILENT);
+  readonly inspector = new Http2Inspector(FIELD_NAMES, { open: () => SILENT, release: () => undefined });
   readonly out: Record<Sender, Buffer[]> = { client: [], server: [] };
   drain: Http2Drain | undefined;
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import type { Http2Failure } from '../../../src/inspect/http2/side.js';
+import type { Http2Loss } from '../../../src/inspect/http2/side.js';
 import type { Sender } from '../../../src/inspect/sender.js';
 import { MAX_COLLECTED_FRAME_BYTES, MAX_CONTINUATION_FRAMES } from '../../../src/limits.js';
 import {
@@ -125,14 +125,28 @@ test('GOAWAY of the server refuses the streams above its last; the client has no
   expect(followed.news()).toEqual(['3 client ended']);
 });
 
-test.each<[Http2Failure, string, Buffer, Sender?]>([
-  ['frame', 'PUSH_PROMISE', frame(PUSH_PROMISE, END_HEADERS, 1, [0, 0, 0, 2, ...A]), 'server'],
+test.each([
+  ['PUSH_PROMISE', frame(PUSH_PROMISE, END_HEADERS, 1, [0, 0, 0, 2, ...A])],
+  ['HEADERS with more padding than payload', frame(HEADERS, END_HEADERS | PADDED, 3, [3, 0, 0])],
+  ['RST_STREAM without a stream', frame(RST_STREAM, 0, 0, uint32(8))],
+  ['RST_STREAM of a stream that never began', frame(RST_STREAM, 0, 9, uint32(8))],
+  ['DATA of a stream that never began', frame(DATA, 0, 9, [1, 2, 3])],
+  ['an acknowledgement of nothing', frame(SETTINGS, ACK, 0)],
+])('%s, which Go ignores or answers on its stream, is no loss', (_name, bytes) => {
+  for (const sender of ['client', 'server'] as const) {
+    const followed = opened(1);
+    expect(followed.send(sender, bytes)).toBeUndefined();
+    followed.send('client', headers(11, { a: 'next' }));
+    expect(followed.news()).toEqual(['11 client headers next']);
+  }
+});
+
+test.each<[Http2Loss, string, Buffer, Sender?]>([
   ['frame', 'DATA without a stream', frame(DATA, 0, 0)],
   ['frame', 'DATA whose padding has no length', frame(DATA, PADDED, 1)],
   ['frame', 'DATA with as much padding as payload', frame(DATA, PADDED, 1, [3, 0, 0])],
   ['frame', 'HEADERS without a stream', frame(HEADERS, END_HEADERS, 0, A)],
   ['frame', 'HEADERS whose padding has no length', frame(HEADERS, END_HEADERS | PADDED, 3)],
-  ['frame', 'HEADERS with as much padding as payload', frame(HEADERS, END_HEADERS | PADDED, 3, [3, 0, 0])],
   [
     'frame',
     'HEADERS too short for their priority',
@@ -140,7 +154,6 @@ test.each<[Http2Failure, string, Buffer, Sender?]>([
   ],
   ['frame', 'RST_STREAM of 3 bytes', frame(RST_STREAM, 0, 1, [0, 0, 0])],
   ['frame', 'RST_STREAM of 5 bytes', frame(RST_STREAM, 0, 1, [0, 0, 0, 0, 8])],
-  ['stream_state', 'RST_STREAM without a stream', frame(RST_STREAM, 0, 0, uint32(8))],
   ['frame', 'WINDOW_UPDATE of 3 bytes', frame(WINDOW_UPDATE, 0, 0, [0, 0, 1])],
   ['frame', 'WINDOW_UPDATE of 5 bytes', frame(WINDOW_UPDATE, 0, 0, [0, 0, 0, 0, 1])],
   ['frame', 'GOAWAY of 7 bytes', frame(GOAWAY, 0, 0, Buffer.alloc(7)), 'server'],

@@ -1,6 +1,7 @@
 import { FieldNames } from '../../../src/inspect/hpack/field-names.js';
 import { Http2Inspector } from '../../../src/inspect/http2/inspector.js';
-import type { Http2Failure } from '../../../src/inspect/http2/side.js';
+import type { Http2Loss } from '../../../src/inspect/http2/side.js';
+import type { StreamObserver } from '../../../src/inspect/http2/stream-observer.js';
 import type { SendWindows } from '../../../src/inspect/send-window.js';
 import type { Sender } from '../../../src/inspect/sender.js';
 
@@ -65,7 +66,16 @@ export class Followed {
   readonly told: string[] = [];
   readonly windows = new Map<number, SendWindows>();
   nowMs = 0;
-  readonly inspector = new Http2Inspector(new FieldNames(['a']), (streamId, windows) => {
+  readonly inspector = new Http2Inspector(new FieldNames(['a']), {
+    open: (streamId, windows) => this.#open(streamId, windows),
+    release: () => undefined,
+  });
+
+  constructor() {
+    this.send('client', Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'));
+  }
+
+  #open(streamId: number, windows: SendWindows): StreamObserver {
     this.windows.set(streamId, windows);
     const tell = (...words: readonly (string | number)[]): void =>
       void this.told.push([streamId, ...words].join(' '));
@@ -76,14 +86,10 @@ export class Followed {
       reset: (sender, errorCode) => tell(sender, 'reset', errorCode),
       cut: (why) => tell('cut', why),
     };
-  });
-
-  constructor() {
-    this.send('client', Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'));
   }
 
   /** The client or server sends this; why it cannot be followed. */
-  send(sender: Sender, ...frames: readonly Buffer[]): Http2Failure | undefined {
+  send(sender: Sender, ...frames: readonly Buffer[]): Http2Loss | undefined {
     const bytes = Buffer.concat(frames);
     return this.inspector.read(sender, bytes, 0, bytes.length, this.nowMs);
   }

@@ -10,13 +10,16 @@ const PING = pingFrame(Buffer.alloc(8), 'ping');
 
 /** An inspector of a connection that has begun, at one moment of time: no bucket fills by itself. */
 function begun(): (sender: Sender, ...frames: Buffer[]) => string | undefined {
-  const inspector = new Http2Inspector(FIELD_NAMES, () => ({
-    headers: () => undefined,
-    data: () => undefined,
-    ended: () => undefined,
-    reset: () => undefined,
-    cut: () => undefined,
-  }));
+  const inspector = new Http2Inspector(FIELD_NAMES, {
+    open: () => ({
+      headers: () => undefined,
+      data: () => undefined,
+      ended: () => undefined,
+      reset: () => undefined,
+      cut: () => undefined,
+    }),
+    release: () => undefined,
+  });
   const send = (sender: Sender, ...frames: Buffer[]): string | undefined => {
     const bytes = Buffer.concat(frames);
     return inspector.read(sender, bytes, 0, bytes.length, 0);

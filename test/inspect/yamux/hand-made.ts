@@ -1,6 +1,6 @@
 import type { Sender } from '../../../src/inspect/sender.js';
 import type { SendWindows } from '../../../src/inspect/send-window.js';
-import { YamuxSession } from '../../../src/inspect/yamux/session.js';
+import { YamuxSession, type YamuxStreamObserver } from '../../../src/inspect/yamux/session.js';
 
 const TYPES = ['data', 'window', 'ping', 'goaway'];
 const FLAGS = ['syn', 'ack', 'fin', 'rst'];
@@ -52,7 +52,17 @@ export function mirrored(words: string): string {
 export class Followed {
   readonly told: string[] = [];
   readonly windows = new Map<number, SendWindows>();
-  readonly session = new YamuxSession<'refused'>(PREFACE, (opener, streamId, windows) => {
+  readonly session = new YamuxSession<'refused'>(PREFACE, {
+    open: (opener, streamId, windows) => this.#open(opener, streamId, windows),
+    take: () => undefined,
+    giveBack: () => undefined,
+  });
+
+  constructor() {
+    this.send({ sender: 'client', bytes: PREFACE });
+  }
+
+  #open(opener: Sender, streamId: number, windows: SendWindows): YamuxStreamObserver<'refused'> {
     this.windows.set(streamId, windows);
     this.told.push(`${opener} ${streamId} opens`);
     return {
@@ -63,13 +73,10 @@ export class Followed {
         else this.told.push(who + text);
         return text === 'refuse' ? 'refused' : undefined;
       },
+      accepted: () => undefined,
       finished: () => void this.told.push(`- ${streamId} finished`),
       cut: (why) => void this.told.push(`- ${streamId} ${why}`),
     };
-  });
-
-  constructor() {
-    this.send({ sender: 'client', bytes: PREFACE });
   }
 
   send({ sender, bytes }: Sent): string | undefined {

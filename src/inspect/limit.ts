@@ -1,0 +1,20 @@
+import type { BackchannelLimit } from './backchannel/inspector.js';
+
+/** A limit that no correct client exceeds: a connection that does is closed, as it costs Gitaly and this program more than its client. */
+export type ExceededLimit = BackchannelLimit;
+
+const LIMITS: Readonly<Record<ExceededLimit, true>> = {
+  reset_flood: true,
+  control_flood: true,
+  frame_flood: true,
+  continuation: true,
+  hpack_too_large: true,
+  too_many_streams: true,
+  too_many_connections: true,
+  yamux_flood: true,
+};
+
+/** Whether this is a limit that was exceeded, and not only a reason why calls cannot be followed. */
+export function isLimit(failure: string): failure is ExceededLimit {
+  return failure in LIMITS;
+}

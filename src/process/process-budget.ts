@@ -1,0 +1,21 @@
+import type { ConnectionBudget } from '../connection/listener.js';
+import { DescriptorBudget } from './descriptor-budget.js';
+import { MemoryGuard } from './memory-guard.js';
+
+/** What this process has for connections: file descriptors and memory. */
+export class ProcessBudget implements ConnectionBudget {
+  readonly #descriptors = DescriptorBudget.ofProcess();
+  readonly #memory = MemoryGuard.ofProcess();
+
+  get isMemoryLow(): boolean {
+    return this.#memory.isLow;
+  }
+
+  take(): boolean {
+    return this.#descriptors.take();
+  }
+
+  giveBack(): void {
+    this.#descriptors.giveBack();
+  }
+}
