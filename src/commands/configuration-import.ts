@@ -1,6 +1,5 @@
-import { readFile } from 'node:fs/promises';
-
 import { fileErrorReason } from '../config/file-error.js';
+import { readText } from '../files/read-file.js';
 import { formatProblem } from '../config/problem.js';
 import { ImportFault } from '../import/found.js';
 import { importConfiguration, type Imported } from '../import/import-configuration.js';
@@ -47,7 +46,7 @@ export async function runImport({ file, ...options }: ImportRequest, io: ImportI
   };
   let text: string;
   try {
-    text = file === undefined ? await io.readStdin() : await readFile(file, 'utf8');
+    text = file === undefined ? await io.readStdin() : await readText(file);
   } catch (error) {
     tell('error', '', `the file cannot be read: ${fileErrorReason(error)}`, undefined);
     return 2;
