@@ -5,6 +5,7 @@
 const stages = [
   'limits',
   'inspect',
+  'files',
   'config',
   'import',
   'tls',

@@ -366,3 +366,12 @@ export const MAX_TAPPED_BYTES = 256 * 1024;
 /** How long the work of libuv's threads may take to return when the process ends; file and DNS work takes milliseconds. */
 export const STUCK_THREAD_MS = 500;
 export const END_POLL_MS = 5;
+
+/** One access to a file: a local one takes microseconds, a slow NFS server or a decrypting FIFO some hundred milliseconds. */
+export const FILE_DEADLINE_MS = 5000;
+
+/** Accesses to files at once: libuv has four threads, and DNS and the log need some while a file system hangs. */
+export const MAX_FILE_WORK = 2;
+
+/** A configuration, certificate, CRL or token: the largest public CRLs have some 10 MB; without an end, memory would fill. */
+export const MAX_SETTING_FILE_BYTES = 64 * 1024 * 1024;

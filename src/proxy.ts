@@ -35,6 +35,8 @@ export interface ProxyOptions {
   readonly trafficFor: (configuration: Configuration) => Traffic;
   /** Sockets that need not be bound. */
   readonly sockets: InheritedSockets;
+  /** Aborted when the process ends before the proxy has started: then nothing more is bound. */
+  readonly giveUp: AbortSignal;
 }
 
 /** A proxy that cannot start or reload: one line for each reason. `kind` decides the exit code. */
@@ -95,7 +97,11 @@ export class Proxy {
       report: async () => proxy.#traffic?.report(),
       snapshot: () => proxy.#snapshot(),
     });
+    options.giveUp.addEventListener('abort', () => {
+      if (proxy.#phase === 'starting') proxy.#phase = 'draining';
+    });
     await proxy.reload('everything');
+    proxy.#throwIfDraining();
     proxy.#phase = 'running';
     options.logger.info({}, 'ready');
     return proxy;
@@ -141,12 +147,12 @@ export class Proxy {
   }
 
   /**
-   * Accepts no more and waits for all connections to end, at most `graceful_restart_timeout`; what is left is cut.
+   * Accepts no more and waits for all connections to end, at most `graceful_restart_timeout`; what is left is cut. A reload
+   * that is under way is not waited for, and changes nothing any more.
    * @returns how many were cut
    */
   async drain(): Promise<number> {
     this.#phase = 'draining';
-    await this.#changing;
     const timeoutMs = this.#running.state.configuration.gracefulRestartTimeoutMs;
     this.#health.stop();
     this.#validity.stop();
@@ -194,6 +200,7 @@ export class Proxy {
     if (inherited.unclaimed.length > 0) throw new ProxyFailure('configuration', inherited.unclaimed);
     const { state, problems } = await loadState(configuration, previous.state);
     if (!state) return refuse(problems);
+    this.#throwIfDraining();
 
     this.#traffic ??= trafficFor(configuration);
     const ids = this.#numberPorts(state, previous);
@@ -204,7 +211,10 @@ export class Proxy {
     });
     let next: Running;
     try {
+      this.#throwIfDraining();
       next = await this.#bind(state, ids, inherited, previous);
+      if (this.draining) closeNew(next, previous);
+      this.#throwIfDraining();
     } catch (error) {
       prepared.discard();
       throw error;
@@ -223,6 +233,11 @@ export class Proxy {
     this.#validity.configure(datedOfState(state));
     for (const problem of [...(loaded?.problems ?? []), ...problems]) logger.warn({}, describe(problem));
     metrics.lastReload.set(Date.now() / 1000);
+  }
+
+  /** @throws ProxyFailure where a drain has overtaken a reload or the start */
+  #throwIfDraining(): void {
+    if (this.draining) throw new ProxyFailure('system', ['the proxy is draining']);
   }
 
   /** Ports that stay keep their number. */
@@ -352,6 +367,12 @@ export class Proxy {
       workers: this.#traffic?.workers ?? 0,
     };
   }
+}
+
+/** Closes what was bound for a state that does not take effect. */
+function closeNew(next: Running, previous: Running): void {
+  for (const [key, { port }] of next.ports) if (!previous.ports.has(key)) port.close();
+  if (next.admin !== previous.admin) next.admin?.close();
 }
 
 const EMPTY_STATE: ProxyState = {

@@ -1,10 +1,16 @@
-import { RELOAD_POLL_MS } from './limits.js';
+import { FILE_DEADLINE_MS, RELOAD_POLL_MS } from './limits.js';
 import { ProxyFailure, type Proxy } from './proxy.js';
 import type { Logger } from './telemetry/logger.js';
 import type { Metrics } from './telemetry/metrics.js';
 import { fileSignature, watchedPaths } from './tls/file-signature.js';
 
 type What = Parameters<Proxy['reload']>[0];
+
+/**
+ * `answer`: an operator asked, and each failure is logged. `report`: a failure is logged once. `wait`: it may be half of a
+ * renewal and is not logged yet.
+ */
+type OnFailure = 'answer' | 'report' | 'wait';
 
 /**
  * Keeps what is served equal to what is on disk: looks at the certificate files once a second, and reloads all,
@@ -55,7 +61,10 @@ export class Reloader {
   #schedule(): void {
     if (this.#stopped) return;
     this.#timer = setTimeout(() => {
-      void this.#look().then(() => this.#schedule());
+      void this.#look()
+        // A fault here must not end the renewal of certificates.
+        .catch((error: unknown) => this.#fail('files', String(error), 'report'))
+        .finally(() => this.#schedule());
     }, RELOAD_POLL_MS);
     this.#timer.unref();
   }
@@ -69,22 +78,16 @@ export class Reloader {
       await this.#reload('files', onFailure);
   }
 
-  /**
-   * `answer`: somebody asked and is told in any case. `report`: a failure is told once. `wait`: it may be half of a
-   * renewal and is not told yet.
-   */
-  async #reload(what: What, onFailure: 'answer' | 'report' | 'wait'): Promise<void> {
+  async #reload(what: What, onFailure: OnFailure): Promise<void> {
     const { reloads, lastReloadSuccessful } = this.#metrics;
+    const startedAtMs = performance.now();
     try {
       await this.#proxy.reload(what);
     } catch (error) {
-      if (this.#stopped || onFailure === 'wait') return;
       const reason = error instanceof ProxyFailure ? error.lines.join('; ') : String(error);
-      if (onFailure === 'report' && reason === this.#failures.get(what)) return;
-      this.#failures.set(what, reason);
-      reloads.inc({ result: 'failure' });
-      lastReloadSuccessful.set(0);
-      this.#logger.error({ error: reason }, 'reload failed; the former state is served on');
+      // No renewal takes this long between its two files: a file system hangs.
+      const hasHung = performance.now() - startedAtMs >= FILE_DEADLINE_MS;
+      this.#fail(what, reason, hasHung && onFailure === 'wait' ? 'report' : onFailure);
       return;
     }
     if (this.#stopped) return;
@@ -93,5 +96,14 @@ export class Reloader {
     reloads.inc({ result: 'success' });
     lastReloadSuccessful.set(this.#failures.size === 0 ? 1 : 0);
     this.#logger.info({}, 'reloaded');
+  }
+
+  #fail(what: What, reason: string, onFailure: OnFailure): void {
+    if (this.#stopped || onFailure === 'wait') return;
+    if (onFailure === 'report' && reason === this.#failures.get(what)) return;
+    this.#failures.set(what, reason);
+    this.#metrics.reloads.inc({ result: 'failure' });
+    this.#metrics.lastReloadSuccessful.set(0);
+    this.#logger.error({ error: reason }, 'reload failed; the former state is served on');
   }
 }

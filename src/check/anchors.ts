@@ -1,7 +1,8 @@
 import type { X509Certificate } from 'node:crypto';
 
 import type { Environment } from '../config/build-context.js';
-import type { Problem, TrustSource } from '../config/model.js';
+import { withKinds } from '../config/path-kinds.js';
+import type { KeyPath, Problem, TrustSource } from '../config/model.js';
 import { resolveTrust } from '../config/trust.js';
 import { parseCertificates } from '../tls/pem-files.js';
 import { loadSystemTrust, loadTrust, type TrustAnchors } from '../tls/trust.js';
@@ -21,17 +22,21 @@ export async function loadAnchors(
   env: Environment,
   problems: Problem[],
 ): Promise<Anchors | undefined> {
-  const found: Problem[] = [];
-  const source = resolveTrust(
-    {
+  const { source, found } = await withKinds((kindOf) => {
+    const found: Problem[] = [];
+    const context = {
       directory: process.cwd(),
       env,
+      kindOf,
       isBroken: () => false,
-      nameKey: (key) => key,
-      report: (problem) => found.push(problem),
-    },
-    ca === undefined ? undefined : { value: ca, key: ['--ca'] },
-  );
+      nameKey: (key: KeyPath) => key,
+      report: (problem: Problem) => found.push(problem),
+    };
+    return {
+      source: resolveTrust(context, ca === undefined ? undefined : { value: ca, key: ['--ca'] }),
+      found,
+    };
+  });
   problems.push(...found);
   if (found.length > 0) return undefined;
   if (!source) return systemAnchors(await loadSystemTrust());

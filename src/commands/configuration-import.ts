@@ -1,6 +1,5 @@
-import { readFile } from 'node:fs/promises';
-
 import { fileErrorReason } from '../config/file-error.js';
+import { readContent } from '../files/read-file.js';
 import { formatProblem } from '../config/problem.js';
 import { ImportFault } from '../import/found.js';
 import { importConfiguration, type Imported } from '../import/import-configuration.js';
@@ -48,7 +47,7 @@ export async function runImport({ file, ...options }: ImportRequest, io: ImportI
   };
   let text: string;
   try {
-    text = decode(file === undefined ? await io.readStdin() : await readFile(file));
+    text = decode(file === undefined ? await io.readStdin() : (await readContent(file)).bytes);
   } catch (error) {
     tell('error', '', `the file cannot be read: ${fileErrorReason(error)}`, undefined);
     return 2;

@@ -1,4 +1,4 @@
-import { loadConfiguration, readConfiguration, type LoadResult } from '../config/load.js';
+import { judgeText, readConfiguration, type LoadResult } from '../config/load.js';
 import type { Environment } from '../config/build-context.js';
 import type { Configuration, Problem } from '../config/model.js';
 import { formatProblem } from '../config/problem.js';
@@ -45,7 +45,7 @@ async function load(
   { env, directory, readStdin }: ValidateIo,
 ): Promise<LoadResult> {
   if (file !== undefined) return readConfiguration({ kind: 'file', file }, env);
-  return loadConfiguration(await readStdin(), { file: STDIN_NAME, directory, env });
+  return judgeText(await readStdin(), { file: STDIN_NAME, directory, env });
 }
 
 /** JSON leaves out what is undefined. */

@@ -80,24 +80,23 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
       ),
   });
 
-  let proxy: Proxy;
-  try {
-    const trafficFor = ({ workers }: Configuration): Traffic =>
-      workers > 1
-        ? new WorkerTraffic(workers, PROGRAM, metrics, logger, () => new ProcessBudget())
-        : new OwnTraffic(metrics, logger, new ProcessBudget());
-    proxy = await Proxy.start({ load, logger, metrics, trafficFor, sockets });
-  } catch (error) {
-    if (!(error instanceof ProxyFailure)) throw error;
+  const trafficFor = ({ workers }: Configuration): Traffic =>
+    workers > 1
+      ? new WorkerTraffic(workers, PROGRAM, metrics, logger, () => new ProcessBudget())
+      : new OwnTraffic(metrics, logger, new ProcessBudget());
+  const proxy = await startUnless(draining, { load, logger, metrics, trafficFor, sockets });
+  if (!(proxy instanceof Proxy)) {
+    if (!proxy) logger.info({}, 'stopped before it was ready');
     await logger.sink.flush();
-    for (const line of error.lines) process.stderr.write(`gitaly-tls-proxy: ${line}\n`);
-    return error.kind === 'configuration' ? EXIT_USAGE : 1;
+    for (const line of proxy?.lines ?? []) process.stderr.write(`gitaly-tls-proxy: ${line}\n`);
+    if (!proxy) return 0;
+    return proxy.kind === 'configuration' ? EXIT_USAGE : 1;
   }
   const reloader = new Reloader(proxy, logger, metrics);
   reloader.start();
   notifier.start(() => describe(proxy, reloader));
   start(reloader);
-  await whenReady?.(proxy, (text) => logger.sink.write(text));
+  await Promise.race([whenReady?.(proxy, (text) => logger.sink.write(text)), draining]);
 
   await draining;
   reloader.stop();
@@ -112,6 +111,19 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   proxy.closeAdmin();
   await Promise.all([notifier.told, logger.sink.flush()]);
   return cut > 0 ? 1 : 0;
+}
+
+/** Starts a proxy, and does not wait for that once `ended` settles: a file may take its time. */
+async function startUnless(
+  ended: Promise<void>,
+  options: Omit<ProxyOptions, 'giveUp'>,
+): Promise<Proxy | ProxyFailure | undefined> {
+  const giveUp = new AbortController();
+  const started = Proxy.start({ ...options, giveUp: giveUp.signal }).catch((error: unknown) => {
+    if (error instanceof ProxyFailure) return error;
+    throw error;
+  });
+  return (await Promise.race([started, ended.then(() => giveUp.abort())])) ?? undefined;
 }
 
 /** How the proxy is, for `systemctl status`. */

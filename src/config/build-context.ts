@@ -4,11 +4,16 @@ import type { FileSetting, KeyPath, Problem } from './model.js';
 /** The environment variables that name certificate authorities, as Go and OpenSSL know them. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** What a path leads to, links followed; or why that cannot be known. */
+export type PathKind = 'file' | 'directory' | { readonly reason: string };
+export type KindOfPath = (path: string) => PathKind;
+
 /** What the parts of a configuration need to be judged in their place. */
 export interface BuildContext {
   /** Relative paths are relative to it. */
   readonly directory: string;
   readonly env: Environment;
+  readonly kindOf: KindOfPath;
   /** Whether the schema has complained about a key already, or about one above it. */
   readonly isBroken: (key: KeyPath) => boolean;
   /** The name that the operator knows a key by: the key itself, or the flag that stands for it. */

@@ -1,15 +1,16 @@
-import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { readText } from '../files/read-file.js';
 import { buildConfiguration } from './build.js';
-import type { Environment } from './build-context.js';
+import type { Environment, KindOfPath } from './build-context.js';
 import { fileErrorReason } from './file-error.js';
 import { contentFromFlags, flagKey, flagProblem, unusedTlsFlags } from './flags.js';
 import type { Configuration, KeyPath, Problem } from './model.js';
+import { withKinds } from './path-kinds.js';
 import type { Locate } from './problem.js';
 import { settingsSchema } from './schema.js';
 import { checkShape } from './schema-problems.js';
 import type { ServeFlags, ServeSource } from './serve-source.js';
-import { readYaml } from './yaml-file.js';
+import { readYaml, type YamlFile } from './yaml-file.js';
 
 /** What came of reading a configuration. */
 export interface LoadResult {
@@ -31,6 +32,8 @@ export interface Surroundings {
   /** Relative paths of the configuration are relative to it. */
   readonly directory: string;
   readonly env: Environment;
+  /** What a path leads to; `readConfiguration` looks, within a deadline. */
+  readonly kindOf: KindOfPath;
 }
 
 const nowhere: Locate = () => undefined;
@@ -43,7 +46,10 @@ export function loadConfiguration(
   text: string,
   options: Surroundings & { readonly file: string },
 ): LoadResult {
-  const yaml = readYaml(text);
+  return judgeFile(readYaml(text), options);
+}
+
+function judgeFile(yaml: YamlFile, options: Surroundings & { readonly file: string }): LoadResult {
   const locate: Locate = (key) => {
     const [top] = key;
     // A key such as SSL_CERT_FILE stands in the environment and on no line.
@@ -88,15 +94,27 @@ export function configurationFromFlags(flags: ServeFlags, options: Surroundings)
  * cannot be read is a problem, not an exception.
  */
 export async function readConfiguration(source: ServeSource, env: Environment): Promise<LoadResult> {
-  if (source.kind === 'flags') return configurationFromFlags(source.flags, { directory: process.cwd(), env });
+  if (source.kind === 'flags') {
+    const { flags } = source;
+    return withKinds((kindOf) => configurationFromFlags(flags, { directory: process.cwd(), env, kindOf }));
+  }
   const { file } = source;
   let text: string;
   try {
-    text = await readFile(file, 'utf8');
+    text = await readText(file);
   } catch (error) {
     return unreadable(file, error);
   }
-  return loadConfiguration(text, { file, directory: dirname(resolve(file)), env });
+  return judgeText(text, { file, directory: dirname(resolve(file)), env });
+}
+
+/** `loadConfiguration`, with a look at the paths that the configuration names. */
+export function judgeText(
+  text: string,
+  options: Omit<Surroundings, 'kindOf'> & { readonly file: string },
+): Promise<LoadResult> {
+  const yaml = readYaml(text);
+  return withKinds((kindOf) => judgeFile(yaml, { ...options, kindOf }));
 }
 
 function unreadable(file: string, error: unknown): LoadResult {
@@ -107,7 +125,7 @@ function unreadable(file: string, error: unknown): LoadResult {
 
 function judge(
   content: object,
-  { directory, env }: Surroundings,
+  { directory, env, kindOf }: Surroundings,
   nameKey = (key: KeyPath): KeyPath => key,
 ): { problems: Problem[]; understood: Configuration } {
   const shape = checkShape(content);
@@ -117,6 +135,7 @@ function judge(
   const understood = buildConfiguration(shape.draft, {
     directory,
     env,
+    kindOf,
     isBroken: shape.isBroken,
     nameKey,
     report(problem) {

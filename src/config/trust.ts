@@ -1,7 +1,5 @@
-import { statSync } from 'node:fs';
 import { delimiter, resolve } from 'node:path';
 import { fileSetting, reportError, type BuildContext, type Written } from './build-context.js';
-import { fileErrorReason } from './file-error.js';
 import type { FileSetting, TrustSource } from './model.js';
 
 /**
@@ -25,7 +23,7 @@ export function environmentNamesTrust({ env }: BuildContext): boolean {
 }
 
 function trustFromPath(context: BuildContext, file: FileSetting, value: string): TrustSource | undefined {
-  const kind = kindOf(file.path);
+  const kind = context.kindOf(file.path);
   if (kind === 'file') return { files: [file], directories: [] };
   if (kind === 'directory') return { files: [], directories: [file] };
   reportError(
@@ -46,7 +44,7 @@ function trustFromEnvironment(context: BuildContext): TrustSource | undefined {
   if (fileName !== '') {
     // What the environment names is relative to where the program was started, as for every other program.
     const file = { path: resolve(fileName), key: ['SSL_CERT_FILE'] };
-    const kind = kindOf(file.path);
+    const kind = context.kindOf(file.path);
     if (kind === 'file') files.push(file);
     else {
       const reason = kind === 'directory' ? 'it is a directory: use SSL_CERT_DIR' : kind.reason;
@@ -56,7 +54,7 @@ function trustFromEnvironment(context: BuildContext): TrustSource | undefined {
   const directories = directoryNames
     .map((name) => ({ path: resolve(name), key: ['SSL_CERT_DIR'] }))
     // Distributions set a list of which only some exist, and Go skips the others too.
-    .filter(({ path }) => kindOf(path) === 'directory');
+    .filter(({ path }) => context.kindOf(path) === 'directory');
   if (files.length + directories.length > 0) return { files, directories };
   // To go on with the trust store of the system would be to trust other authorities than the ones that were named.
   if (directoryNames.length > 0 && fileName === '') {
@@ -68,12 +66,4 @@ function trustFromEnvironment(context: BuildContext): TrustSource | undefined {
     );
   }
   return undefined;
-}
-
-function kindOf(path: string): 'file' | 'directory' | { readonly reason: string } {
-  try {
-    return statSync(path).isDirectory() ? 'directory' : 'file';
-  } catch (error) {
-    return { reason: fileErrorReason(error) };
-  }
 }

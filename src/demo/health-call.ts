@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises';
-
 import { Client, credentials } from '@grpc/grpc-js';
 
+import { readContent } from '../files/read-file.js';
 import { HEALTH_REQUEST, HEALTH_SERVING, healthService } from './demo-service.js';
 
 const DEADLINE_MS = 10_000;
@@ -18,7 +17,7 @@ export async function callHealth(target: string, caPath: string): Promise<void> 
     // The environment may name a web proxy, which cannot reach this machine's loopback.
     'grpc.enable_http_proxy': 0,
   };
-  const client = new Client(target, credentials.createSsl(await readFile(caPath)), options);
+  const client = new Client(target, credentials.createSsl((await readContent(caPath)).bytes), options);
   try {
     await new Promise<void>((resolve, reject) => {
       const { path, requestSerialize, responseDeserialize } = healthService.check;

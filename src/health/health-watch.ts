@@ -92,12 +92,22 @@ class WatchedUpstream {
   start(): void {
     if (this.#stopped.signal.aborted) return;
     const startedAtMs = performance.now();
-    void this.#check().then(() => {
-      if (this.#stopped.signal.aborted) return;
-      const leftMs = this.#intervalMs - (performance.now() - startedAtMs);
-      this.#timer = setTimeout(() => this.start(), Math.max(leftMs, 0));
-      this.#timer.unref();
-    });
+    void this.#check()
+      // A fault here must not end the checks.
+      .catch((error: unknown) => {
+        const { listener, dialer } = this.upstream;
+        const fields = { listener, upstream: dialer.address.url, error: String(error) };
+        this.#logger.error(
+          { ...fields, fix: 'Report this as a fault of the proxy; the next check is made as usual.' },
+          'health check failed unexpectedly',
+        );
+      })
+      .finally(() => {
+        if (this.#stopped.signal.aborted) return;
+        const leftMs = this.#intervalMs - (performance.now() - startedAtMs);
+        this.#timer = setTimeout(() => this.start(), Math.max(leftMs, 0));
+        this.#timer.unref();
+      });
   }
 
   stop(): void {
@@ -114,15 +124,15 @@ class WatchedUpstream {
       health = { up: false, reason: 'other', words: error instanceof Error ? error.message : String(error) };
     }
     if (signal.aborted) return;
-    this.#tell(health);
+    const former = this.health;
     this.health = health;
+    this.#tell(health, former);
   }
 
   /** Each change is told once. */
-  #tell(health: UpstreamHealth): void {
+  #tell(health: UpstreamHealth, former: UpstreamHealth | undefined): void {
     const { listener, dialer } = this.upstream;
     const fields = { listener, upstream: dialer.address.url };
-    const former = this.health;
     if (!health.up) {
       if (former?.up !== false)
         this.#logger.error(

@@ -1,6 +1,7 @@
-import { readdir, stat } from 'node:fs/promises';
+import type { BigIntStats } from 'node:fs';
 import { join } from 'node:path';
 
+import { listDirectory, statPath } from '../files/read-file.js';
 import type { Configuration, FileSetting, TrustSource } from '../config/model.js';
 
 /** Every file and directory that a configuration names: what TLS is made of, and the token. */
@@ -32,10 +33,10 @@ export async function fileSignature(paths: readonly string[]): Promise<string> {
 
 async function signatureOf(path: string): Promise<string[]> {
   try {
-    const facts = await stat(path, { bigint: true });
-    const own = [path, facts.dev, facts.ino, facts.size, facts.mtimeNs, facts.ctimeNs].join(' ');
+    const facts = await statPath(path);
+    const own = factsText(path, facts);
     if (!facts.isDirectory()) return [own];
-    const names = (await readdir(path)).filter((name) => !name.startsWith('.')).sort();
+    const names = (await listDirectory(path)).filter((name) => !name.startsWith('.'));
     const inside = await Promise.all(names.map((name) => signatureOfEntry(join(path, name))));
     return [own, ...inside];
   } catch (error) {
@@ -46,9 +47,15 @@ async function signatureOf(path: string): Promise<string[]> {
 /** One level deep: a directory of authorities holds files, or links to them. */
 async function signatureOfEntry(path: string): Promise<string> {
   try {
-    const facts = await stat(path, { bigint: true });
-    return [path, facts.dev, facts.ino, facts.size, facts.mtimeNs, facts.ctimeNs].join(' ');
+    return factsText(path, await statPath(path));
   } catch {
     return `${path} unreadable`;
   }
+}
+
+/** Reading a pipe changes its times, and its content cannot be known without reading it: it is the same while it stays. */
+function factsText(path: string, facts: BigIntStats): string {
+  const identity = [path, facts.dev, facts.ino];
+  if (facts.isFIFO()) return [...identity, 'pipe'].join(' ');
+  return [...identity, facts.size, facts.mtimeNs, facts.ctimeNs].join(' ');
 }

@@ -1,10 +1,9 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto';
-import { stat } from 'node:fs/promises';
 
 import type { FileSetting, Problem } from '../config/model.js';
 import { judgeKeyMode } from './judge/files.js';
 import { sentenceWithCure } from './judge/finding.js';
-import { describeFileError, FileProblem, readSettingFile } from './pem-files.js';
+import { FileProblem, readSettingContent } from './pem-files.js';
 
 /** A private key, and who may read its file. */
 export interface KeyFile {
@@ -19,8 +18,9 @@ export interface KeyFile {
  * @throws FileProblem that says why it cannot be used; nothing of the key stands in it
  */
 export async function loadKey(path: string): Promise<KeyFile> {
-  const pem = await readSettingFile(path);
-  return { pem, object: parseKey(path, pem), mode: await fileMode(path) };
+  const { bytes, mode } = await readSettingContent(path);
+  const pem = bytes.toString('utf8');
+  return { pem, object: parseKey(path, pem), mode };
 }
 
 /**
@@ -53,14 +53,5 @@ export function warnOfReaders({ path, key }: FileSetting, mode: number, problems
         message: `${path}: ${sentenceWithCure(finding)}`,
         value: path,
       });
-  }
-}
-
-/** @throws FileProblem */
-export async function fileMode(path: string): Promise<number> {
-  try {
-    return (await stat(path)).mode;
-  } catch (error) {
-    throw new FileProblem(describeFileError(path, error));
   }
 }

@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+
+import { readContent, type FileContent } from '../files/read-file.js';
 
 const CERTIFICATE_BLOCK = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
@@ -11,8 +12,16 @@ export class FileProblem extends Error {}
  * @throws FileProblem that says why it cannot be read
  */
 export async function readSettingFile(path: string): Promise<string> {
+  return (await readSettingContent(path)).bytes.toString('utf8');
+}
+
+/**
+ * The same, with the mode of the file.
+ * @throws FileProblem
+ */
+export async function readSettingContent(path: string): Promise<FileContent> {
   try {
-    return await readFile(path, 'utf8');
+    return await readContent(path);
   } catch (error) {
     throw new FileProblem(describeFileError(path, error));
   }

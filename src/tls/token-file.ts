@@ -1,7 +1,7 @@
 import type { FileSetting, Problem } from '../config/model.js';
 import { attempt } from './certificate-pair.js';
-import { fileMode, warnOfReaders } from './key-file.js';
-import { FileProblem, readSettingFile } from './pem-files.js';
+import { warnOfReaders } from './key-file.js';
+import { FileProblem, readSettingContent } from './pem-files.js';
 
 /**
  * Reads the file that holds the secret which Gitaly and its clients share; what stands around it is no part of it. That others may
@@ -10,8 +10,8 @@ import { FileProblem, readSettingFile } from './pem-files.js';
  */
 export async function loadToken(setting: FileSetting, problems: Problem[]): Promise<string | undefined> {
   const { path, key } = setting;
-  const file = await attempt(async () => ({ text: await readSettingFile(path), mode: await fileMode(path) }));
-  const token = file instanceof FileProblem ? '' : file.text.trim();
+  const file = await attempt(() => readSettingContent(path));
+  const token = file instanceof FileProblem ? '' : file.bytes.toString('utf8').trim();
   if (!(file instanceof FileProblem)) warnOfReaders(setting, file.mode, problems);
   if (token !== '') return token;
   const message = file instanceof FileProblem ? file.message : `${path}: the file is empty`;

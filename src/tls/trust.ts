@@ -1,7 +1,7 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 
+import { listDirectory } from '../files/read-file.js';
 import type { FileSetting, Problem, TrustSource } from '../config/model.js';
 import { attempt } from './certificate-pair.js';
 import {
@@ -57,7 +57,7 @@ export async function loadTrust(source: TrustSource, problems: Problem[]): Promi
 async function loadDirectory(path: string): Promise<PemCertificate[]> {
   let names: string[];
   try {
-    names = (await readdir(path)).sort();
+    names = await listDirectory(path);
   } catch (error) {
     throw new FileProblem(describeFileError(path, error));
   }

@@ -4,6 +4,7 @@ import { describeForwarding, upstreamsOf } from '../../src/config/forwarding.js'
 import { loadConfiguration, type LoadResult } from '../../src/config/load.js';
 import type { Forwarding } from '../../src/config/model.js';
 import { formatProblem } from '../../src/config/problem.js';
+import { kindOf } from '../support/path-kind.js';
 
 const TLS = 'tls: { certificate_path: cert.pem, key_path: key.pem }\n';
 
@@ -12,6 +13,7 @@ function load(listener: string): LoadResult {
     file: 'proxy.yaml',
     directory: '/etc',
     env: {},
+    kindOf,
   });
 }
 

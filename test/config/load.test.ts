@@ -11,6 +11,7 @@ import {
 } from '../../src/config/load.js';
 import type { ListenerConfiguration } from '../../src/config/model.js';
 import { formatProblem } from '../../src/config/problem.js';
+import { kindOf } from '../support/path-kind.js';
 
 let directory: string;
 
@@ -25,7 +26,7 @@ afterAll(() => {
 });
 
 function load(text: string, env: Environment = {}): LoadResult {
-  return loadConfiguration(text, { file: 'proxy.yaml', directory, env });
+  return loadConfiguration(text, { file: 'proxy.yaml', directory, env, kindOf });
 }
 
 function lines(result: LoadResult): string[] {
@@ -219,7 +220,7 @@ max_connection_age_grace: "8s"
       clientAuth: 'optional',
       prometheusListenAddr: '127.0.0.1:9237',
     };
-    const fromFlags = configurationFromFlags(flags, { directory, env: {} });
+    const fromFlags = configurationFromFlags(flags, { directory, env: {}, kindOf });
     const fromFile = load(`
 tls: { certificate_path: cert.pem, key_path: key.pem, client_ca_path: ca.pem, client_auth: optional }
 listeners:
@@ -689,7 +690,7 @@ describe('problems of flags', () => {
         clientCa: 'ca.pem',
         clientAuth: 'requre',
       },
-      { directory, env: {} },
+      { directory, env: {}, kindOf },
     );
     expect(lines(result)).toEqual([
       '--client-auth: expected "none", "optional" or "require"; did you mean "require"? (got "requre")',
@@ -700,7 +701,7 @@ describe('problems of flags', () => {
 
   it('include TLS flags that no listener would use', () => {
     const pairs = [{ listen: 'tcp://127.0.0.1:1', forward: 'tls://gitaly:9999' }];
-    const result = configurationFromFlags({ pairs, cert: 'c', key: 'k' }, { directory, env: {} });
+    const result = configurationFromFlags({ pairs, cert: 'c', key: 'k' }, { directory, env: {}, kindOf });
     expect(lines(result)).toEqual([
       '--cert: has no use here, as no `--listen` is a tls:// or https:// address (got "c")',
       '--key: has no use here, as no `--listen` is a tls:// or https:// address (got "k")',

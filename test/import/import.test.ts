@@ -8,6 +8,7 @@ import type { HostPort } from '../../src/config/model.js';
 import { ImportFault } from '../../src/import/found.js';
 import { importConfiguration, type Imported } from '../../src/import/import-configuration.js';
 import type { Side } from '../../src/import/side.js';
+import { kindOf } from '../support/path-kind.js';
 
 /** A token, a password or a path that no message and no comment may hold. */
 const SECRET = 'TOP-SECRET';
@@ -29,6 +30,7 @@ function loaded({ text }: Imported) {
     file: 'imported.yaml',
     directory: '/',
     env: {},
+    kindOf,
   });
   expect(problems).toEqual([]);
   if (configuration === undefined) throw new Error('no configuration');

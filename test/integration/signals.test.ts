@@ -1,21 +1,14 @@
 import { readFileSync } from 'node:fs';
-import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { describe, expect, test } from 'vitest';
 
-import { listeningPorts } from '../support/listening-sockets.js';
+import { handles, listeningPorts } from '../support/process-facts.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup } from '../support/setup.js';
 
 /** Whichever port the debugger would take: another program may have the usual one. */
 const ANY_DEBUGGER_PORT = ['--inspect-port=0'];
-
-/** Whether a process handles a signal. */
-function handles(pid: number, signal: NodeJS.Signals): boolean {
-  const caught = /^SigCgt:\s+([0-9a-f]+)$/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '0';
-  return (BigInt(`0x${caught}`) & (1n << BigInt(constants.signals[signal] - 1))) !== 0n;
-}
 
 /** Sends SIGUSR1 again and again, from the first moment at which Node does not end from it. */
 async function signalWhile(pid: number, goesOn: () => boolean): Promise<void> {

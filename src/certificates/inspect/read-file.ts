@@ -1,8 +1,8 @@
 import { X509Certificate, type KeyObject } from 'node:crypto';
-import { readFile, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { error, type Finding } from '../../tls/judge/finding.js';
+import { listDirectory, readContent, statPath } from '../../files/read-file.js';
+import { error, warning, type Finding } from '../../tls/judge/finding.js';
 import { judgeCertificateText, judgeKeyMode } from '../../tls/judge/files.js';
 import { parseKey } from '../../tls/key-file.js';
 import { describeFileError, FileProblem, parseCertificates } from '../../tls/pem-files.js';
@@ -22,18 +22,28 @@ const KEY_BLOCK = /-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----[^]*?-----END (?:[A-Z]
 /** Reads a file, or those files of a directory that hold a certificate or a key. */
 export async function readPath(path: string): Promise<ReadFile[]> {
   try {
-    if (!(await stat(path)).isDirectory()) return [await readOne(path)];
-    const names = (await readdir(path)).filter((name) => !name.startsWith('.')).sort();
-    const files: ReadFile[] = [];
-    for (const name of names) {
-      const file = join(path, name);
-      if ((await stat(file)).isFile() && BEGIN.test((await readFile(file)).toString('latin1')))
-        files.push(await readOne(file));
-    }
-    if (files.length > 0) return files;
-    return [unusable(path, nothing('no file in it holds a certificate or a private key in PEM'))];
+    if (!(await statPath(path)).isDirectory()) return [await readOne(path)];
+    const names = (await listDirectory(path)).filter((name) => !name.startsWith('.'));
+    const files = (await Promise.all(names.map((name) => readEntry(join(path, name))))).flat();
+    if (files.some(({ certificates, key }) => certificates.length > 0 || key)) return files;
+    const empty = unusable(path, nothing('no file in it holds a certificate or a private key in PEM'));
+    return files.some(({ findings }) => findings.some(({ severity }) => severity === 'error'))
+      ? files
+      : [empty, ...files];
   } catch (reason) {
     return [unusable(path, unreadable(path, describeFileError(path, reason)))];
+  }
+}
+
+/** An entry of a directory; one that cannot be read, such as the dangling link of a renewed `c_rehash`, is named and skipped. */
+async function readEntry(path: string): Promise<ReadFile[]> {
+  try {
+    if (!(await statPath(path)).isFile()) return [];
+    const { bytes } = await readContent(path);
+    return BEGIN.test(bytes.toString('latin1')) ? [await readOne(path)] : [];
+  } catch (reason) {
+    const sentence = `is skipped: ${withoutPath(path, describeFileError(path, reason))}`;
+    return [unusable(path, warning('unreadable_file', sentence, 'remove it, or make it readable'))];
   }
 }
 
@@ -41,8 +51,7 @@ async function readOne(path: string): Promise<ReadFile> {
   let bytes: Buffer;
   let mode: number;
   try {
-    bytes = await readFile(path);
-    ({ mode } = await stat(path));
+    ({ bytes, mode } = await readContent(path));
   } catch (reason) {
     return unusable(path, unreadable(path, describeFileError(path, reason)));
   }

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { constants } from 'node:os';
 
 /** proc(5): the state TCP_LISTEN. */
 const LISTEN = '0A';
@@ -27,4 +28,10 @@ function linkOf(path: string): string {
   } catch {
     return '';
   }
+}
+
+/** Whether a process handles a signal. */
+export function handles(pid: number, signal: NodeJS.Signals): boolean {
+  const caught = /^SigCgt:\s+([0-9a-f]+)$/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '0';
+  return (BigInt(`0x${caught}`) & (1n << BigInt(constants.signals[signal] - 1))) !== 0n;
 }

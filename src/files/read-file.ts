@@ -1,0 +1,101 @@
+import { close, constants, fstat, open, read, readdir, stat, type BigIntStats, type Stats } from 'node:fs';
+import { Socket } from 'node:net';
+import { promisify } from 'node:util';
+
+import { MAX_SETTING_FILE_BYTES } from '../limits.js';
+import { FileGate } from './file-gate.js';
+
+/** A file, and who may read it. */
+export interface FileContent {
+  readonly bytes: Buffer;
+  /** As `stat` has it. */
+  readonly mode: number;
+}
+
+/** A path that leads to something that is not read. `code` is that of a system error where there is one for it. */
+class UnreadableKind extends Error {
+  readonly code: string;
+
+  constructor(message: string, code = 'EINVAL') {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** One for the process, as its threads are. */
+const gate = new FileGate();
+
+/** What is read beyond the size of a file: it finds the end, and files of /proc have no size. */
+const SPARE_BYTES = 4096;
+
+/**
+ * Reads a file, or a pipe (a FIFO, the `/dev/fd/63` of a shell) to its end. All accesses of this module have a deadline.
+ * @throws the system's error, or one that says in words why the file is not read
+ */
+export function readContent(path: string): Promise<FileContent> {
+  return gate.enter(path, async (signal) => {
+    // Opened so, a FIFO without a writer does not hold a thread.
+    const fd = await promisify(open)(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    let isTaken = false;
+    try {
+      const facts = await promisify(fstat)(fd);
+      isTaken = facts.isFIFO();
+      const bytes = isTaken ? await readPipe(fd, signal) : await readRegular(fd, facts);
+      return { bytes, mode: facts.mode };
+    } finally {
+      if (!isTaken) await promisify(close)(fd);
+    }
+  });
+}
+
+/** The content of a file as text. */
+export async function readText(path: string): Promise<string> {
+  return (await readContent(path)).bytes.toString('utf8');
+}
+
+/** `stat`, which follows links. */
+export function statPath(path: string): Promise<BigIntStats> {
+  return gate.enter(path, () => promisify(stat)(path, { bigint: true }));
+}
+
+/** The names in a directory, sorted. */
+export async function listDirectory(path: string): Promise<string[]> {
+  return (await gate.enter(path, () => promisify(readdir)(path))).sort();
+}
+
+async function readRegular(fd: number, facts: Stats): Promise<Buffer> {
+  if (facts.isDirectory()) throw new UnreadableKind('it is a directory, not a file', 'EISDIR');
+  if (!facts.isFile()) throw new UnreadableKind('it is a device or a socket, not a file');
+  const chunks: Buffer[] = [];
+  let length = 0;
+  if (facts.size > MAX_SETTING_FILE_BYTES) throw tooLarge();
+  for (;;) {
+    const buffer = Buffer.allocUnsafe(Math.max(facts.size - length, 0) + SPARE_BYTES);
+    const { bytesRead } = await promisify(read)(fd, buffer, 0, buffer.length, null);
+    if (bytesRead === 0) return Buffer.concat(chunks, length);
+    chunks.push(buffer.subarray(0, bytesRead));
+    length += bytesRead;
+    if (length > MAX_SETTING_FILE_BYTES) throw tooLarge();
+  }
+}
+
+/** Reads until every writer has closed the pipe, and closes it; waits for the first writer. No thread is held meanwhile. */
+function readPipe(fd: number, signal: AbortSignal): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    const socket = new Socket({ fd, readable: true, writable: false });
+    signal.addEventListener('abort', () => socket.destroy());
+    socket.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (length > MAX_SETTING_FILE_BYTES) socket.destroy(tooLarge());
+    });
+    socket.once('error', reject);
+    socket.once('close', () => resolve(Buffer.concat(chunks, length)));
+  });
+}
+
+function tooLarge(): UnreadableKind {
+  return new UnreadableKind(`it is larger than ${MAX_SETTING_FILE_BYTES / 1024 / 1024} MiB`);
+}

@@ -1,0 +1,41 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+
+import { HealthWatch } from '../../src/health/health-watch.js';
+import type { CheckedUpstream } from '../../src/health/upstream-check.js';
+import type { Logger } from '../../src/telemetry/logger.js';
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+test('a check whose report throws is followed by the next one', async () => {
+  let dials = 0;
+  const upstream = {
+    listener: 'tcp://127.0.0.1:0',
+    dialer: {
+      address: { url: 'tcp://127.0.0.1:9' },
+      connect: () => {
+        dials++;
+        throw new Error('no route');
+      },
+    },
+    speaks: 'http',
+    timeoutMs: 1000,
+  };
+  const messages: string[] = [];
+  const logger = {
+    error: (_fields: unknown, message: string) => {
+      messages.push(message);
+      if (messages.length === 1) throw new Error('the log is broken');
+    },
+  };
+  const watch = new HealthWatch(logger as unknown as Logger);
+  watch.configure({ intervalMs: 1000, upstreams: [upstream as unknown as CheckedUpstream] });
+  await vi.advanceTimersByTimeAsync(2500);
+  watch.stop();
+  expect(dials).toBe(3);
+  expect(messages).toEqual(['upstream is down: its health check failed', 'health check failed unexpectedly']);
+});
