@@ -40,11 +40,11 @@ export function takeOverSteps(
       : [
           {
             text:
-              `Clients that are on plaintext still (tcp://${hostOf(openPlain)}:${openPlain.port}): move them to ${server}'s own ` +
-              `tls://${hostOf(tls)}:${tls.port}, one node after another, as GitLab documents it. Go on when nobody is left: the ` +
-              'first number is 0, and the second command prints nobody from elsewhere.',
+              `Clients that still use plaintext (tcp://${hostOf(openPlain)}:${openPlain.port}): move them to ${server}'s own ` +
+              `tls://${hostOf(tls)}:${tls.port}, one node after another, as GitLab documents it. Continue when all have moved: on ` +
+              `the ${server} node, the number of the first command no longer grows, and the second prints no connection from another node.`,
             lines: [
-              `sum(rate(${names.counter}{type="tcp"}[5m]))      # asked of Prometheus`,
+              `curl -s http://${formatHostPort(addresses.ownMetrics)}/metrics | grep '^${names.counter}{type="tcp"}'`,
               `ss -Htn state established '( sport = :${openPlain.port} )'`,
             ],
           },
@@ -214,9 +214,12 @@ function checkThrough(file: string): string {
 
 function lastPlaintext(openPlain: HostPort): Step {
   return {
-    text: 'When this has stood still for a day: remove the listener for plaintext from the file. Connections that are open end by themselves.',
+    text:
+      'When these queries of Prometheus have shown 0 or nothing for a day: remove the listener for plaintext from the file. Its open ' +
+      'connections are drained. The log of the proxy names its clients.',
     lines: [
-      `gitaly_connections_total{type="tcp"}      # of the proxy; its log says who: listener ${listenUrl('tcp', openPlain)}`,
+      `sum(increase(gitaly_tls_proxy_connections_total{listener="${listenUrl('tcp', openPlain)}",protocol!="unknown"}[1d]))`,
+      `sum(gitaly_tls_proxy_connections_active{listener="${listenUrl('tcp', openPlain)}"})`,
       'systemctl reload gitaly-tls-proxy',
     ],
   };
