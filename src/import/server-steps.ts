@@ -14,6 +14,9 @@ export interface ServerNames {
   readonly clients: string;
 }
 
+/** How long systemd waits for the copy to drain, as in packaging/gitaly-tls-proxy.service. */
+const STOP_SECONDS = 610;
+
 /** The node as its clients call it. */
 const HOST = 'HOST';
 
@@ -75,7 +78,7 @@ export function takeOverSteps(
         `  -e 's|^prometheus_listen_addr: .*|prometheus_listen_addr: "${nextTo(prometheus)}"|' \\`,
         `  ${CONFIGURATION_FILE} > ${copy}`,
         `gitaly-tls-proxy configuration validate ${copy}`,
-        `systemd-run --unit ${unit} -p User=git -p LimitNOFILE=65536 \\`,
+        `systemd-run --unit ${unit} -p User=git -p LimitNOFILE=65536 -p TimeoutStopSec=${STOP_SECONDS} \\`,
         `  gitaly-tls-proxy serve --config ${copy}`,
         checkThrough(copy),
       ],
