@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url';
 
 import { describe, expect, test } from 'vitest';
 
+import { DEFAULTS } from '../src/config/defaults.js';
+import { parseDuration } from '../src/config/duration.js';
 import { temporaryDirectory } from './support/temporary-directory.js';
 
 const SERVICE = 'gitaly-tls-proxy.service';
@@ -26,6 +28,18 @@ test('the sockets of the unit are what the README configures', async () => {
   expect(addresses).toEqual(['0.0.0.0:9999', '127.0.0.1:9237']);
   expect(readme).toContain(`listen: tls://${addresses[0] ?? ''}\n`);
   expect(readme).toContain(`prometheus_listen_addr: ${addresses[1] ?? ''}\n`);
+});
+
+test('what stops the proxy waits for as long as it drains by default', async () => {
+  const drain = parseDuration(DEFAULTS.gracefulRestartTimeout);
+  if (!drain.ok) throw new Error(drain.message);
+  const expected = `${drain.value / 1000 + 10}`;
+  const read = (path: string) => readFile(fileURLToPath(new URL(`../${path}`, import.meta.url)), 'utf8');
+  expect(await read(`packaging/${SERVICE}`)).toContain(`\nTimeoutStopSec=${expected}s\n`);
+  expect(await read('docker-compose.yml')).toContain(` stop_grace_period: ${expected}s\n`);
+  const operations = await read('docs/operations.md');
+  expect(operations).toContain(`docker stop --time ${expected}`);
+  expect(operations).toContain(`terminationGracePeriodSeconds: ${expected}`);
 });
 
 // Where systemd is not installed, there is nothing to ask.

@@ -8,7 +8,7 @@ import { failed, passed, type Finding } from './step.js';
 
 /** One place to connect to: an IP address and a port, or a unix socket. */
 export interface Endpoint {
-  /** `10.0.0.1:9999`, `unix:/run/gitaly.socket`. */
+  /** `10.0.0.1:9999`, `unix:/var/opt/gitlab/gitaly/gitaly.socket`. */
   readonly title: string;
   readonly address: Address;
 }

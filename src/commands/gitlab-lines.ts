@@ -104,9 +104,9 @@ function clientLines(clients: readonly CreatedCertificate[]): string[] {
 
 function presentLines(server: CreatedCertificate | undefined): string[] {
   return [
-    '# There gitaly-tls-proxy presents it, and gitaly_address is unix:/run/gitaly.socket:',
+    '# There gitaly-tls-proxy presents it, and gitaly_address is unix:/run/gitaly-tls-proxy/gitaly.socket:',
     '#   listeners:',
-    '#     - listen: unix:/run/gitaly.socket',
+    '#     - listen: unix:/run/gitaly-tls-proxy/gitaly.socket',
     `#       forward: ${server ? addressOf(server) : 'tls://gitaly.internal:9999'}`,
     '#       upstream_tls:',
     `#         ca_path: ${TRUSTED}/gitaly-ca.pem`,

@@ -9,9 +9,10 @@ export type AddressSide = 'listen' | 'forward';
 const MAX_UNIX_PATH_BYTES = 107;
 
 const EXAMPLES: Readonly<Record<AddressSide, string>> = {
-  listen: 'tls://0.0.0.0:9999, tcp://127.0.0.1:8076, unix:/run/gitaly.socket or https://0.0.0.0:8443',
+  listen:
+    'tls://0.0.0.0:9999, tcp://127.0.0.1:8076, unix:/run/gitaly-tls-proxy/gitaly.socket or https://0.0.0.0:8443',
   forward:
-    'tcp://127.0.0.1:8075, tls://gitaly.internal:9999, dns:gitaly.internal:8075, unix:/run/gitaly.socket or https://gitlab.example.com',
+    'tcp://127.0.0.1:8075, tls://gitaly.internal:9999, dns:gitaly.internal:8075, unix:/var/opt/gitlab/gitaly/gitaly.socket or https://gitlab.example.com',
 };
 
 /** The port of examples: Gitaly's own, that of the gate, and upstream those that the schemes stand for. */
@@ -122,15 +123,19 @@ export function isAnyPort(address: Address): boolean {
 function parseUnix(rest: string): Parsed<Address> {
   if (rest.startsWith('//') && !rest.startsWith('///')) {
     return refused(
-      'the path of a unix socket is absolute: write unix:/run/gitaly.socket, with one slash or three',
+      'the path of a unix socket is absolute: write unix:/run/gitaly-tls-proxy/gitaly.socket, with one slash or three',
     );
   }
   if (!rest.startsWith('/')) {
-    return refused('the path of a unix socket is absolute: write for example unix:/run/gitaly.socket');
+    return refused(
+      'the path of a unix socket is absolute: write for example unix:/run/gitaly-tls-proxy/gitaly.socket',
+    );
   }
   const path = posix.normalize(rest.startsWith('//') ? rest.slice(2) : rest);
   if (path.endsWith('/'))
-    return refused('a unix socket is a file, not a directory: write unix:/run/gitaly.socket');
+    return refused(
+      'a unix socket is a file, not a directory: write unix:/run/gitaly-tls-proxy/gitaly.socket',
+    );
   if (Buffer.byteLength(path) > MAX_UNIX_PATH_BYTES) {
     return refused(`the path of a unix socket has at most ${MAX_UNIX_PATH_BYTES} bytes`);
   }

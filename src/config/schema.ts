@@ -113,7 +113,7 @@ const forwardAddress = textOf((text) => parseAddress(text, 'forward'), {
   examples: [
     'tcp://127.0.0.1:8075',
     'tls://gitaly.internal:9999',
-    'unix:/run/gitaly.socket',
+    'unix:/var/opt/gitlab/gitaly/gitaly.socket',
     'http://127.0.0.1:8181',
     'https://gitlab.example.com',
   ],
@@ -136,7 +136,7 @@ const listenerShape = {
     examples: [
       'tls://0.0.0.0:9999',
       'tcp://127.0.0.1:8076',
-      'unix:/run/gitaly.socket',
+      'unix:/run/gitaly-tls-proxy/gitaly.socket',
       'https://0.0.0.0:8443',
       'http://127.0.0.1:8180',
     ],

@@ -13,8 +13,8 @@ export const USUAL_PORTS: Readonly<Record<ServerRole, { readonly plain: number; 
   praefect: { plain: 2305, tls: 3305 },
 };
 
-/** Gitaly's own metrics. */
-const METRICS_PORT = 9236;
+/** The port of each server's own metrics. */
+const METRICS_PORTS: Readonly<Record<ServerRole, number>> = { gitaly: 9236, praefect: 9652 };
 
 /** Where a server listens, and where it will. */
 export interface ServerAddresses {
@@ -32,7 +32,10 @@ export interface ServerAddresses {
   readonly newListenAddr: HostPort | undefined;
   /** The port of the proxy while the server has `tls` still. */
   readonly interimPort: number;
+  /** Where the proxy serves metrics, beside those of the server. */
   readonly prometheus: HostPort | undefined;
+  /** Where the server serves its own, on its node. */
+  readonly ownMetrics: HostPort;
 }
 
 /**
@@ -64,11 +67,12 @@ export function serverAddresses(settings: ServerSettings, unread: Unread[]): Ser
     return undefined;
   };
   const plain = addressOf('listen_addr', settings.listenAddr, usual.plain);
+  const metricsPort = METRICS_PORTS[role];
   const prometheus = addressOf(
     'prometheus_listen_addr',
     settings.prometheusListenAddr,
-    METRICS_PORT,
-    METRICS_PORT,
+    metricsPort,
+    metricsPort,
   );
   const readTls = addressOf('tls_listen_addr', settings.tlsListenAddr, usual.tls);
   const doesTls = settings.tlsListenAddr !== undefined || unknown.has('tls_listen_addr');
@@ -99,6 +103,10 @@ export function serverAddresses(settings: ServerSettings, unread: Unread[]): Ser
     forward,
     newListenAddr,
     interimPort: free(tls.port - 1, -1, taken),
+    ownMetrics:
+      prometheus === undefined || isWildcard(prometheus)
+        ? loopback(prometheus?.port ?? metricsPort)
+        : prometheus,
     prometheus: prometheus && { ...prometheus, port: free(prometheus.port + 1, 1, taken) },
   };
 }

@@ -14,6 +14,9 @@ export interface ServerNames {
   readonly clients: string;
 }
 
+/** How long systemd waits for the copy to drain, as in packaging/gitaly-tls-proxy.service. */
+const STOP_SECONDS = 610;
+
 /** The node as its clients call it. */
 const HOST = 'HOST';
 
@@ -40,11 +43,11 @@ export function takeOverSteps(
       : [
           {
             text:
-              `Clients that are on plaintext still (tcp://${hostOf(openPlain)}:${openPlain.port}): move them to ${server}'s own ` +
-              `tls://${hostOf(tls)}:${tls.port}, one node after another, as GitLab documents it. Go on when nobody is left: the ` +
-              'first number is 0, and the second command prints nobody from elsewhere.',
+              `Clients that still use plaintext (tcp://${hostOf(openPlain)}:${openPlain.port}): move them to ${server}'s own ` +
+              `tls://${hostOf(tls)}:${tls.port}, one node after another, as GitLab documents it. Continue when all have moved: on ` +
+              `the ${server} node, the number of the first command no longer grows, and the second prints no connection from another node.`,
             lines: [
-              `sum(rate(${names.counter}{type="tcp"}[5m]))      # asked of Prometheus`,
+              `curl -s http://${formatHostPort(addresses.ownMetrics)}/metrics | grep '^${names.counter}{type="tcp"}'`,
               `ss -Htn state established '( sport = :${openPlain.port} )'`,
             ],
           },
@@ -75,7 +78,7 @@ export function takeOverSteps(
         `  -e 's|^prometheus_listen_addr: .*|prometheus_listen_addr: "${nextTo(prometheus)}"|' \\`,
         `  ${CONFIGURATION_FILE} > ${copy}`,
         `gitaly-tls-proxy configuration validate ${copy}`,
-        `systemd-run --unit ${unit} -p User=git -p LimitNOFILE=65536 \\`,
+        `systemd-run --unit ${unit} -p User=git -p LimitNOFILE=65536 -p TimeoutStopSec=${STOP_SECONDS} \\`,
         `  gitaly-tls-proxy serve --config ${copy}`,
         checkThrough(copy),
       ],
@@ -214,9 +217,12 @@ function checkThrough(file: string): string {
 
 function lastPlaintext(openPlain: HostPort): Step {
   return {
-    text: 'When this has stood still for a day: remove the listener for plaintext from the file. Connections that are open end by themselves.',
+    text:
+      'When these queries of Prometheus have shown 0 or nothing for a day: remove the listener for plaintext from the file. Its open ' +
+      'connections are drained. The log of the proxy names its clients.',
     lines: [
-      `gitaly_connections_total{type="tcp"}      # of the proxy; its log says who: listener ${listenUrl('tcp', openPlain)}`,
+      `sum(increase(gitaly_tls_proxy_connections_total{listener="${listenUrl('tcp', openPlain)}",protocol!="unknown"}[1d]))`,
+      `sum(gitaly_tls_proxy_connections_active{listener="${listenUrl('tcp', openPlain)}"})`,
       'systemctl reload gitaly-tls-proxy',
     ],
   };

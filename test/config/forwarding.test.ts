@@ -135,7 +135,7 @@ describe('problems, each with its line:', () => {
       'upstreams that cannot be',
       ['a: ftp://h:1', 'b: http://h:1', 'c: tls://0.0.0.0:9999', 'd:', 'default: tcp://h'],
       [
-        `5: ${name}.a: expected an address with its scheme: tcp://127.0.0.1:8075, tls://gitaly.internal:9999, dns:gitaly.internal:8075, unix:/run/gitaly.socket or https://gitlab.example.com (got "ftp://h:1")`,
+        `5: ${name}.a: expected an address with its scheme: tcp://127.0.0.1:8075, tls://gitaly.internal:9999, dns:gitaly.internal:8075, unix:/var/opt/gitlab/gitaly/gitaly.socket or https://gitlab.example.com (got "ftp://h:1")`,
         `6: ${name}.b: HTTP is not forwarded by server name: write the tcp://, unix:, dns:, tls:// or dns+tls: address of a Gitaly (got "http://h:1")`,
         `7: ${name}.c: forwards to its own \`listen\` address: name that of the server behind it (got "tls://0.0.0.0:9999")`,
         `8: ${name}.d: the key has no value: expected a text such as "tcp://10.0.0.1:8075" (got null)`,

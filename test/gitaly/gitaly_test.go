@@ -19,10 +19,11 @@ func TestGitaly(t *testing.T) {
 	// What GitLab's clients trust: those that are started, and the one in this process, which reads it once.
 	t.Setenv("SSL_CERT_FILE", c.ca.CertificatePath)
 	for name, part := range map[string]func(*testing.T){
-		"git":      c.testWhole,
-		"Praefect": c.testPraefect,
-		"gate":     c.testGate,
-		"check":    c.testCheck,
+		"git":        c.testWhole,
+		"Praefect":   c.testPraefect,
+		"gate":       c.testGate,
+		"check":      c.testCheck,
+		"Prometheus": c.testPrometheus,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -24,6 +24,8 @@ const Token = "a secret of Gitaly"
 type Server struct {
 	// Address is its plaintext one, as host and port.
 	Address string
+	// Socket is the path of its unix socket.
+	Socket string
 	// Metrics is the URL of its own metrics.
 	Metrics string
 	// Storage is the name of its only storage.
@@ -69,6 +71,7 @@ func StartFor(t testing.TB, binaries, storage string, gitlab GitLab) *Server {
 		Address:   freeAddress(t),
 		Storage:   storage,
 		Directory: directory("repositories"),
+		Socket:    filepath.Join(base, "gitaly.socket"),
 		program:   filepath.Join(binaries, "gitaly"),
 		pidFile:   filepath.Join(base, "gitaly.pid"),
 	}
@@ -82,6 +85,7 @@ func StartFor(t testing.TB, binaries, storage string, gitlab GitLab) *Server {
 bin_dir = %q
 runtime_dir = %q
 listen_addr = %q
+socket_path = %q
 prometheus_listen_addr = %q
 [auth]
 token = %q
@@ -107,7 +111,7 @@ url = %q
 secret_file = %q
 [gitlab.http-settings]
 ca_file = %q
-`, binaries, directory("run"), server.Address, metrics, Token, git, storage, server.Directory, directory("log"),
+`, binaries, directory("run"), server.Address, server.Socket, metrics, Token, git, storage, server.Directory, directory("log"),
 		directory("shell"), directory("hooks"),
 		gitlab.Certificate.CertificatePath, gitlab.Certificate.KeyPath, gitlab.URL, secret, gitlab.CAFile)
 	server.configuration = filepath.Join(base, "config.toml")

@@ -48,7 +48,9 @@ test('where Gitaly is on loopback already, it is left alone until its clients ha
 
 test("clients on plaintext move to Gitaly's own TLS before its plaintext address changes", () => {
   const found = steps(`tls_listen_addr = "0.0.0.0:9999"\nlisten_addr = "0.0.0.0:8075"\n`);
-  expect(found[0]).toMatch(/on plaintext still .*gitaly_connections_total\{type="tcp"\}.*sport = :8075/u);
+  expect(found[0]).toMatch(
+    /still use plaintext .*curl -s http:\/\/127\.0\.0\.1:9236\/metrics \| grep '\^gitaly_connections_total\{type="tcp"\}'.*sport = :8075/u,
+  );
   expect(found[1]).toMatch(/listen_addr = "127\.0\.0\.1:8076"/u);
   expect(found.at(-1)).toMatch(/remove the listener for plaintext/u);
 });
@@ -62,7 +64,7 @@ test('a Gitaly without TLS: trust comes before addresses, and the plaintext addr
     /wait until nobody comes to the plaintext address/u,
     /let Gitaly listen on loopback only.*listen_addr = "127\.0\.0\.1:8076"/u,
     /put the listener for plaintext back/u,
-    /stood still for a day: remove the listener for plaintext/u,
+    /shown 0 or nothing for a day: remove the listener for plaintext.*gitaly_tls_proxy_connections_total\{listener="tcp:\/\/0\.0\.0\.0:8075",protocol!="unknown"\}\[1d\]/u,
   ]);
 });
 

@@ -61,6 +61,23 @@ test.each(['security.md', 'reliability.md'])('docs/%s names tests and runs that 
     expect(runs).toMatch(new RegExp(`^  '?${run}'?[:,]`, 'm'));
 });
 
+describe.each(['../README.md', 'operations.md', 'configuration.md', 'certificates.md'])('docs/%s', (name) => {
+  test('writes names of metrics with their prefix', async () => {
+    const [, table = ''] = /^## Ours$([^]*?)^#/m.exec(await document('metrics.md')) ?? [];
+    const metrics = [...table.matchAll(/^\| `(\w+)`/gm)].map(([, metric = '']) => metric);
+    expect(metrics.length).toBeGreaterThan(30);
+    // Words that are metrics too, such as `workers`, are settings as well.
+    const long = metrics.filter((metric) => metric.includes('_'));
+    const text = await document(name);
+    expect(long.filter((metric) => new RegExp(`(?<![\\w#])${metric}(?!\\w)`).test(text))).toEqual([]);
+  });
+
+  test('puts sockets of the proxy where a service user can create them', async () => {
+    const listened = [...(await document(name)).matchAll(/listen: (unix:\S+)/g)].map(([, url = '']) => url);
+    expect(listened.filter((url) => !/^unix:(?:\/run\/gitaly-tls-proxy\/|\/…)/.test(url))).toEqual([]);
+  });
+});
+
 /** With the lines of a paragraph joined, as a reader sees them. */
 async function document(name: string): Promise<string> {
   return (await readFile(join(DOCUMENTS, name), 'utf8')).replaceAll(/\n {2}(?=\S)/g, ' ');
