@@ -79,10 +79,10 @@ export class FlightGuard {
     });
   }
 
-  /** Looks at a client whose handshake is over: its certificates have been verified, and may have cost too much. */
-  finished(socket: TLSSocket): ClientChainFault | undefined {
-    if (socket.isSessionReused() || sourceOf(socket) instanceof GuardedStream) return undefined;
-    const fault = chainFault(chainOf(socket.getPeerX509Certificate()));
+  /** Looks at a client whose full handshake is over: its certificates have been verified, and may have cost too much. */
+  finished(socket: TLSSocket, certificate: X509Certificate | undefined): ClientChainFault | undefined {
+    if (sourceOf(socket) instanceof GuardedStream) return undefined;
+    const fault = chainFault(chainOf(certificate));
     if (fault === undefined) return undefined;
     this.#raise();
     return new ClientChainFault(fault);

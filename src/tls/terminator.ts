@@ -138,9 +138,7 @@ export class TlsTerminator {
       socket.allowHalfOpen = true;
       const waiting = this.#settle(socket);
       if (!waiting) return;
-      const fault =
-        this.#guard?.finished(socket) ??
-        (verifiesClients && !this.#isSessionCurrent(socket, waiting) ? new SessionEnded() : undefined);
+      const fault = verifiesClients ? this.#judgeClient(socket, waiting) : undefined;
       if (fault) waiting.reject(fault);
       else waiting.resolve(socket);
     });
@@ -153,13 +151,17 @@ export class TlsTerminator {
     return server;
   }
 
-  /** Whether a resumed session may still be used; of a new one, when it must end is noted. */
-  #isSessionCurrent(socket: TLSSocket, { startedAtMs, secret }: Waiting): boolean {
-    if (socket.isSessionReused()) return this.#renewTicketKeys(this.#environment.now()) === secret;
-    if (!socket.authorized) return true;
-    const atMs = issuersExpireAt(socket.getPeerX509Certificate(), startedAtMs);
+  /** Why a client is not served though its handshake is over. For a new session, notes when it must end. */
+  #judgeClient(socket: TLSSocket, { startedAtMs, secret }: Waiting): Error | undefined {
+    if (socket.isSessionReused())
+      return this.#renewTicketKeys(this.#environment.now()) === secret ? undefined : new SessionEnded();
+    // Node takes the issuers out of the session as it reads them, so a second call would find none.
+    const certificate = socket.getPeerX509Certificate();
+    const fault = this.#guard?.finished(socket, certificate);
+    if (fault || !socket.authorized) return fault;
+    const atMs = issuersExpireAt(certificate, startedAtMs);
     if (this.#epochs.endBy(atMs, this.#environment.now())) this.#environment.onSessionsEnd(atMs);
-    return true;
+    return undefined;
   }
 
   #settle(socket: TLSSocket): Waiting | undefined {
