@@ -217,7 +217,8 @@ export class Proxy {
     this.#openPorts(next, previous);
     this.#health.configure(health);
     this.#validity.configure(datedOfState(state));
-    for (const problem of [...(loaded?.problems ?? []), ...problems]) logger.warn({}, describe(problem));
+    for (const problem of [...(loaded?.problems ?? []), ...problems])
+      if (problem.isAboutDates !== true) logger.warn({}, describe(problem));
     metrics.lastReload.set(Date.now() / 1000);
   }
 
@@ -353,6 +354,7 @@ const EMPTY_STATE: ProxyState = {
   listeners: [],
   healthToken: undefined,
   signature: '',
+  kept: [],
 };
 
 /** All that a configuration listens on. */

@@ -119,5 +119,5 @@ export function dateProblem(dated: Dated, now: Date): Problem | undefined {
   if (fault === undefined) return undefined;
   const { error, fix } = describeDateFault(dated, fault);
   const { key, path } = dated.setting;
-  return { severity: 'warning', key, message: `${error} ${fix}`, value: path };
+  return { severity: 'warning', key, message: `${error} ${fix}`, value: path, isAboutDates: true };
 }
