@@ -7,7 +7,8 @@ import type { HealthPlan } from './health/health-watch.js';
 import type { CheckedUpstream } from './health/upstream-check.js';
 import { TICKET_SECRET_BYTES } from './limits.js';
 import type { Snapshot } from './telemetry/metrics.js';
-import { datedOf, endOf, type Dated } from './tls/dated.js';
+import { endOf, type Dated } from './tls/dated.js';
+import { datedOf } from './tls/material-dates.js';
 import { loadToken } from './tls/token-file.js';
 import { fileSignature, watchedPaths } from './tls/file-signature.js';
 import {

@@ -10,7 +10,8 @@ import type {
   UpstreamTls,
 } from '../config/model.js';
 import { loadPair, type LoadedPair, type PairRole } from './certificate-pair.js';
-import { dateFault, datedOf, dateProblem } from './dated.js';
+import { dateFault, dateProblem } from './dated.js';
+import { datedOf } from './material-dates.js';
 import { isoDate } from './iso-date.js';
 import { uncoveredRoutes } from './route-coverage.js';
 import { loadRevocations, type RevocationLists } from './revocation.js';
