@@ -231,7 +231,8 @@ export class Proxy {
     this.#openPorts(next, previous);
     this.#health.configure(health);
     this.#validity.configure(datedOfState(state));
-    for (const problem of [...(loaded?.problems ?? []), ...problems]) logger.warn({}, describe(problem));
+    for (const problem of [...(loaded?.problems ?? []), ...problems])
+      if (problem.isAboutDates !== true) logger.warn({}, describe(problem));
     metrics.lastReload.set(Date.now() / 1000);
   }
 
@@ -388,6 +389,7 @@ const EMPTY_STATE: ProxyState = {
   listeners: [],
   healthToken: undefined,
   signature: '',
+  kept: [],
 };
 
 /** The names under which the admin port is reached. */

@@ -48,9 +48,9 @@ export class Reloader {
     clearTimeout(this.#timer);
   }
 
-  /** Whether the last reload failed, and what is on disk is not what is served. */
+  /** Whether what is on disk is not what is served: the last reload failed, or certificates there are out of date. */
   get failing(): boolean {
-    return this.#failures.size > 0;
+    return this.#failures.size > 0 || this.#proxy.state.kept.length > 0;
   }
 
   /** Reloads everything now; never rejects, what fails is logged and counted. */
@@ -74,8 +74,10 @@ export class Reloader {
     const onFailure = seen === this.#seen ? 'report' : 'wait';
     this.#seen = seen;
     if (this.#failures.has('everything')) await this.#reload('everything', onFailure);
-    if (seen !== this.#proxy.state.signature || this.#failures.has('files'))
-      await this.#reload('files', onFailure);
+    const { signature, kept } = this.#proxy.state;
+    // A new certificate that was not valid yet when it was read is used once it is.
+    const isDue = kept.some(({ replacedFrom }) => replacedFrom !== undefined && replacedFrom <= new Date());
+    if (seen !== signature || isDue || this.#failures.has('files')) await this.#reload('files', onFailure);
   }
 
   async #reload(what: What, onFailure: OnFailure): Promise<void> {
@@ -94,7 +96,7 @@ export class Reloader {
     if (what === 'everything') this.#failures.clear();
     else this.#failures.delete('files');
     reloads.inc({ result: 'success' });
-    lastReloadSuccessful.set(this.#failures.size === 0 ? 1 : 0);
+    lastReloadSuccessful.set(this.failing ? 0 : 1);
     this.#logger.info({}, 'reloaded');
   }
 

@@ -7,13 +7,15 @@ import type { HealthPlan } from './health/health-watch.js';
 import type { CheckedUpstream } from './health/upstream-check.js';
 import { TICKET_SECRET_BYTES } from './limits.js';
 import type { Snapshot } from './telemetry/metrics.js';
-import { datedOf, endOf, type Dated } from './tls/dated.js';
+import { endOf, type Dated } from './tls/dated.js';
+import { datedOf } from './tls/material-dates.js';
 import { loadToken } from './tls/token-file.js';
 import { fileSignature, watchedPaths } from './tls/file-signature.js';
 import {
   loadMaterial,
   serverParts,
   upstreamParts,
+  type KeptPair,
   type ListenerMaterial,
   type ServerParts,
   type UpstreamParts,
@@ -32,6 +34,8 @@ export interface ProxyState {
   readonly healthToken: string | undefined;
   /** The certificate files as they were just before they were read (`fileSignature`): what differs is newer. */
   readonly signature: string;
+  /** Key pairs that are still used although their files contain others, which are out of date. */
+  readonly kept: readonly KeptPair[];
 }
 
 /** One listener of a state. */
@@ -56,8 +60,10 @@ export async function loadState(
   previous: ProxyState | undefined,
 ): Promise<StateResult> {
   const signature = await fileSignature(watchedPaths(configuration));
-  const { listeners: materials, problems: ofMaterial } = await loadMaterial(configuration, new Date());
-  const problems = [...ofMaterial];
+  const former = previous?.listeners.map(({ material }) => material);
+  const loaded = await loadMaterial(configuration, new Date(), former);
+  const { listeners: materials, kept } = loaded;
+  const problems = [...loaded.problems];
   const token = configuration.healthChecks?.token;
   const healthToken = token && (await loadToken(token, problems));
   if (!materials || (token && healthToken === undefined)) return { state: undefined, problems };
@@ -65,7 +71,7 @@ export async function loadState(
     const material = materials[index];
     return material ? [listenerState(listener, material, previous)] : [];
   });
-  return { state: { configuration, listeners, healthToken, signature }, problems };
+  return { state: { configuration, listeners, healthToken, signature, kept }, problems };
 }
 
 function listenerState(

@@ -10,7 +10,7 @@ export interface ListenerDated {
   readonly dated: Dated;
 }
 
-/** Logs when a certificate or CRL in use expires or becomes valid while the proxy runs. */
+/** Logs certificates and CRLs in use that are expired or not yet valid: when they are applied, and when that changes by time. */
 export class ValidityWatch {
   readonly #logger: Logger;
   readonly #now: () => Date;
@@ -23,10 +23,10 @@ export class ValidityWatch {
     this.#timer = setInterval(() => this.check(), RELOAD_POLL_MS).unref();
   }
 
-  /** Watches these from now on; those that are out of date already have been reported with their state. */
+  /** Watches these from now on. */
   configure(items: readonly ListenerDated[]): void {
-    const now = this.#now();
-    this.#items = items.map((item) => ({ ...item, fault: dateFault(item.dated, now) }));
+    this.#items = items.map((item) => ({ ...item, fault: undefined }));
+    this.check();
   }
 
   /** Logs what has changed since it was last called. */
@@ -39,7 +39,7 @@ export class ValidityWatch {
       item.fault = fault;
       const fields = { listener, role: dated.role, file: dated.setting.path };
       if (fault === undefined) this.#logger.info(fields, 'certificate or CRL is valid again');
-      else this.#logger.warn({ ...describeDateFault(dated, fault), ...fields }, WORDS[fault]);
+      else this.#logger.warn({ ...describeDateFault(dated, fault), ...fields }, MESSAGES[fault]);
     }
   }
 
@@ -61,7 +61,7 @@ export class ValidityWatch {
   }
 }
 
-const WORDS: Readonly<Record<DateFault, string>> = {
+const MESSAGES: Readonly<Record<DateFault, string>> = {
   expired: 'certificate or CRL has expired',
   not_yet_valid: 'certificate or CRL is not yet valid',
 };

@@ -13,6 +13,8 @@ export interface Problem {
   readonly value?: unknown;
   /** The line in the file where the key does not tell it: syntax errors. `locate` of the load result knows the others. */
   readonly line?: number;
+  /** A certificate or CRL is out of date; while the proxy runs, it logs that itself. */
+  readonly isAboutDates?: true;
 }
 
 /** A path from the configuration, absolute, and the setting that named it. */

@@ -3,7 +3,7 @@ import type { X509Certificate } from 'node:crypto';
 import type { CertificatePair, Problem } from '../config/model.js';
 import { certificateNames, type CertificateNames } from './certificate-names.js';
 import { periodOf, type Dated } from './dated.js';
-import { sentenceWithCure, subjectOf, type Finding, type FindingId } from './judge/finding.js';
+import { sentenceWithCure, subjectOf, type FindingId } from './judge/finding.js';
 import { judgeForServing } from './judge/judge-chain.js';
 import { loadKey, warnOfReaders } from './key-file.js';
 import { FileProblem, parseCertificates, readSettingFile } from './pem-files.js';
@@ -36,9 +36,9 @@ export async function loadPair(
   const report = (
     at: 'certificate' | 'key',
     message: string,
-    severity: Problem['severity'] = 'error',
+    more: Pick<Problem, 'severity' | 'isAboutDates'> = { severity: 'error' },
   ): void => {
-    problems.push({ severity, key: setting[at].key, message, value: setting[at].path });
+    problems.push({ key: setting[at].key, message, value: setting[at].path, ...more });
   };
   const certificates = await attempt(async () => {
     const { path } = setting.certificate;
@@ -64,16 +64,26 @@ export async function loadPair(
     certificates.map(({ x509 }) => x509),
     { role, now },
   );
-  // Time alone never prevents a start or a renewal, so dates are warnings.
-  const leafFindings = judged.leaf.map((finding) => (DATES.has(finding.id) ? asWarning(finding) : finding));
-  for (const finding of [...leafFindings, ...judged.chain.map(asWarning)]) {
-    // When it expires is a metric, with alerts: one that is valid for a day only would be reported at each reload.
+  // Time alone never prevents a start or a renewal, so dates are warnings. That it expires soon is a metric, with alerts: a
+  // certificate that is valid for a day only would be reported at each reload.
+  for (const finding of judged.leaf) {
+    if (finding.id === 'expires_soon') continue;
+    const isAboutDates = DATES.has(finding.id);
+    report(
+      'certificate',
+      `${path}: ${sentenceWithCure(finding)}`,
+      isAboutDates ? { severity: 'warning', isAboutDates } : { severity: finding.severity },
+    );
+  }
+  // What is wrong above the leaf does not prevent serving it: a peer may know another path to an authority.
+  for (const finding of judged.chain) {
     if (finding.id !== 'expires_soon')
-      report('certificate', `${path}: ${sentenceWithCure(finding)}`, finding.severity);
+      report('certificate', `${path}: ${sentenceWithCure(finding)}`, { severity: 'warning' });
   }
   const isPair = leaf.checkPrivateKey(key.object);
   if (!isPair) report('key', `${setting.key.path}: does not belong to the certificate in ${path}`);
-  if (leafFindings.some(({ severity }) => severity === 'error') || !isPair) return undefined;
+  if (judged.leaf.some(({ id, severity }) => severity === 'error' && !DATES.has(id)) || !isPair)
+    return undefined;
   return {
     certificatePem: certificates.map(({ pem }) => pem).join('\n'),
     keyPem: key.pem,
@@ -89,11 +99,6 @@ export async function loadPair(
 }
 
 const DATES: ReadonlySet<FindingId> = new Set(['expired', 'not_yet_valid']);
-
-/** What is wrong above the leaf does not keep it from being served: a peer may know another way to an authority. */
-function asWarning(finding: Finding): Finding {
-  return { ...finding, severity: 'warning' };
-}
 
 /** Runs a step; a problem with a file becomes a value, anything else is a fault of ours and goes on. */
 export async function attempt<T>(step: () => Promise<T>): Promise<T | FileProblem> {

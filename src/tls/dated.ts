@@ -1,13 +1,10 @@
-import type { FileSetting, Problem, TrustSource } from '../config/model.js';
-import { subjectOf } from './judge/finding.js';
-import { subjectName } from './issuer-name.js';
-import type { ListenerMaterial } from './material.js';
-import type { TrustAnchors } from './trust.js';
+import type { FileSetting, Problem } from '../config/model.js';
 
 /** What a certificate or CRL is for; label `role` of the metrics about dates. */
 export type DatedRole = 'server' | 'client_ca' | 'client_crl' | 'upstream_client' | 'upstream_ca';
 
-interface Period {
+/** When something is valid. */
+export interface Period {
   readonly from: Date;
   /** `undefined`: without end. */
   readonly until: Date | undefined;
@@ -25,39 +22,6 @@ export interface Dated {
 
 /** Why something is not valid at the moment. */
 export type DateFault = 'expired' | 'not_yet_valid';
-
-/** All certificates and CRLs of a listener whose dates matter. */
-export function datedOf({ server, upstream }: ListenerMaterial): Dated[] {
-  const found: Dated[] = [];
-  for (const pair of server?.pairs ?? []) found.push(pair.dated);
-  if (server?.settings.clientCa)
-    found.push(...authorities('client_ca', server.settings.clientCa, server.clientCa ?? []));
-  const crl = server?.settings.clientCrl;
-  if (crl) {
-    for (const { issuer, thisUpdate, nextUpdate } of server.revocations?.lists ?? []) {
-      const periods = [{ from: thisUpdate, until: nextUpdate }];
-      found.push({ role: 'client_crl', setting: crl, name: `the CRL of ${issuer.text}`, periods });
-    }
-  }
-  if (upstream?.pair) found.push(upstream.pair.dated);
-  if (upstream?.settings.ca)
-    found.push(...authorities('upstream_ca', upstream.settings.ca, upstream.anchors ?? []));
-  return found;
-}
-
-/** CAs of the same name count as one: a bundle contains the old certificate of a CA beside the new one. */
-function authorities(role: DatedRole, source: TrustSource, anchors: TrustAnchors): Dated[] {
-  const [setting] = [...source.files, ...source.directories];
-  if (!setting) return [];
-  const groups = new Map<string, { name: string; periods: Period[] }>();
-  for (const { x509 } of anchors) {
-    const { key } = subjectName(x509);
-    const group = groups.get(key) ?? { name: `the certificate of the CA ${subjectOf(x509)}`, periods: [] };
-    group.periods.push(periodOf(x509));
-    groups.set(key, group);
-  }
-  return [...groups.values()].map((group) => ({ role, setting, ...group }));
-}
 
 /** The dates of a certificate. */
 export function periodOf({ validFrom, validTo }: Record<'validFrom' | 'validTo', string | Date>): Period {
@@ -119,5 +83,5 @@ export function dateProblem(dated: Dated, now: Date): Problem | undefined {
   if (fault === undefined) return undefined;
   const { error, fix } = describeDateFault(dated, fault);
   const { key, path } = dated.setting;
-  return { severity: 'warning', key, message: `${error} ${fix}`, value: path };
+  return { severity: 'warning', key, message: `${error} ${fix}`, value: path, isAboutDates: true };
 }

@@ -1,6 +1,7 @@
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
 
 import type {
+  CertificatePair,
   Configuration,
   KeyPath,
   ListenerConfiguration,
@@ -8,8 +9,10 @@ import type {
   ServerTls,
   UpstreamTls,
 } from '../config/model.js';
-import { loadPair, type LoadedPair } from './certificate-pair.js';
-import { datedOf, dateProblem } from './dated.js';
+import { loadPair, type LoadedPair, type PairRole } from './certificate-pair.js';
+import { dateFault, dateProblem } from './dated.js';
+import { datedOf } from './material-dates.js';
+import { isoDate } from './iso-date.js';
 import { uncoveredRoutes } from './route-coverage.js';
 import { loadRevocations, type RevocationLists } from './revocation.js';
 import type { SessionStart } from './session-epochs.js';
@@ -107,23 +110,51 @@ export function upstreamParts({ settings, pair, ca }: UpstreamMaterial): Upstrea
 export interface MaterialResult {
   readonly listeners: readonly ListenerMaterial[] | undefined;
   readonly problems: readonly Problem[];
+  /** Key pairs whose files contain a certificate that is out of date: the previous one is still used, as it is valid. */
+  readonly kept: readonly KeptPair[];
+}
+
+/** A key pair that is not what its files contain. */
+export interface KeptPair {
+  /** When the certificate in the file becomes valid; `undefined`: it has expired. */
+  readonly replacedFrom: Date | undefined;
+}
+
+/** What is judged while files are read. */
+interface Loading {
+  readonly now: Date;
+  /** What is in use. */
+  readonly former: readonly LoadedPair[];
+  readonly problems: Problem[];
+  readonly kept: KeptPair[];
 }
 
 /**
  * Reads and checks every certificate, key, CA and CRL that a configuration names. All problems are found in one go;
  * with an error among them there is no result, so that nothing is ever half-applied.
+ *
+ * @param former - what is in use: a certificate that is valid is not replaced by one that is not.
  */
-export async function loadMaterial(configuration: Configuration, now: Date): Promise<MaterialResult> {
+export async function loadMaterial(
+  configuration: Configuration,
+  now: Date,
+  former: readonly ListenerMaterial[] = [],
+): Promise<MaterialResult> {
+  const formerPairs = former.flatMap(({ server, upstream }) => [
+    ...(server?.pairs ?? []),
+    ...(upstream?.pair ? [upstream.pair] : []),
+  ]);
   const problems: Problem[] = [];
+  const kept: KeptPair[] = [];
   const listeners: ListenerMaterial[] = [];
   for (const listener of configuration.listeners) {
-    const found: Problem[] = [];
-    const material = await loadListenerMaterial(listener, now, found);
-    if (material !== undefined && !found.some(isError)) listeners.push(material);
-    problems.push(...found);
+    const loading: Loading = { now, former: formerPairs, problems: [], kept };
+    const material = await loadListenerMaterial(listener, loading);
+    if (material !== undefined && !loading.problems.some(isError)) listeners.push(material);
+    problems.push(...loading.problems);
   }
   const unique = withoutRepeats(problems);
-  return { listeners: unique.some(isError) ? undefined : listeners, problems: unique };
+  return { listeners: unique.some(isError) ? undefined : listeners, problems: unique, kept };
 }
 
 function isError(problem: Problem): boolean {
@@ -132,12 +163,11 @@ function isError(problem: Problem): boolean {
 
 async function loadListenerMaterial(
   listener: ListenerConfiguration,
-  now: Date,
-  problems: Problem[],
+  loading: Loading,
 ): Promise<ListenerMaterial | undefined> {
-  const server = listener.tls && (await loadServer(listener.tls, now, problems));
-  const upstream =
-    listener.upstreamTls && (await loadUpstream(listener.upstreamTls, listener.key, now, problems));
+  const { now, problems } = loading;
+  const server = listener.tls && (await loadServer(listener.tls, loading));
+  const upstream = listener.upstreamTls && (await loadUpstream(listener.upstreamTls, listener.key, loading));
   if (server) problems.push(...uncoveredRoutes(listener.forwarding.routes, server.pairs));
   if ((listener.tls && !server) || (listener.upstreamTls && !upstream)) return undefined;
   const material = { server, upstream };
@@ -147,14 +177,11 @@ async function loadListenerMaterial(
   return material;
 }
 
-async function loadServer(
-  settings: ServerTls,
-  now: Date,
-  problems: Problem[],
-): Promise<ServerMaterial | undefined> {
+async function loadServer(settings: ServerTls, loading: Loading): Promise<ServerMaterial | undefined> {
+  const { now, problems } = loading;
   const pairs: LoadedPair[] = [];
   for (const setting of settings.certificates) {
-    const pair = await loadPair(setting, 'server', now, problems);
+    const pair = await loadValidPair(setting, 'server', loading);
     if (pair === undefined) continue;
     pairs.push(pair);
     // What Node's TLS does not take (a key too small, a broken extension) shows here and not in a handshake.
@@ -177,17 +204,45 @@ async function loadServer(
 async function loadUpstream(
   settings: UpstreamTls,
   listenerKey: KeyPath,
-  now: Date,
-  problems: Problem[],
+  loading: Loading,
 ): Promise<UpstreamMaterial | undefined> {
+  const { problems } = loading;
   const anchors = settings.ca && (await loadTrust(settings.ca, problems));
-  const pair = settings.certificate && (await loadPair(settings.certificate, 'client', now, problems));
+  const pair = settings.certificate && (await loadValidPair(settings.certificate, 'client', loading));
   if ((settings.ca && !anchors) || (settings.certificate && !pair)) return undefined;
   const ca = anchors ? anchors.map(({ pem }) => pem) : await loadSystemTrust();
   const options = { ca, ...(pair && { cert: pair.certificatePem, key: pair.keyPem }) };
   if (!tryContext(options, settings.certificate?.certificate.key ?? listenerKey, undefined, problems))
     return undefined;
   return { settings, pair, ca, anchors };
+}
+
+/** Reads a key pair, and keeps the previous one of the same file if that is valid and the new one is not. */
+async function loadValidPair(
+  setting: CertificatePair,
+  role: PairRole,
+  { now, former, problems, kept }: Loading,
+): Promise<LoadedPair | undefined> {
+  const pair = await loadPair(setting, role, now, problems);
+  const fault = pair && dateFault(pair.dated, now);
+  if (!pair || fault === undefined) return pair;
+  const { path, key } = setting.certificate;
+  const previous = former.find(
+    ({ dated }) =>
+      dated.role === pair.dated.role && dated.setting.path === path && dateFault(dated, now) === undefined,
+  );
+  if (!previous) return pair;
+  problems.push({
+    severity: 'warning',
+    key,
+    message:
+      `${path}: the certificate in this file ${fault === 'expired' ? `expired on ${isoDate(pair.leaf.validTo)}` : `is not valid before ${isoDate(pair.leaf.validFrom)}`}; ` +
+      `the previous one is still used, it is valid until ${isoDate(previous.leaf.validTo)}; replace the file by a valid certificate`,
+    value: path,
+  });
+  const [period] = pair.dated.periods;
+  kept.push({ replacedFrom: fault === 'not_yet_valid' ? period?.from : undefined });
+  return previous;
 }
 
 function tryContext(

@@ -38,9 +38,9 @@ export interface TerminatorEnvironment {
 /**
  * Does the TLS handshakes of one listener with one set of certificates, keys, CAs and CRLs.
  *
- * A terminator never changes: a reload builds another and new connections go there, while handshakes under way end
- * with the one they began with. Its ticket keys are those of its set, so that a session which an old set of CAs or CRLs
- * allowed cannot be resumed with a new one, and each process that serves the set can resume what another began.
+ * A reload builds another terminator for new connections, while handshakes under way finish with the one they began with.
+ * Ticket keys belong to a set of CAs and CRLs and to an epoch of it (`SessionEpochs`): a session cannot be resumed with
+ * another set or in another epoch, and each process that serves the set can resume what another began.
  *
  * Every certificate has a server of its own. A context that an `SNICallback` hands out does not replace the default
  * certificate (SSLWrap's UseSNIContext in Node's crypto_common.cc) but stands beside it if its key is of another

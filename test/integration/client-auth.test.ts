@@ -71,6 +71,12 @@ async function admitted({ ca, backend, proxy, port }: Setup, options: Connection
   return { line, session };
 }
 
+/** Replaces a file as a renewal does. */
+async function replace(path: string, content: string): Promise<void> {
+  await writeFile(`${path}.new`, content);
+  await rename(`${path}.new`, path);
+}
+
 async function expectCounted(proxy: ProxyProcess, results: Readonly<Record<string, number>>): Promise<void> {
   const scrape = await proxy.scrape();
   for (const [result, count] of Object.entries(results)) {
@@ -231,6 +237,66 @@ describe('client_auth: optional', () => {
   });
 });
 
+test('a CRL that is out of date refuses the clients of its CA alone, and prevents neither a start nor a renewal', async () => {
+  const directory = await temporaryDirectory();
+  const HOUR_MS = 3_600_000;
+  const past = { thisUpdate: new Date(Date.now() - 3 * HOUR_MS), nextUpdate: new Date(Date.now() - HOUR_MS) };
+  const good = await Authority.create(directory, 'good');
+  const late = await Authority.create(await temporaryDirectory(), 'late');
+  const unused = await Authority.create(await temporaryDirectory(), 'unused');
+  const caPath = join(directory, 'trusted.pem');
+  await writeFile(caPath, `${good.caPem}\n${late.caPem}`);
+  const crlPath = join(directory, 'revoked.crl');
+  const revoked = await good.client();
+  const current = await good.revocationList([revoked.serialNumber]);
+  const superseded = await good.revocationList([], past);
+  const lists = [
+    current,
+    superseded,
+    await late.revocationList([], past),
+    await unused.revocationList([], past),
+  ];
+  await writeFile(crlPath, (await Promise.all(lists.map((path) => readFile(path, 'utf8')))).join('\n'));
+  const setup = await startSetup({
+    tls: { client_auth: 'require', client_ca_path: caPath, client_crl_path: crlPath },
+  });
+  const warnings = [...setup.proxy.log.lines].filter(({ level }) => level === 'warning');
+  expect(warnings.map(({ error }) => /the CRL of CN=(\w+) expired/.exec(String(error))?.[1])).toEqual([
+    'late',
+    'unused',
+  ]);
+  await admitted(setup, presenting(await good.client()));
+  const line = await refused(setup, presenting(await late.client()));
+  expect(line['close.detail']).toMatch(/CRL_HAS_EXPIRED/);
+  expect((await refused(setup, presenting(revoked)))['close.detail']).toMatch(/CERT_REVOKED/);
+  const scrape = await setup.proxy.scrape();
+  expect(scrape.value('gitaly_tls_proxy_tls_out_of_date', { role: 'client_crl' })).toBe(2);
+
+  await replace(caPath, `${good.caPem}\n${late.caPem}\n${unused.caPem}`);
+  await setup.proxy.log.waitForMessage('reloaded');
+  await expectCounted(setup.proxy, { verified: 1, crl: 1, revoked: 1 });
+  await setup.proxy.endsWithNothingLeaked();
+});
+
+test('a delta CRL beside the complete one is refused, as clients could be admitted that are revoked', async () => {
+  const { configuration, proxy, ca, port, backend, directory, server } = await startSetup(requiring);
+  const revoked = await ca.client();
+  const complete = await readFile(await ca.revocationList([revoked.serialNumber]), 'utf8');
+  const extensions = [{ id: '2.5.29.27', critical: true, der: '020101' }];
+  const delta = await readFile(await ca.revocationList([], { thisUpdate: new Date(), extensions }), 'utf8');
+  const client_crl_path = join(directory, 'with-delta.crl');
+  await writeFile(client_crl_path, complete + delta);
+  await proxy.configure({ ...configuration, tls: { ...configuration.tls, client_crl_path } });
+  proxy.signal('SIGHUP');
+  const line = await proxy.log.waitFor(({ msg }) => String(msg).startsWith('reload failed'));
+  expect(line['error']).toMatch(/the CRL of CN=ca is a delta CRL \(deltaCRLIndicator\)/);
+  await writeFile(client_crl_path, complete);
+  await proxy.log.waitForMessage('reloaded');
+  const setup = { configuration, proxy, ca, port, backend, directory, server };
+  expect((await refused(setup, presenting(revoked)))['close.detail']).toMatch(/CERT_REVOKED/);
+  await proxy.endsWithNothingLeaked();
+});
+
 test('a session is not resumed, by any worker, after a CRL or an intermediate of its client has expired', async () => {
   const directory = await temporaryDirectory();
   const root = await Authority.create(directory, 'root');
@@ -248,15 +314,14 @@ test('a session is not resumed, by any worker, after a CRL or an intermediate of
   });
   const end = new Date(Date.now() + LIFETIME_MS);
   const between = await root.intermediate('between', { notAfter: end });
-  await writeFile(
-    `${crlPath}.new`,
+  await replace(
+    crlPath,
     await lists(
       root.revocationList([]),
       between.revocationList([]),
       listed.revocationList([], { nextUpdate: end, thisUpdate: new Date(Date.now() - 1000) }),
     ),
   );
-  await rename(`${crlPath}.new`, crlPath);
   await setup.proxy.log.waitForMessage('reloaded');
   const clients = [await between.client({ dns: ['chained.test'] }), await listed.client()];
   const sessions: ConnectionOptions[] = [];
@@ -288,12 +353,6 @@ test('a session is not resumed, by any worker, after a CRL or an intermediate of
 
 describe('a client that resumes an old session, with whichever of several certificates SNI had picked,', () => {
   const NAMES = ['localhost', 'second.test'];
-
-  /** Replaces a file as a renewal does. */
-  async function replace(path: string, content: string): Promise<void> {
-    await writeFile(`${path}.new`, content);
-    await rename(`${path}.new`, path);
-  }
 
   /** A proxy with two certificates, CAs and a CRL, and the files and settings that the tests change. */
   async function startWithSessions() {

@@ -18,6 +18,7 @@ import { connected } from '../support/transfer.js';
 const RELOADS = 'gitaly_tls_proxy_tls_reloads_total';
 const SUCCESSFUL = 'gitaly_tls_proxy_tls_last_reload_successful';
 const FAILURES = 'gitaly_tls_proxy_tls_handshake_failures_total';
+const OUT_OF_DATE = 'gitaly_tls_proxy_tls_out_of_date';
 const NOT_AFTER = 'gitaly_tls_proxy_tls_certificate_not_after_timestamp_seconds';
 
 /** A listener whose certificate and key lie under paths that can be replaced. */
@@ -260,6 +261,84 @@ describe('what does not load changes nothing, is logged and counted with its rea
     expect(backend.connections).toHaveLength(1);
     client.destroy();
     upstream.socket.destroy();
+    await proxy.endsWithNothingLeaked();
+  });
+});
+
+describe('time alone is no reason not to start or to renew:', () => {
+  const DAY_MS = 86_400_000;
+  const past = { notBefore: new Date(Date.now() - 2 * DAY_MS), notAfter: new Date(Date.now() - DAY_MS) };
+  const future = { notBefore: new Date(Date.now() + DAY_MS) };
+
+  test.each([
+    ['expired', past, /expired on \d{4}-/],
+    ['not yet valid', future, /is not valid before \d{4}-/],
+  ])('with a certificate that is %s', async (_name, dates, words) => {
+    let files: CredentialFiles | undefined;
+    let served: Issued | undefined;
+    const { ca, proxy, port } = await startSetup(async (authority) => {
+      served = await authority.server(dates);
+      files = await CredentialFiles.create(await temporaryDirectory(), served);
+      return { tls: { certificate_path: files.certificatePath, key_path: files.keyPath } };
+    });
+    const line = await proxy.log.waitFor(({ error }) => words.test(String(error)));
+    expect(line).toMatchObject({ level: 'warning', role: 'server', fix: expect.any(String) as string });
+    expect((await proxy.scrape()).value(OUT_OF_DATE, { role: 'server' })).toBe(1);
+    // A client whose clock says otherwise may accept it.
+    const client = await tlsClient(port, { rejectUnauthorized: false });
+    expect(client.getPeerCertificate().serialNumber.toLowerCase()).toBe(served?.serialNumber);
+    client.destroy();
+    const renewed = await ca.server();
+    await files?.renew(renewed);
+    await reloaded(proxy, 1);
+    expect(await servedSerial(port, ca)).toBe(renewed.serialNumber);
+    expect((await proxy.scrape()).value(OUT_OF_DATE, { role: 'server' })).toBe(0);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('a certificate that is valid is not replaced by one that is not, and others are renewed beside it', async () => {
+    const listeners = ['tls://127.0.0.1:0', 'tls://localhost:0'];
+    let files: CredentialFiles[] = [];
+    let first: Issued[] = [];
+    const { ca, proxy } = await startSetup(async (authority) => {
+      first = [await authority.server(), await authority.server()];
+      files = await Promise.all(
+        first.map(async (pair) => CredentialFiles.create(await temporaryDirectory(), pair)),
+      );
+      const more = {
+        listeners: files.map(({ certificatePath, keyPath }, index) => ({
+          listen: listeners[index],
+          forward: 'tcp://127.0.0.1:1',
+          tls: { certificate_path: certificatePath, key_path: keyPath },
+        })),
+      };
+      return { more };
+    });
+    const ports = await Promise.all(listeners.map((listener) => proxy.port(listener)));
+    const serials = (): Promise<string[]> => Promise.all(ports.map((port) => servedSerial(port, ca)));
+    const [kept, renewed] = files;
+    await kept?.renew(await ca.server(past));
+    const second = await ca.server();
+    await renewed?.renew(second);
+    await proxy.log.waitFor(({ msg }) => /the previous one is still used/.test(String(msg)));
+    await expect.poll(serials, { timeout: 10_000 }).toEqual([first[0]?.serialNumber, second.serialNumber]);
+    expect((await proxy.scrape()).value(SUCCESSFUL)).toBe(0);
+
+    const third = await ca.server();
+    await kept?.renew(third);
+    await proxy.scrapeUntil((scrape) => scrape.value(SUCCESSFUL) === 1);
+    expect(await serials()).toEqual([third.serialNumber, second.serialNumber]);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('a new certificate that is not valid yet is used once it is', async () => {
+    const { ca, proxy, port, files, first } = await startWithFiles();
+    const next = await ca.server({ notBefore: new Date(Date.now() + 4000) });
+    await files.renew(next);
+    await proxy.log.waitFor(({ msg }) => /the previous one is still used/.test(String(msg)));
+    expect(await servedSerial(port, ca)).toBe(first.serialNumber);
+    await proxy.scrapeUntil((scrape) => scrape.value(SUCCESSFUL) === 1);
+    expect(await servedSerial(port, ca)).toBe(next.serialNumber);
     await proxy.endsWithNothingLeaked();
   });
 });

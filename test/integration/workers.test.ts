@@ -1,15 +1,15 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import type { TLSSocket } from 'node:tls';
+import type { ConnectionOptions, TLSSocket } from 'node:tls';
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
 import { WORKER_LOOP_EXITS } from '../../src/limits.js';
-import { Authority } from '../support/authority.js';
+import { Authority, type Issued } from '../support/authority.js';
 import { startGrpcBackend } from '../support/backends.js';
 import { readToEnd, sessionOf, speaking, tcpClient, TLS_VERSIONS, tlsClient } from '../support/clients.js';
 import { CredentialFiles } from '../support/credential-files.js';
@@ -176,6 +176,55 @@ describe('of two workers', () => {
       expect(await workerOf(proxy, fresh[0] ?? {})).not.toBe(await workerOf(proxy, fresh[1] ?? {}));
       expect(fresh.map((client) => client.isSessionReused())).toEqual([false, false]);
       for (const client of [first, second, ...fresh]) client.destroy();
+      await proxy.scrapeUntil((scrape) => scrape.value(`${OURS}connections_active`) === 0);
+    }
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('one that is started later resumes the sessions of the others, and none that time has ended', async () => {
+    const directory = await temporaryDirectory();
+    const authority = await Authority.create(directory, 'clients');
+    const unused = await Authority.create(await temporaryDirectory(), 'unused');
+    const end = Date.now() + 5000;
+    // The workers come to know this date from the client alone, and that of the CRL from the start.
+    const between = await authority.intermediate('between', { notAfter: new Date(end) });
+    const lists = [
+      await authority.revocationList([]),
+      await unused.revocationList([], { nextUpdate: new Date(end + 1000) }),
+      await between.revocationList([]),
+    ];
+    const client_crl_path = join(directory, 'all.crl');
+    const texts = await Promise.all(lists.map((path) => readFile(path, 'utf8')));
+    await writeFile(client_crl_path, texts.join('\n'));
+    const { proxy, ca, port } = await startSetup({
+      ...TWO,
+      tls: { client_auth: 'require', client_ca_path: authority.caPath, client_crl_path },
+    });
+    const presenting = ({ certificatePem, keyPem }: Issued) => ({ cert: certificatePem, key: keyPem });
+    const sessionFrom = async (issued: ConnectionOptions): Promise<Buffer> => {
+      const client = await tlsClient(port, { ca: ca.caPem, ...issued });
+      const session = await sessionOf(client);
+      client.destroy();
+      await proxy.scrapeUntil((scrape) => scrape.value(`${OURS}connections_active`) === 0);
+      return session;
+    };
+    const [chained, direct] = [presenting(await between.client()), presenting(await authority.client())];
+    const ended = await sessionFrom(chained);
+    await proxy.log.waitForMessage('certificate or CRL has expired');
+    const current = await sessionFrom(direct);
+    const [victim = 0] = workersOf(proxy);
+    await kill(proxy, victim);
+    await allServe(proxy);
+    for (const [session, isResumed] of [
+      [current, true],
+      [ended, false],
+    ] as const) {
+      const options = { ca: ca.caPem, ...direct, session };
+      const clients = [await tlsClient(port, options), await tlsClient(port, options)];
+      expect(clients.map((client) => client.isSessionReused())).toEqual([isResumed, isResumed]);
+      const workers = await Promise.all(clients.map((client) => workerOf(proxy, client)));
+      expect(new Set(workers).size).toBe(2);
+      for (const client of clients) client.destroy();
       await proxy.scrapeUntil((scrape) => scrape.value(`${OURS}connections_active`) === 0);
     }
     await proxy.endsWithNothingLeaked();

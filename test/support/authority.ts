@@ -144,7 +144,7 @@ export class Authority {
         revocationDate: new Date(Date.now() - 60_000),
       })),
     });
-    const path = join(this.#directory, `crl-${this.#issued++}.pem`);
+    const path = this.caPath.replace(/\.pem$/, `-${this.#issued++}.crl`);
     // The library writes `BEGIN CRL`; OpenSSL and everybody else reads `BEGIN X509 CRL`.
     await writeFile(
       path,

@@ -1,0 +1,59 @@
+import type { ServerTls, TrustSource, UpstreamTls } from '../config/model.js';
+import type { LoadedPair } from './certificate-pair.js';
+import { periodOf, type Dated, type DatedRole, type Period } from './dated.js';
+import { subjectName } from './issuer-name.js';
+import { subjectOf } from './judge/finding.js';
+import type { RevocationLists } from './revocation.js';
+import type { TrustAnchors } from './trust.js';
+
+/** What of a listener's material has dates. */
+interface DatedMaterial {
+  readonly server:
+    | {
+        readonly settings: Pick<ServerTls, 'clientCa' | 'clientCrl'>;
+        readonly pairs: readonly Pick<LoadedPair, 'dated'>[];
+        readonly clientCa: TrustAnchors | undefined;
+        readonly revocations: RevocationLists | undefined;
+      }
+    | undefined;
+  readonly upstream:
+    | {
+        readonly settings: Pick<UpstreamTls, 'ca'>;
+        readonly pair: Pick<LoadedPair, 'dated'> | undefined;
+        readonly anchors: TrustAnchors | undefined;
+      }
+    | undefined;
+}
+
+/** All certificates and CRLs of a listener whose dates matter. */
+export function datedOf({ server, upstream }: DatedMaterial): Dated[] {
+  const found: Dated[] = [];
+  for (const pair of server?.pairs ?? []) found.push(pair.dated);
+  if (server?.settings.clientCa)
+    found.push(...authorities('client_ca', server.settings.clientCa, server.clientCa ?? []));
+  const crl = server?.settings.clientCrl;
+  if (crl) {
+    for (const { issuer, thisUpdate, nextUpdate } of server.revocations?.lists ?? []) {
+      const periods = [{ from: thisUpdate, until: nextUpdate }];
+      found.push({ role: 'client_crl', setting: crl, name: `the CRL of ${issuer.text}`, periods });
+    }
+  }
+  if (upstream?.pair) found.push(upstream.pair.dated);
+  if (upstream?.settings.ca)
+    found.push(...authorities('upstream_ca', upstream.settings.ca, upstream.anchors ?? []));
+  return found;
+}
+
+/** CAs of the same name count as one: a bundle contains the old certificate of a CA beside the new one. */
+function authorities(role: DatedRole, source: TrustSource, anchors: TrustAnchors): Dated[] {
+  const [setting] = [...source.files, ...source.directories];
+  if (!setting) return [];
+  const groups = new Map<string, { name: string; periods: Period[] }>();
+  for (const { x509 } of anchors) {
+    const { key } = subjectName(x509);
+    const group = groups.get(key) ?? { name: `the certificate of the CA ${subjectOf(x509)}`, periods: [] };
+    group.periods.push(periodOf(x509));
+    groups.set(key, group);
+  }
+  return [...groups.values()].map((group) => ({ role, setting, ...group }));
+}
