@@ -131,7 +131,6 @@ function commonSettings(
   { unread, warnings }: { readonly unread: Unread[]; readonly warnings: Unread[] },
 ): PlannedServer {
   const { role, gracefulTimeout, loggingLevel, loggingFormat } = settings;
-  const { server } = NAMES[role];
   if (prometheus !== undefined && isWildcard(prometheus))
     warnings.push({
       ...placeOf(settings, 'prometheus_listen_addr'),
@@ -144,8 +143,8 @@ function commonSettings(
     warnings.push({
       ...placeOf(settings, timeoutName),
       reason:
-        `a restart of the proxy resets calls that take longer, such as clones of large repositories. Without ` +
-        `graceful_restart_timeout the proxy waits for ${DEFAULTS.gracefulRestartTimeout}; ${server} itself does not`,
+        `a restart of the proxy resets calls that take longer, such as clones of large repositories. ` +
+        `Remove it for the proxy's default of ${DEFAULTS.gracefulRestartTimeout}`,
     });
   const known = <T>(
     name: string,

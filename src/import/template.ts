@@ -9,7 +9,8 @@ const CONTROL =
   /^[ \t]*(?:-[ \t]+)?(?:(?:[\w.-]+|"[^"\n]*"|'[^'\n]*')[ \t]*[:=][ \t]*)?(?:<%(?!=)|\{%|\{\{)/mu;
 
 const RENDER: Readonly<Record<string, string>> = {
-  ERB: 'render it first on the node that uses it (erb FILE > RENDERED; Omnibus has /opt/gitlab/embedded/bin/erb), then import RENDERED',
+  // Not into a file: it would hold what the template reads, such as tokens.
+  ERB: 'render it on the node that uses it, for example with erb FILE | gitaly-tls-proxy configuration import (Omnibus has /opt/gitlab/embedded/bin/erb)',
 };
 
 /** How to get at what a template becomes. */

@@ -341,7 +341,7 @@ describe('a file that is not yet one of these is refused with what to import ins
       'gitlab.yml',
       `${storage}  <% if x %>\n  gitlab: 1\n  <% end %>\n`,
       5,
-      'a template (ERB): render it first',
+      'a template (ERB): render it on the node',
     ],
     [
       'gitlab.yml',
