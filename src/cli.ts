@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 
 import type { Command } from './commands/command.js';
 import { parseCommandLine } from './commands/command-line.js';
+import { loadInSteps } from './commands/load-steps.js';
 import { readVersion } from './version.js';
 
 /** 0 fine, 1 failed while running, 2 wrong configuration or usage. */
@@ -63,16 +64,19 @@ async function run(command: Command): Promise<number> {
       });
     }
     case 'demo': {
+      await loadInSteps();
       const { demo } = await import('./commands/demo.js');
       return demo();
     }
     case 'worker': {
+      await loadInSteps();
       const { runWorker } = await import('./commands/worker.js');
       return runWorker();
     }
     case 'serve': {
       // A SIGHUP that comes while the program is still being loaded must not end it; the files are read after this.
       process.on('SIGHUP', () => undefined);
+      await loadInSteps();
       const { serve } = await import('./commands/serve.js');
       return serve(command.source);
     }
