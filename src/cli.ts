@@ -18,6 +18,7 @@ closeDebugger();
 const { default: cluster } = await import('node:cluster');
 const { buffer, text } = await import('node:stream/consumers');
 const { parseCommandLine } = await import('./commands/command-line.js');
+const { loadInSteps } = await import('./commands/load-steps.js');
 const { takeEnvironment } = await import('./process/environment.js');
 const { endInSpiteOfThreads, hasStuckThread } = await import('./process/stuck-threads.js');
 const { WORKER_ARGUMENT } = await import('./traffic/workers/program.js');
@@ -78,14 +79,17 @@ async function run(command: Command): Promise<number> {
       });
     }
     case 'demo': {
+      await loadInSteps();
       const { demo } = await import('./commands/demo.js');
       return demo();
     }
     case 'worker': {
+      await loadInSteps();
       const { runWorker } = await import('./commands/worker.js');
       return runWorker();
     }
     case 'serve': {
+      await loadInSteps();
       const { serve } = await import('./commands/serve.js');
       return serve(command.source);
     }

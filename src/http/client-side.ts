@@ -12,7 +12,6 @@ export class ClientSide {
   #settleClosed: () => void = () => undefined;
   #isClosed = false;
   #isLast = false;
-  /** Of HTTP/2. */
   #isWritten = false;
   #wasEnded = false;
 
@@ -22,10 +21,7 @@ export class ClientSide {
     const { protocol, response } = exchanged;
     response.once('close', () => this.close());
     if (protocol !== 'http2') return;
-    const { stream } = response;
-    // Node finishes an answer that was broken off, too, and one that the client did not wait for.
-    const isWhole = (): boolean => response.writableEnded && stream.rstCode === constants.NGHTTP2_NO_ERROR;
-    stream.once('finish', () => (this.#isWritten = isWhole()));
+    response.stream.once('finish', () => (this.#isWritten ||= this.#isStreamFinished));
   }
 
   get isClosed(): boolean {
@@ -44,10 +40,19 @@ export class ClientSide {
     return response.headersSent ? response.statusCode : undefined;
   }
 
-  /** Whether the whole answer was written; a client that resets the stream afterwards has had it. */
+  /** Whether the whole answer was written; a client that leaves afterwards has had it. */
   get isComplete(): boolean {
     const { protocol, response } = this.#exchanged;
-    return protocol === 'http1' ? response.writableFinished : this.#isWritten;
+    if (this.#isWritten) return true;
+    return protocol === 'http1' ? response.writableFinished : this.#isStreamFinished;
+  }
+
+  /** Node finishes an HTTP/2 answer that was broken off, too, and one that the client did not wait for. */
+  get #isStreamFinished(): boolean {
+    const { protocol, response } = this.#exchanged;
+    if (protocol === 'http1') return false;
+    const { stream, writableEnded } = response;
+    return writableEnded && stream.writableFinished && stream.rstCode === constants.NGHTTP2_NO_ERROR;
   }
 
   /** Whether nobody is there to be answered. */
@@ -106,7 +111,7 @@ export class ClientSide {
       response.end(body);
     } else {
       // Node closes the connection when the answer has ended, and a reset for unread content could overtake the answer.
-      response.write(body);
+      response.write(body, (error) => (this.#isWritten = !error));
       response.flushHeaders();
       request.once('end', () => response.end());
     }

@@ -418,7 +418,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #endOfClosed(): ConnectionEnd {
     const end = this.#end ?? this.#refused;
     if (end) return end;
-    if (this.#exchanges.size > 0 || this.#leftWithin)
+    const isUnanswered = [...this.#exchanges.keys()].some(({ isComplete }) => !isComplete);
+    if (isUnanswered || this.#leftWithin)
       return new ConnectionEnd('reset', 'client', 'the client left while its request was open');
     if (this.#draining !== undefined) return new ConnectionEnd('drained', 'proxy', this.#draining);
     if (this.#requests > 0) return new ConnectionEnd('finished', 'client');

@@ -11,9 +11,9 @@ import { shell } from '../support/shell.js';
 const LIVENESS = 'GET /-/liveness HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n';
 
 /** Connects to the admin port, as one who does not leave. */
-async function visit(proxy: ProxyProcess): Promise<Socket> {
+async function visit(proxy: ProxyProcess, localAddress = '127.0.0.1'): Promise<Socket> {
   const { hostname, port } = new URL(await proxy.adminUrl());
-  const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true });
+  const socket = connect({ host: hostname, port: Number(port), localAddress, allowHalfOpen: true });
   socket.on('error', () => undefined);
   onTestFinished(() => void socket.destroy());
   await once(socket, 'connect');
@@ -48,6 +48,16 @@ test.each([
   for (let index = 0; index < 5; index++) expect(await say(proxy, LIVENESS)).toContain('alive');
   for (const client of clients) client.destroy();
   await proxy.endsWithNothingLeaked();
+});
+
+test('connections of one address do not close those of another', async () => {
+  const { proxy } = await startSetup();
+  const request = 'GET /-/liveness HTTP/1.1\r\nHost: localhost\r\n\r\n';
+  const scraper = await visit(proxy, '127.0.0.2');
+  for (let index = 0; index < 40; index++) await visit(proxy);
+  scraper.write(request);
+  const [answer] = (await once(scraper, 'data')) as [Buffer];
+  expect(answer.toString()).toContain('alive');
 });
 
 test('a client with more requests under way than any scraper has is closed', async () => {

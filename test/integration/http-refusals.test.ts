@@ -189,7 +189,7 @@ describe('a request that is refused ends within about a second, and its connecti
     await gate.endsWithNothingLeaked();
   });
 
-  test('HTTP/1.1 is answered at once, and the connection ends', async () => {
+  test('HTTP/1.1 is answered, and the connection ends', async () => {
     const gate = await startGate({ more: PATIENT, listener: { listen: PLAIN, paths: ['/api/'] } });
     const requests: readonly (readonly [bytes: string, status: number])[] = [
       ['POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab', 404],
