@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls';
 
 import type { ServerTls } from '../config/model.js';
 import { judgeClient } from '../tls/client-certificate.js';
+import { clientCertificateFix } from '../tls/client-certificate-fix.js';
 import { ClientHelloReader, type ClientHello, type ClientHelloResult } from '../tls/client-hello.js';
 import { ClientChainFault } from '../tls/flight-guard.js';
 import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../tls/handshake-failure.js';
@@ -76,7 +77,7 @@ export class Opening {
    * Waits for the bytes that tell what a client of gRPC speaks.
    * @throws ConnectionEnd
    */
-  async detectProtocol(stream: Socket): Promise<Head<Protocol>> {
+  async detectProtocol(stream: Socket, deadlineMs: number): Promise<Head<Protocol>> {
     this.#received = 0;
     const parse = (bytes: Buffer): Protocol | undefined => {
       this.#received = bytes.length;
@@ -89,7 +90,7 @@ export class Opening {
       readHead(stream, parse),
       () => new ConnectionEnd('left_early', 'client', 'the client left within its first bytes'),
       {
-        ms: this.#settings.configuration.timeouts.prefaceMs,
+        ms: deadlineMs,
         end: () => new ConnectionEnd('preface_timeout', 'proxy', 'no whole preface within timeouts.preface'),
       },
     );
@@ -206,7 +207,10 @@ export class Opening {
   #identify(socket: TLSSocket, mode: 'optional' | 'require'): ConnectionEnd | undefined {
     const verdict = judgeClient(socket, mode);
     this.#settings.events.clientCertificate(verdict.result);
-    if (!verdict.allowed) return new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
+    if (!verdict.allowed) {
+      this.#facts.advice = clientCertificateFix(verdict.result);
+      return new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
+    }
     if (verdict.result === 'verified') this.#facts.identity = verdict.identity;
     return undefined;
   }
