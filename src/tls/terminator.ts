@@ -36,7 +36,11 @@ export class TlsTerminator {
 
   /** @throws if the TLS library does not take the parts */
   constructor(parts: ServerParts) {
-    if (parts.settings.clientAuth !== 'none') this.#guard = new FlightGuard(() => this.#servers.values());
+    if (parts.settings.clientAuth !== 'none') {
+      // Without `ca` Node trusts the public CAs.
+      if (!parts.clientCa?.length) throw new Error('client_auth needs the CAs of clients');
+      this.#guard = new FlightGuard(() => this.#servers.values());
+    }
     this.#pairs = parts.pairs;
     this.#servers = new Map(parts.pairs.map((pair) => [pair, this.#createServer(parts, pair)]));
     const [first] = this.#servers.values();

@@ -271,6 +271,16 @@ test('client_auth: require lets a good certificate through, one with an intermed
   await setup.proxy.endsWithNothingLeaked();
 });
 
+test('a client certificate with an RSA key of 1024 bits is refused, in TLS 1.2 and 1.3', async () => {
+  const setup = await startSetup(requiring);
+  const weak = presenting(await setup.ca.client({ keyType: 'rsa-1024' }));
+  // The client's own library must take what it is to send.
+  const ciphers = 'DEFAULT:@SECLEVEL=0';
+  for (const version of TLS_VERSIONS) await refused(setup, { ...speaking(version), ...weak, ciphers });
+  expect(setup.backend.connections).toHaveLength(0);
+  await setup.proxy.endsWithNothingLeaked();
+});
+
 describe('client_auth: optional', () => {
   test('lets a client without a certificate in and counts it', async () => {
     const setup = await startSetup((ca) => ({ tls: { ...requiring(ca).tls, client_auth: 'optional' } }));
