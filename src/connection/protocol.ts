@@ -33,10 +33,10 @@ export function isTls(bytes: Buffer): boolean {
 
 /** The first bytes of a protocol that is not expected, for a log: what they look like, never the bytes themselves. */
 export function describeUnknown(bytes: Buffer): string {
-  const protocol = detectProtocol(bytes);
-  if (protocol === 'http2' || (protocol === undefined && bytes[0] === CLIENT_PREFACE[0]))
+  if (bytes.length > 0 && beginsLike(bytes, CLIENT_PREFACE))
     return 'plaintext HTTP/2, as a gRPC client does that dials tcp://';
-  if (protocol !== 'unknown') return 'the plaintext backchannel, as a Gitaly client does that dials tcp://';
+  if (bytes.length > 0 && beginsLike(bytes, BACKCHANNEL_MAGIC))
+    return 'the plaintext backchannel, as a Gitaly client does that dials tcp://';
   if (isTls(bytes)) return 'a TLS handshake: this listener is plaintext, or TLS is wrapped in TLS';
   if (/^(GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|PATCH|TRACE) /.test(bytes.toString('latin1', 0, 8)))
     return 'HTTP/1';
