@@ -70,6 +70,12 @@ export const HAPPY_EYEBALLS_DELAY_MS = 250;
 export const UNAVAILABLE_WINDOW_MS = 1000;
 
 /**
+ * The same for a client whose certificate is refused, and how long it may take to begin: gRPC clients call within a round
+ * trip. It may take as long again to leave.
+ */
+export const REFUSED_WINDOW_MS = 300;
+
+/**
  * How long a client that has had GOAWAY and whose calls have ended may take to leave. gRPC clients leave at once, or once
  * their program has read what came.
  */
@@ -78,8 +84,8 @@ export const DRAINED_LINGER_MS = 5000;
 /** How much sooner or later than `max_connection_age` a connection is drained, as a share of it: what gRPC uses. */
 export const AGE_JITTER = 0.1;
 
-/** What a client may send to a connection whose upstream is down, before it is closed. */
-export const MAX_UNAVAILABLE_BYTES = 1024 * 1024;
+/** Bytes that a client may send, and be sent, on a connection whose calls the proxy answers itself. */
+export const MAX_ANSWERED_BYTES = 1024 * 1024;
 
 /**
  * What an HTTP/2 client may send before its upstream has said anything. RFC 9113 section 6.9.2 allows it 65 535 bytes of

@@ -45,7 +45,7 @@ const tlsShape = {
     })
     .optional(),
   client_ca_path: path(
-    'The authorities that client certificates are verified with: a PEM file or a directory of them. Without it SSL_CERT_FILE and SSL_CERT_DIR are used.',
+    'The CAs that client certificates are verified with: a PEM file or a directory of them. Required with `client_auth`.',
     'clients-ca.pem',
   ).optional(),
   client_crl_path: path(

@@ -10,7 +10,7 @@ import type {
   TrustSource,
 } from './model.js';
 import type { DraftTls } from './schema.js';
-import { environmentNamesTrust, resolveTrust } from './trust.js';
+import { resolveTrust } from './trust.js';
 
 /** The `tls` maps that hold for a listener, its own before the top-level one. */
 export type TlsLayers = readonly Written<DraftTls>[];
@@ -130,11 +130,12 @@ function buildClientAuth(
   if (ca === undefined && layers.some((layer) => context.isBroken([...layer.key, 'client_ca_path']))) {
     return { clientAuth, clientCa: undefined };
   }
-  if (ca === undefined && !environmentNamesTrust(context)) {
+  if (ca === undefined) {
+    // SSL_CERT_FILE and SSL_CERT_DIR name whom this machine trusts as servers: any public CA could issue for a client.
     reportError(
       context,
       auth?.key ?? listenKey,
-      'needs the authorities to verify clients with: set `client_ca_path` (or SSL_CERT_FILE or SSL_CERT_DIR in the environment)',
+      'needs `client_ca_path`: the CAs that issue certificates for your clients (SSL_CERT_FILE, SSL_CERT_DIR and the public CAs are never used to verify clients)',
       clientAuth,
     );
     return { clientAuth, clientCa: undefined };

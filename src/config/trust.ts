@@ -17,11 +17,6 @@ export function resolveTrust(
     : trustFromPath(context, fileSetting(context, written), written.value);
 }
 
-/** Whether the environment names authorities at all, be they there or not. */
-export function environmentNamesTrust({ env }: BuildContext): boolean {
-  return (env['SSL_CERT_FILE'] ?? '') !== '' || (env['SSL_CERT_DIR'] ?? '') !== '';
-}
-
 function trustFromPath(context: BuildContext, file: FileSetting, value: string): TrustSource | undefined {
   const kind = context.kindOf(file.path);
   if (kind === 'file') return { files: [file], directories: [] };

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 
 import { abort, farewell, lookAtClose } from './abort.js';
+import { answerCalls } from './answer-calls.js';
+import { GrpcCode } from './call-answer.js';
 import type { Accepted } from './accepted.js';
 import { ConnectionEnd } from './close-reason.js';
 import {
@@ -12,7 +14,7 @@ import {
 import type { Drain } from '../inspect/drain.js';
 import { PING_BYTES } from '../inspect/http2/frame.js';
 import { isLimit } from '../inspect/limit.js';
-import { DRAINED_LINGER_MS } from '../limits.js';
+import { DRAINED_LINGER_MS, REFUSED_WINDOW_MS } from '../limits.js';
 import { AgeLimit } from './age-limit.js';
 import type { InspectedPeer } from './events.js';
 import { describeLimit, LOST_ADVICE } from './limit-advice.js';
@@ -51,6 +53,8 @@ export class Connection implements ServedConnection, RelayObserver {
   #lost: InspectionFailure | undefined;
   /** What a client is told that is refused; there once it is. */
   #refusal: Buffer | undefined;
+  /** Whether a client that is not admitted has had its calls answered. */
+  #isAnswered = false;
   #stream: Socket | undefined;
   /** The URL of the upstream that its calls go to. */
   #upstream = '';
@@ -160,8 +164,9 @@ export class Connection implements ServedConnection, RelayObserver {
     const { facts } = this.#record;
     const opening = new Opening(this.#raw, this.#settings, facts, this.#stages);
     const { stream, dialer, refused } = await opening.run();
-    if (refused) throw refused;
-    const firstBytes = await opening.detectProtocol(stream);
+    if (refused) await this.#refuse(opening, stream, refused);
+    const { prefaceMs } = this.#settings.configuration.timeouts;
+    const firstBytes = await opening.detectProtocol(stream, prefaceMs);
     this.#stream = stream;
     this.#inspect(firstBytes.value, dialer);
     const client = { stream, dialer, head: firstBytes };
@@ -179,6 +184,24 @@ export class Connection implements ServedConnection, RelayObserver {
     if (this.#draining !== undefined) this.#beginDrain(this.#relay);
     this.#ageLimit = new AgeLimit(this.#settings.configuration.maxConnectionAge, facts.acceptedAtMs, this);
     return this.#explain(await this.#relay.done, dialer);
+  }
+
+  /**
+   * Answers the first calls of a client that is not admitted; nothing of it is passed on.
+   * @throws ConnectionEnd always
+   */
+  async #refuse(opening: Opening, stream: Socket, refused: ConnectionEnd): Promise<never> {
+    try {
+      const head = await opening.detectProtocol(stream, REFUSED_WINDOW_MS);
+      const { advice = '' } = this.#record.facts;
+      const message = `${refused.message}${advice && `; fix: ${advice}`}`;
+      this.#isAnswered = true;
+      const status = { code: GrpcCode.unauthenticated, message };
+      await this.#stages.run(answerCalls(stream, head, status, REFUSED_WINDOW_MS));
+    } catch {
+      // Whatever ends it meanwhile, it is refused.
+    }
+    throw refused;
   }
 
   #inspect(protocol: Protocol, dialer: Dialer): void {
@@ -253,14 +276,12 @@ export class Connection implements ServedConnection, RelayObserver {
     return new ConnectionEnd('upstream_unreachable', 'upstream', why);
   }
 
-  /** An alert or a GOAWAY that was just written must arrive: such ends are closed, all others broken off. */
+  /** An alert or a GOAWAY that was just written must arrive: such ends are closed, all others reset. */
   #close(end: ConnectionEnd): void {
-    const mustArrive =
-      end.reason === 'handshake_failed' ||
-      (end.reason === 'upstream_unreachable' && this.#record.facts.protocol === 'http2');
     // Where the opening has sent an alert of its own, the connection is ending already.
     if (end.reason === 'handshake_failed' && this.#raw.writableEnded) return;
-    if (mustArrive) this.#raw.destroy();
+    if (end.reason === 'handshake_failed' || end.reason === 'upstream_unreachable' || this.#isAnswered)
+      this.#raw.destroy();
     else if (this.#refusal && this.#stream) farewell(this.#raw, this.#stream, this.#refusal);
     else abort(this.#raw);
   }

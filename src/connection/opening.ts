@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls';
 
 import type { ServerTls } from '../config/model.js';
 import { judgeClient } from '../tls/client-certificate.js';
+import { clientCertificateFix } from '../tls/client-certificate-fix.js';
 import { ClientHelloReader, type ClientHello, type ClientHelloResult } from '../tls/client-hello.js';
 import { ClientChainFault } from '../tls/flight-guard.js';
 import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../tls/handshake-failure.js';
@@ -12,11 +13,15 @@ import type { Dialer } from '../upstream/dialer.js';
 import { abort, farewell } from './abort.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
-import { describeUnknown, detectProtocol, type Protocol } from './protocol.js';
+import { describeUnknown, detectProtocol, isTls, type Protocol } from './protocol.js';
+import { formatEnd } from './peer-address.js';
 import { parseProxyHeader } from './proxy-header.js';
 import { ClientLeft, readHead, type Head } from './read-head.js';
 import type { OpeningSettings } from './settings.js';
 import type { Deadline, Stages } from './stage.js';
+
+const TLS_ON_PLAINTEXT =
+  'have the client dial tcp:// instead of tls://, or give it a tls:// listener: this one is plaintext';
 
 /** A client as far as it has shown who it is. */
 export interface OpenedClient {
@@ -76,20 +81,22 @@ export class Opening {
    * Waits for the bytes that tell what a client of gRPC speaks.
    * @throws ConnectionEnd
    */
-  async detectProtocol(stream: Socket): Promise<Head<Protocol>> {
+  async detectProtocol(stream: Socket, deadlineMs: number): Promise<Head<Protocol>> {
     this.#received = 0;
     const parse = (bytes: Buffer): Protocol | undefined => {
       this.#received = bytes.length;
       const protocol = detectProtocol(bytes);
-      if (protocol === 'unknown')
+      if (protocol === 'unknown') {
+        if (isTls(bytes) && !this.#settings.terminator) this.#facts.advice = TLS_ON_PLAINTEXT;
         throw new ConnectionEnd('protocol_unknown', 'proxy', describeUnknown(bytes));
+      }
       return protocol;
     };
     const head = await this.#wait(
       readHead(stream, parse),
       () => new ConnectionEnd('left_early', 'client', 'the client left within its first bytes'),
       {
-        ms: this.#settings.configuration.timeouts.prefaceMs,
+        ms: deadlineMs,
         end: () => new ConnectionEnd('preface_timeout', 'proxy', 'no whole preface within timeouts.preface'),
       },
     );
@@ -142,7 +149,7 @@ export class Opening {
   }
 
   /** Where a client goes, by the name in its own ClientHello whatever session it resumes; or what speaks against it. */
-  #judge({ serverName, alpn }: ClientHello, { requireAlpn }: ServerTls): Dialer | Objection {
+  #judge({ serverName, alpn }: ClientHello, { requireAlpn, protocols }: ServerTls): Dialer | Objection {
     // RFC 1035 section 2.3.4: a name has at most 255 octets; of what is longer the log has the beginning.
     const name = serverName?.slice(0, 255);
     this.#facts.serverName = name;
@@ -153,9 +160,15 @@ export class Opening {
       return { failure: 'unrecognized_name', detail };
     }
     this.#facts.upstream = dialer.address.url;
-    return alpn === undefined && requireAlpn
-      ? { failure: 'no_application_protocol', detail: 'the client offered no ALPN' }
-      : dialer;
+    const isOffered =
+      alpn === undefined ? !requireAlpn : protocols.some((protocol) => alpn.includes(protocol));
+    if (isOffered) return dialer;
+    const offer =
+      alpn === undefined
+        ? 'offered no ALPN'
+        : `offered ALPN ${JSON.stringify(alpn).slice(0, 255)} without ${protocols.join(' or ')}`;
+    const detail = `the client at ${formatEnd(this.#facts.clientEnd)} ${offer}`;
+    return { failure: 'no_application_protocol', detail };
   }
 
   async #finishHandshake(terminator: TlsTerminator, helloBytes: number): Promise<TLSSocket> {
@@ -198,7 +211,7 @@ export class Opening {
     );
     if (value.kind === 'malformed') throw this.#helloRefused('client_hello', value.alert, value.detail);
     if (value.kind !== 'hello')
-      throw this.#handshakeFailed('not_tls', 'the first bytes are not a TLS handshake');
+      throw this.#handshakeFailed('not_tls', `the client does not speak TLS but ${describeUnknown(bytes)}`);
     this.#putBack(bytes);
     return value;
   }
@@ -206,7 +219,10 @@ export class Opening {
   #identify(socket: TLSSocket, mode: 'optional' | 'require'): ConnectionEnd | undefined {
     const verdict = judgeClient(socket, mode);
     this.#settings.events.clientCertificate(verdict.result);
-    if (!verdict.allowed) return new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
+    if (!verdict.allowed) {
+      this.#facts.advice = clientCertificateFix(verdict.result);
+      return new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
+    }
     if (verdict.result === 'verified') this.#facts.identity = verdict.identity;
     return undefined;
   }

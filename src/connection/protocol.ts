@@ -26,10 +26,18 @@ function beginsLike(bytes: Buffer, wanted: Buffer): boolean {
   return bytes.compare(wanted, 0, length, 0, length) === 0;
 }
 
-/** The first bytes of an unknown protocol, fit for a log: what they look like, never the bytes themselves. */
+/** Whether bytes are the beginning of a TLS handshake. */
+export function isTls(bytes: Buffer): boolean {
+  return bytes[0] === 0x16 && (bytes.length === 1 || bytes[1] === 3);
+}
+
+/** The first bytes of a protocol that is not expected, for a log: what they look like, never the bytes themselves. */
 export function describeUnknown(bytes: Buffer): string {
-  if (bytes[0] === 0x16 && bytes[1] === 3)
-    return 'a TLS handshake: this listener is plaintext, or TLS is wrapped in TLS';
+  if (bytes.length > 0 && beginsLike(bytes, CLIENT_PREFACE))
+    return 'plaintext HTTP/2, as a gRPC client does that dials tcp://';
+  if (bytes.length > 0 && beginsLike(bytes, BACKCHANNEL_MAGIC))
+    return 'the plaintext backchannel, as a Gitaly client does that dials tcp://';
+  if (isTls(bytes)) return 'a TLS handshake: this listener is plaintext, or TLS is wrapped in TLS';
   if (/^(GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|PATCH|TRACE) /.test(bytes.toString('latin1', 0, 8)))
     return 'HTTP/1';
   if (bytes.toString('latin1', 0, 6) === 'PROXY ' || bytes[0] === 0x0d) {

@@ -1,11 +1,13 @@
 import type { Socket } from 'node:net';
 
 import type { Dialer, Upstream } from '../upstream/dialer.js';
-import { MAX_UNANSWERED_BYTES } from '../limits.js';
+import { MAX_UNANSWERED_BYTES, UNAVAILABLE_WINDOW_MS } from '../limits.js';
 import { UpstreamFailure } from '../upstream/failure.js';
 import { firstBytes } from '../upstream/first-bytes.js';
 import { abort } from './abort.js';
+import { answerCalls } from './answer-calls.js';
 import { ByteQueue } from './byte-queue.js';
+import { GrpcCode } from './call-answer.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
 import type { RelayObserver } from './half-pipe.js';
@@ -16,7 +18,6 @@ import type { OpeningSettings } from './settings.js';
 import type { Stages } from './stage.js';
 import { isFiller, stopRead } from './stopped-read.js';
 import { TurnWriter } from './turn-writer.js';
-import { answerUnavailable } from './unavailable.js';
 
 /** A client that has passed every check: its plaintext stream (paused), what it sent first, and where it goes. */
 export interface KnownClient {
@@ -66,8 +67,7 @@ export class Reaching {
   }
 
   /**
-   * If upstream cannot be reached, an HTTP/2 client has its calls answered with UNAVAILABLE first; a backchannel
-   * client, whose protocol has no such answer, is closed at once.
+   * If upstream cannot be reached, the client's calls are answered with UNAVAILABLE before the connection is closed.
    * @throws ConnectionEnd
    */
   async run(): Promise<ReachedUpstream> {
@@ -93,7 +93,7 @@ export class Reaching {
         this.#facts.advice = LEFT_BEFORE_FIRST_BYTE;
       stream.off('data', onData);
       const message = `Gitaly at ${address.url} cannot be reached: ${error.message}`;
-      if (this.#client.head.value === 'http2') await this.#answer(message);
+      await this.#answer(message);
       throw new ConnectionEnd('upstream_unreachable', 'proxy', message);
     } finally {
       stream.off('data', onData).pause();
@@ -164,7 +164,10 @@ export class Reaching {
 
   async #answer(message: string): Promise<void> {
     try {
-      await this.#stages.run(answerUnavailable(this.#client.stream, this.#takeSent(), message));
+      const { stream, head } = this.#client;
+      const sent = { ...head, bytes: this.#takeSent() };
+      const status = { code: GrpcCode.unavailable, message };
+      await this.#stages.run(answerCalls(stream, sent, status, UNAVAILABLE_WINDOW_MS));
     } catch (interruption) {
       if (!(interruption instanceof ClientLeft)) throw interruption;
     }

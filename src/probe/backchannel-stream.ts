@@ -8,6 +8,7 @@ import {
   YAMUX_HEADER_BYTES,
   YAMUX_INITIAL_WINDOW_BYTES,
   YamuxFlag,
+  yamuxHeader,
   YamuxType,
 } from '../inspect/yamux/frame.js';
 
@@ -47,7 +48,7 @@ export class BackchannelStream extends Duplex {
     connection.once('end', () => this.#over());
     connection.once('close', () => this.#over());
     connection.write(
-      Buffer.concat([BACKCHANNEL_MAGIC, header(YamuxType.windowUpdate, YamuxFlag.syn, OURS, 0)]),
+      Buffer.concat([BACKCHANNEL_MAGIC, yamuxHeader(YamuxType.windowUpdate, YamuxFlag.syn, OURS, 0)]),
     );
   }
 
@@ -61,12 +62,12 @@ export class BackchannelStream extends Duplex {
   }
 
   override _final(done: (error?: Error) => void): void {
-    this.#connection.write(header(YamuxType.windowUpdate, YamuxFlag.fin, OURS, 0));
+    this.#connection.write(yamuxHeader(YamuxType.windowUpdate, YamuxFlag.fin, OURS, 0));
     done();
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    if (this.#connection.writable) this.#connection.end(header(YamuxType.goAway, 0, 0, GO_AWAY_NORMAL));
+    if (this.#connection.writable) this.#connection.end(yamuxHeader(YamuxType.goAway, 0, 0, GO_AWAY_NORMAL));
     this.#connection.destroySoon();
     this.#waiting?.done(error ?? new Error('the backchannel was closed'));
     this.#waiting = undefined;
@@ -78,13 +79,13 @@ export class BackchannelStream extends Duplex {
     // Bytes of a stream that Gitaly opened are within its first window, and it waits for no more.
     if (streamId !== OURS) return;
     this.push(Buffer.from(bytes));
-    this.#connection.write(header(YamuxType.windowUpdate, 0, OURS, bytes.length));
+    this.#connection.write(yamuxHeader(YamuxType.windowUpdate, 0, OURS, bytes.length));
   }
 
   /** For the frames: what a header says besides. */
   control(type: number, flags: number, streamId: number, value: number): void {
     if (type === YamuxType.ping && (flags & YamuxFlag.syn) !== 0)
-      this.#connection.write(header(YamuxType.ping, YamuxFlag.ack, 0, value));
+      this.#connection.write(yamuxHeader(YamuxType.ping, YamuxFlag.ack, 0, value));
     if (type === YamuxType.goAway) this.#over();
     if (type === YamuxType.windowUpdate && streamId === OURS) {
       this.#windowBytes += value;
@@ -101,8 +102,8 @@ export class BackchannelStream extends Duplex {
     const settings = settingsFrame('settings');
     this.#connection.write(
       Buffer.concat([
-        header(YamuxType.windowUpdate, YamuxFlag.ack, streamId, 0),
-        header(YamuxType.data, 0, streamId, settings.length),
+        yamuxHeader(YamuxType.windowUpdate, YamuxFlag.ack, streamId, 0),
+        yamuxHeader(YamuxType.data, 0, streamId, settings.length),
         settings,
       ]),
     );
@@ -115,7 +116,7 @@ export class BackchannelStream extends Duplex {
     this.#windowBytes -= now.length;
     const isAll = now.length === waiting.bytes.length;
     this.#waiting = isAll ? undefined : { ...waiting, bytes: waiting.bytes.subarray(now.length) };
-    this.#connection.write(Buffer.concat([header(YamuxType.data, 0, OURS, now.length), now]));
+    this.#connection.write(Buffer.concat([yamuxHeader(YamuxType.data, 0, OURS, now.length), now]));
     if (isAll) waiting.done();
   }
 
@@ -158,13 +159,4 @@ class Frames implements FrameSink {
   payload(): boolean {
     return true;
   }
-}
-
-function header(type: number, flags: number, streamId: number, value: number): Buffer {
-  const bytes = Buffer.alloc(YAMUX_HEADER_BYTES);
-  bytes.writeUInt8(type, 1);
-  bytes.writeUInt16BE(flags, 2);
-  bytes.writeUInt32BE(streamId, 4);
-  bytes.writeUInt32BE(value, 8);
-  return bytes;
 }

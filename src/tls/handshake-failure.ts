@@ -63,8 +63,8 @@ export function handshakeAdvice(
     case 'no_application_protocol':
       if (protocols.includes('http/1.1')) return 'the client offers ALPN, and neither h2 nor http/1.1 in it';
       return (
-        'the client did not offer ALPN h2; grpc clients do, so something between terminates TLS or this is not a ' +
-        'Gitaly client (require_alpn: false lets clients without ALPN in)'
+        'current gRPC clients offer ALPN h2; for an older one set `require_alpn: false`, which is what Gitaly does; ' +
+        'if this client does offer it, a TLS terminator between removes it'
       );
     case 'unrecognized_name':
       return (

@@ -63,7 +63,11 @@ export class TlsTerminator {
     parts: ServerParts,
     environment: TerminatorEnvironment = { now: Date.now, onSessionsEnd: () => undefined },
   ) {
-    if (parts.settings.clientAuth !== 'none') this.#guard = new FlightGuard(() => this.#servers.values());
+    if (parts.settings.clientAuth !== 'none') {
+      // Without `ca` Node trusts the public CAs.
+      if (!parts.clientCa?.length) throw new Error('client_auth needs the CAs of clients');
+      this.#guard = new FlightGuard(() => this.#servers.values());
+    }
     this.#environment = environment;
     this.#epochs = new SessionEpochs(parts.sessions, parts.sessionDates);
     this.#secret = this.#epochs.secretAt(environment.now());

@@ -298,8 +298,14 @@ describe('trust', () => {
       directories: [{ path: join(directory, 'ca.d'), key: ['SSL_CERT_DIR'] }],
     };
     expect(onlyListener(load(upstream, env)).upstreamTls?.ca).toEqual(trust);
-    const server = `tls: { certificate_path: c, key_path: k, client_auth: require }\n${PAIR}`;
-    expect(onlyListener(load(server, env)).tls?.clientCa).toEqual(trust);
+    // Never for clients: any public authority could issue certificates for them.
+    for (const auth of ['require', 'optional']) {
+      const server = `tls: { certificate_path: c, key_path: k, client_auth: ${auth} }\n${PAIR}`;
+      const [line, ...others] = lines(load(server, env));
+      expect(line).toContain('tls.client_auth: needs `client_ca_path`');
+      expect(line).toContain('SSL_CERT_FILE, SSL_CERT_DIR and the public CAs are never used');
+      expect(others).toEqual([]);
+    }
   });
 
   it('does not fall back to the system’s when what the environment names is not there', () => {
@@ -488,7 +494,7 @@ describe('problems of a file', () => {
       'client_auth without authorities',
       `tls: { certificate_path: a, key_path: b, client_auth: require }\n${PAIR}`,
       [
-        'proxy.yaml:1: tls.client_auth: needs the authorities to verify clients with: set `client_ca_path` (or SSL_CERT_FILE or SSL_CERT_DIR in the environment) (got "require")',
+        'proxy.yaml:1: tls.client_auth: needs `client_ca_path`: the CAs that issue certificates for your clients (SSL_CERT_FILE, SSL_CERT_DIR and the public CAs are never used to verify clients) (got "require")',
       ],
     ],
     [

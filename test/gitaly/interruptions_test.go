@@ -75,7 +75,8 @@ func testInterruptions(t *testing.T, s *setup) {
 		replace(t, in.configuration.TLS.ClientCAPath, authority.New(t).CertificatePath)
 		in.awaitReload(t)
 		in.finish(t)
-		in.refused(t, in.ca, said{sidechannel: prefaceless, gRPC: `Gitaly at tls://\S+ cannot be reached: `})
+		const unauthenticated = `code = Unauthenticated desc = client certificate .*client_ca_path`
+		in.refused(t, in.ca, said{sidechannel: unauthenticated, gRPC: unauthenticated})
 	})
 
 	t.Run("the proxy is told to reload", func(t *testing.T) {
@@ -118,9 +119,8 @@ func testInterruptions(t *testing.T, s *setup) {
 			}
 			assertSaid(t, err, cut)
 		}
-		in.refused(t, in.ca, said{
-			sidechannel: prefaceless, gRPC: `Gitaly at tcp://\S+ cannot be reached: connect ECONNREFUSED`,
-		})
+		const down = `Gitaly at tcp://\S+ cannot be reached: connect ECONNREFUSED`
+		in.refused(t, in.ca, said{sidechannel: down, gRPC: down})
 		s.spare.Launch(all)
 		in.cloneAnew(t, in.ca)
 		in.proxy.Stop(t)
@@ -231,9 +231,6 @@ func (in *interruption) cloneAnew(t *testing.T, trusted *authority.Authority) {
 
 // said is what git must say of a failure, as regular expressions, by how the client calls Gitaly.
 type said struct{ sidechannel, gRPC string }
-
-// prefaceless is all that a client learns whose connection ends before Gitaly's side of the backchannel has begun.
-const prefaceless = `error reading server preface: |session shutdown|connection reset by peer`
 
 // refused asserts that a client that comes now is not served, whichever protocol it speaks, and that git says why.
 func (in *interruption) refused(t *testing.T, trusted *authority.Authority, words said) {

@@ -3,9 +3,11 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ConnectionOptions } from 'node:tls';
 
-import { describe, expect, test } from 'vitest';
+import { Server, ServerCredentials, status } from '@grpc/grpc-js';
+import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { Authority, type Issued } from '../support/authority.js';
+import { startBackchannelBridge } from '../support/backchannel.js';
 import {
   BACKCHANNEL_PREFACE,
   readToEnd,
@@ -14,9 +16,10 @@ import {
   TLS_VERSIONS,
   tlsClient,
 } from '../support/clients.js';
+import { GrpcClient } from '../support/grpc-client.js';
 import type { LogLine } from '../support/log-lines.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
-import { startSetup, type Setup } from '../support/setup.js';
+import { startSetup, TLS_LISTENER, type Setup } from '../support/setup.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const DAY_MS = 86_400_000;
@@ -30,7 +33,10 @@ function requiring(ca: Authority) {
   return { tls: { client_auth: 'require', client_ca_path: ca.caPath } };
 }
 
-/** A client that must be refused: it gets nothing. Returns what the log says. */
+/** The header of a yamux GO AWAY. */
+const GO_AWAY = Buffer.from([0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+/** A client that must be refused: its backchannel is ended. Returns what the log says. */
 async function refused({ ca, proxy, port }: Setup, options: ConnectionOptions): Promise<LogLine> {
   const raw = await tcpClient(port);
   const address = `127.0.0.1:${raw.localPort ?? 0}`;
@@ -38,7 +44,7 @@ async function refused({ ca, proxy, port }: Setup, options: ConnectionOptions): 
   const client = await tlsClient(port, { socket: raw, ca: ca.caPem, ...options }).catch(() => undefined);
   if (client) {
     client.write(BACKCHANNEL_PREFACE);
-    expect((await readToEnd(client)).received).toHaveLength(0);
+    expect((await readToEnd(client)).received.subarray(-GO_AWAY.length)).toEqual(GO_AWAY);
   }
   const line = await proxy.log.waitFor((candidate) => candidate['peer.address'] === address);
   expect(line).toMatchObject({
@@ -47,6 +53,7 @@ async function refused({ ca, proxy, port }: Setup, options: ConnectionOptions): 
     'close.initiator': 'proxy',
   });
   expect(line).not.toHaveProperty('peer.identity');
+  expect(String(line['close.advice'])).not.toBe('');
   return line;
 }
 
@@ -193,6 +200,65 @@ describe('client_auth: require refuses, before a byte reaches Gitaly, and with i
   });
 });
 
+describe('the first calls of a client that is refused are answered UNAUTHENTICATED, with the reason and the fix,', () => {
+  const cases: readonly [string, RegExp, Client][] = [
+    [
+      'absent',
+      /^the client sent no certificate .*; fix: configure the client with a certificate/,
+      () => Promise.resolve({}),
+    ],
+    ...BAD.slice(0, 2).map(([, result, detail, client]): [string, RegExp, Client] => [
+      result,
+      detail,
+      client,
+    ]),
+  ];
+
+  test.each(TLS_VERSIONS)('over HTTP/2 and within the backchannel (%s)', async (version) => {
+    const { ca, backend, proxy, port } = await startSetup(requiring);
+    const reverse = new Server();
+    onTestFinished(() => reverse.forceShutdown());
+    for (const [, reason, client] of cases) {
+      const { cert, key } = await client(ca);
+      const tls = {
+        ca: ca.caPem,
+        ...(typeof cert === 'string' && typeof key === 'string' && { certificate: cert, key }),
+      };
+      const options = { ...speaking(version), ca: ca.caPem, cert, key };
+      const bridge = await startBackchannelBridge(
+        () => tlsClient(port, options),
+        reverse.createConnectionInjector(ServerCredentials.createInsecure()),
+      );
+      for (const calls of [
+        new GrpcClient(await proxy.address(TLS_LISTENER), tls),
+        new GrpcClient(new URL(`tcp://127.0.0.1:${bridge}`)),
+      ]) {
+        const failures = await Promise.allSettled([calls.health(), calls.health()]);
+        for (const failure of failures)
+          expect(failure).toMatchObject({
+            status: 'rejected',
+            reason: { code: status.UNAUTHENTICATED, details: expect.stringMatching(reason) as string },
+          });
+        calls.close();
+      }
+    }
+    expect(backend.connections).toHaveLength(0);
+    const closed = { reason: 'client_certificate_refused' };
+    await proxy.scrapeUntil(
+      (scrape) => scrape.value('gitaly_tls_proxy_connections_closed_total', closed) >= 2 * cases.length,
+    );
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('one that does not call is gone soon, too', async () => {
+    const { ca, proxy, port } = await startSetup(requiring);
+    const client = await tlsClient(port, { ca: ca.caPem, ...speaking('TLSv1.3') });
+    expect(await readToEnd(client)).toMatchObject({ received: Buffer.alloc(0), kind: 'reset' });
+    await proxy.log.waitForClose('client_certificate_refused');
+    await proxy.endsWithNothingLeaked();
+  });
+});
+
 test('client_auth: require lets a good certificate through, one with an intermediate too, and names it in the log', async () => {
   const setup = await startSetup(requiring);
   const intermediate = await setup.ca.intermediate('intermediate');
@@ -208,6 +274,16 @@ test('client_auth: require lets a good certificate through, one with an intermed
     }
   }
   await expectCounted(setup.proxy, { verified: 6 });
+  await setup.proxy.endsWithNothingLeaked();
+});
+
+test('a client certificate with an RSA key of 1024 bits is refused, in TLS 1.2 and 1.3', async () => {
+  const setup = await startSetup(requiring);
+  const weak = presenting(await setup.ca.client({ keyType: 'rsa-1024' }));
+  // The client's own library must take what it is to send.
+  const ciphers = 'DEFAULT:@SECLEVEL=0';
+  for (const version of TLS_VERSIONS) await refused(setup, { ...speaking(version), ...weak, ciphers });
+  expect(setup.backend.connections).toHaveLength(0);
   await setup.proxy.endsWithNothingLeaked();
 });
 

@@ -211,8 +211,10 @@ describe('ALPN', () => {
         /ALERT_NO_APPLICATION_PROTOCOL/,
       );
       expect(line).toMatchObject({ 'close.initiator': 'proxy', server_name: 'localhost' });
-      expect(line['close.detail']).toContain('no ALPN');
-      expect(line['close.advice']).toContain('require_alpn: false');
+      expect(line['close.detail']).toBe(
+        `no_application_protocol: the client at ${String(line['peer.address'])} offered no ALPN`,
+      );
+      expect(line['close.advice']).toContain('`require_alpn: false`, which is what Gitaly does');
       await expectCounted(setup.proxy, 'no_application_protocol');
       await setup.proxy.endsWithNothingLeaked();
     },
@@ -222,6 +224,7 @@ describe('ALPN', () => {
     const setup = await startSetup();
     const options = { ...speaking(version), ALPNProtocols: ['http/1.1'] };
     const line = await failHandshake(setup, options, /ALERT_NO_APPLICATION_PROTOCOL/);
+    expect(line['close.detail']).toContain('offered ALPN ["http/1.1"] without h2');
     expect(line['close.advice']).toContain('ALPN h2');
     await expectCounted(setup.proxy, 'no_application_protocol');
     await setup.proxy.endsWithNothingLeaked();
@@ -298,9 +301,10 @@ describe('a handshake that fails is told', () => {
   test('plaintext on the TLS port, which is not answered', async () => {
     const { backend, proxy, port } = await startSetup();
     const plaintext = {
-      'an HTTP/2 preface': HTTP2_PREFACE,
-      'an HTTP/1 request': Buffer.from('GET / HTTP/1.1\r\nhost: x\r\n\r\n'),
-      garbage: Buffer.from([0, 1, 2, 3, 4]),
+      'plaintext HTTP/2': HTTP2_PREFACE,
+      'the plaintext backchannel': BACKCHANNEL_PREFACE,
+      'HTTP/1': Buffer.from('GET / HTTP/1.1\r\nhost: x\r\n\r\n'),
+      neither: Buffer.from([0, 1, 2, 3, 4]),
     };
     for (const [name, bytes] of Object.entries(plaintext)) {
       const client = await tcpClient(port);
@@ -309,10 +313,21 @@ describe('a handshake that fails is told', () => {
       expect((await readToEnd(client)).received, name).toHaveLength(0);
       const line = await proxy.log.waitFor((candidate) => candidate['peer.address'] === address);
       expect(line['close.reason'], name).toBe('handshake_failed');
-      expect(line['close.detail'], name).toContain('not_tls');
+      expect(line['close.detail'], name).toContain(`not_tls: the client does not speak TLS but ${name}`);
       expect(line['close.advice'], name).toContain('tls://');
     }
-    await expectCounted(proxy, 'not_tls', 3);
+    await expectCounted(proxy, 'not_tls', 4);
+    expect(backend.connections).toHaveLength(0);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('TLS on a plaintext port', async () => {
+    const listen = 'tcp://127.0.0.1:0';
+    const { ca, backend, proxy, port } = await startSetup({ listener: { listen } });
+    await expect(tlsClient(port, { ca: ca.caPem })).rejects.toThrow();
+    const line = await proxy.log.waitForClose('protocol_unknown');
+    expect(line['close.detail']).toContain('a TLS handshake: this listener is plaintext');
+    expect(line['close.advice']).toContain('dial tcp:// instead of tls://');
     expect(backend.connections).toHaveLength(0);
     await proxy.endsWithNothingLeaked();
   });

@@ -104,7 +104,7 @@ func TestSecondProxyRefusesAFirstWithoutCertificate(t *testing.T) {
 	for _, protocol := range everyProtocol {
 		t.Run(string(protocol), func(t *testing.T) {
 			client := dial(t, proxies.urls[0], protocol, nil)
-			if err := client.Health(patiently(t)); status.Code(err) != codes.Unavailable {
+			if err := client.Health(patiently(t)); status.Code(err) != codes.Unauthenticated {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -142,9 +142,9 @@ func TestClientCertificateOfGrpcGoIsVerified(t *testing.T) {
 			pair *authority.Pair
 			want codes.Code
 		}{
-			{"no certificate", nil, codes.Unavailable},
-			{"wrong authority", pointer(strangers.Client(t, "stranger")), codes.Unavailable},
-			{"server certificate", pointer(clients.Server(t)), codes.Unavailable},
+			{"no certificate", nil, codes.Unauthenticated},
+			{"wrong authority", pointer(strangers.Client(t, "stranger")), codes.Unauthenticated},
+			{"server certificate", pointer(clients.Server(t)), codes.Unauthenticated},
 			{"client certificate", pointer(clients.Client(t, clientName)), codes.OK},
 		} {
 			for _, protocol := range everyProtocol {

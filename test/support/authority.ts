@@ -17,6 +17,8 @@ const RSA = {
 };
 const DAY_MS = 86_400_000;
 
+type KeyType = 'ec' | 'rsa' | 'rsa-1024';
+
 /** What to issue; each has a default that is right for a server or client of these tests. */
 export interface IssueOptions {
   /** Subject Alternative Names; `[]` is a certificate with a Common Name only. */
@@ -27,7 +29,7 @@ export interface IssueOptions {
   readonly notAfter?: Date;
   readonly usages?: readonly ('serverAuth' | 'clientAuth')[];
   /** P-256 unless asked otherwise; `rsa` has 2048 bits. The CA's own key is P-256. */
-  readonly keyType?: 'ec' | 'rsa';
+  readonly keyType?: KeyType;
   /** Hexadecimal, random unless given. */
   readonly serialNumber?: string;
 }
@@ -190,8 +192,9 @@ export class Authority {
   }
 }
 
-function generateKeys(type: 'ec' | 'rsa' = 'ec'): Promise<webcrypto.CryptoKeyPair> {
-  return webcrypto.subtle.generateKey(type === 'rsa' ? RSA : EC, true, ['sign', 'verify']);
+function generateKeys(type: KeyType = 'ec'): Promise<webcrypto.CryptoKeyPair> {
+  const rsa = { ...RSA, modulusLength: type === 'rsa-1024' ? 1024 : RSA.modulusLength };
+  return webcrypto.subtle.generateKey(type === 'ec' ? EC : rsa, true, ['sign', 'verify']);
 }
 
 function caExtensions(): x509.Extension[] {

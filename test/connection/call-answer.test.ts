@@ -11,11 +11,16 @@ import { credentials, Metadata, makeClientConstructor, status, type ServiceError
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
-import { answerUnavailable, UnavailableAnswer } from '../../src/connection/unavailable.js';
-import { MAX_UNAVAILABLE_BYTES } from '../../src/limits.js';
+import { answerCalls } from '../../src/connection/answer-calls.js';
+import { CallAnswer, GrpcCode } from '../../src/connection/call-answer.js';
+import { MAX_ANSWERED_BYTES, UNAVAILABLE_WINDOW_MS } from '../../src/limits.js';
 
 const MESSAGE = 'Gitaly at tcp://10.0.0.1:8075 cannot be reached: 100 % „höchst“ nicht da, 届かない';
 const LONG = `${MESSAGE}; ${'and another address that was tried, '.repeat(10)}end`;
+
+function unavailable(message: string) {
+  return { code: GrpcCode.unavailable, message };
+}
 
 /** A listener in front of an upstream that is down; its connections. */
 async function start(message: string): Promise<{ port: number; accepted: Promise<Socket> }> {
@@ -24,7 +29,9 @@ async function start(message: string): Promise<{ port: number; accepted: Promise
     server.on('connection', (socket) => {
       socket.on('error', () => undefined);
       onTestFinished(() => void socket.destroy());
-      void answerUnavailable(socket, Buffer.alloc(0), message).then(() => socket.destroy());
+      const head = { value: 'http2', bytes: Buffer.alloc(0) } as const;
+      const done = answerCalls(socket, head, unavailable(message), UNAVAILABLE_WINDOW_MS);
+      void done.then(() => socket.destroy());
       resolve(socket);
     });
   });
@@ -203,9 +210,9 @@ const CONVERSATION = Buffer.concat([
   frame(HEADERS, END_HEADERS, 5, 50),
 ]);
 
-describe('UnavailableAnswer', () => {
+describe('CallAnswer', () => {
   test('answers what asks for an answer, and nothing else', () => {
-    const frames = framesOf(new UnavailableAnswer('down').receive(CONVERSATION));
+    const frames = framesOf(new CallAnswer(unavailable('down')).receive(CONVERSATION));
     expect(frames.map(({ type, flags, stream }) => [type, flags, stream])).toEqual([
       [SETTINGS, ACK, 0],
       [HEADERS, END_STREAM | END_HEADERS, 1],
@@ -222,13 +229,13 @@ describe('UnavailableAnswer', () => {
   });
 
   test('gives the same bytes out whatever slices come in', () => {
-    const whole = new UnavailableAnswer(LONG).receive(CONVERSATION);
+    const whole = new CallAnswer(unavailable(LONG)).receive(CONVERSATION);
     for (let at = 0; at <= CONVERSATION.length; at++) {
-      const answer = new UnavailableAnswer(LONG);
+      const answer = new CallAnswer(unavailable(LONG));
       const parts = [answer.receive(CONVERSATION.subarray(0, at)), answer.receive(CONVERSATION.subarray(at))];
       if (!Buffer.concat(parts).equals(whole)) throw new Error(`split at ${at}`);
     }
-    const answer = new UnavailableAnswer(LONG);
+    const answer = new CallAnswer(unavailable(LONG));
     const parts = [...CONVERSATION].map((byte) => answer.receive(Buffer.from([byte])));
     expect(Buffer.concat(parts).equals(whole)).toBe(true);
   });
@@ -240,7 +247,7 @@ describe('UnavailableAnswer', () => {
     ],
     ['a PING that is not 8 bytes long', frame(PING, 0, 0, 7)],
   ])('ends at %s with FRAME_SIZE_ERROR', (_name, bytes) => {
-    const answer = new UnavailableAnswer('down');
+    const answer = new CallAnswer(unavailable('down'));
     const [goaway, ...more] = framesOf(answer.receive(Buffer.concat([PREFACE, bytes])));
     expect(more).toEqual([]);
     expect(goaway).toMatchObject({ type: 7, stream: 0 });
@@ -251,7 +258,7 @@ describe('UnavailableAnswer', () => {
   });
 
   test('tells with GOAWAY which streams it has answered', () => {
-    const answer = new UnavailableAnswer('down');
+    const answer = new CallAnswer(unavailable('down'));
     answer.receive(CONVERSATION);
     const [goaway] = framesOf(answer.end());
     expect(goaway?.payload).toEqual(Buffer.from([0, 0, 0, 5, 0, 0, 0, 0]));
@@ -259,10 +266,10 @@ describe('UnavailableAnswer', () => {
   });
 
   test('takes the greatest frame and no more bytes than it says', () => {
-    const answer = new UnavailableAnswer('down');
+    const answer = new CallAnswer(unavailable('down'));
     answer.receive(PREFACE);
     const data = frame(DATA, 0, 1, 16_384);
-    for (let received = 24; received + data.length <= MAX_UNAVAILABLE_BYTES; received += data.length)
+    for (let received = 24; received + data.length <= MAX_ANSWERED_BYTES; received += data.length)
       expect(answer.receive(data)).toHaveLength(0);
     expect(answer.closed).toBe(false);
     expect(framesOf(answer.receive(data))).toMatchObject([{ type: 7 }]);
@@ -270,10 +277,10 @@ describe('UnavailableAnswer', () => {
   });
 
   test('says no more than it lets be said: nine bytes of a client ask for hundreds', () => {
-    const answer = new UnavailableAnswer('down '.repeat(400));
+    const answer = new CallAnswer(unavailable('down '.repeat(400)));
     const asked = Array.from({ length: 8000 }, (_, index) => frame(HEADERS, END_HEADERS, 2 * index + 1));
     const said = answer.receive(Buffer.concat([PREFACE, ...asked]));
-    expect(said.length).toBeLessThan(MAX_UNAVAILABLE_BYTES + 16_384);
+    expect(said.length).toBeLessThan(MAX_ANSWERED_BYTES + 16_384);
     expect(answer.closed).toBe(true);
     const frames = framesOf(said);
     const last = answered(said).at(-1);
@@ -283,7 +290,7 @@ describe('UnavailableAnswer', () => {
   test('arbitrary bytes never throw', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 64 })), fc.boolean(), (slices, preface) => {
-        const answer = new UnavailableAnswer('down');
+        const answer = new CallAnswer(unavailable('down'));
         if (preface) answer.receive(PREFACE);
         for (const slice of slices) framesOf(answer.receive(Buffer.from(slice)));
       }),

@@ -1,5 +1,3 @@
-import type { Socket } from 'node:net';
-
 import { frame, goAwayFrame, pingFrame, resetFrame, settingsFrame } from '../inspect/http2/encode.js';
 import {
   CLIENT_PREFACE,
@@ -9,18 +7,33 @@ import {
   FrameType,
   PING_BYTES,
 } from '../inspect/http2/frame.js';
-import { MAX_UNAVAILABLE_BYTES, UNAVAILABLE_WINDOW_MS } from '../limits.js';
-import { isFiller, stopRead } from './stopped-read.js';
+import { MAX_ANSWERED_BYTES } from '../limits.js';
 
-/**
- * Answers an HTTP/2 client whose upstream cannot be reached, as a gRPC server would that has nothing to serve: each
- * call ends with UNAVAILABLE at once and says why, and after a short while the connection says GOAWAY.
- */
+/** What every call on a connection is answered with. */
+export interface CallStatus {
+  /** The number of a status of gRPC. */
+  readonly code: (typeof GrpcCode)[keyof typeof GrpcCode];
+  readonly message: string;
+}
+
+/** The codes that this proxy answers with by itself. */
+export const GrpcCode = { unavailable: 14, unauthenticated: 16 } as const;
+
+/** A server without I/O that answers each call with one status: bytes of the client in, bytes for the client out. */
+export interface Answer {
+  /** Whether the end was given out: nothing more is to be sent. */
+  readonly closed: boolean;
+  /** What the server sends first. */
+  begin(): Buffer;
+  /** Takes what the client sent, in any slices, and returns what to send. */
+  receive(bytes: Buffer): Buffer;
+  /** The end, unless it was given out. */
+  end(): Buffer;
+}
 
 const PREFACE_BYTES = CLIENT_PREFACE.length;
 /** RFC 9113 section 6.5.2: the initial SETTINGS_MAX_FRAME_SIZE, which we never raise. */
 const MAX_FRAME_BYTES = 16_384;
-const GRPC_UNAVAILABLE = '14';
 
 /** RFC 7541 section 5.1: an integer behind a prefix of 7 bits, the form of a string's length without Huffman. */
 function stringLength(length: number): number[] {
@@ -70,17 +83,17 @@ function percentEncode(message: string): string {
 }
 
 /** A trailers-only response: `:status 200` (static table entry 8) and what gRPC needs. */
-function trailersOnly(message: string): Buffer {
+function trailersOnly({ code, message }: CallStatus): Buffer {
   return Buffer.concat([
     Buffer.from([0x88]),
     literal('content-type', 'application/grpc'),
-    literal('grpc-status', GRPC_UNAVAILABLE),
+    literal('grpc-status', String(code)),
     literal('grpc-message', percentEncode(message)),
   ]);
 }
 
-/** The protocol of the answer, without I/O: bytes of the client in, bytes for the client out. */
-export class UnavailableAnswer {
+/** Answers over HTTP/2: each call ends at once with the status, and the connection with GOAWAY. */
+export class CallAnswer implements Answer {
   readonly #trailers: Buffer;
   #buffered: Buffer = Buffer.alloc(0);
   /** Payload bytes of the current frame that are still to be passed over; the preface is passed over first. */
@@ -90,11 +103,10 @@ export class UnavailableAnswer {
   #lastStream = 0;
   #state: 'open' | 'closed' = 'open';
 
-  constructor(message: string) {
-    this.#trailers = trailersOnly(message);
+  constructor(status: CallStatus) {
+    this.#trailers = trailersOnly(status);
   }
 
-  /** Whether GOAWAY was given out: nothing more is to be said. */
   get closed(): boolean {
     return this.#state === 'closed';
   }
@@ -104,7 +116,6 @@ export class UnavailableAnswer {
     return settingsFrame('settings');
   }
 
-  /** Takes what the client sent, in any slices, and returns what to send. */
   receive(bytes: Buffer): Buffer {
     this.#received += bytes.length;
     this.#buffered = this.#buffered.length === 0 ? bytes : Buffer.concat([this.#buffered, bytes]);
@@ -133,9 +144,9 @@ export class UnavailableAnswer {
       this.#skip = length;
       this.#buffered = this.#buffered.subarray(FRAME_HEADER_BYTES);
       // One read may hold thousands of calls, each of which is answered with more than it takes to make it.
-      if (this.#answered > MAX_UNAVAILABLE_BYTES) replies.push(this.#goaway(ErrorCode.none));
+      if (this.#answered > MAX_ANSWERED_BYTES) replies.push(this.#goaway(ErrorCode.none));
     }
-    if (this.#state === 'open' && this.#received > MAX_UNAVAILABLE_BYTES)
+    if (this.#state === 'open' && this.#received > MAX_ANSWERED_BYTES)
       replies.push(this.#goaway(ErrorCode.none));
     return Buffer.concat(replies);
   }
@@ -166,40 +177,4 @@ export class UnavailableAnswer {
     this.#state = 'closed';
     return goAwayFrame(this.#lastStream, code);
   }
-}
-
-/**
- * Gives the answer on a client's connection. Settles when GOAWAY was sent and the client has left, or has had
- * another moment to do so; the caller then closes the connection.
- */
-export function answerUnavailable(stream: Socket, head: Buffer, message: string): Promise<void> {
-  return new Promise((resolve) => {
-    const answer = new UnavailableAnswer(message);
-    let timer = setTimeout(goAway, UNAVAILABLE_WINDOW_MS);
-    const send = (bytes: Buffer): void => {
-      // Nine bytes of a client cost a reply of two hundred: one that does not read is not read either.
-      if (bytes.length > 0 && stream.writable && !stream.write(bytes)) stopRead(stream);
-      if (answer.closed) lingerThenResolve();
-    };
-    function goAway(): void {
-      send(answer.end());
-    }
-    function lingerThenResolve(): void {
-      if (!stream.writableEnded) stream.end();
-      clearTimeout(timer);
-      timer = setTimeout(resolve, UNAVAILABLE_WINDOW_MS);
-    }
-    const leave = (): void => {
-      clearTimeout(timer);
-      resolve();
-    };
-    stream.on('data', (bytes: Buffer) => {
-      if (!answer.closed && !isFiller(bytes)) send(answer.receive(bytes));
-    });
-    stream.on('drain', () => stream.resume());
-    stream.once('end', leave);
-    stream.once('close', leave);
-    send(Buffer.concat([answer.begin(), answer.receive(head)]));
-    stream.resume();
-  });
 }

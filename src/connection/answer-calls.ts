@@ -1,0 +1,51 @@
+import type { Socket } from 'node:net';
+
+import { BackchannelAnswer } from './backchannel-answer.js';
+import { CallAnswer, type Answer, type CallStatus } from './call-answer.js';
+import type { Protocol } from './protocol.js';
+import type { Head } from './read-head.js';
+import { isFiller, stopRead } from './stopped-read.js';
+
+/**
+ * Answers the calls of a client that no upstream serves, as a gRPC server would that has nothing to serve. Settles when
+ * the client was sent the end and has left, or has had as long again to do so; the caller then closes the connection.
+ *
+ * @param head - the client's bytes so far, from its first.
+ * @param windowMs - how long calls are answered before the end is sent.
+ */
+export function answerCalls(
+  stream: Socket,
+  head: Head<Protocol>,
+  status: CallStatus,
+  windowMs: number,
+): Promise<void> {
+  return new Promise((resolve) => {
+    const answer: Answer = head.value === 'http2' ? new CallAnswer(status) : new BackchannelAnswer(status);
+    let timer = setTimeout(end, windowMs);
+    const send = (bytes: Buffer): void => {
+      // Nine bytes of a client cost a reply of two hundred: one that does not read is not read either.
+      if (bytes.length > 0 && stream.writable && !stream.write(bytes)) stopRead(stream);
+      if (answer.closed) lingerThenResolve();
+    };
+    function end(): void {
+      send(answer.end());
+    }
+    function lingerThenResolve(): void {
+      if (!stream.writableEnded) stream.end();
+      clearTimeout(timer);
+      timer = setTimeout(resolve, windowMs);
+    }
+    const leave = (): void => {
+      clearTimeout(timer);
+      resolve();
+    };
+    stream.on('data', (bytes: Buffer) => {
+      if (!answer.closed && !isFiller(bytes)) send(answer.receive(bytes));
+    });
+    stream.on('drain', () => stream.resume());
+    stream.once('end', leave);
+    stream.once('close', leave);
+    send(Buffer.concat([answer.begin(), answer.receive(head.bytes)]));
+    stream.resume();
+  });
+}

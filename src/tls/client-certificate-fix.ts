@@ -1,0 +1,19 @@
+import type { ClientCertificateResult } from './client-certificate.js';
+
+/** What to do about a client certificate that was refused; the log has it, and the client's calls. */
+export function clientCertificateFix(result: ClientCertificateResult): string {
+  switch (result) {
+    case 'absent':
+      return 'configure the client with a certificate, and its key, that a CA of client_ca_path has issued';
+    case 'unknown_authority':
+      return 'have the certificate issued by a CA of client_ca_path, and have the client send its intermediates with it';
+    case 'expired':
+      return 'renew the certificate, and have the client load the new one';
+    case 'not_yet_valid':
+      return 'compare the clocks of the client, of its CA and of this machine';
+    case 'crl':
+      return 'renew the revocation list of its CA in client_crl_path';
+    default:
+      return 'have a certificate for client use (extended key usage clientAuth) issued by a CA of client_ca_path';
+  }
+}
