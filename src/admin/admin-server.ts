@@ -1,6 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { ListenOptions } from 'node:net';
 
+import { formatHostPort } from '../config/host-port.js';
 import type { HostPort } from '../config/model.js';
+import { bindHost, portOf } from '../connection/bind-host.js';
 import { INHERITED_BACKLOG, MAX_ADMIN_CONNECTIONS } from '../limits.js';
 import { statusPage, type OpenKind, type OpenPage, type StatusPage } from './open.js';
 
@@ -21,47 +24,60 @@ export interface AdminSource {
 /** A scraper that takes its answer slower than this is let go; the answer is one small page. */
 const SLOW_READER_MS = 30_000;
 
+interface InheritedSocket {
+  readonly fd: number;
+  readonly backlog: number;
+}
+
 /** The operator's port: `/metrics`, `/-/liveness`, `/-/readiness`, `/-/connections`, `/-/rpcs`. */
 export class AdminServer {
   /** `http://host:port` as bound. */
   readonly url: string;
   /** Whether somebody else has bound it, and has it too. */
   readonly isInherited: boolean;
-  readonly #server: Server;
+  /** One per address of a name, on the same port. */
+  readonly #servers: readonly Server[];
 
-  private constructor(server: Server, host: string, isInherited: boolean) {
-    this.#server = server;
+  private constructor(servers: readonly Server[], host: string, isInherited: boolean) {
+    this.#servers = servers;
     this.isInherited = isInherited;
-    const bound = server.address();
-    const port = bound !== null && typeof bound !== 'string' ? bound.port : 0;
-    this.url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const [first] = servers;
+    this.url = `http://${formatHostPort({ host, port: first ? portOf(first) : 0 })}`;
   }
 
   /**
-   * Binds the address, or takes the descriptor of a socket that is bound to it, and begins to answer.
+   * Binds the address, each one of a name, or takes the descriptors of sockets that are bound to it, and begins to answer.
    * @throws the system's error, `EADDRINUSE` among them
    */
-  static listen(address: HostPort, source: AdminSource, inherited?: number): Promise<AdminServer> {
-    const server = createServer(
-      { requestTimeout: 10_000, headersTimeout: 10_000, keepAliveTimeout: 60_000 },
-      (request, response) => {
-        answer(request, response, source).catch((error: unknown) => {
-          response.destroy(error instanceof Error ? error : undefined);
+  static async listen(
+    address: HostPort,
+    source: AdminSource,
+    inherited: readonly number[],
+  ): Promise<AdminServer> {
+    const bind = (options: ListenOptions | InheritedSocket): Promise<Server> => {
+      const server = createServer(
+        { requestTimeout: 10_000, headersTimeout: 10_000, keepAliveTimeout: 60_000 },
+        (request, response) => {
+          answer(request, response, source).catch((error: unknown) => {
+            response.destroy(error instanceof Error ? error : undefined);
+          });
+        },
+      );
+      server.maxConnections = MAX_ADMIN_CONNECTIONS;
+      server.setTimeout(SLOW_READER_MS);
+      return new Promise((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(options, () => {
+          server.off('error', reject);
+          resolve(server);
         });
-      },
-    );
-    server.maxConnections = MAX_ADMIN_CONNECTIONS;
-    server.setTimeout(SLOW_READER_MS);
-    return new Promise((resolve, reject) => {
-      server.once('error', reject);
-      const { host, port } = address;
-      const options =
-        inherited === undefined ? { host, port } : { fd: inherited, backlog: INHERITED_BACKLOG };
-      server.listen(options, () => {
-        server.off('error', reject);
-        resolve(new AdminServer(server, host, inherited !== undefined));
       });
-    });
+    };
+    const servers =
+      inherited.length > 0
+        ? await Promise.all(inherited.map((fd) => bind({ fd, backlog: INHERITED_BACKLOG })))
+        : (await bindHost(address, bind)).servers;
+    return new AdminServer(servers, address.host, inherited.length > 0);
   }
 
   /**
@@ -69,13 +85,15 @@ export class AdminServer {
    * are for the process that serves.
    */
   drain(): void {
-    if (this.isInherited) this.#server.close();
+    if (this.isInherited) for (const server of this.#servers) server.close();
   }
 
   /** Answers no more. */
   close(): void {
-    this.#server.close();
-    this.#server.closeAllConnections();
+    for (const server of this.#servers) {
+      server.close();
+      server.closeAllConnections();
+    }
   }
 }
 

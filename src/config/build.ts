@@ -17,6 +17,7 @@ import type {
   MaxConnectionAge,
   ProxyProtocol,
   ServerTls,
+  SocketSettings,
   Timeouts,
   UpstreamTls,
 } from './model.js';
@@ -91,12 +92,27 @@ function buildListener(
     key: context.nameKey(key),
     listen: listen ?? NOWHERE,
     forwarding,
+    socket: buildSocket(context, listener, [...key, 'socket']),
     tls,
     upstreamTls: buildTlsOfUpstreams(context, listener, forwarding, [...key, 'upstream_tls']),
     http: buildHttpSettings(context, listener, key, tls),
     proxyProtocol: buildProxyProtocol(context, listener, [...key, 'proxy_protocol', 'accept_from']),
     inspect: listener.inspect ?? DEFAULTS.inspect,
   };
+}
+
+function buildSocket(
+  context: BuildContext,
+  { listen, socket }: DraftListener,
+  key: KeyPath,
+): SocketSettings | undefined {
+  if (socket === undefined) return undefined;
+  if (listen !== undefined && listen.scheme !== 'unix') {
+    const message = `\`socket\` is for unix: listeners, and this one listens on ${listen.url}: remove it`;
+    reportError(context, key, message);
+    return undefined;
+  }
+  return { key: context.nameKey(key), mode: socket.mode, owner: socket.owner, group: socket.group };
 }
 
 function buildTls(

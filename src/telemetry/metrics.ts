@@ -106,7 +106,7 @@ export class Metrics {
   });
   readonly connectionsDropped = this.#counter({
     name: `${PREFIX}connections_dropped_total`,
-    help: 'Connections let go at accept: max_connections reached, or no file descriptors left.',
+    help: 'Connections closed at accept: max_connections, descriptors (none left) or no_worker (no worker serves).',
     labelNames: ['listener', 'reason'],
   });
   readonly connectionBytes = this.#counter({
