@@ -99,13 +99,17 @@ async function run(command: Command): Promise<number> {
 async function validate(file: string | undefined): Promise<number> {
   const { validateConfiguration } = await import('./commands/configuration-validate.js');
   const { inspectTlsFiles } = await import('./tls/inspect-files.js');
+  const { inspectSocketAccess } = await import('./connection/socket-access.js');
   return validateConfiguration(file, {
     env: process.env,
     directory: process.cwd(),
     readStdin: () => text(process.stdin),
     writeStdout: print,
     writeStderr,
-    checkFiles: (configuration) => inspectTlsFiles(configuration, new Date()),
+    checkFiles: async (configuration) => [
+      ...(await inspectTlsFiles(configuration, new Date())),
+      ...(await inspectSocketAccess(configuration)),
+    ],
   });
 }
 

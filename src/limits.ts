@@ -381,3 +381,12 @@ export const MAX_FILE_WORK = 2;
 
 /** A configuration, certificate, CRL or token: the largest public CRLs have some 10 MB; without an end, memory would fill. */
 export const MAX_SETTING_FILE_BYTES = 64 * 1024 * 1024;
+
+/** Resolving the name of an address that is listened on: a resolver answers, or gives up, within seconds. */
+export const RESOLVE_MS = 5000;
+
+/** How often another free port is tried that must be free on all addresses of a name; the first nearly always is. */
+export const MAX_PORT_ATTEMPTS = 10;
+
+/** Looking up the user or group of a socket, which may be in a directory on the network. */
+export const ACCOUNT_LOOKUP_MS = 5000;

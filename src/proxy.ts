@@ -1,13 +1,15 @@
+import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 
 import { AdminServer, type AdminSource, type Readiness } from './admin/admin-server.js';
 import { DEFAULT_LOGGING } from './config/defaults.js';
 import { describeForwarding, upstreamsOf } from './config/forwarding.js';
 import type { LoadResult } from './config/load.js';
-import type { Address, Configuration, HostPort, Problem } from './config/model.js';
+import type { Address, Configuration, HostPort, ListenerConfiguration, Problem } from './config/model.js';
 import { formatProblem } from './config/problem.js';
 import { formatEnd } from './connection/peer-address.js';
 import { Port } from './connection/port.js';
+import type { SocketAccess } from './connection/unix-socket.js';
 import { HealthWatch } from './health/health-watch.js';
 import type { Assignment, InheritedSockets } from './process/inherited-sockets.js';
 import {
@@ -258,7 +260,7 @@ export class Proxy {
     const bound: { close(): void }[] = [];
     const ports = new Map<string, Bound>();
     try {
-      for (const [key, { configuration }] of keyed(state.listeners)) {
+      for (const [key, { configuration, access }] of keyed(state.listeners)) {
         const former = previous.ports.get(key);
         if (former) {
           ports.set(key, former);
@@ -266,7 +268,7 @@ export class Proxy {
         }
         const { listen } = configuration;
         const port = await orFailure(
-          Port.bind(listen, descriptors.get(listen)),
+          Port.bind(listen, { inherited: descriptors.get(listen) ?? [], access }),
           `cannot listen on ${listen.url}`,
         );
         bound.push(port);
@@ -278,11 +280,12 @@ export class Proxy {
         : undefined;
       if (wanted && !admin) {
         admin = await orFailure(
-          this.#listenAdmin(wanted, descriptors.get(wanted)),
+          this.#listenAdmin(wanted, descriptors.get(wanted) ?? []),
           `cannot listen on prometheus_listen_addr ${wanted.host}:${wanted.port}`,
         );
         bound.push(admin);
       }
+      await changeAccess(state, ports, previous);
       return { state, ports, admin };
     } catch (error) {
       for (const one of bound) one.close();
@@ -290,7 +293,7 @@ export class Proxy {
     }
   }
 
-  #listenAdmin(address: HostPort, inherited: number | undefined): Promise<AdminServer> {
+  #listenAdmin(address: HostPort, inherited: readonly number[]): Promise<AdminServer> {
     const source: AdminSource = {
       expose: (format) => this.#options.metrics.expose(format),
       readiness: () => this.#readiness(),
@@ -317,9 +320,16 @@ export class Proxy {
       const forward = describeForwarding(forwarding);
       const port = next.ports.get(key)?.port;
       logger.info(
-        { listener: listen.url, listen: port?.url(listen), forward, ...inheritedField(port) },
+        {
+          listener: listen.url,
+          listen: port?.url(listen),
+          ...addressesField(listen, port),
+          forward,
+          ...inheritedField(port),
+        },
         'listening',
       );
+      this.#warnOfPort(configuration, port);
     }
     for (const [key, { configuration }] of keyed(previous.state.listeners)) {
       const gone = next.ports.has(key) ? undefined : previous.ports.get(key);
@@ -331,6 +341,30 @@ export class Proxy {
       logger.info(
         { listener: 'prometheus_listen_addr', listen: next.admin.url, ...inheritedField(next.admin) },
         'listening',
+      );
+  }
+
+  #warnOfPort({ listen, socket }: ListenerConfiguration, port: Port | undefined): void {
+    const { logger } = this.#options;
+    const absent = port?.absent ?? [];
+    // Many a container has ::1 for localhost in its hosts file, and no IPv6.
+    if (absent.length > 0 && !(listen.scheme !== 'unix' && listen.host === 'localhost'))
+      logger.warn(
+        {
+          listener: listen.url,
+          error: `The name has addresses that this machine does not have: ${absent.join(', ')}.`,
+          fix: 'Correct the name in DNS or the hosts file, or listen on an IP address.',
+        },
+        'listening on some addresses of the name only',
+      );
+    if (socket && port?.isInherited === true)
+      logger.warn(
+        {
+          listener: listen.url,
+          error: 'The socket comes from systemd, so `socket` of this listener has no effect.',
+          fix: 'Set SocketMode=, SocketUser= and SocketGroup= in the socket unit, and remove `socket`.',
+        },
+        'socket settings have no effect',
       );
   }
 
@@ -425,6 +459,37 @@ function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): Plan {
     fingerprint,
   }));
   return { ports, logging: state.configuration.logging };
+}
+
+/** Where a name is bound. */
+function addressesField(listen: Address, port: Port | undefined): { addresses?: string } {
+  const isName = listen.scheme !== 'unix' && isIP(listen.host) === 0;
+  return isName && port ? { addresses: port.addresses.join(', ') } : {};
+}
+
+/**
+ * Changes who may connect to the sockets that stay.
+ * @throws ProxyFailure; all have their former access then
+ */
+async function changeAccess(
+  state: ProxyState,
+  ports: ReadonlyMap<string, Bound>,
+  previous: Running,
+): Promise<void> {
+  const former = new Map(keyed(previous.state.listeners));
+  const changed: { readonly port: Port; readonly access: SocketAccess }[] = [];
+  try {
+    for (const [key, { configuration, access }] of keyed(state.listeners)) {
+      const before = former.get(key);
+      const port = ports.get(key)?.port;
+      if (!before || !port) continue;
+      await orFailure(port.setAccess(access), `cannot change who may connect to ${configuration.listen.url}`);
+      changed.push({ port, access: before.access });
+    }
+  } catch (error) {
+    for (const { port, access } of changed) await port.setAccess(access).catch(() => undefined);
+    throw error;
+  }
 }
 
 /** Says of a port that it came with a socket. */

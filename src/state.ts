@@ -3,6 +3,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { upstreamsOf } from './config/forwarding.js';
 import type { Configuration, ListenerConfiguration, Problem } from './config/model.js';
 import { encodeProxyHeader } from './connection/proxy-header.js';
+import { loadSocketAccess } from './connection/socket-access.js';
+import { DEFAULT_ACCESS, type SocketAccess } from './connection/unix-socket.js';
 import type { HealthPlan } from './health/health-watch.js';
 import type { CheckedUpstream } from './health/upstream-check.js';
 import { TICKET_SECRET_BYTES } from './limits.js';
@@ -41,6 +43,8 @@ export interface ProxyState {
 /** One listener of a state. */
 export interface ListenerState {
   readonly configuration: ListenerConfiguration;
+  /** Of a unix socket. */
+  readonly access: SocketAccess;
   readonly material: ListenerMaterial;
   readonly server: ServerParts | undefined;
   readonly upstream: UpstreamParts | undefined;
@@ -64,12 +68,15 @@ export async function loadState(
   const loaded = await loadMaterial(configuration, new Date(), former);
   const { listeners: materials, kept } = loaded;
   const problems = [...loaded.problems];
+  const access = await loadSocketAccess(configuration, problems);
   const token = configuration.healthChecks?.token;
   const healthToken = token && (await loadToken(token, problems));
-  if (!materials || (token && healthToken === undefined)) return { state: undefined, problems };
+  const isBroken = problems.some(({ severity }) => severity === 'error');
+  if (!materials || isBroken || (token && healthToken === undefined)) return { state: undefined, problems };
   const listeners = configuration.listeners.flatMap((listener, index): ListenerState[] => {
     const material = materials[index];
-    return material ? [listenerState(listener, material, previous)] : [];
+    if (!material) return [];
+    return [{ ...listenerState(listener, material, previous), access: access[index] ?? DEFAULT_ACCESS }];
   });
   return { state: { configuration, listeners, healthToken, signature, kept }, problems };
 }
@@ -78,7 +85,7 @@ function listenerState(
   configuration: ListenerConfiguration,
   material: ListenerMaterial,
   previous: ProxyState | undefined,
-): ListenerState {
+): Omit<ListenerState, 'access'> {
   const server = material.server && serverParts(material.server, NO_SESSIONS);
   const upstream = material.upstream && upstreamParts(material.upstream);
   const fingerprint = createHash('sha256')

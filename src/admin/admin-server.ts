@@ -1,7 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import type { ListenOptions, Socket } from 'node:net';
 
+import { formatHostPort } from '../config/host-port.js';
 import type { HostPort } from '../config/model.js';
+import { bindHost, portOf } from '../connection/bind-host.js';
 import { socketEnd, type SocketEnd } from '../connection/peer-address.js';
 import { ADMIN_ANSWER_MS, ADMIN_REFUSAL_LOG_MS, INHERITED_BACKLOG } from '../limits.js';
 import { acceptedFormat, type MetricsFormat } from './accepted-format.js';
@@ -46,13 +48,19 @@ interface Answer {
 
 const TEXT = 'text/plain; charset=utf-8';
 
+interface InheritedSocket {
+  readonly fd: number;
+  readonly backlog: number;
+}
+
 /** The operator's port: `/metrics`, `/-/liveness`, `/-/readiness`, `/-/connections`, `/-/rpcs`. */
 export class AdminServer {
   /** `http://host:port` as bound. */
   readonly url: string;
   /** Whether somebody else has bound it, and has it too. */
   readonly isInherited: boolean;
-  readonly #server: Server;
+  /** One per address of a name, on the same port. */
+  readonly #servers: readonly Server[];
   readonly #source: AdminSource;
   readonly #visitors = new Visitors();
   readonly #pages = new PageQueue<Answer>();
@@ -60,41 +68,50 @@ export class AdminServer {
   #refusals = 0;
   #refusalsLoggedAtMs = Number.NEGATIVE_INFINITY;
 
-  private constructor(server: Server, source: AdminSource, host: string, isInherited: boolean) {
-    this.#server = server;
+  private constructor(servers: readonly Server[], source: AdminSource, host: string, isInherited: boolean) {
+    this.#servers = servers;
     this.#source = source;
     this.isInherited = isInherited;
-    const bound = server.address();
-    const port = bound !== null && typeof bound !== 'string' ? bound.port : 0;
-    this.url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-    server.on('connection', (socket: Socket) => this.#visitors.enter(socket));
-    server.on('request', (request: IncomingMessage, response: ServerResponse) =>
-      this.#visitors.serve(request.socket, response, () => this.#serve(request, response)),
-    );
+    const [first] = servers;
+    this.url = `http://${formatHostPort({ host, port: first ? portOf(first) : 0 })}`;
+    for (const server of servers) {
+      server.on('connection', (socket: Socket) => this.#visitors.enter(socket));
+      server.on('request', (request: IncomingMessage, response: ServerResponse) =>
+        this.#visitors.serve(request.socket, response, () => this.#serve(request, response)),
+      );
+    }
   }
 
   /**
-   * Binds the address, or takes the descriptor of a socket that is bound to it, and begins to answer.
+   * Binds the address, each one of a name, or takes the descriptors of sockets that are bound to it, and begins to answer.
    * @throws the system's error, `EADDRINUSE` among them
    */
-  static listen(address: HostPort, source: AdminSource, inherited?: number): Promise<AdminServer> {
-    const server = createServer({
-      requestTimeout: 10_000,
-      headersTimeout: 10_000,
-      keepAliveTimeout: 60_000,
-    });
-    // Between bytes; `Visitors` bounds a whole answer.
-    server.setTimeout(ADMIN_ANSWER_MS);
-    return new Promise((resolve, reject) => {
-      server.once('error', reject);
-      const { host, port } = address;
-      const options =
-        inherited === undefined ? { host, port } : { fd: inherited, backlog: INHERITED_BACKLOG };
-      server.listen(options, () => {
-        server.off('error', reject);
-        resolve(new AdminServer(server, source, host, inherited !== undefined));
+  static async listen(
+    address: HostPort,
+    source: AdminSource,
+    inherited: readonly number[],
+  ): Promise<AdminServer> {
+    const bind = (options: ListenOptions | InheritedSocket): Promise<Server> => {
+      const server = createServer({
+        requestTimeout: 10_000,
+        headersTimeout: 10_000,
+        keepAliveTimeout: 60_000,
       });
-    });
+      // Between bytes; `Visitors` bounds a whole answer.
+      server.setTimeout(ADMIN_ANSWER_MS);
+      return new Promise((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(options, () => {
+          server.off('error', reject);
+          resolve(server);
+        });
+      });
+    };
+    const servers =
+      inherited.length > 0
+        ? await Promise.all(inherited.map((fd) => bind({ fd, backlog: INHERITED_BACKLOG })))
+        : (await bindHost(address, bind)).servers;
+    return new AdminServer(servers, source, address.host, inherited.length > 0);
   }
 
   /** From now on it answers under these hosts, IP addresses and `localhost`. */
@@ -107,13 +124,15 @@ export class AdminServer {
    * are for the process that serves.
    */
   drain(): void {
-    if (this.isInherited) this.#server.close();
+    if (this.isInherited) for (const server of this.#servers) server.close();
   }
 
   /** Answers no more. */
   close(): void {
-    this.#server.close();
-    this.#server.closeAllConnections();
+    for (const server of this.#servers) {
+      server.close();
+      server.closeAllConnections();
+    }
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

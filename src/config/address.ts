@@ -6,7 +6,7 @@ import { parsed, refused, type Parsed } from './parsed.js';
 export type AddressSide = 'listen' | 'forward';
 
 /** `sockaddr_un.sun_path` holds 108 bytes on Linux, the closing NUL included; a longer path would be cut. */
-const MAX_UNIX_PATH_BYTES = 107;
+export const MAX_UNIX_PATH_BYTES = 107;
 
 const EXAMPLES: Readonly<Record<AddressSide, string>> = {
   listen:

@@ -18,6 +18,7 @@ import type {
   MaxConnectionAge,
   ProxyProtocol,
   ServerTls,
+  SocketSettings,
   Timeouts,
   UpstreamTls,
 } from './model.js';
@@ -93,6 +94,7 @@ function buildListener(
     key: context.nameKey(key),
     listen: listen ?? NOWHERE,
     forwarding,
+    socket: buildSocket(context, listener, [...key, 'socket']),
     tls,
     upstreamTls: buildTlsOfUpstreams(context, listener, forwarding, [...key, 'upstream_tls']),
     http: buildHttpSettings(context, listener, key, tls),
@@ -104,6 +106,20 @@ function buildListener(
 function buildInspect(inspect: boolean | 'required'): Inspect {
   if (inspect === 'required') return inspect;
   return inspect ? 'on' : 'off';
+}
+
+function buildSocket(
+  context: BuildContext,
+  { listen, socket }: DraftListener,
+  key: KeyPath,
+): SocketSettings | undefined {
+  if (socket === undefined) return undefined;
+  if (listen !== undefined && listen.scheme !== 'unix') {
+    const message = `\`socket\` is for unix: listeners, and this one listens on ${listen.url}: remove it`;
+    reportError(context, key, message);
+    return undefined;
+  }
+  return { key: context.nameKey(key), mode: socket.mode, owner: socket.owner, group: socket.group };
 }
 
 function buildTls(

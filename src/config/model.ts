@@ -147,11 +147,23 @@ export interface Forwarding {
 /** Whether calls are followed. */
 export type Inspect = 'off' | 'on' | 'required';
 
+/** Who may connect to a `unix:` listener; what is undefined stays as the system makes it. */
+export interface SocketSettings {
+  readonly key: KeyPath;
+  /** Permission bits. */
+  readonly mode: number | undefined;
+  /** A name or a number. */
+  readonly owner: string | undefined;
+  readonly group: string | undefined;
+}
+
 export interface ListenerConfiguration {
   /** Where the listener stands in the file: `['listeners', 0]`, or `['--listen']` for flags. */
   readonly key: KeyPath;
   readonly listen: Address;
   readonly forwarding: Forwarding;
+  /** Set only where `listen` is `unix`. */
+  readonly socket: SocketSettings | undefined;
   /** Set if and only if `listen` is `tls` or `https`. */
   readonly tls: ServerTls | undefined;
   /** Set if and only if an upstream is `tls` or `https`; for all of them that are. */

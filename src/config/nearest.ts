@@ -8,8 +8,10 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
   let best: string | undefined;
   let bestDistance = Infinity;
   for (const candidate of candidates) {
+    const most = Math.floor(candidate.length / 3);
+    if (Math.abs(word.length - candidate.length) > most) continue;
     const value = distance(word.toLowerCase(), candidate.toLowerCase());
-    if (value < bestDistance && value <= Math.floor(candidate.length / 3)) {
+    if (value < bestDistance && value <= most) {
       best = candidate;
       bestDistance = value;
     }

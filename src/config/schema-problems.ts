@@ -2,6 +2,7 @@ import type { z as Zod } from 'zod';
 
 import { z } from './zod.js';
 import type { KeyPath, Problem } from './model.js';
+import { KeyTree } from './key-tree.js';
 import { nearest } from './nearest.js';
 import { formatKey, isScalar } from './problem.js';
 import { draftSchema, settingsSchema, type Draft } from './schema.js';
@@ -22,9 +23,9 @@ export interface Shape {
  */
 export function checkShape(content: object): Shape {
   const issues = settingsSchema.safeParse(content).error?.issues ?? [];
-  const broken: KeyPath[] = [];
+  const broken = new KeyTree<true>();
+  const removed = new KeyTree<Removed>();
   const problems: Problem[] = [];
-  let rest: unknown = content;
   for (const issue of issues) {
     if (issue.code !== 'unrecognized_keys') continue;
     const path = keyPath(issue.path);
@@ -32,17 +33,17 @@ export function checkShape(content: object): Shape {
       const { problem, meant } = unknownKey(path, name);
       problems.push(problem);
       // Whoever misspelt a key has written it: do not also say that it is missing.
-      if (meant !== undefined) broken.push([...path, meant]);
-      rest = without(rest, [...path, name], 'key');
+      if (meant !== undefined) broken.set([...path, meant], true);
+      removed.set([...path, name], 'key');
     }
   }
   for (const issue of issues) {
     if (issue.code === 'unrecognized_keys') continue;
     const path = keyPath(issue.path);
     const value = valueAt(content, path);
-    rest = without(rest, path, 'value');
-    if (value === undefined && broken.some((key) => isSamePath(key, path))) continue;
-    broken.push(path);
+    removed.set(path, 'value');
+    if (value === undefined && broken.get(path)) continue;
+    broken.set(path, true);
     problems.push({
       severity: 'error',
       key: path,
@@ -50,17 +51,12 @@ export function checkShape(content: object): Shape {
       ...(isScalar(value) && !isSecret(value) ? { value } : {}),
     });
   }
-  const isBroken = (key: KeyPath): boolean =>
-    broken.some((bad) => bad.length <= key.length && bad.every((part, index) => part === key[index]));
-  return { problems, draft: draftSchema.parse(rest), isBroken };
+  const draft = draftSchema.parse(without(content, removed));
+  return { problems, draft, isBroken: (key) => broken.covers(key) };
 }
 
 function keyPath(path: readonly PropertyKey[]): KeyPath {
   return path.map((part) => (typeof part === 'number' ? part : String(part)));
-}
-
-function isSamePath(one: KeyPath, other: KeyPath): boolean {
-  return one.length === other.length && one.every((part, index) => part === other[index]);
 }
 
 /** An address with a user and a password in it is refused; the password does not belong into a log. */
@@ -82,30 +78,35 @@ function wording(issue: Zod.core.$ZodIssue, path: KeyPath, value: unknown): stri
 }
 
 function expectation(issue: Zod.core.$ZodIssue, schema: Zod.core.$ZodType | undefined): string {
-  if (issue.code === 'invalid_value') {
-    return `expected ${list(issue.values.map((value) => JSON.stringify(value)))}`;
-  }
-  if (issue.code === 'too_small') {
-    return issue.origin === 'array'
-      ? 'expected at least one entry'
-      : `expected a whole number of at least ${String(issue.minimum)}`;
-  }
-  if (issue.code === 'too_big') return `expected a whole number of at most ${String(issue.maximum)}`;
-  if (issue.code !== 'invalid_type') return issue.message;
-  if (schema instanceof z.ZodEnum)
-    return `expected ${list(schema.options.map((value) => JSON.stringify(value)))}`;
-  const example = exampleOf(schema);
+  if (issue.code === 'too_small' && issue.origin === 'array') return 'expected at least one entry';
+  const example = issue.code === 'invalid_type' ? exampleOf(schema) : undefined;
   const such = example === undefined ? '' : ` such as ${JSON.stringify(example)}`;
-  if (schema instanceof z.ZodArray) {
+  return `expected ${kindOf(schema)}${such}`;
+}
+
+/** What a schema accepts, in words. */
+function kindOf(schema: Zod.core.$ZodType | undefined): string {
+  if (schema instanceof z.ZodEnum) return list(schema.options.map((value) => JSON.stringify(value)));
+  if (schema instanceof z.ZodLiteral) return list([...schema.values].map((value) => JSON.stringify(value)));
+  if (schema instanceof z.ZodUnion) return list(schema.options.map(kindOf));
+  if (schema instanceof z.ZodArray)
     return schema.element instanceof z.ZodObject
-      ? `expected a list, each entry with the keys ${keysOf(schema.element)}`
-      : `expected a list such as ${JSON.stringify([exampleOf(schema.element)])}`;
-  }
-  if (schema instanceof z.ZodObject) return `expected a map with the keys ${keysOf(schema)}`;
-  if (schema instanceof z.ZodRecord) return `expected a map such as ${JSON.stringify(example)}`;
-  if (schema instanceof z.ZodBoolean) return 'expected true or false';
-  if (schema instanceof z.ZodNumber) return `expected a whole number${such}`;
-  return `expected a text${such}`;
+      ? `a list, each entry with the keys ${keysOf(schema.element)}`
+      : `a list such as ${JSON.stringify([exampleOf(schema.element)])}`;
+  if (schema instanceof z.ZodObject) return `a map with the keys ${keysOf(schema)}`;
+  if (schema instanceof z.ZodRecord) return 'a map';
+  if (schema instanceof z.ZodBoolean) return 'true or false';
+  if (schema instanceof z.ZodNumber) return numberKind(schema);
+  return 'a text';
+}
+
+function numberKind({ format, minValue, maxValue }: Zod.ZodNumber): string {
+  const kind = format === 'safeint' ? 'a whole number' : 'a number';
+  const isBound = (value: number | null): value is number =>
+    value !== null && Math.abs(value) < Number.MAX_SAFE_INTEGER;
+  if (isBound(minValue) && isBound(maxValue)) return `${kind} from ${minValue} to ${maxValue}`;
+  if (isBound(minValue)) return `${kind} of at least ${minValue}`;
+  return isBound(maxValue) ? `${kind} of at most ${maxValue}` : kind;
 }
 
 function unknownKey(path: KeyPath, name: string): { problem: Problem; meant: string | undefined } {
@@ -176,20 +177,20 @@ function valueAt(content: unknown, path: KeyPath): unknown {
   return value;
 }
 
-/**
- * A copy without the value at a path, of a map also without its key if that is to go; an array keeps its indices. What lies
- * beside the path is shared.
- */
-function without(content: unknown, path: KeyPath, what: 'key' | 'value'): unknown {
-  const [part, ...rest] = path;
-  if (part === undefined || typeof content !== 'object' || content === null) return undefined;
+/** Of what is removed, a map keeps the key of a value. */
+type Removed = 'key' | 'value';
+
+/** A copy without what is removed; an array keeps its indices. What is not above anything removed is shared. */
+function without(content: unknown, removed: KeyTree<Removed> | undefined): unknown {
+  if (!removed) return content;
+  if (removed.value !== undefined || typeof content !== 'object' || content === null) return undefined;
   if (Array.isArray(content)) {
     const items: unknown[] = content;
-    return items.map((item, index) => (index === part ? without(item, rest, what) : item));
+    return items.map((item, index) => without(item, removed.at(index)));
   }
   const entries = Object.entries(content).flatMap(([name, value]: [string, unknown]): [string, unknown][] => {
-    if (name !== part) return [[name, value]];
-    return rest.length === 0 && what === 'key' ? [] : [[name, without(value, rest, what)]];
+    const below = removed.at(name);
+    return below?.value === 'key' ? [] : [[name, without(value, below)]];
   });
   return Object.fromEntries(entries);
 }

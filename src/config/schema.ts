@@ -7,6 +7,7 @@ import { MAX_WORKERS } from '../limits.js';
 import { DEFAULTS } from './defaults.js';
 import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { checkHost, parseHostPort } from './host-port.js';
+import { parseAccount, parseMode } from './socket-settings.js';
 import { parsePathPrefix } from './path-prefix.js';
 import { parseRpcLogging } from './rpc-logging.js';
 import { parsed, refused, type Parsed } from './parsed.js';
@@ -129,6 +130,24 @@ const gitalyAddress = forwardAddress.meta({
 
 const serverNameKey = z.string().meta({ pattern: '^(\\*\\.)?[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*\\.?$' });
 
+const socketShape = {
+  mode: textOf(parseMode, {
+    description:
+      'The permission bits of the socket, octal and in quotes; a client needs to write. Default: what the umask leaves.',
+    examples: ['0660'],
+    pattern: '^0?[0-7]{3}$',
+  }).optional(),
+  owner: textOf(parseAccount, {
+    description: 'The user who owns the socket, by name or number. Only root may give it to another user.',
+    examples: ['git'],
+  }).optional(),
+  group: textOf(parseAccount, {
+    description:
+      'The group of the socket, by name or number. Only root may choose one that its user is not in.',
+    examples: ['git'],
+  }).optional(),
+};
+
 const listenerShape = {
   listen: textOf((text) => parseAddress(text, 'listen'), {
     description:
@@ -154,6 +173,10 @@ const listenerShape = {
   tls: z
     .strictObject(tlsShape)
     .meta({ description: 'Overrides of the top-level `tls`, key by key, for this listener.' })
+    .optional(),
+  socket: z
+    .strictObject(socketShape)
+    .meta({ description: 'For unix: listeners: who may connect.' })
     .optional(),
   inspect: z
     .union([z.boolean(), z.literal('required')])

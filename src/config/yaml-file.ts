@@ -1,4 +1,15 @@
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml';
+import {
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseDocument,
+  type Document,
+  type Node,
+  type Pair,
+  type YAMLMap,
+} from 'yaml';
 import type { KeyPath, Problem } from './model.js';
 import type { Locate } from './problem.js';
 
@@ -34,7 +45,8 @@ export function readYaml(text: string, { merge }: { readonly merge: boolean } = 
     document = parseDocument(text, {
       lineCounter: lines,
       prettyErrors: false,
-      uniqueKeys: true,
+      // Compares each key with all others of its map; `repeatedKeys` does not.
+      uniqueKeys: false,
       merge,
       logLevel: 'silent',
     });
@@ -43,25 +55,19 @@ export function readYaml(text: string, { merge }: { readonly merge: boolean } = 
     refuse(`the file cannot be read as YAML: ${reasonOf(error)}`);
     return { content: undefined, problems, locate: () => undefined };
   }
+  const pairs = new PairIndex();
   const locate: Locate = (key) => {
-    const offset = offsetOf(document, key);
+    const offset = offsetOf(document, key, pairs);
     return offset === undefined ? undefined : lineAt(offset);
   };
   let broken = false;
   for (const fault of [...document.errors, ...document.warnings]) {
-    const line = lineAt(fault.pos[0]);
-    if (fault.code === 'DUPLICATE_KEY') {
-      const key = keyAt(document, fault.pos[0]) ?? [];
-      problems.push({
-        severity: 'error',
-        key,
-        message: 'the key is written twice here: keep one of them',
-        line,
-      });
-    } else {
-      broken = true;
-      refuse(`not valid YAML: ${fault.message}${ADVICE[fault.code] ?? ''}`, line);
-    }
+    broken = true;
+    refuse(`not valid YAML: ${fault.message}${ADVICE[fault.code] ?? ''}`, lineAt(fault.pos[0]));
+  }
+  for (const { key, offset } of repeatedKeys(document)) {
+    const message = 'the key is written twice here: keep one of them';
+    problems.push({ severity: 'error', key, message, line: lineAt(offset) });
   }
   if (broken) return { content: undefined, problems, locate };
   try {
@@ -77,12 +83,12 @@ function reasonOf(error: unknown): string {
 }
 
 /** Where a key stands, as an offset into the text; its nearest ancestor's where it is absent. */
-function offsetOf(document: Document, key: KeyPath): number | undefined {
+function offsetOf(document: Document, key: KeyPath, pairs: PairIndex): number | undefined {
   let node = resolved(document.contents, document);
   let offset = node?.range?.[0];
   for (const part of key) {
     if (isMap(node)) {
-      const pair = node.items.find((item) => isScalar(item.key) && String(item.key.value) === String(part));
+      const pair = pairs.find(node, String(part));
       if (pair === undefined) break;
       if (isScalar(pair.key)) offset = pair.key.range?.[0] ?? offset;
       node = resolved(pair.value, document);
@@ -98,25 +104,45 @@ function offsetOf(document: Document, key: KeyPath): number | undefined {
   return offset;
 }
 
-/** The path of the key that starts at an offset. */
-function keyAt(document: Document, offset: number): KeyPath | undefined {
-  const search = (node: unknown, path: KeyPath): KeyPath | undefined => {
-    if (isMap(node)) {
+/** The pairs of maps by their key, each map read once. */
+class PairIndex {
+  readonly #maps = new WeakMap<YAMLMap, Map<string, Pair>>();
+
+  /** The first pair with a key. */
+  find(map: YAMLMap, key: string): Pair | undefined {
+    let pairs = this.#maps.get(map);
+    if (!pairs) {
+      pairs = new Map();
+      for (const pair of map.items) {
+        const name = isScalar(pair.key) ? String(pair.key.value) : undefined;
+        if (name !== undefined && !pairs.has(name)) pairs.set(name, pair);
+      }
+      this.#maps.set(map, pairs);
+    }
+    return pairs.get(key);
+  }
+}
+
+/** The keys that a map has already where they are written, with their offsets. */
+function repeatedKeys(document: Document): { readonly key: KeyPath; readonly offset: number }[] {
+  const found: { readonly key: KeyPath; readonly offset: number }[] = [];
+  const left: { readonly node: unknown; readonly path: KeyPath }[] = [{ node: document.contents, path: [] }];
+  for (let next = left.pop(); next; next = left.pop()) {
+    const { node, path } = next;
+    if (isSeq(node)) {
+      for (const [index, item] of node.items.entries()) left.push({ node: item, path: [...path, index] });
+    } else if (isMap(node)) {
+      const names = new Set<unknown>();
       for (const { key, value } of node.items) {
         if (!isScalar(key)) continue;
         const here = [...path, String(key.value)];
-        const found = key.range?.[0] === offset ? here : search(value, here);
-        if (found !== undefined) return found;
-      }
-    } else if (isSeq(node)) {
-      for (const [index, item] of node.items.entries()) {
-        const found = search(item, [...path, index]);
-        if (found !== undefined) return found;
+        if (names.has(key.value)) found.push({ key: here, offset: key.range?.[0] ?? 0 });
+        names.add(key.value);
+        if (isMap(value) || isSeq(value)) left.push({ node: value, path: here });
       }
     }
-    return undefined;
-  };
-  return search(document.contents, []);
+  }
+  return found.sort((one, other) => one.offset - other.offset);
 }
 
 function resolved(node: unknown, document: Document): Node | undefined {

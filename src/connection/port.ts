@@ -1,56 +1,113 @@
-import { lstat, unlink } from 'node:fs/promises';
-import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
+import { createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 
+import { formatHostPort } from '../config/host-port.js';
 import type { Address } from '../config/model.js';
 import { INHERITED_BACKLOG, KEEP_ALIVE_MS } from '../limits.js';
 import { accepted, type Accepted } from './accepted.js';
+import { bindHost, portOf } from './bind-host.js';
+import { DEFAULT_ACCESS, UnixSocket, type SocketAccess } from './unix-socket.js';
+
+/** What a port is made of. */
+interface Bound {
+  /** One per address of a name, on the same port. At least one. */
+  readonly servers: readonly Server[];
+  /** Addresses of the name that this machine does not have. */
+  readonly absent: readonly string[];
+  readonly socket: UnixSocket | undefined;
+  readonly isInherited: boolean;
+}
+
+/** How a port is bound, beside its address. */
+export interface BindOptions {
+  /** Descriptors of sockets that are bound to the address; none: it is bound here. */
+  readonly inherited?: readonly number[];
+  /** For a unix socket that is bound here. */
+  readonly access?: SocketAccess | undefined;
+}
 
 /** A bound address: accepts connections and hands them on, unread. */
 export class Port {
-  /** Whether somebody else has bound it, and has it too. */
-  readonly isInherited: boolean;
-  readonly #server: Server;
+  readonly #bound: Bound;
   /** What was accepted before it was open. */
   #early: Accepted[] = [];
 
-  private constructor(server: Server, isInherited: boolean) {
-    this.isInherited = isInherited;
-    this.#server = server;
-    server.on('connection', this.#keep);
+  private constructor(bound: Bound) {
+    this.#bound = bound;
+    for (const server of bound.servers) server.on('connection', this.#keep);
   }
 
   /**
-   * Binds the address, or takes the descriptor of a socket that is bound to it. Connections wait until the port is opened.
-   * @throws the system's error, `EADDRINUSE` and `EACCES` among them
+   * Binds the address, each one of a name, or takes the descriptors of sockets that are bound to it. Connections wait until
+   * the port is opened.
+   * @throws the system's error, `EADDRINUSE` and `EACCES` among them; nothing is bound then
    */
-  static async bind(listen: Address, inherited?: number): Promise<Port> {
-    if (inherited === undefined) return new Port(await bind(listen), false);
-    return new Port(await tryBind({ fd: inherited, backlog: INHERITED_BACKLOG }), true);
+  static async bind(
+    listen: Address,
+    { inherited = [], access = DEFAULT_ACCESS }: BindOptions = {},
+  ): Promise<Port> {
+    if (inherited.length > 0) {
+      const servers = await Promise.all(inherited.map((fd) => bindOne({ fd, backlog: INHERITED_BACKLOG })));
+      return new Port({ servers, absent: [], socket: undefined, isInherited: true });
+    }
+    if (listen.scheme === 'unix') {
+      const { server, socket } = await UnixSocket.listen(listen.path, access, (path) => bindOne({ path }));
+      return new Port({ servers: [server], absent: [], socket, isInherited: false });
+    }
+    return new Port({ ...(await bindHost(listen, bindOne)), socket: undefined, isInherited: false });
+  }
+
+  /** Whether another process has bound it, and has it too. */
+  get isInherited(): boolean {
+    return this.#bound.isInherited;
+  }
+
+  /** Addresses of its name that this machine does not have. */
+  get absent(): readonly string[] {
+    return this.#bound.absent;
+  }
+
+  /** Where it is bound, each as `host:port`; none for a unix socket. */
+  get addresses(): string[] {
+    return this.#bound.servers.flatMap((server) => {
+      const bound = server.address();
+      if (bound === null || typeof bound === 'string') return [];
+      return [formatHostPort({ host: bound.address, port: bound.port })];
+    });
   }
 
   /** The address as bound: port 0 has become the port that was taken. `listen` says what is spoken there now. */
   url(listen: Address): string {
-    const bound = this.#server.address();
-    if (listen.scheme === 'unix' || bound === null || typeof bound === 'string') return listen.url;
-    const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
-    return `${listen.scheme}://${host}:${bound.port}`;
+    const [server] = this.#bound.servers;
+    if (listen.scheme === 'unix' || !server) return listen.url;
+    return `${listen.scheme}://${formatHostPort({ host: listen.host, port: portOf(server) || listen.port })}`;
   }
 
-  /** Whether the address is bound. */
+  /** Whether the address is bound, each one of a name. */
   get listening(): boolean {
-    return this.#server.listening;
+    return this.#bound.servers.every(({ listening }) => listening);
+  }
+
+  /**
+   * Changes who may connect to a unix socket that was bound here.
+   * @throws an error that says which right is missing; nothing has changed then
+   */
+  async setAccess(access: SocketAccess): Promise<void> {
+    await this.#bound.socket?.setAccess(access);
   }
 
   /** From now on each connection is handed to `accept`, those that wait first. */
   open(accept: (accepted: Accepted) => void): void {
-    this.#server.off('connection', this.#keep);
-    this.#server.on('connection', (raw: Socket) => accept(accepted(raw)));
+    for (const server of this.#bound.servers) {
+      server.off('connection', this.#keep);
+      server.on('connection', (raw: Socket) => accept(accepted(raw)));
+    }
     for (const early of this.#early.splice(0)) accept(early);
   }
 
   /** Accepts no more. An inherited socket stays open with whoever else has it, and what connects waits there. */
   close(): void {
-    if (this.#server.listening) this.#server.close();
+    this.#bound.socket?.remove();
+    for (const server of this.#bound.servers) if (server.listening) server.close();
     for (const { raw } of this.#early.splice(0)) raw.destroy();
   }
 
@@ -59,21 +116,7 @@ export class Port {
   };
 }
 
-async function bind(listen: Address): Promise<Server> {
-  const options: ListenOptions =
-    listen.scheme === 'unix' ? { path: listen.path } : { host: listen.host, port: listen.port };
-  try {
-    return await tryBind(options);
-  } catch (error) {
-    const inUse = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
-    if (listen.scheme !== 'unix' || !inUse || !(await isStale(listen.path))) throw error;
-    // Nobody listens: the socket was left by a process that could not remove it.
-    await unlink(listen.path);
-    return await tryBind(options);
-  }
-}
-
-function tryBind(
+function bindOne(
   options: ListenOptions | { readonly fd: number; readonly backlog: number },
 ): Promise<Server> {
   return new Promise((resolve, reject) => {
@@ -89,21 +132,5 @@ function tryBind(
       server.off('error', reject);
       resolve(server);
     });
-  });
-}
-
-/**
- * Whether a path is a unix socket that nobody listens on. Only a refused connection says so: a listener that is busy
- * (EAGAIN) or that we may not reach (EACCES) is alive; and connecting to a plain file is refused too.
- */
-async function isStale(path: string): Promise<boolean> {
-  if (!(await lstat(path)).isSocket()) return false;
-  return new Promise((resolve) => {
-    const probe = connect({ path });
-    probe.once('connect', () => {
-      probe.destroy();
-      resolve(false);
-    });
-    probe.once('error', (error) => resolve('code' in error && error.code === 'ECONNREFUSED'));
   });
 }

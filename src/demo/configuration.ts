@@ -26,6 +26,7 @@ export function demoConfiguration(
   const common: Omit<ListenerConfiguration, 'key' | 'listen' | 'tls'> = {
     forwarding: { routes: [], fallback: address('tcp', ports.backend) },
     upstreamTls: undefined,
+    socket: undefined,
     http: undefined,
     proxyProtocol: { acceptFrom: [], send: undefined },
     timeouts: {

@@ -10,7 +10,7 @@ const { createThrowawayCertificates } = await import('./throwaway-certificates.j
 // a day and written again at each start.
 const [directory] = process.argv.slice(2);
 if (directory === undefined) throw new Error('usage: node dist/demo/write-certificates.js DIRECTORY');
-await mkdir(directory, { recursive: true });
+await mkdir(directory, { recursive: true, mode: 0o755 });
 await createThrowawayCertificates(directory);
 process.stdout.write(`certificates in ${path.join(directory, '/')}\n`);
 export {};

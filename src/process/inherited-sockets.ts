@@ -1,9 +1,9 @@
-import { lookup } from 'node:dns/promises';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { SocketAddress } from 'node:net';
 
 import { formatHostPort } from '../config/host-port.js';
 import type { HostPort, UnixAddress } from '../config/model.js';
+import { addressesOf } from '../connection/bind-host.js';
 
 /** sd_listen_fds(3), SD_LISTEN_FDS_START. */
 const FIRST_DESCRIPTOR = 3;
@@ -26,8 +26,8 @@ interface Inherited {
 
 /** What came of the sockets under a configuration. */
 export interface Assignment<T> {
-  /** The descriptors of those addresses that have one. */
-  readonly descriptors: ReadonlyMap<T, number>;
+  /** The descriptors of those addresses that have any: a name has one per address of its own. */
+  readonly descriptors: ReadonlyMap<T, readonly number[]>;
   /** A line for each socket that is none of the addresses', in words for the operator. */
   readonly unclaimed: readonly string[];
 }
@@ -60,17 +60,18 @@ export class InheritedSockets {
     );
   }
 
-  /** Finds the socket of each address, as a host name is resolved now. */
+  /** Finds the sockets of each address, as a host name is resolved now. */
   async assign<T extends ListenAddress>(addresses: readonly T[]): Promise<Assignment<T>> {
-    const descriptors = new Map<T, number>();
+    const descriptors = new Map<T, readonly number[]>();
     const left = new Set(this.#sockets);
     if (left.size === 0) return { descriptors, unclaimed: [] };
     for (const address of addresses) {
       const bound = await boundAs(address);
-      const socket = [...left].find((one) => one.address !== undefined && bound.includes(one.address));
-      if (!socket) continue;
-      left.delete(socket);
-      descriptors.set(address, socket.fd);
+      const sockets = [...left].filter((one) => one.address !== undefined && bound.includes(one.address));
+      if (sockets.length === 0) continue;
+      for (const socket of sockets) left.delete(socket);
+      const fds = sockets.map(({ fd }) => fd);
+      descriptors.set(address, fds);
     }
     return { descriptors, unclaimed: [...left].map(unclaimedLine) };
   }
@@ -87,17 +88,9 @@ function unclaimedLine({ fd, name, address }: Inherited): string {
 async function boundAs(address: ListenAddress): Promise<readonly string[]> {
   if ('path' in address) return [address.url];
   const { host, port } = address;
-  const hosts = host === '' ? ['::', '0.0.0.0'] : [await resolve(host)];
+  // A name that cannot be resolved is reported where it is bound.
+  const hosts = host === '' ? ['::', '0.0.0.0'] : await addressesOf(host).catch(() => [host]);
   return hosts.map((one) => formatHostPort({ host: one, port }));
-}
-
-/** The address that is listened on for a name; what cannot be resolved is told by whoever listens. */
-async function resolve(host: string): Promise<string> {
-  try {
-    return (await lookup(host)).address;
-  } catch {
-    return host;
-  }
 }
 
 /** The inode of a descriptor that is a socket. */

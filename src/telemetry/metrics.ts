@@ -113,7 +113,7 @@ export class Metrics {
   });
   readonly connectionsDropped = this.#counter({
     name: `${PREFIX}connections_dropped_total`,
-    help: 'Connections refused at accept, by reason: max_connections reached, no file descriptors or memory left, or no worker.',
+    help: 'Connections closed at accept: max_connections, descriptors or memory (none left), or no_worker (no worker serves).',
     labelNames: ['listener', 'reason'],
   });
   readonly connectionBytes = this.#counter({

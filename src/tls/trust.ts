@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 
-import { listDirectory } from '../files/read-file.js';
+import { listDirectory, statPath } from '../files/read-file.js';
 import type { FileSetting, Problem, TrustSource } from '../config/model.js';
 import { attempt } from './certificate-pair.js';
 import {
@@ -44,7 +44,9 @@ export async function loadTrust(source: TrustSource, problems: Problem[]): Promi
   }
   for (const directory of source.directories) {
     await add(directory, async () => {
-      const certificates = await loadDirectory(directory.path);
+      const certificates = await loadDirectory(directory.path, (message) =>
+        problems.push({ severity: 'warning', key: directory.key, message, value: directory.path }),
+      );
       if (certificates.length === 0)
         throw new FileProblem(`${directory.path}: no file in it holds a CA certificate in PEM`);
       return certificates;
@@ -53,8 +55,11 @@ export async function loadTrust(source: TrustSource, problems: Problem[]): Promi
   return broken.length > 0 ? undefined : anchors;
 }
 
-/** The files of a trust directory in a stable order; hash links of `c_rehash` name the same files again. */
-async function loadDirectory(path: string): Promise<PemCertificate[]> {
+/**
+ * The files of a trust directory in a stable order; hash links of `c_rehash` name the same files again. A file that cannot be
+ * read or parsed, such as a dangling link, is skipped and reported: the other authorities are still trusted, and it is not.
+ */
+async function loadDirectory(path: string, warn: (message: string) => void): Promise<PemCertificate[]> {
   let names: string[];
   try {
     names = await listDirectory(path);
@@ -66,13 +71,25 @@ async function loadDirectory(path: string): Promise<PemCertificate[]> {
     // Kubernetes' `..data` and `..2026_…` are directories beside links to their content.
     if (name.startsWith('.')) continue;
     const file = join(path, name);
-    const text = await attempt(() => readSettingFile(file));
-    if (text instanceof FileProblem) continue;
-    for (const certificate of parseCertificates(file, text)) {
-      byFingerprint.set(certificate.x509.fingerprint256, certificate);
+    const certificates = await attempt(async () =>
+      (await isDirectory(file)) ? [] : parseCertificates(file, await readSettingFile(file)),
+    );
+    if (certificates instanceof FileProblem) {
+      warn(`${certificates.message}; it is skipped: remove the file, or correct it`);
+      continue;
     }
+    for (const certificate of certificates) byFingerprint.set(certificate.x509.fingerprint256, certificate);
   }
   return [...byFingerprint.values()];
+}
+
+/** @throws FileProblem */
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await statPath(path)).isDirectory();
+  } catch (error) {
+    throw new FileProblem(describeFileError(path, error));
+  }
 }
 
 /** Where Go looks for the system's roots on Linux (crypto/x509, root_linux.go), in its order. */

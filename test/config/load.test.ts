@@ -341,7 +341,7 @@ describe('problems of a file', () => {
       'no listeners',
       'logging: { level: info }',
       [
-        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `forward_by_server_name`, `tls`, `inspect`, `proxy_protocol`, `upstream_tls`, `paths`, `client_certificate_headers`',
+        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `forward_by_server_name`, `tls`, `socket`, `inspect`, `proxy_protocol`, `upstream_tls`, `paths`, `client_certificate_headers`',
       ],
     ],
     ['no listener', 'listeners: []', ['proxy.yaml:1: listeners: expected at least one entry']],

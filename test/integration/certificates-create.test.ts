@@ -46,6 +46,8 @@ test.each(['000', '022', '077'])('files are 0644 and keys 0600, whatever the uma
     const { mode } = await lstat(join(pki, name));
     expect([name, mode & 0o777]).toEqual([name, name.endsWith('.key') ? 0o600 : 0o644]);
   }
+  // The directory that it has made: nobody else may replace a key in it.
+  expect((await lstat(pki)).mode & 0o022).toBe(0);
 });
 
 test.each(['ec', 'rsa'])('OpenSSL takes them for what they are for: %s', async (type) => {

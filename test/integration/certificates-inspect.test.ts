@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { chmod, writeFile } from 'node:fs/promises';
+import { chmod, writeFile, symlink } from 'node:fs/promises';
 import { createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { createServer, type TlsOptions } from 'node:tls';
@@ -203,6 +203,19 @@ describe('files', () => {
       ['ca.pem: authority', 'cert.pem: server certificate', 'key.pem: private key'],
     ]);
     expect(output).not.toContain(keyPem.split('\n')[1]);
+  });
+
+  test('a directory with a dangling link: it is named as a warning, and all other files are shown', async () => {
+    const { directory } = await prepare();
+    await symlink('nowhere.pem', join(directory, '5ed36f99.0'));
+    const { exitCode, output } = await inspect(directory, '.');
+    expect(exitCode).toBe(0);
+    expect(output).toMatch(/5ed36f99\.0\n\s+WARNING\s+is skipped: no such file/u);
+    expect(output.match(/^\S+: .+$/gm)).toEqual([
+      'ca.pem: authority',
+      'cert.pem: server certificate',
+      'key.pem: private key',
+    ]);
   });
 });
 

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
@@ -61,6 +62,78 @@ describe('listening', () => {
   });
 });
 
+describe('a name', () => {
+  const RESOLVE_NAMES = fileURLToPath(new URL('../support/resolve-names.mjs', import.meta.url));
+
+  /** A proxy on port 0 of a name, for clients and for the admin port. */
+  async function startOnName(
+    name: string,
+    addresses: readonly string[],
+    workers = 1,
+  ): Promise<{
+    proxy: ProxyProcess;
+    backend: RawBackend;
+    port: number;
+  }> {
+    const backend = await RawBackend.start();
+    const listen = `tcp://${name}:0`;
+    const proxy = await ProxyProcess.start({
+      configuration: {
+        listeners: [{ listen, forward: backend.url }],
+        prometheus_listen_addr: `${name}:0`,
+        workers,
+      },
+      nodeArgs: ['--import', RESOLVE_NAMES],
+      env: { RESOLVE_NAMES: JSON.stringify({ [name]: addresses }) },
+    });
+    return { proxy, backend, port: await proxy.port(listen) };
+  }
+
+  /** The admin port, by an address of its name. */
+  async function metricsOf(proxy: ProxyProcess, host: string): Promise<number> {
+    const line = await proxy.log.waitFor(({ listener }) => listener === 'prometheus_listen_addr');
+    const { port } = new URL(String(line['listen']));
+    return (await fetch(`http://${host}:${port}/metrics`, { headers: { connection: 'close' } })).status;
+  }
+
+  test.each([
+    ['localhost', ['::1', '127.0.0.1'], 1],
+    ['localhost', ['::1', '127.0.0.1', '127.0.0.1'], 2],
+    ['localhost', ['::1'], 1],
+    ['gitaly.test', ['127.0.0.1', '::1', '192.0.2.7'], 1],
+  ])('%s with the addresses %j is listened on at each, with %i workers', async (name, addresses, workers) => {
+    const { proxy, backend, port } = await startOnName(name, addresses, workers);
+    for (const host of ['127.0.0.1', '::1']) {
+      const client = await tcpClient(port, host);
+      const upstream = await connected(client, backend);
+      client.destroy();
+      upstream.socket.destroy();
+    }
+    expect(await Promise.all(['127.0.0.1', '[::1]'].map((host) => metricsOf(proxy, host)))).toEqual([
+      200, 200,
+    ]);
+    const absent = addresses.includes('192.0.2.7');
+    expect(proxy.log.text.includes('listening on some addresses of the name only')).toBe(absent);
+    proxy.signal('SIGTERM');
+    expect(await proxy.exited).toBe(0);
+  });
+
+  test('of which one address has the port taken: one line, exit 1, and nothing stays bound', async () => {
+    const squatter = createServer();
+    squatter.listen(0, '127.0.0.1');
+    await once(squatter, 'listening');
+    onTestFinished(() => void squatter.close());
+    const { port } = squatter.address() as AddressInfo;
+    const proxy = await ProxyProcess.spawn({
+      configuration: { listeners: [{ listen: `tcp://localhost:${port}`, forward: 'tcp://127.0.0.1:1' }] },
+      nodeArgs: ['--import', RESOLVE_NAMES],
+      env: { RESOLVE_NAMES: JSON.stringify({ localhost: ['::1', '127.0.0.1'] }) },
+    });
+    expect(await proxy.exited).toBe(1);
+    expect(proxy.stderr.text).toMatch(/^gitaly-tls-proxy: cannot listen on tcp:.*EADDRINUSE.*\n$/u);
+  });
+});
+
 describe('a unix socket', () => {
   async function startOn(
     path: string,
@@ -115,6 +188,58 @@ describe('a unix socket', () => {
     expect(await proxy.exited).toBe(1);
     expect(proxy.stderr.text).toMatch(/^gitaly-tls-proxy: cannot listen on unix:.*EADDRINUSE.*\n$/);
     (await unixClient(path)).destroy();
+  });
+
+  test('of a successor is not removed by the process that ends', async () => {
+    const path = join(await temporaryDirectory(), 'gitaly.socket');
+    const former = await startOn(path);
+    await rm(path);
+    const successor = await startOn(path);
+    await former.proxy.endsWithNothingLeaked();
+    const client = await unixClient(path);
+    const upstream = await connected(client, successor.backend);
+    client.destroy();
+    upstream.socket.destroy();
+    await successor.proxy.endsWithNothingLeaked();
+    expect(await readdir(dirname(path))).toEqual([]);
+  });
+
+  test('has the mode and the group of `socket`, and others after a reload', async () => {
+    const path = join(await temporaryDirectory(), 'gitaly.socket');
+    const group = process.getgroups?.().at(-1) ?? 0;
+    const listener = (socket: object): object => ({
+      listen: `unix:${path}`,
+      forward: 'tcp://127.0.0.1:1',
+      socket,
+    });
+    const proxy = await ProxyProcess.start({
+      configuration: { listeners: [listener({ mode: '0620', group: String(group) })] },
+    });
+    expect(statSync(path).mode & 0o777).toBe(0o620);
+    expect(statSync(path).gid).toBe(group);
+    const { ino } = statSync(path);
+    await proxy.configure({ listeners: [listener({ mode: '666' })] });
+    proxy.signal('SIGHUP');
+    await proxy.log.waitForMessage('reloaded');
+    expect(statSync(path)).toMatchObject({ ino, mode: expect.any(Number) as unknown });
+    expect(statSync(path).mode & 0o777).toBe(0o666);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test.each([
+    [{ owner: 'no-such-user' }, 'listeners[0].socket.owner: this machine knows no such user'],
+    [{ group: 'no-such-group' }, 'listeners[0].socket.group: this machine knows no such group'],
+    [{ mode: 660 }, 'listeners[0].socket.mode: expected a text such as "0660"'],
+    [{ mode: '0440' }, 'listeners[0].socket.mode: nobody could connect'],
+    [{ mode: 'rw' }, 'listeners[0].socket.mode: expected permission bits'],
+  ])('with %j as `socket` is not made: one line, exit 2', async (socket, message) => {
+    const path = join(await temporaryDirectory(), 'gitaly.socket');
+    const proxy = await ProxyProcess.spawn({
+      configuration: { listeners: [{ listen: `unix:${path}`, forward: 'tcp://127.0.0.1:1', socket }] },
+    });
+    expect(await proxy.exited).toBe(2);
+    expect(proxy.stderr.text).toContain(message);
+    expect(existsSync(path)).toBe(false);
   });
 
   test('in a folder that is not there: one line, exit 1', async () => {

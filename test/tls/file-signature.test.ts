@@ -116,6 +116,7 @@ test('watchedPaths names every file of a configuration once', () => {
       requireAlpn: true,
       protocols: ['h2'],
     },
+    socket: undefined,
     upstreamTls: {
       ca: { files: [file('/upstream-ca')], directories: [] },
       certificate: { certificate: file('/client-cert'), key: file('/client-key') },

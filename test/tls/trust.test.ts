@@ -19,8 +19,8 @@ async function load(
     { files: files.map(setting), directories: directories.map(setting) },
     problems,
   );
-  // A source without a problem has an authority, and one with a problem has none: never the public roots.
-  expect(anchors === undefined).toBe(problems.length > 0);
+  // A source without an error has an authority, and one with an error has none: never the public roots.
+  expect(anchors === undefined).toBe(problems.some(({ severity }) => severity === 'error'));
   if (anchors) expect(anchors.length).toBeGreaterThan(0);
   return { subjects: anchors?.map(({ x509 }) => x509.subject), problems };
 }
@@ -97,14 +97,30 @@ describe('a directory', () => {
     expect((await load([join(mount, 'ca.crt')])).subjects).toEqual(['CN=two']);
   });
 
-  test('with a broken certificate in it is an error that names the file', async () => {
+  test('with a broken certificate and a dangling link in it gives the others, and a warning names each', async () => {
     const directory = await temporaryDirectory();
-    const { caPem } = await Authority.create(directory);
-    await writeFile(join(directory, 'zz-broken.pem'), caPem.slice(0, 200));
-    const { problems } = await load([], [directory]);
+    const { caPem } = await Authority.create(directory, 'good');
+    const garbage = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n';
+    await symlink('nowhere.pem', join(directory, '5ed36f99.0'));
+    await writeFile(join(directory, 'broken.pem'), caPem.slice(0, 200));
+    await writeFile(join(directory, 'garbage.pem'), garbage);
+    const { problems, subjects } = await load([], [directory]);
+    expect(subjects).toEqual(['CN=good']);
+    expect(problems.map(({ severity }) => severity)).toEqual(['warning', 'warning', 'warning']);
+    const remedy = 'it is skipped: remove the file, or correct it';
     expect(problems.map(({ message }) => message)).toEqual([
-      `${join(directory, 'zz-broken.pem')}: truncated, a certificate begins and does not end`,
+      `${join(directory, '5ed36f99.0')}: no such file; ${remedy}`,
+      `${join(directory, 'broken.pem')}: truncated, a certificate begins and does not end; ${remedy}`,
+      `${join(directory, 'garbage.pem')}: certificate 1 cannot be parsed; ${remedy}`,
     ]);
+  });
+
+  test('with nothing but broken certificates is an error', async () => {
+    const directory = await temporaryDirectory();
+    await writeFile(join(directory, 'broken.pem'), '-----BEGIN CERTIFICATE-----');
+    const { problems, subjects } = await load([], [directory]);
+    expect(subjects).toBeUndefined();
+    expect(problems.map(({ severity }) => severity)).toEqual(['warning', 'error']);
   });
 
   test('empty, or missing, is an error', async () => {

@@ -1,0 +1,74 @@
+import { execFile } from 'node:child_process';
+
+import type { Configuration, Problem, SocketSettings } from '../config/model.js';
+import { readText } from '../files/read-file.js';
+import { ACCOUNT_LOOKUP_MS } from '../limits.js';
+import { DEFAULT_ACCESS, type Account, type SocketAccess } from './unix-socket.js';
+
+type Database = 'passwd' | 'group';
+
+/**
+ * Who may connect to each listener, in the order of the configuration, with users and groups looked up. One that is unknown
+ * is an error, added to `problems`.
+ */
+export async function loadSocketAccess(
+  { listeners }: Configuration,
+  problems: Problem[],
+): Promise<SocketAccess[]> {
+  return Promise.all(
+    listeners.map(({ socket }) => (socket ? accessOf(socket, problems) : Promise.resolve(DEFAULT_ACCESS))),
+  );
+}
+
+/** The problems of `loadSocketAccess`, for `configuration validate`. */
+export async function inspectSocketAccess(configuration: Configuration): Promise<Problem[]> {
+  const problems: Problem[] = [];
+  await loadSocketAccess(configuration, problems);
+  return problems;
+}
+
+async function accessOf(
+  { key, mode, owner, group }: SocketSettings,
+  problems: Problem[],
+): Promise<SocketAccess> {
+  const find = async (
+    setting: 'owner' | 'group',
+    database: Database,
+    name: string | undefined,
+  ): Promise<Account | undefined> => {
+    if (name === undefined) return undefined;
+    const id = await findId(database, name);
+    if (id !== undefined) return { id, name };
+    const what = setting === 'owner' ? 'user' : 'group';
+    const message = `this machine knows no such ${what}: create it, or give its number`;
+    problems.push({ severity: 'error', key: [...key, setting], message, value: name });
+    return undefined;
+  };
+  return {
+    mode,
+    owner: await find('owner', 'passwd', owner),
+    group: await find('group', 'group', group),
+  };
+}
+
+/** The number of a user or group: its own, that of the local file, or that of LDAP and the like, by getent(1). */
+async function findId(database: Database, name: string): Promise<number | undefined> {
+  if (/^[0-9]+$/u.test(name)) return Number(name);
+  const local = await readText(`/etc/${database}`).catch(() => '');
+  return idOf(local, name) ?? idOf(await getent(database, name), name);
+}
+
+/** passwd(5), group(5): in both, `name:password:number:…`. */
+function idOf(lines: string, name: string): number | undefined {
+  for (const line of lines.split('\n')) {
+    const [found, , id] = line.split(':');
+    if (found === name && id !== undefined && /^[0-9]+$/u.test(id)) return Number(id);
+  }
+  return undefined;
+}
+
+function getent(database: Database, name: string): Promise<string> {
+  return new Promise((resolve) => {
+    execFile('getent', [database, name], { timeout: ACCOUNT_LOOKUP_MS }, (_error, stdout) => resolve(stdout));
+  });
+}

@@ -1,0 +1,227 @@
+import { randomBytes } from 'node:crypto';
+import { lstatSync, unlinkSync } from 'node:fs';
+import { chmod, lchown, link, lstat, rename, unlink } from 'node:fs/promises';
+import { connect, type Server } from 'node:net';
+import { dirname, join } from 'node:path';
+
+import { MAX_UNIX_PATH_BYTES } from '../config/address.js';
+
+/** Who may connect to a unix socket; what is undefined stays as the system makes it. */
+export interface SocketAccess {
+  readonly mode: number | undefined;
+  readonly owner: Account | undefined;
+  readonly group: Account | undefined;
+}
+
+/** A user or a group. */
+export interface Account {
+  readonly id: number;
+  /** As it is configured. */
+  readonly name: string;
+}
+
+/** As the system would make it. */
+export const DEFAULT_ACCESS: SocketAccess = { mode: undefined, owner: undefined, group: undefined };
+
+const MAX_MODE = 0o777;
+const TEMPORARY_NAME_BYTES = 13;
+/** Two processes may start at the same moment, and a name may be taken. */
+const ATTEMPTS = 5;
+
+/** A unix socket in the file system: it is removed by the process that made it, and by no other. */
+export class UnixSocket {
+  readonly #path: string;
+  readonly #dev: bigint;
+  readonly #ino: bigint;
+  #access: SocketAccess;
+
+  private constructor(path: string, { dev, ino }: { dev: bigint; ino: bigint }, access: SocketAccess) {
+    this.#path = path;
+    this.#dev = dev;
+    this.#ino = ino;
+    this.#access = access;
+  }
+
+  /**
+   * Listens on a path, and gives the socket its owner, group and mode before it can be reached there: it is bound under
+   * another name, and linked to the path when it is ready. A socket that a dead process left at the path is replaced.
+   * @throws the system's error, or one that says which right is missing; nothing is left then
+   */
+  static async listen(
+    path: string,
+    access: SocketAccess,
+    bind: (path: string) => Promise<Server>,
+  ): Promise<{ server: Server; socket: UnixSocket }> {
+    const { server, at } = await bindTemporary(path, bind);
+    try {
+      await applyAccess(at, access);
+      const facts = await lstat(at, { bigint: true });
+      await place(at, path);
+      return { server, socket: new UnixSocket(path, facts, access) };
+    } catch (error) {
+      // Closing it removes the name that it was bound to.
+      server.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Changes who may connect.
+   * @throws what `listen` throws; the former access is restored then
+   */
+  async setAccess(access: SocketAccess): Promise<void> {
+    if (isSame(access, this.#access) || !this.#isOurs()) return;
+    try {
+      await applyAccess(this.#path, access);
+    } catch (error) {
+      await applyAccess(this.#path, this.#access).catch(() => undefined);
+      throw error;
+    }
+    this.#access = access;
+  }
+
+  /** Removes the path while it leads to this socket; a successor's is left alone. Its server must still be open. */
+  remove(): void {
+    try {
+      if (this.#isOurs()) unlinkSync(this.#path);
+    } catch {
+      // It has just been removed, or may not be: then it is stale, and the next process replaces it.
+    }
+  }
+
+  /** While the server is open, no other file can have its inode. */
+  #isOurs(): boolean {
+    const facts = lstatSync(this.#path, { bigint: true, throwIfNoEntry: false });
+    return facts?.dev === this.#dev && facts.ino === this.#ino;
+  }
+}
+
+/** Binds beside the path, for nobody. Node removes this name, and never the path, when the server is closed. */
+async function bindTemporary(
+  path: string,
+  bind: (path: string) => Promise<Server>,
+): Promise<{ server: Server; at: string }> {
+  for (let attempt = 1; ; attempt++) {
+    const at = temporaryPath(path);
+    const umask = process.umask(MAX_MODE);
+    // The socket is made before `bind` returns.
+    const bound = bind(at);
+    process.umask(umask);
+    try {
+      return { server: await bound, at };
+    } catch (error) {
+      if (codeOf(error) !== 'EADDRINUSE' || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
+
+/** A name that is no longer than the path may be. */
+function temporaryPath(path: string): string {
+  const directory = dirname(path);
+  const left = MAX_UNIX_PATH_BYTES - Buffer.byteLength(join(directory, 'x')) + 1;
+  const random = randomBytes(TEMPORARY_NAME_BYTES).toString('hex');
+  const at = join(
+    directory,
+    left < TEMPORARY_NAME_BYTES ? random.slice(0, left) : `.${random}`.slice(0, TEMPORARY_NAME_BYTES),
+  );
+  return at === path ? temporaryPath(path) : at;
+}
+
+/** Gives a bound socket its path. A link never replaces a socket that another process has put there meanwhile. */
+async function place(at: string, path: string): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await link(at, path);
+      await unlink(at);
+      return;
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === 'EEXIST') {
+        if (attempt === ATTEMPTS || !(await removeStale(path))) throw inUse(path);
+      } else if (code === 'EPERM' || code === 'EOPNOTSUPP' || code === 'EMLINK') {
+        // A file system without links, or a socket that has been given to another user.
+        if ((await lstat(path).catch(() => undefined)) !== undefined && !(await removeStale(path)))
+          throw inUse(path);
+        await rename(at, path);
+        return;
+      } else {
+        throw error;
+      }
+    }
+  }
+}
+
+function inUse(path: string): Error {
+  return new Error(`EADDRINUSE: another process listens on it, or ${path} is not a socket`);
+}
+
+/**
+ * Removes a unix socket that nobody listens on. Only a refused connection says so: a listener that is busy (EAGAIN) or that
+ * we may not reach (EACCES) is alive; and connecting to a plain file is refused too.
+ * @returns whether the path is free now
+ */
+async function removeStale(path: string): Promise<boolean> {
+  try {
+    const before = await lstat(path, { bigint: true });
+    if (!before.isSocket() || !(await isRefused(path))) return false;
+    const after = await lstat(path, { bigint: true });
+    if (after.dev === before.dev && after.ino === before.ino) await unlink(path);
+    return true;
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return true;
+    throw error;
+  }
+}
+
+function isRefused(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect({ path });
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.once('error', (error) => resolve(codeOf(error) === 'ECONNREFUSED'));
+  });
+}
+
+async function applyAccess(path: string, { mode, owner, group }: SocketAccess): Promise<void> {
+  const facts = await lstat(path);
+  if (group && group.id !== facts.gid) await change(path, facts.uid, group.id, 'group', group);
+  if (owner && owner.id !== facts.uid) await change(path, owner.id, group?.id ?? facts.gid, 'owner', owner);
+  await chmod(path, mode ?? MAX_MODE & ~currentUmask()).catch((error: unknown) => {
+    throw new Error(`the mode of the socket cannot be set (${codeOf(error)})`);
+  });
+}
+
+async function change(
+  path: string,
+  uid: number,
+  gid: number,
+  what: 'owner' | 'group',
+  { name }: Account,
+): Promise<void> {
+  try {
+    await lchown(path, uid, gid);
+  } catch (error) {
+    if (codeOf(error) !== 'EPERM') throw error;
+    const fix =
+      what === 'owner'
+        ? `only root may give a file away: run the proxy as ${name}, or remove socket.owner`
+        : `the user that runs the proxy is not a member of the group: add it, or remove socket.group`;
+    throw new Error(`the socket cannot be given to ${what} ${name}: ${fix}`);
+  }
+}
+
+function currentUmask(): number {
+  const umask = process.umask(MAX_MODE);
+  process.umask(umask);
+  return umask;
+}
+
+function isSame(one: SocketAccess, other: SocketAccess): boolean {
+  return one.mode === other.mode && one.owner?.id === other.owner?.id && one.group?.id === other.group?.id;
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}
