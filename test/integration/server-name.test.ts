@@ -311,7 +311,8 @@ test('a client is asked for its certificate whatever the name', async () => {
   for (const servername of [A, B]) {
     const client = await tlsClient(setup.port, { ca: setup.ca.caPem, servername });
     client.write(BACKCHANNEL_PREFACE);
-    expect((await readToEnd(client)).received).toHaveLength(0);
+    // The proxy answers its calls; neither Gitaly hears of it.
+    await readToEnd(client);
   }
   expect([...a.connections, ...b.connections]).toHaveLength(0);
   await reaches(setup, B, b, { cert: certificatePem, key: keyPem });

@@ -37,7 +37,9 @@ async function failure(
   const terminator = new TlsTerminator(await serverMaterial([await authority.server()], { minVersion }));
   const { client, accepted } = await socketPair();
   begin(client);
-  const error: unknown = await terminator.handshake(accepted, undefined, 0).catch((reason: unknown) => reason);
+  const error: unknown = await terminator
+    .handshake(accepted, undefined, 0)
+    .catch((reason: unknown) => reason);
   if (!(error instanceof Error) || !('code' in error)) throw new Error(`no failure: ${String(error)}`);
   return handshakeFailure(String(error.code));
 }
