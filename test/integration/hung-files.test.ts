@@ -65,6 +65,7 @@ test.each([1, 2])(
     const { server, proxy } = await startSetup({ nodeArgs, env, more: { workers } });
     await writeFile(`${server.certificatePath}.hangs`, '');
     proxy.signal('SIGHUP');
+    while (!proxy.stderr.text.includes(' hangs\n')) await delay(5);
     proxy.signal('SIGTERM');
     expect(await proxy.exited).toBe(EXIT_CODE);
     expect(proxy.log.text).not.toContain('reload failed');

@@ -9,6 +9,7 @@ for (const name of ['open', 'stat', 'readdir']) {
   const original = fs[name];
   fs[name] = (path, ...rest) => {
     if (typeof path !== 'string' || !fs.existsSync(`${path}.hangs`)) return original(path, ...rest);
+    process.stderr.write(`${path} hangs\n`);
     open(HANGING_FIFO, 'r', (_error, fd) => fs.close(fd, () => original(path, ...rest)));
   };
 }
