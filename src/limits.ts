@@ -144,6 +144,17 @@ export const INHERITED_BACKLOG = 4096;
 /** TCP keep-alive on both sides: finds a peer that vanished without a FIN within a few minutes. */
 export const KEEP_ALIVE_MS = 60_000;
 
+/**
+ * How long an unauthenticated connection keeps its place when there are too many: a handshake and a call take a fraction of it.
+ */
+export const UNAUTHENTICATED_MS = 1000;
+
+/** A call that upstream has not refused by then is served: Gitaly refuses one without a token at its header. */
+export const CALL_SERVED_MS = 5000;
+
+/** Open calls of an unauthenticated connection among which an answer is looked for now and then: the oldest are the likeliest. */
+export const ANSWERS_LOOKED_FOR = 16;
+
 /** Connections or calls on one page of the admin port, unless `limit` asks for more: to write it holds all traffic up. */
 export const STATUS_PAGE_ENTRIES = 1000;
 

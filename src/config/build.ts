@@ -11,6 +11,7 @@ import { buildHttpSettings } from './http-settings.js';
 import type {
   Address,
   Configuration,
+  ConnectionLimits,
   Forwarding,
   KeyPath,
   ListenerConfiguration,
@@ -35,6 +36,8 @@ const NOWHERE: Address = { scheme: 'unix', path: '', url: 'unix:' };
 export function buildConfiguration(draft: Draft, context: BuildContext): Configuration {
   const timeouts = buildTimeouts(draft);
   const maxConnections = draft.max_connections ?? DEFAULTS.maxConnections;
+  const maxUnauthenticatedConnections =
+    draft.max_unauthenticated_connections ?? Math.max(1, Math.floor(maxConnections / 2));
   const maxConnectionAge = buildMaxConnectionAge(draft, context);
   const listeners = (draft.listeners ?? []).flatMap((listener, index): ListenerConfiguration[] =>
     listener === undefined
@@ -44,6 +47,8 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
             ...buildListener(context, draft, listener, ['listeners', index]),
             timeouts,
             maxConnections,
+            maxUnauthenticatedConnections,
+            maxConnectionsPerSource: draft.max_connections_per_source,
             maxConnectionAge,
           },
         ],
@@ -71,7 +76,7 @@ function buildListener(
   draft: Draft,
   listener: DraftListener,
   key: KeyPath,
-): Omit<ListenerConfiguration, 'timeouts' | 'maxConnections' | 'maxConnectionAge'> {
+): Omit<ListenerConfiguration, 'timeouts' | keyof ConnectionLimits | 'maxConnectionAge'> {
   const { listen } = listener;
   const tlsKey = [...key, 'tls'];
   const layers: TlsLayers = [

@@ -3,6 +3,8 @@ import type { Socket } from 'node:net';
 
 import { abort, farewell, lookAtClose } from './abort.js';
 import type { Accepted } from './accepted.js';
+import type { Admission } from './admission.js';
+import { AnswerWatch } from './answer-watch.js';
 import { ConnectionEnd } from './close-reason.js';
 import {
   inspectConnection,
@@ -37,9 +39,14 @@ const NOTHING = Buffer.alloc(0);
 export class Connection implements ServedConnection, RelayObserver {
   readonly #raw: Socket;
   readonly #settings: OpeningSettings;
+  readonly #admission: Admission;
   readonly #record: ConnectionRecord;
   readonly #stages = new Stages();
   #relay: Relay | undefined;
+  /** Whether the first byte of upstream is what shows that it has answered: where nobody follows the calls. */
+  #isUnansweredUnseen: boolean;
+  /** Until a call was answered. */
+  #answers: AnswerWatch | undefined;
   /** There while the calls can be followed. */
   #inspector: ConnectionInspector | undefined;
   /** Why the connection is to end when its last call has, once it is. */
@@ -55,10 +62,12 @@ export class Connection implements ServedConnection, RelayObserver {
   #sides: Readonly<Record<'client' | 'upstream', RelayEnd & { readonly stall: WriteStall }>> | undefined;
   #ageLimit: AgeLimit | undefined;
 
-  constructor(accepted: Accepted, settings: OpeningSettings) {
+  constructor(accepted: Accepted, settings: OpeningSettings, admission: Admission) {
     const { raw } = accepted;
     this.#raw = raw;
     this.#settings = settings;
+    this.#admission = admission;
+    this.#isUnansweredUnseen = !settings.configuration.inspect;
     this.#record = new ConnectionRecord(accepted, settings);
     raw.on('error', lookAtClose);
     raw.once('close', () => this.#stages.end(clientLeft));
@@ -116,6 +125,7 @@ export class Connection implements ServedConnection, RelayObserver {
   sweep(nowMs: number): void {
     if (!this.#relay) return;
     const { idleMs, writeStallMs } = this.#settings.configuration.timeouts;
+    if (this.#inspector) this.#answers?.look(this.#inspector.connections, nowMs);
     for (const side of ['client', 'upstream'] as const) {
       const { stall, stream, raw } = this.#sides?.[side] ?? {};
       const stalledMs = stall?.stalledMs(nowMs, stream?.writableLength ?? 0, raw?.bytesWritten ?? 0) ?? 0;
@@ -140,8 +150,10 @@ export class Connection implements ServedConnection, RelayObserver {
   /** Every byte passes here before it is written. */
   bytes(direction: Direction, bytes: Buffer): Buffer | undefined {
     if (this.#refusal) return undefined;
-    if (direction === 'to_client') this.#record.bytesToClient += bytes.length;
-    else this.#record.bytesToUpstream += bytes.length;
+    if (direction === 'to_client') {
+      this.#record.bytesToClient += bytes.length;
+      if (this.#isUnansweredUnseen) this.#answered();
+    } else this.#record.bytesToUpstream += bytes.length;
     const sender = direction === 'to_client' ? 'server' : 'client';
     if (this.#drain) return this.#passDraining(this.#drain, sender, bytes);
     const failure = this.#inspector?.read(sender, bytes, 0, bytes.length, performance.now());
@@ -151,7 +163,7 @@ export class Connection implements ServedConnection, RelayObserver {
   /** The data path. */
   async #serve(): Promise<ConnectionEnd> {
     const { facts } = this.#record;
-    const opening = new Opening(this.#raw, this.#settings, facts, this.#stages);
+    const opening = new Opening(this.#raw, this.#settings, facts, this.#stages, this.#admission);
     const { stream, dialer, refused } = await opening.run();
     if (refused) throw refused;
     const firstBytes = await opening.detectProtocol(stream);
@@ -178,10 +190,13 @@ export class Connection implements ServedConnection, RelayObserver {
     const { configuration, events } = this.#settings;
     if (!configuration.inspect) return;
     const { clientEnd, identity } = this.#record.facts;
-    this.#inspector = inspectConnection(
-      protocol,
-      events.inspecting({ upstream: address.url, peerAddress: formatEnd(clientEnd), identity }),
-    );
+    const followed = events.inspecting({
+      upstream: address.url,
+      peerAddress: formatEnd(clientEnd),
+      identity,
+    });
+    this.#answers = new AnswerWatch(followed, () => this.#answered());
+    this.#inspector = inspectConnection(protocol, this.#answers);
   }
 
   /** It cannot be followed any more; and if that is the client's abuse, it ends. */
@@ -198,6 +213,12 @@ export class Connection implements ServedConnection, RelayObserver {
     if (!this.#relay) throw end;
     this.#relay.refuse(end, refusal);
     return 'refused';
+  }
+
+  #answered(): void {
+    this.#isUnansweredUnseen = false;
+    this.#answers = undefined;
+    this.#admission.authenticated();
   }
 
   #beginDrain(relay: Relay): void {

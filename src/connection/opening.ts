@@ -9,6 +9,7 @@ import { HELLO_ALERTS } from '../tls/parameters.js';
 import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
 import { abort } from './abort.js';
+import type { Admission } from './admission.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
 import { describeUnknown, detectProtocol, type Protocol } from './protocol.js';
@@ -42,16 +43,24 @@ export class Opening {
   readonly #settings: OpeningSettings;
   readonly #facts: ConnectionFacts;
   readonly #stages: Stages;
+  readonly #admission: Admission;
   /** Bytes of the current stage that have come; a client that leaves before the first is a probe. */
   #received = 0;
   /** The first failure of the handshake; the sockets' closing may look like another one. */
   #handshakeEnd: ConnectionEnd | undefined;
 
-  constructor(raw: Socket, settings: OpeningSettings, facts: ConnectionFacts, stages: Stages) {
+  constructor(
+    raw: Socket,
+    settings: OpeningSettings,
+    facts: ConnectionFacts,
+    stages: Stages,
+    admission: Admission,
+  ) {
     this.#raw = raw;
     this.#settings = settings;
     this.#facts = facts;
     this.#stages = stages;
+    this.#admission = admission;
   }
 
   /** @throws ConnectionEnd */
@@ -116,7 +125,10 @@ export class Opening {
       () => new ConnectionEnd('left_early', 'client', 'the client left within its PROXY header'),
       deadline,
     );
-    if (value.source) this.#facts.clientEnd = value.source;
+    if (value.source) {
+      this.#facts.clientEnd = value.source;
+      this.#admission.identified(value.source.address);
+    }
     this.#putBack(bytes.subarray(value.consumed));
   }
 
@@ -205,7 +217,10 @@ export class Opening {
     const verdict = judgeClient(socket, mode);
     this.#settings.events.clientCertificate(verdict.result);
     if (!verdict.allowed) return new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
-    if (verdict.result === 'verified') this.#facts.identity = verdict.identity;
+    if (verdict.result === 'verified') {
+      this.#facts.identity = verdict.identity;
+      this.#admission.authenticated();
+    }
     return undefined;
   }
 

@@ -106,7 +106,7 @@ export class Metrics {
   });
   readonly connectionsDropped = this.#counter({
     name: `${PREFIX}connections_dropped_total`,
-    help: 'Connections let go at accept: max_connections reached, or no file descriptors left.',
+    help: 'Connections refused before they were served, by the limit: max_connections, max_unauthenticated_connections, max_connections_per_source, descriptors, or no_worker.',
     labelNames: ['listener', 'reason'],
   });
   readonly connectionBytes = this.#counter({

@@ -27,6 +27,8 @@ const CLOSE_REASONS: All<CloseReason> = {
   protocol_unknown: true,
   preface_timeout: true,
   request_malformed: true,
+  max_unauthenticated_connections: true,
+  max_connections_per_source: true,
   upstream_unreachable: true,
   idle_timeout: true,
   half_close_timeout: true,
@@ -38,7 +40,13 @@ const CLOSE_REASONS: All<CloseReason> = {
   internal_error: true,
 };
 const INITIATORS: All<Initiator> = { client: true, upstream: true, proxy: true };
-const DROP_REASONS: All<DropReason> = { max_connections: true, descriptors: true, no_worker: true };
+const DROP_REASONS: All<DropReason> = {
+  max_connections: true,
+  max_unauthenticated_connections: true,
+  max_connections_per_source: true,
+  descriptors: true,
+  no_worker: true,
+};
 const CERTIFICATE_ROLES: All<CertificateRole> = {
   server: true,
   client_ca: true,

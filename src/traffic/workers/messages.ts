@@ -1,6 +1,7 @@
 import type { OpenKind, OpenPage } from '../../admin/open.js';
 import type { Problem } from '../../config/model.js';
 import type { Arrival } from '../../connection/accepted.js';
+import type { OpenExceeded } from '../../connection/quota.js';
 import type { MetricsReport } from '../../telemetry/metrics.js';
 import type { Plan } from '../plan.js';
 
@@ -15,6 +16,13 @@ export type Order =
   /** Forgets what was prepared. */
   | { readonly kind: 'discard' }
   | { readonly kind: 'accept'; readonly port: number; readonly arrival: Arrival }
+  /** Ends a connection that exceeds a limit. */
+  | {
+      readonly kind: 'refuse';
+      readonly port: number;
+      readonly connection: number;
+      readonly exceeded: OpenExceeded;
+    }
   /** Ends once all connections have. */
   | { readonly kind: 'drain'; readonly why: string }
   | { readonly kind: 'cut'; readonly why: string }
@@ -26,10 +34,18 @@ export type Notice =
   | Answer
   /** It listens. */
   | { readonly kind: 'up' }
-  /** How many connections of each port have ended. */
-  | { readonly kind: 'ended'; readonly ports: readonly (readonly [port: number, connections: number])[] }
+  /** What has become of connections, by their ids. */
+  | ({ readonly kind: 'connections' } & ConnectionNews)
   | { readonly kind: 'log'; readonly lines: string }
   | { readonly kind: 'counted'; readonly report: MetricsReport };
+
+/** What has become of connections since the last news. Each may be in several of these, in this order. */
+export interface ConnectionNews {
+  /** Whose addresses a PROXY header has named. */
+  readonly identified: readonly (readonly [connection: number, address: string])[];
+  readonly authenticated: readonly number[];
+  readonly ended: readonly number[];
+}
 
 /** What an order with an `id` is answered with. */
 export type Answer =
