@@ -54,6 +54,12 @@ export const UNAVAILABLE_WINDOW_MS = 1000;
  */
 export const DRAINED_LINGER_MS = 5000;
 
+/**
+ * How long a client that is drained may take to answer the PING behind GOAWAY: more than a round trip behind what a full queue
+ * holds. It is a deadline for new calls; those that are open may take their time.
+ */
+export const DRAIN_PING_MS = 10_000;
+
 /** How much sooner or later than `max_connection_age` a connection is drained, as a share of it: what gRPC uses. */
 export const AGE_JITTER = 0.1;
 
@@ -122,6 +128,18 @@ export const STOP_MARGIN_MS = 10_000;
 
 /** How long to wait before a log file is tried again that could not be written. */
 export const LOG_RETRY_MS = 100;
+
+/** What of the queue below is left for warnings and errors, other than those of calls: a flood of lines is not to hide its cause. */
+export const RESERVED_LOG_BYTES = 2 * 1024 * 1024;
+
+/** Lines of failed calls per connection. A client without a token can make thousands of them per second. */
+export const FAILED_CALL_LINES = { burst: 1000, perSecond: 100 };
+
+/** Lines of calls that were open when their connection ended, whose own line tells most of it. */
+export const MAX_CUT_CALL_LINES = 100;
+
+/** How often a connection's lines that were left out are counted in the log. */
+export const LEFT_OUT_LINES_MS = 1000;
 
 /** Log bytes waiting for a slow log pipe; what exceeds them is dropped and counted. About 20 000 lines. */
 export const MAX_LOG_QUEUE_BYTES = 8 * 1024 * 1024;

@@ -14,7 +14,7 @@ import {
 } from '../inspect/connection-inspector.js';
 import type { Drain } from '../inspect/drain.js';
 import { PING_BYTES } from '../inspect/http2/frame.js';
-import { DRAINED_LINGER_MS } from '../limits.js';
+import { DRAIN_PING_MS, DRAINED_LINGER_MS } from '../limits.js';
 import { AgeLimit } from './age-limit.js';
 import type { Direction, RelayObserver } from './half-pipe.js';
 import { Opening } from './opening.js';
@@ -57,6 +57,7 @@ export class Connection implements ServedConnection, RelayObserver {
   #refusal: Buffer | undefined;
   #stream: Socket | undefined;
   #drainedTimer: NodeJS.Timeout | undefined;
+  #drainPingTimer: NodeJS.Timeout | undefined;
   #transferredAtSweep = -1;
   #idleSinceMs = 0;
   #sides: Readonly<Record<'client' | 'upstream', RelayEnd & { readonly stall: WriteStall }>> | undefined;
@@ -226,6 +227,11 @@ export class Connection implements ServedConnection, RelayObserver {
       relay.insert('to_client', bytes),
     );
     if (this.#drain?.finished) this.#endDrained(this.#drain);
+    // A client that does not answer could make calls for ever.
+    this.#drainPingTimer = setTimeout(() => {
+      this.#drain?.insist();
+      if (this.#drain?.finished) this.#endDrained(this.#drain);
+    }, DRAIN_PING_MS);
   }
 
   #passDraining(drain: Drain<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
@@ -278,9 +284,11 @@ export class Connection implements ServedConnection, RelayObserver {
 
   #report(end: ConnectionEnd): void {
     clearTimeout(this.#drainedTimer);
+    clearTimeout(this.#drainPingTimer);
     this.#ageLimit?.clear();
+    // Its own line comes before those of its calls, of which there may be more than the log has room for.
+    this.#record.closed(end);
     this.#inspector?.end(performance.now());
     this.#inspector = undefined;
-    this.#record.closed(end);
   }
 }

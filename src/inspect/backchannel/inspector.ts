@@ -86,6 +86,7 @@ export class BackchannelInspector {
     const isIdle = (): boolean => this.#isIdle;
     return {
       announced: false,
+      insist: () => undefined,
       pass: (sender, bytes, nowMs) => {
         failure = this.read(sender, bytes, 0, bytes.length, nowMs);
         return bytes;

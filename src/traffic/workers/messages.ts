@@ -36,7 +36,7 @@ export type Notice =
   | { readonly kind: 'up' }
   /** What has become of connections, by their ids. */
   | ({ readonly kind: 'connections' } & ConnectionNews)
-  | { readonly kind: 'log'; readonly lines: string }
+  | { readonly kind: 'log'; readonly lines: string; readonly isUrgent: boolean }
   | { readonly kind: 'counted'; readonly report: MetricsReport };
 
 /** What has become of connections since the last news. Each may be in several of these, in this order. */

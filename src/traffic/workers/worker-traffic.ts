@@ -154,7 +154,7 @@ export class WorkerTraffic implements Traffic {
   #slot(number: number, program: string): Slot {
     const slot: Slot = new Slot(number, program, {
       notice: (notice) => {
-        if (notice.kind === 'log') this.#logger.relay(notice.lines);
+        if (notice.kind === 'log') this.#logger.relay(notice.lines, notice.isUrgent);
         else if (notice.kind === 'counted') this.#metrics.addReport(number, notice.report);
         else if (notice.kind === 'connections') this.#noteConnections(slot, notice);
       },

@@ -167,9 +167,9 @@ class PrimaryOutlet implements Outlet {
   queued = 0;
   #whenEmpty: (() => void) | undefined;
 
-  send(lines: Buffer): void {
+  send(lines: Buffer, isUrgent: boolean): void {
     this.queued += lines.length;
-    tell({ kind: 'log', lines: lines.toString() }, () => {
+    tell({ kind: 'log', lines: lines.toString(), isUrgent }, () => {
       this.queued -= lines.length;
       if (this.queued === 0) this.#whenEmpty?.();
     });
