@@ -81,6 +81,12 @@ export const REFUSED_WINDOW_MS = 300;
  */
 export const DRAINED_LINGER_MS = 5000;
 
+/**
+ * How long a client that is drained may take to answer the PING behind GOAWAY: more than a round trip behind what a full queue
+ * holds. It is a deadline for new calls; those that are open may take their time.
+ */
+export const DRAIN_PING_MS = 10_000;
+
 /** How much sooner or later than `max_connection_age` a connection is drained, as a share of it: what gRPC uses. */
 export const AGE_JITTER = 0.1;
 
@@ -156,6 +162,18 @@ export const STOP_MARGIN_MS = 10_000;
 /** How long to wait before a log file is tried again that could not be written. */
 export const LOG_RETRY_MS = 100;
 
+/** What of the queue below is left for warnings and errors, other than those of calls: a flood of lines is not to hide its cause. */
+export const RESERVED_LOG_BYTES = 2 * 1024 * 1024;
+
+/** Lines of failed calls per connection. A client without a token can make thousands of them per second. */
+export const FAILED_CALL_LINES = { burst: 1000, perSecond: 100 };
+
+/** Lines of calls that were open when their connection ended, whose own line tells most of it. */
+export const MAX_CUT_CALL_LINES = 100;
+
+/** How often a connection's lines that were left out are counted in the log. */
+export const LEFT_OUT_LINES_MS = 1000;
+
 /** Log bytes waiting for a slow log pipe; what exceeds them is dropped and counted. About 20 000 lines. */
 export const MAX_LOG_QUEUE_BYTES = 8 * 1024 * 1024;
 
@@ -176,6 +194,17 @@ export const INHERITED_BACKLOG = 4096;
 
 /** TCP keep-alive on both sides: finds a peer that vanished without a FIN within a few minutes. */
 export const KEEP_ALIVE_MS = 60_000;
+
+/**
+ * How long an unauthenticated connection keeps its place when there are too many: a handshake and a call take a fraction of it.
+ */
+export const UNAUTHENTICATED_MS = 1000;
+
+/** A call that upstream has not refused by then is served: Gitaly refuses one without a token at its header. */
+export const CALL_SERVED_MS = 5000;
+
+/** Open calls of an unauthenticated connection among which an answer is looked for now and then: the oldest are the likeliest. */
+export const ANSWERS_LOOKED_FOR = 16;
 
 /** Connections or calls on one page of the admin port, unless `limit` asks for more: to write it holds all traffic up. */
 export const STATUS_PAGE_ENTRIES = 1000;
@@ -294,12 +323,6 @@ export const SMALL_FRAMES = { burst: 10_000, perSecond: 330 };
 
 /** What data pays for, besides one frame for each frame of it: libraries update windows by a quarter of 64 KiB or more. */
 export const DATA_BYTES_PER_SMALL_FRAME = 1024;
-
-/**
- * How long a client may take to answer the PING behind the first GOAWAY of a drain, before no further request is taken: longer
- * than any round trip.
- */
-export const DRAIN_PING_MS = 5000;
 
 /** How long a client that was refused may take to make its request, and to read the reason. */
 export const FAREWELL_MS = 1000;

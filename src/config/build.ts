@@ -11,6 +11,7 @@ import { buildHttpSettings } from './http-settings.js';
 import type {
   Address,
   Configuration,
+  ConnectionLimits,
   Forwarding,
   Inspect,
   KeyPath,
@@ -37,6 +38,8 @@ const NOWHERE: Address = { scheme: 'unix', path: '', url: 'unix:' };
 export function buildConfiguration(draft: Draft, context: BuildContext): Configuration {
   const timeouts = buildTimeouts(draft);
   const maxConnections = draft.max_connections ?? DEFAULTS.maxConnections;
+  const maxUnauthenticatedConnections =
+    draft.max_unauthenticated_connections ?? Math.max(1, Math.floor(maxConnections / 2));
   const maxConnectionAge = buildMaxConnectionAge(draft, context);
   const listeners = (draft.listeners ?? []).flatMap((listener, index): ListenerConfiguration[] =>
     listener === undefined
@@ -46,6 +49,8 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
             ...buildListener(context, draft, listener, ['listeners', index]),
             timeouts,
             maxConnections,
+            maxUnauthenticatedConnections,
+            maxConnectionsPerSource: draft.max_connections_per_source,
             maxConnectionAge,
           },
         ],
@@ -74,7 +79,7 @@ function buildListener(
   draft: Draft,
   listener: DraftListener,
   key: KeyPath,
-): Omit<ListenerConfiguration, 'timeouts' | 'maxConnections' | 'maxConnectionAge'> {
+): Omit<ListenerConfiguration, 'timeouts' | keyof ConnectionLimits | 'maxConnectionAge'> {
   const { listen } = listener;
   const tlsKey = [...key, 'tls'];
   const layers: TlsLayers = [

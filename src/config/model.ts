@@ -157,7 +157,16 @@ export interface SocketSettings {
   readonly group: string | undefined;
 }
 
-export interface ListenerConfiguration {
+/** How many connections a listener may have open. */
+export interface ConnectionLimits {
+  readonly maxConnections: number;
+  /** Of those, how many whose client is not authenticated yet. */
+  readonly maxUnauthenticatedConnections: number;
+  /** From one source address; `undefined`: no limit of its own. */
+  readonly maxConnectionsPerSource: number | undefined;
+}
+
+export interface ListenerConfiguration extends ConnectionLimits {
   /** Where the listener stands in the file: `['listeners', 0]`, or `['--listen']` for flags. */
   readonly key: KeyPath;
   readonly listen: Address;
@@ -172,7 +181,6 @@ export interface ListenerConfiguration {
   readonly http: HttpSettings | undefined;
   readonly proxyProtocol: ProxyProtocol;
   readonly timeouts: Timeouts;
-  readonly maxConnections: number;
   /** When a connection is drained by itself; `undefined`: never. */
   readonly maxConnectionAge: MaxConnectionAge | undefined;
   /** Whether the calls on its connections are followed; `required`: one whose calls cannot be is closed. */

@@ -329,6 +329,24 @@ const rootShape = {
       examples: [DEFAULTS.maxConnections],
     })
     .optional(),
+  max_unauthenticated_connections: z
+    .int()
+    .min(1)
+    .meta({
+      description:
+        'Of `max_connections`, how many per listener may be those of clients that are not authenticated yet: without a verified certificate, and without an answer of the upstream to a call or request. Further ones are closed at once and counted. Default: half of `max_connections`.',
+      examples: [DEFAULTS.maxConnections / 2],
+    })
+    .optional(),
+  max_connections_per_source: z
+    .int()
+    .min(1)
+    .meta({
+      description:
+        'Open connections per listener and source address, which is that of the PROXY header where there is one. Further ones are closed and counted. No limit unless set.',
+      examples: [100],
+    })
+    .optional(),
   health_check_interval: textOf(parseHealthCheckInterval, {
     description:
       'How often each upstream is connected to and asked for its gRPC health (an HTTP upstream is connected to), for upstream_up and the log. Not at all unless set.',

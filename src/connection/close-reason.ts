@@ -19,6 +19,10 @@ export type CloseReason =
   | 'preface_timeout'
   /** What came on an HTTP connection is no HTTP, or no request that is passed on. */
   | 'request_malformed'
+  /** It was the oldest that was not authenticated, and another took its place. */
+  | 'max_unauthenticated_connections'
+  /** Its PROXY header named an address that has as many connections as it may. */
+  | 'max_connections_per_source'
   | 'upstream_unreachable'
   | 'idle_timeout'
   /** A side took nothing of what waited for it for `timeouts.write_stall`. */

@@ -5,6 +5,8 @@ import { abort, farewell, lookAtClose } from './abort.js';
 import { answerCalls } from './answer-calls.js';
 import { GrpcCode } from './call-answer.js';
 import type { Accepted } from './accepted.js';
+import type { Admission } from './admission.js';
+import { AnswerWatch } from './answer-watch.js';
 import { ConnectionEnd } from './close-reason.js';
 import {
   inspectConnection,
@@ -14,7 +16,7 @@ import {
 import type { Drain } from '../inspect/drain.js';
 import { PING_BYTES } from '../inspect/http2/frame.js';
 import { isLimit } from '../inspect/limit.js';
-import { DRAINED_LINGER_MS, REFUSED_WINDOW_MS } from '../limits.js';
+import { DRAIN_PING_MS, DRAINED_LINGER_MS, REFUSED_WINDOW_MS } from '../limits.js';
 import { AgeLimit } from './age-limit.js';
 import type { InspectedPeer } from './events.js';
 import { describeLimit, LOST_ADVICE } from './limit-advice.js';
@@ -41,9 +43,14 @@ const NOTHING = Buffer.alloc(0);
 export class Connection implements ServedConnection, RelayObserver {
   readonly #raw: Socket;
   readonly #settings: OpeningSettings;
+  readonly #admission: Admission;
   readonly #record: ConnectionRecord;
   readonly #stages = new Stages();
   #relay: Relay | undefined;
+  /** Whether the first byte of upstream is what shows that it has answered: where nobody follows the calls. */
+  #isUnansweredUnseen: boolean;
+  /** Until a call was answered. */
+  #answers: AnswerWatch | undefined;
   /** There while the connection is looked into; once its calls are lost it still bounds what its client sends. */
   #inspector: ConnectionInspector | undefined;
   /** Why the connection is to end when its last call has, once it is. */
@@ -59,15 +66,18 @@ export class Connection implements ServedConnection, RelayObserver {
   /** The URL of the upstream that its calls go to. */
   #upstream = '';
   #drainedTimer: NodeJS.Timeout | undefined;
+  #drainPingTimer: NodeJS.Timeout | undefined;
   #transferredAtSweep = -1;
   #idleSinceMs = 0;
   #sides: Readonly<Record<'client' | 'upstream', RelayEnd & { readonly stall: WriteStall }>> | undefined;
   #ageLimit: AgeLimit | undefined;
 
-  constructor(accepted: Accepted, settings: OpeningSettings) {
+  constructor(accepted: Accepted, settings: OpeningSettings, admission: Admission) {
     const { raw } = accepted;
     this.#raw = raw;
     this.#settings = settings;
+    this.#admission = admission;
+    this.#isUnansweredUnseen = settings.configuration.inspect === 'off';
     this.#record = new ConnectionRecord(accepted, settings);
     raw.on('error', lookAtClose);
     raw.once('close', () => this.#stages.end(clientLeft));
@@ -124,6 +134,7 @@ export class Connection implements ServedConnection, RelayObserver {
   sweep(nowMs: number): void {
     if (!this.#relay) return;
     const { idleMs, writeStallMs } = this.#settings.configuration.timeouts;
+    if (this.#inspector) this.#answers?.look(this.#inspector.connections, nowMs);
     for (const side of ['client', 'upstream'] as const) {
       const { stall, stream, raw } = this.#sides?.[side] ?? {};
       const stalledMs = stall?.stalledMs(nowMs, stream?.writableLength ?? 0, raw?.bytesWritten ?? 0) ?? 0;
@@ -151,8 +162,10 @@ export class Connection implements ServedConnection, RelayObserver {
   /** Every byte passes here before it is written. */
   bytes(direction: Direction, bytes: Buffer): Buffer | undefined {
     if (this.#refusal) return undefined;
-    if (direction === 'to_client') this.#record.bytesToClient += bytes.length;
-    else this.#record.bytesToUpstream += bytes.length;
+    if (direction === 'to_client') {
+      this.#record.bytesToClient += bytes.length;
+      if (this.#isUnansweredUnseen) this.#answered();
+    } else this.#record.bytesToUpstream += bytes.length;
     const sender = direction === 'to_client' ? 'server' : 'client';
     if (this.#drain) return this.#passDraining(this.#drain, sender, bytes);
     const failure = this.#inspector?.read(sender, bytes, 0, bytes.length, performance.now());
@@ -162,7 +175,7 @@ export class Connection implements ServedConnection, RelayObserver {
   /** The data path. */
   async #serve(): Promise<ConnectionEnd> {
     const { facts } = this.#record;
-    const opening = new Opening(this.#raw, this.#settings, facts, this.#stages);
+    const opening = new Opening(this.#raw, this.#settings, facts, this.#stages, this.#admission);
     const { stream, dialer, refused } = await opening.run();
     if (refused) await this.#refuse(opening, stream, refused);
     const { prefaceMs } = this.#settings.configuration.timeouts;
@@ -208,7 +221,8 @@ export class Connection implements ServedConnection, RelayObserver {
     const { configuration, events, calls } = this.#settings;
     if (configuration.inspect === 'off') return;
     this.#upstream = dialer.address.url;
-    this.#inspector = inspectConnection(protocol, events.inspecting(this.#inspectedPeer), calls.share(this));
+    this.#answers = new AnswerWatch(events.inspecting(this.#inspectedPeer), () => this.#answered());
+    this.#inspector = inspectConnection(protocol, this.#answers, calls.share(this));
   }
 
   get #inspectedPeer(): InspectedPeer {
@@ -237,12 +251,23 @@ export class Connection implements ServedConnection, RelayObserver {
     return false;
   }
 
+  #answered(): void {
+    this.#isUnansweredUnseen = false;
+    this.#answers = undefined;
+    this.#admission.authenticated();
+  }
+
   #beginDrain(relay: Relay): void {
     if (this.#lost !== undefined) return;
     this.#drain = this.#inspector?.drain(randomBytes(PING_BYTES), (bytes) =>
       relay.insert('to_client', bytes),
     );
     if (this.#drain?.finished) this.#endDrained(this.#drain);
+    // A client that does not answer could make calls for ever.
+    this.#drainPingTimer = setTimeout(() => {
+      this.#drain?.insist();
+      if (this.#drain?.finished) this.#endDrained(this.#drain);
+    }, DRAIN_PING_MS);
   }
 
   #passDraining(drain: Drain<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
@@ -288,9 +313,11 @@ export class Connection implements ServedConnection, RelayObserver {
 
   #report(end: ConnectionEnd): void {
     clearTimeout(this.#drainedTimer);
+    clearTimeout(this.#drainPingTimer);
     this.#ageLimit?.clear();
+    // Its own line comes before those of its calls, of which there may be more than the log has room for.
+    this.#record.closed(end);
     this.#inspector?.end(performance.now());
     this.#inspector = undefined;
-    this.#record.closed(end);
   }
 }

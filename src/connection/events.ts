@@ -16,7 +16,15 @@ export interface TlsFacts {
 }
 
 /** Why the server let a connection go before it was one. */
-export type DropReason = 'max_connections' | 'descriptors' | 'memory' | 'no_worker';
+export type DropReason =
+  | 'max_connections'
+  /** Too many connections whose clients are not authenticated yet. */
+  | 'max_unauthenticated_connections'
+  | 'max_connections_per_source'
+  | 'descriptors'
+  /** Memory is nearly used up. */
+  | 'memory'
+  | 'no_worker';
 
 /** Everything there is to say of a connection that has ended. */
 export interface ConnectionReport {

@@ -1,8 +1,10 @@
 import { HEADER_BLOCK_MS } from '../limits.js';
 import type { Accepted } from './accepted.js';
-import type { ConnectionEnd } from './close-reason.js';
+import type { ConnectionWatcher } from './admission.js';
+import { ConnectionEnd } from './close-reason.js';
 import type { DropReason } from './events.js';
 import { formatEnd } from './peer-address.js';
+import { ConnectionQuota, type OpenExceeded } from './quota.js';
 import type { ServedConnection } from './served-connection.js';
 import type { ListenerSettings } from './settings.js';
 import type { ConnectionStatus } from './status.js';
@@ -22,7 +24,8 @@ const SWEEP_MS_MAX = HEADER_BLOCK_MS / 2;
 /** The connections of one port, each under the settings that held when it was accepted. */
 export class Listener {
   readonly #budget: ConnectionBudget;
-  readonly #connections = new Set<ServedConnection>();
+  readonly #connections = new Map<number, ServedConnection>();
+  readonly #quota = new ConnectionQuota((id) => this.refuse(id, 'max_unauthenticated_connections'));
   #settings: ListenerSettings;
   #sweep: NodeJS.Timeout | undefined;
   #drained: Promise<void> | undefined;
@@ -55,36 +58,54 @@ export class Listener {
     this.#sweep = setInterval(
       () => {
         const now = performance.now();
-        for (const connection of this.#connections) connection.sweep(now);
+        for (const connection of this.#connections.values()) connection.sweep(now);
       },
       Math.min(Math.max(shortestMs / 4, SWEEP_MS_MIN), SWEEP_MS_MAX),
     );
     this.#sweep.unref();
   }
 
-  /** Serves an accepted connection, or closes it at once where a limit says so. `ended` is called when it is gone. */
-  accept(accepted: Accepted, ended?: () => void): void {
-    const dropped = this.#reasonToDrop();
+  /** Serves an accepted connection, or closes it at once if it exceeds a limit; whoever watches it has admitted it already. */
+  accept(accepted: Accepted, watcher?: ConnectionWatcher): void {
+    const { id } = accepted;
+    const settings = this.#settings;
+    const dropped = this.#reasonToDrop(accepted, watcher !== undefined);
     if (dropped !== undefined) {
-      this.#settings.events.dropped(dropped, formatEnd(accepted.peer));
+      settings.events.dropped(dropped, formatEnd(accepted.peer));
       accepted.raw.destroy();
-      ended?.();
+      watcher?.ended();
       return;
     }
-    this.#settings.events.accepted();
-    const connection = this.#settings.connect(accepted);
-    this.#connections.add(connection);
+    settings.events.accepted();
+    const connection = settings.connect(accepted, {
+      identified: (address) => {
+        watcher?.identified(address);
+        const exceeded = this.#quota.identify(id, address, this.#settings.configuration);
+        if (exceeded !== undefined) throw limitExceeded(exceeded);
+      },
+      authenticated: () => {
+        watcher?.authenticated();
+        this.#quota.authenticate(id);
+      },
+    });
+    this.#connections.set(id, connection);
     void connection.run().finally(() => {
-      this.#connections.delete(connection);
+      this.#connections.delete(id);
+      this.#quota.end(id);
       this.#budget.giveBack();
-      ended?.();
+      watcher?.ended();
       if (this.#connections.size === 0) this.#whenDrained?.();
     });
   }
 
+  /** Ends an open connection that exceeds a limit. */
+  refuse(id: number, exceeded: OpenExceeded): void {
+    this.#connections.get(id)?.cut(limitExceeded(exceeded));
+  }
+
   /** Drains open connections; none is accepted any more. Settles when the last has ended. `why` is for the log. */
   drain(why: string): Promise<void> {
-    for (const connection of this.#connections) connection.drain(why);
+    for (const connection of this.#connections.values()) connection.drain(why);
     this.#drained ??= new Promise((resolve) => {
       this.#whenDrained = () => {
         clearInterval(this.#sweep);
@@ -98,14 +119,14 @@ export class Listener {
   /** Breaks all connections off and says how many there were. */
   cutAll(end: ConnectionEnd): number {
     const count = this.#connections.size;
-    for (const connection of this.#connections) connection.cut(end);
+    for (const connection of this.#connections.values()) connection.cut(end);
     return count;
   }
 
   /** The open connections that were accepted first, so many at most. */
   oldest(limit: number): ConnectionStatus[] {
     const statuses: ConnectionStatus[] = [];
-    for (const connection of this.#connections) {
+    for (const connection of this.#connections.values()) {
       if (statuses.length >= limit) break;
       statuses.push(connection.status);
     }
@@ -114,12 +135,23 @@ export class Listener {
 
   /** Makes every connection tell of the bytes that have moved. */
   reportBytes(): void {
-    for (const connection of this.#connections) connection.reportBytes();
+    for (const connection of this.#connections.values()) connection.reportBytes();
   }
 
-  #reasonToDrop(): DropReason | undefined {
-    if (this.#connections.size >= this.#settings.configuration.maxConnections) return 'max_connections';
+  #reasonToDrop({ id, peer }: Accepted, isAdmitted: boolean): DropReason | undefined {
+    const { configuration, expectsProxyHeader } = this.#settings;
+    const source = expectsProxyHeader(peer?.address) ? undefined : peer?.address;
     if (this.#budget.isMemoryLow) return 'memory';
-    return this.#budget.take() ? undefined : 'descriptors';
+    if (!isAdmitted) {
+      const exceeded = this.#quota.admit(id, source, configuration, performance.now());
+      if (exceeded !== undefined) return exceeded;
+    }
+    if (this.#budget.take()) return undefined;
+    this.#quota.end(id);
+    return 'descriptors';
   }
+}
+
+function limitExceeded(exceeded: OpenExceeded): ConnectionEnd {
+  return new ConnectionEnd(exceeded, 'proxy');
 }

@@ -11,6 +11,7 @@ import { HELLO_ALERTS, type HelloAlert } from '../tls/parameters.js';
 import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
 import { abort, farewell } from './abort.js';
+import type { Admission } from './admission.js';
 import { ConnectionEnd } from './close-reason.js';
 import type { ConnectionFacts } from './facts.js';
 import { describeUnknown, detectProtocol, isTls, type Protocol } from './protocol.js';
@@ -48,16 +49,24 @@ export class Opening {
   readonly #settings: OpeningSettings;
   readonly #facts: ConnectionFacts;
   readonly #stages: Stages;
+  readonly #admission: Admission;
   /** Bytes of the current stage that have come; a client that leaves before the first is a probe. */
   #received = 0;
   /** The first failure of the handshake; the sockets' closing may look like another one. */
   #handshakeEnd: ConnectionEnd | undefined;
 
-  constructor(raw: Socket, settings: OpeningSettings, facts: ConnectionFacts, stages: Stages) {
+  constructor(
+    raw: Socket,
+    settings: OpeningSettings,
+    facts: ConnectionFacts,
+    stages: Stages,
+    admission: Admission,
+  ) {
     this.#raw = raw;
     this.#settings = settings;
     this.#facts = facts;
     this.#stages = stages;
+    this.#admission = admission;
   }
 
   /** @throws ConnectionEnd */
@@ -124,7 +133,10 @@ export class Opening {
       () => new ConnectionEnd('left_early', 'client', 'the client left within its PROXY header'),
       deadline,
     );
-    if (value.source) this.#facts.clientEnd = value.source;
+    if (value.source) {
+      this.#facts.clientEnd = value.source;
+      this.#admission.identified(value.source.address);
+    }
     this.#putBack(bytes.subarray(value.consumed));
   }
 
@@ -223,7 +235,10 @@ export class Opening {
       this.#facts.advice = clientCertificateFix(verdict.result);
       return new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
     }
-    if (verdict.result === 'verified') this.#facts.identity = verdict.identity;
+    if (verdict.result === 'verified') {
+      this.#facts.identity = verdict.identity;
+      this.#admission.authenticated();
+    }
     return undefined;
   }
 

@@ -4,6 +4,7 @@ import type { Dialer } from '../upstream/dialer.js';
 import type { RouteTable } from '../upstream/route-table.js';
 import type { CallPool } from '../inspect/call-pool.js';
 import type { Accepted } from './accepted.js';
+import type { Admission } from './admission.js';
 import type { ConnectionEvents } from './events.js';
 import type { ServedConnection } from './served-connection.js';
 import type { ConnectionStatus } from './status.js';
@@ -25,5 +26,5 @@ export interface OpeningSettings {
 /** What a listener accepts connections under. */
 export interface ListenerSettings extends OpeningSettings {
   /** Makes of an accepted socket what its listener serves. */
-  readonly connect: (accepted: Accepted) => ServedConnection;
+  readonly connect: (accepted: Accepted, admission: Admission) => ServedConnection;
 }

@@ -38,6 +38,8 @@ export function demoConfiguration(
       idleMs: 6 * 3_600_000,
     },
     maxConnections: 1_000,
+    maxUnauthenticatedConnections: 500,
+    maxConnectionsPerSource: undefined,
     maxConnectionAge: undefined,
     inspect: 'on',
   };

@@ -11,6 +11,7 @@ import {
   lookAtClose,
 } from '../connection/abort.js';
 import type { Accepted } from '../connection/accepted.js';
+import type { Admission } from '../connection/admission.js';
 import { AgeLimit } from '../connection/age-limit.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
 import type { ConnectionFacts } from '../connection/facts.js';
@@ -50,6 +51,7 @@ export interface HttpConnectionSettings extends OpeningSettings {
 export class HttpConnection implements ServedConnection, ExchangeConnection, RequestReceiver {
   readonly #raw: Socket;
   readonly #settings: HttpConnectionSettings;
+  readonly #admission: Admission;
   readonly #record: ConnectionRecord;
   readonly #stages = new Stages();
   readonly #silence: Silence;
@@ -84,10 +86,11 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #ageLimit: AgeLimit | undefined;
   #probing = false;
 
-  constructor(accepted: Accepted, settings: HttpConnectionSettings) {
+  constructor(accepted: Accepted, settings: HttpConnectionSettings, admission: Admission) {
     const { raw } = accepted;
     this.#raw = raw;
     this.#settings = settings;
+    this.#admission = admission;
     this.#record = new ConnectionRecord(accepted, settings);
     this.#silence = new Silence(settings.configuration.timeouts);
     raw.on('error', lookAtClose);
@@ -143,7 +146,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   sweep(nowMs: number): void {
     if (!this.#stream) return;
-    for (const exchange of this.#exchanges.keys()) exchange.sweep(nowMs);
+    for (const exchange of this.#exchanges.keys()) {
+      exchange.sweep(nowMs);
+      this.#noteAnswer(exchange);
+    }
     this.#count();
     const end = this.#silence.look(nowMs, {
       bytesRead: this.#record.bytesToUpstream,
@@ -230,6 +236,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const ended = served.then(() => {
       if (paid) service.budget.giveBack();
       this.#exchanges.delete(exchange);
+      this.#noteAnswer(exchange);
       if (exchange.isLast) this.#serveNoMore();
       if (this.#session && !exchange.isComplete) {
         this.#leftWithin ||= this.#stream?.readableEnded === true || this.#stream?.destroyed === true;
@@ -279,7 +286,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   async #serve(): Promise<ConnectionEnd> {
     const { configuration } = this.#settings;
     const { facts } = this.#record;
-    const opening = new Opening(this.#raw, this.#settings, facts, this.#stages);
+    const opening = new Opening(this.#raw, this.#settings, facts, this.#stages, this.#admission);
     const { stream, refused } = await opening.run();
     if (this.#raw.destroyed) throw clientLeft;
     this.#refused = refused;
@@ -309,6 +316,11 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #cutSoon(refused: ConnectionEnd): void {
     const timer = setTimeout(() => this.cut(refused), FAREWELL_MS);
     this.#raw.once('close', () => clearTimeout(timer));
+  }
+
+  /** Upstream refuses a client without a token, and the proxy one that it does not let in, with an error. */
+  #noteAnswer({ status: { status = 0 } }: Exchange): void {
+    if (status >= 200 && status < 400) this.#admission.authenticated();
   }
 
   #cutForResets(): void {

@@ -10,4 +10,6 @@ export interface Drain<Failure> {
   readonly finished: boolean;
   /** Whether the client was told, and so leaves by itself. */
   readonly announced: boolean;
+  /** The client has had time enough to answer: what it begins from now on is not passed on. */
+  insist(): void;
 }

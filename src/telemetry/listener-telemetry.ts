@@ -75,7 +75,7 @@ export class ListenerTelemetry implements ConnectionEvents {
       count: this.#dropsUnlogged,
     };
     this.#dropsUnlogged = 0;
-    this.#logger.warn(fields, `connections refused at accept: ${DROPS[reason]}`);
+    this.#logger.warn(fields, `connections refused: ${DROPS[reason]}`);
   }
 
   handshakeFinished(facts: TlsFacts, seconds: number): void {
@@ -151,6 +151,8 @@ export class ListenerTelemetry implements ConnectionEvents {
       this.#metrics.connections.inc({ listener, type: this.#type, protocol: 'unknown' });
     this.#metrics.connectionsClosed.inc({ listener, reason, initiator });
     this.#metrics.connectionDuration.observe({ listener }, report.durationMs / 1000);
+    if (reason === 'max_unauthenticated_connections' || reason === 'max_connections_per_source')
+      this.dropped(reason, report.peerAddress);
     if (reason === 'internal_error') this.#metrics.internalErrors.inc({ scope: 'connection' });
     const [level, message] = LINES[reason];
     this.#logger[level](this.#fields(report), message);
@@ -191,9 +193,13 @@ const LOSSES: Partial<Record<InspectionFailure, string>> = {
   sidechannel: 'A sidechannel did not begin as Gitaly and its clients begin one.',
 };
 
-/** Why connections are refused at accept, and what to do about it. */
+/** The fix for each reason to refuse a connection. */
 const DROPS: Readonly<Record<DropReason, string>> = {
   max_connections: 'raise max_connections if they are meant to be served',
+  max_unauthenticated_connections:
+    'too many clients without a verified certificate or an answered call; raise max_unauthenticated_connections if they are meant to be served',
+  max_connections_per_source:
+    'too many from one address; raise max_connections_per_source if they are meant to be served',
   descriptors: 'raise the limit of open files (ulimit -n, LimitNOFILE) if they are meant to be served',
   memory:
     'memory is nearly used up: give the process more (--max-old-space-size in NODE_OPTIONS, MemoryMax), or lower max_connections',
@@ -216,6 +222,9 @@ const LINES: Readonly<Record<CloseReason, readonly [level: LogLevel, message: st
   protocol_unknown: ['warn', 'connection refused: it speaks neither HTTP/2 nor the backchannel'],
   preface_timeout: ['warn', 'connection refused: it did not say in time what it speaks'],
   request_malformed: ['warn', 'connection refused: what came is no correct HTTP request'],
+  // These two are counted, and logged now and then, among the refused.
+  max_unauthenticated_connections: ['debug', 'connection closed: max_unauthenticated_connections exceeded'],
+  max_connections_per_source: ['debug', 'connection refused: max_connections_per_source exceeded'],
   upstream_unreachable: ['error', 'upstream cannot be reached'],
   idle_timeout: ['info', 'connection cut: idle'],
   write_stall: ['warn', 'connection cut: a side reads no more'],

@@ -1,12 +1,19 @@
 import { fstatSync, write } from 'node:fs';
 import { Socket } from 'node:net';
 
-import { LOG_BATCH_BYTES, LOG_DELAY_MS, LOG_FLUSH_MS, LOG_RETRY_MS, MAX_LOG_QUEUE_BYTES } from '../limits.js';
+import {
+  LOG_BATCH_BYTES,
+  LOG_DELAY_MS,
+  LOG_FLUSH_MS,
+  LOG_RETRY_MS,
+  MAX_LOG_QUEUE_BYTES,
+  RESERVED_LOG_BYTES,
+} from '../limits.js';
 
 /** Where log lines go. Writing never waits and never throws: what cannot leave in time is dropped and counted. */
 export interface LogSink {
-  /** One line or several, each with its end. */
-  write(lines: string): void;
+  /** One line or several, each with its end. Urgent ones find room when others no longer do. */
+  write(lines: string, isUrgent?: boolean): void;
   /** Lines that were dropped since the start. */
   readonly droppedLines: number;
   /** Waits until what was written has left, at most `LOG_FLUSH_MS`. */
@@ -33,7 +40,7 @@ export function batchLines(outlet: Outlet): LogSink {
 export interface Outlet {
   /** Bytes that were sent and have not left; infinite once nothing leaves any more. */
   readonly queued: number;
-  send(lines: Buffer): void;
+  send(lines: Buffer, isUrgent: boolean): void;
   /** Waits until what was sent has left, at most `LOG_FLUSH_MS`. */
   flush(): Promise<void>;
 }
@@ -43,24 +50,28 @@ class BatchingSink implements LogSink {
   droppedLines = 0;
   readonly #outlet: Outlet;
   #batch = '';
+  #isUrgent = false;
   #timer: NodeJS.Timeout | undefined;
   readonly #sendBatch = (): void => {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const batch = this.#batch;
     this.#batch = '';
-    if (batch !== '') this.#outlet.send(Buffer.from(batch));
+    if (batch !== '') this.#outlet.send(Buffer.from(batch), this.#isUrgent);
   };
 
   constructor(outlet: Outlet) {
     this.#outlet = outlet;
   }
 
-  write(lines: string): void {
-    if (this.#batch.length + this.#outlet.queued + lines.length > MAX_LOG_QUEUE_BYTES) {
+  write(lines: string, isUrgent = false): void {
+    const room = isUrgent ? MAX_LOG_QUEUE_BYTES : MAX_LOG_QUEUE_BYTES - RESERVED_LOG_BYTES;
+    if (this.#batch.length + this.#outlet.queued + lines.length > room) {
       this.droppedLines += lines.split('\n').length - 1;
       return;
     }
+    if (isUrgent !== this.#isUrgent) this.#sendBatch();
+    this.#isUrgent = isUrgent;
     this.#batch += lines;
     if (this.#batch.length >= LOG_BATCH_BYTES) this.#sendBatch();
     else this.#timer ??= setTimeout(this.#sendBatch, LOG_DELAY_MS);

@@ -7,8 +7,8 @@ import type { LogSink } from './log-sink.js';
 /** What of the settings is about lines of every kind. */
 export type LineLogging = Pick<Logging, 'level' | 'format'>;
 
-/** Writes a line; its fields may be text already. */
-export type LogAt = (fields: LogFields | FieldsText, message: string) => void;
+/** Writes a line; its fields may be text already. `isUrgent`: whether it is kept where others are dropped; warnings and errors are. */
+export type LogAt = (fields: LogFields | FieldsText, message: string, isUrgent?: boolean) => void;
 
 /** The program's log. */
 export interface Logger {
@@ -17,7 +17,7 @@ export interface Logger {
   readonly warn: LogAt;
   readonly error: LogAt;
   /** Passes on what another process has written, whole lines. */
-  readonly relay: (lines: string) => void;
+  readonly relay: (lines: string, isUrgent: boolean) => void;
   /** Level and format from now on. */
   configure(logging: LineLogging): void;
   readonly sink: LogSink;
@@ -43,9 +43,9 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
   });
   let { level: least, format } = initial;
   let droppedAndTold = 0;
-  const relay = (text: string): void => {
+  const relay = (text: string, isUrgent: boolean): void => {
     const droppedBefore = sink.droppedLines;
-    sink.write(text);
+    sink.write(text, isUrgent);
     // The first line that is taken again tells of the gap before it; where its notice finds no room, a later one does.
     const lines = droppedBefore - droppedAndTold;
     if (lines === 0 || sink.droppedLines > droppedBefore) return;
@@ -55,10 +55,10 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
   };
   const at = (level: LogLevel): LogAt => {
     const { rank, word } = LEVELS[level];
-    return (fields, message) => {
+    return (fields, message, isUrgent = rank >= LEVELS.warn.rank) => {
       if (rank < LEVELS[least].rank) return;
       const line = jsonLine(word, typeof fields === 'string' ? fields : fieldsText(fields), message);
-      relay(format === 'json' ? line : pretty(line));
+      relay(format === 'json' ? line : pretty(line), isUrgent);
     };
   };
   const warn = at('warn');

@@ -113,7 +113,7 @@ export class Metrics {
   });
   readonly connectionsDropped = this.#counter({
     name: `${PREFIX}connections_dropped_total`,
-    help: 'Connections closed at accept: max_connections, descriptors or memory (none left), or no_worker (no worker serves).',
+    help: 'Connections refused before they were served, by the limit: max_connections, max_unauthenticated_connections, max_connections_per_source, descriptors, memory, or no_worker.',
     labelNames: ['listener', 'reason'],
   });
   readonly connectionBytes = this.#counter({

@@ -3,9 +3,11 @@ import { networkCheck } from '../config/cidr.js';
 import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Problem } from '../config/model.js';
 import type { Accepted } from '../connection/accepted.js';
+import type { Admission, ConnectionWatcher } from '../connection/admission.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
 import { Connection } from '../connection/connection.js';
 import { Listener, type ConnectionBudget } from '../connection/listener.js';
+import type { OpenExceeded } from '../connection/quota.js';
 import type { ListenerSettings, OpeningSettings } from '../connection/settings.js';
 import type { ConnectionStatus } from '../connection/status.js';
 import { CallPool } from '../inspect/call-pool.js';
@@ -68,16 +70,20 @@ export class OwnTraffic implements Traffic {
     return new Promise((resolve) => resolve(this.#prepare(plan)));
   }
 
-  /** `ended` is called when the connection is gone. */
-  accept(port: number, accepted: Accepted, ended?: () => void): void {
+  accept(port: number, accepted: Accepted, watcher?: ConnectionWatcher): void {
     const listener = this.#serving.has(port) ? this.#listeners.get(port) : undefined;
     if (listener) {
-      listener.accept(accepted, ended);
+      listener.accept(accepted, watcher);
       return;
     }
     // Its listener was removed while the socket was on its way.
     accepted.raw.destroy();
-    ended?.();
+    watcher?.ended();
+  }
+
+  /** Ends an open connection that exceeds a limit. */
+  refuse(port: number, id: number, exceeded: OpenExceeded): void {
+    this.#listeners.get(port)?.refuse(id, exceeded);
   }
 
   /** TLS sessions of a port that began before this time are not resumed after it. */
@@ -192,7 +198,8 @@ export class OwnTraffic implements Traffic {
       calls: this.#calls,
     };
     if (!configuration.http) {
-      const connect = (accepted: Accepted): Connection => new Connection(accepted, opening);
+      const connect = (accepted: Accepted, admission: Admission): Connection =>
+        new Connection(accepted, opening, admission);
       return { port, settings: { ...opening, connect }, http: undefined };
     }
     const dialer = routes.only;
@@ -215,7 +222,8 @@ export class OwnTraffic implements Traffic {
     };
     const current = former?.http?.current ?? new CurrentService();
     const served = { ...opening, frontend: this.#frontend, current };
-    const connect = (accepted: Accepted): HttpConnection => new HttpConnection(accepted, served);
+    const connect = (accepted: Accepted, admission: Admission): HttpConnection =>
+      new HttpConnection(accepted, served, admission);
     return { port, settings: { ...opening, connect }, http: { service, current } };
   }
 }

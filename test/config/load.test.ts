@@ -85,6 +85,8 @@ max_connection_age_grace: "8s"
         idleMs: 5000,
       },
       maxConnections: 7,
+      maxUnauthenticatedConnections: 3,
+      maxConnectionsPerSource: undefined,
       maxConnectionAge: { ageMs: 7000, graceMs: 8000 },
       inspect: true,
       http: undefined,
@@ -189,6 +191,8 @@ max_connection_age_grace: "8s"
         idleMs: 21_600_000,
       },
       maxConnections: 10_000,
+      maxUnauthenticatedConnections: 5000,
+      maxConnectionsPerSource: undefined,
       maxConnectionAge: undefined,
       inspect: true,
       proxyProtocol: { acceptFrom: [], send: undefined },
@@ -377,7 +381,7 @@ describe('problems of a file', () => {
       'a key like no other',
       `${tcp(forward)}zzz: 1\n`,
       [
-        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `admin_hosts`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
+        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `admin_hosts`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_unauthenticated_connections`, `max_connections_per_source`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
       ],
     ],
     [

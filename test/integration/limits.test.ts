@@ -19,7 +19,11 @@ const HANDSHAKE_FAILURES = 'gitaly_tls_proxy_tls_handshake_failures_total';
 test('max_connections refuses, counts, says what to do, and recovers', async () => {
   const backend = await RawBackend.start();
   const proxy = await ProxyProcess.start({
-    configuration: { listeners: [{ listen: TCP_LISTENER, forward: backend.url }], max_connections: 2 },
+    configuration: {
+      listeners: [{ listen: TCP_LISTENER, forward: backend.url }],
+      max_connections: 2,
+      max_unauthenticated_connections: 2,
+    },
   });
   const port = await proxy.port(TCP_LISTENER);
   const served = [await tcpClient(port), await tcpClient(port)] as const;

@@ -1,17 +1,20 @@
 import { once } from 'node:events';
+import { connect as connectHttp2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
+import { MAX_CUT_CALL_LINES } from '../../src/limits.js';
 import { Authority } from '../support/authority.js';
 import { RawBackend } from '../support/backends.js';
-import { BACKCHANNEL_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import type { LogLine } from '../support/log-lines.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, startWithCalls, TLS_LISTENER } from '../support/setup.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { connected } from '../support/transfer.js';
 
+const TCP_LISTENER = 'tcp://127.0.0.1:0';
 const CLOSED = 'gitaly_tls_proxy_connections_closed_total';
 const DROPPED_LINES = 'gitaly_tls_proxy_log_lines_dropped_total';
 const GAP = 'log lines were dropped before this one: nobody took them in time';
@@ -106,6 +109,36 @@ describe('the log', () => {
     expect(text).toContain('INFO');
     inText.signal('SIGTERM');
     expect(await inText.exited).toBe(0);
+  });
+});
+
+describe('a connection that ends with many calls open', () => {
+  test('has its own line before theirs, of which there are some, and a count of the rest', async () => {
+    const CALLS = 400;
+    const { backend, proxy, port } = await startSetup({ listener: { listen: TCP_LISTENER } });
+    const raw = await tcpClient(port);
+    const session = connectHttp2(`http://127.0.0.1:${port}`, { createConnection: () => raw });
+    session.on('error', () => undefined);
+    onTestFinished(() => session.destroy());
+    const calls = Array.from({ length: CALLS }, () =>
+      session.request({ ':method': 'POST', ':path': '/gitaly.CommitService/FindCommit' }),
+    );
+    for (const call of calls) call.on('error', () => undefined);
+    const { socket } = await backend.accept();
+    socket.write(HTTP2_PREFACE.subarray(-9));
+    await proxy.scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_rpcs_in_flight') === CALLS);
+    raw.resetAndDestroy();
+    const rest = await proxy.log.waitFor(({ lines }) => lines !== undefined);
+    expect(rest).toMatchObject({
+      lines: CALLS - MAX_CUT_CALL_LINES,
+      'peer.address': expect.any(String) as unknown,
+    });
+    const own = proxy.log.lines.findIndex((line) => 'close.reason' in line);
+    const first = proxy.log.lines.findIndex((line) => 'grpc.code' in line);
+    expect(own).toBeGreaterThan(-1);
+    expect(own).toBeLessThan(first);
+    expect(proxy.log.lines.filter((line) => 'grpc.code' in line)).toHaveLength(MAX_CUT_CALL_LINES);
+    await proxy.endsWithNothingLeaked();
   });
 });
 

@@ -21,7 +21,9 @@ test('1000 idle TLS connections are held, each in little memory; the next is ref
   const COUNT = 1000;
   // Measured are about 52 KiB; this leaves room for a heap that has not been collected lately.
   const BYTES_EACH_MAX = 128 * 1024;
-  const { ca, backend, proxy, port } = await startSetup({ more: { max_connections: COUNT } });
+  const { ca, backend, proxy, port } = await startSetup({
+    more: { max_connections: COUNT, max_unauthenticated_connections: COUNT },
+  });
   // Made once: for each connection it would cost more than the handshake.
   const secureContext = createSecureContext({ ca: ca.caPem });
   const before = residentBytes(proxy.pid);

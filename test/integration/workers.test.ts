@@ -321,7 +321,9 @@ describe('of two workers', () => {
   });
 
   test('`max_connections` is the listener’s, however many workers carry them', async () => {
-    const { proxy, ca, port } = await startSetup({ more: { workers: 2, max_connections: 3 } });
+    const { proxy, ca, port } = await startSetup({
+      more: { workers: 2, max_connections: 3, max_unauthenticated_connections: 3 },
+    });
     const clients: TLSSocket[] = [];
     for (let index = 0; index < 3; index++) clients.push(await tlsClient(port, { ca: ca.caPem }));
     await expect(tlsClient(port, { ca: ca.caPem })).rejects.toThrow(/ECONNRESET|before secure/);

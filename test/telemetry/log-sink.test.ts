@@ -89,6 +89,19 @@ describe('a pipe', () => {
     expect(sink.droppedLines).toBe(dropped);
   });
 
+  test('that nobody reads keeps warnings where other lines are dropped already', async () => {
+    const { sink, read } = await openPipe();
+    while (sink.droppedLines === 0) sink.write(LINE);
+    sink.write('the cause\n', true);
+    expect(sink.droppedLines).toBe(1);
+    let received = '';
+    while (!received.includes('the cause\n')) {
+      received += read();
+      await turns(1);
+    }
+    await sink.flush();
+  });
+
   test('that nobody reads is flushed no longer than the bound', async () => {
     const { sink } = await openPipe();
     for (let count = 0; count < 200; count++) sink.write(LINE);

@@ -27,6 +27,8 @@ const CLOSE_REASONS: All<CloseReason> = {
   protocol_unknown: true,
   preface_timeout: true,
   request_malformed: true,
+  max_unauthenticated_connections: true,
+  max_connections_per_source: true,
   upstream_unreachable: true,
   idle_timeout: true,
   half_close_timeout: true,
@@ -41,6 +43,8 @@ const CLOSE_REASONS: All<CloseReason> = {
 const INITIATORS: All<Initiator> = { client: true, upstream: true, proxy: true };
 const DROP_REASONS: All<DropReason> = {
   max_connections: true,
+  max_unauthenticated_connections: true,
+  max_connections_per_source: true,
   descriptors: true,
   memory: true,
   no_worker: true,

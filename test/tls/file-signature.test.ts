@@ -128,6 +128,8 @@ test('watchedPaths names every file of a configuration once', () => {
     proxyProtocol: { acceptFrom: [], send: undefined },
     timeouts: { handshakeMs: 1, prefaceMs: 1, dialMs: 1, halfCloseMs: 1, writeStallMs: 1, idleMs: 1 },
     maxConnections: 1,
+    maxUnauthenticatedConnections: 1,
+    maxConnectionsPerSource: undefined,
     maxConnectionAge: undefined,
     inspect: 'on',
   };

@@ -96,6 +96,7 @@ export class BackchannelInspector implements YamuxFollower<BackchannelLimit> {
     const isIdle = (): boolean => this.#isIdle;
     return {
       announced: false,
+      insist: () => undefined,
       pass: (sender, bytes, nowMs) => {
         failure = this.read(sender, bytes, 0, bytes.length, nowMs);
         return bytes;

@@ -20,7 +20,7 @@ export interface SidechannelObserver {
 export interface SidechannelEvents {
   sidechannelOpened(sidechannel: Sidechannel): SidechannelObserver;
   /** Count how long sidechannels wait for a window. */
-  readonly sidechannelStalls?: StallTallies;
+  readonly sidechannelStalls?: StallTallies | undefined;
 }
 
 /** One sidechannel: a stream that Gitaly opens towards the client to move a pack. Its content is counted, not read. */

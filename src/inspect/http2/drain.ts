@@ -28,6 +28,8 @@ export class Http2Drain implements Drain<Http2Loss> {
   #state: 'announce' | 'pinged' | 'name' | 'said' = 'announce';
   /** The highest stream that the server has been sent HEADERS of, or the beginning of them. */
   #lastPassed = 0;
+  /** Whether the client's answer is not waited for any more. */
+  #insists = false;
   #failure: Http2Loss | undefined;
 
   // The client's frames. The drain may have begun within one, which is passed on first.
@@ -57,6 +59,14 @@ export class Http2Drain implements Drain<Http2Loss> {
   get finished(): boolean {
     const { openStreams, lastStreamId } = this.#connection;
     return this.#state === 'said' && openStreams === 0 && lastStreamId >= this.#lastPassed;
+  }
+
+  insist(): void {
+    if (this.#insists || this.#state === 'said') return;
+    this.#insists = true;
+    this.#lastPassed = Math.max(this.#lastPassed, this.#connection.lastStreamId);
+    if (this.#state === 'pinged') this.#state = 'name';
+    this.#sayAtBoundary();
   }
 
   pass(sender: Sender, bytes: Buffer, nowMs: number): Buffer {
@@ -142,16 +152,19 @@ export class Http2Drain implements Drain<Http2Loss> {
   #judge(nowMs: number): Buffer | undefined {
     const held = this.#held;
     const streamId = held.readUInt32BE(5) & MAX_STREAM_ID;
-    if (this.#heldBytes === held.length && this.#state === 'pinged') {
-      if (this.#token.equals(held.subarray(FRAME_HEADER_BYTES))) {
-        this.#heldBytes = 0;
-        this.#state = 'name';
-        this.#sayAtBoundary();
-        return undefined;
-      }
+    const isAwaited = this.#state === 'pinged' || this.#insists;
+    if (
+      isAwaited &&
+      this.#heldBytes === held.length &&
+      this.#token.equals(held.subarray(FRAME_HEADER_BYTES))
+    ) {
+      this.#heldBytes = 0;
+      if (this.#state === 'pinged') this.#state = 'name';
+      this.#sayAtBoundary();
+      return undefined;
     }
     this.#left = this.#heldBytes === held.length ? 0 : held.readUIntBE(0, 3);
-    this.#dropping = this.#state === 'said' && streamId > this.#lastPassed;
+    this.#dropping = (this.#insists || this.#state === 'said') && streamId > this.#lastPassed;
     if (this.#dropping) {
       this.#heldBytes = 0;
       return undefined;
@@ -176,7 +189,7 @@ export class Http2Drain implements Drain<Http2Loss> {
   /** What is to be said now. */
   #words(): Buffer | undefined {
     if (this.#state === 'announce') {
-      this.#state = 'pinged';
+      this.#state = this.#insists ? 'name' : 'pinged';
       return Buffer.concat([goAwayFrame(MAX_STREAM_ID, ErrorCode.none), pingFrame(this.#token, 'ping')]);
     }
     if (this.#state !== 'name') return undefined;

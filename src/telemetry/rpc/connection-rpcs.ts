@@ -2,6 +2,7 @@ import type { Sidechannel, SidechannelObserver } from '../../inspect/backchannel
 import type { InspectionEvents } from '../../inspect/events.js';
 import type { CallContext, CallEnd, CallObserver, GrpcCall } from '../../inspect/grpc/call.js';
 import type { StallTallies } from '../../inspect/send-window.js';
+import { CallLines } from './call-lines.js';
 import { CallRecord } from './call-record.js';
 import type { CallGroupCounts, ListenerCounts } from './listener-counts.js';
 import type { MethodCounts, MethodTable } from './method-table.js';
@@ -17,7 +18,8 @@ export class ConnectionRpcs implements InspectionEvents {
   constructor(methods: MethodTable, counts: ListenerCounts, log: RpcLog, peer: RpcPeer) {
     this.#methods = methods;
     this.#counts = counts;
-    this.#ended = (call, method, end) => log.ended(call, method, end, peer);
+    const lines = new CallLines(log, peer);
+    this.#ended = (call, method, end) => lines.ended(call, method, end);
   }
 
   started(call: GrpcCall): CallObserver {

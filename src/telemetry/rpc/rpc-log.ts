@@ -62,14 +62,18 @@ export class RpcLog {
   }
 
   ended(call: GrpcCall, method: MethodCounts, end: CallEnd, peer: RpcPeer): void {
-    const durationMs = end.endedAtMs - call.start.startedAtMs;
-    if (!this.#isWanted(call, end, durationMs)) return;
     const level = LEVELS[end.code];
     const kind = TYPE_WORDS[method.type];
     const { protocol, direction } = call.context;
     const shared = `${peer}${CONTEXTS[protocol][direction]}${this.#ofMethod(call, method)}`;
     const text = `${shared}${fieldsOf(call, end)}` as FieldsText;
-    this.#logger[level](text, `finished ${kind} call with code ${end.code}`);
+    this.#logger[level](text, `finished ${kind} call with code ${end.code}`, false);
+  }
+
+  /** Counts the lines of a connection's calls that were left out. */
+  leftOut(lines: number, peer: RpcPeer): void {
+    const fields = `${peer},"lines":${lines}` as FieldsText;
+    this.#logger.warn(fields, 'lines of failed calls left out: too many of one connection', false);
   }
 
   #ofMethod(call: GrpcCall, method: MethodCounts): FieldsText {
@@ -87,7 +91,9 @@ export class RpcLog {
     return text;
   }
 
-  #isWanted(call: GrpcCall, { code }: CallEnd, durationMs: number): boolean {
+  /** Whether a call is to have a line; asked once for each. */
+  isWanted(call: GrpcCall, { code, endedAtMs }: CallEnd): boolean {
+    const durationMs = endedAtMs - call.start.startedAtMs;
     const { which, slowMs, sampling } = this.#settings;
     if (which === 'none') return false;
     if (code !== 'OK') return true;

@@ -1,6 +1,7 @@
 import type { OpenKind, OpenPage } from '../../admin/open.js';
 import type { Problem } from '../../config/model.js';
 import type { Arrival } from '../../connection/accepted.js';
+import type { OpenExceeded } from '../../connection/quota.js';
 import type { MetricsReport } from '../../telemetry/metrics.js';
 import type { Plan } from '../plan.js';
 
@@ -17,6 +18,13 @@ export type Order =
   | { readonly kind: 'accept'; readonly port: number; readonly arrival: Arrival }
   /** TLS sessions of this port that began before this time must not be resumed after it. */
   | { readonly kind: 'endSessions'; readonly port: number; readonly atMs: number }
+  /** Ends a connection that exceeds a limit. */
+  | {
+      readonly kind: 'refuse';
+      readonly port: number;
+      readonly connection: number;
+      readonly exceeded: OpenExceeded;
+    }
   /** Ends once all connections have. */
   | { readonly kind: 'drain'; readonly why: string }
   | { readonly kind: 'cut'; readonly why: string }
@@ -28,12 +36,20 @@ export type Notice =
   | Answer
   /** It listens. */
   | { readonly kind: 'up' }
-  /** How many connections of each port have ended. */
-  | { readonly kind: 'ended'; readonly ports: readonly (readonly [port: number, connections: number])[] }
   /** The order of the same name, for the other workers. */
   | { readonly kind: 'endSessions'; readonly port: number; readonly atMs: number }
-  | { readonly kind: 'log'; readonly lines: string }
+  /** What has become of connections, by their ids. */
+  | ({ readonly kind: 'connections' } & ConnectionNews)
+  | { readonly kind: 'log'; readonly lines: string; readonly isUrgent: boolean }
   | { readonly kind: 'counted'; readonly report: MetricsReport };
+
+/** What has become of connections since the last news. Each may be in several of these, in this order. */
+export interface ConnectionNews {
+  /** Whose addresses a PROXY header has named. */
+  readonly identified: readonly (readonly [connection: number, address: string])[];
+  readonly authenticated: readonly number[];
+  readonly ended: readonly number[];
+}
 
 /** What an order with an `id` is answered with. */
 export type Answer =

@@ -9,6 +9,7 @@ import {
   WORKER_SILENT_REPORTS,
 } from '../../limits.js';
 import type { Problem } from '../../config/model.js';
+import type { OpenExceeded } from '../../connection/quota.js';
 import type { Plan } from '../plan.js';
 import { WorkerProcess, type HandOver, type WorkerEvents, type WorkerExit } from './worker-process.js';
 
@@ -21,7 +22,13 @@ export interface SlotEvents {
   /** The worker serves from now on. */
   ready(process: WorkerProcess): void;
   /** The worker's process ended and took its connections with it, but not those that it never got. */
-  exit(exit: LostWorker, undelivered: readonly HandOver[]): void;
+  exit(exit: LostWorker, undelivered: readonly HandOver[], lost: readonly OpenConnection[]): void;
+}
+
+/** A connection that a worker has. */
+export interface OpenConnection {
+  readonly port: number;
+  readonly id: number;
 }
 
 /** A worker's process that should not have ended. */
@@ -42,8 +49,8 @@ export class Slot {
   readonly number: number;
   readonly #program: string;
   readonly #events: SlotEvents;
-  /** Open connections of the process, by port. */
-  readonly #open = new Map<number, number>();
+  /** Open connections of the process, by their ids. */
+  readonly #open = new Map<number, OpenConnection>();
   /** When processes of this slot ended that should not have, ms; as far back as `WORKER_LOOP_MS`. */
   #exits: PastExit[] = [];
   #process: WorkerProcess | undefined;
@@ -74,11 +81,12 @@ export class Slot {
   }
 
   get connections(): number {
-    return [...this.#open.values()].reduce((sum, connections) => sum + connections, 0);
+    return this.#open.size;
   }
 
-  connectionsOn(port: number): number {
-    return this.#open.get(port) ?? 0;
+  /** An open connection, by its id. */
+  connection(id: number): OpenConnection | undefined {
+    return this.#open.get(id);
   }
 
   /** Why no traffic should be sent here, if there is a reason. */
@@ -94,8 +102,8 @@ export class Slot {
   start(): void {
     this.#process = new WorkerProcess(this.#program, {
       notice: (notice) => {
-        if (notice.kind === 'ended') this.#ended(notice.ports);
         this.#events.notice(notice);
+        if (notice.kind === 'connections') for (const id of notice.ended) this.#open.delete(id);
       },
       handed: () => this.#events.handed(),
       exit: (exit, undelivered) => this.#exited(exit, undelivered),
@@ -136,8 +144,14 @@ export class Slot {
 
   /** Hands an accepted connection over. */
   hand(handOver: HandOver): void {
-    this.#open.set(handOver.port, this.connectionsOn(handOver.port) + 1);
+    const { port, accepted } = handOver;
+    this.#open.set(accepted.id, { port, id: accepted.id });
     this.#process?.hand(handOver);
+  }
+
+  /** Has a connection ended that exceeds a limit. */
+  refuse({ port, id }: OpenConnection, exceeded: OpenExceeded): void {
+    this.#process?.tell({ kind: 'refuse', port, connection: id, exceeded });
   }
 
   /** Drains the process, or gives up starting one; settles when it has ended. */
@@ -165,17 +179,10 @@ export class Slot {
     else process.kill();
   }
 
-  #ended(ports: readonly (readonly [port: number, connections: number])[]): void {
-    for (const [port, connections] of ports) {
-      const left = this.connectionsOn(port) - connections;
-      if (left > 0) this.#open.set(port, left);
-      else this.#open.delete(port);
-    }
-  }
-
   #exited(exit: WorkerExit, undelivered: readonly HandOver[]): void {
     const pid = this.#process?.pid;
-    const connections = this.connections - undelivered.length;
+    for (const { accepted } of undelivered) this.#open.delete(accepted.id);
+    const lost = [...this.#open.values()];
     this.#process = undefined;
     this.#prepared = undefined;
     this.#ready = false;
@@ -191,7 +198,7 @@ export class Slot {
       this.start();
       if (this.#plan) this.publish(this.#plan);
     }, waitMs);
-    this.#events.exit({ ...exit, pid, connections }, undelivered);
+    this.#events.exit({ ...exit, pid, connections: lost.length }, undelivered, lost);
   }
 
   #recentExits(): PastExit[] {

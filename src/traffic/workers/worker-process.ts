@@ -62,7 +62,7 @@ export class WorkerProcess {
     }, WORKER_REPORT_MS).unref();
     this.#worker.on('message', (notice: Notice) => {
       this.#silentReports = 0;
-      if ('id' in notice) this.#settle(notice.id, notice);
+      if ('id' in notice) this.#answered(notice);
       else if (notice.kind === 'up') this.#up();
       else events.notice(notice);
     });
@@ -125,6 +125,13 @@ export class WorkerProcess {
     const early = this.#early ?? [];
     this.#early = undefined;
     for (const order of early) this.tell(order);
+  }
+
+  #answered(answer: Answer): void {
+    const isLate = !this.#questions.has(answer.id);
+    // What was counted is in no other report.
+    if (isLate && answer.kind === 'reported') this.#events.notice({ kind: 'counted', report: answer.report });
+    else this.#settle(answer.id, answer);
   }
 
   #settle(id: number, answer: Answer | undefined): void {

@@ -6,6 +6,8 @@ import type { DropReason } from '../../connection/events.js';
 import type { ConnectionBudget } from '../../connection/listener.js';
 import { formatEnd } from '../../connection/peer-address.js';
 import { MAX_WAITING_FOR_WORKER } from '../../limits.js';
+import { ConnectionQuota } from '../../connection/quota.js';
+import { networkCheck } from '../../config/cidr.js';
 import { ListenerTelemetry } from '../../telemetry/listener-telemetry.js';
 import type { Logger } from '../../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../../telemetry/metrics.js';
@@ -13,7 +15,7 @@ import { RpcLog } from '../../telemetry/rpc/rpc-log.js';
 import { SessionEpochs } from '../../tls/session-epochs.js';
 import { PlanRefused, TrafficFailure, type Plan, type ServedPort } from '../plan.js';
 import type { PreparedPlan, Traffic } from '../traffic.js';
-import type { Answer, Question } from './messages.js';
+import type { Answer, ConnectionNews, Question } from './messages.js';
 import { describeExit, Slot } from './slot.js';
 import type { HandOver } from './worker-process.js';
 
@@ -21,6 +23,9 @@ import type { HandOver } from './worker-process.js';
 interface KnownPort {
   readonly configuration: ListenerConfiguration;
   readonly telemetry: ListenerTelemetry;
+  readonly expectsProxyHeader: (address: string | undefined) => boolean;
+  /** Of all workers together. */
+  readonly quota: ConnectionQuota;
 }
 
 /** Has several processes serve the connections. This one accepts them and hands them on, unread. */
@@ -78,15 +83,32 @@ export class WorkerTraffic implements Traffic {
 
   accept(port: number, accepted: Accepted): void {
     const handOver = { port, accepted };
-    const max = this.#ports.get(port)?.configuration.maxConnections ?? 0;
-    if (this.connectionsOn(port) >= max) this.#drop(handOver, 'max_connections');
-    else if (this.#budget.isMemoryLow) this.#drop(handOver, 'memory');
+    const known = this.#ports.get(port);
+    if (!known) {
+      // Its listener was removed while the socket was on its way.
+      accepted.raw.destroy();
+      return;
+    }
+    if (this.#budget.isMemoryLow) {
+      this.#drop(handOver, 'memory');
+      return;
+    }
+    const { configuration, expectsProxyHeader, quota } = known;
+    const source = expectsProxyHeader(accepted.peer?.address) ? undefined : accepted.peer?.address;
+    const exceeded = quota.admit(accepted.id, source, configuration, performance.now());
+    if (exceeded !== undefined) this.#drop(handOver, exceeded);
     else if (this.#budget.take()) this.#place(handOver);
-    else this.#drop(handOver, 'descriptors');
+    else {
+      quota.end(accepted.id);
+      this.#drop(handOver, 'descriptors');
+    }
   }
 
   async drain(why: string): Promise<void> {
-    for (const { accepted } of this.#waiting.splice(0)) accepted.raw.destroy();
+    for (const { port, accepted } of this.#waiting.splice(0)) {
+      accepted.raw.destroy();
+      this.#ports.get(port)?.quota.end(accepted.id);
+    }
     await Promise.all(this.#slots.map((slot) => slot.end(why)));
   }
 
@@ -101,8 +123,7 @@ export class WorkerTraffic implements Traffic {
   }
 
   connectionsOn(port: number): number {
-    const waiting = this.#waiting.filter((one) => one.port === port).length;
-    return this.#slots.reduce((sum, slot) => sum + slot.connectionsOn(port), waiting);
+    return this.#ports.get(port)?.quota.size ?? 0;
   }
 
   listeners(): Snapshot['listeners'] {
@@ -138,12 +159,12 @@ export class WorkerTraffic implements Traffic {
   }
 
   #slot(number: number, program: string): Slot {
-    return new Slot(number, program, {
+    const slot: Slot = new Slot(number, program, {
       notice: (notice) => {
-        if (notice.kind === 'log') this.#logger.relay(notice.lines);
+        if (notice.kind === 'log') this.#logger.relay(notice.lines, notice.isUrgent);
         else if (notice.kind === 'counted') this.#metrics.addReport(number, notice.report);
         else if (notice.kind === 'endSessions') this.#endSessions(notice.port, notice.atMs);
-        else this.#forgetGonePorts();
+        else if (notice.kind === 'connections') this.#noteConnections(slot, notice);
       },
       handed: () => this.#budget.giveBack(),
       current: (plan) => this.#withCurrentSessions(plan),
@@ -153,15 +174,42 @@ export class WorkerTraffic implements Traffic {
           process.tell({ kind: 'endSessions', port, atMs: epochs.endsAtMs });
         for (const handOver of this.#waiting.splice(0)) this.#place(handOver);
       },
-      exit: ({ pid, connections, ...exit }, undelivered) => {
+      exit: ({ pid, connections, ...exit }, undelivered, lost) => {
         this.#metrics.forgetProcess(number);
         this.#metrics.workerExits.inc();
         const fields = { worker: number, pid, connections, error: describeExit(exit) };
         this.#logger.error(fields, 'a worker ended, and its connections with it; another is started');
+        for (const { port, id } of lost) this.#ports.get(port)?.quota.end(id);
         for (const handOver of [...this.#waiting.splice(0), ...undelivered]) this.#place(handOver);
         this.#forgetGonePorts();
       },
     });
+    return slot;
+  }
+
+  #noteConnections(slot: Slot, { identified, authenticated, ended }: ConnectionNews): void {
+    for (const [id, address] of identified) {
+      const connection = slot.connection(id);
+      const known = connection && this.#ports.get(connection.port);
+      const exceeded = known?.quota.identify(id, address, known.configuration);
+      if (exceeded !== undefined && connection) slot.refuse(connection, exceeded);
+    }
+    for (const id of authenticated) this.#quotaOf(slot, id)?.authenticate(id);
+    for (const id of ended) this.#quotaOf(slot, id)?.end(id);
+    if (ended.length > 0) this.#forgetGonePorts();
+  }
+
+  /** One that waits for a worker is left to wait: that does not last. */
+  #evict(id: number): void {
+    for (const slot of this.#slots) {
+      const connection = slot.connection(id);
+      if (connection) slot.refuse(connection, 'max_unauthenticated_connections');
+    }
+  }
+
+  #quotaOf(slot: Slot, id: number): ConnectionQuota | undefined {
+    const connection = slot.connection(id);
+    return connection && this.#ports.get(connection.port)?.quota;
   }
 
   #publish(plan: Plan): void {
@@ -173,7 +221,9 @@ export class WorkerTraffic implements Traffic {
       const telemetry = hasSameLabels
         ? former.telemetry
         : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog);
-      this.#ports.set(port, { configuration, telemetry });
+      const expectsProxyHeader = networkCheck(configuration.proxyProtocol.acceptFrom);
+      const quota = former?.quota ?? new ConnectionQuota((id) => this.#evict(id));
+      this.#ports.set(port, { configuration, telemetry, expectsProxyHeader, quota });
     }
     for (const slot of this.#slots) slot.publish(plan);
     this.#forgetGonePorts();
@@ -226,6 +276,7 @@ export class WorkerTraffic implements Traffic {
       return;
     }
     this.#budget.giveBack();
+    this.#ports.get(handOver.port)?.quota.end(handOver.accepted.id);
     this.#drop(handOver, 'no_worker');
   }
 

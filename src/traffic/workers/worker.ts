@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import { ProcessBudget } from '../../process/process-budget.js';
 import { WORKER_REPORT_MS } from '../../limits.js';
 import type { Arrival } from '../../connection/accepted.js';
+import type { ConnectionWatcher } from '../../connection/admission.js';
 import { batchLines, type Outlet } from '../../telemetry/log-sink.js';
 import { createLogger, type Logger } from '../../telemetry/logger.js';
 import { Metrics } from '../../telemetry/metrics.js';
@@ -10,7 +11,7 @@ import { DEFAULT_LOGGING } from '../../config/defaults.js';
 import { OwnTraffic } from '../own-traffic.js';
 import { PlanRefused, type Plan } from '../plan.js';
 import type { PreparedPlan } from '../traffic.js';
-import type { Notice, Order } from './messages.js';
+import type { ConnectionNews, Notice, Order } from './messages.js';
 
 /**
  * One of several processes that serve connections. It binds nothing and reads no file: plans and accepted sockets come
@@ -20,8 +21,7 @@ export class Worker {
   readonly #logger: Logger;
   readonly #metrics: Metrics;
   readonly #traffic: OwnTraffic;
-  readonly #ended = new Map<number, number>();
-  #endedIsDue = false;
+  #news: News | undefined;
   #prepared: (PreparedPlan & { readonly plan: Plan }) | undefined;
   #finish: () => void = () => undefined;
   /** Settles when the worker was drained and has told everything. */
@@ -85,6 +85,9 @@ export class Worker {
       case 'endSessions':
         this.#traffic.endSessions(order.port, order.atMs);
         return;
+      case 'refuse':
+        this.#traffic.refuse(order.port, order.connection, order.exceeded);
+        return;
       case 'drain':
         void this.#drain(order.why);
         return;
@@ -112,22 +115,29 @@ export class Worker {
   }
 
   #accept(port: number, arrival: Arrival, socket = goneSocket()): void {
-    const ended = (): void => {
-      this.#ended.set(port, (this.#ended.get(port) ?? 0) + 1);
-      if (this.#endedIsDue) return;
-      this.#endedIsDue = true;
-      setImmediate(() => this.#tellEnded());
+    const { id } = arrival;
+    const watcher: ConnectionWatcher = {
+      identified: (address) => this.#newsDue().identified.push([id, address]),
+      authenticated: () => this.#newsDue().authenticated.push(id),
+      ended: () => this.#newsDue().ended.push(id),
     };
     // Node has begun to read it. As a port of this process would hand it on: paused, and its halves end one by one.
     socket.pause();
     socket.allowHalfOpen = true;
-    this.#traffic.accept(port, { raw: socket, ...arrival }, ended);
+    this.#traffic.accept(port, { raw: socket, ...arrival }, watcher);
   }
 
-  #tellEnded(): void {
-    this.#endedIsDue = false;
-    tell({ kind: 'ended', ports: [...this.#ended] });
-    this.#ended.clear();
+  /** Where news goes that leaves at the end of this turn of the event loop. */
+  #newsDue(): News {
+    if (!this.#news) {
+      const news: News = { identified: [], authenticated: [], ended: [] };
+      this.#news = news;
+      setImmediate(() => {
+        this.#news = undefined;
+        tell({ kind: 'connections', ...news });
+      });
+    }
+    return this.#news;
   }
 
   async #drain(why: string): Promise<void> {
@@ -137,6 +147,12 @@ export class Worker {
     await new Promise<void>((resolve) => tell({ kind: 'counted', report }, resolve));
     this.#finish();
   }
+}
+
+interface News extends ConnectionNews {
+  readonly identified: [connection: number, address: string][];
+  readonly authenticated: number[];
+  readonly ended: number[];
 }
 
 /** In place of one that did not arrive, as its client left on the way: it is counted like every client that leaves so early. */
@@ -156,9 +172,9 @@ class PrimaryOutlet implements Outlet {
   queued = 0;
   #whenEmpty: (() => void) | undefined;
 
-  send(lines: Buffer): void {
+  send(lines: Buffer, isUrgent: boolean): void {
     this.queued += lines.length;
-    tell({ kind: 'log', lines: lines.toString() }, () => {
+    tell({ kind: 'log', lines: lines.toString(), isUrgent }, () => {
       this.queued -= lines.length;
       if (this.queued === 0) this.#whenEmpty?.();
     });

@@ -132,6 +132,19 @@ test('a stream above the last that was named does not reach the server, whatever
   expect(drained.drain?.failure).toBeUndefined();
 });
 
+test('a client that does not answer begins no more streams once its time is up; its late answer is kept from the server', () => {
+  const drained = Drained.opened();
+  drained.begin();
+  drained.say('client', headers('client', 1));
+  drained.drain?.insist();
+  expect(drained.received('client')).toEqual(Buffer.concat([ANNOUNCEMENT, goAwayFrame(1, 0)]));
+  drained.received('server');
+  drained.say('client', headers('client', 3), data(3, 10), ANSWER, data(1, 5, Flag.endStream));
+  expect(drained.received('server')).toEqual(data(1, 5, Flag.endStream));
+  drained.say('server', headers('server', 1, Flag.endStream));
+  expect(drained.drain?.finished).toBe(true);
+});
+
 test('PINGs of others, their answers, and frames like ours but for a bit, pass', () => {
   const drained = Drained.opened();
   drained.begin();

@@ -1,0 +1,101 @@
+import type { ConnectionLimits } from '../config/model.js';
+import { UNAUTHENTICATED_MS } from '../limits.js';
+import type { CloseReason } from './close-reason.js';
+
+/** The limit for which a connection is ended that is open. */
+export type OpenExceeded = Extract<
+  CloseReason,
+  'max_unauthenticated_connections' | 'max_connections_per_source'
+>;
+
+/** The limit that a new connection would exceed. */
+export type ExceededQuota = 'max_connections' | OpenExceeded;
+
+/**
+ * Counts the open connections of one port against its limits. When too many are unauthenticated, a new one takes the place of
+ * the oldest of these that has had its time: else strangers who do nothing would keep all others out.
+ */
+export class ConnectionQuota {
+  readonly #evict: (id: number) => void;
+  /** The ids of those that are open, each with the address of its client, if that is known. */
+  readonly #open = new Map<number, string | undefined>();
+  readonly #bySource = new Map<string, number>();
+  /** Since when, milliseconds; the oldest first. */
+  readonly #unauthenticated = new Map<number, number>();
+
+  /** `evict`: ends a connection that is open. */
+  constructor(evict: (id: number) => void) {
+    this.#evict = evict;
+  }
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /**
+   * Counts a connection that was accepted, unless it exceeds a limit. `source`: the address of its client, if it is known
+   * already.
+   */
+  admit(
+    id: number,
+    source: string | undefined,
+    limits: ConnectionLimits,
+    nowMs: number,
+  ): ExceededQuota | undefined {
+    if (this.#open.size >= limits.maxConnections) return 'max_connections';
+    if (this.#isFull(source, limits)) return 'max_connections_per_source';
+    if (this.#unauthenticated.size >= limits.maxUnauthenticatedConnections && !this.#makeRoom(nowMs))
+      return 'max_unauthenticated_connections';
+    this.#open.set(id, undefined);
+    this.#unauthenticated.set(id, nowMs);
+    this.#setSource(id, source);
+    return undefined;
+  }
+
+  /** The address of a client is known now. */
+  identify(id: number, source: string, limits: ConnectionLimits): OpenExceeded | undefined {
+    if (this.#isFull(source, limits)) return 'max_connections_per_source';
+    this.#setSource(id, source);
+    return undefined;
+  }
+
+  /** The client has presented a verified certificate, or upstream has answered it. */
+  authenticate(id: number): void {
+    this.#unauthenticated.delete(id);
+  }
+
+  end(id: number): void {
+    this.#setSource(id, undefined);
+    this.#open.delete(id);
+    this.#unauthenticated.delete(id);
+  }
+
+  #makeRoom(nowMs: number): boolean {
+    for (const [id, sinceMs] of this.#unauthenticated) {
+      if (nowMs - sinceMs < UNAUTHENTICATED_MS) return false;
+      this.#unauthenticated.delete(id);
+      this.#evict(id);
+      return true;
+    }
+    return false;
+  }
+
+  #isFull(source: string | undefined, { maxConnectionsPerSource }: ConnectionLimits): boolean {
+    if (source === undefined || maxConnectionsPerSource === undefined) return false;
+    return (this.#bySource.get(source) ?? 0) >= maxConnectionsPerSource;
+  }
+
+  #setSource(id: number, source: string | undefined): void {
+    const former = this.#open.get(id);
+    if (!this.#open.has(id) || former === source) return;
+    this.#open.set(id, source);
+    if (former !== undefined) this.#add(former, -1);
+    if (source !== undefined) this.#add(source, 1);
+  }
+
+  #add(source: string, connections: number): void {
+    const sum = (this.#bySource.get(source) ?? 0) + connections;
+    if (sum > 0) this.#bySource.set(source, sum);
+    else this.#bySource.delete(source);
+  }
+}

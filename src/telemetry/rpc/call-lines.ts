@@ -1,0 +1,44 @@
+import type { CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
+import { RateBucket } from '../../inspect/rate-bucket.js';
+import { FAILED_CALL_LINES, LEFT_OUT_LINES_MS, MAX_CUT_CALL_LINES } from '../../limits.js';
+import type { MethodCounts } from './method-table.js';
+import type { RpcLog, RpcPeer } from './rpc-log.js';
+
+/** The lines of one connection's calls. Of failed ones so many are written, and the rest is counted. */
+export class CallLines {
+  readonly #log: RpcLog;
+  readonly #peer: RpcPeer;
+  readonly #failed = new RateBucket(FAILED_CALL_LINES);
+  #cut = 0;
+  #leftOut = 0;
+
+  constructor(log: RpcLog, peer: RpcPeer) {
+    this.#log = log;
+    this.#peer = peer;
+  }
+
+  ended(call: GrpcCall, method: MethodCounts, end: CallEnd): void {
+    if (!this.#log.isWanted(call, end)) return;
+    if (this.#hasRoom(end)) {
+      this.#log.ended(call, method, end, this.#peer);
+      return;
+    }
+    if (this.#leftOut++ > 0) return;
+    const tell = (): void => {
+      this.#log.leftOut(this.#leftOut, this.#peer);
+      this.#leftOut = 0;
+    };
+    // All calls that are open end with their connection, in one turn of the event loop.
+    if (end.by === 'connection') setImmediate(tell);
+    else setTimeout(tell, LEFT_OUT_LINES_MS);
+  }
+
+  #hasRoom({ code, by, endedAtMs }: CallEnd): boolean {
+    if (code === 'OK') return true;
+    if (by === 'connection') return ++this.#cut <= MAX_CUT_CALL_LINES;
+    const hasRoom = this.#failed.take(1, endedAtMs);
+    // A line that is left out costs none of those that come later.
+    if (!hasRoom) this.#failed.give(1);
+    return hasRoom;
+  }
+}
