@@ -9,8 +9,10 @@ import type { ConnectionStatus } from './status.js';
 
 /** What all listeners of the process share. */
 export interface ConnectionBudget {
-  /** Whether memory is nearly used up: no connection is accepted. */
+  /** Whether memory was nearly used up a moment ago: nothing is taken on then. */
   readonly isMemoryLow: boolean;
+  /** Whether it is so now. */
+  lookAtMemory(): boolean;
   /** Whether descriptors for one more connection are left; if so, they are taken. */
   take(): boolean;
   giveBack(): void;
@@ -119,7 +121,7 @@ export class Listener {
 
   #reasonToDrop(): DropReason | undefined {
     if (this.#connections.size >= this.#settings.configuration.maxConnections) return 'max_connections';
-    if (this.#budget.isMemoryLow) return 'memory';
+    if (this.#budget.lookAtMemory()) return 'memory';
     return this.#budget.take() ? undefined : 'descriptors';
   }
 }

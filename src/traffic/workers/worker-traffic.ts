@@ -77,7 +77,7 @@ export class WorkerTraffic implements Traffic {
     const handOver = { port, accepted };
     const max = this.#ports.get(port)?.configuration.maxConnections ?? 0;
     if (this.connectionsOn(port) >= max) this.#drop(handOver, 'max_connections');
-    else if (this.#budget.isMemoryLow) this.#drop(handOver, 'memory');
+    else if (this.#budget.lookAtMemory()) this.#drop(handOver, 'memory');
     else if (this.#budget.take()) this.#place(handOver);
     else this.#drop(handOver, 'descriptors');
   }
