@@ -84,7 +84,7 @@ max_connection_age_grace: "8s"
       },
       maxConnections: 7,
       maxConnectionAge: { ageMs: 7000, graceMs: 8000 },
-      inspect: true,
+      inspect: 'on',
       http: undefined,
     };
     const certificates = [
@@ -187,7 +187,7 @@ max_connection_age_grace: "8s"
       },
       maxConnections: 10_000,
       maxConnectionAge: undefined,
-      inspect: true,
+      inspect: 'on',
       proxyProtocol: { acceptFrom: [], send: undefined },
     });
     expect(result.configuration).toMatchObject({
@@ -376,6 +376,11 @@ describe('problems of a file', () => {
       [
         'proxy.yaml:4: max_connection_age_grace: says how long after `max_connection_age` a connection is cut: set that too',
       ],
+    ],
+    [
+      'a value that `inspect` does not have',
+      `${tcp(forward)}    inspect: maybe\n`,
+      ['proxy.yaml:4: listeners[0].inspect: expected true, false or "required" (got "maybe")'],
     ],
     [
       'an age for connections that cannot be drained',
