@@ -339,14 +339,17 @@ export const MAX_UNACCEPTED_STREAMS = 256;
 /** Heap of one followed call, with values of the greatest length in each of its fields. Without them it is 1.6 KiB. */
 export const CALL_HEAP_BYTES = 8 * 1024;
 
-/** The part of the heap that followed calls may take, of all connections together. */
+/** The part of the old generation of the heap that followed calls may take, of all connections together. */
 export const CALLS_HEAP_SHARE = 0.25;
 
 /**
- * The part of the heap above which no connection is accepted and no further call followed. V8 collects garbage before the heap
+ * The part of the old generation above which no connection is accepted and no further call followed. V8 collects garbage before the heap
  * has grown halfway from what is in use to its limit, so this much is never garbage alone.
  */
 export const MAX_HEAP_SHARE = 0.75;
+
+/** The part of V8's limit for the heap that is left for the old generation; 1 % (Node 20) to 5 % (Node 24) is for the young one. */
+export const OLD_GENERATION_SHARE = 0.95;
 
 /** The part of the memory of the machine, or of its container, above which the same holds; buffers are outside of the heap. */
 export const MAX_MEMORY_SHARE = 0.8;

@@ -179,7 +179,7 @@ const listenerShape = {
     .meta({ description: 'For unix: listeners: who may connect.' })
     .optional(),
   inspect: z
-    .union([z.boolean(), z.literal('required')])
+    .union([z.boolean(), z.literal('required')], { error: 'expected true, false or "required"' })
     .meta({
       description:
         'Follow the calls on its connections, for the metrics and the log of RPCs, and close connections that exceed a limit on abuse. Bytes pass unchanged either way. `required` also closes a connection whose calls cannot be followed.',

@@ -11,8 +11,10 @@ import type { ConnectionStatus } from './status.js';
 
 /** What all listeners of the process share. */
 export interface ConnectionBudget {
-  /** Whether memory is nearly used up: no connection is accepted. */
+  /** Whether memory was nearly used up a moment ago: nothing is taken on then. */
   readonly isMemoryLow: boolean;
+  /** Whether it is so now. */
+  lookAtMemory(): boolean;
   /** Whether descriptors for one more connection are left; if so, they are taken. */
   take(): boolean;
   giveBack(): void;
@@ -141,7 +143,7 @@ export class Listener {
   #reasonToDrop({ id, peer }: Accepted, isAdmitted: boolean): DropReason | undefined {
     const { configuration, expectsProxyHeader } = this.#settings;
     const source = expectsProxyHeader(peer?.address) ? undefined : peer?.address;
-    if (this.#budget.isMemoryLow) return 'memory';
+    if (this.#budget.lookAtMemory()) return 'memory';
     if (!isAdmitted) {
       const exceeded = this.#quota.admit(id, source, configuration, performance.now());
       if (exceeded !== undefined) return exceeded;

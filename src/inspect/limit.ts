@@ -1,7 +1,8 @@
-import type { BackchannelLimit } from './backchannel/inspector.js';
+import type { Http2Limit } from './http2/side.js';
+import type { YamuxLimit } from './yamux/session.js';
 
 /** A limit that no correct client exceeds: a connection that does is closed, as it costs Gitaly and this program more than its client. */
-export type ExceededLimit = BackchannelLimit;
+export type ExceededLimit = YamuxLimit | Http2Limit | 'too_many_connections';
 
 const LIMITS: Readonly<Record<ExceededLimit, true>> = {
   reset_flood: true,

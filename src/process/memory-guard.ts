@@ -1,5 +1,5 @@
 import { totalmem } from 'node:os';
-import { getHeapStatistics } from 'node:v8';
+import { getHeapSpaceStatistics, getHeapStatistics } from 'node:v8';
 
 import {
   CALL_HEAP_BYTES,
@@ -7,15 +7,17 @@ import {
   MAX_HEAP_SHARE,
   MAX_MEMORY_SHARE,
   MEMORY_SAMPLE_MS,
+  OLD_GENERATION_SHARE,
 } from '../limits.js';
 
-/** What a process uses of its memory, and may use, bytes. */
+const MIB = 1024 * 1024;
+
+/** What a process uses of its memory, bytes. */
 export interface MemoryUse {
+  /** The old generation of the heap: what has survived, and garbage that V8 has not collected yet. */
   readonly heap: number;
-  readonly heapLimit: number;
   /** All of the process: heap, buffers, and what OpenSSL has. */
   readonly resident: number;
-  readonly residentLimit: number;
 }
 
 /**
@@ -23,44 +25,67 @@ export interface MemoryUse {
  * heap never meets its limit, at which V8 ends the process with all connections.
  */
 export class MemoryGuard {
+  readonly #limits: MemoryUse;
   readonly #read: () => MemoryUse;
   #isLow = false;
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(read: () => MemoryUse = memoryUse) {
+  constructor(limits: MemoryUse, read: () => MemoryUse) {
+    this.#limits = limits;
     this.#read = read;
-    this.look();
   }
 
-  /** Begins to look at the memory now and then. */
+  /** Begins to look at the memory of this process now and then. */
   static ofProcess(): MemoryGuard {
-    const guard = new MemoryGuard();
+    const limits = {
+      heap: MAX_HEAP_SHARE * heapLimit(),
+      resident: MAX_MEMORY_SHARE * memoryOfMachine(),
+    };
+    const guard = new MemoryGuard(limits, memoryUse);
     setInterval(() => guard.look(), MEMORY_SAMPLE_MS).unref();
     return guard;
   }
 
-  /** Whether it is nearly used up. */
+  /** Whether it was nearly used up when it was looked at last. */
   get isLow(): boolean {
     return this.#isLow;
   }
 
-  /** Looks at the memory. */
-  look(): void {
-    const { heap, heapLimit, resident, residentLimit } = this.#read();
-    this.#isLow = heap > MAX_HEAP_SHARE * heapLimit || resident > MAX_MEMORY_SHARE * residentLimit;
+  /** Looks at the memory, unless that was done just now; whether it is nearly used up. */
+  look(): boolean {
+    const nowMs = performance.now();
+    // To look takes some microseconds, and connections come in bursts.
+    if (nowMs - this.#lookedAtMs < MEMORY_SAMPLE_MS / 10) return this.#isLow;
+    this.#lookedAtMs = nowMs;
+    const { heap, resident } = this.#read();
+    this.#isLow = heap > this.#limits.heap || resident > this.#limits.resident;
+    return this.#isLow;
   }
 }
 
 /** How many calls this process may follow, of all connections together. */
 export function maxFollowedCalls(): number {
-  return Math.floor((getHeapStatistics().heap_size_limit * CALLS_HEAP_SHARE) / CALL_HEAP_BYTES);
+  return Math.floor((heapLimit() * CALLS_HEAP_SHARE) / CALL_HEAP_BYTES);
+}
+
+/**
+ * How large the old generation may become. V8 tells its limit only with that of the young one, which is a small part of it
+ * unless the old one was given a limit of its own.
+ */
+export function heapLimit(
+  options: readonly string[] = [...(process.env['NODE_OPTIONS'] ?? '').split(/\s+/u), ...process.execArgv],
+): number {
+  const given = options.findLast((option) => /^--max[-_]old[-_]space[-_]size=\d+$/u.test(option));
+  if (given !== undefined) return Number(given.split('=', 2)[1]) * MIB;
+  return OLD_GENERATION_SHARE * getHeapStatistics().heap_size_limit;
 }
 
 function memoryUse(): MemoryUse {
-  const { used_heap_size: heap, heap_size_limit: heapLimit } = getHeapStatistics();
-  return { heap, heapLimit, resident: process.memoryUsage.rss(), residentLimit };
+  let heap = 0;
+  for (const { space_name: name, space_used_size: bytes } of getHeapSpaceStatistics())
+    if (!name.startsWith('new_')) heap += bytes;
+  return { heap, resident: process.memoryUsage.rss() };
 }
-
-const residentLimit = memoryOfMachine();
 
 /** That of its container where it is limited; else Node says 0, or more than the machine has. */
 function memoryOfMachine(): number {

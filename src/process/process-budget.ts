@@ -11,6 +11,10 @@ export class ProcessBudget implements ConnectionBudget {
     return this.#memory.isLow;
   }
 
+  lookAtMemory(): boolean {
+    return this.#memory.look();
+  }
+
   take(): boolean {
     return this.#descriptors.take();
   }

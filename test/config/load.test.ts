@@ -88,7 +88,7 @@ max_connection_age_grace: "8s"
       maxUnauthenticatedConnections: 3,
       maxConnectionsPerSource: undefined,
       maxConnectionAge: { ageMs: 7000, graceMs: 8000 },
-      inspect: true,
+      inspect: 'on',
       http: undefined,
     };
     const certificates = [
@@ -194,7 +194,7 @@ max_connection_age_grace: "8s"
       maxUnauthenticatedConnections: 5000,
       maxConnectionsPerSource: undefined,
       maxConnectionAge: undefined,
-      inspect: true,
+      inspect: 'on',
       proxyProtocol: { acceptFrom: [], send: undefined },
     });
     expect(result.configuration).toMatchObject({
@@ -390,6 +390,11 @@ describe('problems of a file', () => {
       [
         'proxy.yaml:4: max_connection_age_grace: says how long after `max_connection_age` a connection is cut: set that too',
       ],
+    ],
+    [
+      'a value that `inspect` does not have',
+      `${tcp(forward)}    inspect: maybe\n`,
+      ['proxy.yaml:4: listeners[0].inspect: expected true, false or "required" (got "maybe")'],
     ],
     [
       'an age for connections that cannot be drained',

@@ -4,15 +4,14 @@ import type { Drain } from '../drain.js';
 import type { CallContext, GrpcCall } from '../grpc/call.js';
 import { GrpcConnection } from '../grpc/connection.js';
 import type { InspectionEvents } from '../events.js';
-import type { Http2Limit, Http2Loss } from '../http2/side.js';
-import { isLimit } from '../limit.js';
+import type { Http2Loss } from '../http2/side.js';
+import { isLimit, type ExceededLimit } from '../limit.js';
 import type { SendWindows } from '../send-window.js';
 import type { Sender } from '../sender.js';
 import {
   YamuxSession,
   type YamuxCut,
   type YamuxFollower,
-  type YamuxLimit,
   type YamuxLoss,
   type YamuxStreamObserver,
 } from '../yamux/session.js';
@@ -20,11 +19,8 @@ import { YamuxType } from '../yamux/frame.js';
 import { BACKCHANNEL_MAGIC } from './magic.js';
 import { Sidechannel } from './sidechannel.js';
 
-/** A limit that the client of a backchannel has exceeded. A closed set. */
-export type BackchannelLimit = YamuxLimit | Http2Limit | 'too_many_connections';
-
 /** Why something of a backchannel cannot be followed any further. A closed set. */
-export type BackchannelLoss = YamuxLoss | Http2Loss | BackchannelLimit | 'stream_kind' | 'sidechannel';
+export type BackchannelLoss = YamuxLoss | Http2Loss | ExceededLimit | 'stream_kind' | 'sidechannel';
 
 /** Header of a frame: version 0, type go away, no flags, no stream, code 1. */
 const YAMUX_PROTOCOL_ERROR = Buffer.from([0, YamuxType.goAway, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -37,10 +33,10 @@ const SIDECHANNEL_FIRST = 's'.charCodeAt(0);
  * Follows a backchannel: a yamux session whose first stream carries the client's gRPC connection, and on which Gitaly
  * opens streams of its own: to call the client by gRPC, and sidechannels.
  */
-export class BackchannelInspector implements YamuxFollower<BackchannelLimit> {
+export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   readonly #events: InspectionEvents;
   readonly #share: CallShare;
-  readonly #session: YamuxSession<BackchannelLimit>;
+  readonly #session: YamuxSession<ExceededLimit>;
   readonly #connections = new Set<GrpcConnection>();
   readonly #sidechannels = new Set<Sidechannel>();
   /** Open calls that carry the id of a sidechannel, by that. */
@@ -52,7 +48,7 @@ export class BackchannelInspector implements YamuxFollower<BackchannelLimit> {
   constructor(events: InspectionEvents, share: CallShare) {
     this.#events = events;
     this.#share = share;
-    this.#session = new YamuxSession<BackchannelLimit>(BACKCHANNEL_MAGIC, this);
+    this.#session = new YamuxSession<ExceededLimit>(BACKCHANNEL_MAGIC, this);
   }
 
   /** The gRPC connections that are open on it. */
@@ -79,7 +75,7 @@ export class BackchannelInspector implements YamuxFollower<BackchannelLimit> {
   }
 
   /** Why the client is to be given up although it may have sent nothing; asked now and then. */
-  overdue(nowMs: number): BackchannelLimit | undefined {
+  overdue(nowMs: number): ExceededLimit | undefined {
     for (const { http2 } of this.#connections) {
       const limit = http2.overdue(nowMs);
       if (limit !== undefined) return limit;
@@ -131,7 +127,7 @@ export class BackchannelInspector implements YamuxFollower<BackchannelLimit> {
   }
 
   /** For the session: a stream begins. Gitaly accepts the client's first, and no other. */
-  open(opener: Sender, streamId: number, windows: SendWindows): YamuxStreamObserver<BackchannelLimit> {
+  open(opener: Sender, streamId: number, windows: SendWindows): YamuxStreamObserver<ExceededLimit> {
     const isExpected = opener === 'server' || !this.#hasClientStream;
     if (opener === 'client') this.#hasClientStream = true;
     return new BackchannelStream(opener, isExpected, {
@@ -222,7 +218,7 @@ interface StreamKinds {
  * A stream whose first byte says what it carries. Of one that the client opens and Gitaly has not accepted, and may never
  * accept, only the limits hold: its calls are nobody's yet.
  */
-class BackchannelStream implements YamuxStreamObserver<BackchannelLimit> {
+class BackchannelStream implements YamuxStreamObserver<ExceededLimit> {
   readonly #opener: Sender;
   readonly #kinds: StreamKinds;
   #isAccepted: boolean;
@@ -235,13 +231,7 @@ class BackchannelStream implements YamuxStreamObserver<BackchannelLimit> {
     this.#kinds = kinds;
   }
 
-  data(
-    sender: Sender,
-    bytes: Buffer,
-    start: number,
-    end: number,
-    nowMs: number,
-  ): BackchannelLimit | undefined {
+  data(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): ExceededLimit | undefined {
     if (!this.#kind && this.#loss === undefined) {
       const kind = this.#choose(sender, bytes[start] ?? 0, nowMs);
       if (typeof kind === 'object') {

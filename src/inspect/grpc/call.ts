@@ -1,5 +1,4 @@
 import type { FieldValues, StreamObserver } from '../http2/stream-observer.js';
-import type { PooledCall } from '../call-pool.js';
 import type { SendWindows, StallTallies } from '../send-window.js';
 import type { Sender } from '../sender.js';
 import { Field } from './fields.js';
@@ -83,8 +82,6 @@ export class GrpcCall implements StreamObserver {
     server: new MessageCounter(),
   };
   start = NO_START;
-  /** Its place among the calls that are followed. */
-  pooled: PooledCall<unknown> | undefined;
   /** The sidechannel that Gitaly opened for it. */
   sidechannel: CallSidechannel | undefined;
   readonly #events: CallEvents;

@@ -1,5 +1,5 @@
 import { MAX_FOLLOWED_CALLS } from '../../limits.js';
-import { CallPool, type CallRefusal, type CallShare } from '../call-pool.js';
+import { CallPool, type CallRefusal, type CallShare, type PooledCall } from '../call-pool.js';
 import { Http2Inspector, type StreamFollower } from '../http2/inspector.js';
 import type { Http2Loss } from '../http2/side.js';
 import type { SendWindows, StallTallies } from '../send-window.js';
@@ -7,10 +7,15 @@ import type { Sender } from '../sender.js';
 import { GrpcCall, type CallContext, type CallEvents } from './call.js';
 import { FIELD_NAMES } from './fields.js';
 
+/** A call, and its place among those that are followed. */
+class FollowedCall extends GrpcCall {
+  pooled: PooledCall<unknown> | undefined;
+}
+
 /** Follows the calls of one gRPC connection; `client` is who calls. */
-export class GrpcConnection implements StreamFollower<GrpcCall> {
+export class GrpcConnection implements StreamFollower<FollowedCall> {
   readonly context: CallContext;
-  readonly http2: Http2Inspector<GrpcCall>;
+  readonly http2: Http2Inspector<FollowedCall>;
   readonly stalls: StallTallies | undefined;
   /** Calls that begin are followed only while it is: those on a stream that its server has not accepted are not. */
   isAccepted = true;
@@ -48,17 +53,17 @@ export class GrpcConnection implements StreamFollower<GrpcCall> {
   }
 
   /** For the inspector of its streams. */
-  open(streamId: number, windows: SendWindows): GrpcCall | CallRefusal | undefined {
+  open(streamId: number, windows: SendWindows): FollowedCall | CallRefusal | undefined {
     if (!this.isAccepted) return undefined;
     const refusal = this.#share.take();
     if (refusal) return refusal;
-    const call = new GrpcCall(streamId, this.context, windows, this.#events);
+    const call = new FollowedCall(streamId, this.context, windows, this.#events);
     call.pooled = this.#share.add(call);
     return call;
   }
 
   /** For the inspector of its streams. */
-  release(call: GrpcCall): void {
+  release(call: FollowedCall): void {
     if (call.pooled) this.#share.remove(call.pooled);
     this.#events.released?.(call);
   }

@@ -89,7 +89,7 @@ export class WorkerTraffic implements Traffic {
       accepted.raw.destroy();
       return;
     }
-    if (this.#budget.isMemoryLow) {
+    if (this.#budget.lookAtMemory()) {
       this.#drop(handOver, 'memory');
       return;
     }
