@@ -86,18 +86,26 @@ function expectation(issue: Zod.core.$ZodIssue, schema: Zod.core.$ZodType | unde
 
 /** What a schema accepts, in words. */
 function kindOf(schema: Zod.core.$ZodType | undefined): string {
-  if (schema instanceof z.ZodEnum) return list(schema.options.map((value) => JSON.stringify(value)));
-  if (schema instanceof z.ZodLiteral) return list([...schema.values].map((value) => JSON.stringify(value)));
-  if (schema instanceof z.ZodUnion) return list(schema.options.map(kindOf));
+  return list(alternatives(schema));
+}
+
+function alternatives(schema: Zod.core.$ZodType | undefined): string[] {
+  if (schema instanceof z.ZodEnum) return schema.options.map((value) => JSON.stringify(value));
+  if (schema instanceof z.ZodLiteral) return [...schema.values].map((value) => JSON.stringify(value));
+  if (schema instanceof z.ZodUnion) return schema.options.flatMap(alternatives);
+  if (schema instanceof z.ZodBoolean) return ['true', 'false'];
+  return [singleKind(schema)];
+}
+
+function singleKind(schema: Zod.core.$ZodType | undefined): string {
   if (schema instanceof z.ZodArray)
     return schema.element instanceof z.ZodObject
       ? `a list, each entry with the keys ${keysOf(schema.element)}`
       : `a list such as ${JSON.stringify([exampleOf(schema.element)])}`;
   if (schema instanceof z.ZodObject) return `a map with the keys ${keysOf(schema)}`;
   if (schema instanceof z.ZodRecord) return 'a map';
-  if (schema instanceof z.ZodBoolean) return 'true or false';
   if (schema instanceof z.ZodNumber) return numberKind(schema);
-  return 'a text';
+  return 'a string';
 }
 
 function numberKind({ format, minValue, maxValue }: Zod.ZodNumber): string {

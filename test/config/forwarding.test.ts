@@ -138,7 +138,7 @@ describe('problems, each with its line:', () => {
         `5: ${name}.a: expected an address with its scheme: tcp://127.0.0.1:8075, tls://gitaly.internal:9999, dns:gitaly.internal:8075, unix:/var/opt/gitlab/gitaly/gitaly.socket or https://gitlab.example.com (got "ftp://h:1")`,
         `6: ${name}.b: HTTP is not forwarded by server name: write the tcp://, unix:, dns:, tls:// or dns+tls: address of a Gitaly (got "http://h:1")`,
         `7: ${name}.c: forwards to its own \`listen\` address: name that of the server behind it (got "tls://0.0.0.0:9999")`,
-        `8: ${name}.d: the key has no value: expected a text such as "tcp://10.0.0.1:8075" (got null)`,
+        `8: ${name}.d: the key has no value: expected a string such as "tcp://10.0.0.1:8075" (got null)`,
         `9: ${name}.default: the port is missing: write tcp://h:8075 (got "tcp://h")`,
       ],
     ],
@@ -166,7 +166,7 @@ describe('problems, each with its line:', () => {
       'neither',
       '  - listen: tls://0.0.0.0:9999\n',
       [
-        '3: listeners[0].forward: missing: expected a text such as "tcp://127.0.0.1:8075", or `forward_by_server_name`',
+        '3: listeners[0].forward: missing: expected a string such as "tcp://127.0.0.1:8075", or `forward_by_server_name`',
       ],
     ],
     [

@@ -407,7 +407,7 @@ describe('problems of a file', () => {
       'a missing address',
       tcp(''),
       [
-        'proxy.yaml:2: listeners[0].forward: missing: expected a text such as "tcp://127.0.0.1:8075", or `forward_by_server_name`',
+        'proxy.yaml:2: listeners[0].forward: missing: expected a string such as "tcp://127.0.0.1:8075", or `forward_by_server_name`',
       ],
     ],
     [
@@ -426,13 +426,13 @@ describe('problems of a file', () => {
       'a key without value',
       tcp('    forward:\n'),
       [
-        'proxy.yaml:3: listeners[0].forward: the key has no value: expected a text such as "tcp://127.0.0.1:8075" (got null)',
+        'proxy.yaml:3: listeners[0].forward: the key has no value: expected a string such as "tcp://127.0.0.1:8075" (got null)',
       ],
     ],
     [
       'a number for a text',
       `${tcp(forward)}graceful_restart_timeout: 60\n`,
-      ['proxy.yaml:4: graceful_restart_timeout: expected a text such as "10m" (got 60)'],
+      ['proxy.yaml:4: graceful_restart_timeout: expected a string such as "10m" (got 60)'],
     ],
     [
       'a bad duration',
@@ -497,7 +497,7 @@ describe('problems of a file', () => {
     [
       'half a further pair',
       `tls: { certificate_path: a, key_path: b, certificates: [{ certificate_path: c }] }\n${PAIR}`,
-      ['proxy.yaml:1: tls.certificates[0].key_path: missing: expected a text such as "other.key"'],
+      ['proxy.yaml:1: tls.certificates[0].key_path: missing: expected a string such as "other.key"'],
     ],
     [
       'client_auth without authorities',

@@ -193,7 +193,7 @@ test('what forward: tls:// presents, and whom it trusts, are reloaded too', asyn
   await reloaded(proxy, 2);
   const refused = await tcpClient(port);
   refused.write(BACKCHANNEL_PREFACE);
-  expect((await readToEnd(refused)).received).toHaveLength(0);
+  await readToEnd(refused);
   refused.destroy();
   expect((await proxy.log.waitForClose('upstream_unreachable'))['close.detail']).toMatch(/authority|issue/);
   await proxy.endsWithNothingLeaked();

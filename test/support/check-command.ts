@@ -33,10 +33,7 @@ const RESOLVE_NAMES = fileURLToPath(new URL('resolve-names.mjs', import.meta.url
 
 /** An environment in which `gitaly.test` has these addresses; with none, it does not exist. */
 export function namedTo(addresses: readonly string[]): Readonly<Record<string, string>> {
-  return {
-    NODE_OPTIONS: `--import ${RESOLVE_NAMES}`,
-    RESOLVE_NAMES: JSON.stringify({ 'gitaly.test': addresses }),
-  };
+  return { RESOLVE_NAMES: JSON.stringify({ 'gitaly.test': addresses }) };
 }
 
 /** Runs `check` with these arguments, each a word without quotes. */
@@ -44,7 +41,8 @@ export function runCheck(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): Promise<CommandResult> {
-  const words = [process.execPath, CLI, 'check', ...args].map((word) => `'${word}'`);
+  const node = [process.execPath, ...('RESOLVE_NAMES' in env ? ['--import', RESOLVE_NAMES] : [])];
+  const words = [...node, CLI, 'check', ...args].map((word) => `'${word}'`);
   return shell(words.join(' '), { NODE_OPTIONS: '', ...env });
 }
 
