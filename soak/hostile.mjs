@@ -36,7 +36,7 @@ const GROWTH_KIB = 48 * 1024;
 /** Limits that a crowd on one machine can reach. */
 const LIMITS = {
   max_connections: 1000,
-  //max_connections_per_source: 150,
+  max_connections_per_source: 150,
   max_connection_age: '20s',
   max_connection_age_grace: '10s',
 };

@@ -334,7 +334,7 @@ const rootShape = {
     .min(1)
     .meta({
       description:
-        'Of `max_connections`, how many per listener may be those of clients that are not authenticated yet: without a verified certificate, and without an answer of the upstream to a call or request. Further ones are closed at once and counted. Default: half of `max_connections`.',
+        'Of `max_connections`, how many per listener may be those of clients that are not authenticated yet: without a verified certificate, and without an answer of the upstream to a call or request. A further one takes the place of the oldest that is older than a second, or is closed at once; both are counted. Default: half of `max_connections`.',
       examples: [DEFAULTS.maxConnections / 2],
     })
     .optional(),

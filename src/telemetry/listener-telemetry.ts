@@ -202,7 +202,7 @@ const DROPS: Readonly<Record<DropReason, string>> = {
     'too many from one address; raise max_connections_per_source if they are meant to be served',
   descriptors: 'raise the limit of open files (ulimit -n, LimitNOFILE) if they are meant to be served',
   memory:
-    'memory is nearly used up: give the process more (--max-old-space-size in NODE_OPTIONS, MemoryMax), or lower max_connections',
+    'memory is nearly used up: give the process more (--max-old-space-size of Node, MemoryMax), or lower max_connections',
   no_worker: 'no worker serves at the moment, the log says why they ended',
 };
 

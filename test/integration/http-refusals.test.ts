@@ -109,7 +109,7 @@ describe('a client whose certificate is refused is closed within about a second,
 test('refused clients that stay do not lock others out, and SIGTERM does not wait for them', async () => {
   const gate = await startGate((ca) => ({
     ...requiring(ca),
-    more: { ...PATIENT, max_connections: 8, workers: 1 },
+    more: { ...PATIENT, max_connections: 8, max_unauthenticated_connections: 8, workers: 1 },
   }));
   const clients = await Promise.all(Array.from({ length: 8 }, () => open(gate, headers(1, POST))));
   await gate.proxy.scrapeUntil((scrape) => scrape.value(ACTIVE) === 0);

@@ -80,7 +80,7 @@ describe('other answers', () => {
 
   test('one of HTTP alone', async () => {
     const answer = await answered((stream) => stream.respond({ ':status': 503 }, { endStream: true }));
-    expect(answer).toEqual({ code: 'Unavailable', message: 'HTTP status 503', response: undefined });
+    expect(answer).toBe('the answer is not gRPC (HTTP status 503, no content type, no grpc-status)');
   });
 
   test('a page of HTML', async () => {
@@ -88,7 +88,7 @@ describe('other answers', () => {
       stream.respond({ ':status': 200, 'content-type': 'text/html' });
       stream.end('<html>');
     });
-    expect(answer).toBe('the answer is no gRPC (text/html, no grpc-status)');
+    expect(answer).toBe('the answer is not gRPC (HTTP status 200, text/html, no grpc-status)');
   });
 
   test('a reset', async () => {
