@@ -245,3 +245,9 @@ export const MAX_PROBE_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /** What `check` keeps of what a TLS server sends: a handshake comes to a few KiB, OpenSSL takes 100 of certificates. */
 export const MAX_TAPPED_BYTES = 256 * 1024;
+
+/** The longest name of a certificate that is an identity: a SPIFFE ID has at most 2048 bytes. */
+export const MAX_IDENTITY_LENGTH = 2048;
+
+/** The longest value of a header about a client certificate, percent-encoded: what reads it takes 16 KiB of header. */
+export const MAX_CERTIFICATE_HEADER_LENGTH = 4096;

@@ -96,8 +96,9 @@ export function expiries(state: ProxyState): Pick<Snapshot, 'certificates' | 're
   const revocationLists: { listener: string; nextUpdate: Date }[] = [];
   for (const { configuration, material } of state.listeners) {
     const listener = configuration.listen.url;
-    const add = (role: CertificateRole, dates: readonly string[]): void => {
-      const first = dates.map((date) => new Date(date)).sort((a, b) => a.getTime() - b.getTime())[0];
+    const add = (role: CertificateRole, dates: readonly Date[]): void => {
+      const readable = dates.filter((date) => !Number.isNaN(date.getTime()));
+      const first = readable.sort((a, b) => a.getTime() - b.getTime())[0];
       if (first) certificates.push({ listener, role, notAfter: first });
     };
     const { server, upstream } = material;

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 
 import type { ReadReceiver } from '../upstream/dialer.js';
+import { guarded } from '../guarded.js';
 import { MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
 import { isFiller, stopRead } from './stopped-read.js';
 import { atEndOfTurn, type TurnTask } from './turn.js';
@@ -198,8 +199,8 @@ export class TurnHalfPipe implements HalfPipe, TurnTask {
   }
 
   #stopRead(): void {
-    const { source } = this.#options;
-    stopRead(source);
+    const { source, onFault } = this.#options;
+    guarded(onFault, stopRead)(source);
     setImmediate(() => {
       // What comes after `finish` is dropped, and waits for nobody.
       if (!this.#paused || this.#finishing) source.resume();

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 
+import { guarded } from '../guarded.js';
 import { frame, goAwayFrame, pingFrame, resetFrame, settingsFrame } from '../inspect/http2/encode.js';
 import {
   CLIENT_PREFACE,
@@ -172,7 +173,7 @@ export class UnavailableAnswer {
  * another moment to do so; the caller then closes the connection.
  */
 export function answerUnavailable(stream: Socket, head: Buffer, message: string): Promise<void> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const answer = new UnavailableAnswer(message);
     let timer = setTimeout(goAway, UNAVAILABLE_WINDOW_MS);
     const send = (bytes: Buffer): void => {
@@ -192,9 +193,10 @@ export function answerUnavailable(stream: Socket, head: Buffer, message: string)
       clearTimeout(timer);
       resolve();
     };
-    stream.on('data', (bytes: Buffer) => {
+    const onData = (bytes: Buffer): void => {
       if (!answer.closed) send(answer.receive(bytes));
-    });
+    };
+    stream.on('data', guarded(reject, onData));
     stream.on('drain', () => stream.resume());
     stream.once('end', leave);
     stream.once('close', leave);

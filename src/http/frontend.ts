@@ -7,6 +7,7 @@ import {
 } from 'node:http2';
 import type { Socket } from 'node:net';
 
+import { guarded } from '../guarded.js';
 import { ClientFrames, type ClientFrameEvents } from '../inspect/http2/client-frames.js';
 import { MAX_HEADER_FIELDS, MAX_HTTP2_REQUESTS } from '../limits.js';
 import { TappedStream } from '../tls/tapped-stream.js';
@@ -21,6 +22,8 @@ export interface RequestReceiver extends ClientFrameEvents {
   unreadable(code: string): void;
   /** An HTTP/1.1 client wants a tunnel. Nothing more is parsed. */
   tunnel(): void;
+  /** An exception was thrown in one of the above. */
+  failed(fault: unknown): void;
 }
 
 /** An HTTP/2 connection as it is served. */
@@ -54,7 +57,13 @@ export class Frontend {
     const tapped = new TappedStream(stream, (bytes) => {
       // What comes yet is nobody's.
       if (session?.destroyed === true) return false;
-      const failure = frames.read(bytes);
+      let failure: number | undefined;
+      try {
+        failure = frames.read(bytes);
+      } catch (error) {
+        receiver.failed(error);
+        return false;
+      }
       if (failure === undefined) return true;
       receiver.unfollowed(failure);
       // The client is told by GOAWAY.
@@ -67,6 +76,16 @@ export class Frontend {
     this.#receivers.set(session, receiver);
     // Node reads on as soon as what it wrote has been taken.
     return { session, standsStill: () => tapped.isPaused() && tapped.writableLength === 0 };
+  }
+
+  /** Node's servers are shared: an exception in the code of one connection would leave its handler with nobody's connection. */
+  #tell(key: object, step: (receiver: RequestReceiver) => void): void {
+    const receiver = this.#receivers.get(key);
+    if (!receiver) return;
+    guarded(
+      (fault) => receiver.failed(fault),
+      () => step(receiver),
+    )();
   }
 
   #createHttp1() {
@@ -85,16 +104,16 @@ export class Frontend {
     server.maxHeadersCount = 0;
     const on = (request: IncomingMessage, response: ServerResponse, expectation: Expectation): void => {
       const exchanged = { protocol: 'http1', request, response } as const;
-      this.#receivers.get(request.socket)?.request(exchanged, expectation);
+      this.#tell(request.socket, (receiver) => receiver.request(exchanged, expectation));
     };
     server.on('request', (request, response) => on(request, response, 'none'));
     server.on('checkContinue', (request, response) => on(request, response, 'continue'));
     server.on('checkExpectation', (request, response) => on(request, response, 'unknown'));
     server.on('clientError', (error, stream) => {
       const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-      this.#receivers.get(stream)?.unreadable(code);
+      this.#tell(stream, (receiver) => receiver.unreadable(code));
     });
-    server.on('connect', (_request, stream) => this.#receivers.get(stream)?.tunnel());
+    server.on('connect', (_request, stream) => this.#tell(stream, (receiver) => receiver.tunnel()));
     return server;
   }
 
@@ -110,7 +129,7 @@ export class Frontend {
     ): void => {
       const exchanged = { protocol: 'http2', request, response } as const;
       const { session } = request.stream;
-      if (session) this.#receivers.get(session)?.request(exchanged, expectation);
+      if (session) this.#tell(session, (receiver) => receiver.request(exchanged, expectation));
     };
     server.on('request', (request, response) => on(request, response, 'none'));
     server.on('checkContinue', (request, response) => on(request, response, 'continue'));
@@ -123,7 +142,7 @@ export class Frontend {
     );
     server.on('sessionError', (error, session) => {
       const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-      this.#receivers.get(session)?.unreadable(code);
+      this.#tell(session, (receiver) => receiver.unreadable(code));
     });
     return server;
   }

@@ -1,4 +1,4 @@
-import { readDer, TAG, type DerElement } from './der.js';
+import { readDer, readTime, TAG } from './der.js';
 
 /**
  * When a certificate revocation list must have been replaced (RFC 5280 section 5.1): `undefined` if it does not say.
@@ -19,16 +19,4 @@ export function crlNextUpdate(der: Buffer): Date | undefined {
   const [tag] = thisUpdate.rest;
   if (tag !== TAG.utcTime && tag !== TAG.generalizedTime) return undefined;
   return readTime(readDer(thisUpdate.rest, tag));
-}
-
-/** RFC 5280 section 5.1.2.4: UTC with seconds in both forms; two digits mean 1950 to 2049. */
-function readTime({ tag, content }: DerElement): Date {
-  const text = content.toString('latin1');
-  const match = /^(\d{2}|\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/.exec(text);
-  const [, year = '', month, day, hour, minute, second] = match ?? [];
-  if (!match || year.length !== (tag === TAG.utcTime ? 2 : 4)) throw new Error('not a time of RFC 5280');
-  const century = tag === TAG.utcTime ? (Number(year) < 50 ? '20' : '19') : '';
-  const date = new Date(`${century}${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-  if (Number.isNaN(date.getTime())) throw new Error('not a date');
-  return date;
 }

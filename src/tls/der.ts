@@ -5,9 +5,18 @@ export const TAG = {
   bitString: 0x03,
   octetString: 0x04,
   objectIdentifier: 0x06,
+  utf8String: 0x0c,
+  numericString: 0x12,
+  printableString: 0x13,
+  teletexString: 0x14,
+  ia5String: 0x16,
   utcTime: 0x17,
   generalizedTime: 0x18,
+  visibleString: 0x1a,
+  universalString: 0x1c,
+  bmpString: 0x1e,
   sequence: 0x30,
+  set: 0x31,
 } as const;
 
 /** `[number]`, constructed: how RFC 5280 marks what may be left out. */
@@ -42,6 +51,33 @@ export function readDer(bytes: Buffer, ...tags: readonly number[]): DerElement {
 /** Reads the value at the start of the bytes if it has this tag. */
 export function readOptional(bytes: Buffer, tag: number): DerElement | undefined {
   return bytes[0] === tag ? readDer(bytes, tag) : undefined;
+}
+
+/**
+ * The values that stand side by side in these bytes, of whatever tags.
+ * @throws Error if the last one is cut off
+ */
+export function readAll(bytes: Buffer): DerElement[] {
+  const elements: DerElement[] = [];
+  for (let rest = bytes; rest.length > 0;) {
+    const [tag = 0] = rest;
+    const element = readDer(rest, tag);
+    elements.push(element);
+    ({ rest } = element);
+  }
+  return elements;
+}
+
+/** RFC 5280 sections 4.1.2.5 and 5.1.2.4: UTC with seconds in both forms; two digits mean 1950 to 2049. */
+export function readTime({ tag, content }: DerElement): Date {
+  const text = content.toString('latin1');
+  const match = /^(\d{2}|\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/.exec(text);
+  const [, year = '', month, day, hour, minute, second] = match ?? [];
+  if (!match || year.length !== (tag === TAG.utcTime ? 2 : 4)) throw new Error('not a time of RFC 5280');
+  const century = tag === TAG.utcTime ? (Number(year) < 50 ? '20' : '19') : '';
+  const date = new Date(`${century}${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+  if (Number.isNaN(date.getTime())) throw new Error('not a date');
+  return date;
 }
 
 /** X.690 section 8.19, as `1.2.840.113549.1.1.11`. */

@@ -15,7 +15,7 @@ describe('certificateNames', () => {
     ]);
     expect(certificateNames(certificate)).toEqual({
       dns: ['gitaly-a.internal', '*.gitlab.internal'],
-      ip: ['10.0.0.1', '2001:DB8:0:0:0:0:0:1'],
+      ip: ['10.0.0.1', '2001:db8::1'],
       uri: ['spiffe://gitlab/gitaly-a'],
     });
   });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../../src/tls/handshake-failure.js';
-import { certificateFault, verificationCode } from '../../src/tls/verification.js';
+import { failedVerification, verificationOf } from '../../src/tls/verification.js';
 
 describe('every code becomes one of the labels', () => {
   test.each<[string, HandshakeFailure]>([
@@ -44,19 +44,20 @@ describe('verification', () => {
     ['INVALID_PURPOSE', 'invalid_purpose'],
     ['UNABLE_TO_GET_CRL', 'crl'],
     ['CRL_HAS_EXPIRED', 'crl'],
-    ['PATH_LENGTH_EXCEEDED', 'other'],
+    ['PATH_LENGTH_EXCEEDED', 'invalid_authority'],
+    ['OUT_OF_MEM', 'other'],
     ['toString', 'other'],
     ['__proto__', 'other'],
   ])('%s is %s', (code, fault) => {
-    expect(certificateFault(code)).toBe(fault);
+    expect(verificationOf(code)).toEqual({ code, fault });
   });
 
   test('the code is found in whatever Node gives', () => {
-    expect(verificationCode('CERT_REVOKED')).toBe('CERT_REVOKED');
-    expect(verificationCode(Object.assign(new Error('words'), { code: 'CERT_REVOKED' }))).toBe(
-      'CERT_REVOKED',
-    );
-    expect(verificationCode(new Error('CERT_REVOKED'))).toBe('CERT_REVOKED');
-    expect(verificationCode(null)).toBe('UNSPECIFIED');
+    const codeOf = (authorizationError: unknown): unknown =>
+      failedVerification({ authorized: false, authorizationError: authorizationError as Error })?.code;
+    expect(codeOf('CERT_REVOKED')).toBe('CERT_REVOKED');
+    expect(codeOf(Object.assign(new Error('words'), { code: 'CERT_REVOKED' }))).toBe('CERT_REVOKED');
+    expect(codeOf(new Error('CERT_REVOKED'))).toBe('CERT_REVOKED');
+    expect(codeOf(null)).toBe('UNSPECIFIED');
   });
 });

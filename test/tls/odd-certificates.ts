@@ -1,8 +1,10 @@
 import 'reflect-metadata';
 
-import { webcrypto, X509Certificate } from 'node:crypto';
+import { webcrypto } from 'node:crypto';
 
 import * as x509 from '@peculiar/x509';
+
+import { Certificate } from '../../src/tls/certificate.js';
 
 x509.cryptoProvider.set(webcrypto);
 
@@ -12,7 +14,7 @@ const EC = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 export type OddName = readonly [kind: 'dns' | 'ip' | 'url' | 'email' | 'dn', value: string];
 
 /** A self-signed certificate with names that no authority would issue. */
-export async function oddCertificate(subject: string, names: readonly OddName[]): Promise<X509Certificate> {
+export async function oddCertificate(subject: string, names: readonly OddName[]): Promise<Certificate> {
   const keys = await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify']);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: '01',
@@ -30,7 +32,7 @@ export async function oddCertificate(subject: string, names: readonly OddName[])
             ),
           ],
   });
-  return new X509Certificate(Buffer.from(certificate.rawData));
+  return new Certificate(Buffer.from(certificate.rawData));
 }
 
 /** A revocation list in PEM with these dates; without `nextUpdate` it does not say when it must be replaced. */

@@ -1,8 +1,10 @@
 import 'reflect-metadata';
 
-import { webcrypto, X509Certificate } from 'node:crypto';
+import { webcrypto } from 'node:crypto';
 
 import * as x509 from '@peculiar/x509';
+
+import { Certificate } from '../../../src/tls/certificate.js';
 
 x509.cryptoProvider.set(webcrypto);
 
@@ -44,7 +46,7 @@ export interface Issue {
 }
 
 export interface HandIssued {
-  readonly certificate: X509Certificate;
+  readonly certificate: Certificate;
   readonly pem: string;
   readonly keys: webcrypto.CryptoKeyPair;
   readonly subject: string;
@@ -88,7 +90,7 @@ export async function issue(asked: Issue): Promise<HandIssued> {
     extensions,
   });
   const pem = `${certificate.toString('pem')}\n`;
-  return { certificate: new X509Certificate(pem), pem, keys, subject: asked.subject };
+  return { certificate: new Certificate(pem), pem, keys, subject: asked.subject };
 }
 
 async function generate(algorithm: (typeof KEYS)[keyof typeof KEYS]): Promise<webcrypto.CryptoKeyPair> {

@@ -1,7 +1,6 @@
-import { X509Certificate } from 'node:crypto';
-
 import { describe, expect, test } from 'vitest';
 
+import { Certificate } from '../../../src/tls/certificate.js';
 import type { CertificateRole, Finding } from '../../../src/tls/judge/finding.js';
 import { judgeChain, likelyRole, type ChainQuestion } from '../../../src/tls/judge/judge-chain.js';
 import {
@@ -189,7 +188,7 @@ describe('the chain', () => {
     const findings = judge([lower, upper, leaf]);
     expect(findings).toMatchObject([{ id: 'chain_order', severity: 'error' }]);
     expect(sentence(findings, 'chain_order')).toContain(
-      'that of the authority CN=lower, and the leaf, CN=gitaly-a.internal,',
+      'its first certificate is that of CN=lower, and the leaf, CN=gitaly-a.internal,',
     );
   });
 
@@ -258,7 +257,7 @@ test('a certificate that cannot be read to its end is a finding, not a fault', a
   const at = certificate.raw.indexOf(Buffer.from([0x03, 0x02, 0x07, 0x80]));
   const broken = Buffer.from(certificate.raw);
   broken[at + 1] = 0x7f;
-  expect(judgeChain([new X509Certificate(broken)], { role: 'server', now: NOW })).toMatchObject([
+  expect(judgeChain([new Certificate(broken)], { role: 'server', now: NOW })).toMatchObject([
     { id: 'broken_certificate', severity: 'error' },
   ]);
 });
