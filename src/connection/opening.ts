@@ -4,7 +4,13 @@ import type { TLSSocket } from 'node:tls';
 import type { ServerTls } from '../config/model.js';
 import { judgeClient } from '../tls/client-certificate.js';
 import { parseClientHello, type ClientHello } from '../tls/client-hello.js';
-import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../tls/handshake-failure.js';
+import {
+  handshakeAdvice,
+  handshakeFailure,
+  whyRefused,
+  type HandshakeFailure,
+  type Presented,
+} from '../tls/handshake-failure.js';
 import { HELLO_ALERTS } from '../tls/parameters.js';
 import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
@@ -215,6 +221,9 @@ export class Opening {
       return await this.#stages.run(work, deadline);
     } catch (error) {
       if (!(error instanceof ClientLeft)) throw error;
+      // Some clients, grpc-js for one, verify a certificate once the handshake is over, and only leave.
+      const presented = this.#facts.tls && this.#presented();
+      if (presented) this.#facts.advice = whyRefused(presented, new Date());
       throw this.#received === 0 ? new ConnectionEnd('probe', 'client') : left();
     }
   }
@@ -237,7 +246,7 @@ export class Opening {
   #handshakeFailed(failure: HandshakeFailure, detail: string): ConnectionEnd {
     if (this.#handshakeEnd) return this.#handshakeEnd;
     this.#settings.events.handshakeFailed(failure);
-    this.#facts.advice = handshakeAdvice(failure, this.#settings.configuration.tls?.protocols ?? []);
+    this.#facts.advice = this.#advice(failure);
     const initiator = failure === 'closed' || failure === 'reset' ? 'client' : 'proxy';
     this.#handshakeEnd = new ConnectionEnd(
       'handshake_failed',
@@ -245,6 +254,19 @@ export class Opening {
       detail === '' ? failure : `${failure}: ${detail}`,
     );
     return this.#handshakeEnd;
+  }
+
+  #advice(failure: HandshakeFailure): string | undefined {
+    const presented = this.#presented();
+    return presented && handshakeAdvice(failure, presented, new Date());
+  }
+
+  #presented(): Presented | undefined {
+    const { configuration, terminator } = this.#settings;
+    if (!configuration.tls || !terminator) return undefined;
+    const { serverName } = this.#facts;
+    const { protocols } = configuration.tls;
+    return { protocols, certificate: terminator.certificateFor(serverName), serverName };
   }
 
   #putBack(bytes: Buffer): void {

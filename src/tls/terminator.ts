@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 
 import { namesFor } from '../config/server-name.js';
+import { Certificate } from './certificate.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
 
@@ -21,6 +22,8 @@ export class TlsTerminator {
   readonly #pairs: readonly ServerPair[];
   readonly #servers: ReadonlyMap<ServerPair, Server>;
   readonly #default: Server;
+  /** Those that were asked for: most are never read in this process. */
+  readonly #certificates = new Map<ServerPair, Certificate>();
   readonly #waiting = new WeakMap<
     Socket,
     { resolve: (socket: TLSSocket) => void; reject: (error: Error) => void }
@@ -41,7 +44,7 @@ export class TlsTerminator {
    * The promise rejects with the TLS library's error; a caller that destroys `raw` must not wait for it.
    */
   handshake(raw: Socket, serverName: string | undefined): Promise<TLSSocket> {
-    const pair = serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
+    const pair = this.#pairFor(serverName);
     const server = (pair && this.#servers.get(pair)) ?? this.#default;
     return new Promise((resolve, reject) => {
       this.#waiting.set(raw, { resolve, reject });
@@ -51,6 +54,22 @@ export class TlsTerminator {
       server.emit('connection', raw);
       raw.allowHalfOpen = true;
     });
+  }
+
+  /** The certificate that a client is presented which asks for this name, or for none. */
+  certificateFor(serverName: string | undefined): Certificate {
+    const pair = this.#pairFor(serverName) ?? this.#pairs[0];
+    if (pair === undefined) throw new Error('a TLS listener needs a certificate');
+    let certificate = this.#certificates.get(pair);
+    if (certificate === undefined) {
+      certificate = new Certificate(pair.certificatePem);
+      this.#certificates.set(pair, certificate);
+    }
+    return certificate;
+  }
+
+  #pairFor(serverName: string | undefined): ServerPair | undefined {
+    return serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
   }
 
   #createServer(parts: ServerParts, pair: ServerPair): Server {
