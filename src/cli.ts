@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 
 import type { Command } from './commands/command.js';
 import { parseCommandLine } from './commands/command-line.js';
+import { printableLines } from './printable.js';
 import { readVersion } from './version.js';
 
 /** 0 fine, 1 failed while running, 2 wrong configuration or usage. */
@@ -21,7 +22,7 @@ function print(text: string): void {
 process.stderr.on('error', () => undefined);
 
 function writeStderr(text: string): void {
-  process.stderr.write(text);
+  process.stderr.write(printableLines(text));
 }
 
 /** Runs a command to its end. The modules of one command are not loaded for another: help is there at once. */
@@ -34,7 +35,7 @@ async function run(command: Command): Promise<number> {
       print(`gitaly-tls-proxy ${readVersion()}\n`);
       return 0;
     case 'usage error':
-      process.stderr.write(`gitaly-tls-proxy: ${command.message}\n`);
+      writeStderr(`gitaly-tls-proxy: ${command.message}\n`);
       return EXIT_USAGE;
     case 'configuration validate':
       return validate(command.file);
@@ -99,6 +100,6 @@ try {
   if (['serve', 'demo', 'worker'].includes(command.command)) process.exit(exitCode);
   process.exitCode = exitCode;
 } catch (error) {
-  process.stderr.write(`gitaly-tls-proxy: ${error instanceof Error ? error.message : String(error)}\n`);
+  writeStderr(`gitaly-tls-proxy: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(EXIT_FAILED);
 }

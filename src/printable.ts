@@ -21,12 +21,17 @@ export function printableText(text: string): string {
   return text.replace(UNPRINTABLE, (character) => (character < ' ' ? character : unicodeEscape(character)));
 }
 
+/** Text of several lines for a terminal: only the line breaks remain. */
+export function printableLines(text: string): string {
+  return text.replace(UNPRINTABLE, (character) =>
+    character === '\n' ? character : unicodeEscape(character),
+  );
+}
+
 /** A value as JSON whose text can be printed: JSON itself leaves DEL, C1 controls and all but ASCII as they are. */
 export function printableJson(value: unknown, indent = 0): string {
   // The only unprintable characters outside of strings are the line breaks of the indentation.
-  return JSON.stringify(value, null, indent).replace(UNPRINTABLE, (character) =>
-    character === '\n' ? character : unicodeEscape(character),
-  );
+  return printableLines(JSON.stringify(value, null, indent));
 }
 
 /** One escape for each UTF-16 unit, as in JSON. */
