@@ -68,6 +68,9 @@ export function followChain(chain: readonly [Judged, ...Judged[]], question: Pat
       ),
     );
   }
+  // Go parses all certificates of a chain before it looks for a way up.
+  const aside = unique.filter((each) => each !== leaf && !best.path.includes(each));
+  findings.push(...aside.flatMap(judgeStrength).filter(({ id }) => id === 'explicit_curve'));
   const inOrder = unique.filter((each) => best.whole.includes(each));
   if (leaf === first && inOrder.some((each, index) => each !== best.whole[index])) {
     findings.push(

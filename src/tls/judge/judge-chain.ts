@@ -38,8 +38,11 @@ export function judgeChain(chain: readonly Certificate[], question: ChainQuestio
   return [...findings, ...judgeLeaf(leaf, question), ...ofChain];
 }
 
-/** What makes a certificate file unusable as a whole, though its leaf may be in order. */
+/** Go cannot parse such a certificate, wherever it is in the chain, and breaks off the handshake. */
 const OF_THE_WHOLE: ReadonlySet<FindingId> = new Set(['explicit_curve']);
+
+/** Clients differ in what they accept as critical: it is reported, and is no reason not to serve. */
+const OF_SOME_CLIENTS: ReadonlySet<FindingId> = new Set(['critical_extension']);
 
 /**
  * The findings of `judgeChain`: those about the leaf or the whole file, and those that a client may not notice because it knows
@@ -55,9 +58,16 @@ export function judgeForServing(
   const { path, findings } = followChain([leaf, ...others], { ...question, read: readAnchor });
   const [last = leaf] = path;
   if (last !== leaf) return { leaf: [leafNotFirst(leaf, last)], chain: [] };
+  const ofLeaf = judgeLeaf(leaf, question);
   return {
-    leaf: [...judgeLeaf(leaf, question), ...findings.filter(({ id }) => OF_THE_WHOLE.has(id))],
-    chain: findings.filter(({ id }) => !OF_THE_WHOLE.has(id)),
+    leaf: [
+      ...ofLeaf.filter(({ id }) => !OF_SOME_CLIENTS.has(id)),
+      ...findings.filter(({ id }) => OF_THE_WHOLE.has(id)),
+    ],
+    chain: [
+      ...ofLeaf.filter(({ id }) => OF_SOME_CLIENTS.has(id)),
+      ...findings.filter(({ id }) => !OF_THE_WHOLE.has(id)),
+    ],
   };
 }
 
