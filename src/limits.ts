@@ -99,9 +99,6 @@ export const TICKET_SECRET_BYTES = 32;
 /** Ticket keys change at least this often, as Go's do: each client is verified anew once per day, and old tickets cannot be read. */
 export const MAX_SESSION_EPOCH_MS = 24 * 60 * 60 * 1000;
 
-/** Issuers that are followed in a verified client's chain: OpenSSL accepts no longer chain by default than 100. */
-export const MAX_CHAIN_LENGTH = 100;
-
 /** More workers than the cores of any machine that Gitaly runs on are a typing error. */
 export const MAX_WORKERS = 256;
 
@@ -381,3 +378,9 @@ export const MAX_FILE_WORK = 2;
 
 /** A configuration, certificate, CRL or token: the largest public CRLs have some 10 MB; without an end, memory would fill. */
 export const MAX_SETTING_FILE_BYTES = 64 * 1024 * 1024;
+
+/** The longest name of a certificate that is an identity: a SPIFFE ID has at most 2048 bytes. */
+export const MAX_IDENTITY_LENGTH = 2048;
+
+/** The longest value of a header about a client certificate, percent-encoded: what reads it takes 16 KiB of header. */
+export const MAX_CERTIFICATE_HEADER_LENGTH = 4096;
