@@ -37,4 +37,31 @@ export default tseslint.config(
       ],
     },
   },
+  {
+    files: ['src/**/*.ts'],
+    ignores: ['src/tls/certificate.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          paths: [
+            {
+              name: 'node:crypto',
+              importNames: ['X509Certificate'],
+              message:
+                'Its types promise strings that may be missing: read certificates with src/tls/certificate.ts.',
+            },
+          ],
+        },
+      ],
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: 'Identifier[name=/^getPeer(X509)?Certificate$/]',
+          message:
+            'Its types promise a certificate that may be missing: use peerCertificate of src/tls/certificate.ts.',
+        },
+      ],
+    },
+  },
 );

@@ -19,6 +19,7 @@ const { default: cluster } = await import('node:cluster');
 const { buffer, text } = await import('node:stream/consumers');
 const { parseCommandLine } = await import('./commands/command-line.js');
 const { loadInSteps } = await import('./commands/load-steps.js');
+const { printableLines } = await import('./printable.js');
 const { takeEnvironment } = await import('./process/environment.js');
 const { endInSpiteOfThreads, hasStuckThread } = await import('./process/stuck-threads.js');
 const { WORKER_ARGUMENT } = await import('./traffic/workers/program.js');
@@ -37,7 +38,7 @@ function print(text: string): void {
 process.stderr.on('error', () => undefined);
 
 function writeStderr(text: string): void {
-  process.stderr.write(text);
+  process.stderr.write(printableLines(text));
 }
 
 /** Runs a command to its end. The modules of one command are not loaded for another: help is there at once. */
@@ -50,7 +51,7 @@ async function run(command: Command): Promise<number> {
       print(`gitaly-tls-proxy ${readVersion()}\n`);
       return 0;
     case 'usage error':
-      process.stderr.write(`gitaly-tls-proxy: ${command.message}\n`);
+      writeStderr(`gitaly-tls-proxy: ${command.message}\n`);
       return EXIT_USAGE;
     case 'configuration validate':
       return validate(command.file);
@@ -127,7 +128,7 @@ function commandOf(args: readonly string[]): Command {
 /** For the commands that run no proxy: variables have no more effect on them, and what a proxy refuses is reported. */
 function reportEnvironment(): void {
   for (const { severity, error, fix } of takeEnvironment(process.env))
-    if (severity === 'refuse') process.stderr.write(`gitaly-tls-proxy: warning: ${error} ${fix}\n`);
+    if (severity === 'refuse') writeStderr(`gitaly-tls-proxy: warning: ${error} ${fix}\n`);
 }
 
 /** Settles when everything that was printed has been written. */
@@ -163,6 +164,6 @@ try {
     }
   }
 } catch (error) {
-  process.stderr.write(`gitaly-tls-proxy: ${error instanceof Error ? error.message : String(error)}\n`);
+  writeStderr(`gitaly-tls-proxy: ${error instanceof Error ? error.message : String(error)}\n`);
   await end(EXIT_FAILED);
 }

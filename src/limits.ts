@@ -105,9 +105,6 @@ export const TICKET_SECRET_BYTES = 32;
 /** Ticket keys change at least this often, as Go's do: each client is verified anew once per day, and old tickets cannot be read. */
 export const MAX_SESSION_EPOCH_MS = 24 * 60 * 60 * 1000;
 
-/** Issuers that are followed in a verified client's chain: OpenSSL accepts no longer chain by default than 100. */
-export const MAX_CHAIN_LENGTH = 100;
-
 /** More workers than the cores of any machine that Gitaly runs on are a typing error. */
 export const MAX_WORKERS = 256;
 
@@ -416,3 +413,9 @@ export const MAX_PORT_ATTEMPTS = 10;
 
 /** Looking up the user or group of a socket, which may be in a directory on the network. */
 export const ACCOUNT_LOOKUP_MS = 5000;
+
+/** The longest name of a certificate that is an identity: a SPIFFE ID has at most 2048 bytes. */
+export const MAX_IDENTITY_LENGTH = 2048;
+
+/** The longest value of a header about a client certificate, percent-encoded: what reads it takes 16 KiB of header. */
+export const MAX_CERTIFICATE_HEADER_LENGTH = 4096;

@@ -1,7 +1,8 @@
-import type { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 
-import { sentenceWithCure, subjectOf } from '../tls/judge/finding.js';
+import { describeSubject } from '../tls/certificate-names.js';
+import type { Certificate } from '../tls/certificate.js';
+import { sentenceWithCure } from '../tls/judge/finding.js';
 import { judgeChain } from '../tls/judge/judge-chain.js';
 import { loadKey } from '../tls/key-file.js';
 import { FileProblem, parseCertificates, readSettingFile } from '../tls/pem-files.js';
@@ -15,7 +16,7 @@ export const AUTHORITY_NAME = 'ca';
 /** An authority that is in a directory. */
 export interface FoundAuthority {
   readonly issuer: Issuer;
-  readonly x509: X509Certificate;
+  readonly x509: Certificate;
 }
 
 export function authorityPaths(directory: string): { certificatePath: string; keyPath: string } {
@@ -49,17 +50,17 @@ export async function findAuthority(directory: string, now: Date): Promise<Found
   );
   if (wrong) throw new FileProblem(`${certificatePath}: ${sentenceWithCure(wrong)}`);
   const key = await loadKey(keyPath);
-  if (!own.x509.checkPrivateKey(key.object))
+  if (!own.x509.belongsTo(key.object))
     throw new FileProblem(`${keyPath}: does not belong to the certificate in ${certificatePath}`);
   const signingKey = await importSigningKey(key.object);
   if (signingKey === undefined) {
     throw new FileProblem(
       `${keyPath}: keys of the kind ${key.object.asymmetricKeyType ?? 'unknown'} are not signed with here; ` +
-        `an RSA or ECDSA key is needed for ${subjectOf(own.x509)}`,
+        `an RSA or ECDSA key is needed for ${describeSubject(own.x509)}`,
     );
   }
   // A root is what clients trust: to send it would change nothing.
-  const sent = [own, ...above].filter(({ x509 }) => x509.subject !== x509.issuer);
+  const sent = [own, ...above].filter(({ x509 }) => !x509.subjectDer.equals(x509.issuerDer));
   return {
     issuer: existingIssuer(
       own.pem,

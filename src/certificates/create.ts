@@ -1,7 +1,7 @@
-import type { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 
-import { subjectOf } from '../tls/judge/finding.js';
+import { describeIssuer, describeSubject } from '../tls/certificate-names.js';
+import type { Certificate } from '../tls/certificate.js';
 import { FileProblem } from '../tls/pem-files.js';
 import { AUTHORITY_NAME, authorityPaths, findAuthority } from './authority-files.js';
 import { findIssued, isIssuedBy, isThere, readExisting, type ExistingCertificate } from './existing-files.js';
@@ -81,7 +81,7 @@ export async function createCertificates(request: CreateRequest, now: Date): Pro
         'leave --ca-name out to issue from it, or take another directory',
     );
   }
-  const authorityEnd = found ? new Date(found.x509.validTo) : inDays(now, AUTHORITY_DAYS);
+  const authorityEnd = found ? found.x509.validTo : inDays(now, AUTHORITY_DAYS);
   const notAfter = inDays(now, days ?? LEAF_DAYS);
   if (notAfter > authorityEnd) {
     const left = Math.floor((authorityEnd.getTime() - now.getTime()) / DAY_MS);
@@ -121,7 +121,7 @@ const DEFAULT_CA_NAME = 'Gitaly CA';
 
 async function plan(
   { directory, certificates, keyType, renew }: CreateRequest,
-  authority: X509Certificate | undefined,
+  authority: Certificate | undefined,
   problems: string[],
 ): Promise<Planned[]> {
   if (renew && certificates.length === 0) return planRenewals(directory, authority, keyType, problems);
@@ -151,7 +151,7 @@ async function plan(
 
 async function planRenewals(
   directory: string,
-  authority: X509Certificate | undefined,
+  authority: Certificate | undefined,
   keyType: KeyType | undefined,
   problems: string[],
 ): Promise<Planned[]> {
@@ -161,7 +161,7 @@ async function planRenewals(
   }
   const issued = (await attempt(problems, () => findIssued(directory, authority))) ?? [];
   if (issued.length === 0 && problems.length === 0)
-    problems.push(`${directory}: holds no certificate of ${subjectOf(authority)} with its key`);
+    problems.push(`${directory}: holds no certificate of ${describeSubject(authority)} with its key`);
   const planned: Planned[] = [];
   for (const name of issued) {
     const renewal = await planRenewal(leafPaths(directory, name), undefined, authority, keyType, problems);
@@ -174,7 +174,7 @@ async function planRenewals(
 async function planRenewal(
   paths: { readonly certificatePath: string; readonly keyPath: string },
   role: LeafRole | undefined,
-  authority: X509Certificate | undefined,
+  authority: Certificate | undefined,
   keyType: KeyType | undefined,
   problems: string[],
 ): Promise<Planned | undefined> {
@@ -199,10 +199,10 @@ async function planRenewal(
 function whyNotRenewed(
   existing: ExistingCertificate,
   role: LeafRole | undefined,
-  authority: X509Certificate | undefined,
+  authority: Certificate | undefined,
 ): string | undefined {
   if (authority === undefined || !isIssuedBy(existing.x509, authority)) {
-    return `it was issued by ${existing.x509.issuer.replaceAll('\n', ', ')} and not by ${AUTHORITY_NAME}.pem beside it`;
+    return `it was issued by ${describeIssuer(existing.x509)} and not by ${AUTHORITY_NAME}.pem beside it`;
   }
   return role === undefined || role === existing.role
     ? undefined
@@ -233,8 +233,8 @@ function joinNames([first, ...others]: Names, more: readonly SubjectName[]): Nam
   return joined;
 }
 
-function commonNameOf(x509: X509Certificate): string {
-  return /^CN=(.*)$/mu.exec(x509.subject)?.[1] ?? subjectOf(x509);
+function commonNameOf(x509: Certificate): string {
+  return x509.commonName ?? describeSubject(x509);
 }
 
 function inDays(now: Date, days: number): Date {

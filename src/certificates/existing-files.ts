@@ -1,9 +1,9 @@
-import type { X509Certificate } from 'node:crypto';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { certificateFacts } from '../tls/certificate-facts.js';
 import { certificateNames } from '../tls/certificate-names.js';
+import type { Certificate } from '../tls/certificate.js';
 import { describeFileError, FileProblem, parseCertificates, readSettingFile } from '../tls/pem-files.js';
 import type { LeafRole } from './issue.js';
 import type { KeyType } from './keys.js';
@@ -11,7 +11,7 @@ import type { SubjectName } from './subject-name.js';
 
 /** A certificate that was issued before, as far as it matters for its renewal. */
 export interface ExistingCertificate {
-  readonly x509: X509Certificate;
+  readonly x509: Certificate;
   readonly role: LeafRole;
   readonly names: readonly SubjectName[];
   readonly keyType: KeyType;
@@ -50,7 +50,7 @@ export async function readExisting(path: string): Promise<ExistingCertificate> {
  * The certificates of a directory that an authority has issued and that have their key beside them: their files' names
  * without the ending, in order.
  */
-export async function findIssued(directory: string, authority: X509Certificate): Promise<string[]> {
+export async function findIssued(directory: string, authority: Certificate): Promise<string[]> {
   const files = new Set(await readdir(directory));
   const found: string[] = [];
   for (const file of [...files].sort()) {
@@ -62,6 +62,6 @@ export async function findIssued(directory: string, authority: X509Certificate):
   return found;
 }
 
-export function isIssuedBy(x509: X509Certificate, authority: X509Certificate): boolean {
-  return x509.issuer === authority.subject && x509.verify(authority.publicKey);
+export function isIssuedBy(x509: Certificate, authority: Certificate): boolean {
+  return x509.issuerDer.equals(authority.subjectDer) && x509.isSignedWith(authority.publicKey);
 }

@@ -1,9 +1,8 @@
-import type { X509Certificate } from 'node:crypto';
-
 import type { Environment } from '../config/build-context.js';
 import { withKinds } from '../config/path-kinds.js';
 import type { KeyPath, Problem, TrustSource } from '../config/model.js';
 import { resolveTrust } from '../config/trust.js';
+import type { Certificate } from '../tls/certificate.js';
 import { parseCertificates } from '../tls/pem-files.js';
 import { loadSystemTrust, loadTrust, type TrustAnchors } from '../tls/trust.js';
 
@@ -11,7 +10,7 @@ import { loadSystemTrust, loadTrust, type TrustAnchors } from '../tls/trust.js';
 export interface Anchors {
   /** PEM texts. */
   readonly pem: readonly string[];
-  readonly certificates: readonly X509Certificate[];
+  readonly certificates: readonly Certificate[];
   /** Where they come from, in words. */
   readonly source: string;
 }

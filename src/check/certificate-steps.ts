@@ -1,13 +1,15 @@
-import type { X509Certificate } from 'node:crypto';
-
 import type { HandshakeObservation } from '../probe/observe-handshake.js';
-import { certificateNames, describeNames } from '../tls/certificate-names.js';
+import {
+  certificateNames,
+  describeIssuer,
+  describeNames,
+  describeSubject,
+} from '../tls/certificate-names.js';
+import type { Certificate } from '../tls/certificate.js';
 import { isoDate } from '../tls/iso-date.js';
-import { subjectOf, type Finding as CertificateFinding, type FindingId } from '../tls/judge/finding.js';
+import { type Finding as CertificateFinding, type FindingId } from '../tls/judge/finding.js';
 import { judgeChain } from '../tls/judge/judge-chain.js';
 import { daysLeft } from '../tls/judge/validity.js';
-import { oneLineName } from '../tls/pem-files.js';
-import { certificateFault } from '../tls/verification.js';
 import { failed, passed, type Finding } from './step.js';
 import type { CheckSettings, TargetTls } from './target.js';
 
@@ -66,22 +68,17 @@ export class CertificateSteps {
       facts: { trusted_from: source, sent: certificates.map(factsOf) },
     };
     const root = certificates.at(-1);
-    const fine = `${certificates.length} sent, which lead to ${root ? oneLineName(root.issuer) : 'nothing'}, trusted by ${source}`;
+    const fine = `${certificates.length} sent, which lead to ${root ? describeIssuer(root) : 'nothing'}, trusted by ${source}`;
     const finding = findingOf(found, fine, more);
-    const fault = verification === undefined ? undefined : certificateFault(verification);
     // What the dates say is told by a step of its own.
     if (
       finding.result === 'failed' ||
-      fault === undefined ||
-      fault === 'expired' ||
-      fault === 'not_yet_valid'
+      verification === undefined ||
+      verification.fault === 'expired' ||
+      verification.fault === 'not_yet_valid'
     )
       return finding;
-    return failed(
-      `OpenSSL does not accept the chain: ${verification ?? fault}`,
-      'have it issued again',
-      more,
-    );
+    return failed(`OpenSSL does not accept the chain: ${verification.code}`, 'have it issued again', more);
   }
 
   /** Whether a Subject Alternative Name holds the name that the server is called by; the Common Name never counts. */
@@ -101,10 +98,10 @@ export class CertificateSteps {
   /** Whether all that was sent is in date, and for how long. */
   expiry(): Finding {
     const [first] = [...this.#seen.certificates].sort(
-      (one, other) => Date.parse(one.validTo) - Date.parse(other.validTo),
+      (one, other) => one.validTo.getTime() - other.validTo.getTime(),
     );
     if (first === undefined) return failed('no certificate was sent', 'give the server one');
-    const fine = `the first of them, ${subjectOf(first)}, ends in ${daysLeft(first, this.#now)} days, on ${isoDate(first.validTo)}`;
+    const fine = `the first of them, ${describeSubject(first)}, ends in ${daysLeft(first, this.#now)} days, on ${isoDate(first.validTo)}`;
     return findingOf(
       this.#findings.filter(({ id }) => DATES.has(id)),
       fine,
@@ -140,14 +137,14 @@ function sentence({ id, sentence: words }: CertificateFinding): string {
   return id === 'no_subject_alternative_name' ? known : `${known}: ${words}`;
 }
 
-function describe(certificate: X509Certificate): string {
-  return `${subjectOf(certificate)}, issued by ${oneLineName(certificate.issuer)}, until ${isoDate(certificate.validTo)}`;
+function describe(certificate: Certificate): string {
+  return `${describeSubject(certificate)}, issued by ${describeIssuer(certificate)}, until ${isoDate(certificate.validTo)}`;
 }
 
-function factsOf(certificate: X509Certificate): object {
+function factsOf(certificate: Certificate): object {
   return {
-    subject: subjectOf(certificate),
-    issuer: oneLineName(certificate.issuer),
+    subject: describeSubject(certificate),
+    issuer: describeIssuer(certificate),
     not_before: isoDate(certificate.validFrom),
     not_after: isoDate(certificate.validTo),
     fingerprint256: certificate.fingerprint256,

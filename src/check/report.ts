@@ -1,3 +1,4 @@
+import { printable, printableJson } from '../printable.js';
 import type { TargetReport } from './check-target.js';
 import { STEP_TITLES, type Step } from './step.js';
 
@@ -22,17 +23,17 @@ export function reportJson(reports: readonly TargetReport[]): string {
       steps: endpoint.steps.map(stepJson),
     })),
   }));
-  return `${JSON.stringify({ passed, targets }, null, 2)}\n`;
+  return `${printableJson({ passed, targets }, 2)}\n`;
 }
 
 function targetText({ title, role, steps, endpoints }: TargetReport): string {
-  const heading = role === 'address' ? title : `${role} ${title}`;
+  const heading = printable(role === 'address' ? title : `${role} ${title}`);
   const hasSeveral = endpoints.length > 1;
   return [
     heading,
     ...steps.flatMap(stepText),
     ...endpoints.flatMap((endpoint) => [
-      ...(hasSeveral ? ['', `${heading} at ${endpoint.title}`] : []),
+      ...(hasSeveral ? ['', `${heading} at ${printable(endpoint.title)}`] : []),
       ...endpoint.steps.flatMap(stepText),
     ]),
   ].join('\n');
@@ -55,9 +56,4 @@ function stepJson({ name, result, detail, cure, facts }: Step): object {
     ...(cure !== undefined && (result === 'passed' ? { warning: cure } : { cure })),
     ...facts,
   };
-}
-
-/** What servers say may hold anything; a terminal must not obey it, and a line stays one. */
-function printable(text: string): string {
-  return text.replaceAll(/[\p{Cc}\p{Cf}]+/gu, ' ');
 }

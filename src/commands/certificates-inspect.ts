@@ -1,6 +1,7 @@
 import { inspect } from '../certificates/inspect/inspect.js';
 import type { Place } from '../certificates/inspect/place.js';
 import { asJson } from '../certificates/inspect/as-json.js';
+import { printableJson } from '../printable.js';
 import { asText } from '../certificates/inspect/as-text.js';
 
 /** What the command has to do with the world. */
@@ -18,6 +19,6 @@ export async function runCertificatesInspect(
   { now, writeStdout }: InspectIo,
 ): Promise<number> {
   const inspected = await inspect(places, now);
-  writeStdout(json ? `${JSON.stringify(asJson(inspected, now), null, 2)}\n` : asText(inspected, now));
+  writeStdout(json ? `${printableJson(asJson(inspected, now), 2)}\n` : asText(inspected, now));
   return inspected.some(({ findings }) => findings.some(({ severity }) => severity === 'error')) ? 1 : 0;
 }

@@ -2,6 +2,7 @@ import { judgeText, readConfiguration, type LoadResult } from '../config/load.js
 import type { Environment } from '../config/build-context.js';
 import type { Configuration, Problem } from '../config/model.js';
 import { formatProblem } from '../config/problem.js';
+import { printableJson } from '../printable.js';
 
 /** How the configuration is called in messages when it comes from stdin. */
 const STDIN_NAME = '<stdin>';
@@ -34,9 +35,7 @@ export async function validateConfiguration(file: string | undefined, io: Valida
   }
   const errors = problems.filter(({ severity }) => severity === 'error');
   if (errors.length === 0) return 0;
-  io.writeStdout(
-    `${JSON.stringify({ errors: errors.map((problem) => asJson(problem, result)) }, null, 2)}\n`,
-  );
+  io.writeStdout(`${printableJson({ errors: errors.map((problem) => asJson(problem, result)) }, 2)}\n`);
   return 2;
 }
 

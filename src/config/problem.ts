@@ -1,3 +1,4 @@
+import { printable } from '../printable.js';
 import type { KeyPath, Problem } from './model.js';
 
 const MAX_VALUE_LENGTH = 80;
@@ -20,7 +21,7 @@ export function formatProblem(
   const severity = problem.severity === 'warning' ? ['warning'] : [];
   const key = problem.key.length === 0 ? [] : [formatKey(problem.key)];
   const value = isScalar(problem.value) ? ` (got ${quote(problem.value)})` : '';
-  return `${[...place, ...severity, ...key, problem.message].join(': ')}${value}`;
+  return printable(`${[...place, ...severity, ...key, problem.message].join(': ')}${value}`);
 }
 
 /** A key path as it is written in prose: `listeners[0].tls.key_path`. */

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 
+import { guarded } from '../guarded.js';
 import { BackchannelAnswer } from './backchannel-answer.js';
 import { CallAnswer, type Answer, type CallStatus } from './call-answer.js';
 import type { Protocol } from './protocol.js';
@@ -19,7 +20,7 @@ export function answerCalls(
   status: CallStatus,
   windowMs: number,
 ): Promise<void> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const answer: Answer = head.value === 'http2' ? new CallAnswer(status) : new BackchannelAnswer(status);
     let timer = setTimeout(end, windowMs);
     const send = (bytes: Buffer): void => {
@@ -39,9 +40,10 @@ export function answerCalls(
       clearTimeout(timer);
       resolve();
     };
-    stream.on('data', (bytes: Buffer) => {
+    const onData = (bytes: Buffer): void => {
       if (!answer.closed && !isFiller(bytes)) send(answer.receive(bytes));
-    });
+    };
+    stream.on('data', guarded(reject, onData));
     stream.on('drain', () => stream.resume());
     stream.once('end', leave);
     stream.once('close', leave);

@@ -7,6 +7,7 @@ import { GrpcCode } from './call-answer.js';
 import type { Accepted } from './accepted.js';
 import type { Admission } from './admission.js';
 import { AnswerWatch } from './answer-watch.js';
+import { guarded } from '../guarded.js';
 import { ConnectionEnd } from './close-reason.js';
 import {
   inspectConnection,
@@ -119,7 +120,13 @@ export class Connection implements ServedConnection, RelayObserver {
   drain(why: string): void {
     if (this.#draining !== undefined) return;
     this.#draining = why;
-    if (this.#relay) this.#beginDrain(this.#relay);
+    const relay = this.#relay;
+    // By a timer, too: nobody there would catch an exception.
+    if (relay)
+      guarded(
+        (fault) => this.cut(endFrom(fault)),
+        () => this.#beginDrain(relay),
+      )();
   }
 
   /** Tells of what moved since the last call; with each scrape, so that a long clone shows while it runs. */

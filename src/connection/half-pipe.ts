@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 
 import type { ReadReceiver } from '../upstream/dialer.js';
+import { guarded } from '../guarded.js';
 import { MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
 import { isFiller, stopRead } from './stopped-read.js';
 import { TurnWriter } from './turn-writer.js';
@@ -206,8 +207,8 @@ export class TurnHalfPipe implements HalfPipe {
   }
 
   #stopRead(): void {
-    const { source } = this.#options;
-    stopRead(source);
+    const { source, onFault } = this.#options;
+    guarded(onFault, stopRead)(source);
     setImmediate(() => {
       if (!this.#paused || this.#finishing) source.resume();
     });

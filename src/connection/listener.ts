@@ -1,3 +1,4 @@
+import { guarded } from '../guarded.js';
 import { HEADER_BLOCK_MS } from '../limits.js';
 import type { Accepted } from './accepted.js';
 import type { ConnectionWatcher } from './admission.js';
@@ -5,6 +6,7 @@ import { ConnectionEnd } from './close-reason.js';
 import type { DropReason } from './events.js';
 import { formatEnd } from './peer-address.js';
 import { ConnectionQuota, type OpenExceeded } from './quota.js';
+import { endFrom } from './relay.js';
 import type { ServedConnection } from './served-connection.js';
 import type { ListenerSettings } from './settings.js';
 import type { ConnectionStatus } from './status.js';
@@ -60,7 +62,7 @@ export class Listener {
     this.#sweep = setInterval(
       () => {
         const now = performance.now();
-        for (const connection of this.#connections.values()) connection.sweep(now);
+        this.#each((connection) => connection.sweep(now));
       },
       Math.min(Math.max(shortestMs / 4, SWEEP_MS_MIN), SWEEP_MS_MAX),
     );
@@ -107,7 +109,7 @@ export class Listener {
 
   /** Drains open connections; none is accepted any more. Settles when the last has ended. `why` is for the log. */
   drain(why: string): Promise<void> {
-    for (const connection of this.#connections.values()) connection.drain(why);
+    this.#each((connection) => connection.drain(why));
     this.#drained ??= new Promise((resolve) => {
       this.#whenDrained = () => {
         clearInterval(this.#sweep);
@@ -137,7 +139,17 @@ export class Listener {
 
   /** Makes every connection tell of the bytes that have moved. */
   reportBytes(): void {
-    for (const connection of this.#connections.values()) connection.reportBytes();
+    this.#each((connection) => connection.reportBytes());
+  }
+
+  /** A fault in one connection's code ends that connection alone, not the step for all others. */
+  #each(step: (connection: ServedConnection) => void): void {
+    for (const connection of this.#connections.values()) {
+      guarded(
+        (fault) => connection.cut(endFrom(fault)),
+        () => step(connection),
+      )();
+    }
   }
 
   #reasonToDrop({ id, peer }: Accepted, isAdmitted: boolean): DropReason | undefined {

@@ -6,9 +6,15 @@ import { judgeClient } from '../tls/client-certificate.js';
 import { clientCertificateFix } from '../tls/client-certificate-fix.js';
 import { ClientHelloReader, type ClientHello, type ClientHelloResult } from '../tls/client-hello.js';
 import { ClientChainFault } from '../tls/flight-guard.js';
-import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../tls/handshake-failure.js';
+import {
+  handshakeAdvice,
+  handshakeFailure,
+  whyRefused,
+  type HandshakeFailure,
+  type Presented,
+} from '../tls/handshake-failure.js';
 import { HELLO_ALERTS, type HelloAlert } from '../tls/parameters.js';
-import type { TlsTerminator } from '../tls/terminator.js';
+import { JudgementFault, type TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
 import { abort, farewell } from './abort.js';
 import type { Admission } from './admission.js';
@@ -192,6 +198,7 @@ export class Opening {
         return socket;
       },
       (error: unknown) => {
+        if (error instanceof JudgementFault) throw error.cause;
         if (error instanceof ClientChainFault) {
           // Node cannot send an alert within a handshake.
           abort(this.#raw);
@@ -248,6 +255,9 @@ export class Opening {
       return await this.#stages.run(work, deadline);
     } catch (error) {
       if (!(error instanceof ClientLeft)) throw error;
+      // Some clients, grpc-js for one, verify a certificate once the handshake is over, and only leave.
+      const presented = this.#facts.tls && this.#presented();
+      if (presented) this.#facts.advice = whyRefused(presented, new Date());
       throw this.#received === 0 ? new ConnectionEnd('probe', 'client') : left();
     }
   }
@@ -270,7 +280,7 @@ export class Opening {
   #handshakeFailed(failure: HandshakeFailure, detail: string): ConnectionEnd {
     if (this.#handshakeEnd) return this.#handshakeEnd;
     this.#settings.events.handshakeFailed(failure);
-    this.#facts.advice = handshakeAdvice(failure, this.#settings.configuration.tls?.protocols ?? []);
+    this.#facts.advice = this.#advice(failure);
     const initiator = failure === 'closed' || failure === 'reset' ? 'client' : 'proxy';
     this.#handshakeEnd = new ConnectionEnd(
       'handshake_failed',
@@ -284,6 +294,19 @@ export class Opening {
   #helloRefused(failure: HandshakeFailure, alert: HelloAlert, detail: string): ConnectionEnd {
     farewell(this.#raw, this.#raw, HELLO_ALERTS[alert]);
     return this.#handshakeFailed(failure, detail);
+  }
+
+  #advice(failure: HandshakeFailure): string | undefined {
+    const presented = this.#presented();
+    return presented && handshakeAdvice(failure, presented, new Date());
+  }
+
+  #presented(): Presented | undefined {
+    const { configuration, terminator } = this.#settings;
+    if (!configuration.tls || !terminator) return undefined;
+    const { serverName } = this.#facts;
+    const { protocols } = configuration.tls;
+    return { protocols, certificate: terminator.certificateFor(serverName), serverName };
   }
 
   #putBack(bytes: Buffer): void {

@@ -1,36 +1,40 @@
-import type { X509Certificate } from 'node:crypto';
-
+import { MAX_CERTIFICATE_HEADER_LENGTH } from '../limits.js';
 import { certificateIdentity } from '../tls/certificate-names.js';
-import { oneLineName } from '../tls/pem-files.js';
+import type { Certificate } from '../tls/certificate.js';
 import type { Field } from './hop-by-hop.js';
 
-/** A name may fill a certificate; what reads it is a header of 16 KiB. */
-const VALUE_LENGTH_MAX = 1024;
-
 /**
- * What upstream is told of a client's certificate, which has been verified; `undefined`: it presented none. The names are
+ * The headers about a client's certificate, which has been verified; `undefined`: the client presented none. The names are
  * those that NGINX configurations commonly have.
+ *
+ * A value that is missing, or too long, has no header: a part of a name can be another's name.
  */
-export function clientCertificateFields(certificate: X509Certificate | undefined): Field[] {
+export function clientCertificateFields(certificate: Certificate | undefined): Field[] {
   if (!certificate) return [['x-ssl-client-verify', 'NONE']];
+  const { subject, issuer, serialNumber, fingerprint256 } = certificate;
   return [
     ['x-ssl-client-verify', 'SUCCESS'],
-    ['x-ssl-client-identity', fieldValue(certificateIdentity(certificate))],
-    ['x-ssl-client-s-dn', fieldValue(oneLineName(certificate.subject))],
-    ['x-ssl-client-i-dn', fieldValue(oneLineName(certificate.issuer))],
-    ['x-ssl-client-serial', certificate.serialNumber],
-    ['x-ssl-client-fingerprint', certificate.fingerprint256.replaceAll(':', '').toLowerCase()],
+    ...field('x-ssl-client-identity', certificateIdentity(certificate)),
+    ...field('x-ssl-client-s-dn', subject),
+    ...field('x-ssl-client-i-dn', issuer),
+    ...field('x-ssl-client-serial', serialNumber.toUpperCase()),
+    ...field('x-ssl-client-fingerprint', fingerprint256.replaceAll(':', '').toLowerCase()),
   ];
 }
 
-/** RFC 9110 section 5.5: visible ASCII and spaces within. All other characters, and `%`, are percent-encoded. */
+function field(name: string, text: string | undefined): Field[] {
+  const value = text === undefined ? '' : fieldValue(text);
+  return value === '' || value.length > MAX_CERTIFICATE_HEADER_LENGTH ? [] : [[name, value]];
+}
+
+/**
+ * RFC 9110 section 5.5: visible ASCII and spaces within. All other characters, `%`, and spaces at the ends, which a recipient
+ * would drop, are percent-encoded: decoded, the value is exactly the text.
+ */
 function fieldValue(text: string): string {
-  return text
-    .slice(0, VALUE_LENGTH_MAX)
-    .replace(/[^ !-$&-~]/gu, (character) =>
-      [...Buffer.from(character)]
-        .map((byte) => `%${byte.toString(16).padStart(2, '0').toUpperCase()}`)
-        .join(''),
-    )
-    .trim();
+  return text.replace(/[^ !-$&-~]|^ +| +$/gu, (characters) =>
+    [...Buffer.from(characters)]
+      .map((byte) => `%${byte.toString(16).padStart(2, '0').toUpperCase()}`)
+      .join(''),
+  );
 }

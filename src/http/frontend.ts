@@ -7,6 +7,7 @@ import {
 } from 'node:http2';
 import type { Socket } from 'node:net';
 
+import { guarded } from '../guarded.js';
 import { ClientFrames, type ClientFrameEvents } from '../inspect/http2/client-frames.js';
 import { goAwayFrame, MAX_STREAM_ID } from '../inspect/http2/encode.js';
 import { ErrorCode } from '../inspect/http2/frame.js';
@@ -23,6 +24,8 @@ export interface RequestReceiver extends ClientFrameEvents {
   unreadable(code: string): void;
   /** An HTTP/1.1 client wants a tunnel. Nothing more is parsed. */
   tunnel(): void;
+  /** An exception was thrown in one of the above. */
+  failed(fault: unknown): void;
 }
 
 /** An HTTP/2 connection as it is served. */
@@ -61,7 +64,13 @@ export class Frontend {
     const tapped = new TappedStream(stream, (bytes) => {
       // What comes yet is nobody's.
       if (session?.destroyed === true) return false;
-      const failure = frames.read(bytes);
+      let failure: number | undefined;
+      try {
+        failure = frames.read(bytes);
+      } catch (error) {
+        receiver.failed(error);
+        return false;
+      }
       if (failure === undefined) return true;
       receiver.unfollowed(failure);
       // The client is told by GOAWAY.
@@ -80,6 +89,16 @@ export class Frontend {
     };
   }
 
+  /** Node's servers are shared: an exception in the code of one connection would leave its handler with nobody's connection. */
+  #tell(key: object, step: (receiver: RequestReceiver) => void): void {
+    const receiver = this.#receivers.get(key);
+    if (!receiver) return;
+    guarded(
+      (fault) => receiver.failed(fault),
+      () => step(receiver),
+    )();
+  }
+
   #createHttp1() {
     const server = createHttp1Server({
       // Answered by the exchange, so that it is counted.
@@ -96,16 +115,16 @@ export class Frontend {
     server.maxHeadersCount = 0;
     const on = (request: IncomingMessage, response: ServerResponse, expectation: Expectation): void => {
       const exchanged = { protocol: 'http1', request, response } as const;
-      this.#receivers.get(request.socket)?.request(exchanged, expectation);
+      this.#tell(request.socket, (receiver) => receiver.request(exchanged, expectation));
     };
     server.on('request', (request, response) => on(request, response, 'none'));
     server.on('checkContinue', (request, response) => on(request, response, 'continue'));
     server.on('checkExpectation', (request, response) => on(request, response, 'unknown'));
     server.on('clientError', (error, stream) => {
       const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-      this.#receivers.get(stream)?.unreadable(code);
+      this.#tell(stream, (receiver) => receiver.unreadable(code));
     });
-    server.on('connect', (_request, stream) => this.#receivers.get(stream)?.tunnel());
+    server.on('connect', (_request, stream) => this.#tell(stream, (receiver) => receiver.tunnel()));
     return server;
   }
 
@@ -121,7 +140,7 @@ export class Frontend {
     ): void => {
       const exchanged = { protocol: 'http2', request, response } as const;
       const { session } = request.stream;
-      if (session) this.#receivers.get(session)?.request(exchanged, expectation);
+      if (session) this.#tell(session, (receiver) => receiver.request(exchanged, expectation));
     };
     server.on('request', (request, response) => on(request, response, 'none'));
     server.on('checkContinue', (request, response) => on(request, response, 'continue'));
@@ -134,7 +153,7 @@ export class Frontend {
     );
     server.on('sessionError', (error, session) => {
       const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-      this.#receivers.get(session)?.unreadable(code);
+      this.#tell(session, (receiver) => receiver.unreadable(code));
     });
     return server;
   }

@@ -28,6 +28,7 @@ import { WriteStall } from '../connection/write-stall.js';
 import type { HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
 import { ABANDONED_REQUESTS, DRAIN_PING_MS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
+import { peerCertificate } from '../tls/certificate.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
 import { Exchange, type ExchangeConnection } from './exchange.js';
@@ -282,6 +283,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#refuseUnread('method', 'CONNECT');
   }
 
+  failed(fault: unknown): void {
+    this.cut(endFrom(fault));
+  }
+
   /** The data path. */
   async #serve(): Promise<ConnectionEnd> {
     const { configuration } = this.#settings;
@@ -293,7 +298,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#stream = stream;
     const tls = stream instanceof TLSSocket ? stream : undefined;
     if (tls && !refused && configuration.http?.clientCertificateHeaders)
-      this.#certificateFields = clientCertificateFields(tls.getPeerX509Certificate());
+      this.#certificateFields = clientCertificateFields(peerCertificate(tls));
     const { frontend } = this.#settings;
     if (tls?.alpnProtocol === ALPN_H2) this.#http2 = frontend.serveHttp2(stream, this);
     else frontend.serveHttp1(stream, this);

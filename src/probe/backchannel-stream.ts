@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 
+import { guarded } from '../guarded.js';
 import { BACKCHANNEL_MAGIC } from '../inspect/backchannel/magic.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../inspect/frame-reader.js';
 import { settingsFrame } from '../inspect/http2/encode.js';
@@ -36,10 +37,14 @@ export class BackchannelStream extends Duplex {
   constructor(connection: Socket) {
     super();
     this.#connection = connection;
-    connection.on('data', (bytes: Buffer) => {
+    const onData = (bytes: Buffer): void => {
       if (!this.#reader.read(bytes, 0, bytes.length) && !this.destroyed)
-        this.destroy(new Error('what came is no yamux: the other end does not know the backchannel'));
-    });
+        this.destroy(new Error('what came is not yamux: the server does not know the backchannel'));
+    };
+    connection.on(
+      'data',
+      guarded((error) => this.destroy(error), onData),
+    );
     connection.once('error', (error: Error) => {
       // Whether a close is seen as this or as an end is a matter of time.
       if ('code' in error && error.code === 'EPIPE') this.#over();

@@ -7,6 +7,7 @@ import {
 } from 'node:http2';
 import type { Duplex } from 'node:stream';
 
+import { guarded } from '../guarded.js';
 import { statusCode, statusCodeOfReset, type StatusCode } from '../inspect/grpc/status.js';
 import { MAX_PROBE_MESSAGE_BYTES } from '../limits.js';
 
@@ -72,13 +73,14 @@ export class GrpcConnection {
       }, timeoutMs);
       // What broke is the connection, which tells of it itself, or the stream, whose code tells.
       stream.on('error', () => undefined);
-      stream.once('close', () => {
+      const onClose = (): void => {
         clearTimeout(timer);
         const result = answer.result(this.#session.destroyed);
         if (result === undefined) reject(this.#broken());
         else if (result instanceof CallFailure) reject(result);
         else resolve(result);
-      });
+      };
+      stream.once('close', guarded(reject, onClose));
       stream.end(message(request));
     });
   }

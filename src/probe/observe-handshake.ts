@@ -1,10 +1,10 @@
-import { X509Certificate } from 'node:crypto';
 import { isIP, type Socket } from 'node:net';
 import { connect, type SecureContext, type TLSSocket } from 'node:tls';
 
 import { MAX_TAPPED_BYTES } from '../limits.js';
+import { Certificate, peerCertificate } from '../tls/certificate.js';
 import { TappedStream } from '../tls/tapped-stream.js';
-import { verificationCode } from '../tls/verification.js';
+import { failedVerification, type Verification } from '../tls/verification.js';
 import { readServerFlight } from './server-flight.js';
 
 /** What was seen of a TLS server. */
@@ -17,11 +17,11 @@ export interface HandshakeObservation {
   /** `undefined` where the server selected none. */
   readonly protocol: string | undefined;
   /** As the server sent them, the leaf first. */
-  readonly certificates: readonly X509Certificate[];
+  readonly certificates: readonly Certificate[];
   /** Whether a client certificate was asked for; `undefined` where that could not be seen. */
   readonly asksForCertificate: boolean | undefined;
   /** OpenSSL's verdict on the chain; `undefined` if it holds. */
-  readonly verification: string | undefined;
+  readonly verification: Verification | undefined;
   /** What came of the first words of the client behind the handshake. */
   readonly sequel: Sequel;
 }
@@ -78,8 +78,8 @@ async function observe(
   tls.on('keylog', (line) => (secret ??= handshakeSecret(line)));
   const failure = await handshakeEnd(tls, timeoutMs);
   const flight = readServerFlight(sent.all, secret);
-  const own = failure ? undefined : tls.getPeerX509Certificate();
-  const chain = flight.certificates.map((der) => new X509Certificate(der));
+  const own = failure ? undefined : peerCertificate(tls);
+  const chain = flight.certificates.flatMap((der) => parsed(der) ?? []);
   const common = {
     version: failure ? flight.version : (tls.getProtocol() ?? undefined),
     // What is sent compressed (RFC 8879) is known from the library alone.
@@ -101,12 +101,21 @@ async function observe(
     failure: undefined,
     cipher: tls.getCipher().standardName,
     protocol: typeof alpnProtocol === 'string' ? alpnProtocol : undefined,
-    verification: tls.authorized ? undefined : verificationCode(tls.authorizationError),
+    verification: failedVerification(tls),
     sequel:
       flight.asksForCertificate === true && firstWords !== undefined
         ? await sequelOf(tls, firstWords, timeoutMs)
         : { kind: 'not_awaited' },
   };
+}
+
+/** A certificate that OpenSSL cannot parse has ended the handshake. */
+function parsed(der: Buffer): Certificate | undefined {
+  try {
+    return new Certificate(der);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The first bytes that a server has sent. */

@@ -1,3 +1,5 @@
+import { printable, printableText } from '../printable.js';
+
 /** Fields of a log line: flat, with dotted keys, as Gitaly writes them. `undefined` leaves a field out. */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
 
@@ -11,12 +13,6 @@ const MAX_FIELD_LENGTH = 8192;
 
 /** What stands between the quotes of JSON as it is, and on a terminal as well; nearly every value. */
 const PLAIN = /^[ !#-[\]-~]*$/;
-
-/**
- * What JSON leaves as it is and a terminal obeys or an eye is fooled by: DEL, C1 controls (U+009B begins a control
- * sequence), line and paragraph separators, and the marks that turn the direction of text.
- */
-const UNPRINTABLE = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /** A value in JSON, bounded and printable. */
 export function jsonValue(value: string | number | boolean): string {
@@ -39,17 +35,14 @@ export function fieldsText(fields: LogFields): FieldsText {
 
 /** One line in JSON: level, time, fields, message. */
 export function jsonLine(level: string, fields: FieldsText, message: string): string {
-  return `{"level":"${level}","time":"${timestamp()}"${fields},"msg":${jsonValue(message)}}\n`;
+  // The text format writes it as it is.
+  const text = PLAIN.test(message) ? `"${message}"` : jsonValue(printable(message));
+  return `{"level":"${level}","time":"${timestamp()}"${fields},"msg":${text}}\n`;
 }
 
 function escaped(value: string): string {
   const bounded = value.length > MAX_FIELD_LENGTH ? `${value.slice(0, MAX_FIELD_LENGTH)}…` : value;
-  return JSON.stringify(
-    bounded.replace(
-      UNPRINTABLE,
-      (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-    ),
-  );
+  return JSON.stringify(printableText(bounded));
 }
 
 let writtenMs = Number.NaN;

@@ -1,6 +1,6 @@
-import type { X509Certificate } from 'node:crypto';
-
-import { contextTag, readDer, readObjectIdentifier, readOptional, TAG } from './der.js';
+import type { Certificate } from './certificate.js';
+import { readDer, readObjectIdentifier, readOptional, TAG } from './der.js';
+import { readNameConstraints, type NameConstraints } from './name-constraints.js';
 
 /** What a key may be used for, by the names of RFC 5280 section 4.2.1.3, in the order of their bits. */
 const KEY_USAGES = [
@@ -52,11 +52,12 @@ const EXTENSION = {
   subjectKeyIdentifier: '2.5.29.14',
   keyUsage: '2.5.29.15',
   basicConstraints: '2.5.29.19',
+  nameConstraints: '2.5.29.30',
   authorityKeyIdentifier: '2.5.29.35',
   extendedKeyUsage: '2.5.29.37',
 } as const;
 
-/** What a certificate says that Node's `X509Certificate` does not tell, or not on every version that is supported. */
+/** The content of a certificate beyond its names and dates. */
 export interface CertificateFacts {
   /** By its name where it has one here, else its object identifier. */
   readonly signatureAlgorithm: string;
@@ -70,55 +71,52 @@ export interface CertificateFacts {
   /** Lower-case hexadecimal. */
   readonly subjectKeyId: string | undefined;
   readonly authorityKeyId: string | undefined;
+  readonly nameConstraints: NameConstraints | undefined;
+  /** Object identifiers of the extensions that a verifier must understand, else it must refuse the certificate. */
+  readonly criticalExtensions: readonly string[];
+  /** Whether its key describes its elliptic curve itself instead of naming it. */
+  readonly explicitCurve: boolean;
 }
 
 /**
  * Reads a certificate's DER (RFC 5280 section 4.1).
- * @throws Error if a part that is read here is broken, though OpenSSL has taken the certificate
+ * @throws Error if a part that is read here is broken, though OpenSSL has parsed the certificate
  */
-export function certificateFacts({ raw }: Pick<X509Certificate, 'raw'>): CertificateFacts {
-  const certificate = readDer(raw, TAG.sequence).content;
-  const tbs = readDer(certificate, TAG.sequence);
-  const algorithm = readObjectIdentifier(
-    readDer(readDer(tbs.rest, TAG.sequence).content, TAG.objectIdentifier).content,
-  );
-  const extensions = readExtensions(tbs.content);
-  const basic = extensions.get(EXTENSION.basicConstraints);
-  const usage = extensions.get(EXTENSION.keyUsage);
-  const extended = extensions.get(EXTENSION.extendedKeyUsage);
-  const own = extensions.get(EXTENSION.subjectKeyIdentifier);
-  const issuer = extensions.get(EXTENSION.authorityKeyIdentifier);
+export function certificateFacts(certificate: Certificate): CertificateFacts {
+  const { extensions } = certificate;
+  const value = (id: string): Buffer | undefined => extensions.find((each) => each.id === id)?.value;
+  const basic = value(EXTENSION.basicConstraints);
+  const usage = value(EXTENSION.keyUsage);
+  const extended = value(EXTENSION.extendedKeyUsage);
+  const own = value(EXTENSION.subjectKeyIdentifier);
+  const issuer = value(EXTENSION.authorityKeyIdentifier);
+  const constraints = value(EXTENSION.nameConstraints);
   return {
-    signatureAlgorithm: nameOf(SIGNATURE_ALGORITHMS, algorithm),
+    signatureAlgorithm: nameOf(SIGNATURE_ALGORITHMS, readSignatureAlgorithm(certificate.raw)),
     keyUsage: usage && readKeyUsage(usage),
     extendedKeyUsage: extended && readUsages(extended),
     ...(basic ? readBasicConstraints(basic) : { authority: false, pathLength: undefined }),
     subjectKeyId: own && readDer(own, TAG.octetString).content.toString('hex'),
     authorityKeyId: issuer && readAuthorityKeyId(issuer),
+    nameConstraints: constraints && readNameConstraints(constraints),
+    criticalExtensions: extensions.filter(({ critical }) => critical).map(({ id }) => id),
+    explicitCurve: hasExplicitCurve(certificate.publicKeyDer),
   };
 }
 
-/** The object identifier of each extension with its value's DER. */
-function readExtensions(tbs: Buffer): Map<string, Buffer> {
-  let rest = tbs;
-  let found = readOptional(rest, contextTag(3));
-  // Version, serial number, signature, issuer, validity, subject and key stand before them.
-  while (found === undefined && rest.length > 0) {
-    const [tag = 0] = rest;
-    rest = readDer(rest, tag).rest;
-    found = readOptional(rest, contextTag(3));
-  }
-  const extensions = new Map<string, Buffer>();
-  let list = found ? readDer(found.content, TAG.sequence).content : Buffer.alloc(0);
-  while (list.length > 0) {
-    const extension = readDer(list, TAG.sequence);
-    const id = readDer(extension.content, TAG.objectIdentifier);
-    const critical = readOptional(id.rest, TAG.boolean);
-    const value = readDer(critical?.rest ?? id.rest, TAG.octetString).content;
-    extensions.set(readObjectIdentifier(id.content), value);
-    list = extension.rest;
-  }
-  return extensions;
+function readSignatureAlgorithm(raw: Buffer): string {
+  const tbs = readDer(readDer(raw, TAG.sequence).content, TAG.sequence);
+  const algorithm = readDer(tbs.rest, TAG.sequence).content;
+  return readObjectIdentifier(readDer(algorithm, TAG.objectIdentifier).content);
+}
+
+const EC_PUBLIC_KEY = '1.2.840.10045.2.1';
+
+/** RFC 5480 section 2.1.1: the parameters of an EC key are the name of its curve; X9.62 allows a description of it, too. */
+function hasExplicitCurve(publicKey: Buffer): boolean {
+  const algorithm = readDer(readDer(publicKey, TAG.sequence).content, TAG.sequence).content;
+  const id = readDer(algorithm, TAG.objectIdentifier);
+  return readObjectIdentifier(id.content) === EC_PUBLIC_KEY && id.rest[0] === TAG.sequence;
 }
 
 /** A bit string: the first byte says how many bits of the last one are no part of it. */
@@ -143,7 +141,7 @@ function readBasicConstraints(value: Buffer): Pick<CertificateFacts, 'authority'
   const authority = readOptional(content, TAG.boolean);
   const length = readOptional(authority?.rest ?? content, TAG.integer);
   return {
-    authority: authority?.content[0] === 0xff,
+    authority: authority !== undefined && authority.content[0] !== 0,
     pathLength:
       length && length.content.length <= 4 ? length.content.readUIntBE(0, length.content.length) : undefined,
   };

@@ -1,62 +1,98 @@
-import type { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
+
+import { MAX_IDENTITY_LENGTH } from '../limits.js';
+import { isPrintable, printable } from '../printable.js';
+import type { Certificate } from './certificate.js';
+import { describeGeneralName, formatIpAddress, type GeneralName } from './general-names.js';
 
 /** The names of a certificate that count: its Subject Alternative Names. The Common Name does not. */
 export interface CertificateNames {
   /** Lower case; may begin with `*.`. */
   readonly dns: readonly string[];
+  /** As RFC 5952 writes them. */
   readonly ip: readonly string[];
   readonly uri: readonly string[];
 }
 
-/** Splits at commas outside of quotes: Node quotes (as JSON) a name that itself holds a comma or a quote. */
-function splitNames(text: string): string[] {
-  return text.match(/(?:[^,"]|"(?:[^"\\]|\\.)*")+/g)?.map((part) => part.trim()) ?? [];
+/** The SANs, exactly as they are in the certificate; those that are not ASCII are left out, as no host and no URI has such a name. */
+export function certificateNames({ alternativeNames }: Certificate): CertificateNames {
+  const ofKind = (kind: GeneralName['kind']): string[] =>
+    alternativeNames.flatMap((name) => (name.kind === kind ? (textOf(name) ?? []) : []));
+  return { dns: ofKind('dns'), ip: ofKind('ip'), uri: ofKind('uri') };
 }
 
-/** Reads the SANs out of Node's text form (`DNS:a, IP Address:127.0.0.1, URI:spiffe://…`). */
-export function certificateNames(certificate: X509Certificate): CertificateNames {
-  const dns: string[] = [];
-  const ip: string[] = [];
-  const uri: string[] = [];
-  for (const entry of splitNames(certificate.subjectAltName ?? '')) {
-    const colon = entry.indexOf(':');
-    const kind = entry.slice(0, colon);
-    const value = entry.slice(colon + 1);
-    // A quoted name holds characters that no host name has; it can never match one.
-    if (colon < 0 || value.startsWith('"')) continue;
-    if (kind === 'DNS') dns.push(value.toLowerCase());
-    else if (kind === 'IP Address') ip.push(value);
-    else if (kind === 'URI') uri.push(value);
+function textOf(name: GeneralName): string | undefined {
+  switch (name.kind) {
+    case 'dns':
+      return name.value.toLowerCase();
+    case 'uri':
+    case 'email':
+      return name.value;
+    case 'ip':
+      return formatIpAddress(name.value);
+    case 'directory':
+    case 'other':
+    case 'malformed':
+      return undefined;
   }
-  return { dns, ip, uri };
 }
 
 /** A certificate may hold thousands of names; a message needs some of them. */
-const MAX_NAMES_TOLD = 20;
+const MAX_NAMES_SHOWN = 20;
 
 /** The names for a message: `gitaly-a.internal, 10.0.0.1`, or `none`. */
-export function describeNames(names: CertificateNames): string {
-  const all = [...names.dns, ...names.ip, ...names.uri];
-  if (all.length === 0) return 'none';
-  const told = all.slice(0, MAX_NAMES_TOLD).join(', ');
-  return all.length > MAX_NAMES_TOLD ? `${told} and ${all.length - MAX_NAMES_TOLD} more` : told;
+export function describeNames({ dns, ip, uri }: CertificateNames): string {
+  return describeAll([...dns, ...ip, ...uri]) ?? 'none';
 }
 
-/** Whether a SAN of a certificate holds the name; the Common Name never counts, as for Gitaly's own clients. */
-export function holdsName(certificate: X509Certificate, name: string): boolean {
-  if (isIP(name) !== 0) return certificate.checkIP(name) !== undefined;
-  return certificate.checkHost(name, { subject: 'never', partialWildcards: false }) !== undefined;
+function describeAll(names: readonly string[]): string | undefined {
+  if (names.length === 0) return undefined;
+  const shown = names.slice(0, MAX_NAMES_SHOWN).map(printable).join(', ');
+  return names.length > MAX_NAMES_SHOWN ? `${shown} and ${names.length - MAX_NAMES_SHOWN} more` : shown;
+}
+
+/** Whose a certificate is, on one printable line: its subject, else its SANs. */
+export function describeSubject(certificate: Certificate): string {
+  const { subject, alternativeNames } = certificate;
+  if (subject !== '') return subject;
+  return describeAll(alternativeNames.map(describeGeneralName)) ?? 'a certificate without a name';
+}
+
+/** Who issued a certificate, on one printable line. */
+export function describeIssuer(certificate: Certificate): string {
+  return certificate.issuer === '' ? 'an authority without a name' : certificate.issuer;
+}
+
+/** Whether a SAN of a certificate matches the name; the Common Name never counts, as for Gitaly's own clients. */
+export function holdsName(certificate: Certificate, name: string): boolean {
+  return isIP(name) === 0 ? certificate.matchesHost(name) : certificate.matchesIp(name);
 }
 
 /**
- * Who a verified certificate is, for the log: its first URI (SPIFFE), else its first DNS name, else the subject's
- * Common Name, else the whole subject. An identity to read, not one to decide by.
+ * The identity of a verified client, for the log and for `X-SSL-Client-Identity`: its first URI (SPIFFE), else its first DNS
+ * name, else the only Common Name, else the whole subject, else its first IP or mail address.
+ *
+ * The first of these that the certificate has decides. `undefined` if that one contains a control, format or line character,
+ * is not text or is too long: what is read for another name than it is, is not an identity.
  */
-export function certificateIdentity(certificate: X509Certificate): string {
-  const names = certificateNames(certificate);
-  const named = names.uri[0] ?? names.dns[0];
-  if (named !== undefined) return named;
-  const commonName = /^CN=(.*)$/m.exec(certificate.subject)?.[1];
-  return commonName ?? certificate.subject.trim().split('\n').join(', ');
+export function certificateIdentity(certificate: Certificate): string | undefined {
+  const { alternativeNames, commonName, subject } = certificate;
+  const first = (kind: 'dns' | 'uri' | 'email' | 'ip'): GeneralName | undefined =>
+    alternativeNames.find((name) => name.kind === kind || (name.kind === 'malformed' && name.of === kind));
+  const named = first('uri') ?? first('dns');
+  if (named) return usable(textOf(named));
+  if (commonName !== undefined) return usable(commonName);
+  // An escaped subject is always printable, so its values decide.
+  if (subject !== '') return certificate.hasPrintableSubject ? usable(subject) : undefined;
+  const address = first('ip') ?? first('email');
+  return address && usable(textOf(address));
+}
+
+function usable(identity: string | undefined): string | undefined {
+  return identity !== undefined &&
+    identity !== '' &&
+    identity.length <= MAX_IDENTITY_LENGTH &&
+    isPrintable(identity)
+    ? identity
+    : undefined;
 }

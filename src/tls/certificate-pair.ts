@@ -1,9 +1,9 @@
-import type { X509Certificate } from 'node:crypto';
-
 import type { CertificatePair, Problem } from '../config/model.js';
-import { certificateNames, type CertificateNames } from './certificate-names.js';
+import { certificateNames, describeSubject, type CertificateNames } from './certificate-names.js';
+import type { Certificate } from './certificate.js';
 import { periodOf, type Dated } from './dated.js';
-import { sentenceWithCure, subjectOf, type FindingId } from './judge/finding.js';
+import { LEAF_FIRST } from './judge/chain.js';
+import { sentenceWithCure, type FindingId } from './judge/finding.js';
 import { judgeForServing } from './judge/judge-chain.js';
 import { loadKey, warnOfReaders } from './key-file.js';
 import { FileProblem, parseCertificates, readSettingFile } from './pem-files.js';
@@ -13,7 +13,7 @@ export interface LoadedPair {
   /** Leaf first, then intermediates, as in the file. */
   readonly certificatePem: string;
   readonly keyPem: string;
-  readonly leaf: X509Certificate;
+  readonly leaf: Certificate;
   /** The leaf with its dates. */
   readonly dated: Dated;
   readonly names: CertificateNames;
@@ -60,6 +60,17 @@ export async function loadPair(
   if (leaf === undefined) return undefined;
 
   const { path } = setting.certificate;
+  const owner = certificates.findIndex(({ x509 }) => x509.belongsTo(key.object));
+  if (owner > 0) {
+    // Everything else that could be reported would be about the wrong certificate.
+    const own = certificates[owner]?.x509 ?? leaf;
+    report(
+      'certificate',
+      `${path}: the chain is in the wrong order: the key of ${setting.key.path} belongs to certificate ${owner + 1} in it, ` +
+        `${describeSubject(own)}, and the first one is ${describeSubject(leaf)}; ${LEAF_FIRST}`,
+    );
+    return undefined;
+  }
   const judged = judgeForServing(
     certificates.map(({ x509 }) => x509),
     { role, now },
@@ -80,9 +91,8 @@ export async function loadPair(
     if (finding.id !== 'expires_soon')
       report('certificate', `${path}: ${sentenceWithCure(finding)}`, { severity: 'warning' });
   }
-  const isPair = leaf.checkPrivateKey(key.object);
-  if (!isPair) report('key', `${setting.key.path}: does not belong to the certificate in ${path}`);
-  if (judged.leaf.some(({ id, severity }) => severity === 'error' && !DATES.has(id)) || !isPair)
+  if (owner < 0) report('key', `${setting.key.path}: does not belong to the certificate in ${path}`);
+  if (judged.leaf.some(({ id, severity }) => severity === 'error' && !DATES.has(id)) || owner < 0)
     return undefined;
   return {
     certificatePem: certificates.map(({ pem }) => pem).join('\n'),
@@ -91,7 +101,7 @@ export async function loadPair(
     dated: {
       role: role === 'server' ? 'server' : 'upstream_client',
       setting: setting.certificate,
-      name: `the certificate of ${subjectOf(leaf)}`,
+      name: `the certificate of ${describeSubject(leaf)}`,
       periods: [periodOf(leaf)],
     },
     names: certificateNames(leaf),

@@ -13,6 +13,16 @@ export function clientCertificateFix(result: ClientCertificateResult): string {
       return 'compare the clocks of the client, of its CA and of this machine';
     case 'crl':
       return 'renew the revocation list of its CA in client_crl_path';
+    case 'invalid_authority':
+      return 'have the certificate issued by a CA that may issue it: with CA:TRUE, keyCertSign and a sufficient pathlen';
+    case 'name_constraints':
+      return 'have a certificate issued whose names the name constraints of its CAs permit';
+    case 'critical_extension':
+      return 'have the certificate issued without the critical extension that OpenSSL does not know';
+    case 'weak_signature':
+      return 'have the certificate, and the intermediates that it needs, signed with SHA-256';
+    case 'weak_key':
+      return 'use keys with ECDSA on P-256, or RSA of 2048 bits or more';
     default:
       return 'have a certificate for client use (extended key usage clientAuth) issued by a CA of client_ca_path';
   }

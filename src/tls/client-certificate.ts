@@ -1,30 +1,39 @@
 import type { TLSSocket } from 'node:tls';
 
 import type { ClientAuth } from '../config/model.js';
-import { certificateIdentity } from './certificate-names.js';
+import { certificateIdentity, describeIssuer, describeSubject } from './certificate-names.js';
+import { peerCertificate, type Certificate } from './certificate.js';
 import { isoDate } from './iso-date.js';
 import { ISSUE_FOR_CLIENTS } from './judge/usage.js';
-import { oneLineName } from './pem-files.js';
-import { certificateFault, verificationCode, type CertificateFault } from './verification.js';
+import {
+  failedVerification,
+  verificationOf,
+  type CertificateFault,
+  type Verification,
+} from './verification.js';
 
 /** What became of a client's certificate; label `result` of `tls_client_certificates_total`. */
 export type ClientCertificateResult = 'verified' | 'absent' | CertificateFault;
 
 /** The decision on a client, made before a byte of it is read. */
 export type ClientVerdict =
-  | { readonly allowed: true; readonly result: 'verified'; readonly identity: string }
+  | {
+      readonly allowed: true;
+      readonly result: 'verified';
+      /** `undefined`: it has no name that can be an identity. */
+      readonly identity: string | undefined;
+    }
   | { readonly allowed: true; readonly result: 'absent' }
   | { readonly allowed: false; readonly result: ClientCertificateResult; readonly detail: string };
 
 /**
- * Judges the client of a finished handshake that asked for a certificate and let the handshake pass whatever came
- * (`rejectUnauthorized: false`, so that the reason and whose certificate it was can be told).
+ * Judges the client of a finished handshake that asked for a certificate and accepted any
+ * (`rejectUnauthorized: false`, so that the log can name the certificate and the reason).
  *
- * `optional` lets a client without a certificate in; one that is there and bad is refused in both modes.
+ * `optional` admits a client without a certificate; an invalid one is refused in both modes.
  */
 export function judgeClient(socket: TLSSocket, mode: Exclude<ClientAuth, 'none'>): ClientVerdict {
-  const certificate = socket.getPeerX509Certificate();
-  // Node's types promise a certificate, and a client need not send one.
+  const certificate = peerCertificate(socket);
   if (certificate === undefined) {
     // A client without a certificate has `authorized` false with UNABLE_TO_GET_ISSUER_CERT: only absence tells it.
     if (mode === 'optional') return { allowed: true, result: 'absent' };
@@ -36,37 +45,42 @@ export function judgeClient(socket: TLSSocket, mode: Exclude<ClientAuth, 'none'>
   }
   // A resumed session keeps the verdict of its first handshake, and each resumption renews its ticket: without this a
   // certificate would be accepted for as long as its owner keeps coming back. Its issuers are the terminator's to judge.
-  const outlived = socket.authorized && new Date(certificate.validTo) <= new Date();
-  if (socket.authorized && !outlived)
+  const failure =
+    failedVerification(socket) ??
+    (certificate.validTo <= new Date() ? verificationOf('CERT_HAS_EXPIRED') : undefined);
+  if (failure === undefined)
     return { allowed: true, result: 'verified', identity: certificateIdentity(certificate) };
-  const code = outlived ? 'CERT_HAS_EXPIRED' : verificationCode(socket.authorizationError);
-  const result = certificateFault(code);
-  const subject = oneLineName(certificate.subject) || 'without a subject';
-  const whose = `client certificate ${subject}, issued by ${oneLineName(certificate.issuer)}`;
-  return {
-    allowed: false,
-    result,
-    detail: `${whose}: ${explain(result, code, certificate.validFrom, certificate.validTo)}`,
-  };
+  const whose = `client certificate ${describeSubject(certificate)}, issued by ${describeIssuer(certificate)}`;
+  return { allowed: false, result: failure.fault, detail: `${whose}: ${explain(failure, certificate)}` };
 }
 
-function explain(fault: CertificateFault, code: string, from: string, to: string): string {
+function explain({ fault, code }: Verification, { validFrom, validTo }: Certificate): string {
   switch (fault) {
     case 'unknown_authority':
       return `its chain does not end in a CA of client_ca_path (${code}); a missing intermediate looks the same`;
     case 'expired':
-      return `expired; its own dates are ${isoDate(from)} to ${isoDate(to)} (${code})`;
+      return `expired; its own dates are ${isoDate(validFrom)} to ${isoDate(validTo)} (${code})`;
     case 'not_yet_valid':
-      return `not valid before ${isoDate(from)} (${code}); is this machine's clock right?`;
+      return `not valid before ${isoDate(validFrom)} (${code}); is this machine's clock right?`;
     case 'revoked':
       return `revoked by client_crl_path (${code})`;
     case 'invalid_purpose':
       // OpenSSL's last word may hide an earlier one: it is refused, whatever else may be right with it.
       return `not meant for client use (${code}): its extended key usage must hold clientAuth; ${ISSUE_FOR_CLIENTS}`;
+    case 'invalid_authority':
+      return `one of its issuers may not issue it (${code}): it lacks CA:TRUE or keyCertSign, or its pathlen is exceeded; have it issued by a proper CA`;
+    case 'name_constraints':
+      return `a CA above it may not issue for its names (${code}): compare its SAN and subject with the name constraints of its CAs`;
+    case 'critical_extension':
+      return `it or a CA above it has a critical extension that OpenSSL does not know (${code}); have it issued without that extension, or with it not critical`;
+    case 'weak_signature':
+      return `it or an intermediate is signed with SHA-1 or MD5 (${code}); have it issued again, signed with SHA-256`;
+    case 'weak_key':
+      return `its key, or that of a CA above it, is too weak or not on a named curve (${code}); use ECDSA on P-256, or RSA with 2048 bits or more`;
     case 'crl':
       return `client_crl_path holds no usable CRL for its issuer (${code})`;
     case 'name_mismatch':
     case 'other':
-      return code;
+      return `OpenSSL does not accept it (${code})`;
   }
 }

@@ -1,6 +1,5 @@
-import { X509Certificate } from 'node:crypto';
-
 import { MAX_CLIENT_CERTIFICATES, MAX_RSA_EXPONENT, MAX_RSA_KEY_BITS } from '../limits.js';
+import { Certificate } from './certificate.js';
 
 /** Curves that clients of Gitaly have keys on, by OpenSSL's names. */
 const CURVES = ['prime256v1', 'secp384r1', 'secp521r1'];
@@ -24,7 +23,7 @@ export function chainFault(certificates: readonly Buffer[]): string | undefined 
 function keyFault(der: Buffer): string | undefined {
   let key;
   try {
-    key = new X509Certificate(der).publicKey;
+    key = new Certificate(der).publicKey;
   } catch {
     return 'cannot be read, or its key cannot';
   }

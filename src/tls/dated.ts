@@ -1,4 +1,5 @@
 import type { FileSetting, Problem } from '../config/model.js';
+import type { Certificate } from './certificate.js';
 
 /** What a certificate or CRL is for; label `role` of the metrics about dates. */
 export type DatedRole = 'server' | 'client_ca' | 'client_crl' | 'upstream_client' | 'upstream_ca';
@@ -23,9 +24,9 @@ export interface Dated {
 /** Why something is not valid at the moment. */
 export type DateFault = 'expired' | 'not_yet_valid';
 
-/** The dates of a certificate. */
-export function periodOf({ validFrom, validTo }: Record<'validFrom' | 'validTo', string | Date>): Period {
-  return { from: new Date(validFrom), until: new Date(validTo) };
+/** The dates of a certificate. Those that cannot be read are invalid dates: it is not valid then. */
+export function periodOf({ validFrom, validTo }: Pick<Certificate, 'validFrom' | 'validTo'>): Period {
+  return { from: validFrom, until: validTo };
 }
 
 /** Whether something is out of date now. */
@@ -35,10 +36,16 @@ export function dateFault({ periods }: Dated, now: Date): DateFault | undefined 
   return periods.some(({ from }) => from > now) ? 'not_yet_valid' : 'expired';
 }
 
-/** When the last period ends; `undefined`: never. */
+/** When the last period ends; `undefined`: never, or nobody can tell. */
 export function endOf({ periods }: Dated): Date | undefined {
-  const ends = periods.flatMap(({ until }) => until?.getTime() ?? []);
-  return ends.length < periods.length ? undefined : new Date(Math.max(...ends));
+  if (periods.some(({ until }) => until === undefined)) return undefined;
+  const ends = periods.flatMap(({ until }) => readable(until));
+  return ends.length === 0 ? undefined : new Date(Math.max(...ends));
+}
+
+function readable(date: Date | undefined): number[] {
+  const ms = date?.getTime() ?? Number.NaN;
+  return Number.isNaN(ms) ? [] : [ms];
 }
 
 /** What happens, and what to do, as sentences. */
@@ -47,7 +54,7 @@ export function describeDateFault(
   fault: DateFault,
 ): { readonly error: string; readonly fix: string } {
   const { role, setting, name, periods } = dated;
-  const from = new Date(Math.min(...periods.map((period) => period.from.getTime())));
+  const from = new Date(Math.min(...periods.flatMap((period) => readable(period.from))));
   const dates =
     fault === 'expired'
       ? `expired on ${endOf(dated)?.toISOString() ?? 'an unknown date'}`

@@ -1,8 +1,8 @@
-import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Server, TLSSocket } from 'node:tls';
 
-import { FLIGHT_GUARD_MS, MAX_CLIENT_CERTIFICATES, SUSPECT_FLIGHT_BYTES } from '../limits.js';
+import { FLIGHT_GUARD_MS, SUSPECT_FLIGHT_BYTES } from '../limits.js';
+import type { Certificate } from './certificate.js';
 import { chainFault } from './client-chain.js';
 import { ClientFlight } from './client-flight.js';
 import { TappedStream } from './tapped-stream.js';
@@ -80,9 +80,9 @@ export class FlightGuard {
   }
 
   /** Looks at a client whose full handshake is over: its certificates have been verified, and may have cost too much. */
-  finished(socket: TLSSocket, certificate: X509Certificate | undefined): ClientChainFault | undefined {
+  finished(socket: TLSSocket, chain: readonly Certificate[]): ClientChainFault | undefined {
     if (sourceOf(socket) instanceof GuardedStream) return undefined;
-    const fault = chainFault(chainOf(certificate));
+    const fault = chainFault(chain.map(({ raw }) => raw));
     if (fault === undefined) return undefined;
     this.#raise();
     return new ClientChainFault(fault);
@@ -103,14 +103,6 @@ export class FlightGuard {
         if (source instanceof GuardedStream) source.keylog(line);
       });
   }
-}
-
-/** The certificates that a client sent, as far as Node has them; one more than are allowed is enough. */
-function chainOf(leaf: X509Certificate | undefined): Buffer[] {
-  const chain: Buffer[] = [];
-  for (let next = leaf; next && chain.length <= MAX_CLIENT_CERTIFICATES; next = next.issuerCertificate)
-    chain.push(next.raw);
-  return chain;
 }
 
 /**

@@ -1,4 +1,9 @@
 import type { ApplicationProtocol } from '../config/model.js';
+import { normalServerName } from '../config/server-name.js';
+import { printable } from '../printable.js';
+import { certificateNames, describeNames, holdsName } from './certificate-names.js';
+import type { Certificate } from './certificate.js';
+import { isoDate } from './iso-date.js';
 
 /** Why a TLS handshake with a client failed; label `reason` of `tls_handshake_failures_total`. */
 export type HandshakeFailure =
@@ -50,18 +55,29 @@ export function handshakeFailure(code: string): HandshakeFailure {
   }
 }
 
+/** What a listener presented, or would have presented, in a handshake. */
+export interface Presented {
+  /** The protocols that it selects from by ALPN. */
+  readonly protocols: readonly ApplicationProtocol[];
+  /** Its certificate for the name. */
+  readonly certificate: Certificate;
+  /** The name that the client asked for; `undefined` if it asked for none, as one that dials an IP address. */
+  readonly serverName: string | undefined;
+}
+
 /**
- * What an operator should do about a failed handshake, where there is something to do.
- *
- * @param protocols - what the listener would have selected by ALPN.
+ * What an operator should do about a failed handshake, where there is something to do. Clients that refuse a certificate do
+ * not tell why, and some only leave: what is wrong with our own is said before anything else.
  */
 export function handshakeAdvice(
   failure: HandshakeFailure,
-  protocols: readonly ApplicationProtocol[],
+  presented: Presented,
+  now: Date,
 ): string | undefined {
   switch (failure) {
     case 'no_application_protocol':
-      if (protocols.includes('http/1.1')) return 'the client offers ALPN, and neither h2 nor http/1.1 in it';
+      if (presented.protocols.includes('http/1.1'))
+        return 'the client offers ALPN, and neither h2 nor http/1.1 in it';
       return (
         'current gRPC clients offer ALPN h2; for an older one set `require_alpn: false`, which is what Gitaly does; ' +
         'if this client does offer it, a TLS terminator between removes it'
@@ -78,7 +94,11 @@ export function handshakeAdvice(
     case 'no_shared_cipher':
       return 'client and listener share no cipher suite or signature algorithm';
     case 'certificate_rejected_by_client':
-      return "the client does not trust this listener's certificate: its CA is missing there, or the SAN does not match";
+      return (
+        whyRefused(presented, now) ??
+        "the client does not trust this listener's certificate, which is in date and holds the name: its CA is missing there, " +
+          'or an intermediate is missing in certificate_path'
+      );
     case 'timeout':
       return 'the client did not finish the handshake within timeouts.handshake';
     case 'client_hello':
@@ -91,6 +111,30 @@ export function handshakeAdvice(
     case 'closed':
     case 'reset':
     case 'other':
-      return undefined;
+      return whyRefused(presented, now);
   }
+}
+
+/** Why each client refuses our certificate; `undefined` if that cannot be told from the certificate alone. */
+export function whyRefused(
+  { certificate, serverName }: Pick<Presented, 'certificate' | 'serverName'>,
+  now: Date,
+): string | undefined {
+  const { validFrom, validTo } = certificate;
+  if (validTo < now)
+    return `this listener's certificate expired on ${isoDate(validTo)}: renew it, clients refuse it`;
+  if (validFrom > now)
+    return `this listener's certificate is not valid before ${isoDate(validFrom)}: is this machine's clock right?`;
+  const names = certificateNames(certificate);
+  if (serverName === undefined) {
+    return names.ip.length > 0
+      ? undefined
+      : "the client asked for no name, as one that dials an IP address, and this listener's certificate has no IP address as " +
+          `SAN; its names are ${describeNames(names)}: have the client dial one of them`;
+  }
+  if (holdsName(certificate, normalServerName(serverName))) return undefined;
+  return (
+    `the client asked for ${printable(serverName)}, which is not in the SAN of this listener's certificate; its names are ` +
+    `${describeNames(names)}: issue one with that name, or have the client dial one of these`
+  );
 }

@@ -1,4 +1,4 @@
-/** RFC 3339 of the dates that Node prints as OpenSSL does (`Nov 23 07:00:00 2026 GMT`). */
-export function isoDate(text: string): string {
-  return new Date(text).toISOString();
+/** RFC 3339 of a date; of one that a certificate does not say in a form that can be read, this. */
+export function isoDate(date: Date): string {
+  return Number.isNaN(date.getTime()) ? 'an unreadable date' : date.toISOString();
 }

@@ -1,12 +1,6 @@
-import {
-  contextTag,
-  readAll,
-  readDer,
-  readObjectIdentifier,
-  readOptional,
-  TAG,
-  type DerElement,
-} from './der.js';
+import { printable } from '../printable.js';
+import type { Certificate } from './certificate.js';
+import { readAll, readDer, readObjectIdentifier, TAG, type DerElement } from './der.js';
 
 /** The attributes that names of CAs have, by OpenSSL's short names; others keep their number. */
 const ATTRIBUTES: Readonly<Record<string, string>> = {
@@ -19,8 +13,6 @@ const ATTRIBUTES: Readonly<Record<string, string>> = {
   '0.9.2342.19200300.100.1.25': 'DC',
   '1.2.840.113549.1.9.1': 'emailAddress',
 };
-
-const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 
 /** The name of a CA. */
 export interface IssuerName {
@@ -49,20 +41,15 @@ export function readIssuerName(content: Buffer): IssuerName {
   const normalized = attributes.map((relative) =>
     relative.map(([type, value]) => [type, value.trim().replace(/\s+/gu, ' ').toLowerCase()]),
   );
-  return { text: text.replace(UNPRINTABLE, '\u{fffd}'), key: JSON.stringify(normalized) };
+  return { text: printable(text), key: JSON.stringify(normalized) };
 }
 
 /**
  * The name of a CA in its own certificate.
  * @throws Error if it is malformed
  */
-export function subjectName({ raw }: { readonly raw: Buffer }): IssuerName {
-  const tbs = readDer(readDer(raw, TAG.sequence).content, TAG.sequence).content;
-  const version = readOptional(tbs, contextTag(0));
-  // Serial number, signature, issuer and validity come before it.
-  const [, , , , subject] = readAll(version?.rest ?? tbs);
-  if (subject === undefined) throw new Error('truncated');
-  return readIssuerName(subject.content);
+export function subjectName({ subjectDer }: Pick<Certificate, 'subjectDer'>): IssuerName {
+  return readIssuerName(readDer(subjectDer, TAG.sequence).content);
 }
 
 function readText({ tag, content }: DerElement): string {

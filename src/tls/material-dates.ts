@@ -1,8 +1,8 @@
 import type { ServerTls, TrustSource, UpstreamTls } from '../config/model.js';
+import { describeSubject } from './certificate-names.js';
 import type { LoadedPair } from './certificate-pair.js';
 import { periodOf, type Dated, type DatedRole, type Period } from './dated.js';
 import { subjectName } from './issuer-name.js';
-import { subjectOf } from './judge/finding.js';
 import type { RevocationLists } from './revocation.js';
 import type { TrustAnchors } from './trust.js';
 
@@ -51,7 +51,10 @@ function authorities(role: DatedRole, source: TrustSource, anchors: TrustAnchors
   const groups = new Map<string, { name: string; periods: Period[] }>();
   for (const { x509 } of anchors) {
     const { key } = subjectName(x509);
-    const group = groups.get(key) ?? { name: `the certificate of the CA ${subjectOf(x509)}`, periods: [] };
+    const group = groups.get(key) ?? {
+      name: `the certificate of the CA ${describeSubject(x509)}`,
+      periods: [],
+    };
     group.periods.push(periodOf(x509));
     groups.set(key, group);
   }

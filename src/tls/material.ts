@@ -87,7 +87,7 @@ export function serverParts(material: ServerMaterial, sessions: SessionStart): S
 
 function sessionDatesOf({ clientCa, revocations }: ServerMaterial): number[] {
   const dates = [
-    ...(clientCa ?? []).flatMap(({ x509 }) => [new Date(x509.validFrom), new Date(x509.validTo)]),
+    ...(clientCa ?? []).flatMap(({ x509 }) => [x509.validFrom, x509.validTo]),
     ...(revocations?.lists ?? []).flatMap(({ thisUpdate, nextUpdate }) => [thisUpdate, nextUpdate]),
   ];
   return dates.flatMap((date) => date?.getTime() ?? []);

@@ -1,6 +1,5 @@
-import { X509Certificate } from 'node:crypto';
-
 import { readContent, type FileContent } from '../files/read-file.js';
+import { Certificate } from './certificate.js';
 
 const CERTIFICATE_BLOCK = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
@@ -48,7 +47,7 @@ export function describeFileError(path: string, error: unknown): string {
 /** One certificate of a PEM file: its text as the TLS library takes it, and what it says. */
 export interface PemCertificate {
   readonly pem: string;
-  readonly x509: X509Certificate;
+  readonly x509: Certificate;
 }
 
 /**
@@ -62,14 +61,9 @@ export function parseCertificates(path: string, text: string): PemCertificate[] 
     throw new FileProblem(`${path}: truncated, a certificate begins and does not end`);
   return blocks.map((pem, index) => {
     try {
-      return { pem, x509: new X509Certificate(pem) };
+      return { pem, x509: new Certificate(pem) };
     } catch {
       throw new FileProblem(`${path}: certificate ${index + 1} cannot be parsed`);
     }
   });
-}
-
-/** `subject` or `issuer` of Node's X509Certificate on one line, without what could break a log line. */
-export function oneLineName(name: string): string {
-  return name.trim().split('\n').join(', ');
 }

@@ -10,6 +10,7 @@ import {
   TAG,
   type DerElement,
 } from './der.js';
+import { readExtensionList, type Extension } from './extensions.js';
 import { readIssuerName, type IssuerName } from './issuer-name.js';
 
 /** A certificate revocation list (RFC 5280 section 5). */
@@ -51,12 +52,6 @@ const DIGESTS: Readonly<Record<string, string | null>> = {
   '1.3.101.113': null,
 };
 
-interface Extension {
-  readonly id: string;
-  readonly critical: boolean;
-  readonly value: Buffer;
-}
-
 /**
  * Reads a `CertificateList`.
  * @throws Error if it is malformed
@@ -72,7 +67,7 @@ export function readRevocationList(der: Buffer): RevocationList {
   const revoked = readOptional(nextUpdate?.rest ?? thisUpdate.rest, TAG.sequence);
   const rest = revoked?.rest ?? nextUpdate?.rest ?? thisUpdate.rest;
   const tagged = readOptional(rest, contextTag(0));
-  const extensions = tagged ? readExtensions(readDer(tagged.content, TAG.sequence).content) : [];
+  const extensions = tagged ? readExtensionList(readDer(tagged.content, TAG.sequence).content) : [];
   const value = (id: string): Buffer | undefined => extensions.find((each) => each.id === id)?.value;
   const number = value(EXTENSION.crlNumber);
   const keyId = value(EXTENSION.authorityKeyIdentifier);
@@ -110,17 +105,8 @@ function readInteger(content: Buffer): bigint {
   return content.length === 0 ? 0n : BigInt(`0x${content.toString('hex')}`);
 }
 
-function readExtensions(content: Buffer): Extension[] {
-  return readAll(content).map(({ content: extension }) => {
-    const id = readDer(extension, TAG.objectIdentifier);
-    const critical = readOptional(id.rest, TAG.boolean);
-    const value = readDer(critical?.rest ?? id.rest, TAG.octetString).content;
-    return { id: readObjectIdentifier(id.content), critical: isTrue(critical), value };
-  });
-}
-
-function isTrue(boolean: DerElement | undefined): boolean {
-  return boolean !== undefined && boolean.content[0] !== 0;
+function isTrue(boolean: DerElement): boolean {
+  return boolean.content[0] !== 0;
 }
 
 function objectionTo(extensions: readonly Extension[]): string | undefined {
@@ -165,7 +151,7 @@ function objectionToEntries(content: Buffer): string | undefined {
     const serialNumber = readDer(entry.content, TAG.integer);
     const date = readDer(serialNumber.rest, TAG.utcTime, TAG.generalizedTime);
     const extensions = readOptional(date.rest, TAG.sequence);
-    for (const { id, critical } of extensions ? readExtensions(extensions.content) : []) {
+    for (const { id, critical } of extensions ? readExtensionList(extensions.content) : []) {
       if (id === EXTENSION.certificateIssuer)
         return 'is an indirect CRL: an entry has another issuer (certificateIssuer)';
       if (critical)

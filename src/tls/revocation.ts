@@ -2,9 +2,9 @@ import { createHash, type KeyObject } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 
 import type { FileSetting, Problem } from '../config/model.js';
+import { describeSubject } from './certificate-names.js';
 import { attempt } from './certificate-pair.js';
 import { subjectName } from './issuer-name.js';
-import { subjectOf } from './judge/finding.js';
 import { FileProblem, readSettingFile } from './pem-files.js';
 import { readRevocationList, type RevocationList } from './revocation-list.js';
 import type { TrustAnchors } from './trust.js';
@@ -62,7 +62,7 @@ export async function loadRevocations(
   for (const { x509 } of withoutRoot(anchors)) {
     report(
       'warning',
-      `the clients of ${subjectOf(x509)} are refused, as it is not self-signed and its issuer is not in client_ca_path: ` +
+      `the clients of ${describeSubject(x509)} are refused, as it is not self-signed and its issuer is not in client_ca_path: ` +
         'with a CRL OpenSSL verifies each chain up to a self-signed CA; add that one, with its CRL',
     );
   }

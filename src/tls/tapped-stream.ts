@@ -1,6 +1,8 @@
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 
+import { guarded } from '../guarded.js';
+
 /** Passes the bytes of a socket on, and shows those that come from it to somebody first. */
 export class TappedStream extends Duplex {
   readonly #socket: Socket;
@@ -12,9 +14,13 @@ export class TappedStream extends Duplex {
   constructor(socket: Socket, mayPass: (bytes: Buffer) => boolean) {
     super({ allowHalfOpen: false });
     this.#socket = socket;
-    socket.on('data', (bytes: Buffer) => {
+    const onData = (bytes: Buffer): void => {
       if (mayPass(bytes) && !this.push(bytes)) socket.pause();
-    });
+    };
+    socket.on(
+      'data',
+      guarded((error) => this.destroy(error), onData),
+    );
     socket.once('end', () => this.push(null));
     socket.once('error', (error: Error) => this.destroy(error));
     socket.once('close', () => this.destroy());

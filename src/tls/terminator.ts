@@ -1,4 +1,4 @@
-import { createHash, type X509Certificate } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import {
   createSecureContext,
@@ -10,7 +10,8 @@ import {
 } from 'node:tls';
 
 import { namesFor } from '../config/server-name.js';
-import { MAX_CHAIN_LENGTH } from '../limits.js';
+import { guarded } from '../guarded.js';
+import { Certificate, presentedChain } from './certificate.js';
 import { FlightGuard, sourceOf } from './flight-guard.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
@@ -18,6 +19,7 @@ import { SessionEpochs } from './session-epochs.js';
 
 /** A handshake that is under way. */
 interface Waiting {
+  readonly raw: Socket;
   readonly resolve: (socket: TLSSocket) => void;
   readonly reject: (error: Error) => void;
   readonly startedAtMs: number;
@@ -50,6 +52,8 @@ export class TlsTerminator {
   readonly #pairs: readonly ServerPair[];
   readonly #servers: ReadonlyMap<ServerPair, Server>;
   readonly #default: Server;
+  /** Those that were asked for: most are never read in this process. */
+  readonly #certificates = new Map<ServerPair, Certificate>();
   readonly #waiting = new WeakMap<object, Waiting>();
   /** Where client certificates are asked for. */
   readonly #guard: FlightGuard | undefined;
@@ -81,13 +85,13 @@ export class TlsTerminator {
   /**
    * Does the server's side of a handshake on an accepted socket, whose first bytes have been put back on it, with
    * the certificate for the name that its ClientHello asks for; the default one for `undefined`.
-   * The promise rejects with the TLS library's error or a `ClientChainFault`; a caller that destroys `raw` must not wait
-   * for it.
+   * The promise rejects with the TLS library's error, or with why the client is not served; a caller that destroys
+   * `raw` must not wait for it.
    *
    * @param helloBytes - the length of the ClientHello's records.
    */
   handshake(raw: Socket, serverName: string | undefined, helloBytes: number): Promise<TLSSocket> {
-    const pair = serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
+    const pair = this.#pairFor(serverName);
     const server = (pair && this.#servers.get(pair)) ?? this.#default;
     const startedAtMs = this.#environment.now();
     const secret = this.#renewTicketKeys(startedAtMs);
@@ -95,7 +99,7 @@ export class TlsTerminator {
       const source = this.#guard?.source(raw, helloBytes, reject) ?? raw;
       const bytesBefore = raw.bytesRead;
       const flightBytes = (): number => raw.bytesRead - bytesBefore;
-      this.#waiting.set(source, { resolve, reject, flightBytes, startedAtMs, secret });
+      this.#waiting.set(source, { raw, resolve, reject, flightBytes, startedAtMs, secret });
       // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
       // side of the connection later must not.
       source.allowHalfOpen = false;
@@ -107,6 +111,22 @@ export class TlsTerminator {
   /** From this time on no session is resumed that was begun before it. */
   endSessions(atMs: number): void {
     this.#epochs.endBy(atMs, this.#environment.now());
+  }
+
+  /** The certificate that a client is presented which asks for this name, or for none. */
+  certificateFor(serverName: string | undefined): Certificate {
+    const pair = this.#pairFor(serverName) ?? this.#pairs[0];
+    if (pair === undefined) throw new Error('a TLS listener needs a certificate');
+    let certificate = this.#certificates.get(pair);
+    if (certificate === undefined) {
+      certificate = new Certificate(pair.certificatePem);
+      this.#certificates.set(pair, certificate);
+    }
+    return certificate;
+  }
+
+  #pairFor(serverName: string | undefined): ServerPair | undefined {
+    return serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
   }
 
   /** Uses the ticket keys of the epoch, and returns what they are derived from. */
@@ -142,9 +162,18 @@ export class TlsTerminator {
       socket.allowHalfOpen = true;
       const waiting = this.#settle(socket);
       if (!waiting) return;
-      const fault = verifiesClients ? this.#judgeClient(socket, waiting) : undefined;
-      if (fault) waiting.reject(fault);
-      else waiting.resolve(socket);
+      const refuse = (fault: Error): void => {
+        // At once: OpenSSL has made the tickets of the session, or makes them next, and Node sends them when this returns. With
+        // one of them the client would be admitted.
+        reset(waiting.raw);
+        waiting.reject(fault);
+      };
+      const judge = (): void => {
+        const fault = verifiesClients ? this.#judgeClient(socket, waiting) : undefined;
+        if (fault) refuse(fault);
+        else waiting.resolve(socket);
+      };
+      guarded((fault) => refuse(new JudgementFault(fault)), judge)();
     });
     server.on('tlsClientError', (error, socket) => {
       const waiting = this.#settle(socket);
@@ -159,11 +188,10 @@ export class TlsTerminator {
   #judgeClient(socket: TLSSocket, { startedAtMs, secret }: Waiting): Error | undefined {
     if (socket.isSessionReused())
       return this.#renewTicketKeys(this.#environment.now()) === secret ? undefined : new SessionEnded();
-    // Node takes the issuers out of the session as it reads them, so a second call would find none.
-    const certificate = socket.getPeerX509Certificate();
-    const fault = this.#guard?.finished(socket, certificate);
+    const chain = presentedChain(socket);
+    const fault = this.#guard?.finished(socket, chain);
     if (fault || !socket.authorized) return fault;
-    const atMs = issuersExpireAt(certificate, startedAtMs);
+    const atMs = issuersExpireAt(chain, startedAtMs);
     if (this.#epochs.endBy(atMs, this.#environment.now())) this.#environment.onSessionsEnd(atMs);
     return undefined;
   }
@@ -173,6 +201,19 @@ export class TlsTerminator {
     const waiting = source && this.#waiting.get(source);
     if (source) this.#waiting.delete(source);
     return waiting;
+  }
+}
+
+/** A unix socket cannot be reset. */
+function reset(raw: Socket): void {
+  if (raw.remoteFamily === undefined) raw.destroy();
+  else raw.resetAndDestroy();
+}
+
+/** An exception in the judgement of a client whose handshake is over. */
+export class JudgementFault extends Error {
+  constructor(cause: Error) {
+    super(cause.message, { cause });
   }
 }
 
@@ -191,16 +232,9 @@ class SessionEnded extends Error {
  *
  * @param startedAtMs - of the handshake: a certificate that had expired by then is not one that the client was verified with.
  */
-function issuersExpireAt(certificate: X509Certificate | undefined, startedAtMs: number): number {
-  let first = Number.POSITIVE_INFINITY;
-  let issuer = certificate?.issuerCertificate;
-  for (let length = 1; issuer && length < MAX_CHAIN_LENGTH; length++) {
-    const expiresAtMs = Date.parse(issuer.validTo);
-    if (expiresAtMs > startedAtMs && expiresAtMs < first) first = expiresAtMs;
-    const next = issuer.issuerCertificate;
-    issuer = next?.raw.equals(issuer.raw) === true ? undefined : next;
-  }
-  return first;
+function issuersExpireAt(chain: readonly Certificate[], startedAtMs: number): number {
+  const ends = chain.slice(1).map(({ validTo }) => validTo.getTime());
+  return Math.min(...ends.filter((endMs) => endMs > startedAtMs));
 }
 
 /**

@@ -3,12 +3,19 @@ import { connect, createSecureContext, type SecureContext, type TLSSocket } from
 
 import type { ApplicationProtocol } from '../config/model.js';
 import { normalServerName } from '../config/server-name.js';
-import { certificateNames, describeNames, holdsName } from '../tls/certificate-names.js';
+import { guarded } from '../guarded.js';
+import {
+  certificateNames,
+  describeIssuer,
+  describeNames,
+  describeSubject,
+  holdsName,
+} from '../tls/certificate-names.js';
+import { peerCertificate, type Certificate } from '../tls/certificate.js';
 import { isoDate } from '../tls/iso-date.js';
 import type { UpstreamParts } from '../tls/material.js';
 import { ALPN_H2, contextParameters } from '../tls/parameters.js';
-import { oneLineName } from '../tls/pem-files.js';
-import { certificateFault, verificationCode } from '../tls/verification.js';
+import { failedVerification, type Verification } from '../tls/verification.js';
 import { UpstreamFailure } from './failure.js';
 
 /** Does TLS towards the upstreams of a listener with one set of trust and client certificate; never changes, a reload makes another. */
@@ -54,7 +61,7 @@ export class TlsClient {
         reject(new UpstreamFailure('reset', 'the upstream closed the connection within the TLS handshake'));
       socket.once('error', onError);
       socket.once('close', onClose);
-      socket.once('secureConnect', () => {
+      const onSecure = (): void => {
         socket.off('error', onError);
         socket.off('close', onClose);
         // An alert or a forged record does not destroy the socket by itself, and may come before anybody else listens.
@@ -62,28 +69,22 @@ export class TlsClient {
         const failure = this.#judge(socket, serverName);
         if (failure) reject(failure);
         else resolve(socket);
-      });
+      };
+      socket.once('secureConnect', guarded(reject, onSecure));
     });
   }
 
   #judge(socket: TLSSocket, serverName: string): UpstreamFailure | undefined {
     // Asked for once: on the client's side Node takes it out of the chain, and a second call has the next one or none.
-    const certificate = socket.getPeerX509Certificate();
+    const certificate = peerCertificate(socket);
     if (certificate === undefined) return new UpstreamFailure('tls', 'the upstream presented no certificate');
     // Our own checkServerIdentity never objects, so what is left is the chain.
-    if (!socket.authorized) {
-      const code = verificationCode(socket.authorizationError);
-      const fault = certificateFault(code);
-      const subject = oneLineName(certificate.subject) || describeNames(certificateNames(certificate));
-      const detail =
-        fault === 'unknown_authority'
-          ? `is signed by an unknown authority, its issuer is ${oneLineName(certificate.issuer)}: add that CA to upstream_tls.ca_path`
-          : fault === 'expired'
-            ? `expired on ${isoDate(certificate.validTo)}`
-            : fault === 'not_yet_valid'
-              ? `is not valid before ${isoDate(certificate.validFrom)}`
-              : 'is not accepted';
-      return new UpstreamFailure(`certificate_${fault}`, `the certificate of ${subject} ${detail} (${code})`);
+    const failure = failedVerification(socket);
+    if (failure) {
+      return new UpstreamFailure(
+        `certificate_${failure.fault}`,
+        `the certificate of ${describeSubject(certificate)} ${explain(failure, certificate)} (${failure.code})`,
+      );
     }
     if (!holdsName(certificate, serverName)) {
       return new UpstreamFailure(
@@ -98,5 +99,34 @@ export class TlsClient {
       );
     }
     return undefined;
+  }
+}
+
+/** The end of a sentence about an upstream's certificate. */
+function explain({ fault }: Verification, certificate: Certificate): string {
+  switch (fault) {
+    case 'unknown_authority':
+      return `is signed by an unknown authority, its issuer is ${describeIssuer(certificate)}: add that CA to upstream_tls.ca_path`;
+    case 'expired':
+      return `expired on ${isoDate(certificate.validTo)}`;
+    case 'not_yet_valid':
+      return `is not valid before ${isoDate(certificate.validFrom)}`;
+    case 'name_constraints':
+      return 'has a name that an authority above it may not issue for';
+    case 'critical_extension':
+      return 'or that of an authority above it has a critical extension that OpenSSL does not know';
+    case 'weak_signature':
+      return 'or that of an authority above it is signed with SHA-1 or MD5: have it issued again';
+    case 'weak_key':
+      return 'or that of an authority above it has a key that is too weak or not on a named curve';
+    case 'invalid_authority':
+      return 'has an issuer that may not issue it';
+    case 'invalid_purpose':
+      return 'is not meant for a server';
+    case 'revoked':
+    case 'crl':
+    case 'name_mismatch':
+    case 'other':
+      return 'is not accepted';
   }
 }

@@ -1,9 +1,12 @@
+import 'reflect-metadata';
+
 import { once } from 'node:events';
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ConnectionOptions } from 'node:tls';
 
 import { Server, ServerCredentials, status } from '@grpc/grpc-js';
+import * as x509 from '@peculiar/x509';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { Authority, type Issued } from '../support/authority.js';
@@ -20,7 +23,9 @@ import { GrpcClient } from '../support/grpc-client.js';
 import type { LogLine } from '../support/log-lines.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER, type Setup } from '../support/setup.js';
+import { isInstalled, shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
+import { nameConstraints } from '../tls/judge/hand-issued.js';
 
 const DAY_MS = 86_400_000;
 const RESULTS = 'gitaly_tls_proxy_tls_client_certificates_total';
@@ -128,6 +133,36 @@ const BAD: readonly [string, string, RegExp, Client][] = [
     async (ca) => presenting(await ca.client({ usages: ['serverAuth'] })),
   ],
   [
+    'for a name that an authority above it may not issue for',
+    'name_constraints',
+    /issued by CN=limited: a CA above it may not issue for its names \(PERMITTED_VIOLATION\)/,
+    async (ca) =>
+      presenting(
+        await (await ca.intermediate('limited', { extensions: [nameConstraints(['other.test'])] })).client(),
+      ),
+  ],
+  [
+    'with a critical extension that nobody knows',
+    'critical_extension',
+    /has a critical extension that OpenSSL does not know \(UNHANDLED_CRITICAL_EXTENSION\)/,
+    async (ca) =>
+      presenting(
+        await ca.client({
+          extensions: [new x509.Extension('1.3.6.1.4.1.99999.1', true, new Uint8Array([5, 0]))],
+        }),
+      ),
+  ],
+  [
+    'whose intermediate allows no other below it',
+    'invalid_authority',
+    /one of its issuers may not issue it \(PATH_LENGTH_EXCEEDED\)/,
+    async (ca) => {
+      const last = new x509.BasicConstraintsExtension(true, 0, true);
+      const upper = await ca.intermediate('upper', { extensions: [last] });
+      return presenting(await (await upper.intermediate('lower')).client());
+    },
+  ],
+  [
     'without its intermediate',
     'unknown_authority',
     /issued by CN=intermediate: .*a missing intermediate looks the same/,
@@ -180,6 +215,18 @@ describe('client_auth: require refuses, before a byte reaches Gitaly, and with i
     expect(setup.backend.connections).toHaveLength(0);
     await admitted(setup, presenting(await setup.ca.client()));
     await expectCounted(setup.proxy, { revoked: 2, verified: 1 });
+    await setup.proxy.endsWithNothingLeaked();
+  });
+
+  // Node presents no such certificate itself.
+  test.runIf(isInstalled('openssl'))('a certificate that is signed with SHA-1', async () => {
+    const setup = await startSetup(requiring);
+    const { certificatePath, keyPath } = await setup.ca.client({ hash: 'SHA-1' });
+    const to = `-connect 127.0.0.1:${setup.port} -servername localhost -alpn h2 -cipher DEFAULT@SECLEVEL=0`;
+    await shell(`openssl s_client ${to} -cert '${certificatePath}' -key '${keyPath}' </dev/null`);
+    const line = await setup.proxy.log.waitForClose('client_certificate_refused');
+    expect(line['close.detail']).toMatch(/signed with SHA-1 or MD5 \(CA_MD_TOO_WEAK\)/);
+    await expectCounted(setup.proxy, { weak_signature: 1 });
     await setup.proxy.endsWithNothingLeaked();
   });
 
@@ -307,7 +354,15 @@ describe('client_auth: optional', () => {
       expect(line['close.detail'], name).toMatch(detail);
     }
     expect(setup.backend.connections).toHaveLength(0);
-    const counts = { unknown_authority: 2, expired: 1, not_yet_valid: 1, invalid_purpose: 1 };
+    const counts = {
+      unknown_authority: 2,
+      expired: 1,
+      not_yet_valid: 1,
+      invalid_purpose: 1,
+      name_constraints: 1,
+      critical_extension: 1,
+      invalid_authority: 1,
+    };
     await expectCounted(setup.proxy, counts);
     await setup.proxy.endsWithNothingLeaked();
   });

@@ -227,7 +227,7 @@ describe('an upstream is refused before a byte of the client reaches it, and log
       'certificate_invalid_purpose',
       (ca) => ca.server({ usages: ['clientAuth'] }),
       'localhost',
-      /CN=localhost is not accepted \(INVALID_PURPOSE\)/,
+      /CN=localhost is not meant for a server \(INVALID_PURPOSE\)/,
     ],
   ];
 

@@ -25,6 +25,12 @@ export interface IssueOptions {
   readonly dns?: readonly string[];
   readonly ip?: readonly string[];
   readonly commonName?: string;
+  /** The whole subject instead of a Common Name; empty for none. */
+  readonly subject?: x509.JsonNameParams;
+  /** Others, as they are. */
+  readonly extensions?: readonly x509.Extension[];
+  /** The hash of the signature, SHA-256 unless asked otherwise. */
+  readonly hash?: 'SHA-1';
   readonly notBefore?: Date;
   readonly notAfter?: Date;
   readonly usages?: readonly ('serverAuth' | 'clientAuth')[];
@@ -95,7 +101,10 @@ export class Authority {
   }
 
   /** An intermediate CA under this one; what it issues carries the chain. */
-  async intermediate(name: string, dates: Dates = {}): Promise<Authority> {
+  async intermediate(
+    name: string,
+    { extensions = [], ...dates }: Dates & { readonly extensions?: readonly x509.Extension[] } = {},
+  ): Promise<Authority> {
     const keys = await generateKeys();
     const certificate = await x509.X509CertificateGenerator.create({
       serialNumber: serialNumber(),
@@ -105,7 +114,10 @@ export class Authority {
       signingAlgorithm: EC,
       publicKey: keys.publicKey,
       signingKey: this.#keys.privateKey,
-      extensions: caExtensions(),
+      extensions: [
+        ...caExtensions().filter(({ type }) => !extensions.some((own) => own.type === type)),
+        ...extensions,
+      ],
     });
     const chain = `${certificate.toString('pem')}\n${this.#intermediates}`;
     const authority = new Authority(this.#directory, name, certificate, keys, chain);
@@ -165,13 +177,16 @@ export class Authority {
     const usages = (options.usages ?? []).map((usage) => x509.ExtendedKeyUsage[usage]);
     const certificate = await x509.X509CertificateGenerator.create({
       serialNumber: serial,
-      subject: `CN=${options.commonName ?? options.dns?.[0] ?? 'test'}`,
+      subject: options.subject
+        ? new x509.Name(options.subject)
+        : `CN=${options.commonName ?? options.dns?.[0] ?? 'test'}`,
       issuer: this.#certificate.subject,
       ...validity(options),
-      signingAlgorithm: EC,
+      signingAlgorithm: { ...EC, hash: options.hash ?? EC.hash },
       publicKey: keys.publicKey,
       signingKey: this.#keys.privateKey,
       extensions: [
+        ...(options.extensions ?? []),
         new x509.BasicConstraintsExtension(false),
         new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
         ...(usages.length > 0 ? [new x509.ExtendedKeyUsageExtension(usages)] : []),

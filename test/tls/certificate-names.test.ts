@@ -1,6 +1,14 @@
 import { describe, expect, test } from 'vitest';
 
-import { certificateIdentity, certificateNames, describeNames } from '../../src/tls/certificate-names.js';
+import type { JsonNameParams } from '@peculiar/x509';
+
+import {
+  certificateIdentity,
+  certificateNames,
+  describeIssuer,
+  describeNames,
+  describeSubject,
+} from '../../src/tls/certificate-names.js';
 import { oddCertificate, type OddName } from './odd-certificates.js';
 
 describe('certificateNames', () => {
@@ -15,7 +23,7 @@ describe('certificateNames', () => {
     ]);
     expect(certificateNames(certificate)).toEqual({
       dns: ['gitaly-a.internal', '*.gitlab.internal'],
-      ip: ['10.0.0.1', '2001:DB8:0:0:0:0:0:1'],
+      ip: ['10.0.0.1', '2001:db8::1'],
       uri: ['spiffe://gitlab/gitaly-a'],
     });
   });
@@ -75,7 +83,71 @@ describe('certificateIdentity', () => {
     ],
     ['else the Common Name', 'O=GitLab, CN=common', [['ip', '10.0.0.1']], 'common'],
     ['else the subject', 'O=GitLab, OU=Gitaly', [], 'O=GitLab, OU=Gitaly'],
+    ['without a subject, an IP address', '', [['ip', '10.0.0.1']], '10.0.0.1'],
+    ['without a subject, a mail address', '', [['email', 'root@a.test']], 'root@a.test'],
   ])('%s', async (_name, subject, names, identity) => {
     expect(certificateIdentity(await oddCertificate(subject, names))).toBe(identity);
+  });
+
+  test('a certificate without any name has none', async () => {
+    const certificate = await oddCertificate('', []);
+    expect(certificateIdentity(certificate)).toBeUndefined();
+    expect(describeSubject(certificate)).toBe('a certificate without a name');
+    expect(describeIssuer(certificate)).toBe('an authority without a name');
+  });
+
+  test.each<[string, JsonNameParams, string | undefined]>([
+    ['spaces at its ends', [{ CN: [{ utf8String: ' admin ' }] }], ' admin '],
+    ['a name that looks like attributes', [{ CN: [{ utf8String: 'a, CN=admin' }] }], 'a, CN=admin'],
+    [
+      'attributes that stand together',
+      [{ CN: [{ utf8String: 'rails' }], O: [{ utf8String: 'x' }] }],
+      'rails',
+    ],
+    ['letters of any script', [{ CN: [{ bmpString: 'Gitälý 中' }] }], 'Gitälý 中'],
+    [
+      'a line separator in another attribute',
+      [{ O: [{ utf8String: 'x\u2028CN=admin' }] }, { CN: ['rails'] }],
+      'rails',
+    ],
+    ['two Common Names', [{ CN: ['rails'] }, { CN: ['admin'] }], 'CN=rails, CN=admin'],
+  ])('exactly as it is: %s', async (_name, subject, identity) => {
+    expect(certificateIdentity(await oddCertificate(subject, []))).toBe(identity);
+  });
+
+  test.each(
+    [
+      '\n',
+      '\r',
+      '\u0000',
+      '\u001b',
+      '\u007f',
+      '\u0085',
+      '\u009b',
+      '\u2028',
+      '\u2029',
+      '\u202e',
+      '\u2066',
+      '\u200b',
+      '\ufeff',
+    ].map((character) => [`U+${character.charCodeAt(0).toString(16).padStart(4, '0')}`, character]),
+  )('a name with %s is none, and no other name takes its place', async (_name, character) => {
+    const value = `a${character}CN=admin`;
+    const of = async (subject: JsonNameParams, names: OddName[]): Promise<string | undefined> =>
+      certificateIdentity(await oddCertificate(subject, names));
+    expect(await of([{ CN: [{ utf8String: value }] }], [])).toBeUndefined();
+    expect(await of([{ O: [{ utf8String: value }] }], [])).toBeUndefined();
+    if (character < '\u0080') {
+      expect(await of([{ CN: ['admin'] }], [['url', `spiffe://${value}`]])).toBeUndefined();
+      expect(await of([{ CN: ['admin'] }], [['dns', value]])).toBeUndefined();
+    }
+    // In messages it is escaped.
+    const certificate = await oddCertificate([{ CN: [{ utf8String: value }] }], []);
+    expect(certificate.subject).toMatch(/^CN=a(\\[0-9A-F]{2})+CN=admin$/);
+  });
+
+  test('one that is too long is none: a part of it might be another one', async () => {
+    const certificate = await oddCertificate('CN=x', [['url', `spiffe://a/${'b'.repeat(2048)}`]]);
+    expect(certificateIdentity(certificate)).toBeUndefined();
   });
 });

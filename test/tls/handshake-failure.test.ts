@@ -1,7 +1,14 @@
 import { describe, expect, test } from 'vitest';
 
-import { handshakeAdvice, handshakeFailure, type HandshakeFailure } from '../../src/tls/handshake-failure.js';
-import { certificateFault, verificationCode } from '../../src/tls/verification.js';
+import type { Certificate } from '../../src/tls/certificate.js';
+import {
+  handshakeAdvice,
+  handshakeFailure,
+  whyRefused,
+  type HandshakeFailure,
+} from '../../src/tls/handshake-failure.js';
+import { failedVerification, verificationOf } from '../../src/tls/verification.js';
+import { oddCertificate, type OddName } from './odd-certificates.js';
 
 describe('every code becomes one of the labels', () => {
   test.each<[string, HandshakeFailure]>([
@@ -23,15 +30,85 @@ describe('every code becomes one of the labels', () => {
   });
 });
 
-test('what an operator can do something about comes with advice, the setting named', () => {
-  expect(handshakeAdvice('no_application_protocol', ['h2'])).toMatch(/require_alpn: false/);
-  expect(handshakeAdvice('no_application_protocol', ['h2', 'http/1.1'])).toMatch(/neither h2 nor http\/1\.1/);
-  expect(handshakeAdvice('timeout', ['h2'])).toMatch(/timeouts\.handshake/);
-  expect(handshakeAdvice('unsupported_version', ['h2'])).toMatch(/min_version/);
-  expect(handshakeAdvice('not_tls', ['h2'])).toMatch(/a listener of its own without TLS/);
-  expect(handshakeAdvice('certificate_rejected_by_client', ['h2'])).toMatch(/CA is missing there/);
-  expect(handshakeAdvice('closed', ['h2'])).toBeUndefined();
-  expect(handshakeAdvice('other', ['h2'])).toBeUndefined();
+/** A certificate that is good for five years, for `gitaly.test` unless asked otherwise. */
+function certificateOf(names: readonly OddName[] = [['dns', 'gitaly.test']]): Promise<Certificate> {
+  return oddCertificate('CN=gitaly', names);
+}
+
+const WITHIN = new Date('2030-01-01T00:00:00Z');
+
+test('what an operator can do something about comes with advice, the setting named', async () => {
+  const certificate = await certificateOf();
+  const advice = (failure: HandshakeFailure, protocols: readonly ('h2' | 'http/1.1')[] = ['h2']): string =>
+    handshakeAdvice(failure, { protocols, certificate, serverName: 'gitaly.test' }, WITHIN) ?? '';
+  expect(advice('no_application_protocol')).toMatch(/require_alpn: false/);
+  expect(advice('no_application_protocol', ['h2', 'http/1.1'])).toMatch(/neither h2 nor http\/1\.1/);
+  expect(advice('timeout')).toMatch(/timeouts\.handshake/);
+  expect(advice('unsupported_version')).toMatch(/min_version/);
+  expect(advice('not_tls')).toMatch(/a listener of its own without TLS/);
+  expect(advice('certificate_rejected_by_client')).toMatch(/CA is missing there/);
+  expect([advice('closed'), advice('other')]).toEqual(['', '']);
+});
+
+describe('what is wrong with our own certificate is said first, whatever the client says', () => {
+  const FAILURES = ['certificate_rejected_by_client', 'closed', 'reset', 'other'] as const;
+  test.each<[string, string | undefined, readonly OddName[], Date, RegExp]>([
+    [
+      'expired',
+      'gitaly.test',
+      [['dns', 'gitaly.test']],
+      new Date('2040-01-01'),
+      /certificate expired on 2036-01-01T00:00:00\.000Z: renew it/,
+    ],
+    [
+      'expired and for another name',
+      'other.test',
+      [['dns', 'gitaly.test']],
+      new Date('2040-01-01'),
+      /expired/,
+    ],
+    [
+      'not yet valid',
+      'gitaly.test',
+      [['dns', 'gitaly.test']],
+      new Date('2020-01-01'),
+      /is not valid before 2026-01-01.*clock/,
+    ],
+    [
+      'for another name',
+      'other.test',
+      [['dns', 'gitaly.test']],
+      WITHIN,
+      /the client asked for other\.test, which is not in the SAN .* its names are gitaly\.test/,
+    ],
+    [
+      'with a Common Name alone',
+      'gitaly',
+      [],
+      WITHIN,
+      /the client asked for gitaly, which is not in the SAN .* its names are none/,
+    ],
+    [
+      'without an IP address, for a client that dials one',
+      undefined,
+      [['dns', 'gitaly.test']],
+      WITHIN,
+      /has no IP address as SAN; its names are gitaly\.test/,
+    ],
+  ])('%s', async (_name, serverName, names, now, advice) => {
+    const certificate = await certificateOf(names);
+    for (const failure of FAILURES)
+      expect(handshakeAdvice(failure, { protocols: ['h2'], certificate, serverName }, now)).toMatch(advice);
+  });
+
+  test.each<[string, string | undefined, readonly OddName[]]>([
+    ['with the root dot and in another case', 'Gitaly.TEST.', [['dns', 'gitaly.test']]],
+    ['by its wildcard', 'a.gitaly.test', [['dns', '*.gitaly.test']]],
+    ['with an IP address', undefined, [['ip', '10.0.0.1']]],
+  ])('a name that it has is not: %s', async (_name, serverName, names) => {
+    const presented = { certificate: await certificateOf(names), serverName };
+    expect(whyRefused(presented, WITHIN)).toBeUndefined();
+  });
 });
 
 describe('verification', () => {
@@ -44,19 +121,20 @@ describe('verification', () => {
     ['INVALID_PURPOSE', 'invalid_purpose'],
     ['UNABLE_TO_GET_CRL', 'crl'],
     ['CRL_HAS_EXPIRED', 'crl'],
-    ['PATH_LENGTH_EXCEEDED', 'other'],
+    ['PATH_LENGTH_EXCEEDED', 'invalid_authority'],
+    ['OUT_OF_MEM', 'other'],
     ['toString', 'other'],
     ['__proto__', 'other'],
   ])('%s is %s', (code, fault) => {
-    expect(certificateFault(code)).toBe(fault);
+    expect(verificationOf(code)).toEqual({ code, fault });
   });
 
   test('the code is found in whatever Node gives', () => {
-    expect(verificationCode('CERT_REVOKED')).toBe('CERT_REVOKED');
-    expect(verificationCode(Object.assign(new Error('words'), { code: 'CERT_REVOKED' }))).toBe(
-      'CERT_REVOKED',
-    );
-    expect(verificationCode(new Error('CERT_REVOKED'))).toBe('CERT_REVOKED');
-    expect(verificationCode(null)).toBe('UNSPECIFIED');
+    const codeOf = (authorizationError: unknown): unknown =>
+      failedVerification({ authorized: false, authorizationError: authorizationError as Error })?.code;
+    expect(codeOf('CERT_REVOKED')).toBe('CERT_REVOKED');
+    expect(codeOf(Object.assign(new Error('words'), { code: 'CERT_REVOKED' }))).toBe('CERT_REVOKED');
+    expect(codeOf(new Error('CERT_REVOKED'))).toBe('CERT_REVOKED');
+    expect(codeOf(null)).toBe('UNSPECIFIED');
   });
 });

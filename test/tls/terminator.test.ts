@@ -5,6 +5,7 @@ import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'n
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
+import { MAX_CLIENT_CERTIFICATES } from '../../src/limits.js';
 import { handshakeFailure } from '../../src/tls/handshake-failure.js';
 import { choosePair, TlsTerminator } from '../../src/tls/terminator.js';
 import { Authority, type Issued } from '../support/authority.js';
@@ -263,6 +264,43 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)(
       clock.ms += 86_400_000;
       expect(await resumedBy(one)).toBe(false);
     });
+  },
+);
+
+test.each(['TLSv1.2', 'TLSv1.3'] as const)(
+  'a client that is refused for the number of its certificates gets no session to resume (%s)',
+  async (version) => {
+    const authority = await Authority.create(await temporaryDirectory());
+    const terminator = new TlsTerminator(
+      await serverMaterial([await authority.server()], {
+        clientAuth: 'require',
+        clientCa: authority.caPath,
+      }),
+    );
+    let issuer = authority;
+    for (let count = 1; count <= MAX_CLIENT_CERTIFICATES; count++)
+      issuer = await issuer.intermediate(`level ${count}`);
+    const { certificatePem, keyPem } = await issuer.client();
+    const { client: raw, accepted } = await socketPair();
+    const client = connectTls({
+      socket: raw,
+      ca: authority.caPem,
+      servername: 'localhost',
+      ALPNProtocols: ['h2'],
+      minVersion: version,
+      maxVersion: version,
+      cert: certificatePem,
+      key: keyPem,
+    });
+    const events: string[] = [];
+    for (const event of ['secureConnect', 'session']) client.on(event, () => events.push(event));
+    client.on('error', () => undefined);
+    const closed = new Promise((resolve) => client.once('close', resolve));
+    client.resume();
+    await expect(terminator.handshake(accepted, 'localhost', 0)).rejects.toThrow(/7 certificates/);
+    await closed;
+    // In TLS 1.3 the handshake is over for the client before the server has read its certificates.
+    expect(events).toEqual(version === 'TLSv1.3' ? ['secureConnect'] : []);
   },
 );
 

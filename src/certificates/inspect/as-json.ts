@@ -1,11 +1,9 @@
-import type { X509Certificate } from 'node:crypto';
-
 import { certificateFacts, type CertificateFacts } from '../../tls/certificate-facts.js';
 import { certificateNames } from '../../tls/certificate-names.js';
+import type { Certificate } from '../../tls/certificate.js';
 import { isoDate } from '../../tls/iso-date.js';
 import { describeKey } from '../../tls/judge/strength.js';
 import { daysLeft } from '../../tls/judge/validity.js';
-import { oneLineName } from '../../tls/pem-files.js';
 import { modeText } from './mode-text.js';
 import type { Inspected } from './report.js';
 
@@ -26,12 +24,12 @@ export function asJson(inspected: readonly Inspected[], now: Date): object {
   };
 }
 
-function certificateJson(x509: X509Certificate, now: Date): object {
+function certificateJson(x509: Certificate, now: Date): object {
   const facts = readFacts(x509);
   return {
-    subject: oneLineName(x509.subject),
-    issuer: oneLineName(x509.issuer),
-    serial_number: x509.serialNumber.toLowerCase(),
+    subject: x509.subject,
+    issuer: x509.issuer,
+    serial_number: x509.serialNumber,
     names: certificateNames(x509),
     not_before: isoDate(x509.validFrom),
     not_after: isoDate(x509.validTo),
@@ -59,7 +57,7 @@ function tlsJson(tls: (Inspected & { kind: 'address' })['tls']): object | null {
 }
 
 /** `undefined` for a certificate that has a finding about it. */
-export function readFacts(x509: X509Certificate): CertificateFacts | undefined {
+export function readFacts(x509: Certificate): CertificateFacts | undefined {
   try {
     return certificateFacts(x509);
   } catch {
@@ -68,7 +66,7 @@ export function readFacts(x509: X509Certificate): CertificateFacts | undefined {
 }
 
 /** The public key in words; one of a kind that Node does not know has a finding about it. */
-export function readKey(x509: X509Certificate): string {
+export function readKey(x509: Certificate): string {
   try {
     return describeKey(x509.publicKey);
   } catch {

@@ -1,11 +1,15 @@
-import type { X509Certificate } from 'node:crypto';
-
-import { certificateNames, describeNames } from '../../tls/certificate-names.js';
+import { printable } from '../../printable.js';
+import {
+  certificateNames,
+  describeIssuer,
+  describeNames,
+  describeSubject,
+} from '../../tls/certificate-names.js';
+import type { Certificate } from '../../tls/certificate.js';
 import { isoDate } from '../../tls/iso-date.js';
 import type { CertificateRole, Finding } from '../../tls/judge/finding.js';
 import { describeKey } from '../../tls/judge/strength.js';
 import { daysLeft } from '../../tls/judge/validity.js';
-import { oneLineName } from '../../tls/pem-files.js';
 import { readFacts, readKey } from './as-json.js';
 import { modeText } from './mode-text.js';
 import type { Inspected } from './report.js';
@@ -32,7 +36,7 @@ function describe(each: Inspected, now: Date): string[] {
   const { certificates, role, place } = each;
   const what = role === undefined ? [] : [ROLES[role]];
   if (each.kind === 'file' && each.key) what.push('private key');
-  lines.push(what.length === 0 ? place : `${place}: ${what.join(' and ')}`);
+  lines.push(printable(what.length === 0 ? place : `${place}: ${what.join(' and ')}`));
   if (each.kind === 'address' && each.tls) {
     const { version, cipher, alpn, serverName } = each.tls;
     lines.push(
@@ -49,8 +53,8 @@ function describe(each: Inspected, now: Date): string[] {
     if (leaf) lines.push(...certificateLines(leaf, now));
     others.forEach((x509, index) => {
       lines.push(
-        row(index === 0 ? 'chain' : '', `${oneLineName(x509.subject)}, ${validity(x509, now)}`),
-        row('', `  issued by ${oneLineName(x509.issuer)}`),
+        row(index === 0 ? 'chain' : '', `${describeSubject(x509)}, ${validity(x509, now)}`),
+        row('', `  issued by ${describeIssuer(x509)}`),
       );
     });
   }
@@ -63,13 +67,13 @@ function describe(each: Inspected, now: Date): string[] {
   return lines;
 }
 
-function certificateLines(x509: X509Certificate, now: Date): string[] {
+function certificateLines(x509: Certificate, now: Date): string[] {
   const facts = readFacts(x509);
   const usage = facts?.keyUsage?.join(', ') ?? 'any';
   const extended = facts?.extendedKeyUsage?.join(', ') ?? 'any';
   return [
-    row('subject', oneLineName(x509.subject) || 'none'),
-    row('issuer', x509.issuer === x509.subject ? 'itself (self-signed)' : oneLineName(x509.issuer)),
+    row('subject', x509.subject || 'none'),
+    row('issuer', x509.issuerDer.equals(x509.subjectDer) ? 'itself (self-signed)' : describeIssuer(x509)),
     row('names', describeNames(certificateNames(x509))),
     row('valid', validity(x509, now)),
     row('key', `${readKey(x509)}, signed with ${facts?.signatureAlgorithm ?? 'unknown'}`),
@@ -78,7 +82,7 @@ function certificateLines(x509: X509Certificate, now: Date): string[] {
   ];
 }
 
-function validity(x509: X509Certificate, now: Date): string {
+function validity(x509: Certificate, now: Date): string {
   const days = daysLeft(x509, now);
   const left = days >= 0 ? `${days} days left` : `expired ${-days} days ago`;
   return `${isoDate(x509.validFrom).slice(0, 10)} to ${isoDate(x509.validTo).slice(0, 10)} (${left})`;
@@ -89,7 +93,7 @@ function findingLines({ severity, sentence, cure }: Finding): string[] {
 }
 
 function row(label: string, text: string): string {
-  return `  ${label.padEnd(LABEL_WIDTH)}${text}`.trimEnd();
+  return `  ${label.padEnd(LABEL_WIDTH)}${printable(text)}`.trimEnd();
 }
 
 function verdict(findings: readonly Finding[]): string {

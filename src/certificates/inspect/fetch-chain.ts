@@ -1,9 +1,9 @@
-import type { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { createSecureContext } from 'node:tls';
 
 import type { NetworkAddress } from '../../config/model.js';
 import { HandshakeSilence, observeHandshake } from '../../probe/observe-handshake.js';
+import type { Certificate } from '../../tls/certificate.js';
 import { error, type Finding } from '../../tls/judge/finding.js';
 import { createDialer } from '../../upstream/dialer.js';
 import { UpstreamFailure, upstreamFailure } from '../../upstream/failure.js';
@@ -16,7 +16,7 @@ const DEADLINE_MS = 10_000;
 export type Fetched =
   | {
       readonly ok: true;
-      readonly certificates: readonly X509Certificate[];
+      readonly certificates: readonly Certificate[];
       /** `undefined` where the handshake broke off behind the certificates, as of a server that misses the client's. */
       readonly tls: ServedTls | undefined;
     }

@@ -1,8 +1,10 @@
-import type { X509Certificate } from 'node:crypto';
-
 import type { NetworkAddress } from '../../config/model.js';
-import { error, subjectOf, type CertificateRole, type Finding } from '../../tls/judge/finding.js';
+import { describeSubject } from '../../tls/certificate-names.js';
+import type { Certificate } from '../../tls/certificate.js';
+import { error, type CertificateRole, type Finding } from '../../tls/judge/finding.js';
+import { LEAF_FIRST } from '../../tls/judge/chain.js';
 import { judgeChain, likelyRole } from '../../tls/judge/judge-chain.js';
+import { isIssuedBy } from '../existing-files.js';
 import { fetchChain, type Fetched } from './fetch-chain.js';
 import type { Place } from './place.js';
 import { readPath, type ReadFile } from './read-file.js';
@@ -25,9 +27,28 @@ export async function inspect(places: readonly Place[], now: Date): Promise<Insp
     each.kind === 'file' && each.role === 'authority' ? each.file.certificates : [],
   );
   const trust = authorities.length > 0 ? authorities : undefined;
-  return known.map((each) =>
-    each.kind === 'file' ? judgeFile(each, known, trust, now) : judgeServer(each, trust, now),
-  );
+  return known.map((each) => {
+    try {
+      return each.kind === 'file' ? judgeFile(each, known, trust, now) : judgeServer(each, trust, now);
+    } catch (reason) {
+      return unjudged(each, reason);
+    }
+  });
+}
+
+/** Whatever is in a certificate, the other places have a report. */
+function unjudged(read: Read, reason: unknown): Inspected {
+  const findings = [
+    error(
+      'broken_certificate',
+      `cannot be judged (${reason instanceof Error ? reason.message : String(reason)})`,
+      'have the certificate issued again; this is a fault of the program, please report it',
+    ),
+  ];
+  const base = { place: placeOf(read), certificates: [], role: undefined, findings } as const;
+  return read.kind === 'file'
+    ? { ...base, kind: 'file', key: undefined }
+    : { ...base, kind: 'address', tls: undefined };
 }
 
 async function readPlace(place: Place): Promise<Read[]> {
@@ -41,22 +62,19 @@ async function readPlace(place: Place): Promise<Read[]> {
 }
 
 /** Whatever it looks like: what has issued one of the others is an authority here. */
-function withAuthority(read: Read, leaves: readonly X509Certificate[]): Read {
+function withAuthority(read: Read, leaves: readonly Certificate[]): Read {
   if (read.kind === 'address') return read;
   const [first, ...others] = read.file.certificates;
   if (first?.ca !== true || others.length > 0) return read;
   const hasIssued = leaves.some(
-    (leaf) =>
-      leaf.issuer === first.subject &&
-      leaf.fingerprint256 !== first.fingerprint256 &&
-      leaf.verify(first.publicKey),
+    (leaf) => leaf.fingerprint256 !== first.fingerprint256 && isIssuedBy(leaf, first),
   );
   return hasIssued ? { ...read, role: 'authority' } : read;
 }
 
 function judgeServer(
   { address, fetched }: Read & { readonly kind: 'address' },
-  trust: readonly X509Certificate[] | undefined,
+  trust: readonly Certificate[] | undefined,
   now: Date,
 ): InspectedServer {
   const base = { kind: 'address', place: address.url } as const;
@@ -70,7 +88,7 @@ function judgeServer(
 function judgeFile(
   { file, role }: Read & { readonly kind: 'file' },
   all: readonly Read[],
-  trust: readonly X509Certificate[] | undefined,
+  trust: readonly Certificate[] | undefined,
   now: Date,
 ): InspectedFile {
   const { path, certificates, key } = file;
@@ -79,18 +97,18 @@ function judgeFile(
   else if (role !== undefined) findings.push(...judgeChain(certificates, { role, trust, now }));
   const base = { kind: 'file', place: path, certificates, role } as const;
   if (key === undefined) return { ...base, key: undefined, findings };
-  const holders = all.filter((each) => firstOf(each)?.checkPrivateKey(key.object) === true);
+  const holders = all.filter((each) => firstOf(each)?.belongsTo(key.object) === true);
   if (holders.length === 0) findings.push(...whoseKey(key, all));
   return { ...base, key: { ...key, belongsTo: holders.map(placeOf) }, findings };
 }
 
 /** A file of authorities is no chain: each stands for itself. */
-function judgeAuthorities(certificates: readonly X509Certificate[], now: Date): Finding[] {
+function judgeAuthorities(certificates: readonly Certificate[], now: Date): Finding[] {
   return certificates.flatMap((x509) =>
     judgeChain([x509], { role: 'authority', now }).map((finding) =>
       certificates.length === 1
         ? finding
-        : { ...finding, sentence: `${subjectOf(x509)}: ${finding.sentence}` },
+        : { ...finding, sentence: `${describeSubject(x509)}: ${finding.sentence}` },
     ),
   );
 }
@@ -101,13 +119,13 @@ function whoseKey({ object }: NonNullable<ReadFile['key']>, all: readonly Read[]
   const [holder] = holders;
   if (holder === undefined) return [];
   for (const each of holders) {
-    const own = certificatesOf(each).find((x509) => x509.checkPrivateKey(object));
+    const own = certificatesOf(each).find((x509) => x509.belongsTo(object));
     if (own) {
       return [
         error(
           'key_mismatch',
-          `belongs to ${subjectOf(own)}, which is not the first certificate in ${placeOf(each)}`,
-          'put the certificate of this key first in its file',
+          `belongs to ${describeSubject(own)}, which is not the first certificate in ${placeOf(each)}`,
+          LEAF_FIRST,
         ),
       ];
     }
@@ -123,11 +141,11 @@ function whoseKey({ object }: NonNullable<ReadFile['key']>, all: readonly Read[]
   ];
 }
 
-function firstOf(read: Read): X509Certificate | undefined {
+function firstOf(read: Read): Certificate | undefined {
   return certificatesOf(read)[0];
 }
 
-function certificatesOf(read: Read): readonly X509Certificate[] {
+function certificatesOf(read: Read): readonly Certificate[] {
   if (read.kind === 'file') return read.file.certificates;
   return read.fetched.ok ? read.fetched.certificates : [];
 }

@@ -1,7 +1,9 @@
-import { X509Certificate, type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { join } from 'node:path';
 
 import { listDirectory, readContent, statPath } from '../../files/read-file.js';
+import { describeSubject } from '../../tls/certificate-names.js';
+import { Certificate } from '../../tls/certificate.js';
 import { error, warning, type Finding } from '../../tls/judge/finding.js';
 import { judgeCertificateText, judgeKeyMode } from '../../tls/judge/files.js';
 import { parseKey } from '../../tls/key-file.js';
@@ -10,7 +12,7 @@ import { describeFileError, FileProblem, parseCertificates } from '../../tls/pem
 /** What a file holds, and what is wrong with the file itself. */
 export interface ReadFile {
   readonly path: string;
-  readonly certificates: readonly X509Certificate[];
+  readonly certificates: readonly Certificate[];
   readonly key: { readonly object: KeyObject; readonly mode: number } | undefined;
   readonly findings: readonly Finding[];
 }
@@ -77,10 +79,10 @@ async function readOne(path: string): Promise<ReadFile> {
 function whyNoPem(bytes: Buffer, path: string): Finding {
   if (bytes.toString('latin1').trim() === '') return nothing('the file is empty');
   try {
-    const { subject } = new X509Certificate(bytes);
+    const certificate = new Certificate(bytes);
     return error(
       'not_pem',
-      `holds the certificate of ${subject.replaceAll('\n', ', ')} in DER, and PEM is needed`,
+      `holds the certificate of ${describeSubject(certificate)} in DER, and PEM is needed`,
       `openssl x509 -inform der -in ${path} -out ${path}.pem`,
     );
   } catch {

@@ -1,5 +1,6 @@
-import type { KeyObject, X509Certificate } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 
+import type { Certificate } from '../../tls/certificate.js';
 import type { CertificateRole, Finding } from '../../tls/judge/finding.js';
 
 /** What was found at a place, and what is wrong with it. */
@@ -10,7 +11,7 @@ export interface InspectedFile {
   /** The path as it was given, or found in a directory. */
   readonly place: string;
   /** In the file's order; for an authority's file no chain, but each for itself. */
-  readonly certificates: readonly X509Certificate[];
+  readonly certificates: readonly Certificate[];
   /** Of the first certificate; `undefined` without one. */
   readonly role: CertificateRole | undefined;
   readonly key: InspectedKey | undefined;
@@ -28,7 +29,7 @@ export interface InspectedServer {
   readonly kind: 'address';
   readonly place: string;
   /** In the order in which the server sends them. */
-  readonly certificates: readonly X509Certificate[];
+  readonly certificates: readonly Certificate[];
   readonly role: CertificateRole | undefined;
   readonly tls: ServedTls | undefined;
   readonly findings: readonly Finding[];

@@ -1,8 +1,7 @@
-import type { KeyObject, X509Certificate } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 
-import { certificateNames, describeNames } from '../certificate-names.js';
 import type { CertificateFacts } from '../certificate-facts.js';
-import { oneLineName } from '../pem-files.js';
+import type { Certificate } from '../certificate.js';
 
 /** What can be wrong with a certificate, its chain or its files; stable, for programs. */
 export type FindingId =
@@ -25,6 +24,7 @@ export type FindingId =
   | 'weak_signature'
   | 'weak_key'
   | 'unusual_key'
+  | 'explicit_curve'
   // chain
   | 'empty_chain'
   | 'chain_order'
@@ -33,6 +33,8 @@ export type FindingId =
   | 'wrong_issuer'
   | 'issuer_is_no_authority'
   | 'path_too_long'
+  | 'name_constraints'
+  | 'critical_extension'
   | 'duplicate_certificate'
   | 'unrelated_certificate'
   // the certificate's form
@@ -70,7 +72,7 @@ export type CertificateRole = 'server' | 'client' | 'gitaly' | 'authority';
 
 /** A certificate with all that is judged of it. */
 export interface Judged {
-  readonly x509: X509Certificate;
+  readonly x509: Certificate;
   readonly publicKey: KeyObject;
   readonly facts: CertificateFacts;
   /** How a sentence calls it: `the certificate`, or `the certificate of CN=…` where there are several. */
@@ -88,9 +90,4 @@ export function warning(id: FindingId, sentence: string, cure: string): Finding 
 /** A finding as one text for a log or a list of problems. */
 export function sentenceWithCure({ sentence, cure }: Finding): string {
   return `${sentence}; ${cure}`;
-}
-
-/** Whose a certificate is, on one line: its subject, else its names. */
-export function subjectOf(x509: X509Certificate): string {
-  return oneLineName(x509.subject) || describeNames(certificateNames(x509));
 }

@@ -1,11 +1,10 @@
-import type { X509Certificate } from 'node:crypto';
-
 import { certificateFacts } from '../certificate-facts.js';
-import { certificateNames } from '../certificate-names.js';
-import { followChain, judgeIssuers, judgeTrust } from './chain.js';
-import { error, subjectOf, type CertificateRole, type Finding, type Judged } from './finding.js';
+import { certificateNames, describeSubject } from '../certificate-names.js';
+import type { Certificate } from '../certificate.js';
+import { followChain, leafNotFirst } from './chain.js';
+import { error, type CertificateRole, type Finding, type FindingId, type Judged } from './finding.js';
 import { judgeNames } from './names.js';
-import { judgeStrength } from './strength.js';
+import { judgeCriticalExtensions, judgeStrength } from './strength.js';
 import { judgeUsage } from './usage.js';
 import { judgeValidity } from './validity.js';
 
@@ -15,7 +14,7 @@ export interface ChainQuestion {
   /** The name or IP address that clients use, where it is known; for servers. */
   readonly serverName?: string | undefined;
   /** The authorities that the other side trusts; left out, whether it is trusted is not judged. */
-  readonly trust?: readonly X509Certificate[] | undefined;
+  readonly trust?: readonly Certificate[] | undefined;
   readonly now: Date;
 }
 
@@ -25,9 +24,8 @@ export interface ChainQuestion {
  *
  * @param chain - as a file holds it, or a server sends it: the leaf first.
  */
-export function judgeChain(chain: readonly X509Certificate[], question: ChainQuestion): Finding[] {
+export function judgeChain(chain: readonly Certificate[], question: ChainQuestion): Finding[] {
   const findings: Finding[] = [];
-  const { now } = question;
   const [first, ...others] = read(chain, findings);
   if (first === undefined) {
     if (findings.length > 0) return findings;
@@ -35,23 +33,46 @@ export function judgeChain(chain: readonly X509Certificate[], question: ChainQue
       error('empty_chain', 'there is no certificate', 'present one, the leaf first, then its intermediates'),
     ];
   }
-  const { path, findings: order } = followChain([first, ...others]);
+  const { path, findings: ofChain } = followChain([first, ...others], { ...question, read: readAnchor });
   const [leaf = first] = path;
-  findings.push(...judgeLeaf(leaf, question), ...order, ...judgeIssuers(path, now));
-  if (question.trust) findings.push(...judgeTrust(path, read(question.trust, [])));
-  return findings;
+  return [...findings, ...judgeLeaf(leaf, question), ...ofChain];
 }
 
-/** The findings of `judgeChain`, by whether they can be mended by a client that knows another way to an authority. */
+/** Go cannot parse such a certificate, wherever it is in the chain, and breaks off the handshake. */
+const OF_THE_WHOLE: ReadonlySet<FindingId> = new Set(['explicit_curve']);
+
+/** Clients differ in what they accept as critical: it is reported, and is no reason not to serve. */
+const OF_SOME_CLIENTS: ReadonlySet<FindingId> = new Set(['critical_extension']);
+
+/**
+ * The findings of `judgeChain`: those about the leaf or the whole file, and those that a client may not notice because it knows
+ * another way to an authority. Of a chain in the wrong order nothing else is reported: it would be about the wrong certificate.
+ */
 export function judgeForServing(
-  chain: readonly X509Certificate[],
+  chain: readonly Certificate[],
   question: Pick<ChainQuestion, 'role' | 'now'>,
 ): { readonly leaf: readonly Finding[]; readonly chain: readonly Finding[] } {
   const broken: Finding[] = [];
   const [leaf, ...others] = read(chain, broken);
   if (leaf === undefined || broken.length > 0) return { leaf: broken, chain: [] };
-  const { path, findings } = followChain([leaf, ...others]);
-  return { leaf: judgeLeaf(leaf, question), chain: [...findings, ...judgeIssuers(path, question.now)] };
+  const { path, findings } = followChain([leaf, ...others], { ...question, read: readAnchor });
+  const [last = leaf] = path;
+  if (last !== leaf) return { leaf: [leafNotFirst(leaf, last)], chain: [] };
+  const ofLeaf = judgeLeaf(leaf, question);
+  return {
+    leaf: [
+      ...ofLeaf.filter(({ id }) => !OF_SOME_CLIENTS.has(id)),
+      ...findings.filter(({ id }) => OF_THE_WHOLE.has(id)),
+    ],
+    chain: [
+      ...ofLeaf.filter(({ id }) => OF_SOME_CLIENTS.has(id)),
+      ...findings.filter(({ id }) => !OF_THE_WHOLE.has(id)),
+    ],
+  };
+}
+
+function readAnchor(x509: Certificate): Judged | undefined {
+  return readOne(x509, `the certificate of ${describeSubject(x509)}`, []);
 }
 
 function judgeLeaf(leaf: Judged, { role, serverName, now }: ChainQuestion): Finding[] {
@@ -60,6 +81,7 @@ function judgeLeaf(leaf: Judged, { role, serverName, now }: ChainQuestion): Find
     ...judgeValidity(leaf, now),
     ...judgeUsage(leaf, role),
     ...judgeStrength(leaf),
+    ...judgeCriticalExtensions(leaf, role),
   ];
 }
 
@@ -67,7 +89,7 @@ function judgeLeaf(leaf: Judged, { role, serverName, now }: ChainQuestion): Find
  * What a certificate is for, as far as it tells itself; one that is for servers may be Gitaly's. `openssl req -x509` makes
  * authorities of all: one that is named as a host, and does not say that it signs certificates, is a server's.
  */
-export function likelyRole(x509: X509Certificate): CertificateRole {
+export function likelyRole(x509: Certificate): CertificateRole {
   try {
     const { authority, keyUsage, extendedKeyUsage: usages } = certificateFacts(x509);
     if (usages?.includes('clientAuth') === true && !usages.includes('serverAuth')) return 'client';
@@ -75,28 +97,32 @@ export function likelyRole(x509: X509Certificate): CertificateRole {
     if (keyUsage?.includes('keyCertSign') === true) return 'authority';
     const { dns, ip } = certificateNames(x509);
     const isHost =
-      dns.length + ip.length > 0 || /^CN=[\w*-]+(\.[\w-]+)+$|^CN=localhost$/mu.test(x509.subject);
+      dns.length + ip.length > 0 || /^[\w*-]+(\.[\w-]+)+$|^localhost$/u.test(x509.commonName ?? '');
     return isHost ? 'gitaly' : 'authority';
   } catch {
     return 'gitaly';
   }
 }
 
-function read(chain: readonly X509Certificate[], findings: Finding[]): Judged[] {
+function read(chain: readonly Certificate[], findings: Finding[]): Judged[] {
   return chain.flatMap((x509, index) => {
-    const name = index === 0 ? 'the certificate' : `the certificate of ${subjectOf(x509)}`;
-    try {
-      // Both throw for what they do not know: a key of a rare kind, an extension that is cut off.
-      return [{ x509, publicKey: x509.publicKey, facts: certificateFacts(x509), name }];
-    } catch (reason) {
-      findings.push(
-        error(
-          'broken_certificate',
-          `${name} has a part that cannot be read (${reason instanceof Error ? reason.message : String(reason)})`,
-          'have it issued again',
-        ),
-      );
-      return [];
-    }
+    const name = index === 0 ? 'the certificate' : `the certificate of ${describeSubject(x509)}`;
+    return readOne(x509, name, findings) ?? [];
   });
+}
+
+function readOne(x509: Certificate, name: string, findings: Finding[]): Judged | undefined {
+  try {
+    // Both throw for what they do not know: a key of a rare kind, an extension that is cut off.
+    return { x509, publicKey: x509.publicKey, facts: certificateFacts(x509), name };
+  } catch (reason) {
+    findings.push(
+      error(
+        'broken_certificate',
+        `${name} has a part that cannot be read (${reason instanceof Error ? reason.message : String(reason)})`,
+        'have it issued again',
+      ),
+    );
+    return undefined;
+  }
 }

@@ -1,6 +1,7 @@
 import type { KeyObject } from 'node:crypto';
 
-import { error, warning, type Finding, type Judged } from './finding.js';
+import type { GeneralName } from '../general-names.js';
+import { error, warning, type CertificateRole, type Finding, type Judged } from './finding.js';
 
 /** What OpenSSL takes at its security level 2, the default of Debian, Ubuntu and OpenSSL 3.2. */
 const MIN_RSA_BITS = 2048;
@@ -14,9 +15,9 @@ const CURVES = ['prime256v1', 'secp384r1'];
 
 /** Whether key and signature are accepted by Gitaly's clients: Go, and gRPC for Ruby with BoringSSL. */
 export function judgeStrength({ x509, publicKey, facts, name }: Judged): Finding[] {
-  const findings = judgeKey(publicKey, name);
-  // What a self-signed certificate says of itself is not verified by anybody.
-  if (/sha1|md5|md2/iu.test(facts.signatureAlgorithm) && x509.subject !== x509.issuer) {
+  const findings = facts.explicitCurve ? [explicitCurve(name)] : judgeKey(publicKey, name);
+  // Nobody verifies the signature of a self-signed certificate.
+  if (/sha1|md5|md2/iu.test(facts.signatureAlgorithm) && !x509.subjectDer.equals(x509.issuerDer)) {
     findings.push(
       error(
         'weak_signature',
@@ -27,6 +28,67 @@ export function judgeStrength({ x509, publicKey, facts, name }: Judged): Finding
   }
   return findings;
 }
+
+function explicitCurve(name: string): Finding {
+  return error(
+    'explicit_curve',
+    `the key of ${name} describes its elliptic curve by explicit parameters, and Go cannot read such a certificate`,
+    'make a key on a named curve: openssl ecparam -name prime256v1 -genkey -noout',
+  );
+}
+
+/** Extensions that OpenSSL and Go both process where they are critical. */
+const KNOWN_CRITICAL: ReadonlySet<string> = new Set([
+  '2.5.29.15', // key usage
+  '2.5.29.17', // subject alternative name
+  '2.5.29.19', // basic constraints
+  '2.5.29.30', // name constraints
+  '2.5.29.31', // CRL distribution points
+  '2.5.29.32', // certificate policies
+  '2.5.29.33', // policy mappings
+  '2.5.29.36', // policy constraints
+  '2.5.29.37', // extended key usage
+  '2.5.29.54', // inhibit anyPolicy
+]);
+
+/** Names of extensions that are made critical by mistake; others keep their number. */
+const EXTENSION_NAMES: Readonly<Record<string, string>> = {
+  '2.5.29.14': 'subject key identifier',
+  '2.5.29.18': 'issuer alternative name',
+  '2.5.29.35': 'authority key identifier',
+  '1.3.6.1.5.5.7.1.1': 'authority information access',
+  '1.3.6.1.5.5.7.1.24': 'TLS feature (must-staple)',
+};
+
+/** Whether verifiers know all extensions that they must know to accept a certificate (RFC 5280 section 4.2). */
+export function judgeCriticalExtensions({ facts, name }: Judged, role: CertificateRole): Finding[] {
+  const findings = facts.criticalExtensions
+    .filter((id) => !KNOWN_CRITICAL.has(id))
+    .map((id) =>
+      error(
+        'critical_extension',
+        `${name} has the critical extension ${Object.hasOwn(EXTENSION_NAMES, id) ? `${EXTENSION_NAMES[id] ?? ''} (${id})` : id}, ` +
+          'which Go and OpenSSL do not accept as critical',
+        'have it issued without this extension, or with it not critical',
+      ),
+    );
+  const { permitted = [], excluded = [] } = facts.nameConstraints ?? {};
+  const isUnknownToGo = [...permitted, ...excluded].some(({ kind }) => !GO_CONSTRAINTS.has(kind));
+  // The certificates of clients are verified by us and by others that use OpenSSL.
+  if (role !== 'client' && isUnknownToGo && facts.criticalExtensions.includes('2.5.29.30')) {
+    findings.push(
+      error(
+        'critical_extension',
+        `${name} has critical name constraints on directory names or on names of another kind, which Go does not support`,
+        'have the authority issued with constraints on DNS names, IP addresses, URIs or mail addresses alone',
+      ),
+    );
+  }
+  return findings;
+}
+
+/** crypto/x509, parseNameConstraintsExtension. */
+const GO_CONSTRAINTS: ReadonlySet<GeneralName['kind']> = new Set(['dns', 'ip', 'uri', 'email']);
 
 /** A key in words: `RSA 2048`, `EC prime256v1`, `ED25519`. */
 export function describeKey({ asymmetricKeyType: type, asymmetricKeyDetails: details }: KeyObject): string {

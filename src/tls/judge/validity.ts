@@ -7,15 +7,17 @@ const DAY_MS = 86_400_000;
 const WARN_BEFORE_DAYS = 30;
 
 /** Days left, rounded down: 0 on the last day, below it the days since. */
-export function daysLeft({ validTo }: { readonly validTo: string }, now: Date): number {
-  return Math.floor((new Date(validTo).getTime() - now.getTime()) / DAY_MS);
+export function daysLeft({ validTo }: { readonly validTo: Date }, now: Date): number {
+  return Math.floor((validTo.getTime() - now.getTime()) / DAY_MS);
 }
 
 /** Whether now is within the dates of a certificate, and how long it will be. */
 export function judgeValidity({ x509, name }: Judged, now: Date): Finding[] {
-  if (new Date(x509.validTo) < now)
+  if (Number.isNaN(x509.validFrom.getTime()) || Number.isNaN(x509.validTo.getTime()))
+    return [error('broken_certificate', `${name} has a date that cannot be read`, 'have it issued again')];
+  if (x509.validTo < now)
     return [error('expired', `${name} expired on ${isoDate(x509.validTo)}`, 'renew it')];
-  if (new Date(x509.validFrom) > now) {
+  if (x509.validFrom > now) {
     return [
       error(
         'not_yet_valid',

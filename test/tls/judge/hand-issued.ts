@@ -1,8 +1,10 @@
 import 'reflect-metadata';
 
-import { webcrypto, X509Certificate } from 'node:crypto';
+import { webcrypto } from 'node:crypto';
 
 import * as x509 from '@peculiar/x509';
+
+import { Certificate } from '../../../src/tls/certificate.js';
 
 x509.cryptoProvider.set(webcrypto);
 
@@ -29,6 +31,8 @@ export interface Issue {
   readonly subject: string;
   readonly by?: HandIssued;
   readonly key?: keyof typeof KEYS;
+  /** Instead of keys of its own: of an authority that is renewed, or signed by another one too. */
+  readonly keysOf?: HandIssued;
   /** The hash of the signature. */
   readonly hash?: string;
   readonly ca?: boolean;
@@ -41,10 +45,12 @@ export interface Issue {
   readonly to?: Date;
   /** Whether it has identifiers of its own and its issuer's key. */
   readonly ids?: boolean;
+  /** Others, as they are. */
+  readonly extensions?: readonly x509.Extension[];
 }
 
 export interface HandIssued {
-  readonly certificate: X509Certificate;
+  readonly certificate: Certificate;
   readonly pem: string;
   readonly keys: webcrypto.CryptoKeyPair;
   readonly subject: string;
@@ -57,9 +63,9 @@ export const days = (count: number): Date => new Date(NOW.getTime() + count * 86
 /** Issues a certificate that says just what is asked for, right or wrong. */
 export async function issue(asked: Issue): Promise<HandIssued> {
   const algorithm = KEYS[asked.key ?? 'p256'];
-  const keys = await generate(algorithm);
+  const keys = asked.keysOf?.keys ?? (await generate(algorithm));
   const signer = asked.by?.keys ?? keys;
-  const extensions: x509.Extension[] = [];
+  const extensions: x509.Extension[] = [...(asked.extensions ?? [])];
   if (asked.ca !== undefined)
     extensions.push(new x509.BasicConstraintsExtension(asked.ca, asked.pathLength, true));
   if (asked.keyUsage !== undefined) extensions.push(asked.keyUsage);
@@ -88,7 +94,7 @@ export async function issue(asked: Issue): Promise<HandIssued> {
     extensions,
   });
   const pem = `${certificate.toString('pem')}\n`;
-  return { certificate: new X509Certificate(pem), pem, keys, subject: asked.subject };
+  return { certificate: new Certificate(pem), pem, keys, subject: asked.subject };
 }
 
 async function generate(algorithm: (typeof KEYS)[keyof typeof KEYS]): Promise<webcrypto.CryptoKeyPair> {
@@ -121,4 +127,32 @@ export function issueLeaf(by: HandIssued, more: Partial<Issue> = {}): Promise<Ha
     ids: true,
     ...more,
   });
+}
+
+/** Name constraints, critical; each is a DNS name or an IPv4 network such as `10.0.0.0/8`. */
+export function nameConstraints(
+  permitted: readonly string[],
+  excluded: readonly string[] = [],
+): x509.Extension {
+  const subtrees = (tag: number, names: readonly string[]): Buffer =>
+    names.length === 0 ? Buffer.alloc(0) : der(tag, ...names.map((name) => der(0x30, constraint(name))));
+  return new x509.Extension(
+    '2.5.29.30',
+    true,
+    der(0x30, subtrees(0xa0, permitted), subtrees(0xa1, excluded)),
+  );
+}
+
+function constraint(name: string): Buffer {
+  const [, address, bits] = /^([\d.]+)\/(\d+)$/u.exec(name) ?? [];
+  if (address === undefined) return der(0x82, Buffer.from(name, 'latin1'));
+  const mask = Buffer.alloc(4);
+  mask.writeUInt32BE((0xffff_ffff << (32 - Number(bits))) >>> 0);
+  return der(0x87, Buffer.from(address.split('.').map(Number)), mask);
+}
+
+/** One value of up to 127 bytes. */
+function der(tag: number, ...contents: readonly Buffer[]): Buffer {
+  const content = Buffer.concat(contents);
+  return Buffer.concat([Buffer.from([tag, content.length]), content]);
 }

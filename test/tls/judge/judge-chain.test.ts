@@ -1,15 +1,20 @@
-import { X509Certificate } from 'node:crypto';
+import 'reflect-metadata';
 
+import * as x509 from '@peculiar/x509';
 import { describe, expect, test } from 'vitest';
 
+import { Certificate } from '../../../src/tls/certificate.js';
 import type { CertificateRole, Finding } from '../../../src/tls/judge/finding.js';
 import { judgeChain, likelyRole, type ChainQuestion } from '../../../src/tls/judge/judge-chain.js';
+import { temporaryDirectory } from '../../support/temporary-directory.js';
+import { explicitCurvePair } from '../odd-certificates.js';
 import {
   days,
   ENCIPHER,
   issue,
   issueLeaf,
   issueRoot,
+  nameConstraints,
   NOW,
   SIGN,
   SIGN_BOTH,
@@ -189,8 +194,15 @@ describe('the chain', () => {
     const findings = judge([lower, upper, leaf]);
     expect(findings).toMatchObject([{ id: 'chain_order', severity: 'error' }]);
     expect(sentence(findings, 'chain_order')).toContain(
-      'that of the authority CN=lower, and the leaf, CN=gitaly-a.internal,',
+      'its first certificate is that of CN=lower, and the leaf, CN=gitaly-a.internal,',
     );
+  });
+
+  test('the leaf must be first, also where it says that it is an authority itself', async () => {
+    const { upper, lower } = await threeLevels();
+    const leaf = await issueLeaf(lower, { ca: true, keyUsage: SIGN_BOTH });
+    expect(found([lower, leaf, upper])).toEqual(['warning authority_as_leaf', 'error chain_order']);
+    expect(found([leaf, lower, upper])).toEqual(['warning authority_as_leaf']);
   });
 
   test('intermediates out of order', async () => {
@@ -252,13 +264,177 @@ describe('the chain', () => {
   });
 });
 
+describe('several ways up: the one that holds counts, as for Go and OpenSSL', () => {
+  test('a root that is signed by another authority, too', async () => {
+    const old = await issueRoot({ subject: 'CN=old root', from: days(-90), to: days(-1) });
+    const root = await issueRoot();
+    const crossed = await issueRoot({ subject: 'CN=root', keysOf: root, by: old });
+    const intermediate = await issueRoot({ subject: 'CN=intermediate', by: root });
+    const leaf = await issueLeaf(intermediate);
+    const trust = [root.certificate];
+    expect(found([leaf, intermediate, crossed], { trust })).toEqual([]);
+    expect(found([leaf, intermediate, crossed, old], { trust })).toEqual([]);
+    expect(found([leaf, intermediate, root, crossed])).toEqual([]);
+    expect(found([leaf, intermediate, crossed, root], { trust })).toEqual([]);
+    expect(found([leaf, intermediate, crossed], { trust: [old.certificate] })).toEqual(['error expired']);
+  });
+
+  test('an issuer that has expired beside its renewal, whichever comes first', async () => {
+    const root = await issueRoot();
+    const expired = await issueRoot({ subject: 'CN=intermediate', by: root, from: days(-90), to: days(-1) });
+    const renewed = await issueRoot({ subject: 'CN=intermediate', by: root, keysOf: expired });
+    const leaf = await issueLeaf(renewed);
+    const trust = [root.certificate];
+    for (const question of [{}, { trust }]) {
+      expect(found([leaf, expired, renewed], question)).toEqual([]);
+      expect(found([leaf, renewed, expired, root], question)).toEqual([]);
+      expect(found([leaf, expired], question)).toEqual(['error expired']);
+    }
+    expect(found([leaf, expired], { trust: [...trust, renewed.certificate] })).toEqual([]);
+  });
+
+  test('an authority that has renewed its key, without identifiers of keys', async () => {
+    const root = await issueRoot({ ids: false });
+    const [one, other] = [
+      await issueRoot({ subject: 'CN=intermediate', by: root, ids: false }),
+      await issueRoot({ subject: 'CN=intermediate', by: root, ids: false }),
+    ];
+    const leaf = await issueLeaf(other, { ids: false });
+    expect(found([leaf, other, one], { trust: [root.certificate] })).toEqual([]);
+  });
+
+  test('many twins on many levels are no work', async () => {
+    let by = await issueRoot();
+    const chain: HandIssued[] = [];
+    for (let level = 0; level < 8; level++) {
+      const [first, second, third] = await Promise.all(
+        [by, by, by].map((issuer) => issueRoot({ subject: `CN=level ${level}`, by: issuer, keysOf: by })),
+      );
+      if (!first || !second || !third) throw new Error('not issued');
+      chain.unshift(first, second, third);
+      by = first;
+    }
+    const leaf = await issueLeaf(by);
+    const startedAtMs = performance.now();
+    judge([leaf, ...chain]);
+    expect(performance.now() - startedAtMs).toBeLessThan(2000);
+  });
+});
+
+describe('name constraints', () => {
+  async function judged(extension: x509.Extension, leaf: Partial<Issue>): Promise<Finding[]> {
+    const root = await issueRoot();
+    const intermediate = await issueRoot({ subject: 'CN=limited', by: root, extensions: [extension] });
+    return judge([await issueLeaf(intermediate, leaf), intermediate], { trust: [root.certificate] });
+  }
+
+  test.each<[string, x509.Extension, Partial<Issue>]>([
+    [
+      'below a permitted domain',
+      nameConstraints(['example.test']),
+      { dns: ['a.example.test', 'example.test'] },
+    ],
+    ['below a permitted domain with a dot', nameConstraints(['.example.test']), { dns: ['A.Example.test'] }],
+    ['a wildcard', nameConstraints(['example.test']), { dns: ['*.example.test'] }],
+    [
+      'another kind of name',
+      nameConstraints(['example.test']),
+      { dns: ['a.example.test'], ip: ['10.0.0.1'] },
+    ],
+    ['beside an excluded domain', nameConstraints([], ['other.test']), { dns: ['another.test'] }],
+    ['a permitted network', nameConstraints(['10.0.0.0/8']), { dns: ['a.test'], ip: ['10.9.8.7'] }],
+  ])('%s is within', async (_name, extension, leaf) => {
+    expect(await judged(extension, leaf)).toEqual([]);
+  });
+
+  test.each<[string, x509.Extension, Partial<Issue>, RegExp]>([
+    [
+      'another domain',
+      nameConstraints(['example.test']),
+      { dns: ['a.example.test', 'b.other.test'] },
+      /for b\.other\.test: by its name constraints it permits only example\.test$/,
+    ],
+    [
+      'a name that only ends alike',
+      nameConstraints(['example.test']),
+      { dns: ['anexample.test'] },
+      /permits only/,
+    ],
+    [
+      'the domain itself, where a dot asks for more',
+      nameConstraints(['.example.test']),
+      { dns: ['example.test'] },
+      /permits only/,
+    ],
+    [
+      'an excluded domain',
+      nameConstraints(['example.test'], ['b.example.test']),
+      { dns: ['a.b.example.test'] },
+      /it excludes b\.example\.test$/,
+    ],
+    [
+      'another network',
+      nameConstraints(['10.0.0.0/8']),
+      { dns: ['a.test'], ip: ['11.0.0.1'] },
+      /for 11\.0\.0\.1: .* permits only 10\.0\.0\.0\/8$/,
+    ],
+    [
+      'everything excluded',
+      nameConstraints([], ['']),
+      { dns: ['a.test'] },
+      /it excludes all names of type dns$/,
+    ],
+  ])('%s is not', async (_name, extension, leaf, words) => {
+    const findings = await judged(extension, leaf);
+    expect(findings.map(({ severity, id }) => `${severity} ${id}`)).toEqual(['error name_constraints']);
+    expect(sentence(findings, 'name_constraints')).toMatch(
+      /^the authority CN=limited may not issue the certificate /,
+    );
+    expect(sentence(findings, 'name_constraints')).toMatch(words);
+  });
+
+  test('those of a trusted root count', async () => {
+    const root = await issueRoot({ extensions: [nameConstraints(['example.test'])] });
+    const leaf = await issueLeaf(root, { dns: ['a.other.test'] });
+    expect(found([leaf], { trust: [root.certificate] })).toEqual(['error name_constraints']);
+    expect(found([leaf, root])).toEqual(['error name_constraints']);
+  });
+});
+
+describe('critical extensions', () => {
+  test('one that nobody knows, in the leaf and in an issuer, by its number', async () => {
+    const unknown = new x509.Extension('1.3.6.1.4.1.99999.1', true, new Uint8Array([5, 0]));
+    const root = await issueRoot();
+    const intermediate = await issueRoot({ subject: 'CN=intermediate', by: root, extensions: [unknown] });
+    const findings = judge([await issueLeaf(intermediate, { extensions: [unknown] }), intermediate]);
+    expect(findings.map(({ severity, id, sentence: text }) => `${severity} ${id}: ${text}`)).toEqual([
+      'error critical_extension: the certificate has the critical extension 1.3.6.1.4.1.99999.1, which Go and OpenSSL do not accept as critical',
+      'error critical_extension: the certificate of CN=intermediate has the critical extension 1.3.6.1.4.1.99999.1, which Go and OpenSSL do not accept as critical',
+    ]);
+  });
+
+  test('one that is not critical is of no matter', async () => {
+    const unknown = new x509.Extension('1.3.6.1.4.1.99999.1', false, new Uint8Array([5, 0]));
+    expect(judge([await issueLeaf(await issueRoot(), { extensions: [unknown] })])).toEqual([]);
+  });
+});
+
+test('a key whose curve is described and not named, which Go cannot read', async () => {
+  const certificate = new Certificate((await explicitCurvePair(await temporaryDirectory())).certificatePem);
+  const idsOf = (chain: Certificate[]): string[] =>
+    judgeChain(chain, { role: 'server', now: NOW }).map(({ id }) => id);
+  expect(idsOf([certificate])).toContain('explicit_curve');
+  // Wherever it is in the chain.
+  expect(idsOf([(await issueLeaf(await issueRoot())).certificate, certificate])).toContain('explicit_curve');
+});
+
 test('a certificate that cannot be read to its end is a finding, not a fault', async () => {
   const { certificate } = await issueLeaf(await issueRoot(), { keyUsage: SIGN });
   // 03 02 07 80 is the key usage; its length now says more than there is.
   const at = certificate.raw.indexOf(Buffer.from([0x03, 0x02, 0x07, 0x80]));
   const broken = Buffer.from(certificate.raw);
   broken[at + 1] = 0x7f;
-  expect(judgeChain([new X509Certificate(broken)], { role: 'server', now: NOW })).toMatchObject([
+  expect(judgeChain([new Certificate(broken)], { role: 'server', now: NOW })).toMatchObject([
     { id: 'broken_certificate', severity: 'error' },
   ]);
 });

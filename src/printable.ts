@@ -1,0 +1,43 @@
+/**
+ * Characters that a terminal interprets or that deceive a reader: C0 and C1 controls and DEL (Cc), format characters such as
+ * the bidirectional controls and those of no width (Cf), line and paragraph separators (Zl, Zp), lone surrogates (Cs).
+ */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+
+const ANY_UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u;
+
+/** Whether a text can be printed as it is, on one line. */
+export function isPrintable(text: string): boolean {
+  return !ANY_UNPRINTABLE.test(text);
+}
+
+/** A text from outside on one line; characters that must not reach a terminal are written as `\u001b`. */
+export function printable(text: string): string {
+  return text.replace(UNPRINTABLE, unicodeEscape);
+}
+
+/** The same of a text that JSON is made of: JSON itself escapes C0 controls, and line breaks of a stack trace remain. */
+export function printableText(text: string): string {
+  return text.replace(UNPRINTABLE, (character) => (character < ' ' ? character : unicodeEscape(character)));
+}
+
+/** Text of several lines for a terminal: only the line breaks remain. */
+export function printableLines(text: string): string {
+  return text.replace(UNPRINTABLE, (character) =>
+    character === '\n' ? character : unicodeEscape(character),
+  );
+}
+
+/** A value as JSON whose text can be printed: JSON itself leaves DEL, C1 controls and all but ASCII as they are. */
+export function printableJson(value: unknown, indent = 0): string {
+  // The only unprintable characters outside of strings are the line breaks of the indentation.
+  return printableLines(JSON.stringify(value, null, indent));
+}
+
+/** One escape for each UTF-16 unit, as in JSON. */
+function unicodeEscape(character: string): string {
+  return Array.from(
+    { length: character.length },
+    (_, index) => `\\u${character.charCodeAt(index).toString(16).padStart(4, '0')}`,
+  ).join('');
+}

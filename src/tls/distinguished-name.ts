@@ -1,0 +1,138 @@
+import { isPrintable } from '../printable.js';
+import { readAll, readDer, readObjectIdentifier, TAG, type DerElement } from './der.js';
+
+/** OpenSSL's short names of the attributes that RFC 5280 and Active Directory use; others keep their number. */
+const ATTRIBUTES: Readonly<Record<string, string>> = {
+  '2.5.4.3': 'CN',
+  '2.5.4.4': 'SN',
+  '2.5.4.5': 'serialNumber',
+  '2.5.4.6': 'C',
+  '2.5.4.7': 'L',
+  '2.5.4.8': 'ST',
+  '2.5.4.9': 'street',
+  '2.5.4.10': 'O',
+  '2.5.4.11': 'OU',
+  '2.5.4.12': 'title',
+  '2.5.4.13': 'description',
+  '2.5.4.17': 'postalCode',
+  '2.5.4.41': 'name',
+  '2.5.4.42': 'GN',
+  '2.5.4.43': 'initials',
+  '2.5.4.44': 'generationQualifier',
+  '2.5.4.46': 'dnQualifier',
+  '2.5.4.65': 'pseudonym',
+  '2.5.4.97': 'organizationIdentifier',
+  '0.9.2342.19200300.100.1.1': 'UID',
+  '0.9.2342.19200300.100.1.25': 'DC',
+  '1.2.840.113549.1.9.1': 'emailAddress',
+};
+
+/** One `CN=value` of a name. */
+interface Attribute {
+  /** The short name, else the object identifier. */
+  readonly type: string;
+  /** Exactly as it is in the certificate; `undefined` for a value that is not valid text. */
+  readonly value: string | undefined;
+  readonly der: DerElement;
+}
+
+/** A subject or an issuer: its relative distinguished names, most of which have one attribute. */
+export type DistinguishedName = readonly (readonly Attribute[])[];
+
+/**
+ * Reads a `Name` (RFC 5280 section 4.1.2.4).
+ * @throws Error if it is broken
+ */
+export function readDistinguishedName(der: Buffer): DistinguishedName {
+  return readAll(readDer(der, TAG.sequence).content).map((relative) => {
+    if (relative.tag !== TAG.set) throw new Error('not the DER expected');
+    return readAll(relative.content).map(({ content }) => {
+      const id = readDer(content, TAG.objectIdentifier);
+      const identifier = readObjectIdentifier(id.content);
+      const [tag = 0] = id.rest;
+      const value = readDer(id.rest, tag);
+      const type = Object.hasOwn(ATTRIBUTES, identifier) ? ATTRIBUTES[identifier] : undefined;
+      return { type: type ?? identifier, value: readText(value), der: value };
+    });
+  });
+}
+
+/**
+ * The Common Name; `undefined` if there is none, or more than one: OpenSSL takes the first then, Go the last, and nobody
+ * can know whose certificate it is meant to be.
+ */
+export function commonNameOf(name: DistinguishedName): string | undefined {
+  const [first, ...others] = name.flat().filter(({ type }) => type === 'CN');
+  return others.length === 0 ? first?.value : undefined;
+}
+
+/** Whether all of its values are text that can be printed. */
+export function isPrintableName(name: DistinguishedName): boolean {
+  return name.flat().every(({ value }) => value !== undefined && isPrintable(value));
+}
+
+/**
+ * A name on one line in the order of the certificate, `O=GitLab, CN=rails`; attributes that stand together are joined by
+ * ` + `. Values are escaped (RFC 4514 section 2.4), so that no value can pretend to be another attribute.
+ */
+export function formatDistinguishedName(name: DistinguishedName): string {
+  return name
+    .map((attributes) =>
+      attributes.map(({ type, value, der }) => `${type}=${format(value, der)}`).join(' + '),
+    )
+    .join(', ');
+}
+
+function format(value: string | undefined, { tag, content }: DerElement): string {
+  // RFC 4514 section 2.4: the DER in hexadecimal. Of what is not text the length is of no interest.
+  if (value === undefined) return `#${tag.toString(16).padStart(2, '0')}${content.toString('hex')}`;
+  return value.replace(/^[ #]|[",+;<>\\]| $|[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, (character) =>
+    isPrintable(character)
+      ? `\\${character}`
+      : [...Buffer.from(character)]
+          .map((byte) => `\\${byte.toString(16).padStart(2, '0').toUpperCase()}`)
+          .join(''),
+  );
+}
+
+/** The text of a value of one of the string types; `undefined` for other types, and for bytes that are not of its type. */
+function readText({ tag, content }: DerElement): string | undefined {
+  switch (tag) {
+    case TAG.utf8String:
+      return decode(content, 'utf-8');
+    case TAG.numericString:
+    case TAG.printableString:
+    case TAG.ia5String:
+    case TAG.visibleString:
+      return content.every((byte) => byte < 0x80) ? content.toString('latin1') : undefined;
+    case TAG.teletexString:
+      // As OpenSSL and Go have it, whatever the standard says.
+      return content.toString('latin1');
+    case TAG.bmpString:
+      return content.length % 2 === 0 ? decode(Buffer.from(content).swap16(), 'utf-16le') : undefined;
+    case TAG.universalString:
+      return readUniversal(content);
+    default:
+      return undefined;
+  }
+}
+
+function decode(content: Buffer, encoding: 'utf-8' | 'utf-16le'): string | undefined {
+  try {
+    // A byte order mark is a character of the name.
+    return new TextDecoder(encoding, { fatal: true, ignoreBOM: true }).decode(content);
+  } catch {
+    return undefined;
+  }
+}
+
+function readUniversal(content: Buffer): string | undefined {
+  if (content.length % 4 !== 0) return undefined;
+  let text = '';
+  for (let at = 0; at < content.length; at += 4) {
+    const point = content.readUInt32BE(at);
+    if (point > 0x10_ffff || (point >= 0xd800 && point <= 0xdfff)) return undefined;
+    text += String.fromCodePoint(point);
+  }
+  return text;
+}

@@ -1,0 +1,6 @@
+// Loaded into the program with `node --import`: Node fails to read the certificate of the other side of each TLS connection.
+import { TLSSocket } from 'node:tls';
+
+TLSSocket.prototype.getPeerX509Certificate = function brokenPeerCertificate() {
+  throw new Error('an injected fault in getPeerX509Certificate');
+};
