@@ -48,6 +48,14 @@ export class GuardedStream extends TappedStream {
   }
 }
 
+/** Until when clients are guarded, in milliseconds of `performance.now()`. */
+export interface GuardAlarm {
+  untilMs: number;
+}
+
+/** Of all listeners of the process, and across reloads, so that one attack is paid for once. */
+const PROCESS_ALARM: GuardAlarm = { untilMs: Number.NEGATIVE_INFINITY };
+
 /**
  * Keeps strangers from choosing what it costs to verify a client's certificates.
  *
@@ -57,13 +65,14 @@ export class GuardedStream extends TappedStream {
  * second, every other one is refused before a signature is verified.
  */
 export class FlightGuard {
-  #upUntilMs = Number.NEGATIVE_INFINITY;
   #watchesKeylog = false;
   readonly #servers: () => Iterable<Server>;
+  readonly #alarm: GuardAlarm;
 
   /** `servers`: whose handshakes are guarded. */
-  constructor(servers: () => Iterable<Server>) {
+  constructor(servers: () => Iterable<Server>, alarm: GuardAlarm = PROCESS_ALARM) {
     this.#servers = servers;
+    this.#alarm = alarm;
   }
 
   /** What OpenSSL is to read a client from. `helloBytes`: the length of its ClientHello's records. */
@@ -72,7 +81,8 @@ export class FlightGuard {
     helloBytes: number,
     onFault: (fault: ClientChainFault) => void,
   ): Socket | GuardedStream {
-    if (performance.now() >= this.#upUntilMs) return raw;
+    if (performance.now() >= this.#alarm.untilMs) return raw;
+    this.#watchKeylog();
     return new GuardedStream(raw, new ClientFlight(helloBytes), (fault) => {
       this.#raise();
       onFault(fault);
@@ -94,7 +104,11 @@ export class FlightGuard {
   }
 
   #raise(): void {
-    this.#upUntilMs = performance.now() + FLIGHT_GUARD_MS;
+    this.#alarm.untilMs = performance.now() + FLIGHT_GUARD_MS;
+  }
+
+  /** From now on the servers report the secrets of handshakes, which costs a callback in each. */
+  #watchKeylog(): void {
     if (this.#watchesKeylog) return;
     this.#watchesKeylog = true;
     for (const server of this.#servers())

@@ -12,7 +12,7 @@ import {
 import { namesFor } from '../config/server-name.js';
 import { guarded } from '../guarded.js';
 import { Certificate, presentedChain } from './certificate.js';
-import { FlightGuard, sourceOf } from './flight-guard.js';
+import { FlightGuard, type GuardAlarm, sourceOf } from './flight-guard.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
 import { SessionEpochs } from './session-epochs.js';
@@ -35,6 +35,8 @@ export interface TerminatorEnvironment {
   readonly now: () => number;
   /** The sessions of this listener must not be resumed from this time on, which was not known before. */
   readonly onSessionsEnd: (atMs: number) => void;
+  /** The process's own unless another is given. */
+  readonly guardAlarm?: GuardAlarm;
 }
 
 /**
@@ -70,7 +72,7 @@ export class TlsTerminator {
     if (parts.settings.clientAuth !== 'none') {
       // Without `ca` Node trusts the public CAs.
       if (!parts.clientCa?.length) throw new Error('client_auth needs the CAs of clients');
-      this.#guard = new FlightGuard(() => this.#servers.values());
+      this.#guard = new FlightGuard(() => this.#servers.values(), environment.guardAlarm);
     }
     this.#environment = environment;
     this.#epochs = new SessionEpochs(parts.sessions, parts.sessionDates);

@@ -276,6 +276,7 @@ test.each(['TLSv1.2', 'TLSv1.3'] as const)(
         clientAuth: 'require',
         clientCa: authority.caPath,
       }),
+      { now: Date.now, onSessionsEnd: () => undefined, guardAlarm: { untilMs: 0 } },
     );
     let issuer = authority;
     for (let count = 1; count <= MAX_CLIENT_CERTIFICATES; count++)
