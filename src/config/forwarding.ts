@@ -32,7 +32,8 @@ export function buildForwarding(context: BuildContext, listener: DraftListener, 
   const byNameKey = [...key, 'forward_by_server_name'];
   if (byName === undefined) {
     if (forward === undefined && !context.isBroken(forwardKey) && !context.isBroken(byNameKey)) {
-      const message = 'missing: expected a string such as "tcp://127.0.0.1:8075", or `forward_by_server_name`';
+      const message =
+        'missing: expected a string such as "tcp://127.0.0.1:8075", or `forward_by_server_name`';
       reportError(context, forwardKey, message);
     }
     reportOwnAddress(context, listener.listen, forward, forwardKey);
