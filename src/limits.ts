@@ -18,6 +18,9 @@ export const SHARED_READ_BUFFER_BYTES = 192 * 1024;
  */
 export const MAX_QUEUED_BYTES = 256 * 1024;
 
+/** The same for a request over HTTP/2. A connection may have 100, each with a window of the same size on top. */
+export const MAX_HTTP2_QUEUED_BYTES = 64 * 1024;
+
 /** What a chunk of bytes that waits takes besides its bytes: a Buffer, what it is a view of, and an entry of a stream's queue. */
 export const BYTE_QUEUE_ENTRY_BYTES = 1024;
 

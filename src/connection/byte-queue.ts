@@ -5,7 +5,7 @@ const SMALL_BYTES = BYTE_QUEUE_BLOCK_BYTES / 2;
 
 /**
  * Bytes that wait, in their order, and what they cost. A chunk of one byte takes a thousand: a few chunks wait as they came,
- * which copies nothing, and small ones behind them are joined.
+ * which copies nothing, and small ones behind them are joined. A small view of a large read is joined at once.
  */
 export class ByteQueue {
   #chunks: Buffer[] = [];
@@ -25,13 +25,16 @@ export class ByteQueue {
   }
 
   get isEmpty(): boolean {
-    return this.#chunks.length === 0;
+    return this.#chunks.length === 0 && !this.#block;
   }
 
   /** `chunk` must stay as it is while it waits. */
   add(chunk: Buffer): void {
     this.#bytes += chunk.length;
-    if (chunk.length < SMALL_BYTES && this.#chunks.length >= BYTE_QUEUE_FEW_ENTRIES) {
+    // A view keeps all of the memory that it is a view of.
+    const isMany =
+      this.#chunks.length >= BYTE_QUEUE_FEW_ENTRIES || chunk.buffer.byteLength > BYTE_QUEUE_BLOCK_BYTES * 2;
+    if (chunk.length < SMALL_BYTES && isMany) {
       this.#join(chunk);
       return;
     }

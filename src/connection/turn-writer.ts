@@ -1,9 +1,16 @@
-import type { Socket } from 'node:net';
-
 import { ByteQueue } from './byte-queue.js';
 import { atEndOfTurn, type TurnTask } from './turn.js';
 
 const NOTHING = Buffer.alloc(0);
+
+/** What is written to: a socket, or a message of HTTP. */
+export interface TurnSink {
+  readonly writableLength: number;
+  readonly destroyed: boolean;
+  cork(): void;
+  uncork(): void;
+  write(chunk: Buffer, taken?: (error: Error | null | undefined) => void): boolean;
+}
 
 /** What a writer tells. */
 export interface TurnWriterEvents {
@@ -18,7 +25,7 @@ export interface TurnWriterEvents {
  * taken that, further bytes wait here, where small ones are joined, and not in the sink, which keeps each by itself.
  */
 export class TurnWriter implements TurnTask {
-  readonly #sink: Socket;
+  readonly #sink: TurnSink;
   readonly #events: TurnWriterEvents;
   readonly #waiting = new ByteQueue();
   /** The cost of what was written and not taken. */
@@ -26,7 +33,7 @@ export class TurnWriter implements TurnTask {
   #isWriting = false;
   readonly #taken: (error: Error | null | undefined) => void;
 
-  constructor(sink: Socket, events: TurnWriterEvents) {
+  constructor(sink: TurnSink, events: TurnWriterEvents) {
     this.#sink = sink;
     this.#events = events;
     // After an error whoever watches the sink ends the connection.
@@ -78,9 +85,14 @@ export class TurnWriter implements TurnTask {
     if (!this.#isWriting) this.#writtenCost = 0;
   }
 
+  /** Forgets what waits. */
+  drop(): void {
+    this.#waiting.take();
+  }
+
   endOfTurn(): void {
     try {
-      if (!this.#isWriting) this.flush();
+      if (!this.#isWriting && !this.#sink.destroyed) this.flush();
       this.#events.onProgress();
     } catch (error) {
       this.#events.onFault(error);

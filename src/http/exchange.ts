@@ -6,8 +6,10 @@ import { formatEnd } from '../connection/peer-address.js';
 import { endFrom } from '../connection/relay.js';
 import type { OpenRequest } from '../connection/status.js';
 import { WriteStall } from '../connection/write-stall.js';
+import { MAX_HTTP2_QUEUED_BYTES, MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { ClientSide } from './client-side.js';
+import { ContentFlow } from './content-flow.js';
 import type { ExchangeEnder } from './events.js';
 import { fieldsOf, foreignCodings, outgoing, passedTrailers, valuesOf, type Field } from './hop-by-hop.js';
 import { describeRequest, type Exchanged, type Expectation, type HttpRequest } from './message.js';
@@ -43,6 +45,9 @@ export interface ExchangeConnection {
   breakOff(end: ConnectionEnd): void;
 }
 
+/** One read may still follow when reading stops. */
+const MAX_COST = MAX_QUEUED_BYTES - READ_BUFFER_BYTES;
+
 const NO_TRAILERS: readonly string[] = [];
 
 /** One request, from its header to the end of its answer. */
@@ -55,6 +60,9 @@ export class Exchange {
   readonly #startedAtMs = performance.now();
   readonly #client: ClientSide;
   #sent: ClientRequest | undefined;
+  /** The content of the request, if it has any that is passed on, and that of the answer. */
+  readonly #content: ContentFlow | undefined;
+  #answerContent: ContentFlow | undefined;
   /** Whether a client that waits for 100 was told to go on. */
   #continued = false;
   #hasUpstreamFailed = false;
@@ -79,6 +87,7 @@ export class Exchange {
     this.#connection = connection;
     this.#target = requestTarget(this.#message);
     this.#client = new ClientSide(exchanged);
+    this.#content = passesContent(this.#message) ? this.#readContent() : undefined;
     service.requests.requestBegan();
   }
 
@@ -97,7 +106,11 @@ export class Exchange {
 
   /** Bytes in this process that a side has not taken yet. */
   get queuedBytes(): { readonly toUpstream: number; readonly toClient: number } {
-    return { toUpstream: this.#sent?.writableLength ?? 0, toClient: this.#client.queuedBytes };
+    const toClient = this.#answerContent?.queuedBytes ?? this.#client.queuedBytes;
+    return {
+      toUpstream: this.#content?.queuedBytes ?? this.#sent?.writableLength ?? 0,
+      toClient: this.#client.isClosed ? 0 : toClient,
+    };
   }
 
   /** The stream that it came on, of HTTP/2. */
@@ -251,7 +264,8 @@ export class Exchange {
     this.#hasUpstreamFailed = false;
     // http2-proxy listens too, but later, and not if the client leaves at this very moment.
     sent.on('error', () => (this.#hasUpstreamFailed = true));
-    if (passesContent(this.#message)) sent.once('socket', () => this.#watchContent(sent));
+    if (this.#content) this.#passContent(this.#content, sent);
+    else this.#sendNoContent(sent);
     sent.once('continue', () => {
       if (!this.#waits || this.#client.isClosed) return;
       this.#continued = true;
@@ -260,14 +274,31 @@ export class Exchange {
     return sent;
   }
 
-  /** From here on http2-proxy reads the content. */
-  #watchContent(sent: ClientRequest): void {
+  /** Reads the content from now on. What arrives before it can be sent must not wait in Node's queues. */
+  #readContent(): ContentFlow {
+    const { protocol, request } = this.#exchanged;
+    return new ContentFlow({
+      source: request,
+      held: protocol === 'http2' ? request.stream : request,
+      maxCost: protocol === 'http2' ? MAX_HTTP2_QUEUED_BYTES : MAX_COST,
+      onChunk: (chunk) => (this.#requestBytes += chunk.length),
+      onFault: (error) => this.#connection.breakOff(endFrom(error)),
+    });
+  }
+
+  #sendNoContent(sent: ClientRequest): void {
+    this.#exchanged.request.resume();
+    sent.end();
+  }
+
+  #passContent(content: ContentFlow, sent: ClientRequest): void {
     const { request } = this.#exchanged;
-    request.on('data', (chunk: Buffer) => (this.#requestBytes += chunk.length));
-    // Before http2-proxy ends the request.
-    request.on('end', () => {
+    sent.once('close', () => content.drop());
+    content.start(sent, () => {
+      if (sent.destroyed) return;
       const chunked = sent.getHeader('transfer-encoding') !== undefined;
       if (chunked) sent.addTrailers(outgoing(passedTrailers(request.rawTrailers)));
+      sent.end();
     });
     setImmediate(() => {
       // A client may wait for the answer before it sends the content.
@@ -297,27 +328,41 @@ export class Exchange {
     // Now, as what cannot be written must be found here.
     if (protocol === 'http1') response.writeHead(answer.statusCode ?? 0, reasonOf(answer));
     else response.writeHead(answer.statusCode ?? 0);
-    if (carriesContent) answer.on('data', (chunk: Buffer) => (this.#responseBytes += chunk.length));
-    answer.on('end', () => {
+    const ended = (): void => {
       // Node says of an answer that lasts as long as its connection that it has ended, however the connection did.
-      if (this.#hasUpstreamFailed) return;
+      if (this.#hasUpstreamFailed || this.#client.isClosed) return;
       this.#isAnswered = true;
       const trailers = takesTrailers ? answer.rawTrailers : NO_TRAILERS;
       if (trailers.length > 0) response.addTrailers(clientTrailers(trailers, protocol));
+      this.#content?.dropWhenFull();
       void this.#client.finish(this.#waits);
-    });
+    };
     if (carriesContent) {
-      answer.pipe(response, { end: false });
+      this.#passAnswer(answer, ended);
     } else {
       // Whatever upstream sends behind the header is not for the client.
       this.#isAnswered = true;
-      answer.resume();
+      answer.once('end', ended).resume();
     }
     // An answer may begin long before its content does; if not, both leave together.
     setImmediate(() => {
       if (protocol === 'http1' && this.#responseBytes === 0 && !this.#client.isClosed)
         response.flushHeaders();
     });
+  }
+
+  #passAnswer(answer: IncomingMessage, onEnd: () => void): void {
+    const content = new ContentFlow({
+      source: answer,
+      held: answer.socket,
+      maxCost: MAX_COST,
+      onChunk: (chunk) => (this.#responseBytes += chunk.length),
+      onFault: (error) => this.#connection.breakOff(endFrom(error)),
+    });
+    this.#answerContent = content;
+    answer.once('close', () => content.drop());
+    void this.#client.closed.then(() => content.drop());
+    content.start(this.#exchanged.response, onEnd);
   }
 
   /** Upstream has failed. */
@@ -356,6 +401,7 @@ export class Exchange {
       'proxy',
       'the client did not read the answer to its request',
     );
+    this.#content?.drop();
     this.#responseBytes = this.#client.answer(answer, isLast, () => this.#breakOff(end));
   }
 

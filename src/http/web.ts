@@ -20,8 +20,8 @@ export interface WebHooks {
  * itself then. What must be known of version 5.0.53, and is guarded here or by whoever calls:
  * - it listens to upstream's request only some microtasks after `onReq`: nothing may happen to that before;
  * - it passes a 101 on that nobody has asked for, byte by byte into the answer;
- * - it drops the content of GET, HEAD and OPTIONS, and leaves the client's content-length (see `exchange.ts`);
- * - it leaves the client's content unread when upstream has answered early.
+ * - it writes content to upstream's request piece by piece, drops that of GET, HEAD and OPTIONS, and leaves the client's
+ *   content-length: whoever makes the request writes and ends it (see `exchange.ts`), and http2-proxy does not get to it.
  */
 export async function passThrough(exchanged: Exchanged, { onReq, onRes }: WebHooks): Promise<void> {
   const hooks = {
@@ -31,8 +31,13 @@ export async function passThrough(exchanged: Exchanged, { onReq, onRes }: WebHoo
     onReq: async (): Promise<ClientRequest> => {
       // From here to the listeners there are microtasks alone, and Node tells of a request in none.
       await Promise.resolve();
+      const made: { sent?: ClientRequest } = {};
+      // Asked for before the request is made: Node gives it a socket that was kept in the tick behind this one.
+      process.nextTick(() => {
+        if (made.sent) takeOver(made.sent);
+      });
       const sent = onReq();
-      process.nextTick(() => refuseUpgrade(sent));
+      made.sent = sent;
       return sent;
     },
     onRes: (_request: unknown, _response: unknown, answer: unknown): Promise<void> => {
@@ -46,8 +51,11 @@ export async function passThrough(exchanged: Exchanged, { onReq, onRes }: WebHoo
   else await http2Proxy.web(exchanged.request, exchanged.response, hooks);
 }
 
-/** Instead of http2-proxy's listener; without any, Node would end the request and tell nobody. */
-function refuseUpgrade(sent: ClientRequest): void {
+/** Replaces listeners of http2-proxy. */
+function takeOver(sent: ClientRequest): void {
+  // Once there is a socket, it would read the content, and write it piece by piece.
+  sent.removeAllListeners('socket');
+  // Without any of these, Node would end the request and tell nobody.
   sent.removeAllListeners('upgrade');
   sent.once('upgrade', (_answer, socket) => {
     socket.destroy();

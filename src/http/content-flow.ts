@@ -1,0 +1,108 @@
+import type { Readable } from 'node:stream';
+
+import { ByteQueue } from '../connection/byte-queue.js';
+import { TurnWriter, type TurnSink } from '../connection/turn-writer.js';
+import { HeldReading } from './held-reading.js';
+
+export interface ContentFlowOptions {
+  /** Emits the content. It is read from now on. */
+  readonly source: Readable;
+  /** The stream below it whose reading is stopped while too much waits. */
+  readonly held: Readable;
+  /** What may wait before reading stops, at its cost in memory. */
+  readonly maxCost: number;
+  readonly onChunk: (chunk: Buffer) => void;
+  readonly onFault: (error: unknown) => void;
+}
+
+/**
+ * The content of a request or answer on its way to the sink. What the sink does not take waits here, where small pieces are
+ * joined, and not in Node's queues, which keep each by itself.
+ */
+export class ContentFlow {
+  readonly #options: ContentFlowOptions;
+  readonly #held: HeldReading;
+  /** What comes before there is a sink. */
+  readonly #early = new ByteQueue();
+  #writer: TurnWriter | undefined;
+  #onEnd: (() => void) | undefined;
+  #hasEnded = false;
+  #isStopped = false;
+  #isDropped = false;
+  #dropsWhenFull = false;
+
+  constructor(options: ContentFlowOptions) {
+    this.#options = options;
+    const { source, held, onChunk } = options;
+    this.#held = new HeldReading(held, () => this.#stopIfFull());
+    source.on('data', (chunk: Buffer) => {
+      onChunk(chunk);
+      this.#collect(chunk);
+    });
+    source.once('end', () => {
+      this.#hasEnded = true;
+      this.#endIfAll();
+    });
+  }
+
+  /** Bytes that wait here or in the sink. */
+  get queuedBytes(): number {
+    return this.#writer?.queuedBytes ?? this.#early.bytes;
+  }
+
+  /** Writes to `sink` from now on. `onEnd` is called when all was written to it. */
+  start(sink: TurnSink, onEnd: () => void): void {
+    if (this.#isDropped) return;
+    this.#onEnd = onEnd;
+    this.#writer = new TurnWriter(sink, {
+      onProgress: () => this.#resumeIfRoom(),
+      onFault: this.#options.onFault,
+    });
+    for (const chunk of this.#early.take()) this.#writer.add(chunk);
+    this.#endIfAll();
+  }
+
+  /** The sink needs no more content. From now on it is dropped when reading would stop. */
+  dropWhenFull(): void {
+    this.#dropsWhenFull = true;
+    if (this.#isFull) this.drop();
+  }
+
+  /** Drops what waits, and reads and drops the rest. */
+  drop(): void {
+    if (this.#isDropped) return;
+    this.#isDropped = true;
+    this.#early.take();
+    this.#writer?.drop();
+    this.#held.release();
+    this.#resumeIfRoom();
+  }
+
+  get #isFull(): boolean {
+    return !this.#isDropped && (this.#writer ?? this.#early).cost > this.#options.maxCost;
+  }
+
+  #stopIfFull(): boolean {
+    this.#isStopped ||= this.#isFull;
+    return this.#isStopped && !this.#isDropped;
+  }
+
+  #collect(chunk: Buffer): void {
+    if (this.#isDropped) return;
+    (this.#writer ?? this.#early).add(chunk);
+    if (this.#dropsWhenFull && this.#isFull) this.drop();
+  }
+
+  #resumeIfRoom(): void {
+    if (!this.#isStopped || this.#isFull) return;
+    this.#isStopped = false;
+    this.#held.resume();
+  }
+
+  #endIfAll(): void {
+    if (!this.#hasEnded || !this.#onEnd || this.#isDropped) return;
+    this.#writer?.flush();
+    this.#held.release();
+    this.#onEnd();
+  }
+}
