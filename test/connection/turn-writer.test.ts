@@ -65,3 +65,14 @@ test('a writer holds back what a sink does not take, joined, and writes it in it
   expect(received.equals(Buffer.concat([first, tiny]))).toBe(true);
   expect(writer).toMatchObject({ isEmpty: true, queuedBytes: 0 });
 });
+
+test('a small view of a large read waits as a copy of its own', () => {
+  const queue = new ByteQueue();
+  const read = Buffer.alloc(16_384, 'x');
+  queue.add(read.subarray(5, 6));
+  expect(queue.isEmpty).toBe(false);
+  const [waiting] = queue.take();
+  expect(waiting?.toString()).toBe('x');
+  expect(waiting?.buffer).not.toBe(read.buffer);
+  expect(queue.isEmpty).toBe(true);
+});
