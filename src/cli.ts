@@ -114,7 +114,7 @@ async function validate(file: string | undefined): Promise<number> {
   });
 }
 
-/** What this process is to do; one that Node takes for a worker by its environment alone can do nothing. */
+/** The command of this process. A process that Node considers a worker only because of its environment cannot run any command. */
 function commandOf(args: readonly string[]): Command {
   if (!cluster.isWorker) return parseCommandLine(args);
   if (process.connected && args[0] === WORKER_ARGUMENT) return { command: 'worker' };
@@ -125,7 +125,7 @@ function commandOf(args: readonly string[]): Command {
   };
 }
 
-/** For the commands that run no proxy: variables have no more effect on them, and what a proxy refuses is reported. */
+/** For commands that run no proxy: the variables no longer affect them, and the ones that a proxy refuses are reported. */
 function reportEnvironment(): void {
   for (const { severity, error, fix } of takeEnvironment(process.env))
     if (severity === 'refuse') writeStderr(`gitaly-tls-proxy: warning: ${error} ${fix}\n`);
@@ -137,7 +137,7 @@ async function printed(): Promise<void> {
     if (stream.writableLength > 0) await new Promise<void>((resolve) => stream.write('', () => resolve()));
 }
 
-/** Ends the process; a system call that does not return must not keep it. */
+/** Ends the process, even if a system call does not return. */
 async function end(exitCode: number): Promise<void> {
   if (await hasStuckThread()) endInSpiteOfThreads(exitCode);
   else process.exit(exitCode);
@@ -154,7 +154,7 @@ if (!runsProxy) reportEnvironment();
 try {
   const exitCode = await run(command);
   if (runsProxy) {
-    // What was cut off at the end of a drain may still hold sockets open; the others end when their output is written.
+    // Connections that were reset at the end of a drain may keep sockets open; other commands end when their output is written.
     await end(exitCode);
   } else {
     process.exitCode = exitCode;

@@ -1,6 +1,6 @@
 /**
- * An event handler whose exception goes to `onFault`: thrown out of a socket's or timer's callback it would reach nobody who
- * knows the connection, which would then never end.
+ * An event handler whose exception goes to `onFault`. An exception from the callback of a socket or timer would otherwise not
+ * be associated with its connection, which would then never end.
  */
 export function guarded<Arguments extends readonly unknown[]>(
   onFault: (error: Error) => void,

@@ -18,16 +18,16 @@ export const SHARED_READ_BUFFER_BYTES = 192 * 1024;
  */
 export const MAX_QUEUED_BYTES = 256 * 1024;
 
-/** The same for a request over HTTP/2. A connection may have 100, each with a window of the same size on top. */
+/** The same for an HTTP/2 request. A connection may have 100, each with a window of the same size on top. */
 export const MAX_HTTP2_QUEUED_BYTES = 64 * 1024;
 
-/** What a chunk of bytes that waits takes besides its bytes: a Buffer, what it is a view of, and an entry of a stream's queue. */
+/** The overhead of a queued chunk besides its bytes: a Buffer, its ArrayBuffer, and an entry of a stream's queue. */
 export const BYTE_QUEUE_ENTRY_BYTES = 1024;
 
-/** Chunks that wait as they came: more than a client of gRPC sends in one turn of the event loop, and little memory. */
+/** How many chunks are queued as they are: more than a gRPC client sends in one turn of the event loop, and little memory. */
 export const BYTE_QUEUE_FEW_ENTRIES = 16;
 
-/** What further small chunks are joined in: of a chunk with a quarter of it, the entry is a third. */
+/** The block that further small chunks are joined in. For a chunk of a quarter of it, the entry is a third of the cost. */
 export const BYTE_QUEUE_BLOCK_BYTES = 4096;
 
 /** `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`, RFC 9113 section 3.4. Nothing longer is needed to tell the protocols apart. */
@@ -39,23 +39,23 @@ export const HTTP2_PREFACE_BYTES = 24;
  */
 export const MAX_CLIENT_HELLO_BYTES = 32 * 1024;
 
-/** All that a client sends in a handshake behind its ClientHello: three certificates with RSA-4096 keys come to 6 kB. */
+/** The bytes of a client's handshake after its ClientHello. Three certificates with RSA-4096 keys have 6 kB. */
 export const MAX_CLIENT_FLIGHT_BYTES = 16 * 1024;
 
-/** The certificates that a client may send: its own, and more intermediates than any known PKI has. */
+/** The number of certificates that a client may send: its own, and more intermediates than any known PKI has. */
 export const MAX_CLIENT_CERTIFICATES = 6;
 
-/** An RSA key in a client's chain: what Go's crypto/tls accepts. */
+/** The size of an RSA key in a client's chain, as in Go's crypto/tls. */
 export const MAX_RSA_KEY_BITS = 8192;
 
-/** An RSA exponent in a client's chain: what Go's crypto/rsa accepts. Verifying costs in proportion to its length. */
+/** The RSA exponent in a client's chain, as in Go's crypto/rsa. The cost of verification is proportional to its length. */
 export const MAX_RSA_EXPONENT = 2 ** 31 - 1;
 
-/** How long client certificates are read ahead of OpenSSL after one that exceeds a limit; it costs relayed bytes. */
+/** How long client certificates are read before OpenSSL after one exceeded a limit. Meanwhile relayed bytes cost more. */
 export const FLIGHT_GUARD_MS = 600_000;
 
 /**
- * The bytes behind a ClientHello from which a handshake that fails may have been an attack by certificates: one
+ * The number of bytes after a ClientHello above which a failed handshake may have been an attack by certificates: one
  * certificate that OpenSSL refuses costs less than 10 ms.
  */
 export const SUSPECT_FLIGHT_BYTES = 2048;
@@ -73,8 +73,8 @@ export const HAPPY_EYEBALLS_DELAY_MS = 250;
 export const UNAVAILABLE_WINDOW_MS = 1000;
 
 /**
- * The same for a client whose certificate is refused, and how long it may take to begin: gRPC clients call within a round
- * trip. It may take as long again to leave.
+ * The same for a client whose certificate is refused: how long it may take to make a call, which gRPC clients do within a round
+ * trip. It has the same time again to close the connection.
  */
 export const REFUSED_WINDOW_MS = 300;
 
@@ -85,15 +85,15 @@ export const REFUSED_WINDOW_MS = 300;
 export const DRAINED_LINGER_MS = 5000;
 
 /**
- * How long a client that is drained may take to answer the PING behind GOAWAY: more than a round trip behind what a full queue
- * holds. It is a deadline for new calls; those that are open may take their time.
+ * How long a client may take during a drain to answer the PING after GOAWAY: the transfer of a full queue and a round trip take
+ * less. It is a deadline for new calls; open calls are not limited by it.
  */
 export const DRAIN_PING_MS = 10_000;
 
 /** How much sooner or later than `max_connection_age` a connection is drained, as a share of it: what gRPC uses. */
 export const AGE_JITTER = 0.1;
 
-/** Bytes that a client may send, and be sent, on a connection whose calls the proxy answers itself. */
+/** Bytes in each direction on a connection whose calls the proxy answers itself. */
 export const MAX_ANSWERED_BYTES = 1024 * 1024;
 
 /**
@@ -105,7 +105,10 @@ export const MAX_UNANSWERED_BYTES = 128 * 1024;
 /** What the ticket keys of a listener's certificates are derived from. */
 export const TICKET_SECRET_BYTES = 32;
 
-/** Ticket keys change at least this often, as Go's do: each client is verified anew once per day, and old tickets cannot be read. */
+/**
+ * Ticket keys change at least this often, as in Go: each client is verified again once per day, and old tickets cannot be
+ * decrypted.
+ */
 export const MAX_SESSION_EPOCH_MS = 24 * 60 * 60 * 1000;
 
 /** More workers than the cores of any machine that Gitaly runs on are a typing error. */
@@ -162,16 +165,19 @@ export const STOP_MARGIN_MS = 10_000;
 /** How long to wait before a log file is tried again that could not be written. */
 export const LOG_RETRY_MS = 100;
 
-/** What of the queue below is left for warnings and errors, other than those of calls: a flood of lines is not to hide its cause. */
+/**
+ * The part of the queue below that is reserved for warnings and errors, except those of calls: a flood of lines must not hide
+ * its cause.
+ */
 export const RESERVED_LOG_BYTES = 2 * 1024 * 1024;
 
-/** Lines of failed calls per connection. A client without a token can make thousands of them per second. */
+/** Log lines of failed calls per connection. A client without a token can cause thousands of them per second. */
 export const FAILED_CALL_LINES = { burst: 1000, perSecond: 100 };
 
-/** Lines of calls that were open when their connection ended, whose own line tells most of it. */
+/** Log lines of calls that were open when their connection ended; the connection's own line has most of the facts. */
 export const MAX_CUT_CALL_LINES = 100;
 
-/** How often a connection's lines that were left out are counted in the log. */
+/** How often a connection's suppressed lines are reported. */
 export const LEFT_OUT_LINES_MS = 1000;
 
 /** Log bytes waiting for a slow log pipe; what exceeds them is dropped and counted. About 20 000 lines. */
@@ -196,44 +202,45 @@ export const INHERITED_BACKLOG = 4096;
 export const KEEP_ALIVE_MS = 60_000;
 
 /**
- * How long an unauthenticated connection keeps its place when there are too many: a handshake and a call take a fraction of it.
+ * How long an unauthenticated connection is protected from eviction when there are too many. A handshake and a call take a
+ * fraction of it.
  */
 export const UNAUTHENTICATED_MS = 1000;
 
-/** A call that upstream has not refused by then is served: Gitaly refuses one without a token at its header. */
+/** A call that upstream has not refused within this time is being served: Gitaly refuses a call without a token at its header. */
 export const CALL_SERVED_MS = 5000;
 
-/** Open calls of an unauthenticated connection among which an answer is looked for now and then: the oldest are the likeliest. */
+/** How many open calls of an unauthenticated connection are checked periodically for an answer: the oldest are the likeliest. */
 export const ANSWERS_LOOKED_FOR = 16;
 
 /** Connections or calls on one page of the admin port, unless `limit` asks for more: to write it holds all traffic up. */
 export const STATUS_PAGE_ENTRIES = 1000;
 
-/** What `limit` may ask for: to write so many takes about 100 ms, in which no traffic passes. */
+/** The maximum of `limit`. Writing this number of entries takes about 100 ms, in which no traffic passes. */
 export const STATUS_PAGE_ENTRIES_MAX = 10_000;
 
-/** Calls, and sidechannels, that are shown of one connection; `/-/rpcs` shows all. */
+/** Calls and sidechannels shown per connection; `/-/rpcs` shows all. */
 export const STATUS_PAGE_CONNECTION_RPCS = 100;
 
 /**
- * Connections of the admin port: more than any monitoring needs, and within the reserve above. For one more, one that is idle
- * is closed.
+ * Connections of the admin port: more than any monitoring needs, and within the reserve above. When another one is accepted, an
+ * idle one is closed.
  */
 export const MAX_ADMIN_CONNECTIONS = 16;
 
-/** Requests on one connection of the admin port without waiting for an answer; no scraper sends a second one. */
+/** Pipelined requests on one connection of the admin port; no scraper pipelines. */
 export const MAX_ADMIN_PIPELINED = 64;
 
-/** How long a reader of the admin port may take for an answer: Prometheus gives a scrape 10 s. */
+/** How long a client of the admin port may take to read an answer: Prometheus limits a scrape to 10 s. */
 export const ADMIN_ANSWER_MS = 30_000;
 
-/** Answers of the admin port that wait for slow readers, together: more than one page of the largest size. */
+/** Total size of the answers of the admin port that wait for slow clients: more than one page of the largest size. */
 export const MAX_ADMIN_UNREAD_BYTES = 32 * 1024 * 1024;
 
-/** The pause behind each page of the admin port, in times of what it took to make: pages take a quarter of the time at most. */
+/** The pause after each page of the admin port, as a multiple of the time it took: pages take at most a quarter of the time. */
 export const ADMIN_PAUSE_RATIO = 3;
 
-/** The pause at most: a page that waited for a hung worker took a second, but not of the event loop. */
+/** The maximum pause: a page that waited for a hung worker took a second, but did not occupy the event loop. */
 export const ADMIN_PAUSE_MS_MAX = 500;
 
 /** Entries of a page that are written in one turn of the event loop, in about a millisecond. */
@@ -245,25 +252,25 @@ export const ADMIN_REFUSAL_LOG_MS = 10_000;
 if (MAX_QUEUED_BYTES < SHARED_READ_BUFFER_BYTES + READ_BUFFER_BYTES)
   throw new Error('a queue holds a full read behind a small one');
 
-/** Fields of one header block on the gate: what nghttp2 and Node allow; Envoy allows 100. */
+/** Fields of one header block on the gate: the limit of nghttp2 and Node; Envoy allows 100. */
 export const MAX_HEADER_FIELDS = 128;
 
-/** One header list on the gate by RFC 7541's count, 32 bytes per field included: what Node allows a client. */
+/** Size of a header list on the gate, as RFC 7541 defines it (32 bytes per field included): Node's default. */
 export const MAX_HEADER_LIST_BYTES = 64 * 1024;
 
 /**
- * One header list in the relay: what grpc-go, and so Gitaly, accepts by default. Rails sends one field per feature flag of
- * Gitaly, so calls with hundreds of fields are normal. None of it is kept.
+ * Size of a header list in the relay: the default limit of grpc-go, and therefore of Gitaly. Rails sends one field per feature
+ * flag of Gitaly, so calls with hundreds of fields are normal. The list is not kept.
  */
 export const MAX_RELAYED_HEADER_LIST_BYTES = 16 * 1024 * 1024;
 
 /**
- * How many times larger than its encoding a header list may be, beyond one dynamic table: a field costs a byte at least, and
- * an ordinary one has less than this. More is a bomb of one-byte references to a large entry (CVE-2016-6581).
+ * How many times larger than its encoding a header list may be, beyond one dynamic table: a field costs at least one byte, and
+ * an ordinary list stays below this ratio. A larger one is a bomb of one-byte references to a large entry (CVE-2016-6581).
  */
 export const MAX_HEADER_AMPLIFICATION = 64;
 
-/** Header lists of one connection that exceed these two limits. Gitaly refuses such a call by itself; many are an attack. */
+/** Header lists of one connection that exceed these two limits. Gitaly refuses such a call itself; many of them are an attack. */
 export const TOO_LARGE_HEADERS = { burst: 10, perSecond: 0.1 };
 
 /**
@@ -275,16 +282,16 @@ export const MAX_FIELD_VALUE_BYTES = 1024;
 /** A dynamic table that is followed; libraries keep to 4 KiB unless told otherwise, browsers ask for 64. */
 export const MAX_HEADER_TABLE_BYTES = 64 * 1024;
 
-/** CONTINUATION frames behind one HEADERS: what nghttp2 allows since CVE-2024-27316; no gRPC library sends more than it must. */
+/** CONTINUATION frames after one HEADERS: nghttp2's limit since CVE-2024-27316. gRPC libraries send no more than necessary. */
 export const MAX_CONTINUATION_FRAMES = 8;
 
-/** What allows one more CONTINUATION frame: a library fills its frames, which are of 16 KiB. */
+/** The bytes that allow one more CONTINUATION frame: libraries fill their frames, which have 16 KiB. */
 export const MIN_CONTINUATION_BYTES = 4096;
 
 /** A header block must be whole after this time; looked at now and then, so that it may take half as long again. */
 export const HEADER_BLOCK_MS = 10_000;
 
-/** An encoded header block on the gate; decoded it may be `MAX_HEADER_LIST_BYTES`, and encoding makes hardly anything longer. */
+/** An encoded header block on the gate. Decoded it may have `MAX_HEADER_LIST_BYTES`, and encoding hardly ever lengthens it. */
 export const MAX_HEADER_BLOCK_BYTES = 64 * 1024;
 
 /**
@@ -296,7 +303,7 @@ export const MAX_COLLECTED_FRAME_BYTES = 64 * 1024 + 5 + 1 + 255;
 /** gRPC connections within one backchannel: the client opens one, Gitaly another. */
 export const MAX_BACKCHANNEL_CONNECTIONS = 8;
 
-/** A stream that has been open for this long is old: long enough for any server to have begun its work. */
+/** The age at which a stream is old: any server has begun its work by then. */
 export const OLD_STREAM_MS = 100;
 
 /**
@@ -306,7 +313,7 @@ export const OLD_STREAM_MS = 100;
  */
 export const YOUNG_RESETS = { burst: 1000, perSecond: 33 };
 
-/** RST_STREAM of streams that are old or that the server has begun to answer: all that are open may meet one deadline. */
+/** RST_STREAM of streams that are old or that the server has begun to answer: all open calls may have the same deadline. */
 export const OLD_RESETS = { burst: 10_000, perSecond: 1000 };
 
 /**
@@ -324,37 +331,40 @@ export const SMALL_FRAMES = { burst: 10_000, perSecond: 330 };
 /** What data pays for, besides one frame for each frame of it: libraries update windows by a quarter of 64 KiB or more. */
 export const DATA_BYTES_PER_SMALL_FRAME = 1024;
 
-/** How long a client that was refused may take to make its request, and to read the reason. */
+/** How long a refused client may take to make its request and to read the reason. */
 export const FAREWELL_MS = 1000;
 
 /**
- * Calls that are followed at once on one connection, those inside a backchannel together; each stream of a backchannel counts
- * as one. A client of Gitaly has some hundred; grpc-go's own default has no limit.
+ * Calls that are followed at once on one connection, including those inside a backchannel; each stream of a backchannel counts
+ * as one. A client of Gitaly has some hundred; grpc-go has no limit by default.
  */
 export const MAX_FOLLOWED_CALLS = 10_000;
 
-/** Streams of one backchannel that its server has not accepted: hashicorp's library has that many under way, and Gitaly accepts one. */
+/** Streams of one backchannel that its server has not accepted: the limit of hashicorp's library. Gitaly accepts one. */
 export const MAX_UNACCEPTED_STREAMS = 256;
 
-/** Heap of one followed call, with values of the greatest length in each of its fields. Without them it is 1.6 KiB. */
+/** Heap of one followed call with values of the maximum length in each of its fields. A typical call needs 1.6 KiB. */
 export const CALL_HEAP_BYTES = 8 * 1024;
 
-/** The part of the old generation of the heap that followed calls may take, of all connections together. */
+/** The part of the old generation of the heap that followed calls may occupy, for all connections together. */
 export const CALLS_HEAP_SHARE = 0.25;
 
 /**
- * The part of the old generation above which no connection is accepted and no further call followed. V8 collects garbage before the heap
- * has grown halfway from what is in use to its limit, so this much is never garbage alone.
+ * The part of the old generation above which connections are refused and no further calls are followed. V8 collects garbage
+ * before the heap has grown halfway from its live size to its limit, so this level is never reached by garbage alone.
  */
 export const MAX_HEAP_SHARE = 0.75;
 
-/** The part of V8's limit for the heap that is left for the old generation; 1 % (Node 20) to 5 % (Node 24) is for the young one. */
+/** The part of V8's heap limit that the old generation gets; the young generation takes 1 % (Node 20) to 5 % (Node 24). */
 export const OLD_GENERATION_SHARE = 0.95;
 
-/** The part of the memory of the machine, or of its container, above which the same holds; buffers are outside of the heap. */
+/**
+ * The part of the memory of the machine, or of its container, above which the same applies. It includes buffers outside of the
+ * heap.
+ */
 export const MAX_MEMORY_SHARE = 0.8;
 
-/** How often memory is looked at: loopback brings less than 100 MB in this time. */
+/** How often memory is checked: in this time loopback transfers less than 100 MB. */
 export const MEMORY_SAMPLE_MS = 50;
 
 /**
@@ -395,30 +405,36 @@ export const MAX_PROBE_MESSAGE_BYTES = 4 * 1024 * 1024;
 /** What `check` keeps of what a TLS server sends: a handshake comes to a few KiB, OpenSSL takes 100 of certificates. */
 export const MAX_TAPPED_BYTES = 256 * 1024;
 
-/** How long the work of libuv's threads may take to return when the process ends; file and DNS work takes milliseconds. */
+/** How long file and DNS work on libuv's threads may take when the process ends; it normally takes milliseconds. */
 export const STUCK_THREAD_MS = 500;
 export const END_POLL_MS = 5;
 
-/** One access to a file: a local one takes microseconds, a slow NFS server or a decrypting FIFO some hundred milliseconds. */
+/**
+ * The deadline of one file access: a local one takes microseconds, a slow NFS server or a decrypting FIFO some hundred
+ * milliseconds.
+ */
 export const FILE_DEADLINE_MS = 5000;
 
-/** Accesses to files at once: libuv has four threads, and DNS and the log need some while a file system hangs. */
+/** Concurrent file accesses: libuv has four threads, and DNS and the log need some while a file system hangs. */
 export const MAX_FILE_WORK = 2;
 
-/** A configuration, certificate, CRL or token: the largest public CRLs have some 10 MB; without an end, memory would fill. */
+/**
+ * The size of a configuration, certificate, CRL or token: the largest public CRLs have some 10 MB. Without a limit, a file
+ * could exhaust memory.
+ */
 export const MAX_SETTING_FILE_BYTES = 64 * 1024 * 1024;
 
-/** Resolving the name of an address that is listened on: a resolver answers, or gives up, within seconds. */
+/** The deadline for resolving the name of a listen address: a resolver answers, or gives up, within seconds. */
 export const RESOLVE_MS = 5000;
 
-/** How often another free port is tried that must be free on all addresses of a name; the first nearly always is. */
+/** How many ports are tried to find one that is free on all addresses of a name; the first nearly always is. */
 export const MAX_PORT_ATTEMPTS = 10;
 
-/** Looking up the user or group of a socket, which may be in a directory on the network. */
+/** The deadline for looking up the user or group of a socket, which may be in a directory on the network. */
 export const ACCOUNT_LOOKUP_MS = 5000;
 
-/** The longest name of a certificate that is an identity: a SPIFFE ID has at most 2048 bytes. */
+/** The maximum length of a certificate name that is an identity: a SPIFFE ID has at most 2048 bytes. */
 export const MAX_IDENTITY_LENGTH = 2048;
 
-/** The longest value of a header about a client certificate, percent-encoded: what reads it takes 16 KiB of header. */
+/** The maximum length of a header value about a client certificate, percent-encoded: common servers accept 16 KiB of header. */
 export const MAX_CERTIFICATE_HEADER_LENGTH = 4096;

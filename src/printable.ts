@@ -1,22 +1,22 @@
 /**
- * Characters that a terminal interprets or that deceive a reader: C0 and C1 controls and DEL (Cc), format characters such as
- * the bidirectional controls and those of no width (Cf), line and paragraph separators (Zl, Zp), lone surrogates (Cs).
+ * Characters that a terminal interprets or that mislead a reader: C0 and C1 controls and DEL (Cc), format characters such as
+ * the bidirectional controls and zero-width characters (Cf), line and paragraph separators (Zl, Zp), lone surrogates (Cs).
  */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 
 const ANY_UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u;
 
-/** Whether a text can be printed as it is, on one line. */
+/** Whether a text can be printed unchanged on one line. */
 export function isPrintable(text: string): boolean {
   return !ANY_UNPRINTABLE.test(text);
 }
 
-/** A text from outside on one line; characters that must not reach a terminal are written as `\u001b`. */
+/** Escapes an external text for one line; characters that must not reach a terminal become `\u001b`. */
 export function printable(text: string): string {
   return text.replace(UNPRINTABLE, unicodeEscape);
 }
 
-/** The same of a text that JSON is made of: JSON itself escapes C0 controls, and line breaks of a stack trace remain. */
+/** Escapes a text that becomes a part of JSON: JSON itself escapes C0 controls, and line breaks of a stack trace remain. */
 export function printableText(text: string): string {
   return text.replace(UNPRINTABLE, (character) => (character < ' ' ? character : unicodeEscape(character)));
 }
@@ -28,13 +28,13 @@ export function printableLines(text: string): string {
   );
 }
 
-/** A value as JSON whose text can be printed: JSON itself leaves DEL, C1 controls and all but ASCII as they are. */
+/** Formats a value as JSON that can be printed: JSON itself does not escape DEL, C1 controls or non-ASCII characters. */
 export function printableJson(value: unknown, indent = 0): string {
   // The only unprintable characters outside of strings are the line breaks of the indentation.
   return printableLines(JSON.stringify(value, null, indent));
 }
 
-/** One escape for each UTF-16 unit, as in JSON. */
+/** One escape per UTF-16 unit, as in JSON. */
 function unicodeEscape(character: string): string {
   return Array.from(
     { length: character.length },

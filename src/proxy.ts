@@ -37,7 +37,7 @@ export interface ProxyOptions {
   readonly trafficFor: (configuration: Configuration) => Traffic;
   /** Sockets that need not be bound. */
   readonly sockets: InheritedSockets;
-  /** Aborted when the process ends before the proxy has started: then nothing more is bound. */
+  /** Aborted when the process ends before the proxy has started: nothing more is bound then. */
   readonly giveUp: AbortSignal;
 }
 
@@ -238,7 +238,7 @@ export class Proxy {
     metrics.lastReload.set(Date.now() / 1000);
   }
 
-  /** @throws ProxyFailure where a drain has overtaken a reload or the start */
+  /** @throws ProxyFailure if a drain has begun during a reload or the start */
   #throwIfDraining(): void {
     if (this.draining) throw new ProxyFailure('system', ['the proxy is draining']);
   }
@@ -347,7 +347,7 @@ export class Proxy {
   #warnOfPort({ listen, socket }: ListenerConfiguration, port: Port | undefined): void {
     const { logger } = this.#options;
     const absent = port?.absent ?? [];
-    // Many a container has ::1 for localhost in its hosts file, and no IPv6.
+    // Many containers have ::1 for localhost in their hosts file, but no IPv6.
     if (absent.length > 0 && !(listen.scheme !== 'unix' && listen.host === 'localhost'))
       logger.warn(
         {
@@ -404,7 +404,7 @@ export class Proxy {
   }
 }
 
-/** Closes what was bound for a state that does not take effect. */
+/** Closes the ports of a state that does not take effect. */
 function closeNew(next: Running, previous: Running): void {
   for (const [key, { port }] of next.ports) if (!previous.ports.has(key)) port.close();
   if (next.admin !== previous.admin) next.admin?.close();
@@ -426,7 +426,7 @@ const EMPTY_STATE: ProxyState = {
   kept: [],
 };
 
-/** The names under which the admin port is reached. */
+/** The names that clients use for the admin port. */
 function adminHostsOf({ prometheusListenAddr, adminHosts }: Configuration): string[] {
   const name = hostname();
   const [shortName = name] = name.split('.', 1);
@@ -461,15 +461,15 @@ function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): Plan {
   return { ports, logging: state.configuration.logging };
 }
 
-/** Where a name is bound. */
+/** The address that a name is bound to. */
 function addressesField(listen: Address, port: Port | undefined): { addresses?: string } {
   const isName = listen.scheme !== 'unix' && isIP(listen.host) === 0;
   return isName && port ? { addresses: port.addresses.join(', ') } : {};
 }
 
 /**
- * Changes who may connect to the sockets that stay.
- * @throws ProxyFailure; all have their former access then
+ * Changes the access to the sockets that are kept.
+ * @throws ProxyFailure; all have their previous access then
  */
 async function changeAccess(
   state: ProxyState,

@@ -7,8 +7,8 @@ import { fileSignature, watchedPaths } from './tls/file-signature.js';
 type What = Parameters<Proxy['reload']>[0];
 
 /**
- * `answer`: an operator asked, and each failure is logged. `report`: a failure is logged once. `wait`: it may be half of a
- * renewal and is not logged yet.
+ * `answer`: an operator requested the reload, and each failure is logged. `report`: a failure is logged once. `wait`: the
+ * change may be an incomplete renewal and is not logged yet.
  */
 type OnFailure = 'answer' | 'report' | 'wait';
 
@@ -48,7 +48,7 @@ export class Reloader {
     clearTimeout(this.#timer);
   }
 
-  /** Whether what is on disk is not what is served: the last reload failed, or certificates there are out of date. */
+  /** Whether the files differ from the state in effect: the last reload failed, or certificates in the files are out of date. */
   get failing(): boolean {
     return this.#failures.size > 0 || this.#proxy.state.kept.length > 0;
   }
@@ -75,7 +75,7 @@ export class Reloader {
     this.#seen = seen;
     if (this.#failures.has('everything')) await this.#reload('everything', onFailure);
     const { signature, kept } = this.#proxy.state;
-    // A new certificate that was not valid yet when it was read is used once it is.
+    // A new certificate that was not yet valid when it was read is used as soon as it is.
     const isDue = kept.some(({ replacedFrom }) => replacedFrom !== undefined && replacedFrom <= new Date());
     if (seen !== signature || isDue || this.#failures.has('files')) await this.#reload('files', onFailure);
   }
@@ -87,7 +87,7 @@ export class Reloader {
       await this.#proxy.reload(what);
     } catch (error) {
       const reason = error instanceof ProxyFailure ? error.lines.join('; ') : String(error);
-      // No renewal takes this long between its two files: a file system hangs.
+      // No renewal takes this long between its two files, so a file system hangs.
       const hasHung = performance.now() - startedAtMs >= FILE_DEADLINE_MS;
       this.#fail(what, reason, hasHung && onFailure === 'wait' ? 'report' : onFailure);
       return;

@@ -36,14 +36,14 @@ export interface ProxyState {
   readonly healthToken: string | undefined;
   /** The certificate files as they were just before they were read (`fileSignature`): what differs is newer. */
   readonly signature: string;
-  /** Key pairs that are still used although their files contain others, which are out of date. */
+  /** Key pairs that are still used although their files contain others that are out of date. */
   readonly kept: readonly KeptPair[];
 }
 
 /** One listener of a state. */
 export interface ListenerState {
   readonly configuration: ListenerConfiguration;
-  /** Of a unix socket. */
+  /** Set for a unix socket. */
   readonly access: SocketAccess;
   readonly material: ListenerMaterial;
   readonly server: ServerParts | undefined;

@@ -5,12 +5,12 @@ import { dateFault, describeDateFault, type Dated, type DateFault } from './tls/
 
 /** A certificate or CRL of a listener. */
 export interface ListenerDated {
-  /** Its `listen`. */
+  /** The `listen` of the listener. */
   readonly listener: string;
   readonly dated: Dated;
 }
 
-/** Logs certificates and CRLs in use that are expired or not yet valid: when they are applied, and when that changes by time. */
+/** Logs certificates and CRLs in use that are expired or not yet valid: when they are applied, and when their state changes. */
 export class ValidityWatch {
   readonly #logger: Logger;
   readonly #now: () => Date;
@@ -23,13 +23,13 @@ export class ValidityWatch {
     this.#timer = setInterval(() => this.check(), RELOAD_POLL_MS).unref();
   }
 
-  /** Watches these from now on. */
+  /** Watches these certificates and CRLs from now on. */
   configure(items: readonly ListenerDated[]): void {
     this.#items = items.map((item) => ({ ...item, fault: undefined }));
     this.check();
   }
 
-  /** Logs what has changed since it was last called. */
+  /** Logs changes since the previous call. */
   check(): void {
     const now = this.#now();
     for (const item of this.#items) {

@@ -7,12 +7,12 @@ interface MediaRange {
   readonly quality: number;
 }
 
-/** The versions of OpenMetrics that what is written conforms to. */
+/** The versions of OpenMetrics that the output conforms to. */
 const OPENMETRICS_VERSIONS: readonly (string | undefined)[] = [undefined, '1.0.0', '0.0.1'];
 
 /**
- * The format that a scraper prefers by its `Accept` (RFC 9110 section 12.5.1). OpenMetrics is for those that name it. One that
- * accepts neither gets the text format, which all of them read.
+ * The format that a scraper prefers according to its `Accept` header (RFC 9110 section 12.5.1). OpenMetrics is used only for
+ * scrapers that name it. A scraper that accepts neither format gets the text format, which all of them can read.
  */
 export function acceptedFormat(accept: string | undefined): MetricsFormat {
   const ranges = (accept ?? '').split(',').map(readRange);
@@ -23,7 +23,7 @@ export function acceptedFormat(accept: string | undefined): MetricsFormat {
   return best > 0 && best >= qualityOfText(ranges) ? 'openmetrics' : 'prometheus';
 }
 
-/** The most specific range that matches counts. */
+/** The most specific matching range counts. */
 function qualityOfText(ranges: readonly MediaRange[]): number {
   for (const type of ['text/plain', 'text/*', '*/*']) {
     const matching = ranges.filter((range) => range.type === type);

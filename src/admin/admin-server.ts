@@ -15,10 +15,10 @@ import { writeJson } from './write-json.js';
 
 /** Requests that were refused because of their `Host` or `Origin`. */
 export interface AdminRefusal {
-  /** Why the last of them was. */
+  /** The reason of the last refusal. */
   readonly error: string;
   readonly peer: SocketEnd | undefined;
-  /** How many there were since the last report. */
+  /** The number of refusals since the last report. */
   readonly count: number;
 }
 
@@ -34,11 +34,11 @@ export interface AdminSource {
   readiness(): Readiness;
   /** The oldest open connections or calls, at most `limit`. */
   open(kind: OpenKind, limit: number): Promise<OpenPage>;
-  /** For the log; called now and then. */
+  /** For the log; called periodically. */
   refused(refusal: AdminRefusal): void;
 }
 
-/** An answer, whole. */
+/** A complete answer. */
 interface Answer {
   readonly status: number;
   readonly contentType: string;
@@ -83,7 +83,7 @@ export class AdminServer {
   }
 
   /**
-   * Binds the address, each one of a name, or takes the descriptors of sockets that are bound to it, and begins to answer.
+   * Binds the address, or every address of a name, or uses descriptors that are bound to it, and begins to answer.
    * @throws the system's error, `EADDRINUSE` among them
    */
   static async listen(
@@ -97,7 +97,7 @@ export class AdminServer {
         headersTimeout: 10_000,
         keepAliveTimeout: 60_000,
       });
-      // Between bytes; `Visitors` bounds a whole answer.
+      // The timeout between bytes; `Visitors` limits the time of a whole answer.
       server.setTimeout(ADMIN_ANSWER_MS);
       return new Promise((resolve, reject) => {
         server.once('error', reject);
@@ -114,7 +114,7 @@ export class AdminServer {
     return new AdminServer(servers, source, address.host, inherited.length > 0);
   }
 
-  /** From now on it answers under these hosts, IP addresses and `localhost`. */
+  /** From now on, the server answers for these hosts, IP addresses and `localhost`. */
   answerTo(hosts: readonly string[]): void {
     this.#knownHosts = new KnownHosts(hosts);
   }
@@ -208,7 +208,7 @@ export class AdminServer {
     return { ...text(405, 'only GET and HEAD'), headers: { allow: 'GET, HEAD' } };
   }
 
-  /** A flood of refusals is one line now and then. */
+  /** A flood of refusals is logged as one line per interval. */
   #logRefusal({ socket }: IncomingMessage, error: string): void {
     this.#refusals++;
     const nowMs = performance.now();
@@ -220,7 +220,7 @@ export class AdminServer {
   }
 }
 
-/** What a request asks for. */
+/** The parsed target of a request. */
 interface Target {
   readonly path: string;
   readonly query: string | undefined;
@@ -228,7 +228,7 @@ interface Target {
 }
 
 /**
- * Reads the target, in origin form or in absolute form, whose host counts instead of `Host` (RFC 9112 section 3.2.2); or
+ * Reads the target, in origin form or in absolute form, whose host replaces `Host` (RFC 9112 section 3.2.2). Returns
  * `undefined` if it is malformed or names several hosts.
  */
 function readTarget({ url = '', headers, headersDistinct }: IncomingMessage): Target | undefined {
@@ -241,7 +241,7 @@ function readTarget({ url = '', headers, headersDistinct }: IncomingMessage): Ta
   return { path, query, host: authority ?? headers.host };
 }
 
-/** A foreign text as JSON, so that it is one line, and shortened. */
+/** Formats an external text as JSON, so that it is one line, and truncates it. */
 function shown(foreign: string | undefined): string {
   return JSON.stringify((foreign ?? '').slice(0, 255));
 }

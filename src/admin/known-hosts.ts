@@ -1,17 +1,17 @@
 import { isIPv6 } from 'node:net';
 
-/** `127.0.0.1`, and the other forms that browsers read as an IPv4 address: `127.1`, `0x7f000001`. No name looks like this. */
+/** `127.0.0.1`, and the other forms that browsers read as an IPv4 address: `127.1`, `0x7f000001`. No DNS name matches this. */
 const IPV4 = /^(?:0x[\da-f]*|\d+)(?:\.(?:0x[\da-f]*|\d+)){0,3}$/u;
 
 /**
- * The hosts under which the admin port answers.
+ * The hosts for which the admin port answers.
  *
- * By DNS rebinding a web page makes its own name resolve to this machine, and reads what it finds there. The browser sends that
- * name in `Host`, so a name is answered only if it is known to be ours. A page cannot choose an IP address as its name.
+ * By DNS rebinding, a web page makes its own name resolve to this machine and reads the responses. The browser sends that name
+ * in `Host`, so a name is accepted only if it is known to be ours. A page cannot use an IP address as its name.
  */
 export class KnownHosts {
   readonly #names: ReadonlySet<string>;
-  /** Names of which any label stands in front: `.gitlab.svc` for `*.gitlab.svc`. */
+  /** The suffixes of wildcard names: `.gitlab.svc` for `*.gitlab.svc`. */
   readonly #suffixes: readonly string[];
 
   constructor(hosts: readonly string[]) {
@@ -20,7 +20,7 @@ export class KnownHosts {
     this.#suffixes = names.filter((name) => name.startsWith('*.')).map((name) => name.slice(1));
   }
 
-  /** Whether `host`, a host with or without a port, is known. Clients of HTTP/1.0, which browsers are not, send none. */
+  /** Whether `host`, with or without a port, is known. Only HTTP/1.0 clients omit it, and browsers do not use HTTP/1.0. */
   has(host: string | undefined): boolean {
     if (host === undefined || host === '') return true;
     const [, bracketed, plain = ''] = /^(?:\[([^[\]]*)\]|([^:[\]]*))(?::\d*)?$/u.exec(host) ?? [];
@@ -32,7 +32,7 @@ export class KnownHosts {
   }
 }
 
-/** Whether a page of another origin made the request. Browsers name the origin, or `null`, in `Origin`. */
+/** Whether a page of another origin made the request. Browsers send the origin, or `null`, in `Origin`. */
 export function isForeignOrigin(origin: string | undefined, host: string | undefined): boolean {
   if (origin === undefined) return false;
   const [, authority] = /^https?:\/\/([^/?#@]+)$/iu.exec(origin) ?? [];

@@ -51,8 +51,8 @@ export function mergePages(pages: readonly OpenPage[], limit: number): OpenPage 
 }
 
 /**
- * The oldest connections. `oldest`: as many of each listener as may be shown, at least; `open`: how many there are. Of their
- * calls, too, no more than `limit` are shown.
+ * The oldest connections. `oldest`: from each listener, at least as many as may be shown; `open`: their total number. At most
+ * `limit` of their calls are shown.
  */
 export function listConnections(
   oldest: readonly ConnectionStatus[],

@@ -3,14 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ADMIN_PAUSE_MS_MAX, ADMIN_PAUSE_RATIO } from '../limits.js';
 
 /**
- * Makes one page at a time, with a pause behind each, so that readers of the admin port never take all of the event loop from
- * the traffic. Requests that wait for the same page get one copy of it, which is made after the last of them has come.
+ * Generates one page at a time, with a pause after each, so that clients of the admin port never take all of the event loop
+ * from the traffic. Requests that wait for the same page share one copy, which is generated after the last of them arrived.
  */
 export class PageQueue<Page> {
   readonly #waiting = new Map<string, Promise<Page>>();
   #last: Promise<unknown> = Promise.resolve();
 
-  /** Rejects as `make` does. `key` stands for the page. */
+  /** Rejects as `make` does. `key` identifies the page. */
   page(key: string, make: () => Promise<Page>): Promise<Page> {
     const waiting = this.#waiting.get(key);
     if (waiting) return waiting;

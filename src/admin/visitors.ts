@@ -8,25 +8,25 @@ import {
   MAX_ADMIN_UNREAD_BYTES,
 } from '../limits.js';
 
-/** What a connection does, in the order in which room is made: those that wait for nothing leave first. */
+/** The state of a connection, in the order in which connections are closed to make room: idle ones first. */
 const LEAVING_ORDER = ['idle', 'reading', 'waiting'] as const;
 
 /** A connection of the admin port. */
 interface Visitor {
   readonly socket: Socket;
   readonly address: string;
-  /** `waiting`: for its answer to be made; `reading`: it. */
+  /** `waiting`: for its answer to be generated; `reading`: the client is reading the answer. */
   does: (typeof LEAVING_ORDER)[number];
   sinceMs: number;
   unreadBytes: number;
-  /** Requests that were sent without waiting for an answer. */
+  /** Pipelined requests. */
   pending: number;
   turn: Promise<void>;
 }
 
 /**
- * The connections of the admin port. None of them can keep the others out: if there are too many, or too much waits to be
- * read, one that does nothing, or reads slowly, is closed.
+ * The connections of the admin port. No client can lock out the others: if there are too many connections, or too many bytes
+ * wait to be read, an idle connection or a slow reader is closed.
  */
 export class Visitors {
   readonly #visitors = new Map<Socket, Visitor>();
@@ -48,7 +48,7 @@ export class Visitors {
     socket.once('close', () => this.#visitors.delete(socket));
   }
 
-  /** Answers a request when those before it on its connection have been read. `answer` ends the response. */
+  /** Answers a request when the previous answers on its connection have been read. `answer` ends the response. */
   serve(socket: Socket, response: ServerResponse, answer: () => Promise<void>): void {
     const visitor = this.#visitors.get(socket);
     if (!visitor) return;
@@ -79,14 +79,14 @@ export class Visitors {
     visitor.sinceMs = performance.now();
   }
 
-  /** Closes slow readers until what waits for the others is within bounds. */
+  /** Closes slow readers until the bytes that wait for the others are within the limit. */
   #boundUnread(): void {
     const unreadBytes = (): number =>
       [...this.#visitors.values()].reduce((sum, visitor) => sum + visitor.unreadBytes, 0);
     while (unreadBytes() > MAX_ADMIN_UNREAD_BYTES && this.#leave(this.#next(['reading'])));
   }
 
-  /** The connection to close next: of the address that has most of them, the one whose state has lasted longest. */
+  /** The connection to close next: from the address with the most connections, the one whose state has lasted longest. */
   #next(states: readonly Visitor['does'][]): Visitor | undefined {
     const all = [...this.#visitors.values()];
     const countOf = ({ address }: Visitor): number => all.filter((one) => one.address === address).length;
@@ -96,7 +96,7 @@ export class Visitors {
       .sort((a, b) => rank(a) - rank(b) || countOf(b) - countOf(a) || a.sinceMs - b.sinceMs)[0];
   }
 
-  /** @returns whether there was one */
+  /** @returns whether a connection was closed */
   #leave(visitor: Visitor | undefined): boolean {
     if (!visitor) return false;
     this.#visitors.delete(visitor.socket);

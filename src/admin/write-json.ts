@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { ADMIN_ENTRIES_PER_TURN } from '../limits.js';
 
-/** JSON.stringify(content, undefined, 2) and a line feed, with a turn of the event loop between some elements of its arrays. */
+/** JSON.stringify(content, undefined, 2) and a line feed, but yields to the event loop between some elements of its arrays. */
 export async function writeJson(content: object): Promise<Buffer> {
   const parts: string[] = [];
   for (const [name, value] of Object.entries(content) as [string, unknown][]) {

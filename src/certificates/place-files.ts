@@ -26,7 +26,7 @@ export class FileExists extends Error {
  */
 export async function placeFiles(files: readonly NewFile[]): Promise<void> {
   for (const directory of new Set(files.map(({ path }) => dirname(path))))
-    // Whatever the umask leaves to others: who may write to it could replace a key.
+    // Regardless of the umask: other users with write access could replace a key.
     await mkdir(directory, { recursive: true, mode: 0o755 });
   const written: { readonly file: NewFile; readonly from: string }[] = [];
   const placed: string[] = [];

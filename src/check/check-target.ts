@@ -65,7 +65,7 @@ async function checkEndpoint(
     const context = { maySendToken, overHttp2 };
     return (await checkHealthOver('backchannel', endpoint, target, settings, context)).finding;
   });
-  // It finds out why a token is refused.
+  // This step finds out why a token is refused.
   const needs: StepName[] = overHttp2?.answer === 'token_refused' ? verified : [...verified, 'health_http2'];
   await steps.run('server_info', needs, () => checkServerInfo(endpoint, target, settings));
   return steps.done;
@@ -120,7 +120,7 @@ async function checkTlsOf(
   });
 }
 
-/** A server can refuse a client certificate in its answer to a call, where it explains why. */
+/** A server can also refuse a client certificate in its answer to a call, where it explains the reason. */
 async function refusalInCalls(
   tls: TargetTls,
   endpoint: Endpoint,

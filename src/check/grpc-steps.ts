@@ -23,7 +23,8 @@ import { connectTls, findTls } from './tls-steps.js';
 type Wire = 'http2' | 'backchannel';
 
 /**
- * Who answered a health call: Gitaly, a Gitaly that refuses our token, a proxy whose Gitaly is down, something else.
+ * The source of the answer to a health call: Gitaly, a Gitaly that refuses our token, a proxy whose Gitaly is down, or
+ * something else.
  */
 type Answer = 'gitaly' | 'token_refused' | 'unavailable' | 'tls' | 'none';
 
@@ -32,9 +33,9 @@ export interface HealthOutcome {
   readonly answer: Answer;
 }
 
-/** What is known before a health call. */
+/** The facts that are known before a health call. */
 export interface HealthContext {
-  /** Whether the token may be sent: the server's certificate holds. */
+  /** Whether the token may be sent: the server's certificate has been verified. */
   readonly maySendToken: boolean;
   /** The outcome of the same call over HTTP/2, for the one over the backchannel. */
   readonly overHttp2: HealthOutcome | undefined;
@@ -68,7 +69,7 @@ export async function checkHealthOver(
   }
 }
 
-/** One health call on a connection of its own; signed with the token only on one whose server has been verified. */
+/** Makes one health call on its own connection. It is signed with the token only if the server has been verified. */
 export async function callHealth(
   wire: Wire,
   endpoint: Endpoint,
@@ -98,7 +99,7 @@ async function connectUnverified(
   return target.tls ? connectTls(raw, target, target.tls, settings.timeoutMs) : raw;
 }
 
-/** The backchannel is to blame only if the same server answers over HTTP/2. */
+/** The backchannel is the cause only if the same server answers over HTTP/2. */
 function overBackchannel(cause: string, error: unknown, { answer, finding }: HealthOutcome): HealthOutcome {
   const cure =
     answer === 'unavailable'
@@ -109,7 +110,7 @@ function overBackchannel(cause: string, error: unknown, { answer, finding }: Hea
   return { finding: failed(cause, cure), answer: 'none' };
 }
 
-/** TLS at an address that is dialled in plaintext. */
+/** The server speaks TLS at an address that is dialled in plaintext. */
 async function tlsAt(
   endpoint: Endpoint,
   { address, tls, hello }: CheckTarget,

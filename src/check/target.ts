@@ -26,7 +26,7 @@ export interface TargetTls {
   readonly serverName: string;
   readonly anchors: Anchors;
   readonly pair: LoadedPair | undefined;
-  /** What configures the client certificate: flags of `check`, or `upstream_tls` of a configuration that it reads. */
+  /** The source of the client certificate: flags of `check`, or `upstream_tls` of a configuration. */
   readonly pairFrom: 'flags' | 'upstream_tls';
   readonly minVersion: TlsVersion;
 }

@@ -70,7 +70,7 @@ function namesOf(
   const names = held.flat();
   const known: ReadonlySet<string> = new Set(routes.map(({ name }) => name));
   const routed = routes.map(({ name }) => nameFor(name, names, known));
-  // Without a default, a client that asks for a name without a route is refused.
+  // Without a default route, a client that asks for a name without a route is refused.
   if (!fallback) return [...new Set(routed)];
   const ofPairs = held.map((own) => nameFor(own[0] ?? 'localhost', own, known));
   const toFallback = names.find((name) => routeOf(name, known) === undefined);
@@ -84,8 +84,8 @@ function namesOf(
 }
 
 /**
- * A name that a wildcard stands for and that takes no other route: one that the certificate holds, or else an invented one.
- * Any other name stands for itself.
+ * The name to use for a route. For a wildcard, a name that matches it and no other route: one in the certificate, or otherwise
+ * an invented one. Any other name is used as it is.
  */
 function nameFor(name: string, held: readonly string[], routes: ReadonlySet<string>): string {
   if (!isWildcardName(name)) return name;
@@ -101,7 +101,7 @@ function nameFor(name: string, held: readonly string[], routes: ReadonlySet<stri
   }
 }
 
-/** The route that a client takes that asks for a name; `undefined` for the default. */
+/** The route of a client that asks for this name; `undefined` for the default. */
 function routeOf(name: string, routes: ReadonlySet<string>): string | undefined {
   return namesFor(name).find((each) => routes.has(each));
 }

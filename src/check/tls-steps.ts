@@ -19,7 +19,7 @@ import type { CheckSettings, CheckTarget, TargetTls } from './target.js';
 /** What a client of HTTP/2 begins with: a server that accepts it answers with its SETTINGS. */
 const FIRST_WORDS = Buffer.concat([CLIENT_PREFACE, settingsFrame('settings')]);
 
-/** How to present a client certificate, and which setting does. */
+/** How to present a client certificate, and the setting for it. */
 const PRESENTED: Readonly<
   Record<TargetTls['pairFrom'], { readonly setting: string; readonly give: string }>
 > = {
@@ -33,10 +33,10 @@ const PRESENTED: Readonly<
   },
 };
 
-/** An alert is TLS, too. */
+/** An alert is also TLS. */
 const ALERT = /_ALERT_|UNRECOGNIZED_NAME$/;
 
-/** What a TLS server at a plaintext address is, in words; `undefined` if the server does not speak TLS. */
+/** Describes the TLS server at a plaintext address; `undefined` if the server does not speak TLS. */
 export async function findTls(
   raw: Socket,
   serverName: string,
@@ -217,7 +217,7 @@ export function checkClientCertificate(seen: HandshakeObservation, tls: TargetTl
   }
 }
 
-/** The server asked for a client certificate and refused ours, or required one. `words` are its own. */
+/** The server requested a client certificate and refused ours, or requires one. `words` is the server's message. */
 export function refusedCertificate(tls: TargetTls, words: string): Finding {
   const facts = { facts: { asked_for: true, given: tls.pair !== undefined } };
   const { setting, give } = PRESENTED[tls.pairFrom];

@@ -108,7 +108,7 @@ async function loadClientPair(
   const now = new Date();
   const pair = await loadPair(setting, 'client', now, problems);
   const outOfDate = pair && dateProblem(pair.dated, now);
-  // A step with it would report nothing but that.
+  // A check with such a certificate would report only that.
   if (outOfDate) problems.push({ ...outOfDate, severity: 'error' });
   return pair;
 }

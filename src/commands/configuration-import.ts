@@ -67,7 +67,7 @@ export async function runImport({ file, ...options }: ImportRequest, io: ImportI
   return 0;
 }
 
-/** Text is UTF-8, unless a byte order mark says UTF-16, as Windows' editors and shells write it. */
+/** Decodes text: UTF-8, unless a byte order mark indicates UTF-16, which editors and shells of Windows write. */
 function decode(bytes: Buffer): string {
   const mark = bytes.subarray(0, 2).toString('hex');
   const encoding = mark === 'fffe' ? 'utf-16le' : mark === 'feff' ? 'utf-16be' : 'utf-8';

@@ -1,6 +1,6 @@
 /**
- * Loads the modules of a running proxy, a part after the other. Node opens all files of one import at once, and a low limit of
- * open files (`ulimit -n 64`) does not suffice for those of the whole program.
+ * Loads the modules of a running proxy in several steps. Node opens all files of one import at once, and a low limit of open
+ * files (`ulimit -n 64`) is not sufficient for those of the whole program.
  */
 export async function loadInSteps(): Promise<void> {
   await import('../config/load.js');

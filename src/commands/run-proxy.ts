@@ -21,7 +21,7 @@ import type { Configuration, Logging } from '../config/model.js';
 
 const STDOUT = 1;
 
-/** Wrong configuration or usage. */
+/** Invalid configuration or usage. */
 const EXIT_USAGE = 2;
 
 /** What a worker's process runs: it finds out itself that it is one. */
@@ -113,7 +113,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   return cut > 0 ? 1 : 0;
 }
 
-/** Starts a proxy, and does not wait for that once `ended` settles: a file may take its time. */
+/** Starts a proxy, but stops waiting for it once `ended` settles, because a file access may take long. */
 async function startUnless(
   ended: Promise<void>,
   options: Omit<ProxyOptions, 'giveUp'>,

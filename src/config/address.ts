@@ -65,7 +65,7 @@ function parseNetwork(scheme: NetworkAddress['scheme'], rest: string, side: Addr
   return networkAddress(scheme, authority, { prefix: `${scheme}://`, side });
 }
 
-/** gRPC's name resolution: what follows two slashes is a DNS server, what follows three is the name. */
+/** gRPC's name resolution: two slashes are followed by a DNS server, three by the name. */
 function parseDns(scheme: 'dns' | 'dns+tls', rest: string): Parsed<Address> {
   const dials = scheme === 'dns' ? 'tcp' : 'tls';
   if (rest.startsWith('//') && !rest.startsWith('///')) {

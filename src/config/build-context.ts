@@ -4,7 +4,7 @@ import type { FileSetting, KeyPath, Problem } from './model.js';
 /** The environment variables that name certificate authorities, as Go and OpenSSL know them. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** What a path leads to, links followed; or why that cannot be known. */
+/** The type of a path, with links followed, or the reason why it is unknown. */
 export type PathKind = 'file' | 'directory' | { readonly reason: string };
 export type KindOfPath = (path: string) => PathKind;
 

@@ -5,7 +5,7 @@ export const DEFAULTS = {
   minVersion: 'TLS 1.2',
   clientAuth: 'none',
   requireAlpn: true,
-  /** Most clones of large repositories take less; until it has passed, a restart may keep new connections waiting. */
+  /** Most clones of large repositories take less. Until it has passed, a restart may keep new connections waiting. */
   gracefulRestartTimeout: '10m',
   logging: { level: 'info', format: 'json', rpc: 'failed', rpcSampling: 1 },
   timeouts: {

@@ -1,6 +1,6 @@
 import type { KeyPath } from './model.js';
 
-/** Values by the path of their key: a look-up takes as long as the path, however many values there are. */
+/** Values by the path of their key. The cost of a look-up depends on the length of the path only. */
 export class KeyTree<T> {
   value: T | undefined;
   readonly #below = new Map<string | number, KeyTree<T>>();
@@ -13,7 +13,7 @@ export class KeyTree<T> {
     return [...this.#along(path)].at(path.length)?.value;
   }
 
-  /** Whether a path, or one above it, has a value. */
+  /** Whether a path, or a prefix of it, has a value. */
   covers(path: KeyPath): boolean {
     for (const { value } of this.#along(path)) if (value !== undefined) return true;
     return false;
@@ -31,7 +31,7 @@ export class KeyTree<T> {
     return next.#make(rest);
   }
 
-  /** The root, and what there is of the path below it. */
+  /** The root, and the existing nodes along the path. */
   *#along(path: KeyPath): Generator<KeyTree<T>> {
     yield this;
     const [part, ...rest] = path;

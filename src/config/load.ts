@@ -32,7 +32,7 @@ export interface Surroundings {
   /** Relative paths of the configuration are relative to it. */
   readonly directory: string;
   readonly env: Environment;
-  /** What a path leads to; `readConfiguration` looks, within a deadline. */
+  /** The type of a path; `readConfiguration` determines it, within a deadline. */
   readonly kindOf: KindOfPath;
 }
 
@@ -108,7 +108,7 @@ export async function readConfiguration(source: ServeSource, env: Environment): 
   return judgeText(text, { file, directory: dirname(resolve(file)), env });
 }
 
-/** `loadConfiguration`, with a look at the paths that the configuration names. */
+/** `loadConfiguration`, including a check of the paths that the configuration names. */
 export function judgeText(
   text: string,
   options: Omit<Surroundings, 'kindOf'> & { readonly file: string },

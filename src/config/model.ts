@@ -13,7 +13,7 @@ export interface Problem {
   readonly value?: unknown;
   /** The line in the file where the key does not tell it: syntax errors. `locate` of the load result knows the others. */
   readonly line?: number;
-  /** A certificate or CRL is out of date; while the proxy runs, it logs that itself. */
+  /** A certificate or CRL is out of date; while the proxy runs, it logs this itself. */
   readonly isAboutDates?: true;
 }
 
@@ -144,10 +144,10 @@ export interface Forwarding {
   readonly fallback: Address | undefined;
 }
 
-/** Whether calls are followed. */
+/** Whether calls are inspected. */
 export type Inspect = 'off' | 'on' | 'required';
 
-/** Who may connect to a `unix:` listener; what is undefined stays as the system makes it. */
+/** The access to a `unix:` listener; undefined settings keep the system's default. */
 export interface SocketSettings {
   readonly key: KeyPath;
   /** Permission bits. */
@@ -157,12 +157,12 @@ export interface SocketSettings {
   readonly group: string | undefined;
 }
 
-/** How many connections a listener may have open. */
+/** The limits on a listener's open connections. */
 export interface ConnectionLimits {
   readonly maxConnections: number;
-  /** Of those, how many whose client is not authenticated yet. */
+  /** How many of them may belong to unauthenticated clients. */
   readonly maxUnauthenticatedConnections: number;
-  /** From one source address; `undefined`: no limit of its own. */
+  /** The limit per source address; `undefined`: unlimited. */
   readonly maxConnectionsPerSource: number | undefined;
 }
 
@@ -183,7 +183,7 @@ export interface ListenerConfiguration extends ConnectionLimits {
   readonly timeouts: Timeouts;
   /** When a connection is drained by itself; `undefined`: never. */
   readonly maxConnectionAge: MaxConnectionAge | undefined;
-  /** Whether the calls on its connections are followed; `required`: one whose calls cannot be is closed. */
+  /** Whether the calls on its connections are followed; `required`: a connection whose calls cannot be followed is closed. */
   readonly inspect: Inspect;
 }
 
@@ -217,7 +217,7 @@ export interface Configuration {
   /** Never empty; their `listen` addresses differ (but for port 0). */
   readonly listeners: readonly ListenerConfiguration[];
   readonly prometheusListenAddr: HostPort | undefined;
-  /** Host names that clients of the admin port may use, in lower case; with `*.` at the start, any one label there. */
+  /** Host names that clients of the admin port may use, in lower case; a leading `*.` matches any one label. */
   readonly adminHosts: readonly string[];
   /** Processes that serve connections; with 1 it is the program's own. */
   readonly workers: number;

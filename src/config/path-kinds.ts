@@ -3,8 +3,8 @@ import type { KindOfPath, PathKind } from './build-context.js';
 import { fileErrorReason } from './file-error.js';
 
 /**
- * Runs a judgement that depends on what paths lead to. The first run finds the paths; then all are looked at; the second run
- * has the answers. So nothing waits for a file system but this.
+ * Runs a check that depends on the types of paths. The first run collects the paths, then all of them are looked up, and the
+ * second run has the results. So no other code waits for a file system.
  */
 export async function withKinds<T>(judge: (kindOf: KindOfPath) => T): Promise<T> {
   const asked = new Set<string>();

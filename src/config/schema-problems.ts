@@ -84,7 +84,7 @@ function expectation(issue: Zod.core.$ZodIssue, schema: Zod.core.$ZodType | unde
   return `expected ${kindOf(schema)}${such}`;
 }
 
-/** What a schema accepts, in words. */
+/** Describes the values that a schema accepts. */
 function kindOf(schema: Zod.core.$ZodType | undefined): string {
   return list(alternatives(schema));
 }
@@ -185,10 +185,10 @@ function valueAt(content: unknown, path: KeyPath): unknown {
   return value;
 }
 
-/** Of what is removed, a map keeps the key of a value. */
+/** What is removed: the value only, so that a map keeps its key, or the key too. */
 type Removed = 'key' | 'value';
 
-/** A copy without what is removed; an array keeps its indices. What is not above anything removed is shared. */
+/** A copy without the removed parts; an array keeps its indices. Unaffected parts are shared. */
 function without(content: unknown, removed: KeyTree<Removed> | undefined): unknown {
   if (!removed) return content;
   if (removed.value !== undefined || typeof content !== 'object' || content === null) return undefined;

@@ -131,7 +131,7 @@ function buildClientAuth(
     return { clientAuth, clientCa: undefined };
   }
   if (ca === undefined) {
-    // SSL_CERT_FILE and SSL_CERT_DIR name whom this machine trusts as servers: any public CA could issue for a client.
+    // SSL_CERT_FILE and SSL_CERT_DIR are the CAs that this machine trusts for servers: any public CA could issue for a client.
     reportError(
       context,
       auth?.key ?? listenKey,

@@ -1,11 +1,11 @@
 import { parsed, refused, type Parsed } from './parsed.js';
 
-/** Reads permission bits in octal, as chmod(1) takes them: `0660`. */
+/** Reads permission bits in octal, as in chmod(1): `0660`. */
 export function parseMode(text: string): Parsed<number> {
   if (!/^0?[0-7]{3}$/u.test(text))
     return refused('expected permission bits as three octal digits in quotes, such as "0660"');
   const mode = Number.parseInt(text, 8);
-  // Without write permission nobody but root could connect, whoever owns the socket.
+  // Without write permission only root could connect, regardless of the owner.
   if ((mode & 0o222) === 0)
     return refused('nobody could connect: a client must be able to write, as with "0660"');
   return parsed(mode);
@@ -17,7 +17,7 @@ export function parseAccount(text: string): Parsed<string> {
     return Number(text) < 2 ** 32 - 1
       ? parsed(text)
       : refused('the number is too large for a user or a group');
-  // Directories of accounts allow more than useradd(8) does: a dot, a backslash of Active Directory, a closing dollar.
+  // Directories of accounts allow more characters than useradd(8): a dot, a backslash of Active Directory, a trailing dollar.
   if (/^[^\s:/\p{Cc}-][^\s:/\p{Cc}]*$/u.test(text)) return parsed(text);
   return refused('expected the name or number of a user or a group, such as "git"');
 }

@@ -45,7 +45,7 @@ export function readYaml(text: string, { merge }: { readonly merge: boolean } = 
     document = parseDocument(text, {
       lineCounter: lines,
       prettyErrors: false,
-      // Compares each key with all others of its map; `repeatedKeys` does not.
+      // This check compares each key with all others of its map; `repeatedKeys` does not.
       uniqueKeys: false,
       merge,
       logLevel: 'silent',
@@ -104,7 +104,7 @@ function offsetOf(document: Document, key: KeyPath, pairs: PairIndex): number | 
   return offset;
 }
 
-/** The pairs of maps by their key, each map read once. */
+/** The pairs of maps by their key; each map is read once. */
 class PairIndex {
   readonly #maps = new WeakMap<YAMLMap, Map<string, Pair>>();
 
@@ -123,7 +123,7 @@ class PairIndex {
   }
 }
 
-/** The keys that a map has already where they are written, with their offsets. */
+/** The repeated keys of a map, with their offsets. */
 function repeatedKeys(document: Document): { readonly key: KeyPath; readonly offset: number }[] {
   const found: { readonly key: KeyPath; readonly offset: number }[] = [];
   const left: { readonly node: unknown; readonly path: KeyPath }[] = [{ node: document.contents, path: [] }];

@@ -50,7 +50,7 @@ export function endGently(raw: Socket, stream: Socket): void {
   stream.end();
 }
 
-/** Destroys a connection that is being ended `FAREWELL_MS` after all was written, if the client has not ended it too. */
+/** Destroys a closing connection that the client has not ended within `FAREWELL_MS` after everything was written. */
 export function destroyOnceEnded(raw: Socket, stream: Socket): void {
   const wait = (): void => {
     const timer = setTimeout(() => raw.destroy(), FAREWELL_MS);

@@ -1,15 +1,15 @@
-/** What a connection tells of its client, for the limits of its port. */
+/** What a connection reports about its client, so that the limits of its port can be enforced. */
 export interface Admission {
   /**
-   * Its PROXY header has named its client's address.
+   * The PROXY header has named the client's address.
    * @throws ConnectionEnd if a limit is exceeded by that
    */
   identified(address: string): void;
-  /** It has presented a verified certificate, or upstream has answered it. */
+  /** The client has presented a verified certificate, or upstream has answered it. */
   authenticated(): void;
 }
 
-/** Told of a connection from its accept to its end. */
+/** Observes a connection from its accept to its end. */
 export interface ConnectionWatcher {
   identified(address: string): void;
   authenticated(): void;

@@ -8,8 +8,8 @@ import type { Head } from './read-head.js';
 import { isFiller, stopRead } from './stopped-read.js';
 
 /**
- * Answers the calls of a client that no upstream serves, as a gRPC server would that has nothing to serve. Settles when
- * the client was sent the end and has left, or has had as long again to do so; the caller then closes the connection.
+ * Answers the calls of a client that no upstream serves, as a gRPC server without services does. Settles when the end has been
+ * sent and the client has closed the connection or has had `windowMs` more to close it; the caller then closes the connection.
  *
  * @param head - the client's bytes so far, from its first.
  * @param windowMs - how long calls are answered before the end is sent.
@@ -24,7 +24,7 @@ export function answerCalls(
     const answer: Answer = head.value === 'http2' ? new CallAnswer(status) : new BackchannelAnswer(status);
     let timer = setTimeout(end, windowMs);
     const send = (bytes: Buffer): void => {
-      // Nine bytes of a client cost a reply of two hundred: one that does not read is not read either.
+      // A client frame of 9 bytes costs a reply of 200 bytes, so a client that does not read is not read either.
       if (bytes.length > 0 && stream.writable && !stream.write(bytes)) stopRead(stream);
       if (answer.closed) lingerThenResolve();
     };

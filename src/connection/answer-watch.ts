@@ -6,8 +6,8 @@ import type { GrpcConnection } from '../inspect/grpc/connection.js';
 import { ANSWERS_LOOKED_FOR, CALL_SERVED_MS } from '../limits.js';
 
 /**
- * Finds out when upstream has first answered a call of the client with more than an error. A server of HTTP/2 sends SETTINGS to
- * everybody, and refuses a call without a token, or of a method that it does not have, whoever makes it.
+ * Detects when upstream first answers a call of the client with more than an error. An HTTP/2 server sends SETTINGS to every
+ * client, and rejects any client's call if it has no token or an unknown method.
  */
 export class AnswerWatch implements InspectionEvents {
   readonly #events: InspectionEvents;
@@ -19,7 +19,7 @@ export class AnswerWatch implements InspectionEvents {
     this.#onAnswer = onAnswer;
   }
 
-  /** Looks for an answer that has begun among the calls that are open; the oldest of them tell. */
+  /** Looks among the open calls for one that is being answered. Looking at the oldest calls is sufficient. */
   look(connections: Iterable<GrpcConnection>, nowMs: number): void {
     for (const connection of connections) {
       if (connection.context.direction !== 'to_upstream') continue;

@@ -11,7 +11,7 @@ import { CallAnswer, type Answer, type CallStatus } from './call-answer.js';
 
 const NOTHING = Buffer.alloc(0);
 
-/** What hashicorp/yamux sends with GO AWAY when all is well. */
+/** The code that hashicorp/yamux sends with GO AWAY at a normal close. */
 const GO_AWAY_NORMAL = 0;
 
 /**
@@ -19,7 +19,7 @@ const GO_AWAY_NORMAL = 0;
  * Every other stream is reset.
  */
 export class BackchannelAnswer implements Answer, FrameSink {
-  /** For the frame reader. */
+  /** Called by the frame reader. */
   payloadBytes = 0;
   readonly #calls: CallAnswer;
   readonly #reader = new FrameReader(this, {
@@ -28,9 +28,9 @@ export class BackchannelAnswer implements Answer, FrameSink {
   });
   /** The id of the stream with the calls, once it is open. */
   #stream: number | undefined;
-  /** What the client takes on that stream. */
+  /** The client's receive window of that stream. */
   #window = YAMUX_INITIAL_WINDOW_BYTES;
-  /** What waits for the window. */
+  /** Bytes that wait for the window. */
   #waiting: Buffer = NOTHING;
   #flags = 0;
   #frameStream = 0;
@@ -45,7 +45,7 @@ export class BackchannelAnswer implements Answer, FrameSink {
     return this.#closed;
   }
 
-  /** A yamux server speaks when a stream is opened. */
+  /** A yamux server sends nothing before a stream is opened. */
   begin(): Buffer {
     return NOTHING;
   }
@@ -62,7 +62,7 @@ export class BackchannelAnswer implements Answer, FrameSink {
     return this.#takeReplies();
   }
 
-  /** For the frame reader. */
+  /** Called by the frame reader. */
   header(bytes: Buffer, offset: number): PayloadUse | undefined {
     const type = bytes.readUInt8(offset + 1);
     if (this.#closed || bytes[offset] !== 0 || type > YamuxType.goAway) return undefined;
@@ -85,7 +85,7 @@ export class BackchannelAnswer implements Answer, FrameSink {
     return isOurs && type === YamuxType.data ? 'stream' : 'skip';
   }
 
-  /** For the frame reader. */
+  /** Called by the frame reader. */
   part(bytes: Buffer, start: number, end: number, last: boolean): boolean {
     if (this.#closed) return true;
     this.#send(this.#calls.receive(Buffer.from(bytes.subarray(start, end))));
@@ -95,7 +95,7 @@ export class BackchannelAnswer implements Answer, FrameSink {
     return true;
   }
 
-  /** For the frame reader: no payload is collected. */
+  /** Called by the frame reader: no payload is collected. */
   payload(): boolean {
     return true;
   }
@@ -110,7 +110,7 @@ export class BackchannelAnswer implements Answer, FrameSink {
     this.#send(this.#calls.begin());
   }
 
-  /** Sends as much as the client takes; the answer's own bound is that of what waits. */
+  /** Sends as much as the window allows. `CallAnswer` bounds the bytes that wait. */
   #send(bytes: Buffer): void {
     this.#waiting = this.#waiting.length === 0 ? bytes : Buffer.concat([this.#waiting, bytes]);
     const sent = this.#waiting.subarray(0, this.#window);

@@ -11,16 +11,16 @@ export interface BoundHost<T> {
   readonly absent: readonly string[];
 }
 
-/** The name that each machine has for itself (RFC 6761); Go, and so Gitaly, listens on 127.0.0.1 for it. */
+/** The name that every machine has for itself (RFC 6761). Go, and therefore Gitaly, listens on 127.0.0.1 for it. */
 const LOCALHOST = 'localhost';
 
-/** What an address that the machine does not have, or whose family is switched off, is refused with. */
+/** Error codes for an address that the machine does not have, or whose address family is disabled. */
 const ABSENT: ReadonlySet<string> = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT']);
 
 /**
- * All addresses that a host to listen on stands for, each once. An IP address, and no host (every interface), stand for
- * themselves.
- * @throws the error of the look-up, or one that says that it timed out
+ * Resolves the host of a listener to its addresses, without duplicates. An IP address, or an empty host (every interface),
+ * resolves to itself.
+ * @throws the error of the look-up, or a timeout error
  */
 export async function addressesOf(host: string): Promise<string[]> {
   if (host === '' || isIP(host) !== 0) return [host];
@@ -35,7 +35,7 @@ export async function addressesOf(host: string): Promise<string[]> {
   return [...new Set(found)];
 }
 
-/** @throws the error of the look-up, or one that says that it timed out */
+/** @throws the error of the look-up, or a timeout error */
 function lookupWithin(host: string): Promise<LookupAddress[]> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
@@ -51,8 +51,8 @@ function lookupWithin(host: string): Promise<LookupAddress[]> {
 }
 
 /**
- * Listens on every address of a host. Port 0 becomes the same free port on each. An address that this machine does not have
- * is passed over, unless there is no other.
+ * Listens on every address of a host. Port 0 becomes the same free port on each. An address that this machine does not have is
+ * skipped, unless all of them are.
  * @throws the system's error; nothing is bound then
  */
 export async function bindHost<T extends Server>(
@@ -64,7 +64,7 @@ export async function bindHost<T extends Server>(
     try {
       return await bindAll(addresses, port, bind);
     } catch (error) {
-      // Another program has, on one of the addresses, the port that was free on the first.
+      // The port that was free on the first address is in use on another one.
       if (port !== 0 || addresses.length === 1 || codeOf(error) !== 'EADDRINUSE') throw error;
       if (attempt === MAX_PORT_ATTEMPTS) throw error;
     }

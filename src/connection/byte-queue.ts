@@ -4,18 +4,18 @@ import { BYTE_QUEUE_BLOCK_BYTES, BYTE_QUEUE_ENTRY_BYTES, BYTE_QUEUE_FEW_ENTRIES 
 const SMALL_BYTES = BYTE_QUEUE_BLOCK_BYTES / 2;
 
 /**
- * Bytes that wait, in their order, and what they cost. A chunk of one byte takes a thousand: a few chunks wait as they came,
- * which copies nothing, and small ones behind them are joined. A small view of a large read is joined at once.
+ * A queue of bytes that accounts for their cost in memory. A chunk of one byte can occupy about a thousand. The first few
+ * chunks are kept as they are, which copies nothing; small chunks behind them are joined. A small view of a large read is joined at once.
  */
 export class ByteQueue {
   #chunks: Buffer[] = [];
-  /** The end of the queue, where it is being joined. */
+  /** The last block of the queue, which small chunks are copied into. */
   #block: Buffer | undefined;
   #blockBytes = 0;
   #cost = 0;
   #bytes = 0;
 
-  /** What the queue takes in memory. */
+  /** The memory that the queue occupies. */
   get cost(): number {
     return this.#cost;
   }
@@ -28,7 +28,7 @@ export class ByteQueue {
     return this.#chunks.length === 0 && !this.#block;
   }
 
-  /** `chunk` must stay as it is while it waits. */
+  /** `chunk` must not be changed while it is queued. */
   add(chunk: Buffer): void {
     this.#bytes += chunk.length;
     // A view keeps all of the memory that it is a view of.
@@ -43,7 +43,7 @@ export class ByteQueue {
     this.#cost += BYTE_QUEUE_ENTRY_BYTES + chunk.length;
   }
 
-  /** What waits; the queue is empty then. */
+  /** Returns the queued bytes and empties the queue. */
   take(): Buffer[] {
     this.#closeBlock();
     const chunks = this.#chunks;

@@ -9,25 +9,25 @@ import {
 } from '../inspect/http2/frame.js';
 import { MAX_ANSWERED_BYTES } from '../limits.js';
 
-/** What every call on a connection is answered with. */
+/** The status that answers every call on a connection. */
 export interface CallStatus {
-  /** The number of a status of gRPC. */
+  /** The gRPC status code. */
   readonly code: (typeof GrpcCode)[keyof typeof GrpcCode];
   readonly message: string;
 }
 
-/** The codes that this proxy answers with by itself. */
+/** The codes that this proxy generates itself. */
 export const GrpcCode = { unavailable: 14, unauthenticated: 16 } as const;
 
 /** A server without I/O that answers each call with one status: bytes of the client in, bytes for the client out. */
 export interface Answer {
-  /** Whether the end was given out: nothing more is to be sent. */
+  /** Whether the end has been returned: nothing more is to be sent. */
   readonly closed: boolean;
-  /** What the server sends first. */
+  /** The bytes that the server sends first. */
   begin(): Buffer;
-  /** Takes what the client sent, in any slices, and returns what to send. */
+  /** Takes the client's bytes, in slices of any size, and returns the bytes to send. */
   receive(bytes: Buffer): Buffer;
-  /** The end, unless it was given out. */
+  /** The bytes that end the connection, unless they have been returned already. */
   end(): Buffer;
 }
 
@@ -92,7 +92,7 @@ function trailersOnly({ code, message }: CallStatus): Buffer {
   ]);
 }
 
-/** Answers over HTTP/2: each call ends at once with the status, and the connection with GOAWAY. */
+/** Answers over HTTP/2: each call ends immediately with the status, and the connection ends with GOAWAY. */
 export class CallAnswer implements Answer {
   readonly #trailers: Buffer;
   #buffered: Buffer = Buffer.alloc(0);

@@ -19,9 +19,9 @@ export type CloseReason =
   | 'preface_timeout'
   /** What came on an HTTP connection is no HTTP, or no request that is passed on. */
   | 'request_malformed'
-  /** It was the oldest that was not authenticated, and another took its place. */
+  /** It was the oldest unauthenticated connection and was evicted for a new one. */
   | 'max_unauthenticated_connections'
-  /** Its PROXY header named an address that has as many connections as it may. */
+  /** Its PROXY header named an address that has reached its connection limit. */
   | 'max_connections_per_source'
   | 'upstream_unreachable'
   | 'idle_timeout'
@@ -36,7 +36,7 @@ export type CloseReason =
   | 'max_connection_age'
   /** Closed because its client exceeded a limit; the detail names it. */
   | 'abuse'
-  /** Closed because its calls cannot be followed, and `inspect: required` demands that they are; the detail says why. */
+  /** Closed because its calls cannot be followed and `inspect` is `required`; the detail gives the reason. */
   | 'inspection_lost'
   /** A fault of the proxy in this connection's code. */
   | 'internal_error';

@@ -48,11 +48,11 @@ export class Connection implements ServedConnection, RelayObserver {
   readonly #record: ConnectionRecord;
   readonly #stages = new Stages();
   #relay: Relay | undefined;
-  /** Whether the first byte of upstream is what shows that it has answered: where nobody follows the calls. */
+  /** Whether the first byte of upstream counts as its answer, because calls are not inspected. */
   #isUnansweredUnseen: boolean;
-  /** Until a call was answered. */
+  /** Set until a call was answered. */
   #answers: AnswerWatch | undefined;
-  /** There while the connection is looked into; once its calls are lost it still bounds what its client sends. */
+  /** Set while the connection is inspected; after `#lost` is set, it still limits what the client sends. */
   #inspector: ConnectionInspector | undefined;
   /** Why the connection is to end when its last call has, once it is. */
   #draining: string | undefined;
@@ -61,7 +61,7 @@ export class Connection implements ServedConnection, RelayObserver {
   #lost: InspectionFailure | undefined;
   /** What a client is told that is refused; there once it is. */
   #refusal: Buffer | undefined;
-  /** Whether a client that is not admitted has had its calls answered. */
+  /** Whether the calls of a client that is not admitted were answered. */
   #isAnswered = false;
   #stream: Socket | undefined;
   /** The URL of the upstream that its calls go to. */
@@ -121,7 +121,7 @@ export class Connection implements ServedConnection, RelayObserver {
     if (this.#draining !== undefined) return;
     this.#draining = why;
     const relay = this.#relay;
-    // By a timer, too: nobody there would catch an exception.
+    // Caught here too when a timer calls it, because an exception would not be caught elsewhere.
     if (relay)
       guarded(
         (fault) => this.cut(endFrom(fault)),
@@ -207,7 +207,7 @@ export class Connection implements ServedConnection, RelayObserver {
   }
 
   /**
-   * Answers the first calls of a client that is not admitted; nothing of it is passed on.
+   * Answers the first calls of a client that is not admitted; none of its bytes are forwarded.
    * @throws ConnectionEnd always
    */
   async #refuse(opening: Opening, stream: Socket, refused: ConnectionEnd): Promise<never> {
@@ -219,7 +219,7 @@ export class Connection implements ServedConnection, RelayObserver {
       const status = { code: GrpcCode.unauthenticated, message };
       await this.#stages.run(answerCalls(stream, head, status, REFUSED_WINDOW_MS));
     } catch {
-      // Whatever ends it meanwhile, it is refused.
+      // The connection counts as refused, even if it ends meanwhile for another reason.
     }
     throw refused;
   }
@@ -237,7 +237,7 @@ export class Connection implements ServedConnection, RelayObserver {
     return { upstream: this.#upstream, peerAddress: formatEnd(clientEnd), identity };
   }
 
-  /** A limit is exceeded, or calls cannot be followed: whether the connection goes on all the same. */
+  /** A limit is exceeded, or calls cannot be followed. Returns whether the connection is kept nevertheless. */
   #judge(failure: InspectionFailure): boolean {
     const isExceeded = isLimit(failure);
     if (this.#lost === undefined || isExceeded)
@@ -270,7 +270,7 @@ export class Connection implements ServedConnection, RelayObserver {
       relay.insert('to_client', bytes),
     );
     if (this.#drain?.finished) this.#endDrained(this.#drain);
-    // A client that does not answer could make calls for ever.
+    // A client that ignores the drain could make new calls indefinitely.
     this.#drainPingTimer = setTimeout(() => {
       this.#drain?.insist();
       if (this.#drain?.finished) this.#endDrained(this.#drain);
@@ -308,9 +308,9 @@ export class Connection implements ServedConnection, RelayObserver {
     return new ConnectionEnd('upstream_unreachable', 'upstream', why);
   }
 
-  /** An alert or a GOAWAY that was just written must arrive: such ends are closed, all others reset. */
+  /** An alert or a GOAWAY that was just written must arrive, so these connections are closed; all others are reset. */
   #close(end: ConnectionEnd): void {
-    // Where the opening has sent an alert of its own, the connection is ending already.
+    // If the opening has sent its own alert, the connection is closing already.
     if (end.reason === 'handshake_failed' && this.#raw.writableEnded) return;
     if (end.reason === 'handshake_failed' || end.reason === 'upstream_unreachable' || this.#isAnswered)
       this.#raw.destroy();
@@ -322,7 +322,7 @@ export class Connection implements ServedConnection, RelayObserver {
     clearTimeout(this.#drainedTimer);
     clearTimeout(this.#drainPingTimer);
     this.#ageLimit?.clear();
-    // Its own line comes before those of its calls, of which there may be more than the log has room for.
+    // The line of the connection precedes the lines of its calls, which may be more than the log buffer can hold.
     this.#record.closed(end);
     this.#inspector?.end(performance.now());
     this.#inspector = undefined;

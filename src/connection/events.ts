@@ -22,7 +22,7 @@ export type DropReason =
   | 'max_unauthenticated_connections'
   | 'max_connections_per_source'
   | 'descriptors'
-  /** Memory is nearly used up. */
+  /** Memory is nearly exhausted. */
   | 'memory'
   | 'no_worker';
 

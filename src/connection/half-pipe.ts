@@ -32,7 +32,7 @@ export interface HalfPipe {
   readonly queuedBytes: number;
   /** Writes bytes that the source did not send, behind what it sent so far. */
   insert(bytes: Buffer): void;
-  /** Writes all that was passed on so far, so that the sink can be written to directly. */
+  /** Writes all forwarded bytes, so that the sink can be written to directly. */
   flush(): void;
   /** Writes what is left and then ends the sink. What the source may still send is read and dropped. */
   finish(): void;
@@ -91,7 +91,7 @@ export class ReadHalfPipe implements HalfPipe {
   }
 
   flush(): void {
-    // Nothing waits but in the sink.
+    // Bytes wait in the sink only.
   }
 
   finish(): void {
@@ -191,7 +191,7 @@ export class TurnHalfPipe implements HalfPipe {
   finish(): void {
     this.#finishing = true;
     if (this.#writer.isEmpty) endWhenTaken(this.#options);
-    // What comes from now on is dropped, and waits for nobody.
+    // Bytes that arrive from now on are dropped.
     if (this.#paused) this.#options.source.resume();
   }
 
@@ -221,7 +221,7 @@ export class TurnHalfPipe implements HalfPipe {
 
   #add(chunk: Buffer): void {
     this.#writer.add(chunk);
-    // One read may still follow: what OpenSSL has decrypted already.
+    // One more read may follow, with bytes that OpenSSL has already decrypted.
     if (this.#paused || this.#writer.cost <= MAX_QUEUED_BYTES - READ_BUFFER_BYTES) return;
     this.#paused = true;
     stopRead(this.#options.source);

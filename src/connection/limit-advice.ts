@@ -36,7 +36,7 @@ const LIMITS: Readonly<Record<ExceededLimit, string>> = {
   yamux_flood: `yamux frames without data: ${rate(SMALL_FRAMES)}`,
 };
 
-/** What the limit is, and what to do where its client is known to be a good one. */
+/** Describes the limit, and the fix if its client is known to be legitimate. */
 export function describeLimit(limit: ExceededLimit): string {
   return (
     `the limit ${limit} is ${LIMITS[limit]}. If this client is legitimate, have it spread its calls over more connections, ` +
@@ -44,7 +44,7 @@ export function describeLimit(limit: ExceededLimit): string {
   );
 }
 
-/** What to do about a connection that `inspect: required` has closed. */
+/** The fix for a connection that `inspect: required` has closed. */
 export const LOST_ADVICE =
   'the client, or Gitaly, sends what this version cannot follow. If that is legitimate, set `inspect: true` on this listener: ' +
   'the connection is kept then, and its calls are not counted';

@@ -13,9 +13,9 @@ import type { ConnectionStatus } from './status.js';
 
 /** What all listeners of the process share. */
 export interface ConnectionBudget {
-  /** Whether memory was nearly used up a moment ago: nothing is taken on then. */
+  /** Whether memory was nearly exhausted recently: new connections are refused then. */
   readonly isMemoryLow: boolean;
-  /** Whether it is so now. */
+  /** Whether memory is nearly exhausted now. */
   lookAtMemory(): boolean;
   /** Whether descriptors for one more connection are left; if so, they are taken. */
   take(): boolean;
@@ -69,7 +69,7 @@ export class Listener {
     this.#sweep.unref();
   }
 
-  /** Serves an accepted connection, or closes it at once if it exceeds a limit; whoever watches it has admitted it already. */
+  /** Serves an accepted connection, or closes it immediately if it exceeds a limit. `watcher` has already admitted it. */
   accept(accepted: Accepted, watcher?: ConnectionWatcher): void {
     const { id } = accepted;
     const settings = this.#settings;
@@ -127,7 +127,7 @@ export class Listener {
     return count;
   }
 
-  /** The open connections that were accepted first, so many at most. */
+  /** The open connections that were accepted first, at most `limit` of them. */
   oldest(limit: number): ConnectionStatus[] {
     const statuses: ConnectionStatus[] = [];
     for (const connection of this.#connections.values()) {
@@ -142,7 +142,7 @@ export class Listener {
     this.#each((connection) => connection.reportBytes());
   }
 
-  /** A fault in one connection's code ends that connection alone, not the step for all others. */
+  /** An exception in the code of one connection ends that connection only; the others are still processed. */
   #each(step: (connection: ServedConnection) => void): void {
     for (const connection of this.#connections.values()) {
       guarded(

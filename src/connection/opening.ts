@@ -153,7 +153,7 @@ export class Opening {
     const startedAtMs = performance.now();
     const { hello, length } = await this.#readClientHello();
     const dialer = this.#judge(hello, tls);
-    // OpenSSL would admit such a client: the alert (RFC 6066 section 3, RFC 7301 section 3.2) is ours to send.
+    // OpenSSL would admit such a client, so the proxy sends the alert (RFC 6066 section 3, RFC 7301 section 3.2).
     if ('failure' in dialer) throw this.#helloRefused(dialer.failure, dialer.failure, dialer.detail);
     const socket = await this.#finishHandshake(terminator, length);
     const facts = {
@@ -255,7 +255,7 @@ export class Opening {
       return await this.#stages.run(work, deadline);
     } catch (error) {
       if (!(error instanceof ClientLeft)) throw error;
-      // Some clients, grpc-js for one, verify a certificate once the handshake is over, and only leave.
+      // Some clients, such as grpc-js, verify the certificate after the handshake and close the connection without an alert.
       const presented = this.#facts.tls && this.#presented();
       if (presented) this.#facts.advice = whyRefused(presented, new Date());
       throw this.#received === 0 ? new ConnectionEnd('probe', 'client') : left();

@@ -7,7 +7,7 @@ import { accepted, type Accepted } from './accepted.js';
 import { bindHost, portOf } from './bind-host.js';
 import { DEFAULT_ACCESS, UnixSocket, type SocketAccess } from './unix-socket.js';
 
-/** What a port is made of. */
+/** The sockets of a port. */
 interface Bound {
   /** One per address of a name, on the same port. At least one. */
   readonly servers: readonly Server[];
@@ -17,9 +17,9 @@ interface Bound {
   readonly isInherited: boolean;
 }
 
-/** How a port is bound, beside its address. */
+/** Options for binding a port, besides its address. */
 export interface BindOptions {
-  /** Descriptors of sockets that are bound to the address; none: it is bound here. */
+  /** Descriptors of sockets that are already bound to the address. If there are none, the port is bound here. */
   readonly inherited?: readonly number[];
   /** For a unix socket that is bound here. */
   readonly access?: SocketAccess | undefined;
@@ -56,7 +56,7 @@ export class Port {
     return new Port({ ...(await bindHost(listen, bindOne)), socket: undefined, isInherited: false });
   }
 
-  /** Whether another process has bound it, and has it too. */
+  /** Whether the sockets are shared with the process that bound them. */
   get isInherited(): boolean {
     return this.#bound.isInherited;
   }
@@ -66,7 +66,7 @@ export class Port {
     return this.#bound.absent;
   }
 
-  /** Where it is bound, each as `host:port`; none for a unix socket. */
+  /** The bound addresses, each as `host:port`; none for a unix socket. */
   get addresses(): string[] {
     return this.#bound.servers.flatMap((server) => {
       const bound = server.address();
@@ -82,14 +82,14 @@ export class Port {
     return `${listen.scheme}://${formatHostPort({ host: listen.host, port: portOf(server) || listen.port })}`;
   }
 
-  /** Whether the address is bound, each one of a name. */
+  /** Whether the port is bound, on every address of a name. */
   get listening(): boolean {
     return this.#bound.servers.every(({ listening }) => listening);
   }
 
   /**
-   * Changes who may connect to a unix socket that was bound here.
-   * @throws an error that says which right is missing; nothing has changed then
+   * Changes the access to a unix socket that was bound here.
+   * @throws an error that names the missing permission; nothing has changed then
    */
   async setAccess(access: SocketAccess): Promise<void> {
     await this.#bound.socket?.setAccess(access);

@@ -31,7 +31,7 @@ export function isTls(bytes: Buffer): boolean {
   return bytes[0] === 0x16 && (bytes.length === 1 || bytes[1] === 3);
 }
 
-/** The first bytes of a protocol that is not expected, for a log: what they look like, never the bytes themselves. */
+/** Describes the first bytes of an unexpected protocol for a log. The bytes themselves are never logged. */
 export function describeUnknown(bytes: Buffer): string {
   if (bytes.length > 0 && beginsLike(bytes, CLIENT_PREFACE))
     return 'plaintext HTTP/2, as a gRPC client does that dials tcp://';

@@ -2,7 +2,7 @@ import type { ConnectionLimits } from '../config/model.js';
 import { UNAUTHENTICATED_MS } from '../limits.js';
 import type { CloseReason } from './close-reason.js';
 
-/** The limit for which a connection is ended that is open. */
+/** The limit that an open connection is closed for. */
 export type OpenExceeded = Extract<
   CloseReason,
   'max_unauthenticated_connections' | 'max_connections_per_source'
@@ -12,18 +12,18 @@ export type OpenExceeded = Extract<
 export type ExceededQuota = 'max_connections' | OpenExceeded;
 
 /**
- * Counts the open connections of one port against its limits. When too many are unauthenticated, a new one takes the place of
- * the oldest of these that has had its time: else strangers who do nothing would keep all others out.
+ * Counts the open connections of one port against its limits. When too many are unauthenticated, a new connection replaces the
+ * oldest of them that has used up its grace period. Otherwise idle strangers could lock out all other clients.
  */
 export class ConnectionQuota {
   readonly #evict: (id: number) => void;
-  /** The ids of those that are open, each with the address of its client, if that is known. */
+  /** The ids of the open connections, each with the address of its client, if it is known. */
   readonly #open = new Map<number, string | undefined>();
   readonly #bySource = new Map<string, number>();
-  /** Since when, milliseconds; the oldest first. */
+  /** When each connection was accepted, in milliseconds; the oldest first. */
   readonly #unauthenticated = new Map<number, number>();
 
-  /** `evict`: ends a connection that is open. */
+  /** `evict`: closes an open connection. */
   constructor(evict: (id: number) => void) {
     this.#evict = evict;
   }
@@ -32,10 +32,7 @@ export class ConnectionQuota {
     return this.#open.size;
   }
 
-  /**
-   * Counts a connection that was accepted, unless it exceeds a limit. `source`: the address of its client, if it is known
-   * already.
-   */
+  /** Counts an accepted connection, unless it exceeds a limit. `source`: the address of its client, if it is already known. */
   admit(
     id: number,
     source: string | undefined,
@@ -52,7 +49,7 @@ export class ConnectionQuota {
     return undefined;
   }
 
-  /** The address of a client is known now. */
+  /** The address of the client has become known. */
   identify(id: number, source: string, limits: ConnectionLimits): OpenExceeded | undefined {
     if (this.#isFull(source, limits)) return 'max_connections_per_source';
     this.#setSource(id, source);

@@ -47,7 +47,7 @@ export class Reaching {
   readonly #facts: ConnectionFacts;
   readonly #stages: Stages;
   readonly #observer: RelayObserver;
-  /** What the client has sent so far: to answer it where upstream does not. */
+  /** The client's bytes so far, which are needed to answer it if upstream does not. */
   readonly #sent = new ByteQueue();
   #onData: (bytes: Buffer) => void = () => undefined;
 
@@ -75,7 +75,7 @@ export class Reaching {
     const { stream } = this.#client;
     const { address } = this.#client.dialer;
     const startedAtMs = performance.now();
-    // Read all the while, so that a client that leaves is noticed.
+    // The client is read throughout, so that a close by the client is noticed.
     const onData = (bytes: Buffer): void => this.#collect(bytes);
     stream.on('data', onData).resume();
     try {
@@ -128,7 +128,7 @@ export class Reaching {
     }
   }
 
-  /** Passes on what the client sends until upstream has sent something; both are paused then. */
+  /** Forwards the client's bytes until upstream has sent something; both are then paused. */
   async #introduce(upstream: Upstream): Promise<Buffer> {
     const writer = new TurnWriter(upstream.stream, {
       onProgress: () => undefined,

@@ -12,7 +12,7 @@ export class ClientLeft extends Error {}
 /** The only one needed: it tells nothing but its kind, and a stack for each connection would cost. */
 export const clientLeft = new ClientLeft('the client left');
 
-/** Room for the first bytes of a stream; it doubles as they come, so that none is copied more than twice. */
+/** A buffer for the first bytes of a stream; its size doubles as needed, so no byte is copied more than twice. */
 class FirstBytes {
   #room: Buffer = Buffer.alloc(0);
   #length = 0;

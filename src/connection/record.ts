@@ -47,7 +47,7 @@ export class ConnectionRecord {
       bytesToUpstream - this.#reportedToUpstream,
       bytesToClient - this.#reportedToClient,
     ];
-    // Most are idle: a scrape must not cost as much as there are connections.
+    // Most connections are idle, so the cost of a scrape must not grow with the number of connections.
     if (toUpstream === 0 && toClient === 0) return;
     this.#settings.events.bytes(toUpstream, toClient);
     this.#reportedToUpstream = bytesToUpstream;

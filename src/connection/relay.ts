@@ -101,7 +101,7 @@ export class Relay {
     this.#state = 'settled';
     clearTimeout(this.#halfCloseTimer);
     const { client, upstream } = this.#ends;
-    // The words go behind whole frames.
+    // The frame that ends the connection must follow whole frames.
     this.#pipes.upstream.flush();
     abort(upstream.raw, upstream.stream);
     farewell(client.raw, client.stream, words);
@@ -189,12 +189,12 @@ export class Relay {
 
   /**
    * `end` means that the side has finished, or that it was reset: Node 20 reports a reset as `end` if the socket was paused
-   * with unread bytes, and every version does if a write of our own took the ECONNRESET first. A TLS server writes its
-   * session tickets without anybody being told of their failure, and no later write completes then. An empty write below
-   * TLS tells: it fails if the connection is gone.
+   * with unread bytes, and every version does if one of our writes received the ECONNRESET first. A TLS server writes its
+   * session tickets without reporting a failure, and later writes then never complete. An empty write below TLS detects this:
+   * it fails if the connection is closed.
    *
-   * On TCP every failure is a reset. A peer that had sent its FIN before the reset has all its bytes here, but EPIPE does
-   * not tell it from one that had not. A unix socket has no FIN: EPIPE is how its peer's close looks.
+   * On TCP every failure is a reset. If a peer sent its FIN before the reset, all its bytes have arrived; but EPIPE does not
+   * distinguish that case. A unix socket has no FIN: the close of its peer appears as EPIPE.
    */
   #ended(side: Side): void {
     const { stream, raw } = this.#ends[side];
@@ -213,7 +213,8 @@ export class Relay {
         else this.#finish(side);
       });
     raw.write(EMPTY, judge);
-    // Behind a write that waits for the side to read, the empty one waits too. After a reset all of them fail within this turn.
+    // The empty write may also queue behind a write that waits for the side to read. After a reset all of them fail within this
+    // turn.
     if (stream.writableLength > 0) setImmediate(() => judge(raw.errored));
   }
 

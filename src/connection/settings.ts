@@ -19,7 +19,7 @@ export interface OpeningSettings {
   /** Which upstream it goes to. */
   readonly routes: RouteTable<Dialer>;
   readonly events: ConnectionEvents;
-  /** The calls that this process follows. */
+  /** The calls that this process inspects. */
   readonly calls: CallPool<{ readonly status: ConnectionStatus }>;
 }
 

@@ -8,8 +8,8 @@ import { DEFAULT_ACCESS, type Account, type SocketAccess } from './unix-socket.j
 type Database = 'passwd' | 'group';
 
 /**
- * Who may connect to each listener, in the order of the configuration, with users and groups looked up. One that is unknown
- * is an error, added to `problems`.
+ * Returns the access to each listener's socket, in the order of the configuration, with users and groups resolved. An unknown
+ * user or group is an error, added to `problems`.
  */
 export async function loadSocketAccess(
   { listeners }: Configuration,
@@ -20,7 +20,7 @@ export async function loadSocketAccess(
   );
 }
 
-/** The problems of `loadSocketAccess`, for `configuration validate`. */
+/** Returns the problems of `loadSocketAccess`, for `configuration validate`. */
 export async function inspectSocketAccess(configuration: Configuration): Promise<Problem[]> {
   const problems: Problem[] = [];
   await loadSocketAccess(configuration, problems);
@@ -51,7 +51,10 @@ async function accessOf(
   };
 }
 
-/** The number of a user or group: its own, that of the local file, or that of LDAP and the like, by getent(1). */
+/**
+ * Resolves a user or group to its number: a number itself, an entry of the local file, or an entry of LDAP and similar by
+ * getent(1).
+ */
 async function findId(database: Database, name: string): Promise<number | undefined> {
   if (/^[0-9]+$/u.test(name)) return Number(name);
   const local = await readText(`/etc/${database}`).catch(() => '');

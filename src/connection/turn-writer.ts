@@ -3,7 +3,7 @@ import { atEndOfTurn, type TurnTask } from './turn.js';
 
 const NOTHING = Buffer.alloc(0);
 
-/** What is written to: a socket, or a message of HTTP. */
+/** The destination of the bytes: a socket, or an HTTP message. */
 export interface TurnSink {
   readonly writableLength: number;
   readonly destroyed: boolean;
@@ -12,23 +12,24 @@ export interface TurnSink {
   write(chunk: Buffer, taken?: (error: Error | null | undefined) => void): boolean;
 }
 
-/** What a writer tells. */
+/** The events of a writer. */
 export interface TurnWriterEvents {
-  /** Something was written, or the sink has taken it. */
+  /** Bytes were written, or the sink has accepted them. */
   readonly onProgress: () => void;
   /** An exception in `onProgress` or of the sink. */
   readonly onFault: (error: unknown) => void;
 }
 
 /**
- * Writes to a sink what one turn of the event loop brought, with one system call at the turn's end. While the sink has not
- * taken that, further bytes wait here, where small ones are joined, and not in the sink, which keeps each by itself.
+ * Collects the bytes of one turn of the event loop and writes them to a sink with one system call at the end of the turn. While
+ * the sink has not accepted them, further bytes wait here, where small chunks are joined. The sink would keep each chunk
+ * separately.
  */
 export class TurnWriter implements TurnTask {
   readonly #sink: TurnSink;
   readonly #events: TurnWriterEvents;
   readonly #waiting = new ByteQueue();
-  /** The cost of what was written and not taken. */
+  /** The cost of the bytes that the sink has not accepted yet. */
   #writtenCost = 0;
   #isWriting = false;
   readonly #taken: (error: Error | null | undefined) => void;
@@ -36,7 +37,7 @@ export class TurnWriter implements TurnTask {
   constructor(sink: TurnSink, events: TurnWriterEvents) {
     this.#sink = sink;
     this.#events = events;
-    // After an error whoever watches the sink ends the connection.
+    // After an error, the observer of the sink ends the connection.
     this.#taken = (error) => {
       if (error || !this.#isWriting || sink.writableLength > 0) return;
       this.#isWriting = false;
@@ -45,7 +46,7 @@ export class TurnWriter implements TurnTask {
     };
   }
 
-  /** What the bytes cost that the sink has not taken, in memory. */
+  /** The memory cost of the bytes that the sink has not accepted. */
   get cost(): number {
     return this.#waiting.cost + Math.max(this.#writtenCost, this.#sink.writableLength);
   }
@@ -60,13 +61,13 @@ export class TurnWriter implements TurnTask {
     return this.#waiting.isEmpty;
   }
 
-  /** `chunk` must stay as it is until it is written. */
+  /** `chunk` must not be changed until it is written. */
   add(chunk: Buffer): void {
     if (this.#waiting.isEmpty && !this.#isWriting) atEndOfTurn(this);
     this.#waiting.add(chunk);
   }
 
-  /** Writes what waits, even if the sink has not taken what was written before. */
+  /** Writes the queued bytes, even if the sink has not accepted the previous ones. */
   flush(): void {
     if (this.#waiting.isEmpty) return;
     const sink = this.#sink;
@@ -80,7 +81,7 @@ export class TurnWriter implements TurnTask {
     }
     sink.write(chunks[last] ?? NOTHING, this.#taken);
     if (last > 0) sink.uncork();
-    // Mostly the kernel has taken all of it by now.
+    // In most cases the kernel has accepted everything by now.
     this.#isWriting = sink.writableLength > 0;
     if (!this.#isWriting) this.#writtenCost = 0;
   }

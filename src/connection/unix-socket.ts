@@ -6,29 +6,29 @@ import { dirname, join } from 'node:path';
 
 import { MAX_UNIX_PATH_BYTES } from '../config/address.js';
 
-/** Who may connect to a unix socket; what is undefined stays as the system makes it. */
+/** The access to a unix socket; undefined settings keep the system's default. */
 export interface SocketAccess {
   readonly mode: number | undefined;
   readonly owner: Account | undefined;
   readonly group: Account | undefined;
 }
 
-/** A user or a group. */
+/** A user or a group, with its configured name. */
 export interface Account {
   readonly id: number;
   /** As it is configured. */
   readonly name: string;
 }
 
-/** As the system would make it. */
+/** The system's default access. */
 export const DEFAULT_ACCESS: SocketAccess = { mode: undefined, owner: undefined, group: undefined };
 
 const MAX_MODE = 0o777;
 const TEMPORARY_NAME_BYTES = 13;
-/** Two processes may start at the same moment, and a name may be taken. */
+/** Two processes may start at the same time, so a temporary name may be in use. */
 const ATTEMPTS = 5;
 
-/** A unix socket in the file system: it is removed by the process that made it, and by no other. */
+/** A unix socket in the file system. Only the process that made it removes it. */
 export class UnixSocket {
   readonly #path: string;
   readonly #dev: bigint;
@@ -43,9 +43,9 @@ export class UnixSocket {
   }
 
   /**
-   * Listens on a path, and gives the socket its owner, group and mode before it can be reached there: it is bound under
-   * another name, and linked to the path when it is ready. A socket that a dead process left at the path is replaced.
-   * @throws the system's error, or one that says which right is missing; nothing is left then
+   * Listens on a path, and sets owner, group and mode before clients can reach the socket: it is bound under another name, and
+   * linked to the path when it is ready. A socket that a dead process left at the path is replaced.
+   * @throws the system's error, or one that names the missing permission; nothing is left behind then
    */
   static async listen(
     path: string,
@@ -59,15 +59,15 @@ export class UnixSocket {
       await place(at, path);
       return { server, socket: new UnixSocket(path, facts, access) };
     } catch (error) {
-      // Closing it removes the name that it was bound to.
+      // Closing the server removes the name that it was bound to.
       server.close();
       throw error;
     }
   }
 
   /**
-   * Changes who may connect.
-   * @throws what `listen` throws; the former access is restored then
+   * Changes the access to the socket.
+   * @throws as `listen` does; the previous access is restored then
    */
   async setAccess(access: SocketAccess): Promise<void> {
     if (isSame(access, this.#access) || !this.#isOurs()) return;
@@ -80,23 +80,26 @@ export class UnixSocket {
     this.#access = access;
   }
 
-  /** Removes the path while it leads to this socket; a successor's is left alone. Its server must still be open. */
+  /** Removes the path if it leads to this socket; the socket of a successor is kept. The server must still be open. */
   remove(): void {
     try {
       if (this.#isOurs()) unlinkSync(this.#path);
     } catch {
-      // It has just been removed, or may not be: then it is stale, and the next process replaces it.
+      // The path was removed meanwhile, or removing it is not permitted: then it is stale, and the next process replaces it.
     }
   }
 
-  /** While the server is open, no other file can have its inode. */
+  /** No other file can have its inode while the server is open. */
   #isOurs(): boolean {
     const facts = lstatSync(this.#path, { bigint: true, throwIfNoEntry: false });
     return facts?.dev === this.#dev && facts.ino === this.#ino;
   }
 }
 
-/** Binds beside the path, for nobody. Node removes this name, and never the path, when the server is closed. */
+/**
+ * Binds a temporary name beside the path, with no access for other users. Node removes this name, and never the path, when the
+ * server is closed.
+ */
 async function bindTemporary(
   path: string,
   bind: (path: string) => Promise<Server>,
@@ -115,7 +118,7 @@ async function bindTemporary(
   }
 }
 
-/** A name that is no longer than the path may be. */
+/** A temporary name that is not longer than the path limit. */
 function temporaryPath(path: string): string {
   const directory = dirname(path);
   const left = MAX_UNIX_PATH_BYTES - Buffer.byteLength(join(directory, 'x')) + 1;
@@ -139,7 +142,7 @@ async function place(at: string, path: string): Promise<void> {
       if (code === 'EEXIST') {
         if (attempt === ATTEMPTS || !(await removeStale(path))) throw inUse(path);
       } else if (code === 'EPERM' || code === 'EOPNOTSUPP' || code === 'EMLINK') {
-        // A file system without links, or a socket that has been given to another user.
+        // The file system does not support links, or the socket has been given to another user.
         if ((await lstat(path).catch(() => undefined)) !== undefined && !(await removeStale(path)))
           throw inUse(path);
         await rename(at, path);
@@ -156,8 +159,8 @@ function inUse(path: string): Error {
 }
 
 /**
- * Removes a unix socket that nobody listens on. Only a refused connection says so: a listener that is busy (EAGAIN) or that
- * we may not reach (EACCES) is alive; and connecting to a plain file is refused too.
+ * Removes a unix socket that has no listener. Only a refused connection proves that: a listener that is busy (EAGAIN) or not
+ * accessible (EACCES) is alive. Connecting to a plain file is refused too.
  * @returns whether the path is free now
  */
 async function removeStale(path: string): Promise<boolean> {

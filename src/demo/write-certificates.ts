@@ -1,4 +1,4 @@
-// Before anything is imported: by default SIGUSR1 opens Node's debugger.
+// Must precede all other imports: by default SIGUSR1 opens Node's debugger.
 process.on('SIGUSR1', () => undefined);
 const { closeDebugger } = await import('../process/debugger.js');
 closeDebugger();

@@ -17,22 +17,22 @@ interface Work {
   readonly reject: (reason: unknown) => void;
   readonly timeout: AbortController;
   timer: NodeJS.Timeout | undefined;
-  /** Past its deadline; while it runs, the thread that it holds is lost. */
+  /** Set after its deadline. While the work runs, the thread that it occupies is not available. */
   isOverdue: boolean;
 }
 
 /**
- * Every access to a file passes here. A system call on a hung file system (NFS, FUSE) never returns, and holds one of the few
- * threads that serve files and DNS. So each access has a deadline, only a few run at a time, and only one per path: what
- * hangs holds its share of the threads and no more, and later accesses fail at once.
+ * All file accesses go through this gate. A system call on a hung file system (NFS, FUSE) never returns, and occupies one of
+ * the few threads for files and DNS. So each access has a deadline, only a few run at a time, and only one per path: hung
+ * accesses occupy a limited number of threads, and later accesses fail immediately.
  */
 export class FileGate {
   readonly #running = new Set<Work>();
   #waiting: Work[] = [];
 
   /**
-   * Runs work on a path; `run` settles when no thread is held any more, and ends early where it can once `signal` aborts.
-   * @throws FileTimeout after `FILE_DEADLINE_MS`, or at once while earlier work on the path, or all work, hangs
+   * Runs work on a path. `run` settles when it no longer occupies a thread, and should end early once `signal` aborts.
+   * @throws FileTimeout after `FILE_DEADLINE_MS`, or immediately while earlier work on the path, or all work, hangs
    */
   enter<T>(path: string, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {

@@ -5,14 +5,14 @@ import { promisify } from 'node:util';
 import { MAX_SETTING_FILE_BYTES } from '../limits.js';
 import { FileGate } from './file-gate.js';
 
-/** A file, and who may read it. */
+/** The content of a file and its mode. */
 export interface FileContent {
   readonly bytes: Buffer;
-  /** As `stat` has it. */
+  /** As returned by `stat`. */
   readonly mode: number;
 }
 
-/** A path that leads to something that is not read. `code` is that of a system error where there is one for it. */
+/** A path that leads to something that is not read. `code` is the matching system error, if there is one. */
 class UnreadableKind extends Error {
   readonly code: string;
 
@@ -22,19 +22,19 @@ class UnreadableKind extends Error {
   }
 }
 
-/** One for the process, as its threads are. */
+/** One gate per process, because its threads are shared. */
 const gate = new FileGate();
 
-/** What is read beyond the size of a file: it finds the end, and files of /proc have no size. */
+/** Bytes read beyond the size of a file: they detect the end, and files of /proc have size 0. */
 const SPARE_BYTES = 4096;
 
 /**
  * Reads a file, or a pipe (a FIFO, the `/dev/fd/63` of a shell) to its end. All accesses of this module have a deadline.
- * @throws the system's error, or one that says in words why the file is not read
+ * @throws the system's error, or one that describes why the file is not read
  */
 export function readContent(path: string): Promise<FileContent> {
   return gate.enter(path, async (signal) => {
-    // Opened so, a FIFO without a writer does not hold a thread.
+    // With this flag, a FIFO without a writer does not block a thread.
     const fd = await promisify(open)(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     let isTaken = false;
     try {
@@ -53,7 +53,7 @@ export async function readText(path: string): Promise<string> {
   return (await readContent(path)).bytes.toString('utf8');
 }
 
-/** `stat`, which follows links. */
+/** `stat`; follows links. */
 export function statPath(path: string): Promise<BigIntStats> {
   return gate.enter(path, () => promisify(stat)(path, { bigint: true }));
 }
@@ -79,7 +79,7 @@ async function readRegular(fd: number, facts: Stats): Promise<Buffer> {
   }
 }
 
-/** Reads until every writer has closed the pipe, and closes it; waits for the first writer. No thread is held meanwhile. */
+/** Waits for the first writer, reads until every writer has closed the pipe, and closes it. No thread is blocked meanwhile. */
 function readPipe(fd: number, signal: AbortSignal): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];

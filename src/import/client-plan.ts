@@ -51,7 +51,7 @@ const NAMES: Readonly<Record<ClientRole, ClientNames>> = {
 /** Whether the sockets lead to the Gitalys. */
 const CHECK = `gitaly-tls-proxy check --through ${CONFIGURATION_FILE}`;
 
-/** The proxy beside clients of Gitaly, which dial it in place of Gitaly: `unix:` → `tls://`. */
+/** The proxy on a node of Gitaly's clients, which dial it in place of Gitaly: `unix:` → `tls://`. */
 export function planClients(
   role: ClientRole,
   upstreams: readonly Upstream[],
@@ -99,7 +99,7 @@ function addressOf({
   | { readonly kind: 'read'; readonly value: NetworkAddress }
   | { readonly kind: 'unread'; readonly reason: string } {
   const read = parseAddress(address, 'forward');
-  // The value is not quoted, as it may hold anything.
+  // The value is not quoted, because it may contain a secret.
   if (!read.ok)
     return {
       kind: 'unread',

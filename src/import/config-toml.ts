@@ -31,7 +31,7 @@ function parsed(text: string): unknown {
     // Go's integers have 64 bits: cgroups.memory_bytes = 9223372036854775807.
     return parse(text, { integersAsBigInt: 'asNeeded' });
   } catch (error) {
-    // Its message shows lines of the file, which may hold a token.
+    // The parser's message shows lines of the file, which may contain a token.
     if (error instanceof TomlError)
       throw new ImportFault(
         `not valid TOML: ${templateHint(text) ?? `the error is at column ${error.column}`}`,

@@ -18,7 +18,7 @@ export function readGitlabYml(text: string): Found {
   if (statement !== undefined) throw new ImportFault(statement.hint, statement.line);
   const yaml = readYaml(text, { merge: true });
   if (yaml.content === undefined) {
-    // The parser's message may quote the file, which may hold a token.
+    // The parser's message may quote the file, which may contain a token.
     const [problem] = yaml.problems;
     const what =
       templateHint(text) ??

@@ -21,7 +21,7 @@ export interface Imported {
   /** The configuration, with comments that say what to do. */
   readonly text: string;
   readonly unread: readonly Unread[];
-  /** Settings that were taken over and need attention. */
+  /** Settings that were imported and need attention. */
   readonly warnings: readonly Unread[];
 }
 

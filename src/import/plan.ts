@@ -30,9 +30,9 @@ export interface Plan {
   readonly heading: string;
   readonly steps: readonly Step[];
   readonly listeners: readonly PlannedListener[];
-  /** Settings that could not be taken over after all. */
+  /** Settings that could not be imported after all. */
   readonly unread: readonly Unread[];
-  /** Settings that were taken over and need attention. */
+  /** Settings that were imported and need attention. */
   readonly warnings: readonly Unread[];
   /** What the proxy has in common with the server that it is in front of; `undefined` beside clients. */
   readonly server: PlannedServer | undefined;

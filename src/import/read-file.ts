@@ -10,7 +10,7 @@ const READERS: Readonly<Record<FileKind, (text: string) => Found>> = {
   'config.toml': readConfigToml,
 };
 
-/** What only one kind of file holds, tried in this order. */
+/** Patterns that occur in only one kind of file, tried in this order. */
 const SIGNS: readonly (readonly [FileKind, RegExp])[] = [
   [
     'gitlab.rb',
@@ -26,7 +26,7 @@ const SIGNS: readonly (readonly [FileKind, RegExp])[] = [
   ],
 ];
 
-/** Files that hold or produce one that can be read, and what to import instead. */
+/** Files that contain or produce a file that can be imported, and the instruction for each. */
 const OTHERS: readonly (readonly [string, RegExp])[] = [
   ['this is already a configuration of gitaly-tls-proxy: pass it to `serve --config`', /^listeners[ \t]*:/mu],
   [
@@ -37,7 +37,7 @@ const OTHERS: readonly (readonly [string, RegExp])[] = [
   [`these are values of the Helm chart: ${RENDERED}`, /^global[ \t]*:/mu],
 ];
 
-/** The usual names of the files, for one whose content does not tell. */
+/** The usual file names, for files whose content is ambiguous. */
 const ENDINGS: readonly (readonly [FileKind, RegExp])[] = [
   ['gitlab.rb', /\.rb$/u],
   ['gitlab.yml', /\.ya?ml$/u],
@@ -54,7 +54,7 @@ export function readGitlabFile(text: string, name: string): Found {
   const content = text.replace(/^\u{feff}/u, '');
   const [kind, kindAt] = firstSign(SIGNS, content);
   const [other, otherAt] = firstSign(OTHERS, content);
-  // The first sign decides: a manifest may hold a whole gitlab.rb, and a gitlab.rb may hold YAML.
+  // The first match decides: a manifest may contain a whole gitlab.rb, and a gitlab.rb may contain YAML.
   if (other !== undefined && otherAt < kindAt) throw new ImportFault(other);
   const known = kind ?? ENDINGS.find(([, ending]) => ending.test(name))?.[0];
   if (known === undefined) {
@@ -66,7 +66,7 @@ export function readGitlabFile(text: string, name: string): Found {
   return READERS[known](content);
 }
 
-/** What the first of these signs that a text has stands for, and where it is. */
+/** The meaning of the first of these patterns that a text contains, and its position. */
 function firstSign<T>(
   signs: readonly (readonly [T, RegExp])[],
   text: string,

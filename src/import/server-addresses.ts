@@ -32,9 +32,9 @@ export interface ServerAddresses {
   readonly newListenAddr: HostPort | undefined;
   /** The port of the proxy while the server has `tls` still. */
   readonly interimPort: number;
-  /** Where the proxy serves metrics, beside those of the server. */
+  /** The proxy's metrics address, beside that of the server. */
   readonly prometheus: HostPort | undefined;
-  /** Where the server serves its own, on its node. */
+  /** The server's own metrics address, on its node. */
   readonly ownMetrics: HostPort;
 }
 
@@ -61,7 +61,7 @@ export function serverAddresses(settings: ServerSettings, unread: Unread[]): Ser
       allowPortZero: false,
       allowEmptyHost: true,
     });
-    // Go listens on 127.0.0.1 for this name, even if it is also ::1.
+    // Go listens on 127.0.0.1 for this name, even if it also resolves to ::1.
     if (address.ok) return isLocalhost(address.value.host) ? loopback(address.value.port) : address.value;
     unread.push({ ...placeOf(settings, name), reason: 'expected host:port' });
     return undefined;
@@ -111,7 +111,7 @@ export function serverAddresses(settings: ServerSettings, unread: Unread[]): Ser
   };
 }
 
-/** The port of TLS beside each plaintext port that other machines can reach. */
+/** The TLS port beside each plaintext port that other machines can reach. */
 export function tlsPorts(servers: readonly ServerSettings[]): ReadonlyMap<number, number> {
   const usual = Object.values(USUAL_PORTS).map(({ plain, tls }) => [plain, tls] as const);
   const known = servers.flatMap((server) => {
@@ -140,12 +140,12 @@ export function isWildcard({ host }: HostPort): boolean {
   return host === '' || host === '0.0.0.0' || host === '::';
 }
 
-/** Whether only this machine can be reached at a host. */
+/** Whether a host can be reached from this machine only. */
 export function isLoopback({ host }: HostPort): boolean {
   return isLocalhost(host) || host === '::1' || /^(?:::ffff:)?127\./u.test(host);
 }
 
-/** RFC 6761 section 6.3, and what Linux distributions write to /etc/hosts. */
+/** RFC 6761 section 6.3, and the entries of Linux distributions in /etc/hosts. */
 function isLocalhost(host: string): boolean {
   return /^(?:(?:.+\.)?localhost|localhost4?\.localdomain4?)\.?$/u.test(host);
 }

@@ -124,7 +124,7 @@ function certificate(settings: ServerSettings, unread: Unread[]): PlannedTls {
   };
 }
 
-/** Settings that the proxy and the server have in common. */
+/** Settings that both the proxy and the server have. */
 function commonSettings(
   settings: ServerSettings,
   { prometheus }: ServerAddresses,

@@ -10,13 +10,13 @@ import {
 import { templateIn } from './template.js';
 
 /**
- * Reads the settings that the proxy needs. One that cannot be read is listed when it is asked for; what is never asked
- * for, such as a token, is not listed.
+ * Reads the settings that the proxy needs. A setting that cannot be read is listed when it is requested; settings that are
+ * never requested, such as a token, are not listed.
  */
 export class SettingReader {
   constructor(
     private readonly root: Setting,
-    /** How a path is written in prose. */
+    /** Formats a path for prose. */
     private readonly key: (path: SettingPath) => string,
     private readonly unread: Unread[],
   ) {}
@@ -29,7 +29,7 @@ export class SettingReader {
     return undefined;
   }
 
-  /** The first of these paths that is set to a string that is not empty, with its place. */
+  /** The first of these paths that is set to a non-empty string, with its position. */
   text(...paths: readonly SettingPath[]): { readonly value: string; readonly place: Place } | undefined {
     for (const path of paths) {
       const setting = this.at(path);
@@ -41,7 +41,7 @@ export class SettingReader {
     return undefined;
   }
 
-  /** Whether one of these paths itself cannot be read. If all around it cannot, its name may not even be set. */
+  /** Whether one of these paths itself cannot be read. If everything around it cannot be read, its name may not be set at all. */
   isUnread(...paths: readonly SettingPath[]): boolean {
     return paths.some((path) => {
       const found = this.#find(path);
@@ -53,7 +53,7 @@ export class SettingReader {
     return settingAt(this.root, path) === undefined;
   }
 
-  /** Lists a setting, if it is set, with the reason why it is not taken over. */
+  /** Lists a setting, if it is set, with the reason why it is not imported. */
   leave(path: SettingPath, reason: string): void {
     const setting = this.at(path);
     if (setting !== undefined) this.list(path, setting.line, reason);
@@ -63,7 +63,7 @@ export class SettingReader {
     this.unread.push({ key: this.key(path), line, reason });
   }
 
-  /** A template replaces its marks by a value that only the rendered file shows. */
+  /** A template replaces its marks by a value that only the rendered file contains. */
   #find(path: SettingPath): FoundSetting | undefined {
     const found = settingAt(this.root, path);
     if (found?.setting.kind !== 'scalar' || typeof found.setting.value !== 'string') return found;

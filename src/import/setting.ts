@@ -9,7 +9,7 @@ export type Setting =
   /** Its value is known to the program alone that reads the file; never shown, as it may hold a secret. */
   | { readonly kind: 'unread'; readonly reason: string; readonly line?: number };
 
-/** The names, and indexes of lists, that lead to a setting: `['gitaly', 'configuration', 'tls_listen_addr']`. */
+/** The names and list indexes that lead to a setting: `['gitaly', 'configuration', 'tls_listen_addr']`. */
 export type SettingPath = readonly (string | number)[];
 
 /** The key and line of a setting. */
@@ -19,7 +19,7 @@ export interface Place {
   readonly line: number | undefined;
 }
 
-/** A setting that was not taken over, and why. Never holds its value, which may be a secret. */
+/** A setting that was not imported, and the reason. Never contains its value, which may be a secret. */
 export interface Unread extends Place {
   readonly reason: string;
 }
@@ -46,7 +46,7 @@ export function settingOf(
   const line = lineOf(path);
   if (value === null || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'string')
     return scalar(value, line);
-  // A 64-bit integer of TOML. No setting that is read is a number.
+  // A 64-bit integer of TOML. The proxy reads no numeric settings.
   if (typeof value === 'bigint') return scalar(Number(value), line);
   if (Array.isArray(value)) {
     const items = value.map((item: unknown, index) => settingOf(item, lineOf, [...path, index]));
@@ -90,7 +90,7 @@ export function settingAt(root: Setting, path: SettingPath): FoundSetting | unde
   return { path, setting: here };
 }
 
-/** How a path is written in prose: `above.name[0]`. */
+/** Formats a path for prose: `above.name[0]`. */
 export function keyOf(path: SettingPath, above = ''): string {
   return path.reduce<string>((key, name) => {
     if (typeof name === 'number') return `${key}[${name}]`;

@@ -9,11 +9,11 @@ const CONTROL =
   /^[ \t]*(?:-[ \t]+)?(?:(?:[\w.-]+|"[^"\n]*"|'[^'\n]*')[ \t]*[:=][ \t]*)?(?:<%(?!=)|\{%|\{\{)/mu;
 
 const RENDER: Readonly<Record<string, string>> = {
-  // Not into a file: it would hold what the template reads, such as tokens.
+  // Not into a file, because it would contain the values that the template reads, such as tokens.
   ERB: 'render it on the node that uses it, for example with erb FILE | gitaly-tls-proxy configuration import (Omnibus has /opt/gitlab/embedded/bin/erb)',
 };
 
-/** How to get at what a template becomes. */
+/** How to obtain the rendered file. */
 export const RENDERED =
   'import the rendered file, as the running node or pod has it (in the chart: kubectl exec POD -- cat /etc/gitaly/config.toml, ' +
   'or /srv/gitlab/config/gitlab.yml)';
@@ -23,13 +23,13 @@ export function templateIn(text: string): string | undefined {
   return MARKS.find(([, mark]) => mark.test(text))?.[0];
 }
 
-/** Explains that a file is a template, and how to import it; `undefined` if it is not one. */
+/** Explains that a file is a template, and how to import it; `undefined` if it is not a template. */
 export function templateHint(text: string): string | undefined {
   const language = templateIn(text.replaceAll(/^[ \t]*#.*$/gmu, ''));
   return language && `this is a template (${language}): ${RENDER[language] ?? RENDERED}`;
 }
 
-/** A statement of a template outside of quoted values: its line, and how to import the file. */
+/** A template statement outside of quoted values: its line, and how to import the file. */
 export function templateStatement(
   text: string,
 ): { readonly line: number; readonly hint: string } | undefined {

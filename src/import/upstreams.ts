@@ -4,7 +4,7 @@ import type { Setting, SettingPath } from './setting.js';
 
 /** `gitaly_address` of each storage: `{ default: { gitaly_address: 'tls://…' } }`. */
 export function storagesIn(reader: SettingReader, path: SettingPath): Upstream[] {
-  // Omnibus knows the address of a Gitaly on the same machine, so it may be absent.
+  // Omnibus knows the address of a Gitaly on the same machine, so the address may be missing.
   return namesIn(reader.at(path)).flatMap((name) =>
     upstream(reader, name, [...path, name], { address: 'gitaly_address', required: false }),
   );

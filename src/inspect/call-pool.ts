@@ -1,10 +1,10 @@
 import { MAX_FOLLOWED_CALLS } from '../limits.js';
 import type { GrpcCall } from './grpc/call.js';
 
-/** Why a call cannot be followed: its connection has too many, or there is no memory for more in this process. */
+/** Why a call cannot be followed: its connection has too many calls, or this process has no memory for more. */
 export type CallRefusal = 'too_many_streams' | 'call_budget';
 
-/** An open call, and whose it is. */
+/** An open call with its owner. */
 export interface PooledCall<Owner> {
   readonly call: GrpcCall;
   readonly owner: Owner;
@@ -13,10 +13,10 @@ export interface PooledCall<Owner> {
 }
 
 /**
- * The calls that this process follows, the oldest first, and the bound on how many there may be. All connections share it.
+ * The calls that this process follows, the oldest first, with a limit on their number. All connections share it.
  *
- * A connection may follow as many calls as are still free at most. So one that opens as many as it can leaves half of the
- * pool to the others, and two leave a third: what an attacker takes is never all of it.
+ * A connection may follow at most as many calls as are still free. So one connection that opens as many as it can leaves half
+ * of the pool to the others, and two leave a third: an attacker never takes all of it.
  */
 export class CallPool<Owner = unknown> {
   readonly #limit: number;
@@ -26,43 +26,43 @@ export class CallPool<Owner = unknown> {
   #oldest: PooledCall<Owner> | undefined;
   #newest: PooledCall<Owner> | undefined;
 
-  /** `isMemoryLow`: asked for each call; while it says so, none is followed anew. */
+  /** `isMemoryLow` is called for each new call; while it returns true, no new call is followed. */
   constructor(limit: number, isMemoryLow: () => boolean = () => false) {
     this.#limit = limit;
     this.#isMemoryLow = isMemoryLow;
   }
 
-  /** How many calls are followed. */
+  /** The number of followed calls. */
   get size(): number {
     return this.#calls;
   }
 
-  /** How many more may be. */
+  /** The number of calls that can still be added. */
   get free(): number {
     return this.#isMemoryLow() ? 0 : this.#limit - this.#taken;
   }
 
-  /** The part of one connection. */
+  /** The share of one connection. */
   share(owner: Owner): CallShare<Owner> {
     return new CallShare(this, owner);
   }
 
-  /** Calls that are followed, the oldest first; costs as much as is taken of it. */
+  /** The followed calls, the oldest first. The cost is proportional to the number of calls that are iterated. */
   *oldest(): Iterable<PooledCall<Owner>> {
     for (let each = this.#oldest; each; each = each.newer) yield each;
   }
 
-  /** For the shares. */
+  /** Called by the shares. */
   take(): void {
     this.#taken++;
   }
 
-  /** For the shares. */
+  /** Called by the shares. */
   giveBack(): void {
     this.#taken--;
   }
 
-  /** For the shares: a call begins, later than all others. */
+  /** Called by the shares when a call begins; it is the newest of all. */
   add(call: GrpcCall, owner: Owner): PooledCall<Owner> {
     const pooled = { call, owner, older: this.#newest, newer: undefined };
     if (this.#newest) this.#newest.newer = pooled;
@@ -72,7 +72,7 @@ export class CallPool<Owner = unknown> {
     return pooled;
   }
 
-  /** For the shares. */
+  /** Called by the shares. */
   remove(pooled: PooledCall<Owner>): void {
     const { older, newer } = pooled;
     if (older) older.newer = newer;
@@ -83,7 +83,7 @@ export class CallPool<Owner = unknown> {
   }
 }
 
-/** What one connection follows: calls, and the streams of a backchannel, which cost about as much. */
+/** What one connection follows: calls, and backchannel streams, which cost about as much. */
 export class CallShare<Owner = unknown> {
   readonly #pool: CallPool<Owner>;
   readonly #owner: Owner;
@@ -94,7 +94,7 @@ export class CallShare<Owner = unknown> {
     this.#owner = owner;
   }
 
-  /** Takes one; or says why there is none. */
+  /** Reserves a place, or returns why none is available. */
   take(): CallRefusal | undefined {
     if (this.#taken >= MAX_FOLLOWED_CALLS) return 'too_many_streams';
     if (this.#taken >= this.#pool.free) return 'call_budget';
@@ -108,12 +108,12 @@ export class CallShare<Owner = unknown> {
     this.#pool.giveBack();
   }
 
-  /** A call for which one was taken begins. */
+  /** The call that a place was reserved for begins. */
   add(call: GrpcCall): PooledCall<Owner> {
     return this.#pool.add(call, this.#owner);
   }
 
-  /** It is followed no more; what was taken for it is given back. */
+  /** It is no longer followed; its place is released. */
   remove(call: PooledCall<Owner>): void {
     this.#pool.remove(call);
     this.giveBack();

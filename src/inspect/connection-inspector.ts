@@ -18,9 +18,9 @@ export interface ConnectionInspector {
   readonly connections: Iterable<GrpcConnection>;
   readonly sidechannels: Iterable<Sidechannel>;
   /**
-   * Reads what an end has sent.
-   * @returns why something of it cannot be followed, once and ever after the same; the limits on what its client sends hold
-   * all the same. Or which limit was exceeded (`isLimit`): then nothing more is read.
+   * Reads the bytes of an end.
+   * @returns why a part of the connection cannot be followed, which is the same on every later call; the limits on its client
+   * still apply. Or which limit was exceeded (`isLimit`): then nothing more is read.
    */
   read(
     sender: Sender,
@@ -42,7 +42,7 @@ export interface ConnectionInspector {
   end(nowMs: number): void;
 }
 
-/** Begins to follow a connection, from its first byte on. `share`: the calls that it may follow. */
+/** Begins to follow a connection from its first byte. `share`: the calls that it may follow. */
 export function inspectConnection(
   protocol: 'http2' | 'backchannel',
   events: InspectionEvents,

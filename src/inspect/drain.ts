@@ -10,6 +10,6 @@ export interface Drain<Failure> {
   readonly finished: boolean;
   /** Whether the client was told, and so leaves by itself. */
   readonly announced: boolean;
-  /** The client has had time enough to answer: what it begins from now on is not passed on. */
+  /** The client has had enough time to answer: streams that it begins from now on are not forwarded. */
   insist(): void;
 }

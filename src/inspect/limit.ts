@@ -1,7 +1,10 @@
 import type { Http2Limit } from './http2/side.js';
 import type { YamuxLimit } from './yamux/session.js';
 
-/** A limit that no correct client exceeds: a connection that does is closed, as it costs Gitaly and this program more than its client. */
+/**
+ * A limit that no correct client exceeds. A connection that exceeds it is closed, because it costs Gitaly and this program more
+ * than its client.
+ */
 export type ExceededLimit = YamuxLimit | Http2Limit | 'too_many_connections';
 
 const LIMITS: Readonly<Record<ExceededLimit, true>> = {
@@ -15,7 +18,7 @@ const LIMITS: Readonly<Record<ExceededLimit, true>> = {
   yamux_flood: true,
 };
 
-/** Whether this is a limit that was exceeded, and not only a reason why calls cannot be followed. */
+/** Whether this is an exceeded limit, rather than a reason why calls cannot be followed. */
 export function isLimit(failure: string): failure is ExceededLimit {
   return failure in LIMITS;
 }

@@ -1,13 +1,13 @@
 import type { Sender } from './sender.js';
 
 /**
- * How long the windows of a group were empty, all of them together. It is asked for without looking at any of them: what a
- * scrape costs does not grow with the calls that are open.
+ * The total time for which the windows of a group were empty. Reading it does not visit the windows, so the cost of a scrape
+ * does not grow with the number of open calls.
  */
 export class StallTally {
   #endedMs = 0;
   #stalled = 0;
-  /** Sum of the times since when windows are empty. */
+  /** Sum of the start times of the current stalls. */
   #sinceMs = 0;
   #reportedMs = 0;
 
@@ -22,7 +22,7 @@ export class StallTally {
     this.#sinceMs = this.#stalled === 0 ? 0 : this.#sinceMs - sinceMs;
   }
 
-  /** Milliseconds so far; rounding never makes it smaller, which a counter must not become. */
+  /** Milliseconds so far. Rounding must not make it smaller, because it is exported as a counter. */
   totalMs(nowMs: number): number {
     const totalMs = this.#endedMs + this.#stalled * nowMs - this.#sinceMs;
     this.#reportedMs = Math.max(this.#reportedMs, totalMs);
@@ -30,7 +30,7 @@ export class StallTally {
   }
 }
 
-/** The tallies of a group, by who sends. */
+/** The tallies of a group, by sender. */
 export type StallTallies = Readonly<Record<Sender, StallTally>>;
 
 /**
@@ -47,7 +47,7 @@ export class SendWindow {
     this.#bytes = bytes;
   }
 
-  /** Its stalls from now on are counted there, too; it must be closed in the end. */
+  /** From now on its stalls are counted there too; the window must be closed at the end. */
   countIn(tally: StallTally | undefined): void {
     this.#tally = tally;
     if (this.#emptySinceMs >= 0) tally?.began(this.#emptySinceMs);
@@ -75,7 +75,7 @@ export class SendWindow {
     else if (this.#emptySinceMs < 0) this.#beginStall(nowMs);
   }
 
-  /** Its sender sends no more, or its stream has ended: whatever its size is, nobody waits for it. */
+  /** Its sender sends no more, or its stream has ended: an empty window is no longer a stall. */
   close(nowMs: number): void {
     this.#endStall(nowMs);
     this.#bytes = Number.POSITIVE_INFINITY;

@@ -20,10 +20,10 @@ export interface CallAnswer {
   readonly response: Buffer | undefined;
 }
 
-/** A call without an answer: the connection broke, or the answer is not gRPC. */
+/** A call without an answer: the connection was lost, or the answer is not gRPC. */
 export class CallFailure extends Error {}
 
-/** An HTTP server answered, not a gRPC server. Its status says nothing about a gRPC service. */
+/** An HTTP server answered that is not a gRPC server. Its status is unrelated to any gRPC service. */
 export class NotGrpc extends CallFailure {}
 
 /** Compressed flag (0) and the length of a message, big endian (gRPC over HTTP/2, "Length-Prefixed-Message"). */

@@ -12,9 +12,9 @@ const SERVING_STATUSES = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'
 /** What a health check came to, in words. */
 export type Health =
   | { readonly kind: 'serving' }
-  /** A Gitaly with `[auth] token` answers this to a call without a token, or with a wrong one. */
+  /** A Gitaly with `[auth] token` answers this to a call without a token or with a wrong one. */
   | { readonly kind: 'wants_token'; readonly words: string }
-  /** Our proxy answers this to a client without an acceptable certificate. Gitaly knows no client certificates. */
+  /** Our proxy answers this to a client without a valid certificate. Gitaly does not use client certificates. */
   | { readonly kind: 'refuses_certificate'; readonly words: string }
   | { readonly kind: 'not_serving'; readonly words: string }
   /** It answers gRPC and knows no health check. */

@@ -109,7 +109,7 @@ async function observe(
   };
 }
 
-/** A certificate that OpenSSL cannot parse has ended the handshake. */
+/** A certificate that OpenSSL cannot parse ended the handshake. */
 function parsed(der: Buffer): Certificate | undefined {
   try {
     return new Certificate(der);

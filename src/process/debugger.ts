@@ -3,14 +3,14 @@ import inspector from 'node:inspector';
 /** Node's options that open the debugger on purpose: `--inspect`, `--inspect-brk=…`, `--inspect-wait`. */
 const INSPECT = /^--inspect(?:-brk|-wait)?(?:=|$)/u;
 
-/** Whether the command line of Node asks for the debugger. */
+/** Whether Node's command line enables the debugger. */
 export function isDebuggerWanted(execArgv: readonly string[] = process.execArgv): boolean {
   return execArgv.some((argument) => INSPECT.test(argument));
 }
 
 /**
- * Closes a debugger that a SIGUSR1 opened while Node itself was starting, before the program could handle the signal. Node
- * opens it by an interrupt and again in the first turn of the event loop, so it is closed in the turns that follow, too.
+ * Closes a debugger that a SIGUSR1 opened while Node was starting, before the program could handle the signal. Node opens it in
+ * an interrupt and again in the first turn of the event loop, so it is also closed in the following turns.
  */
 export function closeDebugger(): void {
   if (isDebuggerWanted()) return;

@@ -24,7 +24,7 @@ export class DescriptorBudget {
     return new DescriptorBudget(Math.max(1, Math.floor(free / DESCRIPTORS_A_CONNECTION)));
   }
 
-  /** Whether descriptors for one more connection are left; if so, they are taken. */
+  /** Reserves the descriptors for one more connection; `false` if there are not enough. */
   take(): boolean {
     if (this.#taken >= this.#connectionsMax) return false;
     this.#taken++;

@@ -3,9 +3,9 @@ import { harmfulNodeOptions } from './node-options.js';
 /** An environment variable that would change how the program works. */
 export interface EnvironmentFinding {
   readonly variable: string;
-  /** `refuse`: a proxy does not start with it. `warn`: it starts, and logs this. */
+  /** `refuse`: a proxy does not start with it. `warn`: it starts, and logs a warning. */
   readonly severity: 'refuse' | 'warn';
-  /** Full sentences: what the variable does, and what to do about it. */
+  /** Full sentences: the effect of the variable and the fix. */
   readonly error: string;
   readonly fix: string;
 }
@@ -13,18 +13,18 @@ export interface EnvironmentFinding {
 interface Rule {
   readonly variable: string;
   readonly severity: EnvironmentFinding['severity'];
-  /** Whether it is taken out of the environment, for this process and its children. */
+  /** Whether it is removed from the environment of this process and its children. */
   readonly isRemoved?: true;
-  /** `undefined` if this value does no harm. */
+  /** `undefined` if this value is harmless. */
   readonly judge: (value: string) => { readonly error: string; readonly fix: string } | undefined;
 }
 
-/** libuv's default number of threads, which serve files and DNS. */
+/** libuv's default number of threads, which are used for files and DNS. */
 const DEFAULT_THREADS = 4;
 
 const always = (error: string, fix: string) => () => ({ error, fix });
 
-/** SSL_CERT_FILE and SSL_CERT_DIR are settings of the program (docs/configuration.md), and so not among them. */
+/** SSL_CERT_FILE and SSL_CERT_DIR are settings of the program (docs/configuration.md), and therefore not listed. */
 const RULES: readonly Rule[] = [
   {
     variable: 'NODE_OPTIONS',
@@ -144,8 +144,8 @@ const RULES: readonly Rule[] = [
 ];
 
 /**
- * Judges the variables by which Node, its libraries and OpenSSL are changed, and removes those that must have no effect.
- * Node reads some before the program runs: these are reported, and a proxy refuses to start with the worst.
+ * Checks the variables that change Node, its libraries or OpenSSL, and removes those that must have no effect. Node reads some
+ * of them before the program runs: these are reported, and a proxy refuses to start with the worst.
  */
 export function takeEnvironment(env: NodeJS.ProcessEnv): EnvironmentFinding[] {
   return RULES.flatMap(({ variable, severity, isRemoved, judge }): EnvironmentFinding[] => {

@@ -26,7 +26,7 @@ interface Inherited {
 
 /** What came of the sockets under a configuration. */
 export interface Assignment<T> {
-  /** The descriptors of those addresses that have any: a name has one per address of its own. */
+  /** The descriptors of the addresses that have any: a name has one descriptor per address. */
   readonly descriptors: ReadonlyMap<T, readonly number[]>;
   /** A line for each socket that is none of the addresses', in words for the operator. */
   readonly unclaimed: readonly string[];
@@ -60,7 +60,7 @@ export class InheritedSockets {
     );
   }
 
-  /** Finds the sockets of each address, as a host name is resolved now. */
+  /** Finds the sockets of each address. Host names are resolved now. */
   async assign<T extends ListenAddress>(addresses: readonly T[]): Promise<Assignment<T>> {
     const descriptors = new Map<T, readonly number[]>();
     const left = new Set(this.#sockets);
@@ -88,7 +88,7 @@ function unclaimedLine({ fd, name, address }: Inherited): string {
 async function boundAs(address: ListenAddress): Promise<readonly string[]> {
   if ('path' in address) return [address.url];
   const { host, port } = address;
-  // A name that cannot be resolved is reported where it is bound.
+  // A name that cannot be resolved is reported when it is bound.
   const hosts = host === '' ? ['::', '0.0.0.0'] : await addressesOf(host).catch(() => [host]);
   return hosts.map((one) => formatHostPort({ host: one, port }));
 }

@@ -12,17 +12,17 @@ import {
 
 const MIB = 1024 * 1024;
 
-/** What a process uses of its memory, bytes. */
+/** The memory usage of a process, in bytes. */
 export interface MemoryUse {
-  /** The old generation of the heap: what has survived, and garbage that V8 has not collected yet. */
+  /** The old generation of the heap: surviving objects, and garbage that V8 has not collected yet. */
   readonly heap: number;
-  /** All of the process: heap, buffers, and what OpenSSL has. */
+  /** The whole process: heap, buffers, and OpenSSL's memory. */
   readonly resident: number;
 }
 
 /**
- * Tells when a process has nearly used up its memory. Then it accepts no connection and follows no further call, so that the
- * heap never meets its limit, at which V8 ends the process with all connections.
+ * Detects that a process has nearly exhausted its memory. It then refuses connections and follows no further calls, so that the
+ * heap never reaches its limit, at which V8 would end the process with all its connections.
  */
 export class MemoryGuard {
   readonly #limits: MemoryUse;
@@ -35,7 +35,7 @@ export class MemoryGuard {
     this.#read = read;
   }
 
-  /** Begins to look at the memory of this process now and then. */
+  /** Begins to check the memory of this process periodically. */
   static ofProcess(): MemoryGuard {
     const limits = {
       heap: MAX_HEAP_SHARE * heapLimit(),
@@ -46,15 +46,15 @@ export class MemoryGuard {
     return guard;
   }
 
-  /** Whether it was nearly used up when it was looked at last. */
+  /** Whether memory was nearly exhausted at the last check. */
   get isLow(): boolean {
     return this.#isLow;
   }
 
-  /** Looks at the memory, unless that was done just now; whether it is nearly used up. */
+  /** Checks the memory, unless it was checked just now. Returns whether it is nearly exhausted. */
   look(): boolean {
     const nowMs = performance.now();
-    // To look takes some microseconds, and connections come in bursts.
+    // A check takes some microseconds, and connections arrive in bursts.
     if (nowMs - this.#lookedAtMs < MEMORY_SAMPLE_MS / 10) return this.#isLow;
     this.#lookedAtMs = nowMs;
     const { heap, resident } = this.#read();
@@ -63,14 +63,14 @@ export class MemoryGuard {
   }
 }
 
-/** How many calls this process may follow, of all connections together. */
+/** How many calls this process may follow, for all connections together. */
 export function maxFollowedCalls(): number {
   return Math.floor((heapLimit() * CALLS_HEAP_SHARE) / CALL_HEAP_BYTES);
 }
 
 /**
- * How large the old generation may become. V8 tells its limit only with that of the young one, which is a small part of it
- * unless the old one was given a limit of its own.
+ * The maximum size of the old generation. V8 reports its limit only together with that of the young generation, which is a
+ * small part of it unless the old generation was given its own limit.
  */
 export function heapLimit(
   options: readonly string[] = [...(process.env['NODE_OPTIONS'] ?? '').split(/\s+/u), ...process.execArgv],
@@ -87,7 +87,7 @@ function memoryUse(): MemoryUse {
   return { heap, resident: process.memoryUsage.rss() };
 }
 
-/** That of its container where it is limited; else Node says 0, or more than the machine has. */
+/** The limit of the container, if there is one; otherwise Node returns 0, or more than the machine has. */
 function memoryOfMachine(): number {
   const ofContainer = process.constrainedMemory();
   return ofContainer > 0 ? Math.min(ofContainer, totalmem()) : totalmem();

@@ -1,13 +1,16 @@
-/** A Node that knows it never opens its debugger at SIGUSR1, not even before the program handles the signal. */
+/** The Node versions with this option never open the debugger at SIGUSR1, not even before the program handles the signal. */
 const DISABLE_SIGUSR1 = '--disable-sigusr1';
 
-/** Node's arguments for a process that this one starts: its own, and the debugger's signal switched off where Node can. */
+/**
+ * Node's arguments for a child process: those of this process, and the option that disables the debugger's signal, if
+ * supported.
+ */
 export function childExecArgv(execArgv: readonly string[] = process.execArgv): string[] {
   const isKnown = process.allowedNodeEnvironmentFlags.has(DISABLE_SIGUSR1);
   return isKnown && !execArgv.includes(DISABLE_SIGUSR1) ? [...execArgv, DISABLE_SIGUSR1] : [...execArgv];
 }
 
-/** Options in NODE_OPTIONS that change neither what the program does nor who can look into it: memory and warnings. */
+/** Options in NODE_OPTIONS that change neither the behaviour of the program nor who can inspect it: memory and warnings. */
 const HARMLESS: ReadonlySet<string> = new Set([
   DISABLE_SIGUSR1,
   '--max-old-space-size',
@@ -31,7 +34,7 @@ const HARMLESS: ReadonlySet<string> = new Set([
   '--no-deprecation',
 ]);
 
-/** The options of a NODE_OPTIONS that are not harmless, as written; values that stand in a word of their own are skipped. */
+/** The options in a NODE_OPTIONS that are not harmless, as written. Values that are separate words are skipped. */
 export function harmfulNodeOptions(value: string): string[] {
   return words(value).filter((word) => {
     if (!word.startsWith('-')) return false;
@@ -40,7 +43,7 @@ export function harmfulNodeOptions(value: string): string[] {
   });
 }
 
-/** Splits as Node does: at spaces outside double quotes; a backslash inside them escapes. */
+/** Splits as Node does: at spaces outside double quotes; a backslash inside quotes escapes. */
 function words(value: string): string[] {
   const found: string[] = [];
   let word: string | undefined;

@@ -2,7 +2,7 @@ import type { ConnectionBudget } from '../connection/listener.js';
 import { DescriptorBudget } from './descriptor-budget.js';
 import { MemoryGuard } from './memory-guard.js';
 
-/** What this process has for connections: file descriptors and memory. */
+/** The resources of this process for connections: file descriptors and memory. */
 export class ProcessBudget implements ConnectionBudget {
   readonly #descriptors = DescriptorBudget.ofProcess();
   readonly #memory = MemoryGuard.ofProcess();

@@ -2,7 +2,7 @@ import { SAME_INTERRUPT_MS } from '../limits.js';
 
 /** What the signals of the process ask for. */
 export interface SignalHandlers {
-  /** SIGHUP, and SIGUSR1, which ghostunnel and HAProxy reload at. */
+  /** SIGHUP; also SIGUSR1, at which ghostunnel and HAProxy reload. */
   readonly onReload: () => void;
   /** The first SIGTERM, SIGINT or SIGQUIT. */
   readonly onDrain: () => void;
@@ -12,7 +12,7 @@ export interface SignalHandlers {
   readonly onIgnored: (signal: NodeJS.Signals) => void;
 }
 
-/** Handles the signals from now on; none but a second request to end ends the process at once. */
+/** Handles the signals from now on. Only a second request to end ends the process immediately. */
 export function handleSignals(handlers: SignalHandlers): void {
   let draining = false;
   let interruptedAtMs = Number.NEGATIVE_INFINITY;
@@ -32,7 +32,7 @@ export function handleSignals(handlers: SignalHandlers): void {
   process.on('SIGUSR2', handlers.onIgnored);
 }
 
-/** In a worker, which a terminal and a service manager signal too: the primary process decides what happens. */
+/** For a worker, which a terminal and a service manager also signal: only the primary process acts on these signals. */
 export function ignoreSignals(): void {
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const)
     process.on(signal, () => undefined);

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { END_POLL_MS, STUCK_THREAD_MS } from '../limits.js';
 
-/** What libuv does on its threads, by the names of `process.getActiveResourcesInfo()`: files and DNS. */
+/** The work of libuv's threads, by the names of `process.getActiveResourcesInfo()`: files and DNS. */
 const ON_THREADS: ReadonlySet<string> = new Set([
   'FSReqCallback',
   'FSReqPromise',
@@ -12,7 +12,7 @@ const ON_THREADS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Whether a thread is held by a system call that does not return: a file of a hung file system, DNS without an answer.
+ * Whether a thread is blocked by a system call that does not return: a file on a hung file system, or DNS without an answer.
  * Work that returns within `STUCK_THREAD_MS` does not count.
  */
 export async function hasStuckThread(): Promise<boolean> {
@@ -25,9 +25,9 @@ export async function hasStuckThread(): Promise<boolean> {
 }
 
 /**
- * Ends a process with a stuck thread. `process.exit` would wait for the thread. Where Node can replace the process (22.15 and
- * newer), the exit code is `exitCode`; else the process ends by SIGTERM if that is 0, which service managers take for success,
- * and by SIGKILL if not.
+ * Ends a process with a stuck thread, for which `process.exit` would wait. If Node can replace the process (22.15 and newer),
+ * the exit code is `exitCode`. Otherwise the process ends by SIGTERM if that is 0, which service managers treat as success, and
+ * by SIGKILL if not.
  */
 export function endInSpiteOfThreads(exitCode: number): void {
   const execve: unknown = Reflect.get(process, 'execve');
@@ -40,6 +40,6 @@ export function endInSpiteOfThreads(exitCode: number): void {
   const signal = exitCode === 0 ? 'SIGTERM' : 'SIGKILL';
   process.removeAllListeners(signal);
   process.kill(process.pid, signal);
-  // The first process of a container is spared its own signals.
+  // The first process of a container ignores its own signals.
   setTimeout(() => process.abort(), STUCK_THREAD_MS);
 }

@@ -121,7 +121,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   inspectorLost(reason: InspectionFailure, { upstream, peerAddress, identity }: InspectedPeer): void {
     const { lost } = this.#rpcs;
     lost.set(reason, (lost.get(reason) ?? 0) + 1);
-    // A connection that is closed for a limit has a line of its own.
+    // A connection that is closed because of a limit has its own log line.
     if (isLimit(reason)) return;
     const fields = {
       error: LOSSES[reason] ?? 'The client, or Gitaly, sends what is no correct HTTP/2 or yamux.',
@@ -185,7 +185,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   }
 }
 
-/** Why the calls of a connection cannot be followed, where more can be said than that its bytes are malformed. */
+/** Describes why the calls of a connection cannot be followed, if the cause is more than malformed bytes. */
 const LOSSES: Partial<Record<InspectionFailure, string>> = {
   call_budget:
     'There is no memory for following more calls. They are still relayed, and limits on frames still hold.',
@@ -222,7 +222,7 @@ const LINES: Readonly<Record<CloseReason, readonly [level: LogLevel, message: st
   protocol_unknown: ['warn', 'connection refused: it speaks neither HTTP/2 nor the backchannel'],
   preface_timeout: ['warn', 'connection refused: it did not say in time what it speaks'],
   request_malformed: ['warn', 'connection refused: what came is no correct HTTP request'],
-  // These two are counted, and logged now and then, among the refused.
+  // These two are counted as refused, and logged periodically in summary.
   max_unauthenticated_connections: ['debug', 'connection closed: max_unauthenticated_connections exceeded'],
   max_connections_per_source: ['debug', 'connection refused: max_connections_per_source exceeded'],
   upstream_unreachable: ['error', 'upstream cannot be reached'],

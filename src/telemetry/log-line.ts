@@ -35,7 +35,7 @@ export function fieldsText(fields: LogFields): FieldsText {
 
 /** One line in JSON: level, time, fields, message. */
 export function jsonLine(level: string, fields: FieldsText, message: string): string {
-  // The text format writes it as it is.
+  // The text format prints this field without escaping.
   const text = PLAIN.test(message) ? `"${message}"` : jsonValue(printable(message));
   return `{"level":"${level}","time":"${timestamp()}"${fields},"msg":${text}}\n`;
 }

@@ -12,7 +12,7 @@ import {
 
 /** Where log lines go. Writing never waits and never throws: what cannot leave in time is dropped and counted. */
 export interface LogSink {
-  /** One line or several, each with its end. Urgent ones find room when others no longer do. */
+  /** One or more lines, each with its line end. Urgent lines are still accepted when the buffer is full for others. */
   write(lines: string, isUrgent?: boolean): void;
   /** Lines that were dropped since the start. */
   readonly droppedLines: number;

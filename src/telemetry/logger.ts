@@ -7,7 +7,10 @@ import type { LogSink } from './log-sink.js';
 /** What of the settings is about lines of every kind. */
 export type LineLogging = Pick<Logging, 'level' | 'format'>;
 
-/** Writes a line; its fields may be text already. `isUrgent`: whether it is kept where others are dropped; warnings and errors are. */
+/**
+ * Writes a line; its fields may be text already. `isUrgent`: the line is kept when others are dropped. The default is true for
+ * warnings and errors.
+ */
 export type LogAt = (fields: LogFields | FieldsText, message: string, isUrgent?: boolean) => void;
 
 /** The program's log. */

@@ -36,7 +36,7 @@ export interface Snapshot {
     readonly notAfter: Date;
   }[];
   readonly revocationLists: readonly { readonly listener: string; readonly nextUpdate: Date }[];
-  /** How many certificates and CRLs of each listener and role are expired or not yet valid. */
+  /** The number of certificates and CRLs of each listener and role that are expired or not yet valid. */
   readonly outOfDate?: readonly {
     readonly listener: string;
     readonly role: DatedRole;

@@ -57,7 +57,7 @@ const EXTENSION = {
   extendedKeyUsage: '2.5.29.37',
 } as const;
 
-/** The content of a certificate beyond its names and dates. */
+/** The fields of a certificate besides its names and dates. */
 export interface CertificateFacts {
   /** By its name where it has one here, else its object identifier. */
   readonly signatureAlgorithm: string;
@@ -72,9 +72,9 @@ export interface CertificateFacts {
   readonly subjectKeyId: string | undefined;
   readonly authorityKeyId: string | undefined;
   readonly nameConstraints: NameConstraints | undefined;
-  /** Object identifiers of the extensions that a verifier must understand, else it must refuse the certificate. */
+  /** Object identifiers of the critical extensions: a verifier that does not know one of them must refuse the certificate. */
   readonly criticalExtensions: readonly string[];
-  /** Whether its key describes its elliptic curve itself instead of naming it. */
+  /** Whether its key has explicit curve parameters instead of a named curve. */
   readonly explicitCurve: boolean;
 }
 
@@ -112,7 +112,7 @@ function readSignatureAlgorithm(raw: Buffer): string {
 
 const EC_PUBLIC_KEY = '1.2.840.10045.2.1';
 
-/** RFC 5480 section 2.1.1: the parameters of an EC key are the name of its curve; X9.62 allows a description of it, too. */
+/** RFC 5480 section 2.1.1: the parameters of an EC key are the name of its curve. X9.62 also allows explicit parameters. */
 function hasExplicitCurve(publicKey: Buffer): boolean {
   const algorithm = readDer(readDer(publicKey, TAG.sequence).content, TAG.sequence).content;
   const id = readDer(algorithm, TAG.objectIdentifier);

@@ -9,12 +9,12 @@ import { describeGeneralName, formatIpAddress, type GeneralName } from './genera
 export interface CertificateNames {
   /** Lower case; may begin with `*.`. */
   readonly dns: readonly string[];
-  /** As RFC 5952 writes them. */
+  /** In the form of RFC 5952. */
   readonly ip: readonly string[];
   readonly uri: readonly string[];
 }
 
-/** The SANs, exactly as they are in the certificate; those that are not ASCII are left out, as no host and no URI has such a name. */
+/** The SANs, exactly as in the certificate. Those that are not ASCII are omitted, because no host or URI has such a name. */
 export function certificateNames({ alternativeNames }: Certificate): CertificateNames {
   const ofKind = (kind: GeneralName['kind']): string[] =>
     alternativeNames.flatMap((name) => (name.kind === kind ? (textOf(name) ?? []) : []));
@@ -51,19 +51,19 @@ function describeAll(names: readonly string[]): string | undefined {
   return names.length > MAX_NAMES_SHOWN ? `${shown} and ${names.length - MAX_NAMES_SHOWN} more` : shown;
 }
 
-/** Whose a certificate is, on one printable line: its subject, else its SANs. */
+/** Describes the holder of a certificate on one printable line: its subject, or its SANs if the subject is empty. */
 export function describeSubject(certificate: Certificate): string {
   const { subject, alternativeNames } = certificate;
   if (subject !== '') return subject;
   return describeAll(alternativeNames.map(describeGeneralName)) ?? 'a certificate without a name';
 }
 
-/** Who issued a certificate, on one printable line. */
+/** Describes the issuer of a certificate on one printable line. */
 export function describeIssuer(certificate: Certificate): string {
   return certificate.issuer === '' ? 'an authority without a name' : certificate.issuer;
 }
 
-/** Whether a SAN of a certificate matches the name; the Common Name never counts, as for Gitaly's own clients. */
+/** Whether a SAN of a certificate matches the name. The Common Name is ignored, as by Gitaly's own clients. */
 export function holdsName(certificate: Certificate, name: string): boolean {
   return isIP(name) === 0 ? certificate.matchesHost(name) : certificate.matchesIp(name);
 }

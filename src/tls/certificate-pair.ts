@@ -14,7 +14,7 @@ export interface LoadedPair {
   readonly certificatePem: string;
   readonly keyPem: string;
   readonly leaf: Certificate;
-  /** The leaf with its dates. */
+  /** The leaf certificate with its validity period. */
   readonly dated: Dated;
   readonly names: CertificateNames;
 }
@@ -62,7 +62,7 @@ export async function loadPair(
   const { path } = setting.certificate;
   const owner = certificates.findIndex(({ x509 }) => x509.belongsTo(key.object));
   if (owner > 0) {
-    // Everything else that could be reported would be about the wrong certificate.
+    // All other findings would be about the wrong certificate.
     const own = certificates[owner]?.x509 ?? leaf;
     report(
       'certificate',
@@ -75,8 +75,8 @@ export async function loadPair(
     certificates.map(({ x509 }) => x509),
     { role, now },
   );
-  // Time alone never prevents a start or a renewal, so dates are warnings. That it expires soon is a metric, with alerts: a
-  // certificate that is valid for a day only would be reported at each reload.
+  // Dates alone never prevent a start or a renewal, so they are warnings. Imminent expiry is a metric with alerts: a
+  // certificate that is valid for one day only would otherwise cause a warning at every reload.
   for (const finding of judged.leaf) {
     if (finding.id === 'expires_soon') continue;
     const isAboutDates = DATES.has(finding.id);
@@ -86,7 +86,7 @@ export async function loadPair(
       isAboutDates ? { severity: 'warning', isAboutDates } : { severity: finding.severity },
     );
   }
-  // What is wrong above the leaf does not prevent serving it: a peer may know another path to an authority.
+  // Problems above the leaf do not prevent serving it: a peer may know another path to an authority.
   for (const finding of judged.chain) {
     if (finding.id !== 'expires_soon')
       report('certificate', `${path}: ${sentenceWithCure(finding)}`, { severity: 'warning' });

@@ -15,7 +15,7 @@ import { readGeneralNames, type GeneralName } from './general-names.js';
 
 const SUBJECT_ALTERNATIVE_NAME = '2.5.29.17';
 
-/** The parts of a `TBSCertificate` that are read here, each as its DER. */
+/** The parts of a `TBSCertificate` that the program reads, each as DER. */
 interface Parts {
   /** Without tag and length. */
   readonly serialNumber: Buffer;
@@ -23,16 +23,16 @@ interface Parts {
   readonly validity: Buffer;
   readonly subject: Buffer;
   readonly publicKey: Buffer;
-  /** What follows the public key. */
+  /** The bytes after the public key. */
   readonly rest: Buffer;
 }
 
 /**
- * A certificate; everything that the program reads of one passes here, and no other file imports Node's `X509Certificate`.
+ * A certificate. The program reads certificates only through this class, and no other file imports Node's `X509Certificate`.
  *
- * Node's text forms are no data: `subject` and `issuer` are `undefined` where a name is empty, names are joined by characters
- * that a name may contain, and a value that OpenSSL cannot print is missing. So names, dates and extensions are read from the
- * DER; Node does what needs OpenSSL: keys, signatures, host names. Getters never throw unless they say so.
+ * Node's text forms are not usable as data: `subject` and `issuer` are `undefined` if a name is empty, names are joined by
+ * characters that a name may contain, and a value that OpenSSL cannot print is missing. So names, dates and extensions are read
+ * from the DER. Node does what needs OpenSSL: keys, signatures, host names. Getters do not throw unless documented.
  */
 export class Certificate {
   readonly #x509: X509Certificate;
@@ -55,11 +55,11 @@ export class Certificate {
 
   /** Lower-case hexadecimal. */
   get serialNumber(): string {
-    // The first byte is 0 where the number would else be negative.
+    // The first byte is 0 if the number would otherwise be negative.
     return (this.#readable?.serialNumber ?? NOTHING).toString('hex').replace(/^00(?=.)/u, '');
   }
 
-  /** Whether basic constraints say CA:TRUE. */
+  /** Whether basic constraints contain CA:TRUE. */
   get ca(): boolean {
     return this.#x509.ca;
   }
@@ -69,24 +69,24 @@ export class Certificate {
     return formatDistinguishedName(this.subjectName);
   }
 
-  /** The attributes of the subject; none for a certificate without one. */
+  /** The attributes of the subject; empty for a certificate without a subject. */
   get subjectName(): DistinguishedName {
     this.#subject ??= this.#name('subject');
     return this.#subject;
   }
 
-  /** The issuer on one printable line, escaped; empty where it has no name. */
+  /** The issuer on one printable line, escaped; empty if it has no name. */
   get issuer(): string {
     this.#issuer ??= this.#name('issuer');
     return formatDistinguishedName(this.#issuer);
   }
 
-  /** The only Common Name of the subject, exactly; `undefined` if there is none or more than one. */
+  /** The only Common Name of the subject, unescaped; `undefined` if the subject has none or more than one. */
   get commonName(): string | undefined {
     return commonNameOf(this.subjectName);
   }
 
-  /** Whether the subject consists of text that can be printed. */
+  /** Whether the subject consists of printable text. */
   get hasPrintableSubject(): boolean {
     return isPrintableName(this.subjectName);
   }
@@ -106,18 +106,18 @@ export class Certificate {
     return this.#readable?.publicKey ?? NOTHING;
   }
 
-  /** In the certificate's order, of all kinds. */
+  /** In the order of the certificate, of all kinds. */
   get alternativeNames(): readonly GeneralName[] {
     this.#alternativeNames ??= this.#readAlternativeNames();
     return this.#alternativeNames;
   }
 
-  /** An invalid date if OpenSSL cannot read it either. */
+  /** An invalid date if OpenSSL cannot read it. */
   get validFrom(): Date {
     return this.#date(0, this.#x509.validFrom);
   }
 
-  /** An invalid date if OpenSSL cannot read it either. */
+  /** An invalid date if OpenSSL cannot read it. */
   get validTo(): Date {
     return this.#date(1, this.#x509.validTo);
   }
@@ -127,12 +127,12 @@ export class Certificate {
     return readExtensions(this.#readParts().rest);
   }
 
-  /** @throws Error for a key of a kind that OpenSSL does not know */
+  /** @throws Error if OpenSSL does not support the type of the key */
   get publicKey(): KeyObject {
     return this.#x509.publicKey;
   }
 
-  /** Whether the key has signed this certificate. A key of another kind has not. */
+  /** Whether the key has signed this certificate; false for a key of another type. */
   isSignedWith(key: KeyObject): boolean {
     try {
       return this.#x509.verify(key);
@@ -150,12 +150,14 @@ export class Certificate {
     }
   }
 
-  /** Whether a Subject Alternative Name matches the host name or IP address; the Common Name never counts, as for Gitaly's clients. */
+  /**
+   * Whether a Subject Alternative Name matches the host name or IP address. The Common Name is ignored, as by Gitaly's clients.
+   */
   matchesHost(name: string): boolean {
     try {
       return this.#x509.checkHost(name, { subject: 'never', partialWildcards: false }) !== undefined;
     } catch {
-      // OpenSSL throws for what cannot be a host name.
+      // OpenSSL throws for strings that cannot be a host name.
       return false;
     }
   }
@@ -176,7 +178,7 @@ export class Certificate {
     try {
       return readDistinguishedName(der);
     } catch {
-      // The bytes, as a value that is not text: it is not the empty name.
+      // The bytes, as a value that is not text: the name must not appear to be empty.
       return [[{ type: 'unreadable', value: undefined, der: readDer(der, TAG.sequence) }]];
     }
   }
@@ -200,7 +202,7 @@ export class Certificate {
         return readTime(index === 0 ? from : readDer(from.rest, TAG.utcTime, TAG.generalizedTime));
       }
     } catch {
-      // RFC 5280 does not know it; OpenSSL may.
+      // RFC 5280 does not define this time, but OpenSSL may accept it.
     }
     return new Date(text ?? Number.NaN);
   }
@@ -228,7 +230,7 @@ export class Certificate {
 
 const NOTHING = Buffer.alloc(0);
 
-/** Stands for names that cannot be read, so that they are not taken for none. */
+/** A placeholder for unreadable names, so that the list does not appear to be empty. */
 const UNREADABLE_NAME: GeneralName = { kind: 'malformed', of: 'uri', value: 'unreadable' };
 
 function readParts(raw: Buffer): Parts {
@@ -251,14 +253,14 @@ function readParts(raw: Buffer): Parts {
   };
 }
 
-/** An element with its tag and length: what stands before its rest. */
+/** An element with its tag and length: the prefix of its rest. */
 function before(bytes: Buffer, rest: Buffer): Buffer {
   return bytes.subarray(0, bytes.length - rest.length);
 }
 
 /**
- * The certificate that the other side of a TLS connection presented; `undefined` if it presented none, which Node's types do
- * not admit. On the client's side it can be asked for once: Node takes it out of the chain.
+ * The certificate that the peer of a TLS connection presented; `undefined` if it presented none, which Node's types do not
+ * allow for. On the client's side it can be read once only, because Node removes it from the chain.
  */
 export function peerCertificate(socket: TLSSocket): Certificate | undefined {
   const certificate: X509Certificate | undefined = socket.getPeerX509Certificate();
@@ -266,8 +268,8 @@ export function peerCertificate(socket: TLSSocket): Certificate | undefined {
 }
 
 /**
- * The certificates that a client presented in a full handshake, as it sent them, its own first; one more than the limit at
- * most. They can be asked for once: Node takes the issuers out of the session as it reads them.
+ * The certificates that a client presented in a full handshake, in the order in which it sent them, its own first; at most one
+ * more than the limit. They can be read once only, because Node removes the issuers from the session.
  */
 export function presentedChain(socket: TLSSocket): readonly Certificate[] {
   const chain: Certificate[] = [];

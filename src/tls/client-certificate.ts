@@ -20,7 +20,7 @@ export type ClientVerdict =
   | {
       readonly allowed: true;
       readonly result: 'verified';
-      /** `undefined`: it has no name that can be an identity. */
+      /** `undefined` if none of its names can be an identity. */
       readonly identity: string | undefined;
     }
   | { readonly allowed: true; readonly result: 'absent' }
@@ -43,8 +43,8 @@ export function judgeClient(socket: TLSSocket, mode: Exclude<ClientAuth, 'none'>
       detail: 'the client sent no certificate and client_auth is require',
     };
   }
-  // A resumed session keeps the verdict of its first handshake, and each resumption renews its ticket: without this a
-  // certificate would be accepted for as long as its owner keeps coming back. Its issuers are the terminator's to judge.
+  // A resumed session keeps the verdict of its first handshake, and each resumption renews its ticket. Without this check, a
+  // certificate would be accepted for as long as its owner reconnects. The terminator checks the issuers.
   const failure =
     failedVerification(socket) ??
     (certificate.validTo <= new Date() ? verificationOf('CERT_HAS_EXPIRED') : undefined);

@@ -1,12 +1,12 @@
 import { MAX_CLIENT_CERTIFICATES, MAX_RSA_EXPONENT, MAX_RSA_KEY_BITS } from '../limits.js';
 import { Certificate } from './certificate.js';
 
-/** Curves that clients of Gitaly have keys on, by OpenSSL's names. */
+/** The curves that are allowed for keys of Gitaly's clients, by OpenSSL's names. */
 const CURVES = ['prime256v1', 'secp384r1', 'secp521r1'];
 
 /**
- * Why the certificates that a client sent cost too much to verify, if they do. OpenSSL verifies each one's signature with the
- * key of the next, whatever the first has shown, and Node sets no limit on number or kind.
+ * Returns why the certificates that a client sent are too expensive to verify, if they are. OpenSSL verifies each certificate's
+ * signature with the key of the next one, whatever the result for the first, and Node does not limit their number or key types.
  *
  * @param certificates - DER, as the client sent them.
  */

@@ -13,21 +13,21 @@ import {
 
 const UNREADABLE = 'the handshake of the client cannot be read';
 
-/** What OpenSSL logs (`SSL_CTX_set_keylog_callback`): label, client random and secret. */
+/** A line of OpenSSL's key log (`SSL_CTX_set_keylog_callback`): label, client random and secret. */
 const CLIENT_SECRET = /^CLIENT_HANDSHAKE_TRAFFIC_SECRET \S+ (\S+)/;
 
 /**
- * Reads what a client sends in a handshake, ahead of OpenSSL: its length is bounded, and so is what its certificates cost.
- * In TLS 1.3 they are encrypted, with a key that serves for the handshake alone.
+ * Reads the client's messages of a handshake before OpenSSL reads them, to limit their length and the cost of its certificates.
+ * In TLS 1.3 they are encrypted, with a key that is used for the handshake only.
  */
 export class ClientFlight {
-  /** Bytes of the ClientHello that are still to come: that has been read. */
+  /** The remaining bytes of the ClientHello, which has been read already. */
   #helloLeft: number;
   readonly #bytes = Buffer.allocUnsafe(MAX_CLIENT_FLIGHT_BYTES);
   #length = 0;
-  /** Where the first record begins that has not come whole. */
+  /** The start of the first incomplete record. */
   #record = 0;
-  /** Handshake messages, in the clear, that have not come whole. */
+  /** Handshake messages, in the clear, that are incomplete. */
   #messages: Buffer = Buffer.alloc(0);
   #serverHello: ServerHello | undefined;
   #secret: Buffer | undefined;
@@ -45,7 +45,7 @@ export class ClientFlight {
     if (secret !== undefined) this.#secret = Buffer.from(secret, 'hex');
   }
 
-  /** Takes what the server sends first: its ServerHello, or a HelloRetryRequest. */
+  /** Takes the first message of the server: its ServerHello, or a HelloRetryRequest. */
   serverSends(bytes: Buffer): void {
     const message = bytes.subarray(RECORD_HEADER_BYTES);
     if (this.#serverHello || bytes[0] !== RecordType.handshake || message[0] !== Message.serverHello) return;
@@ -53,12 +53,12 @@ export class ClientFlight {
     this.#serverHello = readServerHello(message.subarray(MESSAGE_HEADER_BYTES, end));
   }
 
-  /** Whether the client's side of the handshake has been read to its end. */
+  /** Whether the client's part of the handshake has been read completely. */
   get isOver(): boolean {
     return this.#isOver;
   }
 
-  /** Takes what the client sent, before OpenSSL has it; not once it is over. Returns why OpenSSL must not have it. */
+  /** Takes the client's bytes before OpenSSL does; not after the handshake. Returns why OpenSSL must not get them. */
   read(bytes: Buffer): string | undefined {
     const hello = Math.min(this.#helloLeft, bytes.length);
     this.#helloLeft -= hello;
@@ -79,14 +79,14 @@ export class ClientFlight {
   }
 
   #readRecord(header: Buffer, content: Buffer): string | undefined {
-    // No client has anything to send before the server's answer: tickets that allow early data are not issued.
+    // A client sends nothing before the server's answer, because the tickets do not allow early data.
     if (!this.#serverHello) return UNREADABLE;
     const isTls13 = this.#serverHello.version === 'TLSv1.3';
     switch (header[0]) {
       case RecordType.handshake:
         return this.#readMessages(content);
       case RecordType.changeCipherSpec:
-        // In TLS 1.3 it means nothing (appendix D.4); in TLS 1.2 only Finished follows.
+        // In TLS 1.3 it has no meaning (appendix D.4); in TLS 1.2 only Finished follows.
         this.#isOver = !isTls13;
         return undefined;
       case RecordType.alert:

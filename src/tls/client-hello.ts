@@ -1,6 +1,6 @@
 import { MAX_CLIENT_HELLO_BYTES } from '../limits.js';
 
-/** The parts of a ClientHello that are needed before OpenSSL sees it. */
+/** The fields of a ClientHello that are needed before OpenSSL reads it. */
 export interface ClientHello {
   /** The name of the server_name extension, as sent; for the log of handshakes that fail. */
   readonly serverName: string | undefined;
@@ -13,10 +13,10 @@ export type ClientHelloResult =
   | { readonly kind: 'incomplete' }
   | { readonly kind: 'not_tls' }
   | { readonly kind: 'malformed'; readonly alert: ClientHelloAlert; readonly detail: string }
-  /** `length`: of the records that hold it, in bytes. */
+  /** `length`: of the records that contain it, in bytes. */
   | { readonly kind: 'hello'; readonly hello: ClientHello; readonly length: number };
 
-/** RFC 8446 section 6.2: the alert for a ClientHello that is refused unread. */
+/** RFC 8446 section 6.2: the alert for a ClientHello that is refused before OpenSSL reads it. */
 export type ClientHelloAlert =
   'unexpected_message' | 'record_overflow' | 'illegal_parameter' | 'decode_error';
 
@@ -46,14 +46,14 @@ function malformed(
  * (section 5.1 lets a handshake message span them). Each record is read once, however the bytes arrive.
  */
 export class ClientHelloReader {
-  /** Where the first record begins that has not come whole. */
+  /** The start of the first incomplete record. */
   #record = 0;
-  /** Bytes of the message in the records before that. */
+  /** Bytes of the message in the records before it. */
   #collected = 0;
-  /** The message's header, as far as it is in those records. */
+  /** The header of the message, as far as those records contain it. */
   #header: Buffer = Buffer.alloc(0);
 
-  /** @param bytes - all that has come so far, from the first byte. */
+  /** @param bytes - all bytes received so far, from the first. */
   read(bytes: Buffer): ClientHelloResult {
     for (;;) {
       const left = bytes.length - this.#record;
@@ -94,12 +94,12 @@ export class ClientHelloReader {
   }
 }
 
-/** Short records make a message many times as long as it is: the bound is for all bytes that are held. */
+/** Short records multiply the length of a message, so the limit applies to all bytes that are kept. */
 function unfinished(bytes: Buffer): ClientHelloResult {
   return bytes.length > MAX_CLIENT_HELLO_BYTES ? TOO_LONG : INCOMPLETE;
 }
 
-/** The content of whole records. */
+/** The content of complete records. */
 function contentOf(records: Buffer): Buffer {
   const fragments: Buffer[] = [];
   let offset = 0;

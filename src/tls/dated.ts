@@ -1,13 +1,13 @@
 import type { FileSetting, Problem } from '../config/model.js';
 import type { Certificate } from './certificate.js';
 
-/** What a certificate or CRL is for; label `role` of the metrics about dates. */
+/** The use of a certificate or CRL; label `role` of the metrics about dates. */
 export type DatedRole = 'server' | 'client_ca' | 'client_crl' | 'upstream_client' | 'upstream_ca';
 
-/** When something is valid. */
+/** A validity period. */
 export interface Period {
   readonly from: Date;
-  /** `undefined`: without end. */
+  /** `undefined`: it never ends. */
   readonly until: Date | undefined;
 }
 
@@ -17,26 +17,26 @@ export interface Dated {
   readonly setting: FileSetting;
   /** `the certificate of CN=…` */
   readonly name: string;
-  /** Those of a CA that was renewed under the same name; one of them must hold. */
+  /** Several periods for a CA that was renewed under the same name; one of them must be valid. */
   readonly periods: readonly Period[];
 }
 
-/** Why something is not valid at the moment. */
+/** Why a certificate or CRL is not valid now. */
 export type DateFault = 'expired' | 'not_yet_valid';
 
-/** The dates of a certificate. Those that cannot be read are invalid dates: it is not valid then. */
+/** The validity period of a certificate. Unreadable dates are invalid dates: the certificate is then not valid. */
 export function periodOf({ validFrom, validTo }: Pick<Certificate, 'validFrom' | 'validTo'>): Period {
   return { from: validFrom, until: validTo };
 }
 
-/** Whether something is out of date now. */
+/** Whether a certificate or CRL is out of date now. */
 export function dateFault({ periods }: Dated, now: Date): DateFault | undefined {
   if (periods.some(({ from, until }) => from <= now && (until === undefined || now < until)))
     return undefined;
   return periods.some(({ from }) => from > now) ? 'not_yet_valid' : 'expired';
 }
 
-/** When the last period ends; `undefined`: never, or nobody can tell. */
+/** When the last period ends; `undefined` if it never ends or is unknown. */
 export function endOf({ periods }: Dated): Date | undefined {
   if (periods.some(({ until }) => until === undefined)) return undefined;
   const ends = periods.flatMap(({ until }) => readable(until));
@@ -48,7 +48,7 @@ function readable(date: Date | undefined): number[] {
   return Number.isNaN(ms) ? [] : [ms];
 }
 
-/** What happens, and what to do, as sentences. */
+/** The problem and its fix, as sentences. */
 export function describeDateFault(
   dated: Dated,
   fault: DateFault,
@@ -84,7 +84,9 @@ const FIXES: Readonly<Record<DatedRole, string>> = {
   upstream_ca: 'Replace the certificate of the CA, or remove it',
 };
 
-/** The warning about something that is out of date; it takes effect nevertheless, as time must not prevent a start. */
+/**
+ * The warning about a certificate or CRL that is out of date. It is used nevertheless, because dates must not prevent a start.
+ */
 export function dateProblem(dated: Dated, now: Date): Problem | undefined {
   const fault = dateFault(dated, now);
   if (fault === undefined) return undefined;

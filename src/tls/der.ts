@@ -54,8 +54,8 @@ export function readOptional(bytes: Buffer, tag: number): DerElement | undefined
 }
 
 /**
- * The values that stand side by side in these bytes, of whatever tags.
- * @throws Error if the last one is cut off
+ * The consecutive values in these bytes, with any tags.
+ * @throws Error if the last one is truncated
  */
 export function readAll(bytes: Buffer): DerElement[] {
   const elements: DerElement[] = [];

@@ -1,7 +1,7 @@
 import { isPrintable } from '../printable.js';
 import { readAll, readDer, readObjectIdentifier, TAG, type DerElement } from './der.js';
 
-/** OpenSSL's short names of the attributes that RFC 5280 and Active Directory use; others keep their number. */
+/** OpenSSL's short names of the attributes that RFC 5280 and Active Directory use; other attributes are shown by their OID. */
 const ATTRIBUTES: Readonly<Record<string, string>> = {
   '2.5.4.3': 'CN',
   '2.5.4.4': 'SN',
@@ -27,11 +27,11 @@ const ATTRIBUTES: Readonly<Record<string, string>> = {
   '1.2.840.113549.1.9.1': 'emailAddress',
 };
 
-/** One `CN=value` of a name. */
+/** One attribute of a name: `CN=value`. */
 interface Attribute {
-  /** The short name, else the object identifier. */
+  /** The short name, or the object identifier if there is none. */
   readonly type: string;
-  /** Exactly as it is in the certificate; `undefined` for a value that is not valid text. */
+  /** Exactly as in the certificate; `undefined` if the value is not valid text. */
   readonly value: string | undefined;
   readonly der: DerElement;
 }
@@ -41,7 +41,7 @@ export type DistinguishedName = readonly (readonly Attribute[])[];
 
 /**
  * Reads a `Name` (RFC 5280 section 4.1.2.4).
- * @throws Error if it is broken
+ * @throws Error if it is malformed
  */
 export function readDistinguishedName(der: Buffer): DistinguishedName {
   return readAll(readDer(der, TAG.sequence).content).map((relative) => {
@@ -58,22 +58,22 @@ export function readDistinguishedName(der: Buffer): DistinguishedName {
 }
 
 /**
- * The Common Name; `undefined` if there is none, or more than one: OpenSSL takes the first then, Go the last, and nobody
- * can know whose certificate it is meant to be.
+ * The Common Name; `undefined` if there is none or more than one. OpenSSL uses the first then, Go the last, so the intended
+ * holder is unknown.
  */
 export function commonNameOf(name: DistinguishedName): string | undefined {
   const [first, ...others] = name.flat().filter(({ type }) => type === 'CN');
   return others.length === 0 ? first?.value : undefined;
 }
 
-/** Whether all of its values are text that can be printed. */
+/** Whether all values are printable text. */
 export function isPrintableName(name: DistinguishedName): boolean {
   return name.flat().every(({ value }) => value !== undefined && isPrintable(value));
 }
 
 /**
- * A name on one line in the order of the certificate, `O=GitLab, CN=rails`; attributes that stand together are joined by
- * ` + `. Values are escaped (RFC 4514 section 2.4), so that no value can pretend to be another attribute.
+ * Formats a name on one line in the order of the certificate: `O=GitLab, CN=rails`. Attributes of one relative distinguished
+ * name are joined by ` + `. Values are escaped (RFC 4514 section 2.4), so that no value can imitate another attribute.
  */
 export function formatDistinguishedName(name: DistinguishedName): string {
   return name
@@ -84,7 +84,7 @@ export function formatDistinguishedName(name: DistinguishedName): string {
 }
 
 function format(value: string | undefined, { tag, content }: DerElement): string {
-  // RFC 4514 section 2.4: the DER in hexadecimal. Of what is not text the length is of no interest.
+  // RFC 4514 section 2.4: the DER in hexadecimal, here without its length octets.
   if (value === undefined) return `#${tag.toString(16).padStart(2, '0')}${content.toString('hex')}`;
   return value.replace(/^[ #]|[",+;<>\\]| $|[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, (character) =>
     isPrintable(character)
@@ -95,7 +95,7 @@ function format(value: string | undefined, { tag, content }: DerElement): string
   );
 }
 
-/** The text of a value of one of the string types; `undefined` for other types, and for bytes that are not of its type. */
+/** The text of a value of one of the string types; `undefined` for other types, and for bytes that are invalid for the type. */
 function readText({ tag, content }: DerElement): string | undefined {
   switch (tag) {
     case TAG.utf8String:
@@ -106,7 +106,7 @@ function readText({ tag, content }: DerElement): string | undefined {
     case TAG.visibleString:
       return content.every((byte) => byte < 0x80) ? content.toString('latin1') : undefined;
     case TAG.teletexString:
-      // As OpenSSL and Go have it, whatever the standard says.
+      // As in OpenSSL and Go, regardless of the standard.
       return content.toString('latin1');
     case TAG.bmpString:
       return content.length % 2 === 0 ? decode(Buffer.from(content).swap16(), 'utf-16le') : undefined;
@@ -119,7 +119,7 @@ function readText({ tag, content }: DerElement): string | undefined {
 
 function decode(content: Buffer, encoding: 'utf-8' | 'utf-16le'): string | undefined {
   try {
-    // A byte order mark is a character of the name.
+    // A byte order mark is a part of the name.
     return new TextDecoder(encoding, { fatal: true, ignoreBOM: true }).decode(content);
   } catch {
     return undefined;

@@ -10,12 +10,12 @@ export interface Extension {
 
 /**
  * The extensions of a certificate, in its order.
- * @param behindKey - what follows the public key in a `TBSCertificate`
- * @throws Error if one is broken
+ * @param behindKey - the bytes after the public key in a `TBSCertificate`
+ * @throws Error if an extension is malformed
  */
 export function readExtensions(behindKey: Buffer): Extension[] {
   let rest = behindKey;
-  // Two unique identifiers may stand before them, which nobody uses.
+  // Two unique identifiers may precede them, but are not used in practice.
   for (const tag of [0x81, 0x82]) rest = readOptional(rest, tag)?.rest ?? rest;
   const extensions = readOptional(rest, contextTag(3));
   if (extensions === undefined) return [];
@@ -24,7 +24,7 @@ export function readExtensions(behindKey: Buffer): Extension[] {
 
 /**
  * The extensions in the content of an `Extensions`, in its order.
- * @throws Error if one is broken
+ * @throws Error if an extension is malformed
  */
 export function readExtensionList(content: Buffer): Extension[] {
   return readAll(content).map((extension) => {

@@ -53,7 +53,10 @@ async function signatureOfEntry(path: string): Promise<string> {
   }
 }
 
-/** Reading a pipe changes its times, and its content cannot be known without reading it: it is the same while it stays. */
+/**
+ * Reading a pipe changes its times, and detecting a change of its content would require reading it. So its signature is
+ * constant.
+ */
 function factsText(path: string, facts: BigIntStats): string {
   const identity = [path, facts.dev, facts.ino];
   if (facts.isFIFO()) return [...identity, 'pipe'].join(' ');

@@ -14,7 +14,7 @@ export class ClientChainFault extends Error {}
 export class GuardedStream extends TappedStream {
   readonly #flight: ClientFlight;
 
-  /** `onFault` is called once; nothing that the client sends is passed on from then. */
+  /** `onFault` is called once; nothing from the client is forwarded afterwards. */
   constructor(raw: Socket, flight: ClientFlight, onFault: (fault: ClientChainFault) => void) {
     let isRefused = false;
     super(raw, (bytes) => {
@@ -26,7 +26,7 @@ export class GuardedStream extends TappedStream {
       return !isRefused;
     });
     this.#flight = flight;
-    // A client may end its side of the connection and still wait for an answer.
+    // A client may end its side of the connection and still wait for a response.
     this.allowHalfOpen = true;
   }
 
@@ -53,29 +53,29 @@ export interface GuardAlarm {
   untilMs: number;
 }
 
-/** Of all listeners of the process, and across reloads, so that one attack is paid for once. */
+/** Shared by all listeners of the process, and across reloads, so that one attack is paid for once. */
 const PROCESS_ALARM: GuardAlarm = { untilMs: Number.NEGATIVE_INFINITY };
 
 /**
- * Keeps strangers from choosing what it costs to verify a client's certificates.
+ * Prevents unauthenticated clients from choosing the cost of verifying their certificates.
  *
- * Node has no limit for them, and nothing stands between a socket and OpenSSL where Node reads it natively. A stream of our
- * own can (`GuardedStream`), but stays for the whole connection and doubles the cost of each relayed byte. So clients are
- * guarded only for some minutes after an attack, as TCP uses SYN cookies: one handshake in that time costs up to half a
- * second, every other one is refused before a signature is verified.
+ * Node has no limit for it, and when Node reads a socket natively, no code runs between the socket and OpenSSL. A stream in
+ * JavaScript (`GuardedStream`) can run there, but it stays for the whole connection and doubles the cost of each relayed byte.
+ * So clients are guarded only for some minutes after an attack, as TCP uses SYN cookies: one handshake in that time costs up to
+ * half a second, every other one is refused before a signature is verified.
  */
 export class FlightGuard {
   #watchesKeylog = false;
   readonly #servers: () => Iterable<Server>;
   readonly #alarm: GuardAlarm;
 
-  /** `servers`: whose handshakes are guarded. */
+  /** `servers`: the servers whose handshakes are guarded. */
   constructor(servers: () => Iterable<Server>, alarm: GuardAlarm = PROCESS_ALARM) {
     this.#servers = servers;
     this.#alarm = alarm;
   }
 
-  /** What OpenSSL is to read a client from. `helloBytes`: the length of its ClientHello's records. */
+  /** The stream from which OpenSSL reads a client. `helloBytes`: the length of its ClientHello's records. */
   source(
     raw: Socket,
     helloBytes: number,
@@ -89,7 +89,7 @@ export class FlightGuard {
     });
   }
 
-  /** Looks at a client whose full handshake is over: its certificates have been verified, and may have cost too much. */
+  /** Inspects a client whose full handshake is complete: its certificates have been verified, and may have been too expensive. */
   finished(socket: TLSSocket, chain: readonly Certificate[]): ClientChainFault | undefined {
     if (sourceOf(socket) instanceof GuardedStream) return undefined;
     const fault = chainFault(chain.map(({ raw }) => raw));
@@ -98,7 +98,7 @@ export class FlightGuard {
     return new ClientChainFault(fault);
   }
 
-  /** A handshake failed; `bytes` came from the client behind its ClientHello. */
+  /** A handshake failed; `bytes` is the number of bytes from the client after its ClientHello. */
   failed(bytes: number): void {
     if (bytes > SUSPECT_FLIGHT_BYTES) this.#raise();
   }
@@ -120,8 +120,8 @@ export class FlightGuard {
 }
 
 /**
- * What a TLS socket reads from. Node keeps a socket in `_parent`, and the wrapper of another stream behind `_handle`;
- * neither is documented, and there is no documented way. A test on every supported Node would notice a change.
+ * The socket that a TLS socket reads from. Node keeps a socket in `_parent`, and the wrapper of another stream behind
+ * `_handle`. Neither is documented, and no documented way exists. A test on every supported Node would detect a change.
  */
 export function sourceOf(socket: TLSSocket): object | undefined {
   const parent = objectAt(socket, '_parent');

@@ -6,16 +6,16 @@ import {
   type DistinguishedName,
 } from './distinguished-name.js';
 
-/** A name as an extension holds it (RFC 5280 section 4.2.1.6). */
+/** A name in an extension (RFC 5280 section 4.2.1.6). */
 export type GeneralName =
-  /** `value` is ASCII, else the name would be `malformed`. */
+  /** `value` is ASCII; otherwise the name would be `malformed`. */
   | { readonly kind: 'dns' | 'uri' | 'email'; readonly value: string }
-  /** Four or 16 bytes of an address; in name constraints twice as many, with the mask behind it. */
+  /** 4 or 16 bytes of an address; in name constraints twice as many, followed by the mask. */
   | { readonly kind: 'ip'; readonly value: Buffer }
   | { readonly kind: 'directory'; readonly value: DistinguishedName }
-  /** Of a kind that has no use here, `otherName` for one. */
+  /** Of a kind that is not used here, such as `otherName`. */
   | { readonly kind: 'other'; readonly value: Buffer }
-  /** A DNS name, URI or mail address with bytes that are not ASCII; as text, one character for each byte. */
+  /** A DNS name, URI or mail address with bytes that are not ASCII; as text, one character per byte. */
   | { readonly kind: 'malformed'; readonly of: 'dns' | 'uri' | 'email'; readonly value: string };
 
 /** Context tags of the kinds that are text. */
@@ -27,13 +27,13 @@ const TEXT_KINDS: Readonly<Record<number, 'dns' | 'uri' | 'email'>> = {
 
 /**
  * The names in the content of a `GeneralNames`, in its order.
- * @throws Error if it is broken
+ * @throws Error if it is malformed
  */
 export function readGeneralNames(content: Buffer): GeneralName[] {
   return readAll(content).map(readGeneralName);
 }
 
-/** @throws Error if it is broken */
+/** @throws Error if it is malformed */
 export function readGeneralName({ tag, content }: DerElement): GeneralName {
   const kind = TEXT_KINDS[tag];
   if (kind !== undefined) {
@@ -63,13 +63,13 @@ export function describeGeneralName(name: GeneralName): string {
   }
 }
 
-/** An address as it is written: `10.0.0.1`, `2001:db8::1`; `undefined` unless it has four or 16 bytes. */
+/** Formats an address, such as `10.0.0.1` or `2001:db8::1`; `undefined` unless it has 4 or 16 bytes. */
 export function formatIpAddress(bytes: Buffer): string | undefined {
   if (bytes.length === 4) return bytes.join('.');
   if (bytes.length !== 16) return undefined;
   const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(2 * index).toString(16)).join(
     ':',
   );
-  // The URL parser writes an address by RFC 5952.
+  // The URL parser formats an address as in RFC 5952.
   return new URL(`http://[${groups}]`).hostname.slice(1, -1);
 }

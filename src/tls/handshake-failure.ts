@@ -13,7 +13,7 @@ export type HandshakeFailure =
   | 'not_tls'
   | 'no_application_protocol'
   | 'unrecognized_name'
-  /** The ClientHello was refused before OpenSSL saw it. */
+  /** The ClientHello was refused before OpenSSL read it. */
   | 'client_hello'
   /** The client's certificates exceed a limit; they were not verified. */
   | 'client_chain'
@@ -55,13 +55,13 @@ export function handshakeFailure(code: string): HandshakeFailure {
   }
 }
 
-/** What a listener presented, or would have presented, in a handshake. */
+/** What a listener presented in a handshake, or would have presented. */
 export interface Presented {
   /** The protocols that it selects from by ALPN. */
   readonly protocols: readonly ApplicationProtocol[];
   /** Its certificate for the name. */
   readonly certificate: Certificate;
-  /** The name that the client asked for; `undefined` if it asked for none, as one that dials an IP address. */
+  /** The server name (SNI) of the client; `undefined` if it sent none, as a client that dials an IP address. */
   readonly serverName: string | undefined;
 }
 
@@ -115,7 +115,7 @@ export function handshakeAdvice(
   }
 }
 
-/** Why each client refuses our certificate; `undefined` if that cannot be told from the certificate alone. */
+/** Why every client refuses our certificate; `undefined` if the certificate alone does not show it. */
 export function whyRefused(
   { certificate, serverName }: Pick<Presented, 'certificate' | 'serverName'>,
   now: Date,

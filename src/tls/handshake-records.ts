@@ -21,7 +21,7 @@ const NONCE_BYTES = 12;
 const SUPPORTED_VERSIONS = 43;
 const TLS_1_3 = 0x0304;
 
-/** How records of TLS 1.3 are encrypted. */
+/** The encryption of TLS 1.3 records. */
 export interface Suite {
   readonly cipher: CipherGCMTypes | 'chacha20-poly1305';
   readonly hash: 'sha256' | 'sha384';
@@ -35,14 +35,14 @@ const SUITES: ReadonlyMap<number, Suite> = new Map([
   [0x1303, { cipher: 'chacha20-poly1305', hash: 'sha256', keyBytes: 32 }],
 ]);
 
-/** What a ServerHello settles. */
+/** The parameters that a ServerHello selects. */
 export interface ServerHello {
   readonly version: 'TLSv1.2' | 'TLSv1.3';
-  /** `undefined` unless it is a suite of TLS 1.3. */
+  /** `undefined` unless it is a TLS 1.3 cipher suite. */
   readonly suite: Suite | undefined;
 }
 
-/** RFC 8446 section 4.1.3. A HelloRetryRequest is one too, and another follows it. */
+/** RFC 8446 section 4.1.3. A HelloRetryRequest has the same format and is followed by another ServerHello. */
 export function readServerHello(body: Buffer): ServerHello {
   const fields = new Fields(body);
   fields.skip(2 + 32);
@@ -73,7 +73,7 @@ export function certificatesOf(body: Buffer, isTls13: boolean): Buffer[] {
   return certificates;
 }
 
-/** Reads one field after the other; what is missing reads as nothing. */
+/** Reads consecutive fields; missing bytes are read as empty. */
 class Fields {
   readonly #bytes: Buffer;
   #offset = 0;
@@ -96,7 +96,7 @@ class Fields {
     return value;
   }
 
-  /** What follows a length of so many bytes. */
+  /** A field with a length prefix of `lengthBytes` bytes. */
   take(lengthBytes: number): Buffer {
     const length = this.number(lengthBytes);
     const taken = this.#bytes.subarray(this.#offset, this.#offset + length);
@@ -118,7 +118,7 @@ export class RecordDecrypter {
     this.#iv = expandLabel(suite.hash, secret, 'iv', NONCE_BYTES);
   }
 
-  /** `undefined` for a record of other keys. */
+  /** `undefined` for a record that was encrypted with other keys. */
   decrypt(header: Buffer, content: Buffer): { readonly type: number; readonly content: Buffer } | undefined {
     if (content.length < TAG_BYTES) return undefined;
     const nonce = Buffer.from(this.#iv);
@@ -128,7 +128,7 @@ export class RecordDecrypter {
     decipher.setAuthTag(content.subarray(-TAG_BYTES));
     try {
       const plain = Buffer.concat([decipher.update(content.subarray(0, -TAG_BYTES)), decipher.final()]);
-      // The type stands behind the content, and padding of zeros behind the type.
+      // The type follows the content, and zero padding follows the type.
       let end = plain.length - 1;
       while (end > 0 && plain[end] === 0) end--;
       return { type: plain[end] ?? 0, content: plain.subarray(0, end) };

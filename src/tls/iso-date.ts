@@ -1,4 +1,4 @@
-/** RFC 3339 of a date; of one that a certificate does not say in a form that can be read, this. */
+/** Formats a date by RFC 3339; an invalid date, as of a malformed certificate, gives `an unreadable date`. */
 export function isoDate(date: Date): string {
   return Number.isNaN(date.getTime()) ? 'an unreadable date' : date.toISOString();
 }

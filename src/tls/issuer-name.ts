@@ -2,7 +2,7 @@ import { printable } from '../printable.js';
 import type { Certificate } from './certificate.js';
 import { readAll, readDer, readObjectIdentifier, TAG, type DerElement } from './der.js';
 
-/** The attributes that names of CAs have, by OpenSSL's short names; others keep their number. */
+/** The usual attributes of CA names, by OpenSSL's short names; other attributes are shown by their OID. */
 const ATTRIBUTES: Readonly<Record<string, string>> = {
   '2.5.4.3': 'CN',
   '2.5.4.6': 'C',
@@ -18,7 +18,7 @@ const ATTRIBUTES: Readonly<Record<string, string>> = {
 export interface IssuerName {
   /** On one line, for messages. */
   readonly text: string;
-  /** Equal for names that OpenSSL takes for the same: it ignores case, repeated spaces and the type of string. */
+  /** Equal for names that OpenSSL considers equal: it ignores case, repeated spaces and the type of string. */
   readonly key: string;
 }
 

@@ -6,7 +6,7 @@ import { subjectName } from './issuer-name.js';
 import type { RevocationLists } from './revocation.js';
 import type { TrustAnchors } from './trust.js';
 
-/** What of a listener's material has dates. */
+/** The parts of a listener's material that have dates. */
 interface DatedMaterial {
   readonly server:
     | {
@@ -44,7 +44,7 @@ export function datedOf({ server, upstream }: DatedMaterial): Dated[] {
   return found;
 }
 
-/** CAs of the same name count as one: a bundle contains the old certificate of a CA beside the new one. */
+/** CAs with the same name count as one: a bundle contains the old certificate of a CA beside the new one. */
 function authorities(role: DatedRole, source: TrustSource, anchors: TrustAnchors): Dated[] {
   const [setting] = [...source.files, ...source.directories];
   if (!setting) return [];

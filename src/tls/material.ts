@@ -56,7 +56,7 @@ export interface ServerParts {
   /** PEM texts. */
   readonly revocations: readonly string[] | undefined;
   readonly sessions: SessionStart;
-  /** When a verdict on a client may change by time alone, ms: the CAs and CRLs become valid or expire. */
+  /** When the verdict on a client may next change without new files, ms: CAs and CRLs become valid or expire. */
   readonly sessionDates: readonly number[];
 }
 
@@ -110,20 +110,20 @@ export function upstreamParts({ settings, pair, ca }: UpstreamMaterial): Upstrea
 export interface MaterialResult {
   readonly listeners: readonly ListenerMaterial[] | undefined;
   readonly problems: readonly Problem[];
-  /** Key pairs whose files contain a certificate that is out of date: the previous one is still used, as it is valid. */
+  /** Key pairs whose files contain a certificate that is out of date: the previous one is still used, because it is valid. */
   readonly kept: readonly KeptPair[];
 }
 
-/** A key pair that is not what its files contain. */
+/** A key pair in use that differs from its files. */
 export interface KeptPair {
   /** When the certificate in the file becomes valid; `undefined`: it has expired. */
   readonly replacedFrom: Date | undefined;
 }
 
-/** What is judged while files are read. */
+/** The parameters for judging files as they are read. */
 interface Loading {
   readonly now: Date;
-  /** What is in use. */
+  /** The material in use. */
   readonly former: readonly LoadedPair[];
   readonly problems: Problem[];
   readonly kept: KeptPair[];

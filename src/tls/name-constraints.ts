@@ -4,13 +4,13 @@ import { describeGeneralName, formatIpAddress, readGeneralName, type GeneralName
 
 /** The names that an authority may issue for (RFC 5280 section 4.2.1.10). */
 export interface NameConstraints {
-  /** Of each kind that is among them, a name must lie within one. */
+  /** A name must lie within one of those of its kind, if there are any. */
   readonly permitted: readonly GeneralName[];
-  /** A name must lie within none of them. */
+  /** A name must not lie within any of these. */
   readonly excluded: readonly GeneralName[];
 }
 
-/** @throws Error if the extension is broken */
+/** @throws Error if the extension is malformed */
 export function readNameConstraints(value: Buffer): NameConstraints {
   const { content } = readDer(value, TAG.sequence);
   const permitted = readOptional(content, contextTag(0));
@@ -18,7 +18,7 @@ export function readNameConstraints(value: Buffer): NameConstraints {
   return { permitted: readSubtrees(permitted?.content), excluded: readSubtrees(excluded?.content) };
 }
 
-/** The minimum and maximum behind a base are not allowed in the Internet profile. */
+/** The Internet profile does not allow a minimum and maximum after a base. */
 function readSubtrees(content: Buffer | undefined): GeneralName[] {
   if (content === undefined) return [];
   return readAll(content).map((subtree) => {
@@ -27,7 +27,7 @@ function readSubtrees(content: Buffer | undefined): GeneralName[] {
   });
 }
 
-/** Why a name is outside of constraints, as the end of a sentence whose subject is the name; `undefined` if it is within. */
+/** Why a name is outside of constraints, as a clause whose subject is the authority; `undefined` if it is within. */
 export function violation(name: GeneralName, { permitted, excluded }: NameConstraints): string | undefined {
   const excluding = excluded.find((base) => isWithin(name, base));
   if (excluding) return `it excludes ${describeConstraint(excluding)}`;
@@ -55,8 +55,8 @@ function isWithin(name: GeneralName, base: GeneralName): boolean {
 }
 
 /**
- * A leading dot asks for at least one more label. Without it the name itself is within, and of DNS names everything below it;
- * of URIs the host is meant exactly.
+ * A leading dot requires at least one more label. Without it, the name itself is within, and for DNS names also everything
+ * below it. For URIs the host must be equal.
  */
 function isHostWithin(host: string, base: string, below: boolean): boolean {
   const [name, suffix] = [host.toLowerCase().replace(/\.$/u, ''), base.toLowerCase()];
@@ -98,7 +98,7 @@ function hostOf(uri: string): string {
   return /^[^:]*:\/\/(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:]*)/u.exec(uri)?.[1] ?? '';
 }
 
-/** The base of a constraint for a message, such as `10.0.0.0/8`. */
+/** Formats the base of a constraint for a message, such as `10.0.0.0/8`. */
 function describeConstraint(base: GeneralName): string {
   if (base.kind !== 'ip')
     return base.value.length === 0 ? `all names of type ${base.kind}` : describeGeneralName(base);

@@ -6,7 +6,7 @@ import type { TlsVersion } from '../config/model.js';
 /** The only application protocol that Gitaly and its gRPC clients speak. */
 export const ALPN_H2 = 'h2';
 
-/** RFC 8446 section 6.2: the fatal alerts, as TLS records, for a ClientHello that is refused before OpenSSL sees it. */
+/** RFC 8446 section 6.2: the fatal alerts, as TLS records, for a ClientHello that is refused before OpenSSL reads it. */
 export const HELLO_ALERTS = {
   unexpected_message: fatalAlert(10),
   record_overflow: fatalAlert(22),
@@ -16,7 +16,7 @@ export const HELLO_ALERTS = {
   no_application_protocol: fatalAlert(120),
 } as const;
 
-/** The name of one of them. */
+/** The name of an alert. */
 export type HelloAlert = keyof typeof HELLO_ALERTS;
 
 function fatalAlert(description: number): Buffer {
@@ -43,16 +43,16 @@ export const CIPHERS = [
   '@SECLEVEL=2',
 ].join(':');
 
-/** OpenSSL's default list also has X448, P-521 and ffdhe2048 to ffdhe8192, of which the last costs 70 times X25519. */
+/** OpenSSL's default list also has X448, P-521 and ffdhe2048 to ffdhe8192; ffdhe8192 costs 70 times as much as X25519. */
 const GROUPS = 'X25519:P-256:P-384';
 
-/** With the post-quantum hybrid of Go 1.24 and OpenSSL 3.5, which OpenSSL 3.0 of Node 20 does not know. */
+/** Includes the post-quantum hybrid of Go 1.24 and OpenSSL 3.5. OpenSSL 3.0 of Node 20 does not support it. */
 const HYBRID_GROUPS = `X25519MLKEM768:${GROUPS}`;
 
-/** A client with the hybrid sends a share of X25519 as well (`*`): an older server answers without another round trip. */
+/** A client that offers the hybrid also sends a share of X25519 (`*`): an older server answers without another round trip. */
 const HYBRID_CLIENT_GROUPS = '*X25519MLKEM768:*X25519:P-256:P-384';
 
-/** What Go offers, without SHA-1. OpenSSL's default adds Ed448, SHA-224, Brainpool curves, and ML-DSA or DSA. */
+/** The algorithms that Go offers, without SHA-1. OpenSSL's default adds Ed448, SHA-224, Brainpool curves, and ML-DSA or DSA. */
 const SIGNATURE_ALGORITHMS = [
   'ecdsa_secp256r1_sha256',
   'ecdsa_secp384r1_sha384',
@@ -73,7 +73,7 @@ const hasHybrid = supportsGroups(HYBRID_CLIENT_GROUPS);
 
 function supportsGroups(groups: string): boolean {
   try {
-    // An empty `ca` saves loading the public roots.
+    // An empty `ca` avoids loading the public roots.
     createSecureContext({ ca: [], ecdhCurve: groups });
     return true;
   } catch {
@@ -82,8 +82,8 @@ function supportsGroups(groups: string): boolean {
 }
 
 /**
- * Options that every TLS context of the program shares. They leave no expensive algorithm for a stranger to choose:
- * without `ecdhCurve` and `sigalgs` OpenSSL offers all that it implements.
+ * The options that all TLS contexts of the program share. They prevent strangers from choosing an expensive algorithm: without
+ * `ecdhCurve` and `sigalgs` OpenSSL offers all that it implements.
  */
 export function contextParameters(minVersion: TlsVersion, side: 'server' | 'client'): SecureContextOptions {
   const hybrid = side === 'server' ? HYBRID_GROUPS : HYBRID_CLIENT_GROUPS;

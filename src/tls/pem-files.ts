@@ -15,7 +15,7 @@ export async function readSettingFile(path: string): Promise<string> {
 }
 
 /**
- * The same, with the mode of the file.
+ * Like the previous function, but with the mode of the file.
  * @throws FileProblem
  */
 export async function readSettingContent(path: string): Promise<FileContent> {

@@ -17,16 +17,16 @@ import { readIssuerName, type IssuerName } from './issuer-name.js';
 export interface RevocationList {
   readonly issuer: IssuerName;
   readonly thisUpdate: Date;
-  /** `undefined`: the list does not say. */
+  /** `undefined` if the list does not contain it. */
   readonly nextUpdate: Date | undefined;
   readonly number: bigint | undefined;
   /** Lower-case hexadecimal. */
   readonly authorityKeyId: string | undefined;
   /** The distribution point that it is limited to, as hexadecimal DER; empty for a list of all certificates of its issuer. */
   readonly scope: string;
-  /** Why OpenSSL's verdict with this list would be wrong or a refusal of everybody; a predicate of "the CRL". */
+  /** Why OpenSSL's verdict with this list would be wrong, or would refuse every client; a predicate of "the CRL". */
   readonly objection: string | undefined;
-  /** Whether the key has signed it; `undefined` for a signature algorithm that is not known here. */
+  /** Whether the key has signed it; `undefined` for an unknown signature algorithm. */
   isSignedBy(key: KeyObject): boolean | undefined;
 }
 
@@ -110,7 +110,7 @@ function isTrue(boolean: DerElement): boolean {
 }
 
 function objectionTo(extensions: readonly Extension[]): string | undefined {
-  // OpenSSL before 3.0.20 takes a delta for the complete list, whether its mark is critical or not.
+  // OpenSSL before 3.0.20 treats a delta CRL as the complete list, whether its indicator is critical or not.
   if (extensions.some(({ id }) => id === EXTENSION.deltaCrlIndicator))
     return 'is a delta CRL (deltaCRLIndicator), which lists only the changes since another one';
   for (const { id, critical, value } of extensions) {
@@ -125,7 +125,7 @@ function objectionTo(extensions: readonly Extension[]): string | undefined {
   return undefined;
 }
 
-/** What an issuing distribution point may limit a list to (RFC 5280 section 5.2.5), by tag. */
+/** The possible limits of an issuing distribution point (RFC 5280 section 5.2.5), by tag. */
 const LIMITS: Readonly<Record<number, string>> = {
   0x81: 'covers only certificates of servers and clients (onlyContainsUserCerts), not those of CAs',
   0x82: 'covers only certificates of CAs (onlyContainsCACerts)',
@@ -134,7 +134,7 @@ const LIMITS: Readonly<Record<number, string>> = {
   0x85: 'covers only attribute certificates (onlyContainsAttributeCerts)',
 };
 
-/** A list for one address is honoured: OpenSSL uses it for certificates that name this address, and refuses others. */
+/** A list for one distribution point is accepted: OpenSSL uses it for certificates that name this point, and refuses others. */
 function objectionToScope(value: Buffer): string | undefined {
   for (const element of readAll(readDer(value, TAG.sequence).content)) {
     if (element.tag === contextTag(0) || (element.tag !== 0x83 && !isTrue(element))) continue;

@@ -9,7 +9,7 @@ import { FileProblem, readSettingFile } from './pem-files.js';
 import { readRevocationList, type RevocationList } from './revocation-list.js';
 import type { TrustAnchors } from './trust.js';
 
-/** The certificate revocation lists that are in use: of each issuer the newest. */
+/** The certificate revocation lists in use: the newest of each issuer. */
 export interface RevocationLists {
   readonly lists: readonly RevocationList[];
   /** In the same order. */
@@ -18,14 +18,14 @@ export interface RevocationLists {
   readonly nextUpdate: Date | undefined;
 }
 
-/** A list with its text. */
+/** A list with its PEM text. */
 interface PemList {
   readonly pem: string;
   readonly list: RevocationList;
 }
 
 interface SignedList extends PemList {
-  /** Tells keys of the same name apart, as far as that can be known without the certificate of the CA. */
+  /** Distinguishes keys of the same name, as far as possible without the certificate of the CA. */
   readonly signer: string;
 }
 
@@ -33,8 +33,8 @@ const CRL_BLOCK = /-----BEGIN X509 CRL-----[^-]+-----END X509 CRL-----/g;
 const WARN_BEFORE_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Reads the CRLs of a file. One that is out of date is in use nevertheless: OpenSSL refuses the clients of its issuer, and
- * those alone.
+ * Reads the CRLs of a file. A CRL that is out of date is used nevertheless: OpenSSL refuses the clients of its issuer, and only
+ * those.
  *
  * @param anchors - the CAs that must have signed the lists in their names.
  */
@@ -76,7 +76,7 @@ export async function loadRevocations(
   };
 }
 
-/** Trust anchors that lead to no self-signed one. */
+/** Trust anchors that do not lead to a self-signed one. */
 function withoutRoot(anchors: TrustAnchors): TrustAnchors {
   const rooted = new Set(anchors.filter(({ x509 }) => x509.subject === x509.issuer));
   for (let before = -1; before < rooted.size;) {
@@ -98,7 +98,7 @@ function warnInTime({ issuer, nextUpdate }: RevocationList, now: Date, report: R
 
 type Report = (severity: Problem['severity'], message: string) => void;
 
-/** Leaves out lists that the CA of their name has not signed: OpenSSL would refuse all its clients because of one. */
+/** Removes lists that the CA of their name has not signed: because of one, OpenSSL would refuse all clients of that CA. */
 function signedLists(loaded: readonly PemList[], anchors: TrustAnchors, report: Report): SignedList[] {
   const keysOf = new Map<string, KeyObject[]>();
   for (const { x509 } of anchors) {
@@ -131,8 +131,8 @@ function fingerprint(key: KeyObject): string {
 }
 
 /**
- * The newest list of each issuer, key and scope. With more of them OpenSSL may use an older one once the newest has expired,
- * and then a client is admitted that was revoked in between.
+ * The newest list of each issuer, key and scope. With more lists, OpenSSL may use an older one after the newest has expired,
+ * and would then admit a client that was revoked in between.
  */
 function newestOfEach(signed: readonly SignedList[]): SignedList[] {
   const isSuperseded = (each: SignedList, index: number): boolean =>
@@ -140,7 +140,7 @@ function newestOfEach(signed: readonly SignedList[]): SignedList[] {
       (other, at) =>
         other.list.issuer.key === each.list.issuer.key &&
         other.signer === each.signer &&
-        // A complete list replaces one of limited scope, and not the other way round.
+        // A complete list replaces one of limited scope, but not the other way round.
         (other.list.scope === each.list.scope || other.list.scope === '') &&
         (isOlder(each.list, other.list) || (index < at && !isOlder(other.list, each.list))),
     );
@@ -164,7 +164,7 @@ function parseLists(path: string, text: string): PemList[] {
 
 function parseList(path: string, pem: string): RevocationList {
   try {
-    // OpenSSL must be able to parse the whole list, too.
+    // OpenSSL must be able to parse the complete list, too.
     createSecureContext({ crl: pem });
     return readRevocationList(Buffer.from(pem.replace(/-----[^-]+-----/g, ''), 'base64'));
   } catch {

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 
 import { MAX_SESSION_EPOCH_MS } from '../limits.js';
 
-/** Where the epochs of a listener's TLS sessions begin: plain values, so that they can be sent to another process. */
+/** The initial state of a listener's session epochs: plain values, which can be sent to another process. */
 export interface SessionStart {
-  /** What ticket keys are derived from: processes with the same secret can resume each other's sessions. */
+  /** The secret that ticket keys are derived from: processes with the same secret can resume each other's sessions. */
   readonly secret: Uint8Array;
-  /** When this secret came into use. */
+  /** When this secret took effect. */
   readonly sinceMs: number;
 }
 
@@ -14,11 +14,11 @@ export interface SessionStart {
  * Limits how long TLS sessions can be resumed.
  *
  * A resumed session is not verified again: OpenSSL keeps the verdict of the full handshake, and each resumption gets a new
- * ticket. So the ticket keys change whenever a verdict may change by time alone: when a CA or a CRL becomes valid or expires,
- * or an intermediate that a client presented expires. The next handshake is then a full one.
+ * ticket. So the ticket keys change whenever a verdict may change without new files: when a CA or a CRL becomes valid or
+ * expires, or when an intermediate that a client presented expires. The next handshake is then a full one.
  *
- * Each secret is derived from the previous one and the time at which that ended. Processes that know the same times agree
- * on it without exchanging it.
+ * Each secret is derived from the previous one and the time at which that ended. Processes that know the same times derive the
+ * same secret without exchanging it.
  */
 export class SessionEpochs {
   readonly #dates: readonly number[];
@@ -26,7 +26,7 @@ export class SessionEpochs {
   #sinceMs: number;
   #endsAtMs: number;
 
-  /** @param dates - times that are known from the start, ms, in any order. */
+  /** @param dates - the times that are known at the start, ms, in any order. */
   constructor({ secret, sinceMs }: SessionStart, dates: readonly number[]) {
     this.#dates = dates;
     this.#secret = secret;
@@ -46,11 +46,11 @@ export class SessionEpochs {
 
   /**
    * Ends the current epoch at `atMs` at the latest.
-   * @returns whether that is earlier than was known
+   * @returns whether that is earlier than previously known
    */
   endBy(atMs: number, nowMs: number): boolean {
     this.secretAt(nowMs);
-    // Earlier epochs have ended already.
+    // Earlier epochs have already ended.
     if (!(atMs < this.#endsAtMs) || atMs <= this.#sinceMs) return false;
     this.#endsAtMs = atMs;
     return true;
@@ -60,7 +60,7 @@ export class SessionEpochs {
     return this.#endsAtMs;
   }
 
-  /** For a process that starts at this time. */
+  /** The state for a process that starts at this time. */
   startAt(nowMs: number): SessionStart {
     const secret = this.secretAt(nowMs);
     return { secret, sinceMs: this.#sinceMs };

@@ -7,7 +7,7 @@ import { guarded } from '../guarded.js';
 export class TappedStream extends Duplex {
   readonly #socket: Socket;
   #hasWritten = false;
-  /** Inserted before the first write: sent behind it. */
+  /** Inserted before the first write; sent after it. */
   #held: Buffer | undefined;
 
   /** `mayPass` is called with all that comes, in its order; what it says no to is dropped. */
@@ -26,7 +26,9 @@ export class TappedStream extends Duplex {
     socket.once('close', () => this.destroy());
   }
 
-  /** Sends bytes between two writes, each of which is whole frames. They never precede the first write, HTTP/2's SETTINGS. */
+  /**
+   * Sends bytes between two writes, which each consist of whole frames. They never precede the first write, HTTP/2's SETTINGS.
+   */
   insert(bytes: Buffer): void {
     if (!this.#hasWritten) this.#held = bytes;
     else if (this.#socket.writable) this.#socket.write(bytes);

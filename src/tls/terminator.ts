@@ -17,25 +17,25 @@ import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
 import { SessionEpochs } from './session-epochs.js';
 
-/** A handshake that is under way. */
+/** A handshake in progress. */
 interface Waiting {
   readonly raw: Socket;
   readonly resolve: (socket: TLSSocket) => void;
   readonly reject: (error: Error) => void;
   readonly startedAtMs: number;
-  /** Of the epoch in which it began. */
+  /** The epoch in which it began. */
   readonly secret: Uint8Array;
-  /** How many bytes have come from the client behind its ClientHello. */
+  /** The number of bytes from the client after its ClientHello. */
   readonly flightBytes: () => number;
 }
 
-/** What a terminator needs from the process that it is in. */
+/** The services that a terminator needs from its process. */
 export interface TerminatorEnvironment {
   /** Milliseconds since 1970. */
   readonly now: () => number;
-  /** The sessions of this listener must not be resumed from this time on, which was not known before. */
+  /** Called when the sessions of this listener must not be resumed from this time on, if the time was not known before. */
   readonly onSessionsEnd: (atMs: number) => void;
-  /** The process's own unless another is given. */
+  /** The default is the one of the process. */
   readonly guardAlarm?: GuardAlarm;
 }
 
@@ -54,14 +54,14 @@ export class TlsTerminator {
   readonly #pairs: readonly ServerPair[];
   readonly #servers: ReadonlyMap<ServerPair, Server>;
   readonly #default: Server;
-  /** Those that were asked for: most are never read in this process. */
+  /** Those that were requested: most are never read in this process. */
   readonly #certificates = new Map<ServerPair, Certificate>();
   readonly #waiting = new WeakMap<object, Waiting>();
-  /** Where client certificates are asked for. */
+  /** Set if client certificates are requested. */
   readonly #guard: FlightGuard | undefined;
   readonly #environment: TerminatorEnvironment;
   readonly #epochs: SessionEpochs;
-  /** What the ticket keys in use were derived from. */
+  /** The secret that the ticket keys in use were derived from. */
   #secret: Uint8Array;
 
   /** @throws if the TLS library does not take the parts */
@@ -110,12 +110,12 @@ export class TlsTerminator {
     });
   }
 
-  /** From this time on no session is resumed that was begun before it. */
+  /** Sessions that began before this time are not resumed after it. */
   endSessions(atMs: number): void {
     this.#epochs.endBy(atMs, this.#environment.now());
   }
 
-  /** The certificate that a client is presented which asks for this name, or for none. */
+  /** The certificate for a client with this server name, or without one. */
   certificateFor(serverName: string | undefined): Certificate {
     const pair = this.#pairFor(serverName) ?? this.#pairs[0];
     if (pair === undefined) throw new Error('a TLS listener needs a certificate');
@@ -131,7 +131,7 @@ export class TlsTerminator {
     return serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
   }
 
-  /** Uses the ticket keys of the epoch, and returns what they are derived from. */
+  /** Applies the ticket keys of the epoch, and returns the secret that they are derived from. */
   #renewTicketKeys(nowMs: number): Uint8Array {
     const secret = this.#epochs.secretAt(nowMs);
     if (secret !== this.#secret) {
@@ -156,7 +156,7 @@ export class TlsTerminator {
       createSecureContext({
         ...contextOptions(parts, pair),
         ticketKeys: ticketKeysFor(pair, this.#secret),
-        // Node makes one of the command line, which need not be the same in each process.
+        // By default Node derives it from the command line, which can differ between processes.
         sessionIdContext: 'gitaly-tls-proxy',
       }),
     );
@@ -165,8 +165,8 @@ export class TlsTerminator {
       const waiting = this.#settle(socket);
       if (!waiting) return;
       const refuse = (fault: Error): void => {
-        // At once: OpenSSL has made the tickets of the session, or makes them next, and Node sends them when this returns. With
-        // one of them the client would be admitted.
+        // Immediately: OpenSSL has made the tickets of the session, or makes them next, and Node sends them when this returns.
+        // The client could use such a ticket to be admitted.
         reset(waiting.raw);
         waiting.reject(fault);
       };
@@ -186,7 +186,7 @@ export class TlsTerminator {
     return server;
   }
 
-  /** Why a client is not served though its handshake is over. For a new session, notes when it must end. */
+  /** Returns why a client is refused although its handshake is complete. For a new session, records when it must end. */
   #judgeClient(socket: TLSSocket, { startedAtMs, secret }: Waiting): Error | undefined {
     if (socket.isSessionReused())
       return this.#renewTicketKeys(this.#environment.now()) === secret ? undefined : new SessionEnded();
@@ -212,14 +212,14 @@ function reset(raw: Socket): void {
   else raw.resetAndDestroy();
 }
 
-/** An exception in the judgement of a client whose handshake is over. */
+/** An exception while judging a client whose handshake is complete. */
 export class JudgementFault extends Error {
   constructor(cause: Error) {
     super(cause.message, { cause });
   }
 }
 
-/** A session was resumed that could no longer be when its handshake ended. */
+/** A session was resumed but expired before its handshake ended. */
 class SessionEnded extends Error {
   readonly code = 'TLS_SESSION_ENDED';
 
@@ -240,8 +240,8 @@ function issuersExpireAt(chain: readonly Certificate[], startedAtMs: number): nu
 }
 
 /**
- * Replaces the context of a server. Node makes it from the server's options and leaves out `allowPartialTrustChain`, which
- * it documents for contexts only. A test on every supported Node would notice a change of the undocumented name.
+ * Replaces the context of a server. Node creates it from the server's options and ignores `allowPartialTrustChain`, which it
+ * documents for contexts only. A test on every supported Node would detect a change of the undocumented name.
  */
 function useContext(server: Server, context: SecureContext): void {
   if (!Reflect.has(server, '_sharedCreds'))
@@ -255,7 +255,7 @@ function contextOptions(parts: ServerParts, pair: ServerPair): SecureContextOpti
     cert: pair.certificatePem,
     key: pair.keyPem,
     ...(parts.clientCa && { ca: [...parts.clientCa] }),
-    // With CRLs OpenSSL asks for one of each issuer up to a self-signed CA, also where a chain may end before it.
+    // With CRLs, OpenSSL requires one of each issuer up to a self-signed CA, even if a chain may end before it.
     ...(parts.revocations ? { crl: [...parts.revocations] } : { allowPartialTrustChain: true }),
   };
 }

@@ -57,7 +57,7 @@ export async function loadTrust(source: TrustSource, problems: Problem[]): Promi
 
 /**
  * The files of a trust directory in a stable order; hash links of `c_rehash` name the same files again. A file that cannot be
- * read or parsed, such as a dangling link, is skipped and reported: the other authorities are still trusted, and it is not.
+ * read or parsed, such as a dangling link, is skipped and reported; the other authorities are still trusted.
  */
 async function loadDirectory(path: string, warn: (message: string) => void): Promise<PemCertificate[]> {
   let names: string[];

@@ -49,7 +49,7 @@ const FAULTS: Readonly<Record<string, CertificateFault>> = {
   CRL_SIGNATURE_FAILURE: 'crl',
 };
 
-/** The errors that Node names `UNSPECIFIED`, by OpenSSL's text for them (crypto/x509/x509_txt.c). */
+/** The errors that Node reports as `UNSPECIFIED`, by OpenSSL's text for them (crypto/x509/x509_txt.c). */
 const UNNAMED: Readonly<Record<string, string>> = {
   'permitted subtree violation': 'PERMITTED_VIOLATION',
   'excluded subtree violation': 'EXCLUDED_VIOLATION',
@@ -75,9 +75,9 @@ const UNNAMED: Readonly<Record<string, string>> = {
   'path validation error': 'PATH_VALIDATION_ERROR',
 };
 
-/** OpenSSL's verdict on the other side's certificate. */
+/** OpenSSL's verdict on the peer's certificate. */
 export interface Verification {
-  /** OpenSSL's name of the error, else its text. */
+  /** OpenSSL's name of the error, or its text. */
   readonly code: string;
   readonly fault: CertificateFault;
 }
@@ -87,7 +87,7 @@ export function verificationOf(code: string): Verification {
   return { code, fault: Object.hasOwn(FAULTS, code) ? (FAULTS[code] ?? 'other') : 'other' };
 }
 
-/** Why the other side's certificate did not hold; `undefined` if it does. */
+/** Why the peer's certificate was not verified; `undefined` if it was. */
 export function failedVerification(
   socket: Pick<TLSSocket, 'authorized' | 'authorizationError'>,
 ): Verification | undefined {
@@ -100,7 +100,7 @@ export function failedVerification(
   );
 }
 
-/** Node has the name of a failed verification as text, or wrapped in an error, depending on the side. */
+/** Depending on the side, Node returns the name of a failed verification as a string or wrapped in an error. */
 function nameOf(error: unknown): string {
   if (typeof error === 'string') return error;
   if (!(error instanceof Error)) return 'UNSPECIFIED';
@@ -108,8 +108,8 @@ function nameOf(error: unknown): string {
 }
 
 /**
- * OpenSSL's text of the error: Node names a part of OpenSSL's errors alone, and drops the text. The handle that has it is not
- * documented; without it the error stays unspecified. A test on every supported Node would notice a change.
+ * OpenSSL's text of the error: Node names only some of OpenSSL's errors and drops the text. The handle that has it is not
+ * documented; without it the error remains unspecified. A test on every supported Node would detect a change.
  */
 function openSslText(socket: object): string | undefined {
   const handle: unknown = Reflect.get(socket, '_handle');

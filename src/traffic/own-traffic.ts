@@ -51,7 +51,7 @@ export class OwnTraffic implements Traffic {
   /** Those, and the ones that have connections still. */
   readonly #listeners = new Map<number, Listener>();
 
-  /** `onSessionsEnd`: TLS sessions of a port must not be resumed from a time on, which other processes do not know. */
+  /** `onSessionsEnd`: TLS sessions of a port must not be resumed from this time on; other processes do not know it yet. */
   constructor(
     metrics: Metrics,
     logger: Logger,
@@ -81,7 +81,7 @@ export class OwnTraffic implements Traffic {
     watcher?.ended();
   }
 
-  /** Ends an open connection that exceeds a limit. */
+  /** Closes an open connection that exceeds a limit. */
   refuse(port: number, id: number, exceeded: OpenExceeded): void {
     this.#listeners.get(port)?.refuse(id, exceeded);
   }

@@ -31,7 +31,8 @@ export class TlsClient {
     this.#context = createSecureContext({
       ...contextParameters(settings.minVersion, 'client'),
       ca: [...ca],
-      // As Gitaly's clients, which are written in Go: an intermediate or the server's own certificate may be trusted, too.
+      // As in Gitaly's own clients, which are written in Go: an intermediate or the server's own certificate may be trusted,
+      // too.
       allowPartialTrustChain: true,
       ...(pair && { cert: pair.certificatePem, key: pair.keyPem }),
     });
@@ -102,7 +103,7 @@ export class TlsClient {
   }
 }
 
-/** The end of a sentence about an upstream's certificate. */
+/** A predicate about an upstream's certificate. */
 function explain({ fault }: Verification, certificate: Certificate): string {
   switch (fault) {
     case 'unknown_authority':

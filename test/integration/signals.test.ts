@@ -3,17 +3,21 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { describe, expect, test } from 'vitest';
 
-import { handles, listeningPorts } from '../support/process-facts.js';
+import { WORKER_ARGUMENT } from '../../src/traffic/workers/program.js';
+import { argumentsOf, handles, listeningPorts } from '../support/process-facts.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup } from '../support/setup.js';
 
 /** Whichever port the debugger would take: another program may have the usual one. */
 const ANY_DEBUGGER_PORT = ['--inspect-port=0'];
 
-/** Sends SIGUSR1 again and again, from the first moment at which Node does not end from it. */
-async function signalWhile(pid: number, goesOn: () => boolean): Promise<void> {
-  while (goesOn()) {
-    if (handles(pid, 'SIGUSR1')) process.kill(pid, 'SIGUSR1');
+/**
+ * Sends SIGUSR1 repeatedly, from the first moment at which Node handles it. `argument` is one of the process: between fork and
+ * exec it still has the arguments and the handlers of its parent, and the signal would end it.
+ */
+async function signalWhile(pid: number, argument: string, isWanted: () => boolean): Promise<void> {
+  while (isWanted()) {
+    if (argumentsOf(pid).includes(argument) && handles(pid, 'SIGUSR1')) process.kill(pid, 'SIGUSR1');
     await delay(2);
   }
 }
@@ -30,7 +34,7 @@ describe('SIGUSR1 opens no debugger', () => {
     });
     const isReady = (): boolean =>
       args ? proxy.log.text.includes('Ctrl-C ends') : proxy.log.text.includes('"ready"');
-    await signalWhile(proxy.pid, () => !isReady());
+    await signalWhile(proxy.pid, args ? 'demo' : 'serve', () => !isReady());
     const configured = new Set(
       [...proxy.log.text.matchAll(/listen"?: ?"[a-z]+:\/\/127\.0\.0\.1:(\d+)/gu)].map(([, port]) =>
         Number(port),
@@ -56,7 +60,7 @@ describe('SIGUSR1 opens no debugger', () => {
     const serving = proxy
       .scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_workers') === 2)
       .then(() => (isServing = true));
-    await signalWhile(third, () => !isServing);
+    await signalWhile(third, WORKER_ARGUMENT, () => !isServing);
     await serving;
     expect([second, third].map(listeningPorts)).toEqual([[], []]);
     await proxy.endsWithNothingLeaked();

@@ -30,6 +30,11 @@ function linkOf(path: string): string {
   }
 }
 
+/** The arguments of a process, its program first. */
+export function argumentsOf(pid: number): string[] {
+  return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+}
+
 /** Whether a process handles a signal. */
 export function handles(pid: number, signal: NodeJS.Signals): boolean {
   const caught = /^SigCgt:\s+([0-9a-f]+)$/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '0';

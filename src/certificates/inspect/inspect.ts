@@ -36,7 +36,7 @@ export async function inspect(places: readonly Place[], now: Date): Promise<Insp
   });
 }
 
-/** Whatever is in a certificate, the other places have a report. */
+/** Any error about one certificate must not prevent the report on the other places. */
 function unjudged(read: Read, reason: unknown): Inspected {
   const findings = [
     error(

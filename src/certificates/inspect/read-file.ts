@@ -37,7 +37,7 @@ export async function readPath(path: string): Promise<ReadFile[]> {
   }
 }
 
-/** An entry of a directory; one that cannot be read, such as the dangling link of a renewed `c_rehash`, is named and skipped. */
+/** Reads an entry of a directory. An unreadable one, such as a dangling link of a renewed `c_rehash`, is reported and skipped. */
 async function readEntry(path: string): Promise<ReadFile[]> {
   try {
     if (!(await statPath(path)).isFile()) return [];

@@ -17,7 +17,10 @@ const OPERATOR_SYMBOL = /:(?:\[\]=?|[+\-*/%<>=!~^&|]+@?)/uy;
 const HEREDOC = /<<([~-]?)(["'`]?)([\p{L}_][\p{L}\p{N}_]*)\2/uy;
 const PERCENT = /%([qQwWiIrsx]?)(?=[^\p{L}\p{N}\s=])/uy;
 const CHARACTER = /\?(?:\\.|[^\s\\])(?![\p{L}\p{N}_])/uy;
-/** Marks of a template language where Ruby has code: `<%`, `{%` and the start of `{{ .Values.x }}` or `{{ name | filter }}`. */
+/**
+ * Marks of a template language at the position of Ruby code: `<%`, `{%` and the start of `{{ .Values.x }}` or `{{ name | filter
+ * }}`.
+ */
 const TEMPLATE = /<%[-=#\s]|\{%-?\s|\{\{-?\s*(?:[.$]|\/\*|[\w.]+\s*(?:\||\}\}|\s[\w."$]))/uy;
 const SPACE = /(?:[ \t\r\f\v]|\\\r?\n)+/uy;
 const COMMENT = /#[^\n]*/uy;
@@ -256,7 +259,7 @@ class Tokenizer {
   }
 }
 
-/** A character that may be invisible, or be part of a secret: by its number only if it is not ASCII. */
+/** Describes a character that may be invisible or a part of a secret: by its number, if it is not ASCII. */
 function nameOf(character: string): string {
   const code = character.codePointAt(0) ?? 0;
   return code > 0x7f

@@ -19,7 +19,7 @@ import { YamuxType } from '../yamux/frame.js';
 import { BACKCHANNEL_MAGIC } from './magic.js';
 import { Sidechannel } from './sidechannel.js';
 
-/** Why something of a backchannel cannot be followed any further. A closed set. */
+/** Why a part of a backchannel can no longer be followed. A closed set. */
 export type BackchannelLoss = YamuxLoss | Http2Loss | ExceededLimit | 'stream_kind' | 'sidechannel';
 
 /** Header of a frame: version 0, type go away, no flags, no stream, code 1. */
@@ -39,7 +39,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   readonly #session: YamuxSession<ExceededLimit>;
   readonly #connections = new Set<GrpcConnection>();
   readonly #sidechannels = new Set<Sidechannel>();
-  /** Open calls that carry the id of a sidechannel, by that. */
+  /** Open calls that carry the id of a sidechannel, by that id. */
   readonly #callsBySidechannel = new Map<string, GrpcCall>();
   #hasClientStream = false;
   #loss: BackchannelLoss | undefined;
@@ -61,7 +61,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
     return this.#sidechannels;
   }
 
-  /** Reads what an end has sent; why it cannot be followed, or which limit was exceeded. */
+  /** Reads the bytes of an end. Returns why they cannot be followed, or which limit was exceeded. */
   read(
     sender: Sender,
     bytes: Buffer,
@@ -116,17 +116,17 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
     this.#session.end(nowMs);
   }
 
-  /** For the session. */
+  /** Called by the session. */
   take(): CallRefusal | undefined {
     return this.#share.take();
   }
 
-  /** For the session. */
+  /** Called by the session. */
   giveBack(): void {
     this.#share.giveBack();
   }
 
-  /** For the session: a stream begins. Gitaly accepts the client's first, and no other. */
+  /** Called by the session when a stream begins. Gitaly accepts the first stream of the client and no other. */
   open(opener: Sender, streamId: number, windows: SendWindows): YamuxStreamObserver<ExceededLimit> {
     const isExpected = opener === 'server' || !this.#hasClientStream;
     if (opener === 'client') this.#hasClientStream = true;
@@ -197,10 +197,10 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   }
 }
 
-/** What a stream carries; `data` says why it cannot be followed, or which limit was exceeded. */
+/** The content of a stream; `data` returns why it cannot be followed, or which limit was exceeded. */
 interface StreamKind {
   data(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): BackchannelLoss | undefined;
-  /** Whether what it carries is followed; a limit holds either way. */
+  /** Whether its content is followed; limits apply either way. */
   accepted(isAccepted: boolean): void;
   finished(nowMs: number): void;
   cut(why: YamuxCut, nowMs: number): void;
@@ -210,13 +210,13 @@ interface StreamKind {
 interface StreamKinds {
   http2(nowMs: number): StreamKind | 'too_many_connections';
   sidechannel(nowMs: number): StreamKind;
-  /** It cannot be followed; the others can. */
+  /** This stream cannot be followed; the others can. */
   lost(loss: BackchannelLoss): void;
 }
 
 /**
- * A stream whose first byte says what it carries. Of one that the client opens and Gitaly has not accepted, and may never
- * accept, only the limits hold: its calls are nobody's yet.
+ * A stream whose first byte identifies its content. If the client opened it and Gitaly has not accepted it, and may never
+ * accept it, only the limits apply: its calls are not counted yet.
  */
 class BackchannelStream implements YamuxStreamObserver<ExceededLimit> {
   readonly #opener: Sender;
@@ -261,7 +261,7 @@ class BackchannelStream implements YamuxStreamObserver<ExceededLimit> {
     this.#kind?.cut(why, nowMs);
   }
 
-  /** Of what nobody has accepted nothing is lost. */
+  /** A stream that has not been accepted loses nothing. */
   #lose(loss: BackchannelLoss): void {
     this.#loss ??= loss;
     if (this.#isAccepted) this.#kinds.lost(loss);

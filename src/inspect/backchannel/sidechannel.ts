@@ -10,7 +10,7 @@ const OK = Buffer.from('ok', 'latin1');
 
 /** Told of what becomes of one sidechannel. */
 export interface SidechannelObserver {
-  /** While it is open: an end has sent so much content. */
+  /** While it is open: an end has sent `bytes` of content. */
   moved(sender: Sender, bytes: number): void;
   /** `finished`: both ends said that they were done. */
   ended(how: 'finished' | YamuxCut, nowMs: number): void;
@@ -19,7 +19,7 @@ export interface SidechannelObserver {
 /** Told of each sidechannel that opens; says who is told of the rest. */
 export interface SidechannelEvents {
   sidechannelOpened(sidechannel: Sidechannel): SidechannelObserver;
-  /** Count how long sidechannels wait for a window. */
+  /** Counts how long sidechannels wait for a window. */
   readonly sidechannelStalls?: StallTallies | undefined;
 }
 
@@ -57,7 +57,7 @@ export class Sidechannel {
     windows.server.countIn(events.sidechannelStalls?.server);
   }
 
-  /** Reads on; `false` if this is no sidechannel. */
+  /** Reads the next bytes; `false` if the stream is not a sidechannel. */
   data(sender: Sender, bytes: Buffer, start: number, end: number): boolean {
     let offset = start;
     while (!this.#hasIntroduced(sender) && offset < end) {
@@ -93,7 +93,7 @@ export class Sidechannel {
       this.call = this.#findCall(this.id);
       if (this.call) this.call.sidechannel = this;
       this.#observer = this.#events.sidechannelOpened(this);
-      // A client need not wait for the id.
+      // A client need not wait for the response with the id.
       if (this.contentBytes.client > 0) this.#observer.moved('client', this.contentBytes.client);
     }
     return true;

@@ -45,7 +45,7 @@ export interface CallEnd {
 
 /** Told of what becomes of one call. */
 export interface CallObserver {
-  /** While it runs: an end has sent so many messages, and bytes of messages. */
+  /** While it runs: an end has sent `messages` messages, of `bytes` bytes. */
   moved(sender: Sender, messages: number, bytes: number): void;
   ended(end: CallEnd): void;
   /** The inspector could not follow any further: how the call ends is not known. */
@@ -55,9 +55,9 @@ export interface CallObserver {
 /** Told of each call that starts; says who is told of the rest. */
 export interface CallEvents {
   started(call: GrpcCall): CallObserver;
-  /** What counts how long calls of this kind wait for a window. */
+  /** Counts how long calls of this kind wait for a window. */
   stallsOf?(context: CallContext): StallTallies | undefined;
-  /** It is followed no more. */
+  /** It is no longer followed. */
   released?(call: GrpcCall): void;
 }
 

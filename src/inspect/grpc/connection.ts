@@ -7,7 +7,7 @@ import type { Sender } from '../sender.js';
 import { GrpcCall, type CallContext, type CallEvents } from './call.js';
 import { FIELD_NAMES } from './fields.js';
 
-/** A call, and its place among those that are followed. */
+/** A call and its entry in the pool. */
 class FollowedCall extends GrpcCall {
   pooled: PooledCall<unknown> | undefined;
 }
@@ -17,12 +17,12 @@ export class GrpcConnection implements StreamFollower<FollowedCall> {
   readonly context: CallContext;
   readonly http2: Http2Inspector<FollowedCall>;
   readonly stalls: StallTallies | undefined;
-  /** Calls that begin are followed only while it is: those on a stream that its server has not accepted are not. */
+  /** Whether calls that begin are followed. They are not on a stream that its server has not accepted. */
   isAccepted = true;
   readonly #events: CallEvents;
   readonly #share: CallShare;
 
-  /** `share`: what its client connection may follow. */
+  /** `share`: the calls that its client connection may follow. */
   constructor(
     context: CallContext,
     events: CallEvents,
@@ -32,17 +32,17 @@ export class GrpcConnection implements StreamFollower<FollowedCall> {
     this.stalls = events.stallsOf?.(context);
     this.#events = events;
     this.#share = share;
-    // Gitaly is the client of the calls that it makes, and what is limited is what the other end sends.
+    // Gitaly is the client of the calls that it makes; the limits apply to the other end.
     const limited = context.direction === 'to_upstream' ? 'client' : 'server';
     this.http2 = new Http2Inspector(FIELD_NAMES, this, limited);
   }
 
-  /** Calls that have begun and not ended, the oldest first: so many at most. */
+  /** Calls that have begun and not ended, the oldest first, at most `limit` of them. */
   *calls(limit?: number): Iterable<GrpcCall> {
     for (const call of this.http2.observers(limit)) if (call.isRunning) yield call;
   }
 
-  /** Reads what an end has sent; why it cannot be followed, or which limit was exceeded. */
+  /** Reads the bytes of an end. Returns why they cannot be followed, or which limit was exceeded. */
   read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Loss | undefined {
     return this.http2.read(sender, bytes, start, end, nowMs);
   }
@@ -52,7 +52,7 @@ export class GrpcConnection implements StreamFollower<FollowedCall> {
     this.http2.end(why, nowMs);
   }
 
-  /** For the inspector of its streams. */
+  /** Called by the inspector of its streams. */
   open(streamId: number, windows: SendWindows): FollowedCall | CallRefusal | undefined {
     if (!this.isAccepted) return undefined;
     const refusal = this.#share.take();
@@ -62,7 +62,7 @@ export class GrpcConnection implements StreamFollower<FollowedCall> {
     return call;
   }
 
-  /** For the inspector of its streams. */
+  /** Called by the inspector of its streams. */
   release(call: FollowedCall): void {
     if (call.pooled) this.#share.remove(call.pooled);
     this.#events.released?.(call);

@@ -17,36 +17,36 @@ export type HpackFailure = 'truncated' | 'integer' | 'index' | 'huffman' | 'tabl
 const DEFAULT_TABLE_BYTES = 4096;
 
 /**
- * Continuation bytes of an integer: what Go's hpack takes, zeros at the end included. Five hold all that can be meant; a
- * stricter reader could be lost on purpose.
+ * The limit on continuation bytes of an integer: as in Go's hpack, zeros at the end included. Five suffice for any valid value,
+ * but with a stricter limit a client could evade inspection on purpose.
  */
 const MAX_INTEGER_BYTES = 9;
 
-/** What is kept of a field that comes in parts. The rest of a longer value is counted as it passes. */
+/** How much of a field in several parts is kept. The rest of a longer value is only counted. */
 const MAX_KEPT_BYTES = MAX_HEADER_LIST_BYTES;
 
 const scratch = Buffer.allocUnsafeSlow(MAX_HEADER_LIST_BYTES);
 const NOTHING = Buffer.alloc(0);
 
-/** A literal whose value is too long to be kept until it is whole. */
+/** A literal whose value is too long to be buffered. */
 interface LongValue {
   readonly indexed: boolean;
   readonly nameId: number;
   readonly nameLength: number;
-  /** As much of it as somebody reads. */
+  /** The part of the value that callers read. */
   readonly value: string;
-  /** Encoded bytes that are still to come. */
+  /** Encoded bytes that have not arrived yet. */
   left: number;
-  /** Decoded bytes so far, where it is not Huffman-coded. */
+  /** Decoded bytes so far, if the value is not Huffman-coded. */
   length: number;
   readonly huffman: HuffmanCounter | undefined;
 }
 
 /**
- * Follows the header blocks of one direction (RFC 7541), in the order of the wire. A block of any size is followed; of
- * its fields nothing is kept but what the dynamic table needs. After a failure every further block fails likewise.
+ * Follows the header blocks of one direction (RFC 7541), in the order of the wire. A block of any size is followed; its fields
+ * are not kept, except as the dynamic table needs them. After a failure every later block fails likewise.
  *
- * It accepts what Go's hpack accepts, and more: a connection must not be lost for bytes that its server takes.
+ * It accepts everything that Go's hpack accepts, and more: bytes that the server accepts must not prevent inspection.
  */
 export class HpackDecoder {
   readonly #names: NameNumbers;
@@ -67,9 +67,9 @@ export class HpackDecoder {
   #stringNameId = 0;
   #stringValue = '';
 
-  // A block that comes in parts.
+  // State of a block that arrives in several parts.
   #kept: Buffer = NOTHING;
-  /** Where the value begins that a part ends in; -1 if it ends elsewhere. */
+  /** The start of the value that the current part ends in; -1 if it ends elsewhere. */
   #cutValueAt = -1;
   #cutValue: LongValue | undefined;
   #long: LongValue | undefined;
@@ -84,12 +84,12 @@ export class HpackDecoder {
     return this.#table.bytes;
   }
 
-  /** Fields of the last block so far. */
+  /** The number of fields of the last block so far. */
   get fields(): number {
     return this.#fields;
   }
 
-  /** Size of the last block's header list so far, by RFC 7541's count (section 4.1). */
+  /** Size of the last block's header list so far, as RFC 7541 section 4.1 defines it. */
   get listBytes(): number {
     return this.#listBytes;
   }
@@ -107,7 +107,7 @@ export class HpackDecoder {
     return this.#failure;
   }
 
-  /** A block begins that comes in parts. */
+  /** Begins a block that arrives in several parts. */
   begin(): void {
     this.#fields = 0;
     this.#listBytes = 0;
@@ -130,7 +130,7 @@ export class HpackDecoder {
     return this.#keep(block, joined ? block.length : end);
   }
 
-  /** The block ends. */
+  /** Ends the block. */
   finish(): HpackFailure | undefined {
     if (this.#kept.length > 0 || this.#long) this.#failure ??= 'truncated';
     this.#kept = NOTHING;
@@ -161,7 +161,7 @@ export class HpackDecoder {
     return undefined;
   }
 
-  /** Keeps the beginning of a field until the rest of it comes, or gives it up where its value is long. */
+  /** Keeps the beginning of a field until the rest arrives, or skips the field if its value is long. */
   #keep(block: Buffer, end: number): HpackFailure | undefined {
     const cut = this.#cutValue;
     this.#cutValue = undefined;
@@ -169,12 +169,12 @@ export class HpackDecoder {
       this.#kept = Buffer.from(block.subarray(this.#fieldStart, end));
       return undefined;
     }
-    // A name of 64 KiB is no gRPC library's.
+    // No gRPC library sends a name of 64 KiB.
     if (!cut) return (this.#failure = 'truncated');
     const from = this.#cutValueAt;
     const { huffman, nameId, left } = cut;
     if (huffman && !huffman.count(block, from, end)) return (this.#failure = 'huffman');
-    // Its last code may be cut: what comes before that is decoded all the same.
+    // The last code may be incomplete; the codes before it are decoded.
     if (huffman) decodeHuffman(block, from, end, scratch);
     const [source, start] = huffman ? [scratch, 0] : [block, from];
     const length = Math.min(huffman?.length ?? end - from, MAX_KEPT_BYTES, this.#names.maxValueBytes);
@@ -183,7 +183,7 @@ export class HpackDecoder {
     return undefined;
   }
 
-  /** Where a long value ends in this part; its end if it goes on, -1 if it is malformed. */
+  /** The end of a long value in this part: the end of the part if the value continues, -1 if it is malformed. */
   #readLong(long: LongValue, bytes: Buffer, start: number, end: number, sink: FieldSink): number {
     const to = Math.min(end, start + long.left);
     if (long.huffman && !long.huffman.count(bytes, start, to)) return -1;
@@ -200,8 +200,8 @@ export class HpackDecoder {
   }
 
   /**
-   * Section 6.3. Section 4.2 has it at the beginning of a block only, and demands one where the table must become smaller; Go
-   * looks at neither.
+   * Section 6.3. Section 4.2 allows it only at the beginning of a block, and requires one if the table must become smaller; Go
+   * checks neither.
    */
   #readTableSize(): HpackFailure | undefined {
     const bytes = this.#readInteger(0x1f);
@@ -304,7 +304,7 @@ export class HpackDecoder {
       : this.#table.get(index - STATIC_TABLE.length - 1);
   }
 
-  /** Section 5.1; `mask` is of the prefix. Negative: not a whole one, or one that is too long. */
+  /** Section 5.1; `mask` is that of the prefix. Negative if the integer is incomplete or too long. */
   #readInteger(mask: number): number {
     const first = (this.#block[this.#offset++] ?? 0) & mask;
     if (first < mask) return first;
@@ -315,7 +315,7 @@ export class HpackDecoder {
       const byte = this.#block[this.#offset++] ?? 0;
       value += (byte & 0x7f) * scale;
       if (byte < 0x80) return value;
-      // No shift: a length may use more than 31 bits.
+      // Not shifted: a length may use more than 31 bits.
       scale *= 128;
     }
     return OVERFLOW;

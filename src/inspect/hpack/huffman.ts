@@ -62,12 +62,12 @@ export function decodeHuffman(
   return ACCEPTS[state] === 1 ? length : -1;
 }
 
-/** Counts what Huffman-coded bytes decode to that come in parts. */
+/** Counts the decoded length of Huffman-coded bytes that arrive in several parts. */
 export class HuffmanCounter {
   length = 0;
   #state = 0;
 
-  /** Reads on; `false` if they are malformed. */
+  /** Reads the next bytes; `false` if they are malformed. */
   count(source: Uint8Array, start: number, end: number): boolean {
     for (let offset = start; offset < end; offset++) {
       const byte = source[offset] ?? 0;

@@ -76,7 +76,8 @@ export class ClientFrames implements FrameSink, FieldSink {
   }
 
   field(nameId: number, value: string): void {
-    // What is refused as too large need not be looked at: thousands of references to one long value cost that often.
+    // A header list that is refused as too large is not inspected: thousands of references to one long value would each cost
+    // time.
     if (this.#isTooLarge) return;
     const isForbidden = nameId === FORBIDDEN_NAME || FORBIDDEN_IN_VALUE.test(value);
     if (isForbidden || (nameId === HOST_NAME && !HOST.test(value))) this.#forbidden++;

@@ -28,7 +28,7 @@ export class Http2Drain implements Drain<Http2Loss> {
   #state: 'announce' | 'pinged' | 'name' | 'said' = 'announce';
   /** The highest stream that the server has been sent HEADERS of, or the beginning of them. */
   #lastPassed = 0;
-  /** Whether the client's answer is not waited for any more. */
+  /** Whether the drain no longer waits for the client's answer. */
   #insists = false;
   #failure: Http2Loss | undefined;
 
@@ -127,7 +127,7 @@ export class Http2Drain implements Drain<Http2Loss> {
       }
     }
     if (this.#failure) {
-      // What is passed on now unjudged counts all the same.
+      // Frames that are forwarded without a decision still count.
       const rest = Buffer.concat([this.#takeHeld(), bytes.subarray(offset)]);
       this.#readUnjudged('client', rest, nowMs);
       return Buffer.concat([...passed, rest]);
@@ -198,13 +198,13 @@ export class Http2Drain implements Drain<Http2Loss> {
     return goAwayFrame(this.#lastPassed, ErrorCode.none);
   }
 
-  /** Whether the connection can be followed still. */
+  /** Whether the connection can still be followed. */
   #read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): boolean {
     this.#failure = this.#connection.read(sender, bytes, start, end, nowMs);
     return this.#failure === undefined;
   }
 
-  /** A limit may be exceeded behind the byte at which the connection was lost. */
+  /** A limit may be exceeded after the byte at which the connection could no longer be followed. */
   #readUnjudged(sender: Sender, bytes: Buffer, nowMs: number): void {
     this.#read(sender, bytes, 0, bytes.length, nowMs);
   }

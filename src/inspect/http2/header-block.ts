@@ -12,8 +12,9 @@ export function fragmentEnd(flags: number, payload: Buffer, start: number, end: 
 }
 
 /**
- * Bounds a header block whose HEADERS frame had no END_HEADERS (RFC 9113 section 4.3): CONTINUATION without end is an attack
- * (CVE-2024-27316). A library that has much to say fills its frames, so a long block is told from many small frames.
+ * Bounds a header block whose HEADERS frame had no END_HEADERS (RFC 9113 section 4.3): endless CONTINUATION frames are an
+ * attack (CVE-2024-27316). A library that sends large headers fills its frames, so many small frames are distinguished from a
+ * long block.
  */
 export class HeaderBlock {
   readonly streamId: number;
@@ -31,12 +32,12 @@ export class HeaderBlock {
     this.#maxBytes = maxBytes;
   }
 
-  /** Bytes of its fragments so far. */
+  /** The total length of its fragments so far. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** A fragment has come, that of HEADERS first; `false` if the block becomes too large. */
+  /** Adds a fragment, that of HEADERS first; `false` if the block becomes too large. */
   add(bytes: number): boolean {
     this.#bytes += bytes;
     this.#frames++;

@@ -19,13 +19,13 @@ import type { FieldValues, StreamObserver } from './stream-observer.js';
 import { EVENT, STATE, transition } from './stream-state.js';
 import { StreamTable } from './stream-table.js';
 
-/** Makes who follows the streams of a connection. */
+/** Creates the observers of a connection's streams. */
 export interface StreamFollower<Observer extends StreamObserver> {
-  /** A stream begins: who follows it, why nobody can, or `undefined` if nobody needs to. */
+  /** A stream begins. Returns its observer, the reason if it cannot be followed, or `undefined` if it need not be. */
   open(streamId: number, windows: SendWindows): Observer | CallRefusal | undefined;
-  /** It is followed no more; it was told how it ended. */
+  /** The stream is no longer followed; its observer has been notified of its end. */
   release(observer: Observer): void;
-  /** Count how long the windows of its streams are empty. */
+  /** Counts how long the windows of its streams are empty. */
   readonly stalls?: StallTallies | undefined;
 }
 
@@ -35,10 +35,13 @@ const STREAMS_PER_CONTROL_FRAME = 100;
 /** RFC 9113 section 6.9.2: "the initial flow-control window size is 65,535 octets". */
 const DEFAULT_WINDOW_BYTES = 65_535;
 
-/** What a DATA frame pays for that is small, while nobody follows its stream: less than it takes to make one. */
+/** The tokens that a small DATA frame adds while its stream has no observer: fewer than creating the frame costs. */
 const UNFOLLOWED_DATA_PAYS = 0.5;
 
-/** RFC 9113 section 7: codes by which a server says that its client has done wrong (PROTOCOL, FLOW_CONTROL, STREAM_CLOSED, FRAME_SIZE). */
+/**
+ * RFC 9113 section 7: codes by which a server reports an error of its client (PROTOCOL, FLOW_CONTROL, STREAM_CLOSED,
+ * FRAME_SIZE).
+ */
 const FAULT_CODES: ReadonlySet<number> = new Set([1, 3, 5, 6]);
 
 interface Stream<Observer> {
@@ -52,14 +55,14 @@ interface Stream<Observer> {
 }
 
 /**
- * Follows an HTTP/2 connection (RFC 9113) from outside: takes the bytes of both ends as they pass and tells what happens
- * on its streams. It does no I/O and keeps no payload. Where the tables of HPACK cannot be kept in step, no call can be followed
- * any further, in either direction; the limits on frames hold all the same.
+ * Follows an HTTP/2 connection (RFC 9113) from outside: takes the bytes of both ends as they pass and reports the events on its
+ * streams. It does no I/O and keeps no payload. If the HPACK tables get out of step, calls can no longer be followed, in either
+ * direction; the limits on frames still apply.
  */
 export class Http2Inspector<Observer extends StreamObserver> implements SideEvents {
   readonly #sides: Readonly<Record<Sender, Side>>;
   readonly #follower: StreamFollower<Observer>;
-  /** Whose frames are limited: the end that is not Gitaly. */
+  /** The end whose frames are limited: the one that is not Gitaly. */
   readonly #limited: Sender;
   readonly #streams = new StreamTable<Stream<Observer>>();
   readonly #windows: Readonly<Record<Sender, SendWindow>> = {
@@ -72,7 +75,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     server: DEFAULT_WINDOW_BYTES,
   };
   readonly #resets = new ResetLimit();
-  /** Frames of the end that is limited. */
+  /** Frames of the limited end. */
   readonly #control = new RateBucket(CONTROL_FRAMES);
   readonly #small = new RateBucket(SMALL_FRAMES);
   readonly #tooLarge = new RateBucket(TOO_LARGE_HEADERS);
@@ -82,7 +85,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   #currentId = 0;
   #loss: Http2Loss | undefined;
   #exceeded: Http2Limit | undefined;
-  /** How many streams are open that nobody follows since the loss; some may have ended. */
+  /** The number of open streams without an observer since inspection was lost; some of them may have ended. */
   #unfollowed = 0;
   #nowMs = 0;
 
@@ -108,7 +111,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return this.#streams.size;
   }
 
-  /** Who follow them, the oldest first: so many at most. */
+  /** The observers, the oldest first, at most `limit` of them. */
   *observers(limit = Number.POSITIVE_INFINITY): Iterable<Observer> {
     for (const [, { observer }] of this.#streams.entries(limit)) yield observer;
   }
@@ -138,9 +141,9 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   }
 
   /**
-   * Reads what an end has sent.
-   * @returns why its calls cannot be followed, once they cannot and ever after; or which limit was exceeded: then nothing more
-   * is read
+   * Reads the bytes of an end.
+   * @returns why its calls cannot be followed, which is the same on every later call; or which limit was exceeded: then nothing
+   * more is read
    */
   read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Http2Loss | undefined {
     if (this.#exceeded) return this.#exceeded;
@@ -156,7 +159,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     this.#cutAll(why);
   }
 
-  /** For the sides. */
+  /** Called by the sides. */
   lose(loss: Http2Loss): void {
     if (this.#loss) return;
     this.#loss = loss;
@@ -165,7 +168,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     this.#cutAll('lost');
   }
 
-  /** For the sides. */
+  /** Called by the sides. */
   exceed(sender: Sender, limit: Http2Limit): boolean {
     if (sender === this.#limited) this.#exceeded ??= limit;
     else this.lose('frame');
@@ -256,12 +259,12 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
 
   frame(sender: Sender, kind: 'control' | 'small', type: number): boolean {
     if (sender !== this.#limited) {
-      // A PING is answered.
+      // A PING requires an answer.
       if (type === FrameType.ping && kind === 'control') this.#small.give(1);
       return true;
     }
     if (kind === 'small') return this.#small.take(1, this.#nowMs) || this.exceed(sender, 'frame_flood');
-    // SETTINGS may change the window of each stream.
+    // SETTINGS can change the window of every stream.
     const cost = type === FrameType.settings ? 1 + this.#streams.size / STREAMS_PER_CONTROL_FRAME : 1;
     return this.#control.take(cost, this.#nowMs) || this.exceed(sender, 'control_flood');
   }
@@ -288,7 +291,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
 
   settingsAcknowledged(sender: Sender): void {
     const settings = this.#sides[other(sender)].unacknowledged.shift();
-    // One too many is ignored, as in grpc-go.
+    // One excess acknowledgement is ignored, as in grpc-go.
     if (!settings) return;
     const { headerTableBytes, initialWindowBytes } = settings;
     if (headerTableBytes !== undefined) this.#sides[sender].acknowledgeTableSize(headerTableBytes);
@@ -306,7 +309,10 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return this.#windows;
   }
 
-  /** What data of the other end pays for, as libraries measure and open windows while it comes; `frames`: of it besides. */
+  /**
+   * Adds the tokens for data of the other end, because libraries measure and open windows while data arrives; `frames`: its
+   * number of DATA frames.
+   */
   #pay(content: number, frames: number): void {
     if (frames >= 1) this.#control.give(1);
     if (frames > 0) this.#small.give(frames + content / DATA_BYTES_PER_SMALL_FRAME);
@@ -320,17 +326,17 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
       if (FAULT_CODES.has(errorCode)) return this.#resets.provoked(this.#nowMs);
     }
     if (stream) {
-      // The answer is whole, and the reset says that no more of the request is wanted, or will come.
+      // The response is complete, and the reset means that the rest of the request is not needed or will not be sent.
       if (stream.state === STATE.server_done) return true;
       return this.#resets.reset(streamId, stream.isAnswered, this.#nowMs);
     }
-    // It crossed the end of its stream, as when both ends have a timer.
+    // The reset crossed the end of its stream, as happens when both ends have a timer.
     if (!this.#loss && streamId <= this.#lastStreamId)
       return sender !== this.#limited || this.#small.take(1, this.#nowMs);
     return this.#resets.reset(streamId, false, this.#nowMs);
   }
 
-  /** An end is read no further: a limit is exceeded, or it does not speak HTTP/2. */
+  /** Stops reading an end: a limit is exceeded, or it does not speak HTTP/2. */
   #stopped(): Http2Loss | undefined {
     this.lose(this.#exceeded ?? 'preface');
     return this.#exceeded ?? this.#loss;
@@ -355,7 +361,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return stream;
   }
 
-  /** Nobody follows it; that there are not too many is seen from what begins and what ends. */
+  /** The stream has no observer; the number of such streams is derived from begins and ends. */
   #beginUnfollowed(): boolean {
     return ++this.#unfollowed <= MAX_FOLLOWED_CALLS || this.exceed('client', 'too_many_streams');
   }
@@ -381,8 +387,8 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   }
 
   /**
-   * Whether the frame means something. One that is late, or that no correct peer sends, is ignored: what its receiver does
-   * about it passes here, too.
+   * Whether the frame has an effect. Frames that are late, or that no correct peer sends, are ignored. If their receiver
+   * reacts, its reaction passes here too.
    */
   #move(stream: Stream<Observer>, event: number): boolean {
     const next = transition(stream.state, event);

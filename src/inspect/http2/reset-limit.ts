@@ -2,25 +2,25 @@ import { OLD_RESETS, OLD_STREAM_MS, YOUNG_RESETS } from '../../limits.js';
 import { RateBucket } from '../rate-bucket.js';
 
 /**
- * Bounds the RST_STREAM of a connection. A reset right behind its HEADERS is what rapid reset is made of (CVE-2023-44487): it
- * frees a place among the server's streams before the server has done the work. One of a call that has been open for a
- * while is the end of a deadline or a person who gave up, and many deadlines may end at once.
+ * Bounds the RST_STREAM frames of a connection. Rapid reset (CVE-2023-44487) consists of resets directly after their HEADERS:
+ * each frees a place among the server's streams before the server has done the work. The reset of a call that has been open for
+ * a while is caused by a deadline or a cancelled command, and many deadlines may expire at once.
  *
- * The ids of streams rise, so two of them tell which streams are old: nothing is kept for each stream, and the limit holds for
- * a connection whose streams are not followed.
+ * Stream ids increase, so two of them suffice to determine which streams are old. No state is kept per stream, and the limit
+ * applies to a connection whose streams are not followed.
  */
 export class ResetLimit {
   readonly #young = new RateBucket(YOUNG_RESETS);
   readonly #old = new RateBucket(OLD_RESETS);
   /** Streams up to this one are old. */
   #oldId = 0;
-  /** Streams up to this one were open at `#markedAtMs`, and will be old next. */
+  /** Streams up to this one were open at `#markedAtMs`, and will be the next old ones. */
   #markedId = 0;
   #markedAtMs = 0;
   #lastId = 0;
   #lastOpenedAtMs = 0;
 
-  /** A stream begins, with a higher id than all before. */
+  /** A stream begins; its id is higher than all before. */
   opened(streamId: number, nowMs: number): void {
     if (nowMs - this.#markedAtMs >= OLD_STREAM_MS) {
       this.#oldId = nowMs - this.#lastOpenedAtMs >= OLD_STREAM_MS ? this.#lastId : this.#markedId;
@@ -31,18 +31,21 @@ export class ResetLimit {
     this.#lastOpenedAtMs = nowMs;
   }
 
-  /** A call was answered, which pays for another one's reset: a busy client cancels more than the buckets allow. */
+  /**
+   * A call was answered, which adds a token for the reset of another one: a busy client cancels more calls than the refill rate
+   * allows.
+   */
   answered(): void {
     this.#young.give(1);
     this.#old.give(1);
   }
 
-  /** A stream was reset; `false` if there were too many. `isAccepted`: its server has begun to answer. */
+  /** A stream was reset; `false` if the limit is exceeded. `isAccepted`: its server has begun to answer. */
   reset(streamId: number, isAccepted: boolean, nowMs: number): boolean {
     return (isAccepted || this.#isOld(streamId, nowMs) ? this.#old : this.#young).take(1, nowMs);
   }
 
-  /** A stream was reset through its client's fault (CVE-2025-8671); `false` if there were too many. */
+  /** A stream was reset because of an error of its client (CVE-2025-8671); `false` if the limit is exceeded. */
   provoked(nowMs: number): boolean {
     return this.#young.take(1, nowMs);
   }

@@ -13,7 +13,7 @@ import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
 import { readSettings, type Settings } from './settings.js';
 import type { FieldValues } from './stream-observer.js';
 
-/** Why the calls of a connection cannot be followed any further. A closed set. */
+/** Why the calls of a connection can no longer be followed. A closed set. */
 export type Http2Loss =
   'preface' | 'frame' | 'settings' | `hpack_${HpackFailure}` | 'call_budget' | Http2Limit;
 
@@ -21,18 +21,15 @@ export type Http2Loss =
 export type Http2Limit =
   'continuation' | 'hpack_too_large' | 'too_many_streams' | 'reset_flood' | 'control_flood' | 'frame_flood';
 
-/**
- * What both ends of a connection are told of one end's frames. What returns `false` has found that a limit is exceeded:
- * nothing more is read.
- */
+/** The events of one end's frames. A method that returns `false` has found that a limit is exceeded: nothing more is read. */
 export interface SideEvents {
   /** When what is being read came. */
   readonly nowMs: number;
-  /** `values` is missing where they are not known: a stream that begins or answers all the same. */
+  /** `values` is undefined if the header block could not be read: the stream still begins or is answered. */
   headers(sender: Sender, streamId: number, values: FieldValues | undefined): boolean;
   /**
-   * DATA begins. `length` is its length on the wire, padding included, which counts against the windows; `content` that of its
-   * content, -1 as long as the padding is not known. Returns whether anybody is told of the content.
+   * DATA begins. `length` is its length on the wire, padding included, which counts against the windows; `content` is the
+   * length of its content, -1 while the padding is unknown. Returns whether the content has an observer.
    */
   dataFrame(sender: Sender, streamId: number, length: number, content: number): boolean;
   /** The length of the content of padded DATA is known. */
@@ -49,7 +46,7 @@ export interface SideEvents {
   settingsAcknowledged(sender: Sender): void;
   /** A header list is larger than any that a server accepts, or a bomb. */
   headersTooLarge(sender: Sender): boolean;
-  /** The calls cannot be followed any further; frames can. */
+  /** The calls can no longer be followed; frames can. */
   lose(loss: Http2Loss): void;
   /** This end exceeds a limit. */
   exceed(sender: Sender, limit: Http2Limit): boolean;
@@ -62,8 +59,8 @@ const CLIENT_FRAMING = { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFAC
 const SERVER_FRAMING = { headerBytes: FRAME_HEADER_BYTES, preface: undefined };
 
 /**
- * Follows the frames that one end of a connection sends. What a frame says may not be understood; where it ends is known from
- * its header, so the limits on frames hold whatever an end sends.
+ * Follows the frames that one end of a connection sends. The content of a frame may be unreadable, but its header gives its
+ * end, so the limits on frames apply to anything that an end sends.
  */
 export class Side implements FrameSink, FieldSink {
   readonly reader: FrameReader;
@@ -73,14 +70,14 @@ export class Side implements FrameSink, FieldSink {
   readonly #sender: Sender;
   readonly #events: SideEvents;
   readonly #values: (string | undefined)[];
-  /** There while header blocks are read. */
+  /** Set while header blocks are read. */
   #decoder: HpackDecoder | undefined;
 
   // The frame that is being read.
   #type = -1;
   #flags = 0;
   #streamId = 0;
-  /** Since when its payload is awaited, of HEADERS and CONTINUATION. */
+  /** When the payload of HEADERS or CONTINUATION was first waited for. */
   #awaitedSinceMs = -1;
   /** DATA: bytes of content that are still to come; -1 until the length of the padding is known. */
   #contentLeft = 0;
@@ -114,13 +111,13 @@ export class Side implements FrameSink, FieldSink {
     return this.#type >= 0 || !this.reader.atBoundary;
   }
 
-  /** Header blocks are read no more, and their tables are given up. */
+  /** Stops reading header blocks and discards their tables. */
   stopReadingHeaders(): void {
     this.#decoder = undefined;
     this.unacknowledged.length = 0;
   }
 
-  /** This end has acknowledged the SETTINGS_HEADER_TABLE_SIZE of the other. */
+  /** This end has acknowledged the SETTINGS_HEADER_TABLE_SIZE of the other end. */
   acknowledgeTableSize(bytes: number): void {
     this.#decoder?.acknowledgeTableSize(bytes);
   }
@@ -165,7 +162,7 @@ export class Side implements FrameSink, FieldSink {
         if (streamId !== 0 || length < 8) this.#lose('frame');
         return this.#use(streamId === 0 && length >= 8 ? this.#collect() : 'skip', 'small');
       default:
-        // PUSH_PROMISE among them: no gRPC server pushes, and Go reads it without its header block.
+        // This includes PUSH_PROMISE: no gRPC server pushes, and Go reads it without its header block.
         return this.#use('skip', 'small');
     }
   }
@@ -223,7 +220,7 @@ export class Side implements FrameSink, FieldSink {
     return this.#events.frame(this.#sender, kind, this.#type) ? use : undefined;
   }
 
-  /** Sees the payload whole, if it is not too large for that. */
+  /** Collects the whole payload, if it is not too large for that. */
   #collect(): PayloadUse {
     return this.payloadBytes <= MAX_COLLECTED_FRAME_BYTES ? 'collect' : this.#lose('frame');
   }
@@ -247,7 +244,7 @@ export class Side implements FrameSink, FieldSink {
     if (this.#streamId === 0) return this.#use(this.#lose('frame'), 'small');
     const use = this.#collect();
     if (use === 'collect') this.#awaitedSinceMs = this.#events.nowMs;
-    // Nothing of it is read, and still a stream may begin with it.
+    // Its block is not read, but a stream may begin with it.
     else if (this.#type === FrameType.headers) return this.#unread() ? use : undefined;
     return use;
   }

@@ -8,7 +8,7 @@ export type StreamState = 'idle' | 'open' | 'client_done' | 'server_done' | 'clo
 export type StreamEvent =
   'client_headers' | 'client_data' | 'client_end' | 'server_headers' | 'server_data' | 'server_end' | 'reset';
 
-/** `late`: the frame crossed a reset or an end. `error`: no correct peer sends that. Either changes nothing. */
+/** `late`: the frame crossed a reset or an end. `error`: no correct peer sends it. Neither changes the state. */
 export type Transition = StreamState | 'late' | 'error';
 
 /**

@@ -52,7 +52,7 @@ export class StreamTable<Value> {
     if (this.#size === 0 && ids.length > KEPT_SLOTS) this.#resize(MIN_SLOTS);
   }
 
-  /** So many of what there is, the lowest id first: the oldest stream. */
+  /** The first `limit` entries, the lowest id first: the oldest stream. */
   entries(limit = Number.POSITIVE_INFINITY): [id: number, value: Value][] {
     if (this.#size === 0) return [];
     const ids = Float64Array.from(this.#ids.filter((id) => id !== 0)).sort();

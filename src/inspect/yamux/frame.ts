@@ -11,7 +11,7 @@ export const YamuxFlag = { syn: 1, ack: 2, fin: 4, rst: 8 } as const;
 /** "initialStreamWindow" of hashicorp/yamux: 256 KiB each way. */
 export const YAMUX_INITIAL_WINDOW_BYTES = 256 * 1024;
 
-/** A header. `value` is the length of a data frame, the growth of a window, or what a ping is recognised by. */
+/** A header. `value` is the length of a data frame, the increment of a window, or the id of a ping. */
 export function yamuxHeader(type: number, flags: number, streamId: number, value: number): Buffer {
   const bytes = Buffer.alloc(YAMUX_HEADER_BYTES);
   bytes.writeUInt8(type, 1);

@@ -6,7 +6,7 @@ import { SendWindow, type SendWindows } from '../send-window.js';
 import type { Sender } from '../sender.js';
 import { YAMUX_HEADER_BYTES, YAMUX_INITIAL_WINDOW_BYTES, YamuxFlag, YamuxType } from './frame.js';
 
-/** Why a session cannot be followed any further: its peer ends it for the same. A closed set. */
+/** Why a session can no longer be followed; its peer would end it for the same reason. A closed set. */
 export type YamuxLoss = 'magic' | 'yamux_frame' | 'call_budget';
 
 /** A limit that a client has exceeded. A closed set. */
@@ -17,7 +17,7 @@ export type YamuxCut = 'reset' | 'connection' | 'lost';
 
 /** Follows one stream of a session. Its calls come in the order of the wire. */
 export interface YamuxStreamObserver<Limit> {
-  /** A view that is used again after the call. What is returned is the limit that was exceeded: nothing more is read. */
+  /** `bytes` is a view that is reused after the call. Returns the limit that was exceeded: then nothing more is read. */
   data(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Limit | undefined;
   /** The end that did not open the stream has accepted it. */
   accepted(): void;
@@ -27,10 +27,10 @@ export interface YamuxStreamObserver<Limit> {
   cut(why: YamuxCut, nowMs: number): void;
 }
 
-/** Makes who follows the streams of a session. */
+/** Creates the observers of a session's streams. */
 export interface YamuxFollower<Limit> {
   open(opener: Sender, streamId: number, windows: SendWindows): YamuxStreamObserver<Limit>;
-  /** Takes one more stream, or says why it cannot be followed. */
+  /** Reserves a place for one more stream, or returns why it cannot be followed. */
   take(): CallRefusal | undefined;
   giveBack(): void;
 }
@@ -45,9 +45,9 @@ interface Stream<Limit> {
 }
 
 /**
- * Follows a yamux session from outside: takes the bytes of both ends as they pass, behind `preface` of the client, and
- * tells what each stream carries. It does no I/O and keeps no payload. It accepts whatever the libraries of hashicorp and
- * libp2p accept: any number that no open stream has, and frames of streams that are not open, which they pass over.
+ * Follows a yamux session from outside: takes the bytes of both ends as they pass, after the client's `preface`, and reports
+ * the content of each stream. It does no I/O and keeps no payload. It accepts whatever the libraries of hashicorp and libp2p
+ * accept: any id that no open stream has, and frames of streams that are not open, which they ignore.
  */
 export class YamuxSession<Limit> {
   readonly #follower: YamuxFollower<Limit>;
@@ -80,8 +80,9 @@ export class YamuxSession<Limit> {
   }
 
   /**
-   * Reads what an end has sent.
-   * @returns why it cannot be followed, once it cannot and ever after; or which limit was exceeded: then nothing more is read
+   * Reads the bytes of an end.
+   * @returns why it cannot be followed, which is the same on every later call; or which limit was exceeded: then nothing more
+   * is read
    */
   read(
     sender: Sender,
@@ -116,7 +117,7 @@ export class YamuxSession<Limit> {
     return true;
   }
 
-  /** For the ends: a frame of a stream begins; `false` if a limit is exceeded. */
+  /** Called by the ends when a frame of a stream begins; `false` if a limit is exceeded. */
   frame(sender: Sender, type: number, flags: number, streamId: number, length: number): boolean {
     if ((flags & YamuxFlag.syn) !== 0 && !this.#begin(sender, streamId)) return false;
     const stream = this.#streams.get(streamId);
@@ -128,9 +129,9 @@ export class YamuxSession<Limit> {
       if (stream.opener === 'client') this.#unaccepted--;
       stream.observer.accepted();
     }
-    // Whether more comes than the window allows is for its receiver to judge.
+    // The receiver decides whether the sender exceeded its window.
     if (type === YamuxType.windowUpdate) (fromClient ? server : client).give(length, this.#nowMs);
-    // Data may follow a FIN: hashicorp's library lets a Close overtake a Write, and its receiver takes both.
+    // Data may follow a FIN: in hashicorp's library a Close can overtake a Write, and its receiver accepts both.
     else (fromClient ? client : server).use(length, this.#nowMs);
     if ((flags & YamuxFlag.rst) !== 0) this.#cut(streamId, stream, 'reset');
     return true;
@@ -154,14 +155,14 @@ export class YamuxSession<Limit> {
     }
   }
 
-  /** For the ends: what carries the streams cannot be followed. */
+  /** Called by the ends: the frames can no longer be followed. */
   lose(loss: YamuxLoss): void {
     this.#loss ??= loss;
   }
 
   #begin(sender: Sender, streamId: number): boolean {
     const former = this.#streams.get(streamId);
-    // Its receiver ends the session, unless it has given up the stream before this end knew.
+    // The receiver ends the session, unless it gave up the stream before this end noticed.
     if (former) this.#cut(streamId, former, 'lost');
     const isFull = sender === 'client' && this.#unaccepted >= MAX_UNACCEPTED_STREAMS;
     const refusal = isFull ? 'too_many_streams' : this.#follower.take();
@@ -170,7 +171,7 @@ export class YamuxSession<Limit> {
       return false;
     }
     if (refusal) {
-      // Only this one is not followed: the limits on what the others carry hold.
+      // Only this stream is not followed: the limits on the content of the others still apply.
       this.#loss ??= 'call_budget';
       return true;
     }

@@ -4,7 +4,7 @@ import { FAILED_CALL_LINES, LEFT_OUT_LINES_MS, MAX_CUT_CALL_LINES } from '../../
 import type { MethodCounts } from './method-table.js';
 import type { RpcLog, RpcPeer } from './rpc-log.js';
 
-/** The lines of one connection's calls. Of failed ones so many are written, and the rest is counted. */
+/** The log lines of one connection's calls. The number of lines for failed calls is limited; the rest are counted. */
 export class CallLines {
   readonly #log: RpcLog;
   readonly #peer: RpcPeer;
@@ -28,7 +28,7 @@ export class CallLines {
       this.#log.leftOut(this.#leftOut, this.#peer);
       this.#leftOut = 0;
     };
-    // All calls that are open end with their connection, in one turn of the event loop.
+    // All open calls end with their connection, in one turn of the event loop.
     if (end.by === 'connection') setImmediate(tell);
     else setTimeout(tell, LEFT_OUT_LINES_MS);
   }
@@ -37,7 +37,7 @@ export class CallLines {
     if (code === 'OK') return true;
     if (by === 'connection') return ++this.#cut <= MAX_CUT_CALL_LINES;
     const hasRoom = this.#failed.take(1, endedAtMs);
-    // A line that is left out costs none of those that come later.
+    // A suppressed line does not use up a token for later lines.
     if (!hasRoom) this.#failed.give(1);
     return hasRoom;
   }

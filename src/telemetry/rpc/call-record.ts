@@ -7,7 +7,7 @@ import type { MethodCounts, MethodTable } from './method-table.js';
 /** Told of each call that has ended. */
 export type CallEnded = (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
-/** Counts one call: what it moves, and how it ends. */
+/** Counts one call: its messages and bytes, and its result. */
 export class CallRecord implements CallObserver {
   readonly #call: GrpcCall;
   readonly #method: MethodCounts;

@@ -13,7 +13,7 @@ export class CallGroupCounts {
   /** Calls whose end is not known. */
   lost = 0;
   readonly payloadBytes = { request: 0, response: 0 };
-  /** Time in which a side had no window to send in; the client sends requests. */
+  /** Time in which an end had no window to send in; the client sends requests. */
   readonly stalls: StallTallies = { client: new StallTally(), server: new StallTally() };
 }
 

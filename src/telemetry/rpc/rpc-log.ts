@@ -70,7 +70,7 @@ export class RpcLog {
     this.#logger[level](text, `finished ${kind} call with code ${end.code}`, false);
   }
 
-  /** Counts the lines of a connection's calls that were left out. */
+  /** Counts the suppressed lines of a connection's calls. */
   leftOut(lines: number, peer: RpcPeer): void {
     const fields = `${peer},"lines":${lines}` as FieldsText;
     this.#logger.warn(fields, 'lines of failed calls left out: too many of one connection', false);
@@ -91,7 +91,7 @@ export class RpcLog {
     return text;
   }
 
-  /** Whether a call is to have a line; asked once for each. */
+  /** Whether a call gets a log line; evaluated once per call. */
   isWanted(call: GrpcCall, { code, endedAtMs }: CallEnd): boolean {
     const durationMs = endedAtMs - call.start.startedAtMs;
     const { which, slowMs, sampling } = this.#settings;

@@ -174,7 +174,7 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
   ];
 }
 
-/** Seconds in which each end could not send, up to now. */
+/** Seconds in which each end could not send, until now. */
 function stallSeconds(stalls: StallTallies): Readonly<Record<'client' | 'server', number>> {
   const nowMs = performance.now();
   return { client: stalls.client.totalMs(nowMs) / 1000, server: stalls.server.totalMs(nowMs) / 1000 };

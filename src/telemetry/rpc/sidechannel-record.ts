@@ -2,7 +2,7 @@ import type { Sidechannel, SidechannelObserver } from '../../inspect/backchannel
 import type { Sender } from '../../inspect/sender.js';
 import type { SidechannelCounts } from './listener-counts.js';
 
-/** Counts one sidechannel: what it moves, and how it ends. */
+/** Counts one sidechannel: its bytes, and its result. */
 export class SidechannelRecord implements SidechannelObserver {
   readonly #sidechannel: Sidechannel;
   readonly #counts: SidechannelCounts;

@@ -9,11 +9,11 @@ import { judgeValidity } from './validity.js';
 export interface Path {
   /** The leaf first. */
   readonly path: readonly Judged[];
-  /** The order of the chain, the issuers of the path and, if asked, its trust. */
+  /** The order of the chain, the issuers of the path and, if requested, its trust. */
   readonly findings: readonly Finding[];
 }
 
-/** What a chain is judged for, as far as it matters for its issuers. */
+/** The purpose of a chain, as far as it matters for its issuers. */
 export interface PathQuestion {
   readonly role: CertificateRole;
   readonly trust?: readonly Certificate[] | undefined;
@@ -22,13 +22,13 @@ export interface PathQuestion {
   readonly read: (certificate: Certificate) => Judged | undefined;
 }
 
-/** crypto/x509 of Go gives a chain up after as many; a chain without a trick needs one for each certificate. */
+/** Go's crypto/x509 gives up on a chain after this number of signature checks. A normal chain needs one per certificate. */
 const MAX_SIGNATURE_CHECKS = 100;
 
-/** Ways up that are looked at: two suffice for a cross-signed root, and each further twin on a level doubles them. */
+/** The number of paths that are examined: two suffice for a cross-signed root, and each further twin on a level doubles them. */
 const MAX_WAYS = 64;
 
-/** What to do about a chain whose leaf is not its first certificate. */
+/** The fix for a chain whose leaf is not its first certificate. */
 export const LEAF_FIRST =
   'put the leaf first, then each issuer after what it issued: cat leaf.pem intermediate.pem > certificate.pem';
 
@@ -58,7 +58,7 @@ export function followChain(chain: readonly [Judged, ...Judged[]], question: Pat
   const reachable = new Set(ways.flatMap(({ whole }) => whole));
   for (const stray of unique) {
     if (reachable.has(stray) || isNamesake(stray, best.whole)) continue;
-    // There is a finding about it.
+    // Another finding reports it.
     if (best.whole.some((each) => isNamedAsIssuer(stray, each))) continue;
     findings.push(
       warning(
@@ -68,7 +68,7 @@ export function followChain(chain: readonly [Judged, ...Judged[]], question: Pat
       ),
     );
   }
-  // Go parses all certificates of a chain before it looks for a way up.
+  // Go parses all certificates of a chain before it looks for a path.
   const aside = unique.filter((each) => each !== leaf && !best.path.includes(each));
   findings.push(...aside.flatMap(judgeStrength).filter(({ id }) => id === 'explicit_curve'));
   const inOrder = unique.filter((each) => best.whole.includes(each));
@@ -94,11 +94,11 @@ export function leafNotFirst(first: Judged, leaf: Judged): Finding {
   );
 }
 
-/** A way up and what is wrong with it. */
+/** A path and its problems. */
 interface Way {
-  /** As far as it is needed to reach a trusted authority. */
+  /** The part that is needed to reach a trusted authority. */
   readonly path: readonly Judged[];
-  /** As far as the chain goes. */
+  /** The whole path. */
   readonly whole: readonly Judged[];
   readonly findings: readonly Finding[];
 }
@@ -111,7 +111,7 @@ function weight({ findings }: Way): number {
 
 type NonEmpty = readonly [Judged, ...Judged[]];
 
-/** Adds the paths that begin with this one, each as long as it can be. */
+/** Adds the paths that begin with this one, each as long as possible. */
 function findWaysUp(
   path: NonEmpty,
   chain: readonly Judged[],
@@ -119,7 +119,7 @@ function findWaysUp(
   found: NonEmpty[],
 ): void {
   const last = path.at(-1) ?? path[0];
-  // A certificate of the same name and key is the same authority again: to go through it twice leads nowhere.
+  // A certificate with the same name and key is the same authority: passing through it twice is pointless.
   const issuers = signatures.isSelfSigned(last)
     ? []
     : chain.filter((each) => !isNamesake(each, path) && signatures.hasSigned(each, last));
@@ -171,7 +171,7 @@ function anchorsOf(subject: Judged, { trust = [], read }: PathQuestion): Judged[
 }
 
 /**
- * What is wrong with the issuers of a path: each must be an authority that may issue what is below it, and now.
+ * The problems of a path's issuers: each must be an authority that may issue the certificates below it, and must be valid now.
  * @param end - whether the path ends in a trusted authority, so that each of its certificates is needed
  */
 function judgeIssuers(
@@ -181,7 +181,7 @@ function judgeIssuers(
 ): Finding[] {
   const issuers = path.slice(1).flatMap((issuer, below) => {
     const isAnchor = end === 'trusted' && below === path.length - 2;
-    // To renew an authority that is trusted already is not the business of who serves the chain.
+    // Renewing an authority that is already trusted is not the task of the server's operator.
     const validity = judgeValidity(issuer, now).filter(({ severity }) => !isAnchor || severity === 'error');
     return [
       ...judgeAsIssuer(issuer, below),
@@ -220,7 +220,7 @@ function judgeAsIssuer({ facts, x509 }: Judged, below: number): Finding[] {
   ];
 }
 
-/** A path that ends below an authority of the chain which has the name of its issuer and another key. */
+/** A path ends below an authority of the chain that has the name of its issuer but another key. */
 function wrongIssuers(path: readonly Judged[], chain: readonly Judged[]): Finding[] {
   const last = path.at(-1);
   if (last === undefined || isSelfIssued(last)) return [];
@@ -228,7 +228,7 @@ function wrongIssuers(path: readonly Judged[], chain: readonly Judged[]): Findin
   return namesake && !path.includes(namesake) ? [wrongIssuer(last, namesake)] : [];
 }
 
-/** Why no trusted authority is reached. */
+/** Reports why no trusted authority is reached. */
 function untrusted(
   path: NonEmpty,
   question: PathQuestion,
@@ -271,7 +271,7 @@ function wrongIssuer(subject: Judged, issuer: Judged): Finding {
   );
 }
 
-/** The leaf: the first certificate, unless it has issued others, or is an authority beside a certificate that is none. */
+/** The leaf: the first certificate, unless it has issued others, or is an authority while another certificate is not. */
 function findLeaf(chain: readonly [Judged, ...Judged[]], signatures: Signatures): Judged {
   const [first, ...others] = chain;
   const hasIssued = (issuer: Judged): boolean =>
@@ -284,7 +284,7 @@ function findLeaf(chain: readonly [Judged, ...Judged[]], signatures: Signatures)
   return hasIssued(first) ? (others.find((each) => !hasIssued(each)) ?? first) : first;
 }
 
-/** Whether a certificate is of the same subject and key as one of these. */
+/** Whether a certificate has the same subject and key as one of these. */
 function isNamesake({ x509 }: Judged, others: readonly Judged[]): boolean {
   return others.some(
     (other) =>
@@ -298,13 +298,13 @@ function isSelfIssued({ x509 }: Judged): boolean {
 
 /** By name, and by the identifier of the key where both have one: authorities that renew their key keep their name. */
 function isNamedAsIssuer(issuer: Judged, subject: Judged): boolean {
-  // Byte by byte, as Go compares.
+  // Compared byte by byte, as in Go.
   if (!issuer.x509.subjectDer.equals(subject.x509.issuerDer)) return false;
   const [wanted, own] = [subject.facts.authorityKeyId, issuer.facts.subjectKeyId];
   return wanted === undefined || own === undefined || wanted === own;
 }
 
-/** Which certificate has signed which; each pair is checked once, and a chain that needs too many checks no further. */
+/** Which certificate has signed which. Each pair is checked once, and the checks of one chain are limited. */
 class Signatures {
   readonly #checked = new Map<string, boolean>();
 

@@ -38,15 +38,16 @@ export function judgeChain(chain: readonly Certificate[], question: ChainQuestio
   return [...findings, ...judgeLeaf(leaf, question), ...ofChain];
 }
 
-/** Go cannot parse such a certificate, wherever it is in the chain, and breaks off the handshake. */
+/** Go cannot parse such a certificate anywhere in the chain, and aborts the handshake. */
 const OF_THE_WHOLE: ReadonlySet<FindingId> = new Set(['explicit_curve']);
 
-/** Clients differ in what they accept as critical: it is reported, and is no reason not to serve. */
+/** Clients differ in the critical extensions that they accept: the finding is reported, but the certificate is served. */
 const OF_SOME_CLIENTS: ReadonlySet<FindingId> = new Set(['critical_extension']);
 
 /**
- * The findings of `judgeChain`: those about the leaf or the whole file, and those that a client may not notice because it knows
- * another way to an authority. Of a chain in the wrong order nothing else is reported: it would be about the wrong certificate.
+ * The findings of `judgeChain` about the leaf or the whole file, and those that a client may not notice because it knows
+ * another path to an authority. For a chain in the wrong order nothing else is reported: it would be about the wrong
+ * certificate.
  */
 export function judgeForServing(
   chain: readonly Certificate[],
@@ -113,7 +114,7 @@ function read(chain: readonly Certificate[], findings: Finding[]): Judged[] {
 
 function readOne(x509: Certificate, name: string, findings: Finding[]): Judged | undefined {
   try {
-    // Both throw for what they do not know: a key of a rare kind, an extension that is cut off.
+    // Both throw for unsupported input: a key of a rare type, a truncated extension.
     return { x509, publicKey: x509.publicKey, facts: certificateFacts(x509), name };
   } catch (reason) {
     findings.push(

@@ -3,7 +3,7 @@ import { describeGeneralName, type GeneralName } from '../general-names.js';
 import { violation } from '../name-constraints.js';
 import { error, type Finding, type Judged } from './finding.js';
 
-/** A certificate may have thousands of names; verifiers give up behind some number of comparisons, too. */
+/** A certificate may have thousands of names; verifiers also give up after a number of comparisons. */
 const MAX_COMPARISONS = 10_000;
 
 /**
@@ -29,7 +29,7 @@ export function judgeNameConstraints(path: readonly Judged[]): Finding[] {
             'issue one for names that the authority permits, or have it issued by another authority',
           ),
         );
-        // One name of a certificate is enough to refuse it.
+        // One refused name suffices to refuse the certificate.
         break;
       }
     }

@@ -16,7 +16,7 @@ const CURVES = ['prime256v1', 'secp384r1'];
 /** Whether key and signature are accepted by Gitaly's clients: Go, and gRPC for Ruby with BoringSSL. */
 export function judgeStrength({ x509, publicKey, facts, name }: Judged): Finding[] {
   const findings = facts.explicitCurve ? [explicitCurve(name)] : judgeKey(publicKey, name);
-  // Nobody verifies the signature of a self-signed certificate.
+  // The signature of a self-signed certificate is never verified.
   if (/sha1|md5|md2/iu.test(facts.signatureAlgorithm) && !x509.subjectDer.equals(x509.issuerDer)) {
     findings.push(
       error(
@@ -37,7 +37,7 @@ function explicitCurve(name: string): Finding {
   );
 }
 
-/** Extensions that OpenSSL and Go both process where they are critical. */
+/** Extensions that OpenSSL and Go both process if they are critical. */
 const KNOWN_CRITICAL: ReadonlySet<string> = new Set([
   '2.5.29.15', // key usage
   '2.5.29.17', // subject alternative name
@@ -51,7 +51,7 @@ const KNOWN_CRITICAL: ReadonlySet<string> = new Set([
   '2.5.29.54', // inhibit anyPolicy
 ]);
 
-/** Names of extensions that are made critical by mistake; others keep their number. */
+/** Names of extensions that are made critical by mistake; other extensions are shown by their OID. */
 const EXTENSION_NAMES: Readonly<Record<string, string>> = {
   '2.5.29.14': 'subject key identifier',
   '2.5.29.18': 'issuer alternative name',
@@ -60,7 +60,7 @@ const EXTENSION_NAMES: Readonly<Record<string, string>> = {
   '1.3.6.1.5.5.7.1.24': 'TLS feature (must-staple)',
 };
 
-/** Whether verifiers know all extensions that they must know to accept a certificate (RFC 5280 section 4.2). */
+/** Whether verifiers know all critical extensions, which RFC 5280 section 4.2 requires to accept a certificate. */
 export function judgeCriticalExtensions({ facts, name }: Judged, role: CertificateRole): Finding[] {
   const findings = facts.criticalExtensions
     .filter((id) => !KNOWN_CRITICAL.has(id))
@@ -74,7 +74,7 @@ export function judgeCriticalExtensions({ facts, name }: Judged, role: Certifica
     );
   const { permitted = [], excluded = [] } = facts.nameConstraints ?? {};
   const isUnknownToGo = [...permitted, ...excluded].some(({ kind }) => !GO_CONSTRAINTS.has(kind));
-  // The certificates of clients are verified by us and by others that use OpenSSL.
+  // Client certificates are verified by this program and by others that use OpenSSL.
   if (role !== 'client' && isUnknownToGo && facts.criticalExtensions.includes('2.5.29.30')) {
     findings.push(
       error(

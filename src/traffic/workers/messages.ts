@@ -18,7 +18,7 @@ export type Order =
   | { readonly kind: 'accept'; readonly port: number; readonly arrival: Arrival }
   /** TLS sessions of this port that began before this time must not be resumed after it. */
   | { readonly kind: 'endSessions'; readonly port: number; readonly atMs: number }
-  /** Ends a connection that exceeds a limit. */
+  /** Closes a connection that exceeds a limit. */
   | {
       readonly kind: 'refuse';
       readonly port: number;
@@ -38,14 +38,14 @@ export type Notice =
   | { readonly kind: 'up' }
   /** The order of the same name, for the other workers. */
   | { readonly kind: 'endSessions'; readonly port: number; readonly atMs: number }
-  /** What has become of connections, by their ids. */
+  /** The events of connections, by their ids. */
   | ({ readonly kind: 'connections' } & ConnectionNews)
   | { readonly kind: 'log'; readonly lines: string; readonly isUrgent: boolean }
   | { readonly kind: 'counted'; readonly report: MetricsReport };
 
-/** What has become of connections since the last news. Each may be in several of these, in this order. */
+/** The events of connections since the last message. A connection may be in several of these lists, in this order. */
 export interface ConnectionNews {
-  /** Whose addresses a PROXY header has named. */
+  /** Their PROXY header has named the client's address. */
   readonly identified: readonly (readonly [connection: number, address: string])[];
   readonly authenticated: readonly number[];
   readonly ended: readonly number[];

@@ -1,2 +1,2 @@
-/** The one argument of a worker's process; `ps` shows it. */
+/** The only argument of a worker's process; `ps` shows it. */
 export const WORKER_ARGUMENT = 'worker';

@@ -17,7 +17,7 @@ import { WorkerProcess, type HandOver, type WorkerEvents, type WorkerExit } from
 export interface SlotEvents {
   notice: WorkerEvents['notice'];
   handed: WorkerEvents['handed'];
-  /** A plan as a worker must have it that prepares it now. */
+  /** The plan for a worker that prepares it now. */
   current(plan: Plan): Plan;
   /** The worker serves from now on. */
   ready(process: WorkerProcess): void;
@@ -25,7 +25,7 @@ export interface SlotEvents {
   exit(exit: LostWorker, undelivered: readonly HandOver[], lost: readonly OpenConnection[]): void;
 }
 
-/** A connection that a worker has. */
+/** A connection of a worker. */
 export interface OpenConnection {
   readonly port: number;
   readonly id: number;
@@ -149,7 +149,7 @@ export class Slot {
     this.#process?.hand(handOver);
   }
 
-  /** Has a connection ended that exceeds a limit. */
+  /** Closes a connection that exceeds a limit. */
   refuse({ port, id }: OpenConnection, exceeded: OpenExceeded): void {
     this.#process?.tell({ kind: 'refuse', port, connection: id, exceeded });
   }

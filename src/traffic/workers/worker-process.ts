@@ -129,7 +129,7 @@ export class WorkerProcess {
 
   #answered(answer: Answer): void {
     const isLate = !this.#questions.has(answer.id);
-    // What was counted is in no other report.
+    // The counts of a late report are in no other report.
     if (isLate && answer.kind === 'reported') this.#events.notice({ kind: 'counted', report: answer.report });
     else this.#settle(answer.id, answer);
   }

@@ -24,7 +24,7 @@ interface KnownPort {
   readonly configuration: ListenerConfiguration;
   readonly telemetry: ListenerTelemetry;
   readonly expectsProxyHeader: (address: string | undefined) => boolean;
-  /** Of all workers together. */
+  /** The total of all workers. */
   readonly quota: ConnectionQuota;
 }
 
@@ -36,7 +36,7 @@ export class WorkerTraffic implements Traffic {
   readonly #rpcLog: RpcLog;
   readonly #ports = new Map<number, KnownPort>();
   readonly #budget: ConnectionBudget;
-  /** The epochs of each port's TLS sessions, as all workers together know them. */
+  /** The epochs of each port's TLS sessions, merged from all workers. */
   readonly #sessions = new Map<number, { readonly fingerprint: string; readonly epochs: SessionEpochs }>();
   /** Accepted while no worker was ready. */
   #waiting: HandOver[] = [];
@@ -85,7 +85,7 @@ export class WorkerTraffic implements Traffic {
     const handOver = { port, accepted };
     const known = this.#ports.get(port);
     if (!known) {
-      // Its listener was removed while the socket was on its way.
+      // The listener was removed while the socket was being sent.
       accepted.raw.destroy();
       return;
     }
@@ -169,7 +169,7 @@ export class WorkerTraffic implements Traffic {
       handed: () => this.#budget.giveBack(),
       current: (plan) => this.#withCurrentSessions(plan),
       ready: (process) => {
-        // It may have come to know less than the others while it was preparing its plan.
+        // It may have missed a change while it was preparing its plan.
         for (const [port, { epochs }] of this.#sessions)
           process.tell({ kind: 'endSessions', port, atMs: epochs.endsAtMs });
         for (const handOver of this.#waiting.splice(0)) this.#place(handOver);
@@ -199,7 +199,7 @@ export class WorkerTraffic implements Traffic {
     if (ended.length > 0) this.#forgetGonePorts();
   }
 
-  /** One that waits for a worker is left to wait: that does not last. */
+  /** A connection that waits for a worker keeps waiting, because the wait is short. */
   #evict(id: number): void {
     for (const slot of this.#slots) {
       const connection = slot.connection(id);
@@ -229,7 +229,7 @@ export class WorkerTraffic implements Traffic {
     this.#forgetGonePorts();
   }
 
-  /** Workers keep the epochs of a port whose TLS has not changed. */
+  /** Workers keep the epochs of a port whose TLS settings have not changed. */
   #keepSessions({ ports }: Plan): void {
     const former = new Map(this.#sessions);
     this.#sessions.clear();
@@ -249,7 +249,7 @@ export class WorkerTraffic implements Traffic {
     for (const { process } of this.#slots) process?.tell({ kind: 'endSessions', port, atMs });
   }
 
-  /** A plan for a worker that is started later than the others: with the secrets that they use by then. */
+  /** The plan for a worker that starts later than the others, with their current secrets. */
   #withCurrentSessions(plan: Plan): Plan {
     const ports = plan.ports.map((port): ServedPort => {
       const known = this.#sessions.get(port.port);

@@ -127,7 +127,7 @@ export class Worker {
     this.#traffic.accept(port, { raw: socket, ...arrival }, watcher);
   }
 
-  /** Where news goes that leaves at the end of this turn of the event loop. */
+  /** The events that are sent at the end of this turn of the event loop. */
   #newsDue(): News {
     if (!this.#news) {
       const news: News = { identified: [], authenticated: [], ended: [] };
