@@ -207,7 +207,7 @@ export const KEEP_ALIVE_MS = 60_000;
  */
 export const UNAUTHENTICATED_MS = 1000;
 
-/** A call that upstream has not refused within this time is being served: Gitaly refuses a call without a token at its header. */
+/** A call whose first message upstream has had for this time, without refusing it, is being served. */
 export const CALL_SERVED_MS = 5000;
 
 /** How many open calls of an unauthenticated connection are checked periodically for an answer: the oldest are the likeliest. */

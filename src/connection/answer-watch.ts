@@ -12,6 +12,10 @@ import { ANSWERS_LOOKED_FOR, CALL_SERVED_MS } from '../limits.js';
 export class AnswerWatch implements InspectionEvents {
   readonly #events: InspectionEvents;
   readonly #onAnswer: () => void;
+  /** When the first message of a call was first seen to be complete, in milliseconds. */
+  readonly #completeSinceMs = new WeakMap<GrpcCall, number>();
+  /** Since when no look has found bytes that wait for the client. */
+  #isReadSinceMs = 0;
   #isAnswered = false;
 
   constructor(events: InspectionEvents, onAnswer: () => void) {
@@ -19,16 +23,30 @@ export class AnswerWatch implements InspectionEvents {
     this.#onAnswer = onAnswer;
   }
 
-  /** Looks among the open calls for one that is being answered. Looking at the oldest calls is sufficient. */
-  look(connections: Iterable<GrpcConnection>, nowMs: number): void {
+  /**
+   * Looks among the open calls for one that is being answered. Looking at the oldest calls is sufficient.
+   *
+   * A call that is not refused for `CALL_SERVED_MS` is being served. Upstream may read the first message before it refuses the
+   * call, and a refusal cannot be seen while bytes wait for a client that does not read: time before that does not count.
+   */
+  look(connections: Iterable<GrpcConnection>, nowMs: number, isClientReading: boolean): void {
+    if (!isClientReading) this.#isReadSinceMs = nowMs;
     for (const connection of connections) {
       if (connection.context.direction !== 'to_upstream') continue;
       let looked = 0;
       for (const call of connection.calls()) {
-        if (hasContent(call) || nowMs - call.start.startedAtMs > CALL_SERVED_MS) this.#answered();
+        if (hasContent(call) || this.#servedMs(call, nowMs) > CALL_SERVED_MS) this.#answered();
         if (this.#isAnswered || ++looked === ANSWERS_LOOKED_FOR) return;
       }
     }
+  }
+
+  #servedMs(call: GrpcCall, nowMs: number): number {
+    const { messages, atBoundary } = call.messages.client;
+    if (messages === 0 || (messages === 1 && !atBoundary)) return 0;
+    const completeMs = this.#completeSinceMs.get(call) ?? nowMs;
+    this.#completeSinceMs.set(call, completeMs);
+    return nowMs - Math.max(completeMs, this.#isReadSinceMs);
   }
 
   stallsOf(context: CallContext): StallTallies | undefined {

@@ -141,7 +141,8 @@ export class Connection implements ServedConnection, RelayObserver {
   sweep(nowMs: number): void {
     if (!this.#relay) return;
     const { idleMs, writeStallMs } = this.#settings.configuration.timeouts;
-    if (this.#inspector) this.#answers?.look(this.#inspector.connections, nowMs);
+    const isClientReading = this.#relay.queuedBytes('to_client') === 0;
+    if (this.#inspector) this.#answers?.look(this.#inspector.connections, nowMs, isClientReading);
     for (const side of ['client', 'upstream'] as const) {
       const { stall, stream, raw } = this.#sides?.[side] ?? {};
       const stalledMs = stall?.stalledMs(nowMs, stream?.writableLength ?? 0, raw?.bytesWritten ?? 0) ?? 0;

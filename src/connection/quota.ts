@@ -12,8 +12,9 @@ export type OpenExceeded = Extract<
 export type ExceededQuota = 'max_connections' | OpenExceeded;
 
 /**
- * Counts the open connections of one port against its limits. When too many are unauthenticated, a new connection replaces the
- * oldest of them that has used up its grace period. Otherwise idle strangers could lock out all other clients.
+ * Counts the open connections of one port against its limits. When there are too many, or too many unauthenticated ones, a new
+ * connection replaces the oldest unauthenticated one that has used up its grace period. Otherwise idle strangers could lock
+ * out all other clients.
  */
 export class ConnectionQuota {
   readonly #evict: (id: number) => void;
@@ -22,6 +23,8 @@ export class ConnectionQuota {
   readonly #bySource = new Map<string, number>();
   /** When each connection was accepted, in milliseconds; the oldest first. */
   readonly #unauthenticated = new Map<number, number>();
+  /** Replaced connections that have not ended yet. */
+  readonly #leaving = new Set<number>();
 
   /** `evict`: closes an open connection. */
   constructor(evict: (id: number) => void) {
@@ -39,10 +42,9 @@ export class ConnectionQuota {
     limits: ConnectionLimits,
     nowMs: number,
   ): ExceededQuota | undefined {
-    if (this.#open.size >= limits.maxConnections) return 'max_connections';
     if (this.#isFull(source, limits)) return 'max_connections_per_source';
-    if (this.#unauthenticated.size >= limits.maxUnauthenticatedConnections && !this.#makeRoom(nowMs))
-      return 'max_unauthenticated_connections';
+    const exceeded = this.#exceeded(limits);
+    if (exceeded !== undefined && !this.#makeRoom(nowMs)) return exceeded;
     this.#open.set(id, undefined);
     this.#unauthenticated.set(id, nowMs);
     this.#setSource(id, source);
@@ -65,12 +67,21 @@ export class ConnectionQuota {
     this.#setSource(id, undefined);
     this.#open.delete(id);
     this.#unauthenticated.delete(id);
+    this.#leaving.delete(id);
+  }
+
+  #exceeded(limits: ConnectionLimits): ExceededQuota | undefined {
+    if (this.#open.size - this.#leaving.size >= limits.maxConnections) return 'max_connections';
+    return this.#unauthenticated.size >= limits.maxUnauthenticatedConnections
+      ? 'max_unauthenticated_connections'
+      : undefined;
   }
 
   #makeRoom(nowMs: number): boolean {
     for (const [id, sinceMs] of this.#unauthenticated) {
       if (nowMs - sinceMs < UNAUTHENTICATED_MS) return false;
       this.#unauthenticated.delete(id);
+      this.#leaving.add(id);
       this.#evict(id);
       return true;
     }

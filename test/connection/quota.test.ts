@@ -23,7 +23,8 @@ test('unauthenticated connections are a share; those that are authenticated, or 
   connections.end(2);
   expect(admit(7)).toBeUndefined();
   for (const id of [3, 5, 7]) connections.authenticate(id);
-  for (const id of [8, 9]) expect(admit(id)).toBeUndefined();
+  expect(admit(8)).toBeUndefined();
+  expect(admit(9)).toBeUndefined();
   expect(admit(10)).toBe('max_connections');
   for (const id of [1, 3, 5, 7, 8, 9]) connections.end(id);
   expect(connections.size).toBe(0);
@@ -42,6 +43,26 @@ test('a new connection takes the place of the oldest unauthenticated one that ha
   expect(evicted).toEqual([2]);
   // It is open until it has ended.
   expect(connections.size).toBe(5);
+});
+
+test('at max_connections a new connection takes the place of an unauthenticated one, as often as there is one', () => {
+  const { quota: connections, evicted } = quota();
+  for (const id of [1, 2, 3, 4]) {
+    connections.admit(id, undefined, LIMITS, 0);
+    connections.authenticate(id);
+  }
+  for (const id of [5, 6]) connections.admit(id, undefined, LIMITS, 0);
+  expect(connections.admit(7, undefined, LIMITS, UNAUTHENTICATED_MS - 1)).toBe('max_connections');
+  const admit = (id: number): string | undefined =>
+    connections.admit(id, undefined, LIMITS, UNAUTHENTICATED_MS);
+  expect([admit(8), admit(9)]).toEqual([undefined, undefined]);
+  expect(evicted).toEqual([5, 6]);
+  for (const id of [8, 9]) connections.authenticate(id);
+  expect(admit(10)).toBe('max_connections');
+  for (const id of [5, 6]) connections.end(id);
+  expect(admit(11)).toBe('max_connections');
+  connections.end(1);
+  expect(admit(12)).toBeUndefined();
 });
 
 test('connections of one source address are counted, whenever the address is known', () => {
