@@ -106,7 +106,7 @@ function overBackchannel(cause: string, error: unknown, { answer, finding }: Hea
       ? (finding.cure ?? '')
       : answer === 'tls' || answer === 'none' || !(error instanceof CallFailure)
         ? 'gRPC over HTTP/2 fails as well: see that step'
-        : 'clones and fetches need it: a proxy in front of Gitaly must forward TCP and not terminate HTTP/2';
+        : 'clones and fetches need it: a proxy in front of Gitaly must pass TCP and not terminate HTTP/2';
   return { finding: failed(cause, cure), answer: 'none' };
 }
 
