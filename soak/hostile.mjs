@@ -19,7 +19,7 @@ import { median } from './slope.mjs';
 
 const ATTACKER = fileURLToPath(new URL('hostile/attacker.mjs', import.meta.url));
 
-/** What a polite client does: calls on connections that come and go. */
+/** The work of a polite client: calls on short connections. */
 const POLITE = ['--connections', '4', '--concurrency', '2', '--pause', '20ms'];
 const POLITE_SECONDS = 10;
 /** How long the polite load runs alone, before the attack and after it, to compare with. */
@@ -30,7 +30,7 @@ const SAMPLE_MS = 1000;
 /** A liveness probe of Kubernetes waits for one second; the unit's watchdog for half a minute. */
 const PROBE_MS = 1000;
 const LIVENESS_MS_MAX = 5000;
-/** What V8 and the allocator move by, for each process, while a load stays the same. */
+/** The variation of V8's and the allocator's memory per process under a constant load. */
 const GROWTH_KIB = 48 * 1024;
 
 /** Limits that a crowd on one machine can reach. */
@@ -45,7 +45,7 @@ const LIMITS = {
  * All attacks at once, or those named by `--attack`, beside a polite load whose certificate is renewed all the time.
  * With `--each` one attack after the other, each for `--minutes`.
  * @param {import('./run.mjs').Run} run
- * @returns {Promise<string[]>} what was lost or has grown
+ * @returns {Promise<string[]>} the losses and the growth that were found
  */
 export async function hostile(run) {
   const { attack = Object.keys(ATTACKS), each = false } = run;
@@ -62,7 +62,7 @@ export async function hostile(run) {
   }
 }
 
-/** The proxy, what stands behind it, and what was seen. */
+/** The proxy, its upstreams, and the observations. */
 class Stage {
   /** @type {string[]} */
   #failures = [];
@@ -81,7 +81,7 @@ class Stage {
   /**
    * @param {import('./run.mjs').Run} run
    * @param {Program} proxy
-   * @param {Record<string, unknown>} target what attackers are given
+   * @param {Record<string, unknown>} target the target of the attackers
    * @param {{ cert: string, key: string }} files
    */
   constructor(run, proxy, target, files) {
@@ -131,7 +131,7 @@ class Stage {
     return stage;
   }
 
-  /** Measures the polite load by itself. */
+  /** Measures the polite load alone. */
   async alone() {
     await this.#polite(ALONE_SECONDS / 3);
     const cpu = readCpu(this.#proxy.pid);
@@ -146,7 +146,7 @@ class Stage {
   }
 
   /**
-   * @param {readonly string[]} names of attacks that go on at once
+   * @param {readonly string[]} names of the concurrent attacks
    * @param {number} seconds
    */
   async attack(names, seconds) {
@@ -227,7 +227,7 @@ class Stage {
     );
   }
 
-  /** What the proxy itself reports, and how it ends. */
+  /** The proxy's own report, and its exit. */
   async finish() {
     for (const [name, labels] of /** @type {const} */ ([
       ['internal_errors_total', ''],

@@ -43,7 +43,7 @@ const RUNS = {
   hostile,
 };
 
-/** Minutes of a run that is not told otherwise. @type {Record<string, number>} */
+/** The default number of minutes of a run. @type {Record<string, number>} */
 const MINUTES = { hostile: 10 };
 
 const { values, positionals } = parseArgs({

@@ -1,5 +1,5 @@
-// One attacker, a process of its own so that its work delays nobody else's: `node attacker.mjs NAME`. It reads its target
-// as a line of JSON, attacks until its standard input ends, and prints what came of it.
+// One attacker, a separate process so that its work does not delay others: `node attacker.mjs NAME`. It reads its target
+// as a line of JSON, attacks until its standard input ends, and prints the results.
 import { setTimeout as pause } from 'node:timers/promises';
 import { createInterface } from 'node:readline';
 import { ATTACKS } from './attacks.mjs';

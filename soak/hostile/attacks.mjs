@@ -19,7 +19,7 @@ import {
 } from './wire.mjs';
 
 /**
- * What an attacker knows.
+ * The facts that an attacker gets.
  * @typedef {object} Target
  * @property {number} port `tls://`, to a backend that answers
  * @property {number} stalledPort `tls://`, to a backend that never reads
@@ -34,12 +34,12 @@ import {
  * One kind of attack.
  * @typedef {object} Attack
  * @property {string} title
- * @property {number} concurrency strokes under way at once
+ * @property {number} concurrency concurrent strokes
  * @property {number} pauseMs between two strokes of one attacker
- * @property {(target: Target, index: number) => Promise<string>} stroke what came of it, in one or two words
+ * @property {(target: Target, index: number) => Promise<string>} stroke the result, in one or two words
  */
 
-/** How long an attacker waits for what it expects, and how long it holds what it has. */
+/** How long an attacker waits for a response, and how long it keeps a connection open. */
 const PATIENCE_MS = 5000;
 const HOLD_MS = 3000;
 

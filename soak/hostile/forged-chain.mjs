@@ -3,11 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** The exponent and the modulus of each key: what makes a check of its signature expensive. */
+/** The length of each key's exponent and modulus, which makes a check of its signature expensive. */
 const KEY_BYTES = 384;
 
 /**
- * A client certificate with a real key behind which stand authorities that nobody has signed: each has an RSA key with
+ * A client certificate with a real key, followed by authorities without valid signatures: each has an RSA key with
  * an exponent as long as its modulus, so that every signature that is checked with it costs tens of milliseconds.
  * @param {string} directory
  * @param {number} length certificates in all

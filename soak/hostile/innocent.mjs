@@ -9,7 +9,7 @@ const DEADLINES = 1500;
 const DEADLINE_MS = 1000;
 
 /**
- * What looks like an attack and is none: a call with hundreds of metadata fields, and hundreds of calls whose deadline
+ * Legitimate traffic that looks like an attack: a call with hundreds of metadata fields, and hundreds of calls whose deadline
  * expires at once, on a connection that carries another call the whole time.
  * @param {number} port
  * @param {string | Buffer} ca
@@ -76,7 +76,7 @@ function call(session, method, metadata = {}) {
 }
 
 /**
- * Sends an empty message and waits for what comes of it.
+ * Sends an empty message and waits for the result.
  * @param {import('node:http2').ClientHttp2Stream} stream
  */
 async function echo(stream) {

@@ -43,7 +43,7 @@ export function headers(streamId, block = SMALLEST_BLOCK) {
 }
 
 /**
- * HEADERS at once followed by RST_STREAM(CANCEL).
+ * HEADERS immediately followed by RST_STREAM(CANCEL).
  * @param {number} streamId
  * @param {Uint8Array} [block]
  */
@@ -155,7 +155,7 @@ function extension(type, data) {
 }
 
 /**
- * Bytes behind their length.
+ * Bytes with a length prefix.
  * @param {1 | 2} lengthBytes
  * @param {Uint8Array} bytes
  */

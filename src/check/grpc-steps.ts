@@ -62,7 +62,7 @@ export async function checkHealthOver(
     return {
       finding: failed(
         cause,
-        'the port accepts connections and does not answer as Gitaly does: is it the right one? Its log may say more',
+        'the port accepts connections but does not answer as Gitaly does: is it the right port? See its log',
       ),
       answer: 'none',
     };
@@ -106,7 +106,7 @@ function overBackchannel(cause: string, error: unknown, { answer, finding }: Hea
       ? (finding.cure ?? '')
       : answer === 'tls' || answer === 'none' || !(error instanceof CallFailure)
         ? 'gRPC over HTTP/2 fails as well: see that step'
-        : 'clones and fetches need it: what is in front of Gitaly must pass TCP and not terminate HTTP/2';
+        : 'clones and fetches need it: a proxy in front of Gitaly must pass TCP and not terminate HTTP/2';
   return { finding: failed(cause, cure), answer: 'none' };
 }
 
@@ -171,7 +171,7 @@ function healthOutcome(health: Health, isSigned: boolean): HealthOutcome {
       return {
         finding: failed(
           health.words,
-          'Gitaly runs and does not serve: it is starting or stopping; its log says more',
+          'Gitaly runs but is not serving: it is starting or stopping; see its log',
         ),
         answer: 'gitaly',
       };
@@ -180,7 +180,7 @@ function healthOutcome(health: Health, isSigned: boolean): HealthOutcome {
     case 'error':
       return health.words.startsWith('Unavailable')
         ? { finding: failed(health.words, NO_UPSTREAM), answer: 'unavailable' }
-        : { finding: failed(health.words, 'the log of Gitaly says more'), answer: 'gitaly' };
+        : { finding: failed(health.words, 'see the log of Gitaly'), answer: 'gitaly' };
   }
 }
 

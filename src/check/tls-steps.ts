@@ -161,7 +161,7 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): Finding {
     return tls.pair
       ? failed(
           `the client certificate of ${PRESENTED[tls.pairFrom].setting} is refused (${code})`,
-          'it must be in date, made for clients and of an authority that the server trusts for clients; its log says more',
+          'it must be in date, made for clients and of an authority that the server trusts for clients; see its log',
         )
       : failed(`a client certificate is required (${code})`, PRESENTED[tls.pairFrom].give);
   if (/ALERT_HANDSHAKE_FAILURE$|NO_SHARED_CIPHER$/.test(code))

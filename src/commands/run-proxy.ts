@@ -53,7 +53,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
   if (isDebuggerWanted())
     logger.warn(
       {
-        error: 'The debugger of Node is open, as its command line asks: every local user can read the keys.',
+        error: 'The command line of Node enables its debugger: every local user can read the keys.',
         fix: 'Start the program without --inspect.',
       },
       'debugger is open',
@@ -73,7 +73,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
       logger.warn(
         {
           signal,
-          error: `${signal} does nothing here.`,
+          error: `${signal} is ignored.`,
           fix: 'Send SIGHUP to reload, or SIGTERM to drain and stop.',
         },
         'signal ignored',

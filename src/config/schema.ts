@@ -133,7 +133,7 @@ const serverNameKey = z.string().meta({ pattern: '^(\\*\\.)?[A-Za-z0-9_-]+(\\.[A
 const socketShape = {
   mode: textOf(parseMode, {
     description:
-      'The permission bits of the socket, octal and in quotes; a client needs to write. Default: what the umask leaves.',
+      'The permission bits of the socket, octal and in quotes; clients need write permission. Default: as the umask allows.',
     examples: ['0660'],
     pattern: '^0?[0-7]{3}$',
   }).optional(),
@@ -176,7 +176,7 @@ const listenerShape = {
     .optional(),
   socket: z
     .strictObject(socketShape)
-    .meta({ description: 'For unix: listeners: who may connect.' })
+    .meta({ description: 'For unix: listeners: the access to the socket.' })
     .optional(),
   inspect: z
     .union([z.boolean(), z.literal('required')], { error: 'expected true, false or "required"' })
@@ -217,7 +217,7 @@ const listenerShape = {
 };
 
 const adminHost = textOf(parseAdminHost, {
-  description: 'A host name; one that begins with *. (in quotes) stands for one label there.',
+  description: 'A host name. A leading *. (in quotes) matches one label.',
   examples: ['gitaly-a.internal', '*.gitlab.svc.cluster.local'],
 });
 
@@ -334,7 +334,7 @@ const rootShape = {
     .min(1)
     .meta({
       description:
-        'Of `max_connections`, how many per listener may be those of clients that are not authenticated yet: without a verified certificate, and without an answer of the upstream to a call or request. A further one takes the place of the oldest that is older than a second, or is closed at once; both are counted. Default: half of `max_connections`.',
+        'How many of `max_connections` per listener may be unauthenticated: without a verified client certificate, and without an answer of the upstream to a call or request. A new one replaces the oldest that is older than a second, or is closed immediately; both are counted. Default: half of `max_connections`.',
       examples: [DEFAULTS.maxConnections / 2],
     })
     .optional(),
@@ -343,7 +343,7 @@ const rootShape = {
     .min(1)
     .meta({
       description:
-        'Open connections per listener and source address, which is that of the PROXY header where there is one. Further ones are closed and counted. No limit unless set.',
+        'Open connections per listener and source address, which is that of the PROXY header, if there is one. Further ones are closed and counted. No limit unless set.',
       examples: [100],
     })
     .optional(),

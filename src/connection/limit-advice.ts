@@ -46,7 +46,7 @@ export function describeLimit(limit: ExceededLimit): string {
 
 /** The fix for a connection that `inspect: required` has closed. */
 export const LOST_ADVICE =
-  'the client, or Gitaly, sends what this version cannot follow. If that is legitimate, set `inspect: true` on this listener: ' +
+  'the client, or Gitaly, sends bytes that this version cannot follow. If that is legitimate, set `inspect: true` on this listener: ' +
   'the connection is kept then, and its calls are not counted';
 
 function rate({ burst, perSecond }: Rate): string {

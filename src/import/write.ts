@@ -32,7 +32,7 @@ export function writeConfiguration(
     ...(plans.length > 1 ? severalSides() : []),
     ...steps(plans),
     ...list('Not taken over. Does the proxy need any of these?', unread),
-    ...list('Taken over, but look at these:', warnings),
+    ...list('Taken over, but check these:', warnings),
     '',
     ...(shared === undefined || !isShared ? [] : ['tls:', ...tlsLines(shared, '  ')]),
     `prometheus_listen_addr: ${yaml(formatHostPort(server?.prometheus ?? PROMETHEUS))}`,

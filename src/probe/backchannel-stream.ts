@@ -39,7 +39,7 @@ export class BackchannelStream extends Duplex {
     this.#connection = connection;
     const onData = (bytes: Buffer): void => {
       if (!this.#reader.read(bytes, 0, bytes.length) && !this.destroyed)
-        this.destroy(new Error('what came is not yamux: the server does not know the backchannel'));
+        this.destroy(new Error('the answer is not yamux: the server does not support the backchannel'));
     };
     connection.on(
       'data',

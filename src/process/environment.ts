@@ -33,7 +33,7 @@ const RULES: readonly Rule[] = [
       const options = [...new Set(harmfulNodeOptions(value))];
       if (options.length === 0) return undefined;
       return {
-        error: `NODE_OPTIONS holds ${options.join(' ')}, which changes how the program works or who can look into it.`,
+        error: `NODE_OPTIONS holds ${options.join(' ')}, which changes how the program works or who can inspect it.`,
         fix: 'Unset NODE_OPTIONS; an option that is needed goes on the command line: node OPTION dist/cli.js serve.',
       };
     },

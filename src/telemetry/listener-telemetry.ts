@@ -124,11 +124,11 @@ export class ListenerTelemetry implements ConnectionEvents {
     // A connection that is closed because of a limit has its own log line.
     if (isLimit(reason)) return;
     const fields = {
-      error: LOSSES[reason] ?? 'The client, or Gitaly, sends what is no correct HTTP/2 or yamux.',
+      error: LOSSES[reason] ?? 'The client, or Gitaly, sends malformed HTTP/2 or yamux.',
       fix:
         reason === 'call_budget'
           ? 'Give the process more memory, or find the clients that open so many calls at /-/connections.'
-          : 'Find out what software the client is; if nothing but Gitaly and its clients should connect, set `inspect: required`.',
+          : 'Identify the client software; if nothing but Gitaly and its clients should connect, set `inspect: required`.',
       listener: this.#listener,
       upstream,
       'peer.address': peerAddress,
@@ -188,9 +188,9 @@ export class ListenerTelemetry implements ConnectionEvents {
 /** Describes why the calls of a connection cannot be followed, if the cause is more than malformed bytes. */
 const LOSSES: Partial<Record<InspectionFailure, string>> = {
   call_budget:
-    'There is no memory for following more calls. They are still relayed, and limits on frames still hold.',
+    'There is not enough memory to follow more calls. They are still relayed, and the limits on frames still apply.',
   stream_kind: 'A stream of its backchannel carries neither HTTP/2 nor a sidechannel.',
-  sidechannel: 'A sidechannel did not begin as Gitaly and its clients begin one.',
+  sidechannel: 'A sidechannel began with bytes that Gitaly and its clients do not send.',
 };
 
 /** The fix for each reason to refuse a connection. */
@@ -203,7 +203,7 @@ const DROPS: Readonly<Record<DropReason, string>> = {
   descriptors: 'raise the limit of open files (ulimit -n, LimitNOFILE) if they are meant to be served',
   memory:
     'memory is nearly used up: give the process more (--max-old-space-size of Node, MemoryMax), or lower max_connections',
-  no_worker: 'no worker serves at the moment, the log says why they ended',
+  no_worker: 'no worker is running; the log has the reason',
 };
 
 /**

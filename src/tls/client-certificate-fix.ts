@@ -20,7 +20,7 @@ export function clientCertificateFix(result: ClientCertificateResult): string {
     case 'critical_extension':
       return 'have the certificate issued without the critical extension that OpenSSL does not know';
     case 'weak_signature':
-      return 'have the certificate, and the intermediates that it needs, signed with SHA-256';
+      return 'have the certificate and its intermediates signed with SHA-256';
     case 'weak_key':
       return 'use keys with ECDSA on P-256, or RSA of 2048 bits or more';
     default:

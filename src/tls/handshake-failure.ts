@@ -80,7 +80,7 @@ export function handshakeAdvice(
         return 'the client offers ALPN, and neither h2 nor http/1.1 in it';
       return (
         'current gRPC clients offer ALPN h2; for an older one set `require_alpn: false`, which is what Gitaly does; ' +
-        'if this client does offer it, a TLS terminator between removes it'
+        'if this client does offer it, a TLS terminator between client and proxy removes it'
       );
     case 'unrecognized_name':
       return (
@@ -102,7 +102,7 @@ export function handshakeAdvice(
     case 'timeout':
       return 'the client did not finish the handshake within timeouts.handshake';
     case 'client_hello':
-      return 'no TLS library sends such a ClientHello: a scanner does, or a device between has changed it';
+      return 'no TLS library sends such a ClientHello: a scanner sent it, or a device between client and proxy changed it';
     case 'client_chain':
       return (
         'have the client send its own certificate and its intermediates only, with ECDSA keys on P-256 or RSA keys of 2048 ' +

@@ -51,7 +51,7 @@ function tlsWords(code: string): string | undefined {
   if (/ALERT_NO_APPLICATION_PROTOCOL$/.test(code))
     return `the upstream does not know ALPN h2, so it is no gRPC server (${code})`;
   if (/UNRECOGNIZED_NAME$/.test(code))
-    return `the upstream does not serve the name that it was asked for; set upstream_tls.server_name to one that it serves (${code})`;
+    return `the upstream does not serve the requested name; set upstream_tls.server_name to one that it serves (${code})`;
   return `the TLS handshake failed (${code})`;
 }
 
