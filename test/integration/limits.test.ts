@@ -20,14 +20,19 @@ test('max_connections refuses, counts, says what to do, and recovers', async () 
   const backend = await RawBackend.start();
   const proxy = await ProxyProcess.start({
     configuration: {
-      listeners: [{ listen: TCP_LISTENER, forward: backend.url }],
+      // Without inspection the first byte of the upstream shows that it serves the client, which then keeps its place.
+      listeners: [{ listen: TCP_LISTENER, forward: backend.url, inspect: false }],
       max_connections: 2,
       max_unauthenticated_connections: 2,
     },
   });
   const port = await proxy.port(TCP_LISTENER);
   const served = [await tcpClient(port), await tcpClient(port)] as const;
-  for (const client of served) await connected(client, backend);
+  for (const client of served) {
+    const answer = once(client, 'data');
+    (await connected(client, backend)).socket.write('served');
+    await answer;
+  }
   const refused = Array.from({ length: 5 }, async () => readToEnd(await tcpClient(port)));
   for (const { received } of await Promise.all(refused)) expect(received).toHaveLength(0);
   await proxy.scrapeUntil((scrape) => scrape.value(DROPPED, { reason: 'max_connections' }) === 5);

@@ -321,11 +321,15 @@ describe('of two workers', () => {
   });
 
   test('`max_connections` is the listener’s, however many workers carry them', async () => {
-    const { proxy, ca, port } = await startSetup({
+    const { proxy, ca, port } = await startSetup((authority) => ({
+      tls: { client_auth: 'require', client_ca_path: authority.caPath },
       more: { workers: 2, max_connections: 3, max_unauthenticated_connections: 3 },
-    });
+    }));
+    // A client with a certificate keeps its place.
+    const { certificatePem, keyPem } = await ca.client();
+    const verified = { ca: ca.caPem, cert: certificatePem, key: keyPem };
     const clients: TLSSocket[] = [];
-    for (let index = 0; index < 3; index++) clients.push(await tlsClient(port, { ca: ca.caPem }));
+    for (let index = 0; index < 3; index++) clients.push(await tlsClient(port, verified));
     await expect(tlsClient(port, { ca: ca.caPem })).rejects.toThrow(/ECONNRESET|before secure/);
     const scrape = await proxy.scrape();
     expect(scrape.value(`${OURS}connections_dropped_total`, { reason: 'max_connections' })).toBe(1);
