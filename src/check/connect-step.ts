@@ -12,7 +12,7 @@ export function connectTo(
   { hello }: Pick<CheckTarget, 'hello'>,
   { timeoutMs }: Pick<CheckSettings, 'timeoutMs'>,
 ): Promise<Socket> {
-  return createDialer(address, undefined, timeoutMs).connect(hello).done;
+  return createDialer(address, undefined, timeoutMs).connect(hello);
 }
 
 /** Whether somebody listens. */

@@ -230,7 +230,7 @@ function connectVerified(
       pair: tls.pair,
       ca: tls.anchors.pem,
     });
-  return createDialer(address, client, timeoutMs).connect(hello).done;
+  return createDialer(address, client, timeoutMs).connect(hello);
 }
 
 const isLoopback = networkCheck(['127.0.0.0/8', '::1/128']);

@@ -1,10 +1,9 @@
+import type { ConnectionEnd } from './connection-end.js';
+
 /** What a connection reports about its client, so that the limits of its port can be enforced. */
 export interface Admission {
-  /**
-   * The PROXY header has named the client's address.
-   * @throws ConnectionEnd if a limit is exceeded by that
-   */
-  identified(address: string): void;
+  /** The PROXY header has named the client's address. Returns the end of a connection that exceeds a limit with it. */
+  identified(address: string): ConnectionEnd | undefined;
   /** The client has presented a verified certificate, or upstream has answered it. */
   authenticated(): void;
 }

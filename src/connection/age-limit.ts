@@ -1,6 +1,6 @@
 import type { MaxConnectionAge } from '../config/model.js';
 import { AGE_JITTER } from '../limits.js';
-import { ConnectionEnd } from './close-reason.js';
+import { ConnectionEnd } from './connection-end.js';
 
 /** What the age of a connection brings about. */
 export interface Ageing {

@@ -3,7 +3,7 @@ import type { InspectionEvents } from '../inspect/events.js';
 import type { ClientCertificateResult } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
-import type { CloseReason, Initiator } from './close-reason.js';
+import type { CloseReason, Initiator } from './connection-end.js';
 import type { ConnectionProtocol } from './protocol.js';
 
 /** What a finished handshake settled on. */

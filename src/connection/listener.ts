@@ -2,11 +2,10 @@ import { guarded } from '../guarded.js';
 import { HEADER_BLOCK_MS } from '../limits.js';
 import type { Accepted } from './accepted.js';
 import type { ConnectionWatcher } from './admission.js';
-import { ConnectionEnd } from './close-reason.js';
+import { ConnectionEnd, internalError } from './connection-end.js';
 import type { DropReason } from './events.js';
 import { formatEnd } from './peer-address.js';
 import { ConnectionQuota, type OpenExceeded } from './quota.js';
-import { endFrom } from './relay.js';
 import type { ServedConnection } from './served-connection.js';
 import type { ListenerSettings } from './settings.js';
 import type { ConnectionStatus } from './status.js';
@@ -85,7 +84,7 @@ export class Listener {
       identified: (address) => {
         watcher?.identified(address);
         const exceeded = this.#quota.identify(id, address, this.#settings.configuration);
-        if (exceeded !== undefined) throw limitExceeded(exceeded);
+        return exceeded && limitExceeded(exceeded);
       },
       authenticated: () => {
         watcher?.authenticated();
@@ -146,7 +145,7 @@ export class Listener {
   #each(step: (connection: ServedConnection) => void): void {
     for (const connection of this.#connections.values()) {
       guarded(
-        (fault) => connection.cut(endFrom(fault)),
+        (fault) => connection.cut(internalError(fault)),
         () => step(connection),
       )();
     }

@@ -11,10 +11,10 @@ export type ConnectionProtocol = Protocol | 'http1';
 if (CLIENT_PREFACE.length !== HTTP2_PREFACE_BYTES) throw new Error('the preface has 24 bytes');
 
 /**
- * Tells the protocol from the bytes received so far: `undefined` while they are a true beginning of one of them,
- * `unknown` from the first byte that fits neither.
+ * The protocol that begins with these bytes: `undefined` while they may begin one, `unknown` from the first byte that fits
+ * neither.
  */
-export function detectProtocol(bytes: Buffer): Protocol | 'unknown' | undefined {
+export function protocolOf(bytes: Buffer): Protocol | 'unknown' | undefined {
   if (beginsLike(bytes, BACKCHANNEL_MAGIC))
     return bytes.length >= BACKCHANNEL_MAGIC.length ? 'backchannel' : undefined;
   if (beginsLike(bytes, CLIENT_PREFACE)) return bytes.length >= CLIENT_PREFACE.length ? 'http2' : undefined;

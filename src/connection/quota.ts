@@ -1,6 +1,6 @@
 import type { ConnectionLimits } from '../config/model.js';
 import { UNAUTHENTICATED_MS } from '../limits.js';
-import type { CloseReason } from './close-reason.js';
+import type { CloseReason } from './connection-end.js';
 
 /** The limit that an open connection is closed for. */
 export type OpenExceeded = Extract<

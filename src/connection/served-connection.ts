@@ -1,4 +1,4 @@
-import type { ConnectionEnd } from './close-reason.js';
+import type { ConnectionEnd } from './connection-end.js';
 import type { ConnectionStatus } from './status.js';
 
 /** One client's connection, from accept to its end, whatever is spoken on it. */

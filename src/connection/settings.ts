@@ -20,7 +20,12 @@ export interface OpeningSettings {
   readonly routes: RouteTable<Dialer>;
   readonly events: ConnectionEvents;
   /** The calls that this process inspects. */
-  readonly calls: CallPool<{ readonly status: ConnectionStatus }>;
+  readonly calls: CallPool<CallOwner>;
+}
+
+/** The connection of a call, for the page of open calls. */
+export interface CallOwner {
+  readonly status: ConnectionStatus;
 }
 
 /** What a listener accepts connections under. */

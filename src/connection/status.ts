@@ -1,5 +1,5 @@
 import type { ConnectionInspector } from '../inspect/connection-inspector.js';
-import type { ConnectionFacts } from './facts.js';
+import type { ConnectionFacts } from './connection-facts.js';
 
 /** An HTTP request that is open. */
 export interface OpenRequest {

@@ -32,11 +32,8 @@ export type UpstreamHealth =
  */
 export async function checkUpstream(upstream: CheckedUpstream, signal: AbortSignal): Promise<UpstreamHealth> {
   signal.throwIfAborted();
-  const dial = upstream.dialer.connect(upstream.hello);
-  const cancel = (): void => dial.cancel(new UpstreamFailure('other', 'the check was broken off'));
-  signal.addEventListener('abort', cancel);
   try {
-    const socket = await dial.done;
+    const socket = await upstream.dialer.connect(upstream.hello, signal);
     if (upstream.speaks === 'http' || signal.aborted) {
       socket.destroy();
       return FINE;
@@ -51,9 +48,7 @@ export async function checkUpstream(upstream: CheckedUpstream, signal: AbortSign
       connection.close();
     }
   } catch (error) {
-    return failureOf(error);
-  } finally {
-    signal.removeEventListener('abort', cancel);
+    return signal.aborted ? FINE : failureOf(error);
   }
 }
 

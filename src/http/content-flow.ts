@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 
-import { ByteQueue } from '../connection/byte-queue.js';
-import { TurnWriter, type TurnSink } from '../connection/turn-writer.js';
+import { ByteQueue } from '../connection/relay/byte-queue.js';
+import { TurnWriter, type TurnSink } from '../connection/relay/turn-writer.js';
 import { HeldReading } from './held-reading.js';
 
 export interface ContentFlowOptions {

@@ -1,11 +1,10 @@
 import { request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
 
-import { ConnectionEnd } from '../connection/close-reason.js';
-import type { ConnectionFacts } from '../connection/facts.js';
+import { ConnectionEnd, internalError } from '../connection/connection-end.js';
+import type { ConnectionFacts } from '../connection/connection-facts.js';
 import { formatEnd } from '../connection/peer-address.js';
-import { endFrom } from '../connection/relay.js';
 import type { OpenRequest } from '../connection/status.js';
-import { WriteStall } from '../connection/write-stall.js';
+import { WriteStall } from '../connection/relay/write-stall.js';
 import { MAX_HTTP2_QUEUED_BYTES, MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { ClientSide } from './client-side.js';
@@ -134,7 +133,7 @@ export class Exchange {
       if (this.#refusal !== undefined) this.#answer(REFUSALS[this.#refusal]);
       else if (this.#target && !this.#client.isClosed) await this.#pass(this.#target);
     } catch (error) {
-      this.#connection.breakOff(endFrom(error));
+      this.#connection.breakOff(internalError(error));
     }
   }
 
@@ -282,7 +281,7 @@ export class Exchange {
       held: protocol === 'http2' ? request.stream : request,
       maxCost: protocol === 'http2' ? MAX_HTTP2_QUEUED_BYTES : MAX_COST,
       onChunk: (chunk) => (this.#requestBytes += chunk.length),
-      onFault: (error) => this.#connection.breakOff(endFrom(error)),
+      onFault: (error) => this.#connection.breakOff(internalError(error)),
     });
   }
 
@@ -357,7 +356,7 @@ export class Exchange {
       held: answer.socket,
       maxCost: MAX_COST,
       onChunk: (chunk) => (this.#responseBytes += chunk.length),
-      onFault: (error) => this.#connection.breakOff(endFrom(error)),
+      onFault: (error) => this.#connection.breakOff(internalError(error)),
     });
     this.#answerContent = content;
     answer.once('close', () => content.drop());

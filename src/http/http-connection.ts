@@ -1,30 +1,22 @@
 import type { ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
 
-import {
-  abort,
-  abortLater,
-  destroyOnceEnded,
-  endGently,
-  farewell,
-  lookAtClose,
-} from '../connection/abort.js';
+import { abort, abortLater, destroyOnceEnded, endGently, farewell } from '../connection/relay/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import type { Admission } from '../connection/admission.js';
 import { AgeLimit } from '../connection/age-limit.js';
-import { ConnectionEnd } from '../connection/close-reason.js';
-import type { ConnectionFacts } from '../connection/facts.js';
-import { Opening } from '../connection/opening.js';
+import { ConnectionEnd, internalError } from '../connection/connection-end.js';
+import type { ConnectionFacts } from '../connection/connection-facts.js';
+import { CLIENT_LEFT, ConnectionContext, unlessAborted, type Interruption } from '../connection/context.js';
+import { identifyClient } from '../connection/stages/identify-client.js';
+import { readProxyHeader } from '../connection/stages/read-proxy-header.js';
+import { terminateTls } from '../connection/stages/terminate-tls.js';
+import { withDeadline } from '../deadline.js';
 import { formatEnd } from '../connection/peer-address.js';
-import { ClientLeft, clientLeft } from '../connection/read-head.js';
-import { ConnectionRecord } from '../connection/record.js';
-import { endFrom } from '../connection/relay.js';
 import type { ServedConnection } from '../connection/served-connection.js';
 import type { OpeningSettings } from '../connection/settings.js';
-import { Stages } from '../connection/stage.js';
 import type { ConnectionStatus } from '../connection/status.js';
-import { WriteStall } from '../connection/write-stall.js';
+import { WriteStall } from '../connection/relay/write-stall.js';
 import type { HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
 import { ABANDONED_REQUESTS, DRAIN_PING_MS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
@@ -52,9 +44,7 @@ export interface HttpConnectionSettings extends OpeningSettings {
 export class HttpConnection implements ServedConnection, ExchangeConnection, RequestReceiver {
   readonly #raw: Socket;
   readonly #settings: HttpConnectionSettings;
-  readonly #admission: Admission;
-  readonly #record: ConnectionRecord;
-  readonly #stages = new Stages();
+  readonly #context: ConnectionContext;
   readonly #silence: Silence;
   readonly #stall = new WriteStall();
   /** The requests that are open, each with its end. */
@@ -88,14 +78,14 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #probing = false;
 
   constructor(accepted: Accepted, settings: HttpConnectionSettings, admission: Admission) {
-    const { raw } = accepted;
-    this.#raw = raw;
+    this.#raw = accepted.raw;
     this.#settings = settings;
-    this.#admission = admission;
-    this.#record = new ConnectionRecord(accepted, settings);
+    this.#context = new ConnectionContext(accepted, settings, admission, this);
     this.#silence = new Silence(settings.configuration.timeouts);
-    raw.on('error', lookAtClose);
-    raw.once('close', () => this.#stages.end(this.#stream ? this.#endOfClosed() : clientLeft));
+    // Before the context notices: what is open now determines the end.
+    this.#raw.prependOnceListener('close', () => {
+      if (this.#stream) this.#context.end(this.#endOfClosed());
+    });
   }
 
   get #session(): ServerHttp2Session | undefined {
@@ -107,7 +97,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const exchanges = [...this.#exchanges.keys()];
     const queued = exchanges.map(({ queuedBytes }) => queuedBytes);
     return {
-      ...this.#record.status,
+      ...this.#context.record.status,
       stage: this.#draining !== undefined ? 'draining' : this.#stream ? 'relaying' : 'opening',
       queuedToUpstream: queued.reduce((sum, { toUpstream }) => sum + toUpstream, 0),
       queuedToClient: queued.reduce((sum, { toClient }) => sum + toClient, 0),
@@ -122,22 +112,22 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     try {
       end = await this.#serve();
     } catch (error) {
-      end = error instanceof ClientLeft ? new ConnectionEnd('probe', 'client') : endFrom(error);
-      this.#end ??= end;
-      // Where the opening has sent an alert of its own, the connection is ending already.
-      if (end.reason !== 'handshake_failed' || !this.#raw.writableEnded) abort(this.#raw, this.#stream);
+      end = internalError(error);
     }
+    this.#end ??= end;
+    // Where a stage has sent an alert, the connection is ending already.
+    if (end.reason !== 'handshake_failed' || !this.#raw.writableEnded) abort(this.#raw, this.#stream);
     this.#ageLimit?.clear();
     // Those that wait for their turn have nobody else to tell them.
     for (const exchange of this.#exchanges.keys()) exchange.connectionClosed();
     await Promise.all(this.#exchanges.values());
     this.#count();
-    this.#record.closed(end);
+    this.#context.record.closed(end);
   }
 
   cut(end: ConnectionEnd): void {
     this.#end ??= end;
-    this.#stages.end(end);
+    this.#context.end(end);
   }
 
   drain(why: string): void {
@@ -153,8 +143,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     }
     this.#count();
     const end = this.#silence.look(nowMs, {
-      bytesRead: this.#record.bytesToUpstream,
-      bytesWritten: this.#record.bytesToClient,
+      bytesRead: this.#context.record.bytesToUpstream,
+      bytesWritten: this.#context.record.bytesToClient,
       isHttp2: this.#http2 !== undefined,
       openRequests: this.#exchanges.size,
       hadRequests: this.#requests > 0,
@@ -175,15 +165,15 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   reportBytes(): void {
     this.#count();
-    this.#record.reportBytes();
+    this.#context.record.reportBytes();
   }
 
   get facts(): Readonly<ConnectionFacts> {
-    return this.#record.facts;
+    return this.#context.record.facts;
   }
 
   get scheme(): 'https' | 'http' {
-    return this.#record.facts.tls ? 'https' : 'http';
+    return this.#context.record.facts.tls ? 'https' : 'http';
   }
 
   get certificateFields(): readonly Field[] {
@@ -212,7 +202,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (this.#end || this.#lastAnswered) return;
     if (++this.#requests === 1) {
       const { protocol } = exchanged;
-      this.#record.facts.protocol = protocol;
+      this.#context.record.facts.protocol = protocol;
       this.#settings.events.protocolDetected(protocol);
       this.#noteFirstRequest();
       if (this.#refused) this.#cutSoon(this.#refused);
@@ -284,19 +274,22 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   failed(fault: unknown): void {
-    this.cut(endFrom(fault));
+    this.cut(internalError(fault));
   }
 
   /** The data path. */
   async #serve(): Promise<ConnectionEnd> {
     const { configuration } = this.#settings;
-    const { facts } = this.#record;
-    const opening = new Opening(this.#raw, this.#settings, facts, this.#stages, this.#admission);
-    const { stream, refused } = await opening.run();
-    if (this.#raw.destroyed) throw clientLeft;
+    const context = this.#context;
+    const misdirected = await readProxyHeader(context);
+    if (misdirected) return misdirected;
+    const client = await terminateTls(context);
+    if (client instanceof ConnectionEnd) return client;
+    const refused = identifyClient(context, client);
+    if (this.#raw.destroyed) return new ConnectionEnd('probe', 'client');
+    const { stream, tls } = client;
     this.#refused = refused;
     this.#stream = stream;
-    const tls = stream instanceof TLSSocket ? stream : undefined;
     if (tls && !refused && configuration.http?.clientCertificateHeaders)
       this.#certificateFields = clientCertificateFields(peerCertificate(tls));
     const { frontend } = this.#settings;
@@ -304,17 +297,24 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     else frontend.serveHttp1(stream, this);
     if (this.#draining !== undefined && this.#http2) this.#beginHttp2Drain(this.#http2);
     const { prefaceMs } = configuration.timeouts;
-    await this.#stages.run(this.#firstRequest, {
+    const deadline = withDeadline(
+      context.signal,
       // A refused client gets the reason in the answer to a request, if it makes one now.
-      ms: refused ? Math.min(FAREWELL_MS, prefaceMs) : prefaceMs,
-      end: () =>
+      refused ? Math.min(FAREWELL_MS, prefaceMs) : prefaceMs,
+      () =>
         refused ?? new ConnectionEnd('preface_timeout', 'proxy', 'no whole request within timeouts.preface'),
-    });
-    this.#ageLimit = new AgeLimit(configuration.maxConnectionAge, facts.acceptedAtMs, {
+    );
+    const early = await unlessAborted(deadline.signal, this.#firstRequest).finally(deadline.clear);
+    if (early !== undefined) return this.#endOf(early);
+    this.#ageLimit = new AgeLimit(configuration.maxConnectionAge, context.facts.acceptedAtMs, {
       drain: (why) => this.#beginDrain(why),
       cut: (end) => this.cut(end),
     });
-    return this.#stages.run(new Promise<never>(() => undefined));
+    return this.#endOf(await unlessAborted(context.signal, new Promise<never>(() => undefined)));
+  }
+
+  #endOf(interruption: Interruption): ConnectionEnd {
+    return interruption === CLIENT_LEFT ? this.#endOfClosed() : interruption;
   }
 
   /** Gives a refused client the time to read the reason, whatever it still sends. */
@@ -325,7 +325,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   /** Upstream refuses a client without a token, and the proxy one that it does not let in, with an error. */
   #noteAnswer({ status: { status = 0 } }: Exchange): void {
-    if (status >= 200 && status < 400) this.#admission.authenticated();
+    if (status >= 200 && status < 400) this.#context.admission.authenticated();
   }
 
   #cutForResets(): void {
@@ -387,7 +387,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #rest(): void {
     if (this.#exchanges.size > 0 || !this.#stream) return;
     this.#count();
-    this.#silence.rest(this.#record.bytesToUpstream);
+    this.#silence.rest(this.#context.record.bytesToUpstream);
     if (this.#draining === undefined) return;
     if (!this.#http2) endGently(this.#raw, this.#stream);
     else if (this.#http2.session.closed) destroyOnceEnded(this.#raw, this.#stream);
@@ -408,7 +408,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   /** Refuses what nobody knows as a request; returns the answer. */
   #refuseUnknown(reason: RefusalReason, detail: string): Buffer {
-    const { facts } = this.#record;
+    const { facts } = this.#context.record;
     const { requests } = this.#settings.current.service;
     const refusal = this.refusal ?? reason;
     const { status } = REFUSALS[refusal];
@@ -441,14 +441,14 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (this.#draining !== undefined) return new ConnectionEnd('drained', 'proxy', this.#draining);
     if (this.#requests > 0) return new ConnectionEnd('finished', 'client');
     this.#count();
-    return this.#record.bytesToUpstream === 0
+    return this.#context.record.bytesToUpstream === 0
       ? new ConnectionEnd('probe', 'client')
       : new ConnectionEnd('left_early', 'client', 'the client left within its first request');
   }
 
   #count(): void {
     if (!this.#stream) return;
-    this.#record.bytesToUpstream = this.#stream.bytesRead;
-    this.#record.bytesToClient = this.#stream.bytesWritten;
+    this.#context.record.bytesToUpstream = this.#stream.bytesRead;
+    this.#context.record.bytesToClient = this.#stream.bytesWritten;
   }
 }

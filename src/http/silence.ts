@@ -1,4 +1,4 @@
-import { ConnectionEnd } from '../connection/close-reason.js';
+import { ConnectionEnd } from '../connection/connection-end.js';
 
 /** What is to be seen of a connection at a moment. */
 export interface Activity {

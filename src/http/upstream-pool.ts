@@ -54,7 +54,7 @@ export class UpstreamPool extends Agent {
   ): undefined {
     const startedAtMs = performance.now();
     const { url } = this.#dialer.address;
-    this.#dialer.connect().done.then(
+    this.#dialer.connect().then(
       (socket) => {
         this.#events.upstreamConnected(url, (performance.now() - startedAtMs) / 1000);
         socket.once('close', () => this.#endIdle(socket));

@@ -1,5 +1,5 @@
 import type { ListenerConfiguration, LogLevel } from '../config/model.js';
-import type { CloseReason } from '../connection/close-reason.js';
+import type { CloseReason } from '../connection/connection-end.js';
 import type {
   ConnectionEvents,
   ConnectionReport,

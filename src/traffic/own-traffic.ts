@@ -4,7 +4,7 @@ import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Problem } from '../config/model.js';
 import type { Accepted } from '../connection/accepted.js';
 import type { Admission, ConnectionWatcher } from '../connection/admission.js';
-import { ConnectionEnd } from '../connection/close-reason.js';
+import { ConnectionEnd } from '../connection/connection-end.js';
 import { Connection } from '../connection/connection.js';
 import { Listener, type ConnectionBudget } from '../connection/listener.js';
 import type { OpenExceeded } from '../connection/quota.js';

@@ -4,8 +4,9 @@ import type { TLSSocket } from 'node:tls';
 import { isTlsScheme } from '../config/address.js';
 import type { Address } from '../config/model.js';
 import { KEEP_ALIVE_MS } from '../limits.js';
+import { withDeadline } from '../deadline.js';
 import { UpstreamFailure, upstreamFailure } from './failure.js';
-import { dialHost, type Dial } from './happy-eyeballs.js';
+import { abortError, DialAborted, dialHost } from './happy-eyeballs.js';
 import { readBufferFor, type SinkKind } from './read-buffer.js';
 import type { TlsClient } from './tls-client.js';
 
@@ -32,12 +33,14 @@ export interface Upstream {
 export interface Dialer {
   readonly address: Address;
   /**
-   * `sink`: what the upstream's bytes will be written to. `hello`: bytes to send before anything else, TLS included
-   * (a PROXY header).
+   * Rejects with an `UpstreamFailure`, and if `signal` aborts with its reason or `DialAborted`; no socket is left then.
+   *
+   * @param sink - what the upstream's bytes will be written to.
+   * @param hello - bytes to send before anything else, TLS included (a PROXY header).
    */
-  dial(sink: SinkKind, hello: Buffer | undefined): Dial<Upstream>;
-  /** Connects for a library that reads by `data` events, and whose connections end as a whole. `hello` as above. */
-  connect(hello?: Buffer): Dial<Socket>;
+  dial(sink: SinkKind, hello: Buffer | undefined, signal: AbortSignal): Promise<Upstream>;
+  /** Connects for a library that reads by `data` events, and whose connections end as a whole. Otherwise as `dial`. */
+  connect(hello?: Buffer, signal?: AbortSignal): Promise<Socket>;
 }
 
 /** Does TLS on a connected socket. */
@@ -51,27 +54,34 @@ export function createDialer(address: Address, tls: TlsClient | undefined, timeo
       : undefined;
   return {
     address,
-    dial: (sink, hello) => dialUpstream(address, handshake, timeoutMs, sink, hello),
-    connect: (hello) => connectUpstream(address, handshake, timeoutMs, hello),
+    dial: (sink, hello, signal) => dialUpstream({ address, handshake, timeoutMs, hello, signal }, sink),
+    connect: (hello, signal = NEVER) => connectUpstream({ address, handshake, timeoutMs, hello, signal }),
   };
 }
 
-function dialUpstream(
-  address: Address,
-  handshake: Handshake | undefined,
-  timeoutMs: number,
-  sink: SinkKind,
-  hello: Buffer | undefined,
-): Dial<Upstream> {
+/** A connection that is being made. */
+interface Dialling {
+  readonly address: Address;
+  readonly handshake: Handshake | undefined;
+  readonly timeoutMs: number;
+  readonly hello: Buffer | undefined;
+  readonly signal: AbortSignal;
+}
+
+const NEVER = new AbortController().signal;
+
+function dialUpstream(dialling: Dialling, sink: SinkKind): Promise<Upstream> {
+  const { address, handshake, hello } = dialling;
   const target = { receiver: unexpectedRead };
   const buffer = handshake ? undefined : readBufferFor(sink);
   const onread: OnReadOpts | undefined = buffer && {
     buffer,
     callback: (length) => target.receiver(length, buffer),
   };
-  const connecting = dialAddress(address, { allowHalfOpen: true, ...(onread && { onread }) });
-  return within(timeoutMs, connecting, async (raw) => {
-    raw.on('error', ignore);
+  return inTime(dialling, async (signal, opened) => {
+    const raw = opened(
+      await dialAddress(address, { allowHalfOpen: true, ...(onread && { onread }) }, signal),
+    );
     if (hello) raw.write(hello);
     if (!handshake) {
       raw.pause();
@@ -84,14 +94,10 @@ function dialUpstream(
   });
 }
 
-function connectUpstream(
-  address: Address,
-  handshake: Handshake | undefined,
-  timeoutMs: number,
-  hello: Buffer | undefined,
-): Dial<Socket> {
-  return within(timeoutMs, dialAddress(address, { allowHalfOpen: false }), async (raw) => {
-    raw.on('error', ignore);
+function connectUpstream(dialling: Dialling): Promise<Socket> {
+  const { address, handshake, hello } = dialling;
+  return inTime(dialling, async (signal, opened) => {
+    const raw = opened(await dialAddress(address, { allowHalfOpen: false }, signal));
     if (hello) raw.write(hello);
     return handshake ? handshake(raw) : raw;
   });
@@ -101,48 +107,51 @@ function connectUpstream(
 function dialAddress(
   address: Address,
   options: { readonly allowHalfOpen: boolean; readonly onread?: OnReadOpts },
-): Dial<Socket> {
+  signal: AbortSignal,
+): Promise<Socket> {
   const common = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS, ...options };
   return address.scheme === 'unix'
-    ? dialPath(() => connect({ path: address.path, ...common }))
-    : dialHost(address.host, address.port, (host) => connect({ host, port: address.port, ...common }));
+    ? dialPath(connect({ path: address.path, ...common }), signal)
+    : dialHost(address.host, address.port, signal, (host) =>
+        connect({ host, port: address.port, ...common }),
+      );
 }
 
-/** Bounds a dial and what `finish` does with its socket, which is destroyed if they fail. */
-function within<T>(
-  timeoutMs: number,
-  connecting: Dial<Socket>,
-  finish: (raw: Socket) => Promise<T>,
-): Dial<T> {
+/**
+ * Runs a dial within its deadline. Its socket is destroyed if the dial fails or is aborted.
+ *
+ * @param dial - is told when to stop, and tells of its socket once that is connected.
+ */
+async function inTime<T>(
+  { timeoutMs, signal }: Dialling,
+  dial: (signal: AbortSignal, opened: (raw: Socket) => Socket) => Promise<T>,
+): Promise<T> {
+  const timeout = (): UpstreamFailure =>
+    new UpstreamFailure('timeout', `no connection within ${timeoutMs} ms (timeouts.dial)`);
+  const deadline = withDeadline(signal, timeoutMs, timeout);
   let raw: Socket | undefined;
-  let giveUp: (reason: Error) => void = () => undefined;
-  const givenUp = new Promise<never>((_resolve, reject) => {
-    giveUp = reject;
+  let abort: () => void = () => undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    abort = () => reject(abortError(deadline.signal));
   });
-  const cancel = (reason: Error): void => {
-    connecting.cancel(reason);
-    giveUp(reason);
+  // Before the first await: `dialHost` stops by itself, and a TLS handshake does not.
+  deadline.signal.addEventListener('abort', abort, { once: true });
+  const opened = (socket: Socket): Socket => {
+    raw = socket;
+    raw.on('error', ignore);
+    if (deadline.signal.aborted) raw.destroy();
+    return raw;
   };
-  const timer = setTimeout(
-    () => cancel(new UpstreamFailure('timeout', `no connection within ${timeoutMs} ms (timeouts.dial)`)),
-    timeoutMs,
-  );
-  const run = async (): Promise<T> => {
-    raw = await connecting.done;
-    return finish(raw);
-  };
-  const done = Promise.race([run(), givenUp]).then(
-    (result) => {
-      clearTimeout(timer);
-      return result;
-    },
-    (error: unknown) => {
-      clearTimeout(timer);
-      raw?.destroy();
-      throw error instanceof Error ? upstreamFailure(error) : error;
-    },
-  );
-  return { done, cancel };
+  try {
+    return await Promise.race([dial(deadline.signal, opened), aborted]);
+  } catch (error) {
+    raw?.destroy();
+    if (error instanceof DialAborted || !(error instanceof Error)) throw error;
+    throw upstreamFailure(error);
+  } finally {
+    deadline.signal.removeEventListener('abort', abort);
+    deadline.clear();
+  }
 }
 
 /** The socket is paused until the relay has installed its receiver. */
@@ -155,19 +164,22 @@ function ignore(): void {
   // The relay looks at `errored` when the socket closes.
 }
 
-function dialPath(attempt: () => Socket): Dial<Socket> {
-  const socket = attempt();
-  let cancel: (reason: Error) => void = () => undefined;
-  const done = new Promise<Socket>((resolve, reject) => {
-    cancel = (reason) => {
+function dialPath(socket: Socket, signal: AbortSignal): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const settle = (error: Error | undefined): void => {
+      signal.removeEventListener('abort', abort);
+      socket.off('error', settle);
+      if (!error) {
+        resolve(socket);
+        return;
+      }
       socket.destroy();
-      reject(reason);
+      reject(error);
     };
-    socket.once('error', reject);
-    socket.once('connect', () => {
-      socket.off('error', reject);
-      resolve(socket);
-    });
+    const abort = (): void => settle(abortError(signal));
+    socket.once('error', settle);
+    socket.once('connect', () => settle(undefined));
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
   });
-  return { done, cancel };
 }

@@ -4,12 +4,6 @@ import { isIP, type Socket } from 'node:net';
 import { HAPPY_EYEBALLS_DELAY_MS } from '../limits.js';
 import { UpstreamFailure } from './failure.js';
 
-/** A dial that is under way; `cancel` ends it and rejects the promise. */
-export interface Dial<T> {
-  readonly done: Promise<T>;
-  readonly cancel: (reason: Error) => void;
-}
-
 /** Makes one attempt to connect to an IP address; the socket emits `connect` or `error`. */
 export type Attempt = (address: string) => Socket;
 
@@ -19,61 +13,79 @@ export type Attempt = (address: string) => Socket;
  * fails; the first that connects wins and the others are ended.
  *
  * Node's own `autoSelectFamily` gives each address up when the next one is begun, which fails with slow addresses.
+ *
+ * When `signal` aborts, the attempts end and the promise rejects with its reason, or with `DialAborted`.
  */
-export function dialHost(host: string, port: number, attempt: Attempt): Dial<Socket> {
-  const open = new Set<Socket>();
-  const failures: string[] = [];
-  let timer: NodeJS.Timeout | undefined;
-  let finish: (outcome: Socket | Error) => void = () => undefined;
-  let finished = false;
+export function dialHost(host: string, port: number, signal: AbortSignal, attempt: Attempt): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const open = new Set<Socket>();
+    const failures: string[] = [];
+    let timer: NodeJS.Timeout | undefined;
+    let isFinished = false;
 
-  const done = new Promise<Socket>((resolve, reject) => {
-    finish = (outcome) => {
-      if (finished) return;
-      finished = true;
+    const finish = (outcome: Socket | Error): void => {
+      if (isFinished) return;
+      isFinished = true;
       clearTimeout(timer);
+      signal.removeEventListener('abort', abort);
       for (const socket of open) if (socket !== outcome) socket.destroy();
       if (outcome instanceof Error) reject(outcome);
       else resolve(outcome);
     };
-  });
+    const abort = (): void => finish(abortError(signal));
 
-  const tryNext = (queue: string[]): void => {
-    clearTimeout(timer);
-    const address = queue.shift();
-    if (address === undefined || finished) return;
-    const socket = attempt(address);
-    open.add(socket);
-    const onError = (error: Error): void => {
-      open.delete(socket);
-      failures.push(error.message);
-      if (queue.length > 0) tryNext(queue);
-      else if (open.size === 0) finish(allFailed(error, failures));
+    const tryNext = (queue: string[]): void => {
+      clearTimeout(timer);
+      const address = queue.shift();
+      if (address === undefined || isFinished) return;
+      const socket = attempt(address);
+      open.add(socket);
+      const onError = (error: Error): void => {
+        open.delete(socket);
+        failures.push(error.message);
+        if (queue.length > 0) tryNext(queue);
+        else if (open.size === 0) finish(allFailed(error, failures));
+      };
+      socket.once('error', onError);
+      socket.once('connect', () => {
+        socket.off('error', onError);
+        finish(socket);
+      });
+      if (queue.length > 0) timer = setTimeout(() => tryNext(queue), HAPPY_EYEBALLS_DELAY_MS);
     };
-    socket.once('error', onError);
-    socket.once('connect', () => {
-      socket.off('error', onError);
-      finish(socket);
-    });
-    if (queue.length > 0) timer = setTimeout(() => tryNext(queue), HAPPY_EYEBALLS_DELAY_MS);
-  };
 
-  if (isIP(host)) {
-    tryNext([host]);
-  } else {
+    if (signal.aborted) {
+      abort();
+      return;
+    }
+    signal.addEventListener('abort', abort, { once: true });
+    if (isIP(host)) {
+      tryNext([host]);
+      return;
+    }
     // The system's resolver: /etc/hosts and search domains count, as for Gitaly's own clients.
     lookup(host, { all: true, order: 'verbatim' }, (error, addresses) => {
-      if (error)
+      if (error) {
+        const cause = error.code ?? error.message;
         finish(
-          new UpstreamFailure(
-            'name_not_found',
-            `the name ${host} (port ${port}) does not resolve: ${error.code ?? error.message}`,
-          ),
+          new UpstreamFailure('name_not_found', `the name ${host} (port ${port}) does not resolve: ${cause}`),
         );
-      else tryNext(alternateFamilies(addresses));
+      } else tryNext(alternateFamilies(addresses));
     });
+  });
+}
+
+/** The rejection of a dial that a signal has aborted: its reason where that is an error. */
+export function abortError(signal: AbortSignal): Error {
+  const reason: unknown = signal.reason;
+  return reason instanceof Error ? reason : new DialAborted();
+}
+
+/** The connection that a dial was for has ended. */
+export class DialAborted extends Error {
+  constructor() {
+    super('the dial was aborted');
   }
-  return { done, cancel: (reason) => finish(reason) };
 }
 
 /** With several addresses every failure is told; the reason is that of the last. */

@@ -11,8 +11,8 @@ import { credentials, Metadata, makeClientConstructor, status, type ServiceError
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
-import { answerCalls } from '../../src/connection/answer-calls.js';
-import { CallAnswer, GrpcCode } from '../../src/connection/call-answer.js';
+import { answerCalls } from '../../src/connection/answer/answer-calls.js';
+import { CallAnswer, GrpcCode } from '../../src/connection/answer/call-answer.js';
 import { MAX_ANSWERED_BYTES, UNAVAILABLE_WINDOW_MS } from '../../src/limits.js';
 
 const MESSAGE = 'Gitaly at tcp://10.0.0.1:8075 cannot be reached: 100 % „höchst“ nicht da, 届かない';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
-import { describeUnknown, detectProtocol, type Protocol } from '../../src/connection/protocol.js';
+import { describeUnknown, protocolOf, type Protocol } from '../../src/connection/protocol.js';
 import { HTTP2_PREFACE_BYTES } from '../../src/limits.js';
 
 const BEGINNINGS: readonly [Protocol, Buffer][] = [
@@ -12,14 +12,14 @@ const BEGINNINGS: readonly [Protocol, Buffer][] = [
 describe.each(BEGINNINGS)('%s', (protocol, beginning) => {
   test('is known with its last byte and not before', () => {
     for (let length = 0; length < beginning.length; length++)
-      expect(detectProtocol(beginning.subarray(0, length))).toBeUndefined();
-    expect(detectProtocol(beginning)).toBe(protocol);
+      expect(protocolOf(beginning.subarray(0, length))).toBeUndefined();
+    expect(protocolOf(beginning)).toBe(protocol);
   });
 
   test('whatever follows it is no matter', () => {
     fc.assert(
       fc.property(fc.uint8Array(), (rest) => {
-        expect(detectProtocol(Buffer.concat([beginning, rest]))).toBe(protocol);
+        expect(protocolOf(Buffer.concat([beginning, rest]))).toBe(protocol);
       }),
     );
   });
@@ -31,7 +31,7 @@ describe.each(BEGINNINGS)('%s', (protocol, beginning) => {
         bytes[at] = value;
         const begins = BEGINNINGS.some(([, other]) => other.subarray(0, at + 1).equals(bytes));
         const whole = Buffer.concat([bytes, beginning.subarray(at + 1)]);
-        const seen = [detectProtocol(bytes), detectProtocol(whole)].map((result) => result === 'unknown');
+        const seen = [protocolOf(bytes), protocolOf(whole)].map((result) => result === 'unknown');
         if (seen[0] === begins || (!begins && !seen[1])) throw new Error(`byte ${value} at ${at}`);
       }
     }
@@ -41,7 +41,7 @@ describe.each(BEGINNINGS)('%s', (protocol, beginning) => {
 test('no more than the preface is ever asked for', () => {
   fc.assert(
     fc.property(fc.uint8Array({ minLength: HTTP2_PREFACE_BYTES, maxLength: 64 }), (bytes) => {
-      expect(detectProtocol(Buffer.from(bytes))).toBeDefined();
+      expect(protocolOf(Buffer.from(bytes))).toBeDefined();
     }),
   );
 });

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import { MAX_QUEUED_BYTES } from '../../src/limits.js';
+import { chainOf, type Tap } from '../../src/connection/relay/tap.js';
 import { noise } from '../support/noise.js';
 import { flood, receive, send, sha256, transfers, untilQuiet, type Transfer } from './byte-streams.js';
 import { endOf, readBytes, startRelay, type RelayUnderTest, type Transport } from './relay-ends.js';
@@ -107,31 +108,56 @@ describe.each(TRANSPORTS)('a sink that does not read: $client client, $upstream 
 });
 
 test.each(['tcp', 'tls1.3'] as const)(
-  'what upstream sent before the relay began is the first that a %s client gets',
-  async (client) => {
-    const tested = await startRelay({ client, upstream: 'tcp' }, { head: Buffer.from('SETTINGS ') });
-    tested.backend.stream.write('and more');
-    expect((await readBytes(tested.client.stream, 17)).toString()).toBe('SETTINGS and more');
+  'what a client sent before the relay began is the first that a %s upstream gets',
+  async (upstream) => {
+    const tested = await startRelay({ client: 'tcp', upstream }, {}, Buffer.from('preface '));
+    tested.client.stream.write('and more');
+    expect((await readBytes(tested.backend.stream, 16)).toString()).toBe('preface and more');
   },
 );
 
-test('the observer sees every byte, before it is written', async () => {
+test('a tap sees every byte, before it is written', async () => {
   const seen = { to_upstream: '', to_client: '' };
-  const tested = await startRelay(
-    { client: 'tls1.3', upstream: 'tcp' },
-    {
-      head: Buffer.from('head '),
-      observer: {
-        bytes: (direction, bytes) => {
-          seen[direction] += Buffer.from(bytes).toString();
-          return bytes;
-        },
-      },
+  const tap: Tap = {
+    pass: (direction, bytes) => {
+      seen[direction] += Buffer.from(bytes).toString();
+      return bytes;
     },
-  );
+  };
+  const tested = await startRelay({ client: 'tls1.3', upstream: 'tcp' }, { tap }, Buffer.from('head '));
   tested.client.stream.write('request');
-  await readBytes(tested.backend.stream, 7);
+  await readBytes(tested.backend.stream, 12);
   tested.backend.stream.write('response');
-  await readBytes(tested.client.stream, 13);
-  expect(seen).toEqual({ to_upstream: 'request', to_client: 'head response' });
+  await readBytes(tested.client.stream, 8);
+  expect(seen).toEqual({ to_upstream: 'head request', to_client: 'response' });
 });
+
+test.each(['tcp', 'tls1.3'] as const)(
+  'taps drop, insert and replace bytes of a %s client, and every byte is accounted for',
+  async (client) => {
+    const editing: Tap = {
+      pass: (direction, bytes) => {
+        if (direction === 'to_client') return Buffer.concat([Buffer.from('>'), bytes]);
+        return bytes.includes('secret') ? undefined : bytes;
+      },
+    };
+    const upperCase: Tap = {
+      pass: (direction, bytes) =>
+        direction === 'to_client' ? bytes : Buffer.from(bytes.toString().toUpperCase()),
+    };
+    const tested = await startRelay({ client, upstream: 'tcp' }, { tap: chainOf([editing, upperCase]) });
+    tested.client.stream.write('secret');
+    await untilQuiet(() => tested.relay.transferred);
+    tested.client.stream.write('open');
+    expect((await readBytes(tested.backend.stream, 4)).toString()).toBe('OPEN');
+    tested.backend.stream.write('answer');
+    expect((await readBytes(tested.client.stream, 7)).toString()).toBe('>answer');
+    tested.relay.insert('to_client', Buffer.from('goodbye'));
+    expect((await readBytes(tested.client.stream, 7)).toString()).toBe('goodbye');
+    expect(tested.relay.balance('to_upstream')).toEqual({ read: 10, edited: -6, written: 4 });
+    expect(tested.relay.balance('to_client')).toEqual({ read: 6, edited: 8, written: 14 });
+    tested.client.stream.end().resume();
+    tested.backend.stream.end().resume();
+    await endOf(tested);
+  },
+);

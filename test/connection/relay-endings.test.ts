@@ -2,12 +2,12 @@ import { once } from 'node:events';
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
-import { ConnectionEnd } from '../../src/connection/close-reason.js';
-import type { RelayObserver } from '../../src/connection/half-pipe.js';
-import { Relay } from '../../src/connection/relay.js';
+import { ConnectionEnd } from '../../src/connection/connection-end.js';
+import { Relay } from '../../src/connection/relay/relay.js';
+import type { Tap } from '../../src/connection/relay/tap.js';
 import { noise } from '../support/noise.js';
 import { flood, sha256, turn, untilQuiet } from './byte-streams.js';
-import { endOf, fateOf, readBytes, startRelay, type Transport } from './relay-ends.js';
+import { endOf, fateOf, readBytes, RELAY_OPTIONS, startRelay, type Transport } from './relay-ends.js';
 
 const TRANSPORTS: readonly { client: Transport; upstream: Transport }[] = [
   { client: 'tcp', upstream: 'tcp' },
@@ -116,7 +116,7 @@ describe.each(OVER_TCP)('reset, $client client and $upstream upstream', (transpo
     tested.relay.cut(new ConnectionEnd('drain_timeout', 'proxy', 'enough'));
     tested.relay.cut(new ConnectionEnd('idle_timeout', 'proxy', 'too late to count'));
     expect(await Promise.all(fates)).toEqual(['ECONNRESET', 'ECONNRESET']);
-    expect(await endOf(tested)).toMatchObject({ reason: 'drain_timeout', message: 'enough' });
+    expect(await endOf(tested)).toMatchObject({ reason: 'drain_timeout', detail: 'enough' });
   });
 
   test.each(SIDES)('of the %s before the relay begins ends it at once', async (side) => {
@@ -128,12 +128,12 @@ describe.each(OVER_TCP)('reset, $client client and $upstream upstream', (transpo
       client: side === 'client' ? tested.ends.client : fresh.ends.client,
       upstream: side === 'upstream' ? tested.ends.upstream : fresh.ends.upstream,
     };
-    const relay = new Relay(ends.client, ends.upstream, {
-      head: Buffer.from('never written'),
-      observer: { bytes: (_direction, bytes) => bytes },
-      halfCloseMs: 1000,
-    });
-    expect(await endOf({ ...fresh, relay, ends })).toMatchObject({ reason: 'reset', initiator: side });
+    const head = Buffer.from('never written');
+    const relay = new Relay({ ...ends.client, head }, ends.upstream, RELAY_OPTIONS);
+    relay.start();
+    if (side === 'upstream')
+      expect(await relay.done).toMatchObject({ failure: { reason: 'reset' }, sent: head });
+    else expect(await endOf({ ...fresh, relay, ends })).toMatchObject({ reason: 'reset', initiator: side });
   });
 });
 
@@ -158,15 +158,15 @@ test.each([
   },
 );
 
-describe('an observer that throws', () => {
+describe('a tap that throws', () => {
   test.each(['to_upstream', 'to_client'] as const)('%s ends that relay alone', async (direction) => {
-    const observer: RelayObserver = {
-      bytes: (seen, bytes) => {
+    const tap: Tap = {
+      pass: (seen, bytes) => {
         if (seen === direction && Buffer.from(bytes).includes('poison')) throw new Error('cannot follow');
         return bytes;
       },
     };
-    const options = { observer };
+    const options = { tap };
     const sick = await startRelay({ client: 'tls1.3', upstream: 'tcp' }, options);
     const well = await startRelay({ client: 'tls1.3', upstream: 'tcp' }, options);
     const fates = [fateOf(sick.client), fateOf(sick.backend)];
@@ -180,7 +180,7 @@ describe('an observer that throws', () => {
     wellSender.write('medicine');
     const end = await endOf(sick);
     expect(end).toMatchObject({ reason: 'internal_error', initiator: 'proxy' });
-    expect(end.message).toContain('cannot follow');
+    expect(end.detail).toContain('cannot follow');
     expect(await Promise.all(fates)).toEqual(['ECONNRESET', 'ECONNRESET']);
     expect((await readBytes(wellReader, 8)).toString()).toBe('medicine');
     wellSender.write(' and more');
@@ -190,18 +190,13 @@ describe('an observer that throws', () => {
     expect((await endOf(well)).reason).toBe('finished');
   });
 
-  test('at what upstream sent before the relay began, too', async () => {
-    const tested = await startRelay(
-      { client: 'tcp', upstream: 'tcp' },
-      {
-        head: Buffer.from('poison'),
-        observer: {
-          bytes: () => {
-            throw new Error('cannot follow');
-          },
-        },
+  test('at what the client sent before the relay began, too', async () => {
+    const tap: Tap = {
+      pass: () => {
+        throw new Error('cannot follow');
       },
-    );
+    };
+    const tested = await startRelay({ client: 'tcp', upstream: 'tcp' }, { tap }, Buffer.from('poison'));
     expect(await endOf(tested)).toMatchObject({ reason: 'internal_error' });
   });
 });
@@ -240,7 +235,7 @@ describe('half_close', () => {
     expect(await endOf(tested)).toMatchObject({
       reason: 'half_close_timeout',
       initiator: 'proxy',
-      message: 'silent for 1000 ms after the client finished',
+      detail: 'silent for 1000 ms after the client finished',
     });
     expect(await fate).toBe('ECONNRESET');
   });

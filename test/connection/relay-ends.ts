@@ -4,8 +4,8 @@ import { connect as connectTls, createServer as createTlsServer, type SecureVers
 
 import { expect, onTestFinished } from 'vitest';
 
-import type { ConnectionEnd } from '../../src/connection/close-reason.js';
-import { Relay, type RelayEnd, type RelayOptions } from '../../src/connection/relay.js';
+import { ConnectionEnd } from '../../src/connection/connection-end.js';
+import { Relay, type RelayOptions, type UpstreamEnd } from '../../src/connection/relay/relay.js';
 import { TlsTerminator } from '../../src/tls/terminator.js';
 import { createDialer } from '../../src/upstream/dialer.js';
 import { TlsClient } from '../../src/upstream/tls-client.js';
@@ -24,7 +24,7 @@ export interface RelayUnderTest {
   /** The backend's own socket, and the one below TLS. */
   readonly backend: FarEnd;
   /** The relay's ends: what it reads from and writes to. */
-  readonly ends: Readonly<Record<'client' | 'upstream', RelayEnd>>;
+  readonly ends: { readonly client: FarEnd; readonly upstream: FarEnd };
 }
 
 /** A socket that the test holds. */
@@ -33,13 +33,22 @@ export interface FarEnd {
   readonly raw: Socket;
 }
 
+/** A relay without taps whose upstream need not speak first. */
+export const RELAY_OPTIONS: RelayOptions = {
+  tap: { pass: (_direction, bytes) => bytes },
+  halfCloseMs: 60_000,
+  firstByteMs: undefined,
+  onAnswer: () => undefined,
+};
+
 /**
- * Builds a relay between a client and a backend. When the test has finished, all of the relay's own sockets must be
+ * Builds a relay between a client, which has sent `head` already, and a backend. When the test has finished, all of the relay's own sockets must be
  * destroyed, however it ended.
  */
 export async function startRelay(
   transports: { client: Transport; upstream: Transport },
   options: Partial<RelayOptions> = {},
+  head: Buffer = Buffer.alloc(0),
 ): Promise<RelayUnderTest> {
   const directory = await temporaryDirectory();
   const isTls = (transport: Transport): boolean => transport.startsWith('tls');
@@ -53,12 +62,8 @@ export async function startRelay(
     isTls(transports.client) ? 'tls' : 'plain',
   );
   const ends = { client: clientEnd, upstream: upstreamEnd };
-  const relay = new Relay(clientEnd, upstreamEnd, {
-    head: Buffer.alloc(0),
-    observer: { bytes: (_direction, bytes) => bytes },
-    halfCloseMs: 60_000,
-    ...options,
-  });
+  const relay = new Relay({ ...clientEnd, head }, upstreamEnd, { ...RELAY_OPTIONS, ...options });
+  relay.start();
   onTestFinished(() => {
     for (const { stream, raw } of [client, backend, clientEnd, upstreamEnd]) {
       stream.destroy();
@@ -68,9 +73,14 @@ export async function startRelay(
   return { relay, client, backend, ends };
 }
 
-/** Waits for the relay's end and for all of its sockets to be gone. */
+/** Waits for the relay's end and for all of its sockets to be gone. No byte may be unaccounted for. */
 export async function endOf({ relay, ends }: RelayUnderTest): Promise<ConnectionEnd> {
   const end = await relay.done;
+  if (!(end instanceof ConnectionEnd)) throw end.failure;
+  for (const direction of ['to_upstream', 'to_client'] as const) {
+    const { read, edited, written } = relay.balance(direction);
+    expect(read + edited).toBe(written);
+  }
   for (const { stream, raw } of Object.values(ends)) {
     for (const socket of new Set([stream, raw])) {
       if (!socket.closed) await once(socket, 'close');
@@ -134,12 +144,12 @@ function connectTo({ path, host = '', port = 0 }: ListenOptions): Socket {
   return path === undefined ? connect({ host, port, ...options }) : connect({ path, ...options });
 }
 
-/** A client and the end of the relay that it is connected to, as `Listener` and `Opening` leave it. */
+/** A client and the end of the relay that it is connected to, as the stages leave it. */
 async function acceptClient(
   transport: Transport,
   directory: string,
   authority: Authority | undefined,
-): Promise<[FarEnd, RelayEnd]> {
+): Promise<[FarEnd, FarEnd]> {
   const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true });
   const where = await listen(server, whereOf(transport, directory, 'listen.socket'));
   const accepted = new Promise<Socket>((resolve) => server.once('connection', resolve));
@@ -181,7 +191,7 @@ async function dialBackend(
   directory: string,
   authority: Authority | undefined,
   sink: 'tls' | 'plain',
-): Promise<[FarEnd, RelayEnd]> {
+): Promise<[FarEnd, UpstreamEnd]> {
   const server = createServer({ allowHalfOpen: true, noDelay: true });
   const where = await listen(server, whereOf(transport, directory, 'backend.socket'));
   const accepted = new Promise<Socket>((resolve) => server.once('connection', resolve));
@@ -192,10 +202,10 @@ async function dialBackend(
       ? ({ scheme: tls ? 'tls' : 'tcp', host: '127.0.0.1', port: where.port ?? 0, url } as const)
       : ({ scheme: 'unix', path: where.path, url } as const);
   const client = tls && new TlsClient(await upstreamMaterial(tls.caPath));
-  const dial = createDialer(address, client, 60_000).dial(sink, undefined);
+  const dial = createDialer(address, client, 60_000).dial(sink, undefined, new AbortController().signal);
   const raw = await accepted;
   raw.on('error', ignore);
-  if (!tls) return [{ stream: raw, raw }, await dial.done];
+  if (!tls) return [{ stream: raw, raw }, await dial];
   const { certificatePem, keyPem } = await tls.server();
   const tlsServer = createTlsServer({
     cert: certificatePem,
@@ -205,7 +215,7 @@ async function dialBackend(
   });
   const secured = once(tlsServer, 'secureConnection');
   tlsServer.emit('connection', raw);
-  const [[stream], end] = await Promise.all([secured as Promise<[Socket]>, dial.done]);
+  const [[stream], end] = await Promise.all([secured as Promise<[Socket]>, dial]);
   stream.on('error', ignore);
   return [{ stream, raw }, end];
 }

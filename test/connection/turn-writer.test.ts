@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
-import { ByteQueue } from '../../src/connection/byte-queue.js';
-import { TurnWriter } from '../../src/connection/turn-writer.js';
+import { ByteQueue } from '../../src/connection/relay/byte-queue.js';
+import { TurnWriter } from '../../src/connection/relay/turn-writer.js';
 import { noise } from '../support/noise.js';
 import { randomOf } from '../support/seeded-random.js';
 import { socketPair } from '../support/socket-pair.js';

@@ -192,7 +192,11 @@ test.each(['TLSv1.2', 'TLSv1.3'] as const)(
       stream.once('end', () => stream.destroy()).resume();
       await closed(stream);
     }
-    await expectResets(proxy, 'upstream', ROUNDS);
+    await proxy.endsWithNothingLeaked();
+    const ends = proxy.log.lines.filter((line) => 'close.reason' in line);
+    expect(ends).toHaveLength(ROUNDS);
+    // A reset may overtake the first byte: then upstream counts as one that cannot be reached.
+    for (const { 'close.reason': reason } of ends) expect(reason).toMatch(/^(reset|upstream_unreachable)$/);
   },
 );
 

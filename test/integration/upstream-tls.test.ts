@@ -356,7 +356,7 @@ describe('a client certificate that upstream refuses is told', () => {
     ['missing', false],
     ['of another CA', true],
   ])(
-    'in TLS 1.3, where it comes after the handshake, to the client too unless it speaks backchannel: %s',
+    'in TLS 1.3, where it comes after the handshake, to the client over HTTP/2 and the backchannel: %s',
     async (_name, present) => {
       const ca = await Authority.create(await temporaryDirectory());
       const stranger = await (await Authority.create(await temporaryDirectory(), 'stranger')).client();
@@ -370,8 +370,8 @@ describe('a client certificate that upstream refuses is told', () => {
       await expectFailure(proxy, 'client_certificate_refused', refusal);
       const client = await tcpClient(clientMode.port);
       client.write(BACKCHANNEL_PREFACE);
-      expect((await readToEnd(client)).kind).toBe('reset');
-      const line = await proxy.log.waitFor((candidate) => candidate['close.initiator'] === 'upstream');
+      expect((await readToEnd(client)).kind).toBe('end');
+      const line = await proxy.log.waitFor((candidate) => candidate.protocol === 'backchannel');
       expect(line).toMatchObject({ level: 'error', 'close.reason': 'upstream_unreachable' });
       expect(line['close.detail']).toMatch(refusal);
       const failures = 'gitaly_tls_proxy_upstream_connect_failures_total';

@@ -12,6 +12,8 @@ import { Authority } from '../support/authority.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { upstreamMaterial } from '../tls/material.js';
 
+const NEVER = new AbortController().signal;
+
 const TIMEOUT_MS = 5000;
 
 /** A server that hands its connections to the test, and its address. */
@@ -60,7 +62,7 @@ async function reasonOf(done: Promise<unknown>): Promise<string> {
 describe.each(['tcp', 'unix'] as const)('%s', (scheme) => {
   test('connects, says hello first, and reads nothing before it is told who takes it', async () => {
     const { address, accept } = await start(scheme);
-    const { done } = createDialer(address, undefined, TIMEOUT_MS).dial('plain', Buffer.from('PROXY '));
+    const done = createDialer(address, undefined, TIMEOUT_MS).dial('plain', Buffer.from('PROXY '), NEVER);
     const backend = await accept();
     backend.write('from upstream');
     const upstream = await done;
@@ -81,7 +83,7 @@ describe.each(['tcp', 'unix'] as const)('%s', (scheme) => {
   test('an upstream that is gone is refused with its own reason', async () => {
     const { address, close } = await start(scheme);
     await close();
-    const { done } = createDialer(address, undefined, TIMEOUT_MS).dial('plain', undefined);
+    const done = createDialer(address, undefined, TIMEOUT_MS).dial('plain', undefined, NEVER);
     expect(await reasonOf(done)).toBe(scheme === 'unix' ? 'no_socket' : 'refused');
   });
 });
@@ -92,7 +94,7 @@ describe('tls', () => {
     const { certificatePem: cert, keyPem: key } = await authority.server();
     const { address, accept } = await start('tls');
     const client = new TlsClient(await upstreamMaterial(authority.caPath));
-    const { done } = createDialer(address, client, TIMEOUT_MS).dial('tls', Buffer.from('PROXY '));
+    const done = createDialer(address, client, TIMEOUT_MS).dial('tls', Buffer.from('PROXY '), NEVER);
     const backend = await accept();
     const [first] = (await once(backend, 'data')) as [Buffer];
     expect(first.subarray(0, 6).toString()).toBe('PROXY ');
@@ -114,7 +116,7 @@ describe('tls', () => {
     onTestFinished(() => {
       vi.useRealTimers();
     });
-    const { done } = createDialer(address, client, TIMEOUT_MS).dial('tls', undefined);
+    const done = createDialer(address, client, TIMEOUT_MS).dial('tls', undefined, NEVER);
     const reason = reasonOf(done);
     const backend = await accept();
     await once(backend, 'data');
@@ -131,22 +133,23 @@ describe('tls', () => {
     const authority = await Authority.create(await temporaryDirectory());
     const { address, accept } = await start('tls');
     const client = new TlsClient(await upstreamMaterial(authority.caPath));
-    const { done } = createDialer(address, client, TIMEOUT_MS).dial('tls', undefined);
+    const done = createDialer(address, client, TIMEOUT_MS).dial('tls', undefined, NEVER);
     const reason = reasonOf(done);
     (await accept()).write('HTTP/1.1 400 Bad Request\r\n\r\n');
     expect(await reason).toBe('tls');
   });
 });
 
-test('a dial that is cancelled rejects with the reason given and leaves no socket', async () => {
+test('a dial that is aborted rejects with the reason given and leaves no socket', async () => {
   const authority = await Authority.create(await temporaryDirectory());
   const { address, accept } = await start('tls');
   const client = new TlsClient(await upstreamMaterial(authority.caPath));
-  const dial = createDialer(address, client, TIMEOUT_MS).dial('tls', undefined);
-  const rejected = expect(dial.done).rejects.toThrow('the client left');
+  const aborting = new AbortController();
+  const dial = createDialer(address, client, TIMEOUT_MS).dial('tls', undefined, aborting.signal);
+  const rejected = expect(dial).rejects.toThrow('the client left');
   const backend = await accept();
   await once(backend, 'data');
-  dial.cancel(new Error('the client left'));
+  aborting.abort(new Error('the client left'));
   await rejected;
   backend.resume();
   backend.end();

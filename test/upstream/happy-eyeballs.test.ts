@@ -9,6 +9,7 @@ import { UpstreamFailure } from '../../src/upstream/failure.js';
 import { alternateFamilies, dialHost } from '../../src/upstream/happy-eyeballs.js';
 
 /** What the resolver answers for `several.test`; other names are asked for really. */
+const NEVER = new AbortController().signal;
 const resolver = vi.hoisted(() => ({ addresses: [] as { address: string; family: 4 | 6 }[] }));
 
 type LookupAll = (
@@ -87,7 +88,7 @@ describe('dialHost', () => {
   test('an address is dialled without asking the resolver', async () => {
     const port = await listen();
     const attempts = new Attempts(new Map([['127.0.0.1', port]]));
-    const socket = await dialHost('127.0.0.1', port, attempts.attempt).done;
+    const socket = await dialHost('127.0.0.1', port, NEVER, attempts.attempt);
     expect(socket.remotePort).toBe(port);
     socket.destroy();
   });
@@ -95,13 +96,13 @@ describe('dialHost', () => {
   test('a first address that says nothing is overtaken by the second after a moment, and let go', async () => {
     const port = await listen();
     const attempts = new Attempts(new Map([[SECOND, port]]));
-    const dial = dialHost('several.test', port, attempts.attempt);
+    const dial = dialHost('several.test', port, NEVER, attempts.attempt);
     const silent = await attempts.begun(FIRST);
     vi.advanceTimersByTime(HAPPY_EYEBALLS_DELAY_MS - 1);
     expect([...attempts.sockets.keys()]).toEqual([FIRST]);
     vi.advanceTimersByTime(1);
     expect([...attempts.sockets.keys()]).toEqual([FIRST, SECOND]);
-    const socket = await dial.done;
+    const socket = await dial;
     expect(socket).toBe(attempts.sockets.get(SECOND));
     expect(socket.destroyed).toBe(false);
     expect(silent.destroyed).toBe(true);
@@ -113,12 +114,12 @@ describe('dialHost', () => {
   test('a first address that is slow still wins when it answers before the second', async () => {
     const port = await listen();
     const attempts = new Attempts();
-    const dial = dialHost('several.test', port, attempts.attempt);
+    const dial = dialHost('several.test', port, NEVER, attempts.attempt);
     const slow = await attempts.begun(FIRST);
     vi.advanceTimersByTime(HAPPY_EYEBALLS_DELAY_MS);
     const second = await attempts.begun(SECOND);
     slow.connect({ host: '127.0.0.1', port });
-    expect(await dial.done).toBe(slow);
+    expect(await dial).toBe(slow);
     expect(second.destroyed).toBe(true);
     slow.destroy();
   });
@@ -126,10 +127,10 @@ describe('dialHost', () => {
   test('after a failure the next address is tried at once', async () => {
     const port = await listen();
     const attempts = new Attempts(new Map([[THIRD, port]]));
-    const dial = dialHost('several.test', port, attempts.attempt);
+    const dial = dialHost('several.test', port, NEVER, attempts.attempt);
     await attempts.fail(FIRST, 'first is down');
     await attempts.fail(SECOND, 'second is down');
-    const socket = await dial.done;
+    const socket = await dial;
     expect(socket).toBe(attempts.sockets.get(THIRD));
     expect(vi.getTimerCount()).toBe(0);
     socket.destroy();
@@ -137,8 +138,8 @@ describe('dialHost', () => {
 
   test('when all fail, the message names all', async () => {
     const attempts = new Attempts();
-    const dial = dialHost('several.test', 8075, attempts.attempt);
-    const refused = expect(dial.done).rejects.toThrow(
+    const dial = dialHost('several.test', 8075, NEVER, attempts.attempt);
+    const refused = expect(dial).rejects.toThrow(
       'connect ECONNREFUSED 1; connect ECONNREFUSED 2; connect ETIMEDOUT 3',
     );
     await attempts.fail(FIRST, 'connect ECONNREFUSED 1');
@@ -148,24 +149,26 @@ describe('dialHost', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('cancel ends all attempts and tells why', async () => {
+  test('an abort ends all attempts and tells why', async () => {
     const attempts = new Attempts();
-    const dial = dialHost('several.test', 8075, attempts.attempt);
-    const rejected = expect(dial.done).rejects.toThrow('no time left');
+    const aborting = new AbortController();
+    const dial = dialHost('several.test', 8075, aborting.signal, attempts.attempt);
+    const rejected = expect(dial).rejects.toThrow('no time left');
     await attempts.begun(FIRST);
     vi.advanceTimersByTime(HAPPY_EYEBALLS_DELAY_MS);
     await attempts.begun(SECOND);
-    dial.cancel(new Error('no time left'));
+    aborting.abort(new Error('no time left'));
     await rejected;
     expect([...attempts.sockets.values()].map(({ destroyed }) => destroyed)).toEqual([true, true]);
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('cancel before the name is resolved begins no attempt', async () => {
+  test('an abort before the name is resolved begins no attempt', async () => {
     const attempts = new Attempts();
-    const dial = dialHost('several.test', 8075, attempts.attempt);
-    dial.cancel(new Error('no time left'));
-    await expect(dial.done).rejects.toThrow('no time left');
+    const aborting = new AbortController();
+    const dial = dialHost('several.test', 8075, aborting.signal, attempts.attempt);
+    aborting.abort(new Error('no time left'));
+    await expect(dial).rejects.toThrow('no time left');
     for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
     expect(attempts.sockets.size).toBe(0);
   });
@@ -173,7 +176,7 @@ describe('dialHost', () => {
   test('a name that does not resolve says which', async () => {
     const attempts = new Attempts();
     // RFC 6761 section 6.4: a resolver answers names under `invalid.` with "no such name".
-    const failure: unknown = await dialHost('gitaly.invalid', 8075, attempts.attempt).done.catch(
+    const failure: unknown = await dialHost('gitaly.invalid', 8075, NEVER, attempts.attempt).catch(
       (error: unknown) => error,
     );
     expect(failure).toBeInstanceOf(UpstreamFailure);

@@ -28,7 +28,7 @@ export type Fetched =
  */
 export async function fetchChain(address: NetworkAddress): Promise<Fetched> {
   try {
-    const raw = await createDialer(address, undefined, DEADLINE_MS).connect().done;
+    const raw = await createDialer(address, undefined, DEADLINE_MS).connect();
     const { failure, certificates, version, cipher, protocol } = await observeHandshake(raw, {
       // Authorities would be of no use, and those of the system take long to read.
       context: createSecureContext({ ca: [] }),

@@ -1,6 +1,6 @@
 import type { Arrival } from './accepted.js';
-import type { ConnectionEnd } from './close-reason.js';
-import type { ConnectionFacts } from './facts.js';
+import type { ConnectionEnd } from './connection-end.js';
+import type { ConnectionFacts } from './connection-facts.js';
 import { formatEnd } from './peer-address.js';
 import type { OpeningSettings } from './settings.js';
 import type { ConnectionStatus } from './status.js';
@@ -67,7 +67,7 @@ export class ConnectionRecord {
       durationMs: performance.now() - acceptedAtMs,
       reason: end.reason,
       initiator: end.initiator,
-      detail: end.message,
+      detail: end.detail,
     });
   }
 }

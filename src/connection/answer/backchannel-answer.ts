@@ -1,12 +1,12 @@
-import { BACKCHANNEL_MAGIC } from '../inspect/backchannel/magic.js';
-import { FrameReader, type FrameSink, type PayloadUse } from '../inspect/frame-reader.js';
+import { BACKCHANNEL_MAGIC } from '../../inspect/backchannel/magic.js';
+import { FrameReader, type FrameSink, type PayloadUse } from '../../inspect/frame-reader.js';
 import {
   YAMUX_HEADER_BYTES,
   YAMUX_INITIAL_WINDOW_BYTES,
   YamuxFlag,
   yamuxHeader,
   YamuxType,
-} from '../inspect/yamux/frame.js';
+} from '../../inspect/yamux/frame.js';
 import { CallAnswer, type Answer, type CallStatus } from './call-answer.js';
 
 const NOTHING = Buffer.alloc(0);

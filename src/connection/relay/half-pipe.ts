@@ -1,22 +1,11 @@
 import type { Socket } from 'node:net';
 
-import type { ReadReceiver } from '../upstream/dialer.js';
-import { guarded } from '../guarded.js';
-import { MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
-import { isFiller, stopRead } from './stopped-read.js';
+import type { ReadReceiver } from '../../upstream/dialer.js';
+import { guarded } from '../../guarded.js';
+import { MAX_QUEUED_BYTES, MAX_UNANSWERED_BYTES, READ_BUFFER_BYTES } from '../../limits.js';
+import type { ByteQueue } from './byte-queue.js';
+import { isFiller, stopRead } from './hang-up.js';
 import { TurnWriter } from './turn-writer.js';
-
-/** Which way bytes go; label `direction`. */
-export type Direction = 'to_upstream' | 'to_client';
-
-/** Sees every byte of a connection before it is written. */
-export interface RelayObserver {
-  /**
-   * Returns what is written: for the most part `bytes`, a view that must not be kept as its buffer is used again, or a
-   * buffer of its own. `undefined` once nothing more is to be passed on.
-   */
-  bytes(direction: Direction, bytes: Buffer): Buffer | undefined;
-}
 
 /**
  * One direction of a relay: what the source reads is written to the sink, unchanged and in order. The source is
@@ -27,9 +16,12 @@ export interface RelayObserver {
  */
 export interface HalfPipe {
   /** Writes what was read before the relay began, and starts. */
-  start(head: Buffer | undefined): void;
+  start(head: Buffer): void;
   /** Bytes that wait for the sink. */
   readonly queuedBytes: number;
+  /** Bytes that were read from the source, and that were written to the sink or wait for it. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
   /** Writes bytes that the source did not send, behind what it sent so far. */
   insert(bytes: Buffer): void;
   /** Writes all forwarded bytes, so that the sink can be written to directly. */
@@ -40,15 +32,15 @@ export interface HalfPipe {
 
 /** What a half-pipe needs to know. */
 export interface HalfPipeOptions {
-  readonly direction: Direction;
   readonly source: Socket;
   readonly sink: Socket;
   /** Whether `write` on an idle sink leaves nothing behind that looks at what was written: TLS does. */
   readonly sinkEncrypts: boolean;
-  readonly observer: RelayObserver;
+  /** The taps of this direction. */
+  readonly pass: (bytes: Buffer) => Buffer | undefined;
   /** The sink is about to be ended. */
   readonly onEnd: () => void;
-  /** An exception in this connection's code (the observer's included): the connection ends, the process goes on. */
+  /** An exception in this connection's code (a tap's included): the connection ends, the process goes on. */
   readonly onFault: (error: unknown) => void;
 }
 
@@ -64,6 +56,8 @@ export class ReadHalfPipe implements HalfPipe {
   readonly #taken: () => void;
   #stopped = false;
   #finishing = false;
+  #bytesIn = 0;
+  #bytesOut = 0;
 
   constructor(options: HalfPipeOptions, receive: (receiver: ReadReceiver) => void) {
     this.#options = options;
@@ -75,10 +69,14 @@ export class ReadHalfPipe implements HalfPipe {
     receive((length, buffer) => this.#read(length, buffer));
   }
 
-  start(head: Buffer | undefined): void {
-    const { direction, source, sink, observer } = this.#options;
-    const passed = head && head.length > 0 ? observer.bytes(direction, head) : undefined;
-    if (passed) sink.write(passed);
+  start(head: Buffer): void {
+    const { source, sink, pass } = this.#options;
+    this.#bytesIn += head.length;
+    const passed = head.length > 0 ? pass(head) : undefined;
+    if (passed) {
+      this.#bytesOut += passed.length;
+      sink.write(passed);
+    }
     source.resume();
   }
 
@@ -86,8 +84,18 @@ export class ReadHalfPipe implements HalfPipe {
     return this.#options.sink.writableLength;
   }
 
+  get bytesIn(): number {
+    return this.#bytesIn;
+  }
+
+  get bytesOut(): number {
+    return this.#bytesOut;
+  }
+
   insert(bytes: Buffer): void {
-    if (!this.#finishing) this.#options.sink.write(bytes, this.#taken);
+    if (this.#finishing) return;
+    this.#bytesOut += bytes.length;
+    this.#options.sink.write(bytes, this.#taken);
   }
 
   flush(): void {
@@ -100,9 +108,10 @@ export class ReadHalfPipe implements HalfPipe {
   }
 
   #read(length: number, buffer: Buffer): boolean {
-    const { direction, observer, onFault } = this.#options;
+    const { pass, onFault } = this.#options;
     try {
-      const passed = this.#finishing ? undefined : observer.bytes(direction, buffer.subarray(0, length));
+      if (!this.#finishing) this.#bytesIn += length;
+      const passed = this.#finishing ? undefined : pass(buffer.subarray(0, length));
       if (!passed || this.#write(passed, length > MAX_QUEUED_BYTES - buffer.length)) {
         if (!this.#options.source.writableEnded) return true;
         this.#resume();
@@ -127,6 +136,7 @@ export class ReadHalfPipe implements HalfPipe {
   /** Returns whether the buffer may be filled again at once. */
   #write(view: Buffer, large: boolean): boolean {
     const { sink, sinkEncrypts } = this.#options;
+    this.#bytesOut += view.length;
     if (sink.writableLength > 0) {
       // The sink will look at the view after it has taken what came before: only a copy can wait that long.
       sink.write(Buffer.from(view), this.#taken);
@@ -145,43 +155,77 @@ export class ReadHalfPipe implements HalfPipe {
  */
 export class TurnHalfPipe implements HalfPipe {
   readonly #options: HalfPipeOptions;
+  /** A copy of all that was read, while it is kept. */
+  #kept: ByteQueue | undefined;
   readonly #writer: TurnWriter;
   #paused = false;
   #finishing = false;
   /** What the source held behind the filler of a stopped read comes within this tick: it is being read no further. */
   #emptying = false;
+  #bytesIn = 0;
+  #bytesOut = 0;
 
-  constructor(options: HalfPipeOptions) {
+  /** `kept`: where all that is read is kept, too, until `forget`. The source is read no further while it is full. */
+  constructor(options: HalfPipeOptions, kept?: ByteQueue) {
     this.#options = options;
+    this.#kept = kept;
     this.#writer = new TurnWriter(options.sink, {
       onProgress: () => this.#progress(),
       onFault: options.onFault,
     });
-    options.source.on('data', (chunk: Buffer) => {
-      if (isFiller(chunk)) {
-        this.#emptied();
-        return;
-      }
-      this.#collect(chunk);
-      if (options.source.writableEnded && !this.#emptying) this.#stopRead();
-    });
+    options.source.on('data', this.#onData);
     // A ticket of a TLS server may come with its reset, too.
-    options.source.on('session', () => {
-      if (options.source.writableEnded && !this.#emptying) this.#stopRead();
-    });
+    options.source.on('session', this.#onTicket);
   }
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (isFiller(chunk)) {
+      this.#emptied();
+      return;
+    }
+    this.#collect(chunk);
+    if (this.#options.source.writableEnded && !this.#emptying) this.#stopRead();
+  };
+
+  readonly #onTicket = (): void => {
+    if (this.#options.source.writableEnded && !this.#emptying) this.#stopRead();
+  };
 
   get queuedBytes(): number {
     return this.#writer.queuedBytes;
   }
 
-  start(head: Buffer | undefined): void {
-    if (head && head.length > 0) this.#collect(head);
+  get bytesIn(): number {
+    return this.#bytesIn;
+  }
+
+  get bytesOut(): number {
+    return this.#bytesOut;
+  }
+
+  start(head: Buffer): void {
+    if (head.length > 0) this.#collect(head);
     if (!this.#paused) this.#options.source.resume();
   }
 
+  /** Keeps nothing any more. */
+  forget(): void {
+    this.#kept = undefined;
+    this.#resumeIfRoom();
+  }
+
+  /** Leaves the source to somebody else, paused. What waits for the sink is dropped. */
+  release(): void {
+    this.#finishing = true;
+    this.#writer.drop();
+    const { source } = this.#options;
+    source.off('data', this.#onData).off('session', this.#onTicket).pause();
+  }
+
   insert(bytes: Buffer): void {
-    if (!this.#finishing) this.#add(bytes);
+    if (this.#finishing) return;
+    this.#add(bytes);
+    this.#stopIfFull();
   }
 
   flush(): void {
@@ -196,11 +240,14 @@ export class TurnHalfPipe implements HalfPipe {
   }
 
   #collect(chunk: Buffer): void {
-    const { direction, observer, onFault } = this.#options;
+    const { pass, onFault } = this.#options;
     if (this.#finishing) return;
+    this.#bytesIn += chunk.length;
+    this.#kept?.add(chunk);
     try {
-      const passed = observer.bytes(direction, chunk);
+      const passed = pass(chunk);
       if (passed) this.#add(passed);
+      this.#stopIfFull();
     } catch (error) {
       onFault(error);
     }
@@ -220,20 +267,31 @@ export class TurnHalfPipe implements HalfPipe {
   }
 
   #add(chunk: Buffer): void {
+    this.#bytesOut += chunk.length;
     this.#writer.add(chunk);
-    // One more read may follow, with bytes that OpenSSL has already decrypted.
-    if (this.#paused || this.#writer.cost <= MAX_QUEUED_BYTES - READ_BUFFER_BYTES) return;
+  }
+
+  #stopIfFull(): void {
+    if (this.#paused || this.#hasRoom) return;
     this.#paused = true;
     stopRead(this.#options.source);
   }
 
+  get #hasRoom(): boolean {
+    // One more read may follow, with bytes that OpenSSL has already decrypted.
+    if (this.#writer.cost > MAX_QUEUED_BYTES - READ_BUFFER_BYTES) return false;
+    return !this.#kept || this.#kept.cost <= MAX_UNANSWERED_BYTES;
+  }
+
   #progress(): void {
-    if (this.#finishing) {
-      if (this.#writer.isEmpty) endWhenTaken(this.#options);
-    } else if (this.#paused && this.#writer.cost <= MAX_QUEUED_BYTES - READ_BUFFER_BYTES) {
-      this.#paused = false;
-      this.#options.source.resume();
-    }
+    if (!this.#finishing) this.#resumeIfRoom();
+    else if (this.#writer.isEmpty) endWhenTaken(this.#options);
+  }
+
+  #resumeIfRoom(): void {
+    if (!this.#paused || !this.#hasRoom) return;
+    this.#paused = false;
+    this.#options.source.resume();
   }
 }
 

@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net';
 
-import { guarded } from '../guarded.js';
+import { guarded } from '../../guarded.js';
 import { BackchannelAnswer } from './backchannel-answer.js';
 import { CallAnswer, type Answer, type CallStatus } from './call-answer.js';
-import type { Protocol } from './protocol.js';
-import type { Head } from './read-head.js';
-import { isFiller, stopRead } from './stopped-read.js';
+import type { Protocol } from '../protocol.js';
+import type { Head } from '../stages/read-head.js';
+import { isFiller, stopRead } from '../relay/hang-up.js';
 
 /**
  * Answers the calls of a client that no upstream serves, as a gRPC server without services does. Settles when the end has been

@@ -1,4 +1,4 @@
-import { frame, goAwayFrame, pingFrame, resetFrame, settingsFrame } from '../inspect/http2/encode.js';
+import { frame, goAwayFrame, pingFrame, resetFrame, settingsFrame } from '../../inspect/http2/encode.js';
 import {
   CLIENT_PREFACE,
   ErrorCode,
@@ -6,8 +6,8 @@ import {
   FRAME_HEADER_BYTES,
   FrameType,
   PING_BYTES,
-} from '../inspect/http2/frame.js';
-import { MAX_ANSWERED_BYTES } from '../limits.js';
+} from '../../inspect/http2/frame.js';
+import { MAX_ANSWERED_BYTES } from '../../limits.js';
 
 /** The status that answers every call on a connection. */
 export interface CallStatus {

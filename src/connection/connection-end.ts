@@ -41,21 +41,22 @@ export type CloseReason =
   /** A fault of the proxy in this connection's code. */
   | 'internal_error';
 
-/**
- * The end of a connection, thrown by the stage that finds it. Every connection has one and most are no fault, so it has
- * no stack: to take one would cost a fortieth of a handshake.
- */
-export class ConnectionEnd extends Error {
+/** How a connection ended. A stage that refuses a connection returns one; an abort signal carries one as its reason. */
+export class ConnectionEnd {
   readonly reason: CloseReason;
   readonly initiator: Initiator;
+  /** More than the reason says, for the log; empty if there is nothing to add. */
+  readonly detail: string;
 
-  /** `detail`: more than the reason says, for the log; empty if there is nothing to add. */
   constructor(reason: CloseReason, initiator: Initiator, detail = '') {
-    const { stackTraceLimit } = Error;
-    Error.stackTraceLimit = 0;
-    super(detail);
-    Error.stackTraceLimit = stackTraceLimit;
     this.reason = reason;
     this.initiator = initiator;
+    this.detail = detail;
   }
+}
+
+/** The end of a connection in whose code an exception was thrown. */
+export function internalError(error: unknown): ConnectionEnd {
+  const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return new ConnectionEnd('internal_error', 'proxy', detail);
 }

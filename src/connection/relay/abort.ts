@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 
-import { FAREWELL_MS } from '../limits.js';
+import { FAREWELL_MS } from '../../limits.js';
 
 /**
  * Breaks a connection off so that its peer sees an error. On TCP that is a reset: a bare FIN reads as a clean end
@@ -60,7 +60,7 @@ export function destroyOnceEnded(raw: Socket, stream: Socket): void {
   else stream.once('finish', wait);
 }
 
-/** For `error` of a socket whose errors are looked at when it closes; without a listener Node would end the process. */
-export function lookAtClose(): void {
+/** For `error` of a socket whose errors are inspected when it closes; without a listener Node would end the process. */
+export function inspectAtClose(): void {
   // See above.
 }

@@ -1,4 +1,4 @@
-import { BYTE_QUEUE_BLOCK_BYTES, BYTE_QUEUE_ENTRY_BYTES, BYTE_QUEUE_FEW_ENTRIES } from '../limits.js';
+import { BYTE_QUEUE_BLOCK_BYTES, BYTE_QUEUE_ENTRY_BYTES, BYTE_QUEUE_FEW_ENTRIES } from '../../limits.js';
 
 /** Chunks shorter than this are copied into a block once there are more than a few. */
 const SMALL_BYTES = BYTE_QUEUE_BLOCK_BYTES / 2;

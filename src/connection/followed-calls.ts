@@ -1,0 +1,172 @@
+import { randomBytes } from 'node:crypto';
+
+import type { Inspect } from '../config/model.js';
+import type { CallShare } from '../inspect/call-pool.js';
+import {
+  inspectConnection,
+  type ConnectionInspector,
+  type InspectionFailure,
+} from '../inspect/connection-inspector.js';
+import type { Drain } from '../inspect/drain.js';
+import { PING_BYTES } from '../inspect/http2/frame.js';
+import { isLimit } from '../inspect/limit.js';
+import type { Sender } from '../inspect/sender.js';
+import { DRAIN_PING_MS, DRAINED_LINGER_MS } from '../limits.js';
+import { guarded } from '../guarded.js';
+import { AnswerWatch } from './answer-watch.js';
+import { ConnectionEnd } from './connection-end.js';
+import type { ConnectionEvents, InspectedPeer } from './events.js';
+import { describeLimit, LOST_ADVICE } from './limit-advice.js';
+import type { Protocol } from './protocol.js';
+import type { Direction, Tap } from './relay/tap.js';
+
+/** What the calls of a connection are followed with. */
+export interface FollowedCallsOptions {
+  readonly protocol: Protocol;
+  readonly mode: Exclude<Inspect, 'off'>;
+  readonly peer: InspectedPeer;
+  readonly events: ConnectionEvents;
+  readonly share: CallShare;
+}
+
+/** What follows from the calls of a connection. */
+export interface FollowedCallsEvents {
+  /** Upstream has answered a call. */
+  answered(): void;
+  /** Sends bytes to the client, behind all that was passed on. */
+  insert(bytes: Buffer): void;
+  /** The connection must be closed; the client gets `lastBytes`. `advice` is for the operator. */
+  refuse(end: ConnectionEnd, lastBytes: Buffer, advice: string): void;
+  /** It was drained: nothing is open on it, and nothing can begin. */
+  drained(): void;
+  /** An exception in a timer. */
+  fault(error: Error): void;
+}
+
+/** The tap that follows the calls of a connection, enforces the limits on its client and drains it. */
+export class FollowedCalls implements Tap {
+  readonly #options: FollowedCallsOptions;
+  readonly #events: FollowedCallsEvents;
+  readonly #inspector: ConnectionInspector;
+  /** Set until a call was answered. */
+  #answers: AnswerWatch | undefined;
+  /** Why calls cannot be followed, once they cannot. The inspector still limits what the client sends. */
+  #lost: InspectionFailure | undefined;
+  /** Set while the connection is drained. */
+  #drain: Drain<InspectionFailure> | undefined;
+  /** Whether upstream has sent something. HTTP/2 begins with its SETTINGS, before which nothing can be inserted. */
+  #hasUpstreamBegun = false;
+  /** Whether a drain waits for that. */
+  #drainsLater = false;
+  /** Whether the client was refused or the connection has ended: nothing passes any more. */
+  #isOver = false;
+  #insistTimer: NodeJS.Timeout | undefined;
+  #lingerTimer: NodeJS.Timeout | undefined;
+
+  constructor(options: FollowedCallsOptions, events: FollowedCallsEvents) {
+    this.#options = options;
+    this.#events = events;
+    this.#answers = new AnswerWatch(options.events.inspecting(options.peer), () => {
+      this.#answers = undefined;
+      events.answered();
+    });
+    this.#inspector = inspectConnection(options.protocol, this.#answers, options.share);
+  }
+
+  /** The calls that are open. */
+  get inspector(): ConnectionInspector {
+    return this.#inspector;
+  }
+
+  get state(): 'followed' | 'lost' {
+    return this.#lost === undefined ? 'followed' : 'lost';
+  }
+
+  pass(direction: Direction, bytes: Buffer): Buffer | undefined {
+    if (this.#isOver) return undefined;
+    const sender = direction === 'to_client' ? 'server' : 'client';
+    if (sender === 'server' && !this.#hasUpstreamBegun) this.#upstreamBegins();
+    if (this.#drain) return this.#passDraining(this.#drain, sender, bytes);
+    const failure = this.#inspector.read(sender, bytes, 0, bytes.length, performance.now());
+    return failure === undefined || failure === this.#lost || this.#judge(failure) ? bytes : undefined;
+  }
+
+  /** Lets the open calls finish. A connection whose calls cannot be followed goes on until its ends have finished. */
+  drain(): void {
+    if (this.#lost !== undefined || this.#drain || this.#isOver) return;
+    if (this.#options.protocol === 'http2' && !this.#hasUpstreamBegun) {
+      this.#drainsLater = true;
+      return;
+    }
+    this.#drain = this.#inspector.drain(randomBytes(PING_BYTES), (bytes) => this.#events.insert(bytes));
+    this.#lookDrained();
+    // A client that ignores the drain could make new calls indefinitely.
+    const insist = (): void => {
+      this.#drain?.insist();
+      this.#lookDrained();
+    };
+    this.#insistTimer = setTimeout(this.#guarded(insist), DRAIN_PING_MS);
+  }
+
+  /**
+   * Looks for an answered call, and for a client that exceeds a limit without sending anything.
+   *
+   * @param isClientReading - whether no bytes wait for the client.
+   * @param isClientRead - whether no bytes wait for upstream: otherwise the client is not read, and cannot be overdue.
+   */
+  sweep(nowMs: number, isClientReading: boolean, isClientRead: boolean): void {
+    this.#answers?.look(this.#inspector.connections, nowMs, isClientReading);
+    const overdue = isClientRead && !this.#isOver ? this.#inspector.overdue(nowMs) : undefined;
+    if (overdue !== undefined) this.#judge(overdue);
+  }
+
+  /** The connection has ended: the calls that are open on it are cut. */
+  end(): void {
+    clearTimeout(this.#insistTimer);
+    clearTimeout(this.#lingerTimer);
+    this.#isOver = true;
+    this.#inspector.end(performance.now());
+  }
+
+  #upstreamBegins(): void {
+    this.#hasUpstreamBegun = true;
+    // Behind the bytes that are passed on now.
+    if (this.#drainsLater) setImmediate(this.#guarded(() => this.drain()));
+  }
+
+  #guarded(step: () => void): () => void {
+    return guarded((error) => this.#events.fault(error), step);
+  }
+
+  /** A limit is exceeded, or calls cannot be followed. Returns whether the connection is kept nevertheless. */
+  #judge(failure: InspectionFailure): boolean {
+    const { mode, events, peer } = this.#options;
+    const isExceeded = isLimit(failure);
+    if (this.#lost === undefined || isExceeded) events.inspectorLost(failure, peer);
+    this.#lost ??= failure;
+    this.#drain = undefined;
+    if (!isExceeded && mode !== 'required') return true;
+    this.#isOver = true;
+    const end = new ConnectionEnd(isExceeded ? 'abuse' : 'inspection_lost', 'proxy', failure);
+    this.#events.refuse(end, this.#inspector.refusal, isExceeded ? describeLimit(failure) : LOST_ADVICE);
+    return false;
+  }
+
+  #passDraining(drain: Drain<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
+    const passed = drain.pass(sender, bytes, performance.now());
+    if (drain.failure !== undefined) {
+      if (!this.#judge(drain.failure)) return undefined;
+    } else this.#lookDrained();
+    return passed.length > 0 ? passed : undefined;
+  }
+
+  #lookDrained(): void {
+    if (!this.#drain?.finished || this.#lingerTimer) return;
+    // A client that was told leaves once it has read what it was sent; to grpc-js an end before that is an error. One
+    // that was not told is ended behind what is passed on now.
+    this.#lingerTimer = setTimeout(
+      () => this.#events.drained(),
+      this.#drain.announced ? DRAINED_LINGER_MS : 0,
+    );
+  }
+}

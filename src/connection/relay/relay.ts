@@ -1,0 +1,339 @@
+import { guarded } from '../../guarded.js';
+import type { ReadReceiver } from '../../upstream/dialer.js';
+import { UpstreamFailure, upstreamFailure } from '../../upstream/failure.js';
+import { MAX_UNANSWERED_BYTES } from '../../limits.js';
+import { ConnectionEnd, internalError } from '../connection-end.js';
+import { abort, farewell } from './abort.js';
+import { ByteQueue } from './byte-queue.js';
+import { ReadHalfPipe, TurnHalfPipe, type HalfPipe, type HalfPipeOptions } from './half-pipe.js';
+import { errorCode, HangUpWatch, type Peer } from './hang-up.js';
+import type { Direction, Tap } from './tap.js';
+
+/** The client's end of a relay, paused. */
+export interface ClientEnd extends Peer {
+  /** What it has sent before the relay began. */
+  readonly head: Buffer;
+}
+
+/** The upstream's end of a relay, paused. */
+export interface UpstreamEnd extends Peer {
+  /** Installs who takes what is read from a plaintext socket, without a copy. */
+  readonly receive?: ((receiver: ReadReceiver) => void) | undefined;
+}
+
+/** What a relay needs besides its ends. */
+export interface RelayOptions {
+  readonly tap: Tap;
+  /** How long the connection may be silent after one side has finished, milliseconds. */
+  readonly halfCloseMs: number;
+  /** How long upstream may take to send its first byte, milliseconds; `undefined` if it need not send one by itself. */
+  readonly firstByteMs: number | undefined;
+  /** Called when upstream has sent its first byte. */
+  readonly onAnswer: () => void;
+}
+
+/** An upstream that failed before its first byte. The client was not told, and is left as the relay found it. */
+export interface Unanswered {
+  readonly failure: UpstreamFailure;
+  /** All that the client has sent. */
+  readonly sent: Buffer;
+}
+
+/** How a relay ended. */
+export type RelayOutcome = ConnectionEnd | Unanswered;
+
+/** The bytes of one direction: `read + edited === written + queued`. */
+export interface Balance {
+  readonly read: number;
+  /** Bytes that taps and the proxy have added, less those that taps have dropped or hold back. */
+  readonly edited: number;
+  /** Written to the sink, or waiting for it. */
+  readonly written: number;
+}
+
+type Side = 'client' | 'upstream';
+
+/**
+ * The state of a relay. It never goes back.
+ *
+ * - `unanswered`: upstream has sent nothing yet. If it fails now, its client can still be answered by the proxy, as long as all
+ *   bytes of the client are kept.
+ * - `running`: bytes pass in both directions. One side may have finished, or the proxy may be ending both.
+ * - `settled`: the outcome is known, and nothing more is read or written.
+ */
+type State = 'unanswered' | 'running' | 'settled';
+
+const NOTHING = Buffer.alloc(0);
+
+/**
+ * Passes bytes between a client and upstream until both have finished or one breaks off. All bytes to upstream are written here,
+ * except those that precede TLS.
+ *
+ * An end of one side becomes an end of the other, a reset a reset. A side that breaks off without an end always
+ * shows on the other as a reset, so that nobody takes a cut stream for a finished one.
+ */
+export class Relay {
+  /** How it ended; never rejects. All sockets are closed, or about to be, except the client's of an `Unanswered`. */
+  readonly done: Promise<RelayOutcome>;
+  readonly #ends: { readonly client: ClientEnd; readonly upstream: UpstreamEnd };
+  readonly #client: TurnHalfPipe;
+  readonly #upstream: HalfPipe;
+  readonly #watches: Readonly<Record<Side, HangUpWatch>>;
+  readonly #options: RelayOptions;
+  readonly #settle: (outcome: RelayOutcome) => void;
+  readonly #edited: Record<Direction, number> = { to_upstream: 0, to_client: 0 };
+  /** What the client has sent, while it is kept. */
+  readonly #sent = new ByteQueue();
+  #isKept = true;
+  #state: State = 'unanswered';
+  /** The side that finished first. */
+  #firstFinished: Side | undefined;
+  /** Why both sides are being ended, where the proxy ends them. */
+  #ending: ConnectionEnd | undefined;
+  #halfCloseTimer: NodeJS.Timeout | undefined;
+  #firstByteTimer: NodeJS.Timeout | undefined;
+
+  constructor(client: ClientEnd, upstream: UpstreamEnd, options: RelayOptions) {
+    this.#options = options;
+    this.#ends = { client, upstream };
+    let settle: (outcome: RelayOutcome) => void = () => undefined;
+    this.done = new Promise((resolve) => (settle = resolve));
+    this.#settle = settle;
+    this.#watches = { client: this.#watch('client'), upstream: this.#watch('upstream') };
+    this.#client = new TurnHalfPipe(this.#pipeOptions('client', 'to_upstream'), this.#sent);
+    const upstreamOptions = this.#pipeOptions('upstream', 'to_client');
+    this.#upstream = upstream.receive
+      ? new ReadHalfPipe(upstreamOptions, upstream.receive)
+      : new TurnHalfPipe(upstreamOptions);
+  }
+
+  /** Starts to read both sides. */
+  start(): void {
+    this.#guard(() => {
+      const { firstByteMs } = this.#options;
+      if (firstByteMs !== undefined)
+        this.#firstByteTimer = setTimeout(() => this.#silent(firstByteMs), firstByteMs);
+      // First: a client may have finished already, and its head precedes its end.
+      this.#client.start(this.#ends.client.head);
+      this.#watches.client.start();
+      this.#watches.upstream.start();
+      if (!this.#isSettled) this.#upstream.start(NOTHING);
+    });
+  }
+
+  /** Breaks both sides off, now. */
+  cut(end: ConnectionEnd): void {
+    if (this.#isSettled) return;
+    for (const { raw, stream } of Object.values(this.#ends)) abort(raw, stream);
+    this.#settleWith(this.#ending ?? end);
+  }
+
+  /** Breaks upstream off now, and the client once it has had these last bytes. */
+  refuse(end: ConnectionEnd, lastBytes: Buffer): void {
+    if (this.#isSettled) return;
+    const { client, upstream } = this.#ends;
+    // The frame that ends the connection must follow whole frames.
+    this.#upstream.flush();
+    abort(upstream.raw, upstream.stream);
+    farewell(client.raw, client.stream, lastBytes);
+    this.#settleWith(end);
+  }
+
+  /** Sends bytes of the proxy, behind all that was passed on in this direction. */
+  insert(direction: Direction, bytes: Buffer): void {
+    this.#edited[direction] += bytes.length;
+    this.#pipe(direction).insert(bytes);
+  }
+
+  /** Ends both sides cleanly, as if each had finished; what they still send is dropped. */
+  end(end: ConnectionEnd): void {
+    if (this.#isSettled || this.#ending) return;
+    this.#ending = end;
+    this.#guard(() => {
+      this.#upstream.finish();
+      this.#client.finish();
+    });
+    this.#watchHalfClose();
+  }
+
+  /** Bytes that wait for the sink of a direction. */
+  queuedBytes(direction: Direction): number {
+    return this.#pipe(direction).queuedBytes;
+  }
+
+  /** The bytes of a direction so far, for checks. */
+  balance(direction: Direction): Balance {
+    const { bytesIn, bytesOut } = this.#pipe(direction);
+    return { read: bytesIn, edited: this.#edited[direction], written: bytesOut };
+  }
+
+  /** Bytes that both sockets read and wrote, TLS included: shows only whether anything moves. */
+  get transferred(): number {
+    const { client, upstream } = this.#ends;
+    return (
+      client.raw.bytesRead + client.raw.bytesWritten + upstream.raw.bytesRead + upstream.raw.bytesWritten
+    );
+  }
+
+  get #isSettled(): boolean {
+    return this.#state === 'settled';
+  }
+
+  #pipe(direction: Direction): HalfPipe {
+    return direction === 'to_client' ? this.#upstream : this.#client;
+  }
+
+  #pipeOptions(from: Side, direction: Direction): HalfPipeOptions {
+    const to = other(from);
+    const [source, sink] = [this.#ends[from], this.#ends[to]];
+    return {
+      source: source.stream,
+      sink: sink.stream,
+      sinkEncrypts: sink.stream !== sink.raw,
+      pass: (bytes) => this.#pass(direction, bytes),
+      onEnd: () => this.#watches[to].endingOurSide(),
+      onFault: (error) => this.cut(internalError(error)),
+    };
+  }
+
+  #pass(direction: Direction, bytes: Buffer): Buffer | undefined {
+    if (this.#state === 'unanswered') this.#passUnanswered(direction);
+    let passed: Buffer | undefined;
+    try {
+      passed = this.#options.tap.pass(direction, bytes);
+      // A tap may have ended the relay.
+      if (this.#isSettled) passed = undefined;
+    } finally {
+      if (passed !== bytes) this.#edited[direction] += (passed?.length ?? 0) - bytes.length;
+    }
+    return passed;
+  }
+
+  #passUnanswered(direction: Direction): void {
+    if (direction === 'to_client') {
+      this.#state = 'running';
+      clearTimeout(this.#firstByteTimer);
+      this.#forget();
+      this.#options.onAnswer();
+    } else if (this.#mayBeSilent && this.#sent.cost > MAX_UNANSWERED_BYTES) this.#forget();
+  }
+
+  /** Whether upstream need not send anything by itself. */
+  get #mayBeSilent(): boolean {
+    return this.#options.firstByteMs === undefined;
+  }
+
+  #forget(): void {
+    if (!this.#isKept) return;
+    this.#isKept = false;
+    this.#sent.take();
+    this.#client.forget();
+  }
+
+  #watch(side: Side): HangUpWatch {
+    const peer = this.#ends[side];
+    const events = {
+      finished: (): void => this.#guard(() => this.#finished(side)),
+      reset: (error: Error | undefined): void => this.#guard(() => this.#reset(side, error)),
+      gone: (): void => this.#guard(() => this.#gone(side)),
+    };
+    peer.stream.once('finish', () => this.#guard(() => this.#settleIfDone()));
+    return new HangUpWatch(peer, events);
+  }
+
+  #finished(side: Side): void {
+    if (this.#isSettled) return;
+    if (side === 'upstream' && this.#canBeAnswered && !this.#mayBeSilent) {
+      this.#failed(new UpstreamFailure('closed', 'it closed the connection at once'));
+      return;
+    }
+    this.#firstFinished ??= side;
+    if (side === 'client') this.#client.finish();
+    else this.#upstream.finish();
+    this.#watchHalfClose();
+    this.#settleIfDone();
+  }
+
+  #reset(side: Side, error: Error | undefined): void {
+    if (side === 'upstream' && this.#canBeAnswered)
+      this.#failed(
+        error ? upstreamFailure(error) : new UpstreamFailure('reset', 'it broke off the connection at once'),
+      );
+    else this.cut(new ConnectionEnd('reset', side, error ? errorCode(error) : ''));
+  }
+
+  /** A side that had finished is gone. */
+  #gone(side: Side): void {
+    // It has all that it was sent: what it sent may still be on its way to the other side.
+    if (this.#ends[side].stream.writableFinished) this.#settleIfDone();
+    // It left before it had read all that it was sent: its right, but the other side must know.
+    else this.cut(new ConnectionEnd('finished', this.#firstFinished ?? side));
+  }
+
+  /** Whether a failure of upstream can still be answered by the proxy. */
+  get #canBeAnswered(): boolean {
+    return this.#state === 'unanswered' && this.#isKept && !this.#watches.client.hasFinished && !this.#ending;
+  }
+
+  #silent(ms: number): void {
+    const detail = `it took the connection and said nothing for ${ms} ms (timeouts.dial)`;
+    if (this.#canBeAnswered) this.#failed(new UpstreamFailure('silent', detail));
+    else this.cut(new ConnectionEnd('upstream_unreachable', 'proxy', detail));
+  }
+
+  /** Upstream has failed before its first byte: lets go of the client. */
+  #failed(failure: UpstreamFailure): void {
+    const { client, upstream } = this.#ends;
+    abort(upstream.raw, upstream.stream);
+    this.#client.release();
+    this.#watches.client.stop();
+    if (client.raw.destroyed) this.#settleWith(new ConnectionEnd('reset', 'client'));
+    else this.#settleWith({ failure, sent: Buffer.concat(this.#sent.take()) });
+  }
+
+  #settleIfDone(): void {
+    const { client, upstream } = this.#ends;
+    const { client: clientWatch, upstream: upstreamWatch } = this.#watches;
+    if (this.#isSettled || !clientWatch.hasFinished || !upstreamWatch.hasFinished) return;
+    if (!client.stream.writableFinished || !upstream.stream.writableFinished) return;
+    for (const { stream, raw } of [client, upstream]) {
+      stream.destroy();
+      raw.destroy();
+    }
+    this.#settleWith(this.#ending ?? new ConnectionEnd('finished', this.#firstFinished ?? 'client'));
+  }
+
+  /** Silence after one side's end is bounded; as long as bytes move, nothing is cut. */
+  #watchHalfClose(): void {
+    if (this.#halfCloseTimer) return;
+    const { halfCloseMs } = this.#options;
+    let before = this.transferred;
+    const check = (): void => {
+      const now = this.transferred;
+      if (now === before) {
+        const detail = `silent for ${halfCloseMs} ms after the ${this.#firstFinished ?? ''} finished`;
+        this.cut(new ConnectionEnd('half_close_timeout', 'proxy', detail));
+        return;
+      }
+      before = now;
+      this.#halfCloseTimer = setTimeout(check, halfCloseMs);
+    };
+    this.#halfCloseTimer = setTimeout(check, halfCloseMs);
+  }
+
+  #settleWith(outcome: RelayOutcome): void {
+    this.#state = 'settled';
+    clearTimeout(this.#halfCloseTimer);
+    clearTimeout(this.#firstByteTimer);
+    this.#settle(outcome);
+  }
+
+  /** An exception in a socket's callback has nobody to catch it, and the connection would never end. */
+  #guard(step: () => void): void {
+    guarded((error) => this.cut(internalError(error)), step)();
+  }
+}
+
+function other(side: Side): Side {
+  return side === 'client' ? 'upstream' : 'client';
+}

@@ -1,0 +1,181 @@
+import type { Upstream } from '../upstream/dialer.js';
+import { isClientCertificateRefusal } from '../upstream/failure.js';
+import { ConnectionEnd, internalError } from './connection-end.js';
+import type { ConnectionContext } from './context.js';
+import { FollowedCalls } from './followed-calls.js';
+import { formatEnd } from './peer-address.js';
+import { Relay, type Unanswered } from './relay/relay.js';
+import { chainOf, type Direction, type Tap } from './relay/tap.js';
+import { WriteStall } from './relay/write-stall.js';
+import type { AdmittedClient } from './stages/dial-upstream.js';
+
+/** What a client is relayed to. */
+export interface RelayTarget {
+  readonly upstream: Upstream;
+  /** Its URL. */
+  readonly url: string;
+  /** Since when it was dialled, by `performance.now()`. */
+  readonly dialledAtMs: number;
+}
+
+/** A connection whose bytes pass: the relay with its taps, and the deadlines that are checked periodically. */
+export class RelayedConnection {
+  readonly #context: ConnectionContext;
+  readonly #client: AdmittedClient;
+  readonly #target: RelayTarget;
+  readonly #calls: FollowedCalls | undefined;
+  readonly #relay: Relay;
+  readonly #stalls = { client: new WriteStall(), upstream: new WriteStall() } as const;
+  #transferredAtSweep = -1;
+  #idleSinceMs = 0;
+  /** Why the connection is drained, once it is. */
+  #draining: string | undefined;
+
+  constructor(context: ConnectionContext, client: AdmittedClient, target: RelayTarget) {
+    this.#context = context;
+    this.#client = client;
+    this.#target = target;
+    this.#calls = this.#followCalls();
+    const { timeouts } = context.settings.configuration;
+    const { stream, protocol, head } = client;
+    this.#relay = new Relay({ stream, raw: context.raw, head }, target.upstream, {
+      tap: chainOf([this.#countBytes(), ...(this.#calls ? [this.#calls] : [])]),
+      halfCloseMs: timeouts.halfCloseMs,
+      // RFC 9113 section 3.4: an HTTP/2 server sends SETTINGS without waiting for a request. A yamux server need not speak first.
+      firstByteMs: protocol === 'http2' ? timeouts.dialMs : undefined,
+      onAnswer: () => this.#answered(),
+    });
+  }
+
+  /** Relays until the end. The client of an upstream that failed before its first byte can still be answered. */
+  async run(): Promise<ConnectionEnd | Unanswered> {
+    const { settings } = this.#context;
+    if (this.#client.protocol !== 'http2') this.#connected();
+    this.#relay.start();
+    const outcome = await this.#relay.done;
+    if (!(outcome instanceof ConnectionEnd)) {
+      settings.events.upstreamFailed(this.#target.url, outcome.failure.reason);
+      return outcome;
+    }
+    return this.#explain(outcome);
+  }
+
+  get queuedBytes(): Readonly<Record<Direction, number>> {
+    return {
+      to_upstream: this.#relay.queuedBytes('to_upstream'),
+      to_client: this.#relay.queuedBytes('to_client'),
+    };
+  }
+
+  get calls(): FollowedCalls | undefined {
+    return this.#calls;
+  }
+
+  /** Lets what is open finish and then ends the connection, at once if it is idle. `why` is for the log. */
+  drain(why: string): void {
+    this.#draining = why;
+    this.#calls?.drain();
+  }
+
+  cut(end: ConnectionEnd): void {
+    this.#relay.cut(end);
+  }
+
+  /** Checks the deadlines that have no timer of their own, so that a byte needs none. */
+  sweep(nowMs: number): void {
+    const { idleMs } = this.#context.settings.configuration.timeouts;
+    const { to_client: toClient, to_upstream: toUpstream } = this.queuedBytes;
+    const stalled = this.#stalled(nowMs);
+    if (stalled) {
+      this.cut(stalled);
+      return;
+    }
+    this.#calls?.sweep(nowMs, toClient === 0, toUpstream === 0);
+    const { transferred } = this.#relay;
+    if (transferred !== this.#transferredAtSweep) {
+      this.#transferredAtSweep = transferred;
+      this.#idleSinceMs = nowMs;
+    } else if (nowMs - this.#idleSinceMs >= idleMs) {
+      this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
+    }
+  }
+
+  /** The connection has ended and was reported. */
+  close(): void {
+    this.#calls?.end();
+  }
+
+  #countBytes(): Tap {
+    const { record } = this.#context;
+    return {
+      pass: (direction, bytes) => {
+        if (direction === 'to_client') record.bytesToClient += bytes.length;
+        else record.bytesToUpstream += bytes.length;
+        return bytes;
+      },
+    };
+  }
+
+  #followCalls(): FollowedCalls | undefined {
+    const { settings, facts, admission } = this.#context;
+    const { inspect } = settings.configuration;
+    if (inspect === 'off') return undefined;
+    const peer = {
+      upstream: this.#target.url,
+      peerAddress: formatEnd(facts.clientEnd),
+      identity: facts.identity,
+    };
+    const { events } = settings;
+    const share = settings.calls.share(this.#context.owner);
+    return new FollowedCalls(
+      { protocol: this.#client.protocol, mode: inspect, peer, events, share },
+      {
+        answered: () => admission.authenticated(),
+        insert: (bytes) => this.#relay.insert('to_client', bytes),
+        refuse: (end, lastBytes, advice) => {
+          facts.advice = advice;
+          this.#relay.refuse(end, lastBytes);
+        },
+        drained: () => this.#relay.end(new ConnectionEnd('drained', 'proxy', this.#draining)),
+        fault: (error) => this.cut(internalError(error)),
+      },
+    );
+  }
+
+  #answered(): void {
+    if (this.#client.protocol === 'http2') this.#connected();
+    // Calls that are not followed do not show whether upstream serves the client.
+    if (!this.#calls) this.#context.admission.authenticated();
+  }
+
+  #connected(): void {
+    const { url, dialledAtMs } = this.#target;
+    this.#context.settings.events.upstreamConnected(url, (performance.now() - dialledAtMs) / 1000);
+  }
+
+  #stalled(nowMs: number): ConnectionEnd | undefined {
+    const { writeStallMs } = this.#context.settings.configuration.timeouts;
+    const { stream } = this.#client;
+    const { upstream } = this.#target;
+    const isStalled = (stall: WriteStall, waiting: number, taken: number): boolean =>
+      stall.stalledMs(nowMs, waiting, taken) >= writeStallMs;
+    const client = isStalled(this.#stalls.client, stream.writableLength, this.#context.raw.bytesWritten);
+    const gitaly = isStalled(
+      this.#stalls.upstream,
+      upstream.stream.writableLength,
+      upstream.raw.bytesWritten,
+    );
+    if (!client && !gitaly) return undefined;
+    const who = client ? 'the client' : 'Gitaly';
+    return new ConnectionEnd('write_stall', 'proxy', `${who} read nothing for timeouts.write_stall`);
+  }
+
+  /** In TLS 1.3, upstream refuses our certificate after the handshake, when it may have sent something. */
+  #explain(end: ConnectionEnd): ConnectionEnd {
+    if (end.initiator !== 'upstream' || !isClientCertificateRefusal(end.detail)) return end;
+    const { url } = this.#target;
+    this.#context.settings.events.upstreamFailed(url, 'client_certificate_refused');
+    const detail = `Gitaly at ${url} refused the client certificate of upstream_tls, or misses one (${end.detail})`;
+    return new ConnectionEnd('upstream_unreachable', 'upstream', detail);
+  }
+}

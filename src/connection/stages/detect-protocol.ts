@@ -1,0 +1,39 @@
+import type { Socket } from 'node:net';
+
+import { withDeadline } from '../../deadline.js';
+import { ConnectionEnd } from '../connection-end.js';
+import type { ConnectionContext } from '../context.js';
+import { describeUnknown, isTls, protocolOf, type Protocol } from '../protocol.js';
+import { leftWithin } from './left-within.js';
+import { readHead, type Head } from './read-head.js';
+
+const TLS_ON_PLAINTEXT =
+  'have the client dial tcp:// instead of tls://, or give it a tls:// listener: this one is plaintext';
+
+/** Waits for the bytes that show which protocol a gRPC client speaks, and returns them. */
+export async function detectProtocol(
+  context: ConnectionContext,
+  stream: Socket,
+  deadlineMs: number,
+): Promise<Head<Protocol> | ConnectionEnd> {
+  const { facts, settings } = context;
+  const deadline = withDeadline(
+    context.signal,
+    deadlineMs,
+    () => new ConnectionEnd('preface_timeout', 'proxy', 'no whole preface within timeouts.preface'),
+  );
+  const head = await readHead(stream, deadline.signal, protocolOf).finally(deadline.clear);
+  if ('interruption' in head) {
+    return leftWithin(context, head, () => {
+      return new ConnectionEnd('left_early', 'client', 'the client left within its first bytes');
+    });
+  }
+  const { value, bytes } = head;
+  if (value === 'unknown') {
+    if (isTls(bytes) && !settings.terminator) facts.advice = TLS_ON_PLAINTEXT;
+    return new ConnectionEnd('protocol_unknown', 'proxy', describeUnknown(bytes));
+  }
+  facts.protocol = value;
+  settings.events.protocolDetected(value);
+  return { value, bytes };
+}

@@ -1,0 +1,41 @@
+import {
+  handshakeAdvice,
+  whyRefused,
+  type HandshakeFailure,
+  type Presented,
+} from '../../tls/handshake-failure.js';
+import { ConnectionEnd } from '../connection-end.js';
+import { CLIENT_LEFT, type ConnectionContext } from '../context.js';
+import type { IncompleteHead } from './read-head.js';
+
+/**
+ * The end of a connection that was interrupted within a stage.
+ *
+ * @param left - the end if its client has left; if that has sent nothing in this stage, the connection counts as a probe.
+ */
+export function leftWithin(
+  context: ConnectionContext,
+  { interruption, receivedBytes }: IncompleteHead,
+  left: () => ConnectionEnd,
+): ConnectionEnd {
+  if (interruption !== CLIENT_LEFT) return interruption;
+  // Some clients, such as grpc-js, verify the certificate after the handshake and close the connection without an alert.
+  const presented = context.facts.tls && presentedTo(context);
+  if (presented) context.facts.advice = whyRefused(presented, new Date());
+  return receivedBytes === 0 ? new ConnectionEnd('probe', 'client') : left();
+}
+
+/** What to do about a failed handshake, where that can be known. */
+export function adviceFor(context: ConnectionContext, failure: HandshakeFailure): string | undefined {
+  const presented = presentedTo(context);
+  return presented && handshakeAdvice(failure, presented, new Date());
+}
+
+/** What the client was shown in its handshake. */
+function presentedTo({ settings, facts }: ConnectionContext): Presented | undefined {
+  const { configuration, terminator } = settings;
+  if (!configuration.tls || !terminator) return undefined;
+  const { serverName } = facts;
+  const { protocols } = configuration.tls;
+  return { protocols, certificate: terminator.certificateFor(serverName), serverName };
+}

@@ -1,0 +1,35 @@
+import { withDeadline } from '../../deadline.js';
+import { ConnectionEnd } from '../connection-end.js';
+import type { ConnectionContext } from '../context.js';
+import { parseProxyHeader, type ProxyHeaderResult } from '../proxy-header.js';
+import { leftWithin } from './left-within.js';
+import { putBack, readHead } from './read-head.js';
+
+/** Reads the PROXY header, where one is expected, and puts back what follows it. Returns the end of a connection without one. */
+export async function readProxyHeader(context: ConnectionContext): Promise<ConnectionEnd | undefined> {
+  const { raw, facts, settings } = context;
+  if (!settings.expectsProxyHeader(facts.socketEnd?.address)) return undefined;
+  const deadline = withDeadline(
+    context.signal,
+    context.handshakeMs,
+    () =>
+      new ConnectionEnd('proxy_header_timeout', 'proxy', 'no whole PROXY header within timeouts.handshake'),
+  );
+  const head = await readHead(raw, deadline.signal, parse).finally(deadline.clear);
+  if ('interruption' in head) {
+    return leftWithin(context, head, () => {
+      return new ConnectionEnd('left_early', 'client', 'the client left within its PROXY header');
+    });
+  }
+  const { value, bytes } = head;
+  if (value.kind === 'malformed') return new ConnectionEnd('proxy_header_malformed', 'proxy', value.detail);
+  putBack(raw, bytes.subarray(value.consumed));
+  if (!value.source) return undefined;
+  facts.clientEnd = value.source;
+  return context.admission.identified(value.source.address);
+}
+
+function parse(bytes: Buffer): Exclude<ProxyHeaderResult, { kind: 'incomplete' }> | undefined {
+  const result = parseProxyHeader(bytes);
+  return result.kind === 'incomplete' ? undefined : result;
+}

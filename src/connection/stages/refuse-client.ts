@@ -1,0 +1,56 @@
+import type { Socket } from 'node:net';
+
+import { UNAVAILABLE_WINDOW_MS, REFUSED_WINDOW_MS } from '../../limits.js';
+import type { UpstreamFailure } from '../../upstream/failure.js';
+import { answerCalls } from '../answer/answer-calls.js';
+import { GrpcCode } from '../answer/call-answer.js';
+import { ConnectionEnd } from '../connection-end.js';
+import { unlessAborted, type ConnectionContext } from '../context.js';
+import { detectProtocol } from './detect-protocol.js';
+import type { AdmittedClient } from './dial-upstream.js';
+
+/** What to do about a TLS upstream that leaves before its first byte; not every implementation sends an alert. */
+const LEFT_BEFORE_FIRST_BYTE =
+  'the upstream left before its first byte; in TLS 1.3 a client certificate (upstream_tls.certificate_path) that is ' +
+  'refused or missing shows like this: the log of the upstream tells';
+
+/**
+ * Answers the first calls of a client that is refused with UNAUTHENTICATED; none of its bytes are forwarded. Returns `refused`,
+ * whatever else ends the connection meanwhile. `onAnswer` is called when it has made one.
+ */
+export async function refuseClient(
+  context: ConnectionContext,
+  stream: Socket,
+  refused: ConnectionEnd,
+  onAnswer: () => void,
+): Promise<ConnectionEnd> {
+  const { advice = '' } = context.facts;
+  const head = await detectProtocol(context, stream, REFUSED_WINDOW_MS);
+  // What it speaks is no reason to forget why it was refused.
+  context.facts.advice = advice === '' ? undefined : advice;
+  if (head instanceof ConnectionEnd) return refused;
+  onAnswer();
+  const message = `${refused.detail}${advice && `; fix: ${advice}`}`;
+  const status = { code: GrpcCode.unauthenticated, message };
+  await unlessAborted(context.signal, answerCalls(stream, head, status, REFUSED_WINDOW_MS));
+  return refused;
+}
+
+/** Answers the calls of a client whose upstream cannot be reached with UNAVAILABLE. */
+export async function answerUnreachable(
+  context: ConnectionContext,
+  { stream, protocol, head }: AdmittedClient,
+  failure: UpstreamFailure,
+): Promise<ConnectionEnd> {
+  const { facts } = context;
+  const url = facts.upstream ?? '';
+  if (url.startsWith('tls:') && (failure.reason === 'closed' || failure.reason === 'reset'))
+    facts.advice = LEFT_BEFORE_FIRST_BYTE;
+  const message = `Gitaly at ${url} cannot be reached: ${failure.message}`;
+  const status = { code: GrpcCode.unavailable, message };
+  const sent = { value: protocol, bytes: head };
+  const answered = answerCalls(stream, sent, status, UNAVAILABLE_WINDOW_MS);
+  const interruption = await unlessAborted(context.signal, answered);
+  if (interruption instanceof ConnectionEnd) return interruption;
+  return new ConnectionEnd('upstream_unreachable', 'proxy', message);
+}
