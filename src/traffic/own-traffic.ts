@@ -3,7 +3,7 @@ import { networkCheck } from '../config/cidr.js';
 import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Problem } from '../config/model.js';
 import type { Accepted } from '../connection/accepted.js';
-import type { Admission, ConnectionWatcher } from '../connection/admission.js';
+import type { ConnectionWatcher } from '../connection/admission.js';
 import { ConnectionEnd } from '../connection/connection-end.js';
 import { Connection } from '../connection/connection.js';
 import { Listener, type ConnectionBudget } from '../connection/listener.js';
@@ -12,7 +12,7 @@ import type { ListenerSettings, OpeningSettings } from '../connection/settings.j
 import type { ConnectionStatus } from '../connection/status.js';
 import { CallPool } from '../inspect/call-pool.js';
 import { Frontend } from '../http/frontend.js';
-import { HttpConnection } from '../http/http-connection.js';
+import { HttpConnection, type HttpConnectionSettings } from '../http/http-connection.js';
 import { CurrentService, type HttpService } from '../http/service.js';
 import { UpstreamPool } from '../http/upstream-pool.js';
 import { HttpTelemetry } from '../telemetry/http-telemetry.js';
@@ -21,20 +21,14 @@ import type { Logger } from '../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
 import { maxFollowedCalls } from '../process/memory-guard.js';
+import type { ServerParts } from '../tls/material.js';
 import { TlsTerminator } from '../tls/terminator.js';
 import { createDialer } from '../upstream/dialer.js';
 import { RouteTable } from '../upstream/route-table.js';
 import { TlsClient } from '../upstream/tls-client.js';
 import { PlanRefused, type Plan, type ServedPort } from './plan.js';
+import { reuse, type HttpServing, type Reused, type Serving } from './reuse.js';
 import type { PreparedPlan, Traffic } from './traffic.js';
-
-/** A port as it is served: kept from plan to plan as far as it stays the same. */
-interface Serving {
-  readonly port: ServedPort;
-  readonly settings: ListenerSettings;
-  /** There if and only if HTTP is what passes. */
-  readonly http: { readonly service: HttpService; readonly current: CurrentService } | undefined;
-}
 
 /** Serves connections in this process. */
 export class OwnTraffic implements Traffic {
@@ -171,59 +165,53 @@ export class OwnTraffic implements Traffic {
 
   /** @throws what the TLS library says */
   #build(port: ServedPort): Serving {
-    const { configuration, server, upstream, fingerprint } = port;
-    const { listen, forwarding, timeouts, proxyProtocol } = configuration;
-    const former = this.#serving.get(port.port);
-    const isSameTls = former?.port.fingerprint === fingerprint;
-    const isSameKind =
-      former?.port.configuration.listen.url === listen.url &&
-      (former.http === undefined) === (configuration.http === undefined);
-    const events = isSameKind
-      ? former.settings.events
-      : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog);
+    const { configuration, server, upstream } = port;
+    const { forwarding, timeouts, proxyProtocol } = configuration;
+    const kept = reuse(this.#serving.get(port.port), port);
     const tls = upstream && new TlsClient(upstream);
-    const routes = new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs));
     const opening: OpeningSettings = {
       configuration,
-      terminator: isSameTls
-        ? former.settings.terminator
-        : server &&
-          new TlsTerminator(server, {
-            now: Date.now,
-            onSessionsEnd: (atMs) => this.#onSessionsEnd(port.port, atMs),
-          }),
+      terminator: kept.terminator ?? (server && this.#terminator(port.port, server)),
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
-      routes,
-      events,
+      routes: new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs)),
+      events: kept.events ?? new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog),
       calls: this.#calls,
     };
-    if (!configuration.http) {
-      const connect = (accepted: Accepted, admission: Admission): Connection =>
-        new Connection(accepted, opening, admission);
-      return { port, settings: { ...opening, connect }, http: undefined };
-    }
+    if (!configuration.http)
+      return { port, settings: { ...opening, connect: relaying(opening) }, http: undefined };
+    const http = this.#httpServing(opening, kept);
+    const served = { ...opening, frontend: this.#frontend, current: http.current };
+    return { port, settings: { ...opening, connect: servingHttp(served) }, http };
+  }
+
+  #terminator(port: number, server: ServerParts): TlsTerminator {
+    return new TlsTerminator(server, {
+      now: Date.now,
+      onSessionsEnd: (atMs) => this.#onSessionsEnd(port, atMs),
+    });
+  }
+
+  #httpServing({ configuration, routes, events }: OpeningSettings, kept: Reused): HttpServing {
     const dialer = routes.only;
-    if (!dialer) throw new Error('requests of HTTP have one upstream');
-    const { address } = dialer;
-    const formerHttp =
-      isSameKind && former.http?.service.upstream.url === address.url ? former.http : undefined;
-    const isSameUpstream = isSameTls && former.port.configuration.timeouts.dialMs === timeouts.dialMs;
+    if (!dialer) throw new Error('HTTP requests have one upstream');
+    const { listen } = configuration;
+    const upstream = dialer.address;
     const service: HttpService = {
       configuration,
-      upstream: address,
-      pool:
-        (isSameUpstream ? formerHttp?.service.pool : undefined) ??
-        new UpstreamPool(dialer, events, this.#budget),
-      requests:
-        formerHttp?.service.requests ??
-        new HttpTelemetry({ listen, upstream: address }, this.#metrics, this.#logger),
+      upstream,
+      pool: kept.pool ?? new UpstreamPool(dialer, events, this.#budget),
+      requests: kept.requests ?? new HttpTelemetry({ listen, upstream }, this.#metrics, this.#logger),
       events,
       budget: this.#budget,
     };
-    const current = former?.http?.current ?? new CurrentService();
-    const served = { ...opening, frontend: this.#frontend, current };
-    const connect = (accepted: Accepted, admission: Admission): HttpConnection =>
-      new HttpConnection(accepted, served, admission);
-    return { port, settings: { ...opening, connect }, http: { service, current } };
+    return { service, current: kept.current ?? new CurrentService() };
   }
+}
+
+function relaying(settings: OpeningSettings): ListenerSettings['connect'] {
+  return (accepted, admission) => new Connection(accepted, settings, admission);
+}
+
+function servingHttp(settings: HttpConnectionSettings): ListenerSettings['connect'] {
+  return (accepted, admission) => new HttpConnection(accepted, settings, admission);
 }

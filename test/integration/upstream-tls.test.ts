@@ -371,7 +371,7 @@ describe('a client certificate that upstream refuses is told', () => {
       const client = await tcpClient(clientMode.port);
       client.write(BACKCHANNEL_PREFACE);
       expect((await readToEnd(client)).kind).toBe('end');
-      const line = await proxy.log.waitFor((candidate) => candidate.protocol === 'backchannel');
+      const line = await proxy.log.waitFor((candidate) => candidate['protocol'] === 'backchannel');
       expect(line).toMatchObject({ level: 'error', 'close.reason': 'upstream_unreachable' });
       expect(line['close.detail']).toMatch(refusal);
       const failures = 'gitaly_tls_proxy_upstream_connect_failures_total';
