@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 
 import { abort, farewell, lookAtClose } from './abort.js';
 import { answerCalls } from './answer-calls.js';
@@ -17,7 +18,7 @@ import {
 import type { Drain } from '../inspect/drain.js';
 import { PING_BYTES } from '../inspect/http2/frame.js';
 import { isLimit } from '../inspect/limit.js';
-import { DRAIN_PING_MS, DRAINED_LINGER_MS, REFUSED_WINDOW_MS } from '../limits.js';
+import { DRAIN_PING_MS, DRAINED_LINGER_MS, GUARDED_TRANSFER_BYTES, REFUSED_WINDOW_MS } from '../limits.js';
 import { AgeLimit } from './age-limit.js';
 import type { InspectedPeer } from './events.js';
 import { describeLimit, LOST_ADVICE } from './limit-advice.js';
@@ -159,6 +160,7 @@ export class Connection implements ServedConnection, RelayObserver {
       return;
     }
     const { transferred } = this.#relay;
+    if (this.#isReplaceable()) this.drain('its next connection costs less CPU');
     if (transferred !== this.#transferredAtSweep) {
       this.#transferredAtSweep = transferred;
       this.#idleSinceMs = nowMs;
@@ -229,13 +231,21 @@ export class Connection implements ServedConnection, RelayObserver {
     const { configuration, events, calls } = this.#settings;
     if (configuration.inspect === 'off') return;
     this.#upstream = dialer.address.url;
-    this.#answers = new AnswerWatch(events.inspecting(this.#inspectedPeer), () => this.#answered());
+    this.#answers = new AnswerWatch(events.inspecting(this.#inspectedPeer), () => this.#answeredCall());
     this.#inspector = inspectConnection(protocol, this.#answers, calls.share(this));
   }
 
   get #inspectedPeer(): InspectedPeer {
     const { clientEnd, identity } = this.#record.facts;
     return { upstream: this.#upstream, peerAddress: formatEnd(clientEnd), identity };
+  }
+
+  /** Whether the connection has moved many bytes at a cost that the next connection of its client would not have. */
+  #isReplaceable(): boolean {
+    const { bytesToClient, bytesToUpstream, facts } = this.#record;
+    if (bytesToClient + bytesToUpstream < GUARDED_TRANSFER_BYTES || !(this.#stream instanceof TLSSocket))
+      return false;
+    return this.#settings.terminator?.isReplaceable(this.#stream, facts.clientEnd?.address) ?? false;
   }
 
   /** A limit is exceeded, or calls cannot be followed. Returns whether the connection is kept nevertheless. */
@@ -257,6 +267,11 @@ export class Connection implements ServedConnection, RelayObserver {
     if (!this.#relay) throw end;
     this.#relay.refuse(end, refusal);
     return false;
+  }
+
+  #answeredCall(): void {
+    this.#settings.terminator?.clientAuthenticated(this.#record.facts.clientEnd?.address);
+    this.#answered();
   }
 
   #answered(): void {

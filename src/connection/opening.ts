@@ -190,24 +190,26 @@ export class Opening {
   }
 
   async #finishHandshake(terminator: TlsTerminator, helloBytes: number): Promise<TLSSocket> {
-    const handshake = terminator.handshake(this.#raw, this.#facts.serverName, helloBytes).then(
-      (socket) => {
-        // Node does not destroy a TLS socket for a forged record or an alert, and may say no more of it.
-        socket.on('error', () => abort(this.#raw));
-        socket.pause();
-        return socket;
-      },
-      (error: unknown) => {
-        if (error instanceof JudgementFault) throw error.cause;
-        if (error instanceof ClientChainFault) {
-          // Node cannot send an alert within a handshake.
-          abort(this.#raw);
-          throw this.#handshakeFailed('client_chain', error.message);
-        }
-        const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-        throw this.#handshakeFailed(handshakeFailure(code), code);
-      },
-    );
+    const handshake = terminator
+      .handshake(this.#raw, this.#facts.clientEnd?.address, this.#facts.serverName, helloBytes)
+      .then(
+        (socket) => {
+          // Node does not destroy a TLS socket for a forged record or an alert, and may say no more of it.
+          socket.on('error', () => abort(this.#raw));
+          socket.pause();
+          return socket;
+        },
+        (error: unknown) => {
+          if (error instanceof JudgementFault) throw error.cause;
+          if (error instanceof ClientChainFault) {
+            // Node cannot send an alert within a handshake.
+            abort(this.#raw);
+            throw this.#handshakeFailed('client_chain', error.message);
+          }
+          const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+          throw this.#handshakeFailed(handshakeFailure(code), code);
+        },
+      );
     return this.#wait(
       handshake,
       () => this.#handshakeFailed('closed', 'the client left within the handshake'),
@@ -244,6 +246,7 @@ export class Opening {
     }
     if (verdict.result === 'verified') {
       this.#facts.identity = verdict.identity;
+      this.#settings.terminator?.clientAuthenticated(this.#facts.clientEnd?.address);
       this.#admission.authenticated();
     }
     return undefined;
