@@ -51,8 +51,23 @@ export const MAX_RSA_KEY_BITS = 8192;
 /** The RSA exponent in a client's chain, as in Go's crypto/rsa. The cost of verification is proportional to its length. */
 export const MAX_RSA_EXPONENT = 2 ** 31 - 1;
 
-/** How long client certificates are read before OpenSSL after one exceeded a limit. Meanwhile relayed bytes cost more. */
+/** How long no client address is treated as known after an attack from one. Meanwhile relayed bytes of new connections cost more. */
 export const FLIGHT_GUARD_MS = 600_000;
+
+/** The number of client addresses whose handshakes are not guarded: GitLab's clients are tens of machines. Each takes 100 bytes. */
+export const MAX_KNOWN_SOURCES = 4096;
+
+/**
+ * The number of concurrent handshakes of one known address that are not guarded. Until an attack is noticed, each can cost half a
+ * second. A handshake takes milliseconds, so that few of one machine overlap except after a restart.
+ */
+export const MAX_UNGUARDED_HANDSHAKES = 4;
+
+/**
+ * The number of bytes after which a guarded connection is replaced: its client is asked to connect again, and is then not guarded.
+ * A guarded connection costs up to 0.8 s of CPU per GiB more, so these bytes cost as much as a few handshakes.
+ */
+export const GUARDED_TRANSFER_BYTES = 16 * 1024 * 1024;
 
 /**
  * The number of bytes after a ClientHello above which a failed handshake may have been an attack by certificates: one

@@ -69,7 +69,10 @@ export class Connection implements ServedConnection {
   }
 
   sweep(nowMs: number): void {
-    if (this.#state.kind === 'relaying' || this.#state.kind === 'draining') this.#state.relayed.sweep(nowMs);
+    if (this.#state.kind !== 'relaying' && this.#state.kind !== 'draining') return;
+    const { relayed } = this.#state;
+    if (relayed.isReplaceable) this.drain('its next connection costs less CPU');
+    relayed.sweep(nowMs);
   }
 
   #advance(transition: ConnectionTransition): void {

@@ -1,3 +1,6 @@
+import { TLSSocket } from 'node:tls';
+
+import { GUARDED_TRANSFER_BYTES } from '../limits.js';
 import type { Upstream } from '../upstream/dialer.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
@@ -71,6 +74,15 @@ export class RelayedConnection {
     return this.#calls;
   }
 
+  /** Whether it has moved many bytes at a cost that the next connection of its client would not have. */
+  get isReplaceable(): boolean {
+    const { settings, record, facts } = this.#context;
+    const { stream } = this.#client;
+    if (record.bytesToClient + record.bytesToUpstream < GUARDED_TRANSFER_BYTES) return false;
+    if (!(stream instanceof TLSSocket)) return false;
+    return settings.terminator?.isReplaceable(stream, facts.clientEnd?.address) ?? false;
+  }
+
   /** Lets what is open finish and then ends the connection, at once if it is idle. `why` is for the log. */
   drain(why: string): void {
     this.#draining = why;
@@ -130,7 +142,10 @@ export class RelayedConnection {
     return new FollowedCalls(
       { protocol: this.#client.protocol, mode: inspect, peer, events, share },
       {
-        answered: () => admission.authenticated(),
+        answered: () => {
+          settings.terminator?.clientAuthenticated(facts.clientEnd?.address);
+          admission.authenticated();
+        },
         insert: (bytes) => this.#relay.insert('to_client', bytes),
         refuse: (end, lastBytes, advice) => {
           facts.advice = advice;

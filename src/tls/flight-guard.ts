@@ -1,10 +1,11 @@
 import type { Socket } from 'node:net';
 import type { Server, TLSSocket } from 'node:tls';
 
-import { FLIGHT_GUARD_MS, SUSPECT_FLIGHT_BYTES } from '../limits.js';
+import { SUSPECT_FLIGHT_BYTES } from '../limits.js';
 import type { Certificate } from './certificate.js';
 import { chainFault } from './client-chain.js';
 import { ClientFlight } from './client-flight.js';
+import { ClientSources, type UnguardedHandshake } from './client-sources.js';
 import { TappedStream } from './tapped-stream.js';
 
 /** A client sent certificates, or a handshake, that exceed a limit. */
@@ -48,75 +49,89 @@ export class GuardedStream extends TappedStream {
   }
 }
 
-/** Until when clients are guarded, in milliseconds of `performance.now()`. */
-export interface GuardAlarm {
-  untilMs: number;
-}
+/** Shared by all listeners of the process, and across reloads, so that a client is guarded once and an attack is paid for once. */
+const PROCESS_SOURCES = new ClientSources();
 
-/** Shared by all listeners of the process, and across reloads, so that one attack is paid for once. */
-const PROCESS_ALARM: GuardAlarm = { untilMs: Number.NEGATIVE_INFINITY };
+/** A stream for OpenSSL to read a client from, with the handshake that ends on it if that is not guarded. */
+export interface Source {
+  readonly stream: Socket | GuardedStream;
+  readonly unguarded: UnguardedHandshake | undefined;
+}
 
 /**
  * Prevents unauthenticated clients from choosing the cost of verifying their certificates.
  *
  * Node has no limit for it, and when Node reads a socket natively, no code runs between the socket and OpenSSL. A stream in
  * JavaScript (`GuardedStream`) can run there, but it stays for the whole connection and doubles the cost of each relayed byte.
- * So clients are guarded only for some minutes after an attack, as TCP uses SYN cookies: one handshake in that time costs up to
- * half a second, every other one is refused before a signature is verified.
+ * So every client is guarded, except at addresses from which a client with a verified certificate has connected before.
  */
 export class FlightGuard {
-  #watchesKeylog = false;
-  readonly #servers: () => Iterable<Server>;
-  readonly #alarm: GuardAlarm;
+  readonly #sources: ClientSources;
 
-  /** `servers`: the servers whose handshakes are guarded. */
-  constructor(servers: () => Iterable<Server>, alarm: GuardAlarm = PROCESS_ALARM) {
-    this.#servers = servers;
-    this.#alarm = alarm;
+  constructor(sources: ClientSources = PROCESS_SOURCES) {
+    this.#sources = sources;
   }
 
-  /** The stream from which OpenSSL reads a client. `helloBytes`: the length of its ClientHello's records. */
-  source(
-    raw: Socket,
-    helloBytes: number,
-    onFault: (fault: ClientChainFault) => void,
-  ): Socket | GuardedStream {
-    if (performance.now() >= this.#alarm.untilMs) return raw;
-    this.#watchKeylog();
-    return new GuardedStream(raw, new ClientFlight(helloBytes), (fault) => {
-      this.#raise();
-      onFault(fault);
+  /** Must be called for each server whose handshakes are guarded: it reports the secrets of handshakes, a callback for each. */
+  watch(server: Server): void {
+    server.on('keylog', (line: Buffer, socket: TLSSocket) => {
+      const source = sourceOf(socket);
+      if (source instanceof GuardedStream) source.keylog(line);
     });
   }
 
+  /**
+   * Starts a handshake.
+   *
+   * @param address - the client's.
+   * @param helloBytes - the length of its ClientHello's records.
+   */
+  begin(
+    raw: Socket,
+    address: string | undefined,
+    helloBytes: number,
+    onFault: (fault: ClientChainFault) => void,
+  ): Source {
+    const unguarded = this.#sources.begin(address, performance.now());
+    if (unguarded) return { stream: raw, unguarded };
+    const stream = new GuardedStream(raw, new ClientFlight(helloBytes), (fault) => {
+      this.#sources.attackedFrom(address, true, performance.now());
+      onFault(fault);
+    });
+    return { stream, unguarded };
+  }
+
   /** Inspects a client whose full handshake is complete: its certificates have been verified, and may have been too expensive. */
-  finished(socket: TLSSocket, chain: readonly Certificate[]): ClientChainFault | undefined {
-    if (sourceOf(socket) instanceof GuardedStream) return undefined;
+  finished(
+    socket: TLSSocket,
+    address: string | undefined,
+    chain: readonly Certificate[],
+  ): ClientChainFault | undefined {
+    if (isGuarded(socket)) return undefined;
     const fault = chainFault(chain.map(({ raw }) => raw));
     if (fault === undefined) return undefined;
-    this.#raise();
+    this.#sources.attackedFrom(address, false, performance.now());
     return new ClientChainFault(fault);
   }
 
-  /** A handshake failed; `bytes` is the number of bytes from the client after its ClientHello. */
-  failed(bytes: number): void {
-    if (bytes > SUSPECT_FLIGHT_BYTES) this.#raise();
+  /** A handshake that was not guarded failed; `bytes` is the number of bytes from the client after its ClientHello. */
+  failed(address: string | undefined, bytes: number): void {
+    if (bytes > SUSPECT_FLIGHT_BYTES) this.#sources.attackedFrom(address, false, performance.now());
   }
 
-  #raise(): void {
-    this.#alarm.untilMs = performance.now() + FLIGHT_GUARD_MS;
+  /** The client at this address has a verified certificate. */
+  authenticated(address: string | undefined): void {
+    this.#sources.authenticated(address);
   }
 
-  /** From now on the servers report the secrets of handshakes, which costs a callback in each. */
-  #watchKeylog(): void {
-    if (this.#watchesKeylog) return;
-    this.#watchesKeylog = true;
-    for (const server of this.#servers())
-      server.on('keylog', (line: Buffer, socket: TLSSocket) => {
-        const source = sourceOf(socket);
-        if (source instanceof GuardedStream) source.keylog(line);
-      });
+  /** Whether this connection costs more than the next one of its client would. */
+  isReplaceable(socket: TLSSocket, address: string | undefined): boolean {
+    return isGuarded(socket) && this.#sources.isTrusted(address, performance.now());
   }
+}
+
+function isGuarded(socket: TLSSocket): boolean {
+  return sourceOf(socket) instanceof GuardedStream;
 }
 
 /**

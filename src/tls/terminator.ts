@@ -12,7 +12,8 @@ import {
 import { namesFor } from '../config/server-name.js';
 import { guarded } from '../guarded.js';
 import { Certificate, presentedChain } from './certificate.js';
-import { FlightGuard, type GuardAlarm, sourceOf } from './flight-guard.js';
+import type { ClientSources, UnguardedHandshake } from './client-sources.js';
+import { FlightGuard, sourceOf } from './flight-guard.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
 import { SessionEpochs } from './session-epochs.js';
@@ -25,6 +26,9 @@ interface Waiting {
   readonly startedAtMs: number;
   /** The epoch in which it began. */
   readonly secret: Uint8Array;
+  readonly address: string | undefined;
+  /** Set if OpenSSL reads the client directly although its certificate is requested. */
+  readonly unguarded: UnguardedHandshake | undefined;
   /** The number of bytes from the client after its ClientHello. */
   readonly flightBytes: () => number;
 }
@@ -36,7 +40,7 @@ export interface TerminatorEnvironment {
   /** Called when the sessions of this listener must not be resumed from this time on, if the time was not known before. */
   readonly onSessionsEnd: (atMs: number) => void;
   /** The default is the one of the process. */
-  readonly guardAlarm?: GuardAlarm;
+  readonly sources?: ClientSources;
 }
 
 /**
@@ -72,7 +76,7 @@ export class TlsTerminator {
     if (parts.settings.clientAuth !== 'none') {
       // Without `ca` Node trusts the public CAs.
       if (!parts.clientCa?.length) throw new Error('client_auth needs the CAs of clients');
-      this.#guard = new FlightGuard(() => this.#servers.values(), environment.guardAlarm);
+      this.#guard = new FlightGuard(environment.sources);
     }
     this.#environment = environment;
     this.#epochs = new SessionEpochs(parts.sessions, parts.sessionDates);
@@ -90,24 +94,43 @@ export class TlsTerminator {
    * The promise rejects with the TLS library's error, or with why the client is not served; a caller that destroys
    * `raw` must not wait for it.
    *
+   * @param address - the client's; `undefined` if it has none.
    * @param helloBytes - the length of the ClientHello's records.
    */
-  handshake(raw: Socket, serverName: string | undefined, helloBytes: number): Promise<TLSSocket> {
+  handshake(
+    raw: Socket,
+    address: string | undefined,
+    serverName: string | undefined,
+    helloBytes: number,
+  ): Promise<TLSSocket> {
     const pair = this.#pairFor(serverName);
     const server = (pair && this.#servers.get(pair)) ?? this.#default;
     const startedAtMs = this.#environment.now();
     const secret = this.#renewTicketKeys(startedAtMs);
     return new Promise((resolve, reject) => {
-      const source = this.#guard?.source(raw, helloBytes, reject) ?? raw;
+      const begun = this.#guard?.begin(raw, address, helloBytes, reject);
+      const source = begun?.stream ?? raw;
       const bytesBefore = raw.bytesRead;
       const flightBytes = (): number => raw.bytesRead - bytesBefore;
-      this.#waiting.set(source, { raw, resolve, reject, flightBytes, startedAtMs, secret });
+      const unguarded = begun?.unguarded;
+      const waiting = { raw, address, resolve, reject, unguarded, flightBytes, startedAtMs, secret };
+      this.#waiting.set(source, waiting);
       // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
       // side of the connection later must not.
       source.allowHalfOpen = false;
       server.emit('connection', source);
       source.allowHalfOpen = true;
     });
+  }
+
+  /** The client at this address, whose handshake this terminator has done, has a verified certificate. */
+  clientAuthenticated(address: string | undefined): void {
+    this.#guard?.authenticated(address);
+  }
+
+  /** Whether a connection costs more CPU per byte than the next one of its client would. */
+  isReplaceable(socket: TLSSocket, address: string | undefined): boolean {
+    return this.#guard?.isReplaceable(socket, address) ?? false;
   }
 
   /** Sessions that began before this time are not resumed after it. */
@@ -160,6 +183,7 @@ export class TlsTerminator {
         sessionIdContext: 'gitaly-tls-proxy',
       }),
     );
+    this.#guard?.watch(server);
     server.on('secureConnection', (socket) => {
       socket.allowHalfOpen = true;
       const waiting = this.#settle(socket);
@@ -180,18 +204,18 @@ export class TlsTerminator {
     server.on('tlsClientError', (error, socket) => {
       const waiting = this.#settle(socket);
       if (!waiting) return;
-      this.#guard?.failed(waiting.flightBytes());
+      if (waiting.unguarded) this.#guard?.failed(waiting.address, waiting.flightBytes());
       waiting.reject(error);
     });
     return server;
   }
 
   /** Returns why a client is refused although its handshake is complete. For a new session, records when it must end. */
-  #judgeClient(socket: TLSSocket, { startedAtMs, secret }: Waiting): Error | undefined {
+  #judgeClient(socket: TLSSocket, { address, startedAtMs, secret }: Waiting): Error | undefined {
     if (socket.isSessionReused())
       return this.#renewTicketKeys(this.#environment.now()) === secret ? undefined : new SessionEnded();
     const chain = presentedChain(socket);
-    const fault = this.#guard?.finished(socket, chain);
+    const fault = this.#guard?.finished(socket, address, chain);
     if (fault || !socket.authorized) return fault;
     const atMs = issuersExpireAt(chain, startedAtMs);
     if (this.#epochs.endBy(atMs, this.#environment.now())) this.#environment.onSessionsEnd(atMs);
@@ -202,6 +226,7 @@ export class TlsTerminator {
     const source = sourceOf(socket);
     const waiting = source && this.#waiting.get(source);
     if (source) this.#waiting.delete(source);
+    waiting?.unguarded?.end();
     return waiting;
   }
 }

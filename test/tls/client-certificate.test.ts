@@ -9,7 +9,7 @@ import { TlsTerminator } from '../../src/tls/terminator.js';
 import { Authority, type IssueOptions, type Issued } from '../support/authority.js';
 import { socketPair } from '../support/socket-pair.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { serverMaterial } from './material.js';
+import { KNOWN_ADDRESS, serverMaterial, unguarded } from './material.js';
 
 const DAY_MS = 86_400_000;
 
@@ -25,6 +25,7 @@ async function handshake(
       clientCa,
       ...(clientCrl !== undefined && { clientCrl }),
     }),
+    unguarded(),
   );
   const { client: raw, accepted } = await socketPair();
   const tls = connectTls({
@@ -37,7 +38,7 @@ async function handshake(
   });
   tls.on('error', () => undefined);
   onTestFinished(() => void tls.destroy());
-  return terminator.handshake(accepted, 'localhost', 0);
+  return terminator.handshake(accepted, KNOWN_ADDRESS, 'localhost', 0);
 }
 
 interface Refusal {

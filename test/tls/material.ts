@@ -9,7 +9,9 @@ import {
   type ServerParts,
   type UpstreamParts,
 } from '../../src/tls/material.js';
+import { ClientSources } from '../../src/tls/client-sources.js';
 import { loadRevocations } from '../../src/tls/revocation.js';
+import type { TerminatorEnvironment } from '../../src/tls/terminator.js';
 import { loadTrust, type TrustAnchors } from '../../src/tls/trust.js';
 import type { Issued } from '../support/authority.js';
 
@@ -33,6 +35,16 @@ export async function anchorsOf(...paths: readonly string[]): Promise<TrustAncho
   const anchors = await loadTrust({ files: paths.map(file), directories: [] }, []);
   if (!anchors) throw new Error('the authorities do not load');
   return anchors;
+}
+
+/** An address whose handshakes are not guarded: a guard would have to know the length of the ClientHello. */
+export const KNOWN_ADDRESS = '192.0.2.1';
+
+/** The environment of a terminator to which this address is known. */
+export function unguarded(environment: Partial<TerminatorEnvironment> = {}): TerminatorEnvironment {
+  const sources = new ClientSources();
+  sources.authenticated(KNOWN_ADDRESS);
+  return { now: Date.now, onSessionsEnd: () => undefined, sources, ...environment };
 }
 
 /** What a listener serves: its certificates, and whom it lets in. */

@@ -11,7 +11,7 @@ import { choosePair, TlsTerminator } from '../../src/tls/terminator.js';
 import { Authority, type Issued } from '../support/authority.js';
 import { socketPair } from '../support/socket-pair.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { serverMaterial } from './material.js';
+import { KNOWN_ADDRESS, serverMaterial, unguarded } from './material.js';
 
 /** Both ends of a handshake with a terminator. */
 async function handshake(
@@ -24,7 +24,7 @@ async function handshake(
   client.on('error', () => undefined);
   const secured = once(client, 'secureConnect');
   secured.catch(() => undefined);
-  const server = await terminator.handshake(accepted, options.servername ?? 'localhost', 0);
+  const server = await terminator.handshake(accepted, KNOWN_ADDRESS, options.servername ?? 'localhost', 0);
   await secured;
   return { client, server };
 }
@@ -39,7 +39,7 @@ async function failure(
   const { client, accepted } = await socketPair();
   begin(client);
   const error: unknown = await terminator
-    .handshake(accepted, undefined, 0)
+    .handshake(accepted, undefined, undefined, 0)
     .catch((reason: unknown) => reason);
   if (!(error instanceof Error) || !('code' in error)) throw new Error(`no failure: ${String(error)}`);
   return handshakeFailure(String(error.code));
@@ -199,7 +199,11 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)(
       const clock = { ms: Date.now() };
       const ends: number[] = [];
       const terminators = [0, 1].map(
-        () => new TlsTerminator(parts, { now: () => clock.ms, onSessionsEnd: (atMs) => ends.push(atMs) }),
+        () =>
+          new TlsTerminator(
+            parts,
+            unguarded({ now: () => clock.ms, onSessionsEnd: (atMs) => ends.push(atMs) }),
+          ),
       );
       const [one, other] = terminators;
       if (!one || !other) throw new Error('no terminators');
@@ -244,7 +248,7 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)(
     test('is refused if what it was verified with expires during its handshake', async () => {
       const { authority, presenting, session, one, clock } = await begin('an intermediate');
       const { client: raw, accepted } = await socketPair();
-      const server = one.handshake(accepted, 'localhost', 0);
+      const server = one.handshake(accepted, KNOWN_ADDRESS, 'localhost', 0);
       clock.ms = END.getTime();
       const client = connectTls({
         socket: raw,
@@ -276,7 +280,7 @@ test.each(['TLSv1.2', 'TLSv1.3'] as const)(
         clientAuth: 'require',
         clientCa: authority.caPath,
       }),
-      { now: Date.now, onSessionsEnd: () => undefined, guardAlarm: { untilMs: 0 } },
+      unguarded(),
     );
     let issuer = authority;
     for (let count = 1; count <= MAX_CLIENT_CERTIFICATES; count++)
@@ -298,7 +302,9 @@ test.each(['TLSv1.2', 'TLSv1.3'] as const)(
     client.on('error', () => undefined);
     const closed = new Promise((resolve) => client.once('close', resolve));
     client.resume();
-    await expect(terminator.handshake(accepted, 'localhost', 0)).rejects.toThrow(/7 certificates/);
+    await expect(terminator.handshake(accepted, KNOWN_ADDRESS, 'localhost', 0)).rejects.toThrow(
+      /7 certificates/,
+    );
     await closed;
     // In TLS 1.3 the handshake is over for the client before the server has read its certificates.
     expect(events).toEqual(version === 'TLSv1.3' ? ['secureConnect'] : []);

@@ -17,6 +17,7 @@ export function identifyClient(context: ConnectionContext, { tls }: OpenClient):
   }
   if (verdict.result === 'verified') {
     facts.identity = verdict.identity;
+    settings.terminator?.clientAuthenticated(facts.clientEnd?.address);
     admission.authenticated();
   }
   return undefined;

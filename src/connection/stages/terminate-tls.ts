@@ -124,11 +124,13 @@ async function finishHandshake(
 ): Promise<TLSSocket | ConnectionEnd> {
   const { raw, facts } = context;
   const deadline = withDeadline(context.signal, context.handshakeMs, () => handshakeTimedOut(context, ''));
-  const handshake = terminator.handshake(raw, facts.serverName, helloBytes).then((socket) => {
-    // Node does not destroy a TLS socket for a forged record or an alert, and may report nothing more of it.
-    socket.on('error', () => abort(raw));
-    return socket.pause();
-  });
+  const handshake = terminator
+    .handshake(raw, facts.clientEnd?.address, facts.serverName, helloBytes)
+    .then((socket) => {
+      // Node does not destroy a TLS socket for a forged record or an alert, and may report nothing more of it.
+      socket.on('error', () => abort(raw));
+      return socket.pause();
+    });
   try {
     const socket = await unlessAborted(deadline.signal, handshake);
     return socket === CLIENT_LEFT
