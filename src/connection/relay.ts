@@ -1,5 +1,6 @@
 import { TLSSocket } from 'node:tls';
 
+import { stackOf } from '../stack.js';
 import { closeNotifyBytes } from '../tls/close-notify.js';
 import type { Upstream } from '../upstream/dialer.js';
 import { ConnectionEnd } from './close-reason.js';
@@ -330,9 +331,5 @@ function describeSocketError(error: Error): string {
 /** The end of a connection in whose code an exception was thrown: a fault, unless it is thrown to end it. */
 export function endFrom(error: unknown): ConnectionEnd {
   if (error instanceof ConnectionEnd) return error;
-  return new ConnectionEnd(
-    'internal_error',
-    'proxy',
-    error instanceof Error ? (error.stack ?? error.message) : String(error),
-  );
+  return new ConnectionEnd('internal_error', 'proxy', stackOf(error));
 }
