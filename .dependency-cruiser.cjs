@@ -21,7 +21,7 @@ const stages = [
 ];
 const path = (stage) => (stage === 'limits' ? '^src/limits\\.ts$' : `^src/${stage}/`);
 const roots =
-  '^src/(proxy|cli|version|reloader|state)\\.ts$|^src/commands/|^src/demo/|^src/certificates/|^src/check/';
+  '^src/(proxy|cli|main|version|reloader|state)\\.ts$|^src/commands/|^src/demo/|^src/certificates/|^src/check/';
 
 module.exports = {
   forbidden: [

@@ -1,17 +1,17 @@
-# Built with all tools, run with none of them: the image holds Node, the compiled program and what it imports.
+# The image contains Node and the built program, which includes its packages, but no build tools and no node_modules.
 FROM node:24-alpine AS build
 WORKDIR /build
 COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
+COPY scripts ./scripts
 COPY src ./src
-RUN npm run build && npm prune --omit=dev --no-audit --no-fund
+RUN npm run build
 
 FROM node:24-alpine
 ENV NODE_ENV=production
 WORKDIR /app
 COPY --from=build /build/package.json ./
-COPY --from=build /build/node_modules ./node_modules
 COPY --from=build /build/dist ./dist
 COPY config/gitaly-tls-proxy.example.yaml config/gitaly-tls-proxy.schema.json ./config/
 # The image's own user without rights. It writes nowhere: run it with a read-only root file system.

@@ -29,11 +29,11 @@ export default tseslint.config(
   },
   {
     files: ['src/**/*.ts'],
-    ignores: ['src/cli.ts'],
+    ignores: ['src/main.ts'],
     rules: {
       'no-restricted-properties': [
         'error',
-        { object: 'process', property: 'exit', message: 'Only src/cli.ts ends the process.' },
+        { object: 'process', property: 'exit', message: 'Only src/main.ts ends the process.' },
       ],
     },
   },

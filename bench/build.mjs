@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { access, mkdir, readdir, stat } from 'node:fs/promises';
+import { access, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { findProgram } from './peers/peer.mjs';
@@ -29,17 +29,13 @@ export async function buildLoad(root) {
 }
 
 /**
- * Builds the proxy if a source file is newer than what was built.
+ * Builds the proxy.
  * @param {string} root the checkout
  * @returns {Promise<string>} the program's path
  */
 export async function buildProxy(root) {
-  const program = join(root, 'dist/cli.js');
-  const built = await stat(program).catch(() => undefined);
-  if (built === undefined || built.mtimeMs < (await newest(join(root, 'src')))) {
-    await build('npm', ['run', '--silent', 'build'], root);
-  }
-  return program;
+  await build('npm', ['run', '--silent', 'build'], root);
+  return join(root, 'dist/cli.js');
 }
 
 /**
@@ -51,15 +47,4 @@ async function build(command, args, cwd) {
   await run(command, args, { cwd, timeout: BUILD_MS }).catch((/** @type {any} */ error) => {
     throw new Error(`${command} ${args.join(' ')} failed:\n${error.stdout ?? ''}${error.stderr ?? error}`);
   });
-}
-
-/** @param {string} directory */
-async function newest(directory) {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  const times = await Promise.all(
-    entries
-      .filter((entry) => entry.isFile())
-      .map(async (entry) => (await stat(join(entry.parentPath, entry.name))).mtimeMs),
-  );
-  return Math.max(0, ...times);
 }

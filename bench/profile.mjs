@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 // `npm run bench:profile`: where the CPU of a call goes, by part of the program, from V8's own profile.
+import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
+import { SourceMap } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildLoad, buildProxy } from './build.mjs';
@@ -15,22 +17,38 @@ const PACE = { warmupMs: 9000, durationMs: 20_000 };
 
 /** Parts of the program, by where their code lies; the first that fits. All else that runs is the relay's. */
 const PARTS = [
-  { part: 'HPACK', path: '/dist/inspect/hpack/' },
-  { part: 'calls', path: '/dist/inspect/grpc/' },
-  { part: 'frames and streams', path: '/dist/inspect/' },
-  { part: 'log', path: '/dist/telemetry/log' },
-  { part: 'log', path: '/dist/telemetry/rpc/rpc-log' },
-  { part: 'metrics', path: '/dist/telemetry/' },
+  { part: 'HPACK', path: '/src/inspect/hpack/' },
+  { part: 'calls', path: '/src/inspect/grpc/' },
+  { part: 'frames and streams', path: '/src/inspect/' },
+  { part: 'log', path: '/src/telemetry/log' },
+  { part: 'log', path: '/src/telemetry/rpc/rpc-log' },
+  { part: 'metrics', path: '/src/telemetry/' },
 ];
 const RELAY = 'relay, TLS, sockets, kernel';
 
 /**
  * A profile as V8 writes it.
  * @typedef {object} Profile
- * @property {{ id: number, callFrame: { functionName: string, url: string }, children?: number[] }[]} nodes
+ * @property {{ id: number, callFrame: { functionName: string, url: string, lineNumber: number, columnNumber: number }, children?: number[] }[]} nodes
  * @property {number[]} samples
  * @property {number[]} timeDeltas microseconds
  */
+
+/** @type {Map<string, SourceMap>} */
+const maps = new Map();
+
+/**
+ * The source file of a function of the built program; empty for other functions.
+ * @param {{ url: string, lineNumber: number, columnNumber: number }} callFrame with numbers from 0
+ * @returns {string}
+ */
+function sourceOf({ url, lineNumber, columnNumber }) {
+  if (!url.includes('/dist/')) return '';
+  const map = maps.get(url) ?? new SourceMap(JSON.parse(readFileSync(new URL(`${url}.map`), 'utf8')));
+  maps.set(url, map);
+  const entry = map.findEntry(lineNumber, columnNumber);
+  return 'originalSource' in entry ? entry.originalSource : '';
+}
 
 /**
  * Shares of the time that was not idle, by part. What a function of ours calls of Node or V8 is its own.
@@ -45,8 +63,9 @@ function shares({ nodes, samples, timeDeltas }) {
   const walk = (id, inherited) => {
     const node = byId.get(id);
     if (node === undefined) return;
-    const { url, functionName } = node.callFrame;
-    const own = PARTS.find(({ path }) => url.includes(path))?.part;
+    const { functionName } = node.callFrame;
+    const source = sourceOf(node.callFrame);
+    const own = PARTS.find(({ path }) => source.includes(path))?.part;
     const special =
       functionName === '(idle)' ? 'idle' : functionName === '(garbage collector)' ? 'garbage' : undefined;
     const part = special ?? own ?? inherited;

@@ -25,17 +25,19 @@ function lineBeginnings(code) {
   return beginnings.filter((beginning) => beginning !== undefined);
 }
 
-/** How often V8 saw an offset run: the innermost range around it says so. */
-function countAt(functions, offset) {
-  let innermost;
-  for (const { ranges } of functions) {
-    for (const range of ranges) {
-      if (offset < range.startOffset || offset >= range.endOffset) continue;
-      const size = range.endOffset - range.startOffset;
-      if (!innermost || size <= innermost.endOffset - innermost.startOffset) innermost = range;
-    }
+/** How often V8 saw each line run. The count of a line is that of the innermost range around it, which comes last. */
+function countsOf(functions, beginnings) {
+  const counts = new Array(beginnings.length).fill(0);
+  const ranges = functions
+    .flatMap((one) => one.ranges)
+    .sort((one, other) => one.startOffset - other.startOffset || other.endOffset - one.endOffset);
+  let first = 0;
+  for (const { startOffset, endOffset, count } of ranges) {
+    while (first < beginnings.length && beginnings[first].offset < startOffset) first += 1;
+    for (let index = first; index < beginnings.length && beginnings[index].offset < endOffset; index += 1)
+      counts[index] = count;
   }
-  return innermost?.count ?? 0;
+  return counts;
 }
 
 /** The lines of src/ that some started program has run: absolute path to line numbers from 1. */
@@ -53,9 +55,11 @@ function linesRunByPrograms(directory) {
         });
       }
       const { map, beginnings } = compiled.get(path);
-      for (const { line, column, offset } of beginnings) {
+      const counts = countsOf(functions, beginnings);
+      for (const [index, { line, column }] of beginnings.entries()) {
+        if (counts[index] === 0) continue;
         const { originalSource, originalLine } = map.findEntry(line, column);
-        if (originalSource === undefined || countAt(functions, offset) === 0) continue;
+        if (originalSource === undefined) continue;
         const source = resolve(dirname(path), originalSource);
         if (!run.has(source)) run.set(source, new Set());
         run.get(source).add(originalLine + 1);

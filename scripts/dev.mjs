@@ -1,10 +1,12 @@
-// `npm run dev`: the demo, started again whenever the source changes.
+// `npm run dev`: runs the demo and restarts it on each change; reports type errors.
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 import { installAndBuild } from './install.mjs';
 
 installAndBuild();
+const { bundleOnChange } = await import('./bundle.mjs');
+await bundleOnChange();
 const root = fileURLToPath(new URL('..', import.meta.url));
 const options = { cwd: root, stdio: 'inherit' };
 const children = [
@@ -15,6 +17,9 @@ const children = [
   ),
   spawn(process.execPath, ['--watch-path=dist', '--watch-preserve-output', 'dist/cli.js', 'demo'], options),
 ];
-const end = () => children.forEach((child) => child.kill('SIGTERM'));
+const end = () => {
+  for (const child of children) child.kill('SIGTERM');
+  process.exit();
+};
 process.on('SIGINT', end);
 process.on('SIGTERM', end);

@@ -1,6 +1,6 @@
 // Installs and builds what a clone needs to run; Node's own modules only, since nothing else is there yet.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -55,13 +55,12 @@ function isInstalled() {
   });
 }
 
-/** `npm ci` where node_modules is not what the lock file says, then the build, which only does what is needed. */
+/** `npm ci` if node_modules differs from the lock file, then the build. */
 export function installAndBuild() {
   checkNode();
   if (!isInstalled()) {
     // The compiler is among the development dependencies, which NODE_ENV=production would leave out.
     run('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error']);
   }
-  runTool('typescript/bin/tsc', ['-p', 'tsconfig.build.json']);
-  chmodSync(new URL('../dist/cli.js', import.meta.url), 0o755);
+  run(process.execPath, ['scripts/build.mjs']);
 }

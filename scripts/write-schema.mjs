@@ -1,5 +1,7 @@
-// Writes config/gitaly-tls-proxy.schema.json from the schema that validates the file. Needs a build: `npm run schema`.
+// `npm run schema`: writes the JSON Schema of the configuration file.
 import { writeFileSync } from 'node:fs';
-import { renderJsonSchema } from '../dist/config/json-schema.js';
 
+import { importSource } from './bundle.mjs';
+
+const { renderJsonSchema } = await importSource('src/config/json-schema.ts');
 writeFileSync(new URL('../config/gitaly-tls-proxy.schema.json', import.meta.url), renderJsonSchema());

@@ -1,11 +1,13 @@
 import { isTlsScheme } from '../config/address.js';
+import type { Environment } from '../config/build-context.js';
 import { networkCheck } from '../config/cidr.js';
 import { upstreamsOf } from '../config/forwarding.js';
-import type { Address, Forwarding, ListenerConfiguration, NetworkAddress } from '../config/model.js';
+import { readConfiguration, type LoadResult } from '../config/load.js';
+import type { Address, Forwarding, ListenerConfiguration, NetworkAddress, Problem } from '../config/model.js';
 import { namesFor, normalServerName } from '../config/server-name.js';
 import { encodeProxyHeader } from '../connection/proxy-header.js';
 import type { LoadedPair } from '../tls/certificate-pair.js';
-import type { ListenerMaterial, UpstreamMaterial } from '../tls/material.js';
+import { loadMaterial, type ListenerMaterial, type UpstreamMaterial } from '../tls/material.js';
 import { namedAnchors, systemAnchors, type Anchors } from './anchors.js';
 import type { CheckTarget, TargetTls } from './target.js';
 
@@ -15,6 +17,29 @@ export interface ListenerClient {
   readonly pair: LoadedPair | undefined;
   /** The name to ask for instead of that of the certificate. */
   readonly serverName: string | undefined;
+}
+
+/** What a configuration has to check, or why it cannot be used. */
+type Found =
+  | { readonly targets: CheckTarget[] }
+  | { readonly targets?: never; readonly problems: readonly Problem[]; readonly source: LoadResult };
+
+/** Every listener and every forward of a configuration file, each forward once. */
+export async function targetsThrough(file: string, client: ListenerClient, env: Environment): Promise<Found> {
+  const source = await readConfiguration({ kind: 'file', file }, env);
+  const { configuration } = source;
+  if (!configuration) return { problems: source.problems, source };
+  const { listeners, problems } = await loadMaterial(configuration, new Date());
+  if (!listeners) return { problems, source };
+  const targets = configuration.listeners.flatMap((listener, index) => {
+    const material = listeners[index];
+    return material ? targetsOf(listener, material, client) : [];
+  });
+  const isFirst = (target: CheckTarget, index: number): boolean =>
+    target.role !== 'forward' ||
+    target.tls !== undefined ||
+    targets.findIndex(({ role, title }) => role === 'forward' && title === target.title) === index;
+  return { targets: targets.filter(isFirst) };
 }
 
 /** What a listener and its forwards come to: the listener once for each name that leads to another certificate or forward. */

@@ -40,11 +40,10 @@ export async function check(options: CheckOptions, io: CheckIo): Promise<number>
   const client: ListenerClient = { anchors, pair, serverName: options.serverName };
   const targets = options.addresses.map((address) => targetOf(address, client));
   if (options.through !== undefined) {
-    // Loaded for this alone, as they take longer than the check of an address.
-    const { readConfiguration } = await import('../config/load.js');
-    const loaded = await readConfiguration({ kind: 'file', file: options.through }, io.env);
-    const found = await throughTargets(loaded, client);
-    if (!found.targets) return refuse(found.problems, loaded, io);
+    // Loading this takes longer than the check of an address.
+    const { targetsThrough } = await import('../check/through.js');
+    const found = await targetsThrough(options.through, client, io.env);
+    if (!found.targets) return refuse(found.problems, found.source, io);
     targets.push(...found.targets);
   }
   const settings = { timeoutMs: options.timeoutMs, token, nowMs: () => Date.now() };
@@ -73,28 +72,6 @@ function targetOf(
     ...common,
     tls: { serverName: serverName ?? host, anchors, pair, pairFrom: 'flags', minVersion: 'TLSv1.2' },
   };
-}
-
-/** Every listener and every forward of a configuration, each forward once. */
-async function throughTargets(
-  loaded: LoadResult,
-  client: ListenerClient,
-): Promise<{ readonly targets: CheckTarget[] | undefined; readonly problems: readonly Problem[] }> {
-  const { configuration } = loaded;
-  if (!configuration) return { targets: undefined, problems: loaded.problems };
-  const { loadMaterial } = await import('../tls/material.js');
-  const { targetsOf } = await import('../check/through.js');
-  const { listeners, problems } = await loadMaterial(configuration, new Date());
-  if (!listeners) return { targets: undefined, problems };
-  const targets = configuration.listeners.flatMap((listener, index) => {
-    const material = listeners[index];
-    return material ? targetsOf(listener, material, client) : [];
-  });
-  const isFirst = (target: CheckTarget, index: number): boolean =>
-    target.role !== 'forward' ||
-    target.tls !== undefined ||
-    targets.findIndex(({ role, title }) => role === 'forward' && title === target.title) === index;
-  return { targets: targets.filter(isFirst), problems };
 }
 
 async function loadClientPair(

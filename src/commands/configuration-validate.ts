@@ -2,7 +2,9 @@ import { judgeText, readConfiguration, type LoadResult } from '../config/load.js
 import type { Environment } from '../config/build-context.js';
 import type { Configuration, Problem } from '../config/model.js';
 import { formatProblem } from '../config/problem.js';
+import { inspectSocketAccess } from '../connection/socket-access.js';
 import { printableJson } from '../printable.js';
+import { inspectTlsFiles } from '../tls/inspect-files.js';
 
 /** How the configuration is called in messages when it comes from stdin. */
 const STDIN_NAME = '<stdin>';
@@ -45,6 +47,14 @@ async function load(
 ): Promise<LoadResult> {
   if (file !== undefined) return readConfiguration({ kind: 'file', file }, env);
   return judgeText(await readStdin(), { file: STDIN_NAME, directory, env });
+}
+
+/** Problems of the files that a configuration names. */
+export async function checkFiles(configuration: Configuration): Promise<readonly Problem[]> {
+  return [
+    ...(await inspectTlsFiles(configuration, new Date())),
+    ...(await inspectSocketAccess(configuration)),
+  ];
 }
 
 /** JSON leaves out what is undefined. */

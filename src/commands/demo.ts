@@ -11,7 +11,7 @@ import { runProxy } from './run-proxy.js';
 import { shellWord } from './shell-word.js';
 
 /** Runs the proxy with nothing prepared, until Ctrl-C; then nothing is left behind. Returns the exit code. */
-export async function demo(): Promise<number> {
+export async function demo(program: string): Promise<number> {
   endWithTerminal();
   const early = noteEarlySignals();
   // mkdtemp makes it for this user alone (0700).
@@ -38,6 +38,7 @@ export async function demo(): Promise<number> {
           problems: [],
           locate: () => undefined,
         }),
+      program,
       logging: configuration.logging,
       whenReady: (proxy, print) => introduce(proxy, certificates, backendPort, print),
     });

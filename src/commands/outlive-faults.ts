@@ -1,3 +1,4 @@
+import { stackOf } from '../stack.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics } from '../telemetry/metrics.js';
 
@@ -8,8 +9,7 @@ import type { Metrics } from '../telemetry/metrics.js';
 export function outliveFaults(logger: Logger, metrics: Metrics): void {
   const note = (error: unknown): void => {
     metrics.internalErrors.inc({ scope: 'process' });
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    logger.error({ error: text }, 'fault of the proxy outside of any connection; please report it');
+    logger.error({ error: stackOf(error) }, 'fault of the proxy outside of any connection; please report it');
   };
   process.on('uncaughtException', note);
   process.on('unhandledRejection', note);

@@ -1,5 +1,3 @@
-import { fileURLToPath } from 'node:url';
-
 import { STOP_MARGIN_MS } from '../limits.js';
 import { isDebuggerWanted } from '../process/debugger.js';
 import { takeEnvironment } from '../process/environment.js';
@@ -24,12 +22,11 @@ const STDOUT = 1;
 /** Invalid configuration or usage. */
 const EXIT_USAGE = 2;
 
-/** What a worker's process runs: it finds out itself that it is one. */
-const PROGRAM = fileURLToPath(new URL('../cli.js', import.meta.url));
-
 /** What a command runs the proxy with. */
 export interface RunOptions {
   readonly load: ProxyOptions['load'];
+  /** The file that worker processes run. It finds out itself that it runs in a worker. */
+  readonly program: string;
   /** How to log until the configuration says. */
   readonly logging: Logging;
   /** Called once everything is bound. */
@@ -40,7 +37,7 @@ export interface RunOptions {
  * Runs a proxy from its start to the end of its drain, as the signals of the process say.
  * @returns the exit code: 0; 1 if it could not start, or connections had to be cut; 2 for a wrong configuration
  */
-export async function runProxy({ load, logging, whenReady }: RunOptions): Promise<number> {
+export async function runProxy({ load, program, logging, whenReady }: RunOptions): Promise<number> {
   const logger = createLogger(openLogSink(STDOUT), logging);
   const metrics = new Metrics(readVersion());
   outliveFaults(logger, metrics);
@@ -82,7 +79,7 @@ export async function runProxy({ load, logging, whenReady }: RunOptions): Promis
 
   const trafficFor = ({ workers }: Configuration): Traffic =>
     workers > 1
-      ? new WorkerTraffic(workers, PROGRAM, metrics, logger, () => new ProcessBudget())
+      ? new WorkerTraffic(workers, program, metrics, logger, () => new ProcessBudget())
       : new OwnTraffic(metrics, logger, new ProcessBudget());
   const proxy = await startUnless(draining, { load, logger, metrics, trafficFor, sockets });
   if (!(proxy instanceof Proxy)) {

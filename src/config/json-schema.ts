@@ -1,4 +1,4 @@
-import { z } from './zod.js';
+import * as z from 'zod';
 import { settingsSchema } from './schema.js';
 
 /** The JSON Schema (draft 2020-12) of the configuration file, for editors and CI of those who write one. */

@@ -1,6 +1,5 @@
-import type { z as Zod } from 'zod';
+import * as z from 'zod';
 
-import { z } from './zod.js';
 import type { KeyPath, Problem } from './model.js';
 import { KeyTree } from './key-tree.js';
 import { nearest } from './nearest.js';
@@ -64,7 +63,7 @@ function isSecret(value: unknown): boolean {
   return typeof value === 'string' && value.includes('@');
 }
 
-function wording(issue: Zod.core.$ZodIssue, path: KeyPath, value: unknown): string {
+function wording(issue: z.core.$ZodIssue, path: KeyPath, value: unknown): string {
   if (issue.code === 'custom') return issue.message;
   const schema = schemaAt(path);
   const expected = expectation(issue, schema);
@@ -77,7 +76,7 @@ function wording(issue: Zod.core.$ZodIssue, path: KeyPath, value: unknown): stri
   return expected;
 }
 
-function expectation(issue: Zod.core.$ZodIssue, schema: Zod.core.$ZodType | undefined): string {
+function expectation(issue: z.core.$ZodIssue, schema: z.core.$ZodType | undefined): string {
   if (issue.code === 'too_small' && issue.origin === 'array') return 'expected at least one entry';
   const example = issue.code === 'invalid_type' ? exampleOf(schema) : undefined;
   const such = example === undefined ? '' : ` such as ${JSON.stringify(example)}`;
@@ -85,11 +84,11 @@ function expectation(issue: Zod.core.$ZodIssue, schema: Zod.core.$ZodType | unde
 }
 
 /** Describes the values that a schema accepts. */
-function kindOf(schema: Zod.core.$ZodType | undefined): string {
+function kindOf(schema: z.core.$ZodType | undefined): string {
   return list(alternatives(schema));
 }
 
-function alternatives(schema: Zod.core.$ZodType | undefined): string[] {
+function alternatives(schema: z.core.$ZodType | undefined): string[] {
   if (schema instanceof z.ZodEnum) return schema.options.map((value) => JSON.stringify(value));
   if (schema instanceof z.ZodLiteral) return [...schema.values].map((value) => JSON.stringify(value));
   if (schema instanceof z.ZodUnion) return schema.options.flatMap(alternatives);
@@ -97,7 +96,7 @@ function alternatives(schema: Zod.core.$ZodType | undefined): string[] {
   return [singleKind(schema)];
 }
 
-function singleKind(schema: Zod.core.$ZodType | undefined): string {
+function singleKind(schema: z.core.$ZodType | undefined): string {
   if (schema instanceof z.ZodArray)
     return schema.element instanceof z.ZodObject
       ? `a list, each entry with the keys ${keysOf(schema.element)}`
@@ -108,7 +107,7 @@ function singleKind(schema: Zod.core.$ZodType | undefined): string {
   return 'a string';
 }
 
-function numberKind({ format, minValue, maxValue }: Zod.ZodNumber): string {
+function numberKind({ format, minValue, maxValue }: z.ZodNumber): string {
   const kind = format === 'safeint' ? 'a whole number' : 'a number';
   const isBound = (value: number | null): value is number =>
     value !== null && Math.abs(value) < Number.MAX_SAFE_INTEGER;
@@ -142,7 +141,7 @@ function tick(name: string): string {
   return `\`${name}\``;
 }
 
-function keysOf(schema: Zod.ZodObject): string {
+function keysOf(schema: z.ZodObject): string {
   return Object.keys(schema.shape).map(tick).join(', ');
 }
 
@@ -150,14 +149,14 @@ function list(words: readonly string[]): string {
   return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1) ?? ''}`;
 }
 
-function exampleOf(schema: Zod.core.$ZodType | undefined): unknown {
+function exampleOf(schema: z.core.$ZodType | undefined): unknown {
   const examples = schema instanceof z.ZodType ? schema.meta()?.['examples'] : undefined;
   return Array.isArray(examples) ? (examples as unknown[])[0] : undefined;
 }
 
 /** The schema of the value at a path. */
-function schemaAt(path: KeyPath): Zod.core.$ZodType | undefined {
-  let schema: Zod.core.$ZodType | undefined = settingsSchema;
+function schemaAt(path: KeyPath): z.core.$ZodType | undefined {
+  let schema: z.core.$ZodType | undefined = settingsSchema;
   for (const part of path) {
     if (schema instanceof z.ZodArray) schema = schema.element;
     else if (schema instanceof z.ZodObject) schema = shapeOf(schema)[part];
@@ -168,11 +167,11 @@ function schemaAt(path: KeyPath): Zod.core.$ZodType | undefined {
   return schema;
 }
 
-function shapeOf(schema: Zod.ZodObject): Readonly<Record<string, Zod.core.$ZodType | undefined>> {
+function shapeOf(schema: z.ZodObject): Readonly<Record<string, z.core.$ZodType | undefined>> {
   return schema.shape;
 }
 
-function unwrap(schema: Zod.core.$ZodType | undefined): Zod.core.$ZodType | undefined {
+function unwrap(schema: z.core.$ZodType | undefined): z.core.$ZodType | undefined {
   return schema instanceof z.ZodOptional ? schema.unwrap() : schema;
 }
 

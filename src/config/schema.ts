@@ -1,6 +1,5 @@
-import type { z as Zod } from 'zod';
+import * as z from 'zod';
 
-import { z } from './zod.js';
 import { parseAddress } from './address.js';
 import { parseCidr } from './cidr.js';
 import { MAX_WORKERS } from '../limits.js';
@@ -406,7 +405,7 @@ export const draftSchema = z.strictObject({
 });
 
 /** What could be read of a file. */
-export type Draft = Zod.output<typeof draftSchema>;
+export type Draft = z.output<typeof draftSchema>;
 export type DraftListener = NonNullable<NonNullable<Draft['listeners']>[number]>;
 export type DraftTls = NonNullable<Draft['tls']>;
 

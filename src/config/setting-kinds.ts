@@ -1,6 +1,6 @@
 import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { parsed, refused, type Parsed } from './parsed.js';
-import { z } from './zod.js';
+import * as z from 'zod';
 
 /** What the JSON Schema says of a setting. */
 interface About {

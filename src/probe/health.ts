@@ -1,5 +1,5 @@
 import type { CallAnswer, GrpcConnection } from './grpc-connection.js';
-import { readFields } from './protobuf.js';
+import { readMessage, WIRE_TYPE } from './protobuf.js';
 
 const CHECK = '/grpc.health.v1.Health/Check';
 
@@ -45,9 +45,17 @@ function healthOf({ code, message, response }: CallAnswer): Health {
     default:
       return { kind: 'error', words };
   }
-  const fields = response && readFields(response);
-  if (fields === undefined) return { kind: 'error', words: 'the answer is no HealthCheckResponse' };
-  const status = Number(fields.findLast(({ number }) => number === 1)?.value ?? 0);
+  const status = response && readServingStatus(response);
+  if (status === undefined) return { kind: 'error', words: 'the answer is not a HealthCheckResponse' };
   const name = SERVING_STATUSES[status] ?? String(status);
   return name === 'SERVING' ? { kind: 'serving' } : { kind: 'not_serving', words: name };
+}
+
+/** `HealthCheckResponse`: its status. */
+export function readServingStatus(response: Buffer): number | undefined {
+  let status = 0;
+  const read = readMessage(response, {
+    1: [WIRE_TYPE.varint, (reader) => (status = reader.int32())],
+  });
+  return read ? status : undefined;
 }

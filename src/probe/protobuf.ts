@@ -1,62 +1,35 @@
-/** One field of a message in protobuf's wire format. */
-export interface ProtobufField {
-  readonly number: number;
-  /** A varint, or the bytes of a length-delimited field (a text, a message). */
-  readonly value: number | Buffer;
-}
+import { Reader } from 'protobufjs/minimal.js';
 
 /** Wire types (protobuf.dev, "Encoding"). */
-const VARINT = 0;
-const FIXED64 = 1;
-const LENGTH_DELIMITED = 2;
-const FIXED32 = 5;
+export const WIRE_TYPE = { varint: 0, lengthDelimited: 2 } as const;
+
+/** The wire type of each known field, by its number, and what reads its value. */
+export type FieldReaders = Readonly<
+  Record<number, readonly [wireType: number, read: (reader: Reader) => unknown]>
+>;
 
 /**
- * The fields of a message, in the order of the wire; those of fixed width, which none of our messages has, are left out.
+ * Reads a message and skips unknown fields.
  *
- * @returns `undefined` if the bytes are no message.
+ * @returns whether the bytes are a message; if not, some fields may have been read.
  */
-export function readFields(message: Buffer): ProtobufField[] | undefined {
-  const fields: ProtobufField[] = [];
-  let offset = 0;
-  const varint = (): number | undefined => {
-    // Numbers of ours fit 53 bits; what is larger loses its precision and nothing else.
-    let value = 0;
-    for (let shift = 0; shift < 70; shift += 7) {
-      const byte = message[offset++];
-      if (byte === undefined) return undefined;
-      value += (byte & 0x7f) * 2 ** shift;
-      if (byte < 0x80) return value;
+export function readMessage(message: Uint8Array, fields: FieldReaders): boolean {
+  const reader = Reader.create(message);
+  try {
+    while (reader.pos < reader.len) {
+      const tag = reader.uint32();
+      const [wireType, read] = fields[tag >>> 3] ?? [];
+      if (read !== undefined && wireType === (tag & 7)) read(reader);
+      else reader.skipType(tag & 7);
     }
-    return undefined;
-  };
-  while (offset < message.length) {
-    const tag = varint();
-    if (tag === undefined) return undefined;
-    const number = Math.floor(tag / 8);
-    switch (tag % 8) {
-      case VARINT: {
-        const value = varint();
-        if (value === undefined) return undefined;
-        fields.push({ number, value });
-        break;
-      }
-      case LENGTH_DELIMITED: {
-        const length = varint();
-        if (length === undefined || offset + length > message.length) return undefined;
-        fields.push({ number, value: message.subarray(offset, offset + length) });
-        offset += length;
-        break;
-      }
-      case FIXED64:
-        offset += 8;
-        break;
-      case FIXED32:
-        offset += 4;
-        break;
-      default:
-        return undefined;
-    }
+    return true;
+  } catch {
+    // Truncated, or not protobuf.
+    return false;
   }
-  return offset === message.length ? fields : undefined;
+}
+
+/** Reads a text. `Reader.string` accepts a truncated one if the message is a `Buffer`. */
+export function readText(reader: Reader): string {
+  return Buffer.from(reader.bytes()).toString('utf8');
 }

@@ -1,5 +1,5 @@
 import type { CallAnswer, GrpcConnection } from './grpc-connection.js';
-import { readFields, type ProtobufField } from './protobuf.js';
+import { readMessage, readText, WIRE_TYPE } from './protobuf.js';
 
 const SERVER_INFO = '/gitaly.ServerService/ServerInfo';
 const EMPTY = Buffer.alloc(0);
@@ -8,11 +8,13 @@ const EMPTY = Buffer.alloc(0);
 export interface ServerInfo {
   readonly serverVersion: string;
   readonly gitVersion: string;
-  readonly storages: readonly {
-    readonly name: string;
-    readonly readable: boolean;
-    readonly writeable: boolean;
-  }[];
+  readonly storages: readonly Storage[];
+}
+
+interface Storage {
+  readonly name: string;
+  readonly readable: boolean;
+  readonly writeable: boolean;
 }
 
 /** Asks; what was answered is read by `readServerInfo`. Rejects with a `CallFailure` where there is no answer. */
@@ -24,23 +26,25 @@ export function callServerInfo(
   return connection.call(SERVER_INFO, EMPTY, timeoutMs, authorization);
 }
 
-/** `undefined` if the bytes are something else. */
+/** `undefined` if the bytes are not a `ServerInfoResponse`. */
 export function readServerInfo(response: Buffer): ServerInfo | undefined {
-  const fields = readFields(response);
-  if (fields === undefined) return undefined;
-  const storages = fields.flatMap(({ number, value }) => {
-    const inner = number === 3 && typeof value !== 'number' ? readFields(value) : undefined;
-    if (inner === undefined) return [];
-    return [{ name: text(inner, 1), readable: flag(inner, 2), writeable: flag(inner, 3) }];
+  let serverVersion = '';
+  let gitVersion = '';
+  const storages: Storage[] = [];
+  const read = readMessage(response, {
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (serverVersion = readText(reader))],
+    2: [WIRE_TYPE.lengthDelimited, (reader) => (gitVersion = readText(reader))],
+    3: [WIRE_TYPE.lengthDelimited, (reader) => storages.push(...readStorage(reader.bytes()))],
   });
-  return { serverVersion: text(fields, 1), gitVersion: text(fields, 2), storages };
+  return read ? { serverVersion, gitVersion, storages } : undefined;
 }
 
-function text(fields: readonly ProtobufField[], wanted: number): string {
-  const value = fields.findLast(({ number }) => number === wanted)?.value;
-  return typeof value === 'object' ? value.toString('utf8') : '';
-}
-
-function flag(fields: readonly ProtobufField[], wanted: number): boolean {
-  return fields.findLast(({ number }) => number === wanted)?.value === 1;
+function readStorage(message: Uint8Array): Storage[] {
+  const storage = { name: '', readable: false, writeable: false };
+  const read = readMessage(message, {
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (storage.name = readText(reader))],
+    2: [WIRE_TYPE.varint, (reader) => (storage.readable = reader.bool())],
+    3: [WIRE_TYPE.varint, (reader) => (storage.writeable = reader.bool())],
+  });
+  return read ? [storage] : [];
 }

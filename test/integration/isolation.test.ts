@@ -69,6 +69,16 @@ test('an exception before the handshake ends that connection alone, and is count
   await proxy.endsWithNothingLeaked();
 });
 
+test('a fault is logged with the positions of the source files, not of the built ones', async () => {
+  const { proxy, open } = await startFaulty();
+  const { client, upstream } = await open();
+  client.write('FAULT throw');
+  await upstream.ended;
+  const { 'close.detail': detail } = await proxy.log.waitForClose('internal_error');
+  expect(detail).toMatch(/at \S+ \(src\/connection\/[a-z-]+\.ts:\d+:\d+\)/u);
+  expect(detail).not.toContain('/dist/');
+});
+
 test('an exception outside of any connection ends none, and is counted', async () => {
   const { proxy, open, othersGoOn } = await startFaulty();
   const { client, upstream } = await open();

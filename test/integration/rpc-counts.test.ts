@@ -6,9 +6,8 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
 import { expect, onTestFinished, test } from 'vitest';
-import type { z as Zod } from 'zod';
+import * as z from 'zod';
 
-import { z } from '../../src/config/zod.js';
 import type { Scrape } from '../support/metrics.js';
 import { startSetup, TLS_LISTENER } from '../support/setup.js';
 import { isInstalled } from '../support/shell.js';
@@ -40,7 +39,7 @@ async function buildLoad(): Promise<string> {
 }
 
 /** What go-grpc-prometheus would have counted, by what the client says of the calls that it made and served. */
-function expected(ends: Zod.output<typeof report>): Series {
+function expected(ends: z.output<typeof report>): Series {
   const series: Series = {};
   const add = (name: string, value: number): void => {
     if (value > 0) series[name] = (series[name] ?? 0) + value;

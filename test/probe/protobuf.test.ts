@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
-import { readFields } from '../../src/probe/protobuf.js';
+import { readServingStatus } from '../../src/probe/health.js';
 import { readServerInfo } from '../../src/probe/server-info.js';
 
 /** `server_version: "15.11.13"`, `git_version: "2.39"`, a storage with all its fields, and a fixed64 that nobody knows. */
@@ -19,14 +19,20 @@ test('ServerInfo is read field by field, false where a field is not there', () =
   });
 });
 
-test('a varint may have several bytes', () => {
-  expect(readFields(Buffer.from([0x08, 0xac, 0x02]))).toEqual([{ number: 1, value: 300 }]);
+test('a serving status may have several bytes, is 0 where it is absent, and the last one counts', () => {
+  expect(readServingStatus(Buffer.from([0x08, 0xac, 0x02]))).toBe(300);
+  expect(readServingStatus(Buffer.alloc(0))).toBe(0);
+  expect(readServingStatus(Buffer.from([0x08, 1, 0x08, 2]))).toBe(2);
 });
 
-test('what is cut off within a field is no message', () => {
+test('a field of another wire type than the message defines is skipped', () => {
+  expect(readServingStatus(Buffer.from([0x0a, 1, 0x61]))).toBe(0);
+});
+
+test('bytes that end within a field are not a message', () => {
   const boundaries = [0, 10, 16, 33, INFO.length];
   for (let length = 0; length <= INFO.length; length++)
-    expect([length, readFields(INFO.subarray(0, length)) !== undefined]).toEqual([
+    expect([length, readServerInfo(INFO.subarray(0, length)) !== undefined]).toEqual([
       length,
       boundaries.includes(length),
     ]);
@@ -36,6 +42,7 @@ test('no bytes whatever make it throw', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 64 }), (bytes) => {
       readServerInfo(Buffer.from(bytes));
+      readServingStatus(Buffer.from(bytes));
     }),
   );
 });
