@@ -1,10 +1,13 @@
 // One attacker, a separate process so that its work does not delay others: `node attacker.mjs NAME`. It reads its target
 // as a line of JSON, attacks until its standard input ends, and prints the results. Strokes that last longer are cut.
 import { once } from 'node:events';
+import { constants, setPriority } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createInterface } from 'node:readline';
 import { ATTACKS } from './attacks.mjs';
 
+// A stranger's CPU is not the proxy's: on one machine it must not be taken from the proxy and from the polite load.
+setPriority(constants.priority.PRIORITY_LOW);
 const attack = ATTACKS[process.argv[2] ?? ''];
 if (attack === undefined) throw new Error(`there is no attack ${process.argv[2]}`);
 const lines = createInterface(process.stdin);
