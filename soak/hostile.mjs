@@ -11,12 +11,12 @@ import { conversation, startChild } from '../bench/children.mjs';
 import { freePort } from '../bench/ports.mjs';
 import { cpuSecondsBetween, readCpu } from '../bench/proc.mjs';
 import { measureClient } from './client.mjs';
-import { ATTACKS } from './hostile/attacks.mjs';
 import { gateClient, innocentClient } from './hostile/innocent.mjs';
 import { forgeChain } from './hostile/forged-chain.mjs';
 import { RenewedPair } from './pairs.mjs';
 import { Program } from './program.mjs';
 import { growth, median } from './slope.mjs';
+import { buildSupport } from './support.mjs';
 
 const ATTACKER = fileURLToPath(new URL('hostile/attacker.mjs', import.meta.url));
 
@@ -67,6 +67,8 @@ const LIMITS = {
  * @returns {Promise<string[]>} the losses and the growth that were found
  */
 export async function hostile(run) {
+  await buildSupport();
+  const { ATTACKS } = await import('./hostile/attacks.mjs');
   const { attack = Object.keys(ATTACKS), each = false } = run;
   const unknown = attack.find((name) => ATTACKS[name] === undefined);
   if (unknown !== undefined) return [`there is no attack ${unknown}: ${Object.keys(ATTACKS).join(', ')}`];

@@ -6,16 +6,15 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import {
   BACKCHANNEL_MAGIC,
+  block,
   BOMB,
   EMPTY_DATA,
   expensiveHello,
   frame,
   headers,
-  literals,
   PADDED_INTEGER_BLOCK,
   PREFACE,
   rapidReset,
-  uint32,
   yamux,
   yamuxOpen,
 } from './wire.mjs';
@@ -302,16 +301,15 @@ async function refusedHttp1Request(port, source) {
  * @param {number} streamId
  */
 function unaryCall(streamId) {
-  const block = Buffer.concat([
-    Buffer.from([0x83, 0x87]),
-    literals([
-      [':path', '/bench.Load/Unary'],
-      [':authority', 'localhost'],
-      ['content-type', 'application/grpc'],
-      ['te', 'trailers'],
-    ]),
-  ]);
-  return Buffer.concat([headers(streamId, block), frame(0, 1, streamId, Buffer.alloc(5))]);
+  const fields = block({
+    ':path': '/bench.Load/Unary',
+    ':authority': 'localhost',
+    'content-type': 'application/grpc',
+    te: 'trailers',
+  });
+  // `:method: POST` and `:scheme: https` of the static table.
+  const whole = Buffer.concat([Buffer.from([0x83, 0x87]), fields]);
+  return Buffer.concat([headers(streamId, whole), frame(0, 1, streamId, Buffer.alloc(5))]);
 }
 
 /**

@@ -1,5 +1,8 @@
 // The bytes of the attacks, made by hand: no library would send them.
 import { randomBytes } from 'node:crypto';
+import { importSupport } from '../support.mjs';
+
+export const { block, frame, uint32 } = await importSupport('http2-frames');
 
 /** RFC 9113 section 3.4, and the empty SETTINGS that must follow it. */
 export const PREFACE = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(4, 0, 0)]);
@@ -8,30 +11,6 @@ export const BACKCHANNEL_MAGIC = Buffer.from('backchannel');
 
 /** A header block in one byte: `:method: GET` of the static table. */
 export const SMALLEST_BLOCK = Buffer.from([0x82]);
-
-/**
- * One HTTP/2 frame.
- * @param {number} type
- * @param {number} flags
- * @param {number} streamId
- * @param {Uint8Array} [payload]
- */
-export function frame(type, flags, streamId, payload = new Uint8Array()) {
-  const bytes = Buffer.alloc(9 + payload.length);
-  bytes.writeUIntBE(payload.length, 0, 3);
-  bytes.writeUInt8(type, 3);
-  bytes.writeUInt8(flags, 4);
-  bytes.writeUInt32BE(streamId, 5);
-  bytes.set(payload, 9);
-  return bytes;
-}
-
-/** @param {number} value */
-export function uint32(value) {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
 
 /**
  * HEADERS with END_HEADERS.
@@ -60,21 +39,6 @@ export const PADDED_INTEGER_BLOCK = Buffer.concat([
   Buffer.from([0x00, 0x01, 0x61, 0x7f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]),
   Buffer.alloc(127, 'b'),
 ]);
-
-/**
- * Literal fields without indexing.
- * @param {readonly (readonly [string, string])[]} fields names and values of fewer than 127 bytes
- */
-export function literals(fields) {
-  return Buffer.concat(
-    fields.flatMap(([name, value]) => [
-      Buffer.from([0x00, name.length]),
-      Buffer.from(name),
-      Buffer.from([value.length]),
-      Buffer.from(value),
-    ]),
-  );
-}
 
 /**
  * One yamux frame.
