@@ -36,7 +36,8 @@ export async function innocentClient(port) {
 const REQUEST_PAUSE_MS = 50;
 
 /**
- * A Gitaly node that asks the gate again and again, on connections that `max_connection_age` ends. No request may be lost.
+ * A Gitaly node that asks the gate again and again, on connections that `max_connection_age` ends. No request may be lost; one
+ * that GOAWAY overtakes within the client is made again on the next connection.
  * @param {number} port
  * @param {{ cert: Buffer, key: Buffer }} certificate of the client
  * @param {() => boolean} isOver
@@ -53,7 +54,9 @@ export async function gateClient(port, certificate, isOver) {
       let isLeaving = false;
       session.once('goaway', () => (isLeaving = true));
       while (!isOver() && !isLeaving && !session.closed) {
-        await request(session);
+        const status = await request(session);
+        if (status === 'overtaken' && isLeaving) break;
+        if (status !== 200) throw new Error(`the gate answered a request with ${status ?? 'nothing'}`);
         counts.requests += 1;
         await pause(REQUEST_PAUSE_MS);
       }
@@ -65,19 +68,22 @@ export async function gateClient(port, certificate, isOver) {
   return counts;
 }
 
-/** @param {import('node:http2').ClientHttp2Session} session */
-async function request(session) {
+/**
+ * @param {import('node:http2').ClientHttp2Session} session
+ * @returns {Promise<number | 'overtaken' | undefined>} the status; `overtaken`: the request was not processed
+ */
+function request(session) {
   const stream = session.request({ ':path': '/api/v4/internal/check' });
-  /** @type {Promise<number | undefined>} */
-  const answered = new Promise((resolve, reject) => {
+  stream.resume();
+  return new Promise((resolve, reject) => {
     let status;
     stream.once('response', (headers) => (status = headers[':status']));
-    stream.once('error', reject);
+    stream.once('error', (error) => {
+      if (stream.rstCode === constants.NGHTTP2_REFUSED_STREAM) resolve('overtaken');
+      else reject(error);
+    });
     stream.once('close', () => resolve(status));
   });
-  stream.resume();
-  const status = await answered;
-  if (status !== 200) throw new Error(`the gate answered a request with ${status ?? 'nothing'}`);
 }
 
 /** @param {import('node:http2').ClientHttp2Session} session */
