@@ -55,6 +55,8 @@ export async function gateClient(port, certificate, isOver) {
       session.once('goaway', () => (isLeaving = true));
       while (!isOver() && !isLeaving && !session.closed) {
         const status = await request(session);
+        // Node emits the event after the error.
+        if (status === 'overtaken') await pause(REQUEST_PAUSE_MS);
         if (status === 'overtaken' && isLeaving) break;
         if (status !== 200) throw new Error(`the gate answered a request with ${status ?? 'nothing'}`);
         counts.requests += 1;
