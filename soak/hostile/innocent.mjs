@@ -54,6 +54,7 @@ export async function gateClient(port, certificate, isOver) {
       let isLeaving = false;
       session.once('goaway', () => (isLeaving = true));
       while (!isOver() && !isLeaving && !session.closed) {
+        if (session.destroyed) throw new Error('the gate closed a connection without GOAWAY');
         const status = await request(session);
         // Node emits the event after the error.
         if (status === 'overtaken') await pause(REQUEST_PAUSE_MS);
