@@ -1,11 +1,9 @@
 import { connect as connectHttp2, constants } from 'node:http2';
-import { appendFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { once, setMaxListeners } from 'node:events';
-import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { runClient } from './client.mjs';
+import { RenewedPair } from './pairs.mjs';
 import { Program } from './program.mjs';
 import { median, slope } from './slope.mjs';
 
@@ -43,12 +41,9 @@ const LOADS = [
  * @returns {Promise<string[]>} what was lost or has grown; empty if nothing
  */
 export async function churn({ minutes, load, program, directory, backendPort, workers }) {
-  const pairs = await makePairs(load, directory);
-  const ca = join(directory, 'ca.pem');
-  for (const { cert } of pairs) await appendFile(ca, await readFile(cert));
-  const served = { cert: join(directory, 'cert.pem'), key: join(directory, 'key.pem') };
-  await renew(served, pairs[0]);
-  const proxy = await Program.start(program, directory, served, backendPort, { workers });
+  const pair = await RenewedPair.create(load, directory);
+  const { ca } = pair;
+  const proxy = await Program.start(program, directory, pair.served, backendPort, { workers });
   const before = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
   const until = Date.now() + minutes * 60_000;
   const abort = new AbortController();
@@ -59,7 +54,7 @@ export async function churn({ minutes, load, program, directory, backendPort, wo
     failures.push(error instanceof Error ? error.message : String(error));
     abort.abort();
   };
-  const counts = { clients: 0, operations: 0, renewals: 0, reloads: 0, messages: 0 };
+  const counts = { clients: 0, operations: 0, reloads: 0, messages: 0 };
   /** @type {{ seconds: number, kib: number, descriptors: number }[]} */
   const samples = [];
   const isOver = () => abort.signal.aborted || Date.now() >= until;
@@ -84,8 +79,7 @@ export async function churn({ minutes, load, program, directory, backendPort, wo
     (async () => {
       for (let next = 1; !isOver(); next += 1) {
         await wait(RENEWAL_MS);
-        await renew(served, pairs[next % pairs.length]);
-        counts.renewals += 1;
+        await pair.renew();
         // Not while one of the two files is new and the other is not: who asks then is told that they are no pair.
         if (next % RENEWALS_A_RELOAD !== 0) continue;
         proxy.reload();
@@ -125,7 +119,7 @@ export async function churn({ minutes, load, program, directory, backendPort, wo
     [
       `${minutes} minutes, ${workers} ${workers === 1 ? 'process' : 'workers'}: ${counts.clients} clients, ` +
         `${counts.operations} operations, ${LONG_STREAMS} streams over all of it with ${counts.messages} messages`,
-      `${counts.renewals} renewals, ${counts.reloads} reloads by SIGHUP`,
+      `${pair.renewals} renewals, ${counts.reloads} reloads by SIGHUP`,
       `memory: ${mib(before.memoryKib)} MiB before, ${mib(early ?? 0)} warm, ${mib(late ?? 0)} at the end, ` +
         `${mib(after.memoryKib)} idle after; slope ${mib(slopeKib)} MiB/h`,
       `descriptors: ${before.descriptors} before, ${after.descriptors} after; slope ${hourly('descriptors').toFixed(2)}/h`,
@@ -161,35 +155,6 @@ async function complaints(proxy) {
     if (value !== 0) found.push(`${name}{${labels}} is ${value}`);
   }
   return found;
-}
-
-/**
- * Self-signed pairs for this machine's loopback, to be renewed by turns.
- * @param {string} load
- * @param {string} directory
- */
-async function makePairs(load, directory) {
-  const pairs = [];
-  for (let index = 0; index < 4; index += 1) {
-    const out = join(directory, `pair-${index}`);
-    await mkdir(out);
-    await promisify(execFile)(load, ['certificate', '--out', out]);
-    pairs.push({ cert: join(out, 'cert.pem'), key: join(out, 'key.pem') });
-  }
-  return pairs;
-}
-
-/**
- * Replaces key and certificate by rename, as certbot does.
- * @param {{ cert: string, key: string }} served
- * @param {{ cert: string, key: string } | undefined} pair
- */
-async function renew(served, pair) {
-  if (pair === undefined) throw new RangeError('no such pair');
-  for (const which of /** @type {const} */ (['key', 'cert'])) {
-    await writeFile(`${served[which]}.new`, await readFile(pair[which]), { mode: 0o600 });
-    await rename(`${served[which]}.new`, served[which]);
-  }
 }
 
 /**

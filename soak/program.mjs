@@ -71,9 +71,9 @@ export class Program {
     return new Program(child, port, admin);
   }
 
-  /** Open descriptors. */
+  /** Open descriptors, of all its processes. */
   get descriptors() {
-    return readdirSync(`/proc/${this.#child.pid}/fd`).length;
+    return this.pids.reduce((sum, pid) => sum + descriptorsOf(pid), 0);
   }
 
   /** Of the process that was started. */
@@ -132,5 +132,17 @@ export class Program {
   async stop() {
     this.#child.process.kill('SIGTERM');
     return this.#child.ended;
+  }
+}
+
+/**
+ * @param {number} pid
+ * @returns {number} 0 if the process has ended
+ */
+function descriptorsOf(pid) {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).length;
+  } catch {
+    return 0;
   }
 }

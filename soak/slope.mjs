@@ -15,6 +15,17 @@ export function slope(samples) {
 }
 
 /**
+ * How much a value grows over repeated rounds of the same work. The first quarter of the rounds is warm-up: memory rises to the
+ * highest level that the work needs, and stays there. A leak grows with every round.
+ * @param {readonly number[]} values one per round
+ * @returns {number} from the first round after the warm-up to the last; 0 for fewer than two
+ */
+export function growth(values) {
+  const warm = values.slice(Math.ceil(values.length / 4));
+  return slope(warm.map((value, index) => ({ seconds: index, value }))) * Math.max(0, warm.length - 1);
+}
+
+/**
  * @param {readonly number[]} values
  * @returns {number} 0 for none
  */

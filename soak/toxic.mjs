@@ -1,11 +1,8 @@
-import { execFile } from 'node:child_process';
 import { randomInt } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { stopAll } from '../bench/children.mjs';
 import { Program } from './program.mjs';
+import { buildSupport, importSupport } from './support.mjs';
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CONNECTIONS = 10_000;
 /** Connections at once, in tens. */
 const TENS = 25;
@@ -24,7 +21,10 @@ export async function toxic({
   connections = CONNECTIONS,
   only,
 }) {
-  const { Authority, LogLines, ToxicNetwork } = await buildNetwork();
+  await buildSupport();
+  const [{ Authority }, { LogLines }, { ToxicNetwork }] = await Promise.all(
+    ['authority', 'log-lines', 'toxic/toxic-network'].map(importSupport),
+  );
   const ca = await Authority.create(directory);
   const network = await ToxicNetwork.start(ca, TENS);
   const configuration = { ...network.configuration, workers };
@@ -86,18 +86,4 @@ export async function toxic({
 /** @param {number} kib */
 function mib(kib) {
   return (kib / 1024).toFixed(1);
-}
-
-/** The tests' own code, which is TypeScript: Node 20 does not run it as it is. */
-async function buildNetwork() {
-  await promisify(execFile)(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'soak'], {
-    cwd: ROOT,
-  });
-  const built = new URL('../.cache/soak/built/test/support/', import.meta.url);
-  const [{ Authority }, { LogLines }, { ToxicNetwork }] = await Promise.all([
-    import(new URL('authority.js', built).href),
-    import(new URL('log-lines.js', built).href),
-    import(new URL('toxic/toxic-network.js', built).href),
-  ]);
-  return { Authority, LogLines, ToxicNetwork };
 }

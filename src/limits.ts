@@ -238,8 +238,8 @@ export const STATUS_PAGE_ENTRIES_MAX = 10_000;
 export const STATUS_PAGE_CONNECTION_RPCS = 100;
 
 /**
- * Connections of the admin port: more than any monitoring needs, and within the reserve above. When another one is accepted, an
- * idle one is closed.
+ * Connections of the admin port: more than any monitoring needs, and within the reserve above. When another one is accepted, one of
+ * the address with the most connections is closed.
  */
 export const MAX_ADMIN_CONNECTIONS = 16;
 

@@ -6,14 +6,15 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import {
   BACKCHANNEL_MAGIC,
-  finiteFieldHello,
+  block,
+  BOMB,
+  EMPTY_DATA,
+  expensiveHello,
   frame,
   headers,
-  literals,
   PADDED_INTEGER_BLOCK,
   PREFACE,
   rapidReset,
-  uint32,
   yamux,
   yamuxOpen,
 } from './wire.mjs';
@@ -26,7 +27,9 @@ import {
  * @property {number} gatePort `https://`, client certificate required
  * @property {number} adminPort
  * @property {readonly number[]} pids of the proxy's processes
+ * @property {number} mutePort `tls://`, to a backend that accepts and never sends or reads
  * @property {string} source the address that it comes from
+ * @property {string} otherSource another one
  * @property {{ cert: string, key: string }} forgedChain PEM
  */
 
@@ -46,16 +49,36 @@ const HOLD_MS = 3000;
 /** @type {Record<string, Attack>} */
 export const ATTACKS = {
   'key-exchange': {
-    title: 'ClientHello with a finite-field group',
+    title: 'ClientHello with a single expensive group',
     concurrency: 4,
     pauseMs: 100,
     async stroke({ port, source }, index) {
       const socket = await tcp(port, source);
-      socket.write(finiteFieldHello(index));
+      socket.write(expensiveHello(index));
       const first = await firstBytes(socket);
       socket.destroy();
       // The first byte of a record: 21 an alert, 22 a ServerHello.
       return first === undefined ? 'closed' : first[0] === 21 ? 'alert' : 'answered';
+    },
+  },
+  renegotiation: {
+    title: 'TLS 1.2 and one renegotiation after the other',
+    concurrency: 2,
+    pauseMs: 100,
+    async stroke({ port, source }) {
+      const socket = connectTls({ ...client(port, source), maxVersion: 'TLSv1.2' });
+      socket.on('error', () => {});
+      const closed = once(socket, 'close').then(() => 'refused');
+      closed.catch(() => {});
+      await Promise.race([once(socket, 'secureConnect'), closed]);
+      const renegotiated = new Promise((resolve) => {
+        socket.renegotiate({ rejectUnauthorized: false }, (error) =>
+          resolve(error ? 'refused' : 'renegotiated'),
+        );
+      });
+      const outcome = await Promise.race([renegotiated, closed, pause(PATIENCE_MS, 'no answer')]);
+      socket.destroy();
+      return String(outcome);
     },
   },
   'open-calls': {
@@ -85,35 +108,36 @@ export const ATTACKS = {
         maxVersion: version,
       });
       const end = await ending(socket, PATIENCE_MS);
-      return end === 'open' ? 'admitted' : 'refused';
+      return end === 'open' ? 'still open' : 'refused';
     },
   },
   'refused-requests': {
     title: 'requests without end of a client that the gate refuses',
     concurrency: 8,
     pauseMs: 200,
-    async stroke({ gatePort, source }) {
+    async stroke({ gatePort, source }, index) {
+      if (index % 2 === 0) return refusedHttp1Request(gatePort, source);
       const session = connectHttp2(`https://127.0.0.1:${gatePort}`, {
         rejectUnauthorized: false,
         localAddress: source,
         settings: { initialWindowSize: 0 },
       });
+      const closed = new Promise((resolve) => session.once('close', () => resolve('closed')));
       session.on('error', () => {});
       const request = session.request({ ':method': 'POST', ':path': '/api/v4/internal/allowed' });
       request.on('error', () => {});
       request.resume();
-      const closed = once(session, 'close').then(() => 'closed');
       const outcome = await Promise.race([closed, pause(PATIENCE_MS, 'still open')]);
       session.destroy();
       return outcome;
     },
   },
   'tiny-records': {
-    title: 'TLS records of one byte to an upstream that does not read',
+    title: 'TLS records of one byte to an upstream that does not read, before or after it has answered',
     concurrency: 2,
     pauseMs: 500,
-    async stroke({ stalledPort, source }) {
-      const socket = await tls(stalledPort, source);
+    async stroke({ stalledPort, mutePort, source }, index) {
+      const socket = await tls(index % 2 === 0 ? stalledPort : mutePort, source);
       socket.write(PREFACE);
       socket.write(headers(1));
       socket.write(Buffer.from([0, 255, 255, 0, 0, 0, 0, 0, 1]));
@@ -148,18 +172,31 @@ export const ATTACKS = {
           PREFACE,
           ...Array.from({ length: 20_000 }, (_, call) => rapidReset(2 * call + 1, block)),
         ]);
-      if (index % 3 === 0) socket.write(flood(PADDED_INTEGER_BLOCK));
+      if (index % 4 === 0) socket.write(flood(PADDED_INTEGER_BLOCK));
+      else if (index % 4 === 3) socket.write(Buffer.concat([PREFACE, headers(1), ...EMPTY_DATA]));
       else {
         socket.write(BACKCHANNEL_MAGIC);
-        if (index % 3 === 1) socket.write(yamuxOpen(2001, Buffer.from('X')));
+        if (index % 4 === 1) socket.write(yamuxOpen(2001, Buffer.from('X')));
         const bytes = flood(Buffer.from([0x82]));
-        const streamId = index % 3 === 1 ? 1 : 2001;
+        const streamId = index % 4 === 1 ? 1 : 2001;
         socket.write(yamux(0, 1, streamId, 0));
         for (let sent = 0; sent < bytes.length; sent += 60_000)
           socket.write(
             yamux(0, 0, streamId, Math.min(60_000, bytes.length - sent), bytes.subarray(sent, sent + 60_000)),
           );
       }
+      const end = await ending(socket, PATIENCE_MS);
+      return end === 'open' ? 'not stopped' : 'closed';
+    },
+  },
+  'large-metadata': {
+    title: 'header blocks of 15 MB, compressed to 8 kB',
+    concurrency: 1,
+    pauseMs: 500,
+    async stroke({ port, source }) {
+      const socket = await tls(port, source);
+      const bombs = Array.from({ length: 40 }, (_, index) => headers(2 * index + 1, BOMB));
+      socket.write(Buffer.concat([PREFACE, ...bombs]));
       const end = await ending(socket, PATIENCE_MS);
       return end === 'open' ? 'not stopped' : 'closed';
     },
@@ -199,12 +236,11 @@ export const ATTACKS = {
     title: 'connections that are opened, say their preface and do nothing else',
     concurrency: 300,
     pauseMs: 1000,
-    async stroke({ port, source }, index) {
-      const raw = await tcp(port, source);
-      if (index % 2 === 0) return hold(raw);
-      const socket = await tls(port, source).catch(() => undefined);
-      raw.destroy();
-      if (!socket) return 'refused';
+    async stroke({ port, source, otherSource }, index) {
+      // More than one address may have, and from both more than the share of unauthenticated clients.
+      const from = index % 3 === 0 ? otherSource : source;
+      if (index % 2 === 0) return hold(await tcp(port, from));
+      const socket = await tls(port, from);
       socket.write(PREFACE);
       return hold(socket);
     },
@@ -219,7 +255,8 @@ export const ATTACKS = {
       ];
       const host = index % 5 === 0 ? 'attacker.example' : `127.0.0.1:${adminPort}`;
       const socket = await tcp(adminPort, source);
-      socket.write(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\n\r\n`);
+      const origin = index % 7 === 0 ? 'origin: http://attacker.example\r\n' : '';
+      socket.write(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\n${origin}\r\n`);
       const first = await Promise.race([firstBytes(socket), pause(PATIENCE_MS)]);
       const status = first instanceof Buffer ? first.toString('latin1').split(' ')[1] : 'no answer';
       await hold(socket);
@@ -247,20 +284,32 @@ export const ATTACKS = {
 };
 
 /**
+ * A POST over HTTP/1.1 whose body never comes, on a connection that the client does not end.
+ * @param {number} port
+ * @param {string} source
+ */
+async function refusedHttp1Request(port, source) {
+  const socket = connectTls({ ...client(port, source), ALPNProtocols: ['http/1.1'] });
+  socket.on('error', () => {});
+  socket.write('POST /api/v4/internal/allowed HTTP/1.1\r\nhost: gate\r\ncontent-length: 1000000\r\n\r\n');
+  const end = await ending(socket, PATIENCE_MS);
+  return end === 'open' ? 'still open' : 'closed';
+}
+
+/**
  * A whole call of `bench.Load/Unary` without a message.
  * @param {number} streamId
  */
 function unaryCall(streamId) {
-  const block = Buffer.concat([
-    Buffer.from([0x83, 0x87]),
-    literals([
-      [':path', '/bench.Load/Unary'],
-      [':authority', 'localhost'],
-      ['content-type', 'application/grpc'],
-      ['te', 'trailers'],
-    ]),
-  ]);
-  return Buffer.concat([headers(streamId, block), frame(0, 1, streamId, Buffer.alloc(5))]);
+  const fields = block({
+    ':path': '/bench.Load/Unary',
+    ':authority': 'localhost',
+    'content-type': 'application/grpc',
+    te: 'trailers',
+  });
+  // `:method: POST` and `:scheme: https` of the static table.
+  const whole = Buffer.concat([Buffer.from([0x83, 0x87]), fields]);
+  return Buffer.concat([headers(streamId, whole), frame(0, 1, streamId, Buffer.alloc(5))]);
 }
 
 /**

@@ -8,15 +8,17 @@ const FLAGS = 300;
 const DEADLINES = 1500;
 const DEADLINE_MS = 1000;
 
+/** The polite load verifies the certificate, which changes all the time; these clients are here for other faults. */
+const TRUSTING = { rejectUnauthorized: false };
+
 /**
  * Legitimate traffic that looks like an attack: a call with hundreds of metadata fields, and hundreds of calls whose deadline
  * expires at once, on a connection that carries another call the whole time.
  * @param {number} port
- * @param {string | Buffer} ca
  * @returns {Promise<void>} rejects if anything of it was lost
  */
-export async function innocentClient(port, ca) {
-  const session = connect(`https://127.0.0.1:${port}`, { ca, maxSessionMemory: 100 });
+export async function innocentClient(port) {
+  const session = connect(`https://127.0.0.1:${port}`, { ...TRUSTING, maxSessionMemory: 100 });
   setMaxListeners(0, session);
   try {
     const failed = new Promise((_, reject) => {
@@ -28,6 +30,63 @@ export async function innocentClient(port, ca) {
   } finally {
     session.destroy();
   }
+}
+
+/** Between two requests of a client of the gate. */
+const REQUEST_PAUSE_MS = 50;
+
+/**
+ * A Gitaly node that asks the gate again and again, on connections that `max_connection_age` ends. No request may be lost; one
+ * that GOAWAY overtakes within the client is made again on the next connection.
+ * @param {number} port
+ * @param {{ cert: Buffer, key: Buffer }} certificate of the client
+ * @param {() => boolean} isOver
+ * @returns {Promise<{ requests: number, connections: number }>} rejects if a request was not answered
+ */
+export async function gateClient(port, certificate, isOver) {
+  const counts = { requests: 0, connections: 0 };
+  while (!isOver()) {
+    const session = connect(`https://127.0.0.1:${port}`, { ...TRUSTING, ...certificate });
+    try {
+      await once(session, 'connect');
+      counts.connections += 1;
+      session.on('error', () => {});
+      let isLeaving = false;
+      session.once('goaway', () => (isLeaving = true));
+      while (!isOver() && !isLeaving && !session.closed) {
+        if (session.destroyed) throw new Error('the gate closed a connection without GOAWAY');
+        const status = await request(session);
+        // Node emits the event after the error.
+        if (status === 'overtaken') await pause(REQUEST_PAUSE_MS);
+        if (status === 'overtaken' && isLeaving) break;
+        if (status !== 200) throw new Error(`the gate answered a request with ${status ?? 'nothing'}`);
+        counts.requests += 1;
+        await pause(REQUEST_PAUSE_MS);
+      }
+      session.close();
+    } finally {
+      if (!session.closed) session.destroy();
+    }
+  }
+  return counts;
+}
+
+/**
+ * @param {import('node:http2').ClientHttp2Session} session
+ * @returns {Promise<number | 'overtaken' | undefined>} the status; `overtaken`: the request was not processed
+ */
+function request(session) {
+  const stream = session.request({ ':path': '/api/v4/internal/check' });
+  stream.resume();
+  return new Promise((resolve, reject) => {
+    let status;
+    stream.once('response', (headers) => (status = headers[':status']));
+    stream.once('error', (error) => {
+      if (stream.rstCode === constants.NGHTTP2_REFUSED_STREAM) resolve('overtaken');
+      else reject(error);
+    });
+    stream.once('close', () => resolve(status));
+  });
 }
 
 /** @param {import('node:http2').ClientHttp2Session} session */

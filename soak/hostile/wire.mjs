@@ -1,5 +1,8 @@
 // The bytes of the attacks, made by hand: no library would send them.
 import { randomBytes } from 'node:crypto';
+import { importSupport } from '../support.mjs';
+
+export const { block, frame, uint32 } = await importSupport('http2-frames');
 
 /** RFC 9113 section 3.4, and the empty SETTINGS that must follow it. */
 export const PREFACE = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(4, 0, 0)]);
@@ -8,30 +11,6 @@ export const BACKCHANNEL_MAGIC = Buffer.from('backchannel');
 
 /** A header block in one byte: `:method: GET` of the static table. */
 export const SMALLEST_BLOCK = Buffer.from([0x82]);
-
-/**
- * One HTTP/2 frame.
- * @param {number} type
- * @param {number} flags
- * @param {number} streamId
- * @param {Uint8Array} [payload]
- */
-export function frame(type, flags, streamId, payload = new Uint8Array()) {
-  const bytes = Buffer.alloc(9 + payload.length);
-  bytes.writeUIntBE(payload.length, 0, 3);
-  bytes.writeUInt8(type, 3);
-  bytes.writeUInt8(flags, 4);
-  bytes.writeUInt32BE(streamId, 5);
-  bytes.set(payload, 9);
-  return bytes;
-}
-
-/** @param {number} value */
-export function uint32(value) {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
 
 /**
  * HEADERS with END_HEADERS.
@@ -62,21 +41,6 @@ export const PADDED_INTEGER_BLOCK = Buffer.concat([
 ]);
 
 /**
- * Literal fields without indexing.
- * @param {readonly (readonly [string, string])[]} fields names and values of fewer than 127 bytes
- */
-export function literals(fields) {
-  return Buffer.concat(
-    fields.flatMap(([name, value]) => [
-      Buffer.from([0x00, name.length]),
-      Buffer.from(name),
-      Buffer.from([value.length]),
-      Buffer.from(value),
-    ]),
-  );
-}
-
-/**
  * One yamux frame.
  * @param {number} type
  * @param {number} flags
@@ -102,22 +66,34 @@ export function yamuxOpen(streamId, payload) {
   return yamux(0, 1, streamId, payload.length, payload);
 }
 
-/** RFC 7919: finite-field groups, with the bytes of a key share. */
-const FINITE_FIELD_GROUPS = [
+/** A field of 3 kB that is added to the table, and 5000 one-byte references to it: 15 MB. */
+export const BOMB = Buffer.concat([
+  Buffer.from([0x40, 1, 0x61, 0x7f, 0x81, 0x16]),
+  Buffer.alloc(2944, 'b'),
+  Buffer.alloc(5000, 0xbe),
+]);
+
+/** DATA frames of stream 1 that contain nothing but padding. */
+export const EMPTY_DATA = Array.from({ length: 20_000 }, () => frame(0, 8, 1, Buffer.from([0])));
+
+/** RFC 7919: finite-field groups, with the bytes of a key share; X448 and P-521. */
+const EXPENSIVE_GROUPS = [
   { group: 0x0104, bytes: 1024 },
   { group: 0x0103, bytes: 768 },
   { group: 0x0102, bytes: 512 },
   { group: 0x0101, bytes: 384 },
   { group: 0x0100, bytes: 256 },
+  { group: 0x001e, bytes: 56 },
+  { group: 0x0019, bytes: 133 },
 ];
 
 /**
- * A TLS 1.3 ClientHello with a single finite-field group. Any number below the prime is a key share that costs the
- * server two exponentiations.
+ * A TLS 1.3 ClientHello with a single group. Any number below the prime is a key share that costs the server two
+ * exponentiations.
  * @param {number} index which group, the most expensive first
  */
-export function finiteFieldHello(index) {
-  const { group, bytes } = FINITE_FIELD_GROUPS[index % FINITE_FIELD_GROUPS.length] ?? { group: 0, bytes: 0 };
+export function expensiveHello(index) {
+  const { group, bytes } = EXPENSIVE_GROUPS[index % EXPENSIVE_GROUPS.length] ?? { group: 0, bytes: 0 };
   const share = randomBytes(bytes);
   share.writeUInt8(0x7f, 0);
   return clientHello([

@@ -8,8 +8,11 @@ import {
   MAX_ADMIN_UNREAD_BYTES,
 } from '../limits.js';
 
-/** The state of a connection, in the order in which connections are closed to make room: idle ones first. */
-const LEAVING_ORDER = ['idle', 'reading', 'waiting'] as const;
+/**
+ * The state of a connection, in the order in which connections of one address are closed to make room: idle ones first. A new one
+ * has not sent its first request yet.
+ */
+const LEAVING_ORDER = ['idle', 'reading', 'new', 'waiting'] as const;
 
 /** A connection of the admin port. */
 interface Visitor {
@@ -26,7 +29,7 @@ interface Visitor {
 
 /**
  * The connections of the admin port. No client can lock out the others: if there are too many connections, or too many bytes
- * wait to be read, an idle connection or a slow reader is closed.
+ * wait to be read, a connection of the address with the most connections is closed.
  */
 export class Visitors {
   readonly #visitors = new Map<Socket, Visitor>();
@@ -37,7 +40,7 @@ export class Visitors {
     const visitor: Visitor = {
       socket,
       address,
-      does: 'idle',
+      does: 'new',
       sinceMs: performance.now(),
       unreadBytes: 0,
       pending: 0,
@@ -86,14 +89,17 @@ export class Visitors {
     while (unreadBytes() > MAX_ADMIN_UNREAD_BYTES && this.#leave(this.#next(['reading'])));
   }
 
-  /** The connection to close next: from the address with the most connections, the one whose state has lasted longest. */
+  /**
+   * The connection to close next, from the address with the most connections. The address comes before the state: while one
+   * address waits for many answers, the new connection of a probe would be the only one that does not.
+   */
   #next(states: readonly Visitor['does'][]): Visitor | undefined {
     const all = [...this.#visitors.values()];
     const countOf = ({ address }: Visitor): number => all.filter((one) => one.address === address).length;
     const rank = (visitor: Visitor): number => states.indexOf(visitor.does);
     return all
       .filter((visitor) => rank(visitor) >= 0)
-      .sort((a, b) => rank(a) - rank(b) || countOf(b) - countOf(a) || a.sinceMs - b.sinceMs)[0];
+      .sort((a, b) => countOf(b) - countOf(a) || rank(a) - rank(b) || a.sinceMs - b.sinceMs)[0];
   }
 
   /** @returns whether a connection was closed */

@@ -57,7 +57,8 @@ export class Silence {
   }
 
   #standingStill({ standsStill }: Activity): ConnectionEnd | undefined {
-    const twice = standsStill && this.#stoodStill;
+    // Between a write and the next read every connection looks like this for a moment, so that bytes must not have moved either.
+    const twice = standsStill && this.#stoodStill && this.#isSilent;
     this.#stoodStill = standsStill;
     return twice
       ? new ConnectionEnd('request_malformed', 'proxy', 'its frames were given up as none of HTTP/2')

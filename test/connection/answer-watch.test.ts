@@ -4,23 +4,7 @@ import { AnswerWatch } from '../../src/connection/answer-watch.js';
 import { inspectConnection } from '../../src/inspect/connection-inspector.js';
 import { CLIENT_PREFACE } from '../../src/inspect/http2/frame.js';
 import { CALL_SERVED_MS } from '../../src/limits.js';
-
-function frame(type: number, flags: number, streamId: number, payload: Uint8Array): Buffer {
-  const header = Buffer.alloc(9);
-  header.writeUIntBE(payload.length, 0, 3);
-  header.writeUInt8(type, 3);
-  header.writeUInt8(flags, 4);
-  header.writeUInt32BE(streamId, 5);
-  return Buffer.concat([header, payload]);
-}
-
-const field = (name: string, value: string): Buffer =>
-  Buffer.concat([
-    Buffer.from([0, name.length]),
-    Buffer.from(name),
-    Buffer.from([value.length]),
-    Buffer.from(value),
-  ]);
+import { block, DATA, END_HEADERS, frame, HEADERS, SETTINGS } from '../support/http2-frames.js';
 
 /** A client whose call has begun, and what looks at it. */
 function begin(): {
@@ -41,12 +25,11 @@ function begin(): {
   const send = (bytes: Buffer): void => {
     expect(inspector.read('client', bytes, 0, bytes.length, 0)).toBeUndefined();
   };
-  const block = Buffer.concat([
+  const call = Buffer.concat([
     Buffer.from([0x83]),
-    field(':path', '/gitaly.RefService/FindBranch'),
-    field('content-type', 'application/grpc'),
+    block({ ':path': '/gitaly.RefService/FindBranch', 'content-type': 'application/grpc' }),
   ]);
-  send(Buffer.concat([CLIENT_PREFACE, frame(4, 0, 0, Buffer.alloc(0)), frame(1, 4, 1, block)]));
+  send(Buffer.concat([CLIENT_PREFACE, frame(SETTINGS, 0, 0), frame(HEADERS, END_HEADERS, 1, call)]));
   return {
     send,
     isAnsweredAt: (nowMs, isClientReading = true) => {
@@ -62,14 +45,14 @@ const MESSAGE = Buffer.from([0, 0, 0, 0, 3, 1, 2, 3]);
 test('a call without a complete message is never taken for one that is being served', () => {
   const { send, isAnsweredAt } = begin();
   expect(isAnsweredAt(CALL_SERVED_MS + 1)).toBe(false);
-  send(frame(0, 0, 1, MESSAGE.subarray(0, 6)));
+  send(frame(DATA, 0, 1, MESSAGE.subarray(0, 6)));
   expect(isAnsweredAt(3 * CALL_SERVED_MS)).toBe(false);
   expect(isAnsweredAt(5 * CALL_SERVED_MS)).toBe(false);
 });
 
 test('a call that is not refused for CALL_SERVED_MS after its first message is being served', () => {
   const { send, isAnsweredAt } = begin();
-  send(frame(0, 0, 1, MESSAGE));
+  send(frame(DATA, 0, 1, MESSAGE));
   expect(isAnsweredAt(10 * CALL_SERVED_MS)).toBe(false);
   expect(isAnsweredAt(11 * CALL_SERVED_MS)).toBe(false);
   expect(isAnsweredAt(11 * CALL_SERVED_MS + 1)).toBe(true);
@@ -77,7 +60,7 @@ test('a call that is not refused for CALL_SERVED_MS after its first message is b
 
 test('time in which the client does not read does not count, because refusals cannot be seen', () => {
   const { send, isAnsweredAt } = begin();
-  send(frame(0, 0, 1, MESSAGE));
+  send(frame(DATA, 0, 1, MESSAGE));
   expect(isAnsweredAt(0)).toBe(false);
   expect(isAnsweredAt(2 * CALL_SERVED_MS, false)).toBe(false);
   expect(isAnsweredAt(3 * CALL_SERVED_MS)).toBe(false);

@@ -14,6 +14,19 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { answerCalls } from '../../src/connection/answer/answer-calls.js';
 import { CallAnswer, GrpcCode } from '../../src/connection/answer/call-answer.js';
 import { MAX_ANSWERED_BYTES, UNAVAILABLE_WINDOW_MS } from '../../src/limits.js';
+import {
+  ACK,
+  CONTINUATION,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  framesOf,
+  HEADERS,
+  PING,
+  PRIORITY,
+  SETTINGS,
+} from '../support/http2-frames.js';
 
 const MESSAGE = 'Gitaly at tcp://10.0.0.1:8075 cannot be reached: 100 % „höchst“ nicht da, 届かない';
 const LONG = `${MESSAGE}; ${'and another address that was tried, '.repeat(10)}end`;
@@ -156,64 +169,35 @@ test('any message arrives whole or cut at a character, within one frame', async 
 });
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-const [DATA, HEADERS, PRIORITY, SETTINGS, PING, CONTINUATION] = [0, 1, 2, 4, 6, 9];
-const [END_STREAM, END_HEADERS, ACK] = [1, 4, 1];
-
-function frame(type: number, flags: number, stream: number, payload: Buffer | number = 0): Buffer {
-  const bytes = typeof payload === 'number' ? Buffer.alloc(payload) : payload;
-  const header = Buffer.alloc(9);
-  header.writeUIntBE(bytes.length, 0, 3);
-  header[3] = type;
-  header[4] = flags;
-  header.writeUInt32BE(stream, 5);
-  return Buffer.concat([header, bytes]);
-}
-
-/** Frames of an answer, as far as the tests look at them. */
-function framesOf(bytes: Buffer): { type: number; flags: number; stream: number; payload: Buffer }[] {
-  const frames = [];
-  for (let offset = 0; offset < bytes.length;) {
-    const length = bytes.readUIntBE(offset, 3);
-    const payload = bytes.subarray(offset + 9, offset + 9 + length);
-    frames.push({
-      type: bytes.readUInt8(offset + 3),
-      flags: bytes.readUInt8(offset + 4),
-      stream: bytes.readUInt32BE(offset + 5),
-      payload,
-    });
-    offset += 9 + length;
-  }
-  return frames;
-}
 
 /** The streams that an answer ended. */
 function answered(bytes: Buffer): number[] {
   return framesOf(bytes)
     .filter(({ type }) => type === HEADERS)
-    .map(({ stream }) => stream);
+    .map(({ streamId }) => streamId);
 }
 
 const CONVERSATION = Buffer.concat([
   PREFACE,
-  frame(SETTINGS, 0, 0, 18),
-  frame(HEADERS, END_HEADERS, 1, 200),
-  frame(DATA, END_STREAM, 1, 1000),
+  frame(SETTINGS, 0, 0, Buffer.alloc(18)),
+  frame(HEADERS, END_HEADERS, 1, Buffer.alloc(200)),
+  frame(DATA, END_STREAM, 1, Buffer.alloc(1000)),
   frame(SETTINGS, ACK, 0),
   frame(PING, 0, 0, Buffer.from('01234567')),
   frame(PING, ACK, 0, Buffer.from('76543210')),
-  frame(HEADERS, END_STREAM, 3, 100),
-  frame(CONTINUATION, 0, 3, 100),
-  frame(CONTINUATION, END_HEADERS, 3, 10),
-  frame(0xfa, 0xff, 7, 300),
-  frame(HEADERS, END_HEADERS | END_STREAM, 1, 10),
-  frame(PRIORITY, 0, 9, 5),
-  frame(HEADERS, END_HEADERS, 5, 50),
+  frame(HEADERS, END_STREAM, 3, Buffer.alloc(100)),
+  frame(CONTINUATION, 0, 3, Buffer.alloc(100)),
+  frame(CONTINUATION, END_HEADERS, 3, Buffer.alloc(10)),
+  frame(0xfa, 0xff, 7, Buffer.alloc(300)),
+  frame(HEADERS, END_HEADERS | END_STREAM, 1, Buffer.alloc(10)),
+  frame(PRIORITY, 0, 9, Buffer.alloc(5)),
+  frame(HEADERS, END_HEADERS, 5, Buffer.alloc(50)),
 ]);
 
 describe('CallAnswer', () => {
   test('answers what asks for an answer, and nothing else', () => {
     const frames = framesOf(new CallAnswer(unavailable('down')).receive(CONVERSATION));
-    expect(frames.map(({ type, flags, stream }) => [type, flags, stream])).toEqual([
+    expect(frames.map(({ type, flags, streamId }) => [type, flags, streamId])).toEqual([
       [SETTINGS, ACK, 0],
       [HEADERS, END_STREAM | END_HEADERS, 1],
       [3, 0, 1],
@@ -243,14 +227,14 @@ describe('CallAnswer', () => {
   test.each([
     [
       'a frame longer than SETTINGS_MAX_FRAME_SIZE, before its payload',
-      frame(DATA, 0, 1, 16_385).subarray(0, 9),
+      frame(DATA, 0, 1, Buffer.alloc(16_385)).subarray(0, 9),
     ],
-    ['a PING that is not 8 bytes long', frame(PING, 0, 0, 7)],
+    ['a PING that is not 8 bytes long', frame(PING, 0, 0, Buffer.alloc(7))],
   ])('ends at %s with FRAME_SIZE_ERROR', (_name, bytes) => {
     const answer = new CallAnswer(unavailable('down'));
     const [goaway, ...more] = framesOf(answer.receive(Buffer.concat([PREFACE, bytes])));
     expect(more).toEqual([]);
-    expect(goaway).toMatchObject({ type: 7, stream: 0 });
+    expect(goaway).toMatchObject({ type: 7, streamId: 0 });
     expect(goaway?.payload.readUInt32BE(4)).toBe(constants.NGHTTP2_FRAME_SIZE_ERROR);
     expect(answer.closed).toBe(true);
     expect(answer.receive(CONVERSATION)).toHaveLength(0);
@@ -268,7 +252,7 @@ describe('CallAnswer', () => {
   test('takes the greatest frame and no more bytes than it says', () => {
     const answer = new CallAnswer(unavailable('down'));
     answer.receive(PREFACE);
-    const data = frame(DATA, 0, 1, 16_384);
+    const data = frame(DATA, 0, 1, Buffer.alloc(16_384));
     for (let received = 24; received + data.length <= MAX_ANSWERED_BYTES; received += data.length)
       expect(answer.receive(data)).toHaveLength(0);
     expect(answer.closed).toBe(false);

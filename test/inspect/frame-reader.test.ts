@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { FrameReader, type FrameSink, type PayloadUse } from '../../src/inspect/frame-reader.js';
 import { CLIENT_PREFACE, FRAME_HEADER_BYTES } from '../../src/inspect/http2/frame.js';
 import { MAX_COLLECTED_FRAME_BYTES } from '../../src/limits.js';
+import { frame } from '../support/http2-frames.js';
 
 const FRAMES = { headerBytes: FRAME_HEADER_BYTES, preface: undefined };
 const WITH_PREFACE = { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFACE };
@@ -54,15 +55,10 @@ interface Frame {
 }
 
 function encode({ type, flags, streamId, payload }: Frame): Buffer {
-  const header = Buffer.alloc(9);
-  header.writeUIntBE(payload.length, 0, 3);
-  header[3] = type;
-  header[4] = flags;
-  header.writeUInt32BE(streamId, 5);
-  return Buffer.concat([header, payload]);
+  return frame(type, flags, streamId, payload);
 }
 
-const frame = fc.record({
+const anyFrame = fc.record({
   type: fc.constantFrom(0, 1, 4, 7, 100, 255),
   flags: fc.nat(255),
   streamId: fc.nat(0x7fff_ffff),
@@ -79,7 +75,7 @@ function expectedOf(frames: readonly Frame[]): Seen[] {
 describe('frames', () => {
   test('split at every byte, and one byte at a time, are the same frames', () => {
     fc.assert(
-      fc.property(fc.array(frame, { minLength: 1, maxLength: 5 }), (frames) => {
+      fc.property(fc.array(anyFrame, { minLength: 1, maxLength: 5 }), (frames) => {
         const bytes = Buffer.concat([CLIENT_PREFACE, ...frames.map(encode)]);
         for (let split = 0; split <= bytes.length; split++) {
           const notes = new Notes();
@@ -101,7 +97,7 @@ describe('frames', () => {
   test('any slicing of any stream of frames gives the same frames, and keeps nothing of what the caller reuses', () => {
     fc.assert(
       fc.property(
-        fc.array(frame, { maxLength: 20 }),
+        fc.array(anyFrame, { maxLength: 20 }),
         fc.infiniteStream(fc.integer({ min: 1, max: 50 })),
         (frames, sizes) => {
           const bytes = Buffer.concat(frames.map(encode));

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 
 import { inspectConnection, type ConnectionInspector } from '../../src/inspect/connection-inspector.js';
 import { CLIENT_PREFACE } from '../../src/inspect/http2/frame.js';
+import { frame as http2Frame } from '../support/http2-frames.js';
 
 const MIB = 1024 * 1024;
 
@@ -14,21 +15,6 @@ const collectGarbage = runInNewContext('gc') as () => void;
 function begin(protocol: 'http2' | 'backchannel'): ConnectionInspector {
   const observer = { moved: () => undefined, ended: () => undefined, lost: () => undefined };
   return inspectConnection(protocol, { started: () => observer, sidechannelOpened: () => observer });
-}
-
-function http2Frame(
-  type: number,
-  flags: number,
-  streamId: number,
-  payload: Uint8Array,
-  length = payload.length,
-): Buffer {
-  const header = Buffer.alloc(9);
-  header.writeUIntBE(length, 0, 3);
-  header[3] = type;
-  header[4] = flags;
-  header.writeUInt32BE(streamId, 5);
-  return Buffer.concat([header, payload]);
 }
 
 function yamuxData(streamId: number, flags: number, payload: Uint8Array): Buffer {

@@ -15,28 +15,13 @@ import {
   tlsClient,
   type Ending,
 } from '../support/clients.js';
+import { frame, uint32 } from '../support/http2-frames.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, type Setup } from '../support/setup.js';
 
 const SETTINGS = frame(4, 0, 0);
 const ENHANCE_YOUR_CALM = 11;
 
-function frame(
-  type: number,
-  flags: number,
-  streamId: number,
-  payload: Uint8Array = new Uint8Array(),
-): Buffer {
-  const bytes = Buffer.alloc(9 + payload.length);
-  bytes.writeUIntBE(payload.length, 0, 3);
-  bytes.writeUInt8(type, 3);
-  bytes.writeUInt8(flags, 4);
-  bytes.writeUInt32BE(streamId, 5);
-  bytes.set(payload, 9);
-  return bytes;
-}
-
-const uint32 = (value: number): Buffer => Buffer.from([value >>> 24, value >>> 16, value >>> 8, value]);
 /** `:method: GET`. */
 const request = (streamId: number): Buffer => frame(1, 4, streamId, Buffer.from([0x82]));
 const odd = (index: number): number => 2 * index + 1;

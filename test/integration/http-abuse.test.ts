@@ -6,7 +6,7 @@ import type { TLSSocket } from 'node:tls';
 
 import { describe, expect, test } from 'vitest';
 
-import { block, frame, headers, settings, uint32 } from '../inspect/http2/hand-made.js';
+import { block, frame, headers, settings, uint32 } from '../support/http2-frames.js';
 import { HTTP2_PREFACE, tlsClient } from '../support/clients.js';
 import { ALLOWED, startGate, type Gate } from '../support/gate.js';
 import { MIB, residentBytes } from '../support/transfer.js';

@@ -5,9 +5,8 @@ import type { Socket } from 'node:net';
 
 import { describe, expect, test } from 'vitest';
 
-import { frame, headers } from '../inspect/http2/hand-made.js';
+import { framesOf, type Frame, frame, headers } from '../support/http2-frames.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
-import { framesOf, type Frame } from '../support/http2-frames.js';
 import { ALLOWED, GATE, PLAIN, startGate, type Gate, type GateOptions } from '../support/gate.js';
 import { holdSocket } from '../support/held-socket.js';
 import { HttpBackend } from '../support/http-backend.js';

@@ -3,10 +3,9 @@ import type { Socket } from 'node:net';
 
 import { describe, expect, test } from 'vitest';
 
-import { frame, headers, settings, uint32 } from '../inspect/http2/hand-made.js';
+import { framesOf, type Frame, frame, headers, settings, uint32 } from '../support/http2-frames.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { ALLOWED, PLAIN, requiring, startGate, type Gate } from '../support/gate.js';
-import { framesOf, type Frame } from '../support/http2-frames.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
 
 const [DATA, HEADERS, RST_STREAM, PING] = [0, 1, 3, 6] as const;

@@ -15,7 +15,7 @@ import {
   headers,
   RST_STREAM,
   uint32,
-} from '../inspect/http2/hand-made.js';
+} from '../support/http2-frames.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { ALLOWED, ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';

@@ -3,7 +3,6 @@ import { createServer, type Socket } from 'node:net';
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
-import { frame as http2Frame, resetFrame } from '../../src/inspect/http2/encode.js';
 import { MAX_UNACCEPTED_STREAMS, OLD_STREAM_MS, YOUNG_RESETS } from '../../src/limits.js';
 import type { BackendConnection } from '../support/backends.js';
 import {
@@ -14,10 +13,20 @@ import {
   tlsClient,
   type Ending,
 } from '../support/clients.js';
+import {
+  CONTINUATION,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  HEADERS,
+  PADDED,
+  RST_STREAM,
+  SETTINGS,
+  uint32,
+} from '../support/http2-frames.js';
 import { startSetup, type Setup, type SetupOptions } from '../support/setup.js';
 
-const [DATA, HEADERS, SETTINGS, CONTINUATION] = [0, 1, 4, 9] as const;
-const [END_STREAM, END_HEADERS, PADDED] = [1, 4, 8] as const;
 const CANCEL = 8;
 const LOST = 'gitaly_tls_proxy_inspector_lost_total';
 const STARTED = { grpc_service: 'gitaly.CommitService', grpc_method: 'FindCommit' };
@@ -38,14 +47,14 @@ function text(bytes: Buffer): Buffer {
 
 const PATH = literal(0x00, ':path', '/gitaly.CommitService/FindCommit');
 const request = (streamId: number, block: Buffer = PATH): Buffer =>
-  http2Frame(HEADERS, END_HEADERS, streamId, block);
+  frame(HEADERS, END_HEADERS, streamId, block);
 const answer = (streamId: number): Buffer =>
-  http2Frame(HEADERS, END_HEADERS | END_STREAM, streamId, Buffer.of(0x88));
+  frame(HEADERS, END_HEADERS | END_STREAM, streamId, Buffer.of(0x88));
 const rapidResets = (count: number, first: number): Buffer =>
   Buffer.concat(
     Array.from({ length: count }, (_, index) => {
       const streamId = odd(first + index);
-      return Buffer.concat([request(streamId), resetFrame(streamId, CANCEL)]);
+      return Buffer.concat([request(streamId), frame(RST_STREAM, 0, streamId, uint32(CANCEL))]);
     }),
   );
 
@@ -62,7 +71,7 @@ async function open(preface: Buffer, options: SetupOptions = {}): Promise<Opened
   const arrived = setup.backend.accept();
   client.write(preface);
   const upstream = await arrived;
-  upstream.socket.write(preface === HTTP2_PREFACE ? http2Frame(SETTINGS, 0, 0) : yamux(1, 2, 1, 0));
+  upstream.socket.write(preface === HTTP2_PREFACE ? frame(SETTINGS, 0, 0) : yamux(1, 2, 1, 0));
   await once(client, 'data');
   return { ...setup, client, upstream, ending: readToEnd(client) };
 }
@@ -90,12 +99,7 @@ describe('a call with more metadata than usual harms no call', () => {
     Array.from({ length: Math.ceil(block.length / size) }, (_, index) => {
       const end = (index + 1) * size;
       const flags = end >= block.length ? END_HEADERS : 0;
-      return http2Frame(
-        index === 0 ? HEADERS : CONTINUATION,
-        flags,
-        streamId,
-        block.subarray(end - size, end),
-      );
+      return frame(index === 0 ? HEADERS : CONTINUATION, flags, streamId, block.subarray(end - size, end));
     });
   const flags = (count: number): Buffer =>
     Buffer.concat(
@@ -149,7 +153,7 @@ test('1500 deadlines that expire at once, at both ends, are no reset flood', asy
     },
     { timeout: 20_000, interval: 20 },
   );
-  const resets = Buffer.concat(streams.map((streamId) => resetFrame(streamId, CANCEL)));
+  const resets = Buffer.concat(streams.map((streamId) => frame(RST_STREAM, 0, streamId, uint32(CANCEL))));
   client.write(resets);
   upstream.socket.write(resets);
   const next = odd(1500);
@@ -163,8 +167,8 @@ test('1500 deadlines that expire at once, at both ends, are no reset flood', asy
 describe('to be lost turns no limit off', () => {
   const WAYS: readonly (readonly [name: string, reason: string, bytes: Buffer])[] = [
     ['an index that is not there', 'hpack_index', request(1, Buffer.of(0xff, 0xff, 0x7f))],
-    ['DATA without a stream', 'frame', http2Frame(DATA, 0, 0, Buffer.of(1))],
-    ['half a setting', 'settings', http2Frame(SETTINGS, 0, 0, Buffer.alloc(3))],
+    ['DATA without a stream', 'frame', frame(DATA, 0, 0, Buffer.of(1))],
+    ['half a setting', 'settings', frame(SETTINGS, 0, 0, Buffer.alloc(3))],
   ];
 
   test.each(WAYS)('%s, and then rapid resets', async (_name, reason, bytes) => {
@@ -211,7 +215,7 @@ describe('to be lost turns no limit off', () => {
     const opened = await open(HTTP2_PREFACE);
     const { client, upstream, ending, proxy } = opened;
     client.write(request(1));
-    const padding = http2Frame(DATA, PADDED, 1, Buffer.of(0));
+    const padding = frame(DATA, PADDED, 1, Buffer.of(0));
     client.write(Buffer.concat(Array.from({ length: 20_000 }, () => padding)));
     expect(await proxy.log.waitForClose('abuse')).toMatchObject({ 'close.detail': 'frame_flood' });
     await upstream.ended;
@@ -272,7 +276,7 @@ describe('of a stream that Gitaly has not accepted', () => {
     expect(await started()).toBe(0);
     upstream.socket.write(yamux(1, 2, 3, 0));
     // An answer of yamux behind which the acceptance has passed.
-    upstream.socket.write(yamux(0, 0, 3, http2Frame(SETTINGS, 0, 0)));
+    upstream.socket.write(yamux(0, 0, 3, frame(SETTINGS, 0, 0)));
     await proxy.scrapeUntil(
       (each) => each.value('gitaly_tls_proxy_connection_bytes_total', { direction: 'to_client' }) >= 45,
     );
@@ -375,7 +379,7 @@ describe('memory', () => {
 async function answeringBackend(): Promise<string> {
   const server = createServer((socket) => {
     socket.on('error', () => undefined).resume();
-    socket.write(http2Frame(SETTINGS, 0, 0));
+    socket.write(frame(SETTINGS, 0, 0));
   });
   server.listen({ host: '127.0.0.1', port: 0, backlog: 4096 });
   await once(server, 'listening');

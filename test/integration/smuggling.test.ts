@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 
 import { RawBackend, type BackendConnection } from '../support/backends.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient } from '../support/clients.js';
+import { END_HEADERS, END_STREAM, frame, HEADERS } from '../support/http2-frames.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 
 const LISTEN = 'tcp://127.0.0.1:0';
@@ -21,11 +22,9 @@ function field(name: string, value: string): Buffer {
   return Buffer.concat([Buffer.from([0x40]), text(nameBytes), text(valueBytes)]);
 }
 
-/** HEADERS with END_STREAM and END_HEADERS. */
+/** A whole message: a header block that ends its stream. */
 function headers(streamId: number, block: Buffer): Buffer {
-  const header = Buffer.from([0, 0, block.length, 1, 5, 0, 0, 0, 0]);
-  header.writeUInt32BE(streamId, 5);
-  return Buffer.concat([header, block]);
+  return frame(HEADERS, END_HEADERS | END_STREAM, streamId, block);
 }
 
 /** `:status: 200` and `grpc-status: 0`, at once the end of the stream. */

@@ -4,10 +4,9 @@ import { join } from 'node:path';
 
 import { expect, test } from 'vitest';
 
-import { frame, headers, settings } from '../inspect/http2/hand-made.js';
+import { framesOf, frame, headers, settings } from '../support/http2-frames.js';
 import { HTTP2_PREFACE, tlsClient } from '../support/clients.js';
 import { ALLOWED, ONE_WORKER, startGate, type Gate } from '../support/gate.js';
-import { framesOf } from '../support/http2-frames.js';
 import { HttpBackend } from '../support/http-backend.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { recordClient, writeSingly } from '../support/tiny-pieces.js';

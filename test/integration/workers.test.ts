@@ -256,7 +256,7 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('a reload that one of them does not take in time is put in force in none', async () => {
+  test('a reload that one of them does not prepare in time is applied in none, and in both once it does', async () => {
     const { proxy, ca, port, configuration } = await startSetup(TWO);
     const [hung = 0] = workersOf(proxy);
     process.kill(hung, 'SIGSTOP');
@@ -265,9 +265,15 @@ describe('of two workers', () => {
     proxy.signal('SIGHUP');
     const line = await proxy.log.waitForMessage('reload failed; the former state is served on');
     expect(line['error']).toMatch(/^worker 1 ended or hung/);
+
+    // Both are admitted while the worker is stopped: the reload is retried, and may take effect as soon as it runs again.
+    const connecting = [tlsClient(port, { ca: ca.caPem }), tlsClient(port, { ca: ca.caPem })];
+    await proxy.scrapeUntil((scrape) => scrape.value(`${OURS}connections_active`) === 2);
     process.kill(hung, 'SIGCONT');
-    const clients = [await tlsClient(port, { ca: ca.caPem }), await tlsClient(port, { ca: ca.caPem })];
+    const clients = await Promise.all(connecting);
     expect(clients.map(({ authorized }) => authorized)).toEqual([true, true]);
+
+    await proxy.log.waitForMessage('reloaded');
     for (const client of clients) client.destroy();
     await proxy.endsWithNothingLeaked();
   });

@@ -12,7 +12,7 @@ import {
   WINDOW_UPDATE,
   RST_STREAM,
   uint32,
-} from '../http2/hand-made.js';
+} from '../../support/http2-frames.js';
 
 /** When the calls begin, by the clock that is shown to the inspector. */
 const START_MS = 5000;

@@ -20,7 +20,7 @@ import {
   settings,
   uint32,
   WITH_PRIORITY,
-} from './hand-made.js';
+} from '../../support/http2-frames.js';
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 const BAD = block({ a: 'b\r\nc: d' });

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { Http2Loss } from '../../../src/inspect/http2/side.js';
 import type { Sender } from '../../../src/inspect/sender.js';
 import { MAX_COLLECTED_FRAME_BYTES, MAX_CONTINUATION_FRAMES } from '../../../src/limits.js';
+import { opened } from './hand-made.js';
 import {
   ACK,
   block,
@@ -14,7 +15,6 @@ import {
   GOAWAY,
   HEADERS,
   headers,
-  opened,
   PADDED,
   PING,
   PRIORITY,
@@ -25,7 +25,7 @@ import {
   uint32,
   WINDOW_UPDATE,
   WITH_PRIORITY,
-} from './hand-made.js';
+} from '../../support/http2-frames.js';
 
 const A = block({ a: 'x' });
 

@@ -4,61 +4,7 @@ import type { Http2Loss } from '../../../src/inspect/http2/side.js';
 import type { StreamObserver } from '../../../src/inspect/http2/stream-observer.js';
 import type { SendWindows } from '../../../src/inspect/send-window.js';
 import type { Sender } from '../../../src/inspect/sender.js';
-
-// Frames as RFC 9113 section 6 has them, with numbers of their own: what the program calls them must not matter here.
-export const [DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE] = [0, 1, 2, 3, 4, 5] as const;
-export const [PING, GOAWAY, WINDOW_UPDATE, CONTINUATION] = [6, 7, 8, 9] as const;
-export const [END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY] = [0x1, 0x1, 0x4, 0x8, 0x20] as const;
-
-export function frame(
-  type: number,
-  flags: number,
-  streamId: number,
-  payload: Uint8Array | readonly number[] = [],
-): Buffer {
-  const header = Buffer.alloc(9);
-  header.writeUIntBE(payload.length, 0, 3);
-  header.writeUInt8(type, 3);
-  header.writeUInt8(flags, 4);
-  header.writeUInt32BE(streamId, 5);
-  return Buffer.concat([header, Buffer.from(payload)]);
-}
-
-export function uint32(...values: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(4 * values.length);
-  values.forEach((value, index) => bytes.writeUInt32BE(value, 4 * index));
-  return bytes;
-}
-
-/** SETTINGS of these values by identifier. */
-export function settings(...values: readonly (readonly [identifier: number, value: number])[]): Buffer {
-  return frame(
-    SETTINGS,
-    0,
-    0,
-    Buffer.concat(values.map(([id, value]) => Buffer.concat([Buffer.of(0, id), uint32(value)]))),
-  );
-}
-
-export const SETTINGS_ACK = frame(SETTINGS, ACK, 0);
-
-/** A header block of literals that leave the table alone (RFC 7541 section 6.2.2). */
-export function block(fields: Readonly<Record<string, string>>): Buffer {
-  const literals = Object.entries(fields).map(([name, value]) =>
-    Buffer.concat([
-      Buffer.of(0, name.length),
-      Buffer.from(name, 'latin1'),
-      Buffer.of(value.length),
-      Buffer.from(value, 'latin1'),
-    ]),
-  );
-  return Buffer.concat(literals);
-}
-
-/** HEADERS, whole, with these fields. */
-export function headers(streamId: number, fields: Readonly<Record<string, string>>, flags = 0): Buffer {
-  return frame(HEADERS, END_HEADERS | flags, streamId, block(fields));
-}
+import { headers } from '../../support/http2-frames.js';
 
 /** An inspector of a connection whose client has sent its preface, and all that it tells, in words. */
 export class Followed {

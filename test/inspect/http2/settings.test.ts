@@ -1,22 +1,21 @@
 import { describe, expect, test } from 'vitest';
 
 import type { Sender } from '../../../src/inspect/sender.js';
+import { Followed, opened } from './hand-made.js';
 import {
   block,
   DATA,
   END_HEADERS,
   END_STREAM,
-  Followed,
   frame,
   HEADERS,
   headers,
-  opened,
   RST_STREAM,
   settings,
   SETTINGS_ACK,
   uint32,
   WINDOW_UPDATE,
-} from './hand-made.js';
+} from '../../support/http2-frames.js';
 
 const [HEADER_TABLE_SIZE, INITIAL_WINDOW_SIZE] = [1, 4];
 const DEFAULT_WINDOW = 65_535;

@@ -2,18 +2,18 @@ import { describe, expect, test } from 'vitest';
 
 import type { StreamEvent, StreamState } from '../../../src/inspect/http2/stream-state.js';
 import type { Sender } from '../../../src/inspect/sender.js';
+import { Followed } from './hand-made.js';
 import {
   DATA,
   END_HEADERS,
   END_STREAM,
-  Followed,
   frame,
   GOAWAY,
   HEADERS,
   headers,
   RST_STREAM,
   uint32,
-} from './hand-made.js';
+} from '../../support/http2-frames.js';
 
 /** The stream that is driven, and one that is open beside it all the time. */
 const [STREAM, BYSTANDER] = [5, 3];

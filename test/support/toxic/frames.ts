@@ -14,7 +14,7 @@ import {
   settings,
   uint32,
   WINDOW_UPDATE,
-} from '../../inspect/http2/hand-made.js';
+} from '../http2-frames.js';
 import { header as yamuxHeader } from '../../inspect/yamux/hand-made.js';
 
 /** RFC 9113 section 6.5.2: the initial SETTINGS_MAX_FRAME_SIZE. */
