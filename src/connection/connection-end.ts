@@ -1,3 +1,5 @@
+import { stackOf } from '../stack.js';
+
 /** Who began the end of a connection. */
 export type Initiator = 'client' | 'upstream' | 'proxy';
 
@@ -57,6 +59,5 @@ export class ConnectionEnd {
 
 /** The end of a connection in whose code an exception was thrown. */
 export function internalError(error: unknown): ConnectionEnd {
-  const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return new ConnectionEnd('internal_error', 'proxy', detail);
+  return new ConnectionEnd('internal_error', 'proxy', stackOf(error));
 }
