@@ -10,6 +10,7 @@ import { AnswerWatch } from './answer-watch.js';
 import { guarded } from '../guarded.js';
 import { ConnectionEnd } from './close-reason.js';
 import {
+  failureReason,
   inspectConnection,
   type ConnectionInspector,
   type InspectionFailure,
@@ -140,7 +141,7 @@ export class Connection implements ServedConnection, RelayObserver {
    */
   sweep(nowMs: number): void {
     if (!this.#relay) return;
-    const { idleMs, writeStallMs } = this.#settings.configuration.timeouts;
+    const { idleMs, prefaceMs, writeStallMs } = this.#settings.configuration.timeouts;
     const isClientReading = this.#relay.queuedBytes('to_client') === 0;
     if (this.#inspector) this.#answers?.look(this.#inspector.connections, nowMs, isClientReading);
     for (const side of ['client', 'upstream'] as const) {
@@ -153,7 +154,7 @@ export class Connection implements ServedConnection, RelayObserver {
     }
     // While bytes wait for Gitaly the client is not read: what it has not sent may only not have been taken.
     const isRead = this.#relay.queuedBytes('to_upstream') === 0;
-    const overdue = isRead ? this.#inspector?.overdue(nowMs) : undefined;
+    const overdue = isRead ? this.#inspector?.overdue(nowMs, prefaceMs) : undefined;
     if (overdue !== undefined) {
       this.#judge(overdue);
       return;
@@ -230,7 +231,9 @@ export class Connection implements ServedConnection, RelayObserver {
     if (configuration.inspect === 'off') return;
     this.#upstream = dialer.address.url;
     this.#answers = new AnswerWatch(events.inspecting(this.#inspectedPeer), () => this.#answered());
-    this.#inspector = inspectConnection(protocol, this.#answers, calls.share(this));
+    const { abuseLimits } = configuration;
+    const share = calls.share(this, abuseLimits.callsPerConnection);
+    this.#inspector = inspectConnection(protocol, this.#answers, abuseLimits, share);
   }
 
   get #inspectedPeer(): InspectedPeer {
@@ -242,17 +245,19 @@ export class Connection implements ServedConnection, RelayObserver {
   #judge(failure: InspectionFailure): boolean {
     const isExceeded = isLimit(failure);
     if (this.#lost === undefined || isExceeded)
-      this.#settings.events.inspectorLost(failure, this.#inspectedPeer);
+      this.#settings.events.inspectorLost(failureReason(failure), this.#inspectedPeer);
     this.#lost ??= failure;
     this.#drain = undefined;
-    const isRequired = this.#settings.configuration.inspect === 'required';
-    if (!isExceeded && !isRequired) return true;
+    const { abuseLimits, inspect, timeouts } = this.#settings.configuration;
+    if (!isExceeded && inspect !== 'required') return true;
     const refusal = this.#inspector?.refusal ?? NOTHING;
     this.#inspector?.end(performance.now());
     this.#inspector = undefined;
     this.#refusal = refusal;
-    this.#record.facts.advice = isExceeded ? describeLimit(failure) : LOST_ADVICE;
-    const end = new ConnectionEnd(isExceeded ? 'abuse' : 'inspection_lost', 'proxy', failure);
+    this.#record.facts.advice = isExceeded
+      ? describeLimit(failure, { ...abuseLimits, prefaceMs: timeouts.prefaceMs })
+      : LOST_ADVICE;
+    const end = new ConnectionEnd(isExceeded ? 'abuse' : 'inspection_lost', 'proxy', failureReason(failure));
     // Before there is a relay, whoever passes the bytes on ends the connection with this.
     if (!this.#relay) throw end;
     this.#relay.refuse(end, refusal);

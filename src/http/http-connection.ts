@@ -27,6 +27,7 @@ import type { ConnectionStatus } from '../connection/status.js';
 import { WriteStall } from '../connection/write-stall.js';
 import type { HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
+import { ABANDONED_ADVICE } from '../connection/limit-advice.js';
 import { ABANDONED_REQUESTS, DRAIN_PING_MS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { peerCertificate } from '../tls/certificate.js';
 import { ALPN_H2 } from '../tls/parameters.js';
@@ -329,6 +330,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   #cutForResets(): void {
+    this.#record.facts.advice = ABANDONED_ADVICE;
     this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
   }
 
