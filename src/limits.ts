@@ -86,7 +86,7 @@ export const DRAINED_LINGER_MS = 5000;
 
 /**
  * How long a client may take during a drain to answer the PING after GOAWAY: the transfer of a full queue and a round trip take
- * less. It is a deadline for new calls; open calls are not limited by it.
+ * less. It is half of `max_connection_age_grace` if that is less. It is a deadline for new calls; open calls are not limited by it.
  */
 export const DRAIN_PING_MS = 10_000;
 

@@ -427,7 +427,7 @@ const rootShape = {
   }).optional(),
   max_connection_age_grace: textOf(parseDuration, {
     description:
-      'How long the calls of a connection may take to end after `max_connection_age`; then it is cut. As long as they need unless set.',
+      'How long the calls of a connection may take to end after `max_connection_age`; then it is reset. As long as they need unless set. A client that ignores GOAWAY can begin calls for half of it, at most 10 s.',
     examples: ['6h'],
     pattern: DURATION_PATTERN,
   }).optional(),

@@ -18,8 +18,8 @@ import {
 import type { Drain } from '../inspect/drain.js';
 import { PING_BYTES } from '../inspect/http2/frame.js';
 import { isLimit } from '../inspect/limit.js';
-import { DRAIN_PING_MS, DRAINED_LINGER_MS, REFUSED_WINDOW_MS } from '../limits.js';
-import { AgeLimit } from './age-limit.js';
+import { DRAINED_LINGER_MS, REFUSED_WINDOW_MS } from '../limits.js';
+import { AgeLimit, drainPingMs } from './age-limit.js';
 import type { InspectedPeer } from './events.js';
 import { describeLimit, LOST_ADVICE } from './limit-advice.js';
 import type { Direction, RelayObserver } from './half-pipe.js';
@@ -115,8 +115,8 @@ export class Connection implements ServedConnection, RelayObserver {
   }
 
   /**
-   * Lets what is open on the connection finish and then ends it: at once if it is idle. One that cannot be followed goes
-   * on until its ends have finished. `why` is for the log.
+   * Lets open calls finish and then ends the connection: at once if it is idle. If its calls cannot be followed, its client is
+   * notified and ends it. `why` is for the log.
    */
   drain(why: string): void {
     if (this.#draining !== undefined) return;
@@ -247,12 +247,12 @@ export class Connection implements ServedConnection, RelayObserver {
     if (this.#lost === undefined || isExceeded)
       this.#settings.events.inspectorLost(failureReason(failure), this.#inspectedPeer);
     this.#lost ??= failure;
-    this.#drain = undefined;
     const { abuseLimits, inspect, timeouts } = this.#settings.configuration;
     if (!isExceeded && inspect !== 'required') return true;
     const refusal = this.#inspector?.refusal ?? NOTHING;
     this.#inspector?.end(performance.now());
     this.#inspector = undefined;
+    this.#drain = undefined;
     this.#refusal = refusal;
     this.#record.facts.advice = isExceeded
       ? describeLimit(failure, { ...abuseLimits, prefaceMs: timeouts.prefaceMs })
@@ -271,7 +271,6 @@ export class Connection implements ServedConnection, RelayObserver {
   }
 
   #beginDrain(relay: Relay): void {
-    if (this.#lost !== undefined) return;
     this.#drain = this.#inspector?.drain(randomBytes(PING_BYTES), (bytes) =>
       relay.insert('to_client', bytes),
     );
@@ -280,14 +279,14 @@ export class Connection implements ServedConnection, RelayObserver {
     this.#drainPingTimer = setTimeout(() => {
       this.#drain?.insist();
       if (this.#drain?.finished) this.#endDrained(this.#drain);
-    }, DRAIN_PING_MS);
+    }, drainPingMs(this.#settings.configuration.maxConnectionAge));
   }
 
   #passDraining(drain: Drain<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
     const passed = drain.pass(sender, bytes, performance.now());
-    if (drain.failure !== undefined) {
-      if (!this.#judge(drain.failure)) return undefined;
-    } else if (drain.finished) this.#endDrained(drain);
+    const { failure } = drain;
+    if (failure !== undefined && failure !== this.#lost && !this.#judge(failure)) return undefined;
+    if (drain.finished) this.#endDrained(drain);
     return passed.length > 0 ? passed : undefined;
   }
 

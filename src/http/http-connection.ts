@@ -12,7 +12,7 @@ import {
 } from '../connection/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import type { Admission } from '../connection/admission.js';
-import { AgeLimit } from '../connection/age-limit.js';
+import { AgeLimit, drainPingMs } from '../connection/age-limit.js';
 import { ConnectionEnd } from '../connection/close-reason.js';
 import type { ConnectionFacts } from '../connection/facts.js';
 import { Opening } from '../connection/opening.js';
@@ -28,7 +28,7 @@ import { WriteStall } from '../connection/write-stall.js';
 import type { HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
 import { ABANDONED_ADVICE } from '../connection/limit-advice.js';
-import { ABANDONED_REQUESTS, DRAIN_PING_MS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
+import { ABANDONED_REQUESTS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { peerCertificate } from '../tls/certificate.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
@@ -349,7 +349,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (session.destroyed || session.closed) return;
     http2.announceShutdown();
     // A client that does not answer could go on making requests.
-    const timer = setTimeout(() => this.#closeSession(session), DRAIN_PING_MS);
+    const { maxConnectionAge } = this.#settings.configuration;
+    const timer = setTimeout(() => this.#closeSession(session), drainPingMs(maxConnectionAge));
     this.#raw.once('close', () => clearTimeout(timer));
     const seen = (): void => {
       clearTimeout(timer);

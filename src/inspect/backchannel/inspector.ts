@@ -91,7 +91,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
    * connection can be closed whenever neither a call nor a sidechannel is open.
    */
   drain(): Drain<BackchannelLoss> {
-    let failure: BackchannelLoss | undefined;
+    let failure = this.#loss;
     const isIdle = (): boolean => this.#isIdle;
     return {
       announced: false,
@@ -104,7 +104,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
         return failure;
       },
       get finished() {
-        return isIdle();
+        return failure === undefined && isIdle();
       },
     };
   }

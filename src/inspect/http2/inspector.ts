@@ -114,6 +114,16 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return nowMs - beganAtMs > headerBlockMs ? 'slow_block' : undefined;
   }
 
+  /** Whether streams are known: they can be followed no more after a loss. */
+  get isFollowed(): boolean {
+    return this.#loss === undefined;
+  }
+
+  /** Whether the frames are known, which they are after most losses. */
+  get isFramed(): boolean {
+    return this.#exceeded === undefined && this.#loss !== 'preface';
+  }
+
   /** Streams that have begun and not ended. */
   get openStreams(): number {
     return this.#streams.size;
