@@ -101,7 +101,7 @@ export const DRAINED_LINGER_MS = 5000;
 
 /**
  * How long a client may take during a drain to answer the PING after GOAWAY: the transfer of a full queue and a round trip take
- * less. It is a deadline for new calls; open calls are not limited by it.
+ * less. It is half of `max_connection_age_grace` if that is less. It is a deadline for new calls; open calls are not limited by it.
  */
 export const DRAIN_PING_MS = 10_000;
 
@@ -274,19 +274,10 @@ export const MAX_HEADER_FIELDS = 128;
 export const MAX_HEADER_LIST_BYTES = 64 * 1024;
 
 /**
- * Size of a header list in the relay: the default limit of grpc-go, and therefore of Gitaly. Rails sends one field per feature
- * flag of Gitaly, so calls with hundreds of fields are normal. The list is not kept.
- */
-export const MAX_RELAYED_HEADER_LIST_BYTES = 16 * 1024 * 1024;
-
-/**
  * How many times larger than its encoding a header list may be, beyond one dynamic table: a field costs at least one byte, and
  * an ordinary list stays below this ratio. A larger one is a bomb of one-byte references to a large entry (CVE-2016-6581).
  */
 export const MAX_HEADER_AMPLIFICATION = 64;
-
-/** Header lists of one connection that exceed these two limits. Gitaly refuses such a call itself; many of them are an attack. */
-export const TOO_LARGE_HEADERS = { burst: 10, perSecond: 0.1 };
 
 /**
  * What is kept of a field's value. Those that are read are paths, ids and statuses, of a hundred bytes; with thousands of
@@ -303,9 +294,6 @@ export const MAX_CONTINUATION_FRAMES = 8;
 /** The bytes that allow one more CONTINUATION frame: libraries fill their frames, which have 16 KiB. */
 export const MIN_CONTINUATION_BYTES = 4096;
 
-/** A header block must be whole after this time; looked at now and then, so that it may take half as long again. */
-export const HEADER_BLOCK_MS = 10_000;
-
 /** An encoded header block on the gate. Decoded it may have `MAX_HEADER_LIST_BYTES`, and encoding hardly ever lengthens it. */
 export const MAX_HEADER_BLOCK_BYTES = 64 * 1024;
 
@@ -321,39 +309,65 @@ export const MAX_BACKCHANNEL_CONNECTIONS = 8;
 /** The age at which a stream is old: any server has begun its work by then. */
 export const OLD_STREAM_MS = 100;
 
-/**
- * RST_STREAM of young streams on one connection, of either end: the bucket of nghttp2 and Node against rapid reset
- * (CVE-2023-44487), into which the server's resets go that a client provokes (CVE-2025-8671). A reset behind an answer is
- * free, and a call that was answered pays for another's reset: a busy Praefect cancels more than the bucket allows.
- */
-export const YOUNG_RESETS = { burst: 1000, perSecond: 33 };
+/** The defaults of `abuse_limits`, per connection. */
+export const ABUSE_LIMITS = {
+  /**
+   * RST_STREAM of young streams, from either end: the token bucket of nghttp2 and Node against rapid reset (CVE-2023-44487). The
+   * server's resets that a client provokes count too (CVE-2025-8671). A reset after the answer is free, and each answered call adds
+   * a token, because a busy Praefect cancels more calls than the bucket allows.
+   */
+  resets: { burst: 1000, perSecond: 33 },
 
-/** RST_STREAM of streams that are old or that the server has begun to answer: all open calls may have the same deadline. */
-export const OLD_RESETS = { burst: 10_000, perSecond: 1000 };
+  /** RST_STREAM of streams that are old or that the server has begun to answer: all open calls may have the same deadline. */
+  lateResets: { burst: 10_000, perSecond: 1000 },
 
-/**
- * PING and SETTINGS that one end sends (CVE-2019-9512, -9515): each makes the other end answer. A DATA frame of the other
- * end pays for one, as gRPC libraries measure the round trip with a PING while data comes.
- */
-export const CONTROL_FRAMES = { burst: 1000, perSecond: 33 };
+  /**
+   * PING and SETTINGS of one end (CVE-2019-9512, -9515): each makes the other end answer. A DATA frame of the other end adds a
+   * token, because gRPC libraries measure the round trip with a PING while data arrives.
+   */
+  controlFrames: { burst: 1000, perSecond: 33 },
 
-/**
- * Frames of one end that carry nothing: WINDOW_UPDATE, PRIORITY, empty DATA, answers to PINGs, unknown types (CVE-2019-9511,
- * -9513, -9517, -9518): nghttp2's bucket for what is odd. Data of the other end pays for its window updates.
- */
-export const SMALL_FRAMES = { burst: 10_000, perSecond: 330 };
+  /**
+   * Frames of one end without content: WINDOW_UPDATE, PRIORITY, empty DATA, answers to PINGs, unknown types (CVE-2019-9511, -9513,
+   * -9517, -9518), with the bucket that nghttp2 has for glitches. Data of the other end adds tokens for its window updates.
+   */
+  smallFrames: { burst: 10_000, perSecond: 330 },
+
+  /** Header lists that are too large. Gitaly refuses such a call itself, so only many of them are an attack. */
+  oversizedHeaders: { burst: 10, perSecond: 0.1 },
+
+  /**
+   * The size of a header list: the default limit of grpc-go, and therefore of Gitaly. Rails sends one field per feature flag of
+   * Gitaly, so calls with hundreds of fields are normal. The list is not kept.
+   */
+  headerListBytes: 16 * 1024 * 1024,
+
+  /**
+   * Open calls, including those inside a backchannel; each stream of a backchannel counts as one. A client of Gitaly has a few
+   * hundred; grpc-go has no limit by default.
+   */
+  callsPerConnection: 10_000,
+};
+
+/** The minimum of each of them: what the libraries of Gitaly's clients need on an ordinary connection. */
+export const LEAST_ABUSE_LIMITS = {
+  resets: { burst: 10, perSecond: 1 },
+  lateResets: { burst: 10, perSecond: 1 },
+  controlFrames: { burst: 10, perSecond: 1 },
+  smallFrames: { burst: 100, perSecond: 1 },
+  oversizedHeaders: { burst: 1, perSecond: 0 },
+  headerListBytes: 8 * 1024,
+  callsPerConnection: 10,
+};
+
+/** The SETTINGS of one end that the other has not acknowledged: no library sends more than two. */
+export const MAX_UNACKNOWLEDGED_SETTINGS = 16;
 
 /** What data pays for, besides one frame for each frame of it: libraries update windows by a quarter of 64 KiB or more. */
 export const DATA_BYTES_PER_SMALL_FRAME = 1024;
 
 /** How long a refused client may take to make its request and to read the reason. */
 export const FAREWELL_MS = 1000;
-
-/**
- * Calls that are followed at once on one connection, including those inside a backchannel; each stream of a backchannel counts
- * as one. A client of Gitaly has some hundred; grpc-go has no limit by default.
- */
-export const MAX_FOLLOWED_CALLS = 10_000;
 
 /** Streams of one backchannel that its server has not accepted: the limit of hashicorp's library. Gitaly accepts one. */
 export const MAX_UNACCEPTED_STREAMS = 256;

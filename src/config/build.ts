@@ -3,6 +3,8 @@ import { availableParallelism } from 'node:os';
 import { isAnyPort, isHttpScheme, isTlsScheme, place } from './address.js';
 import { reportError, reportWarning, type BuildContext } from './build-context.js';
 import { DEFAULTS } from './defaults.js';
+import type { AbuseLimits } from '../inspect/abuse-limits.js';
+import type { Rate } from '../inspect/rate-bucket.js';
 import { parseDuration } from './duration.js';
 import { buildForwarding, upstreamsOf } from './forwarding.js';
 import { formatHostPort } from './host-port.js';
@@ -41,6 +43,7 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
   const maxUnauthenticatedConnections =
     draft.max_unauthenticated_connections ?? Math.max(1, Math.floor(maxConnections / 2));
   const maxConnectionAge = buildMaxConnectionAge(draft, context);
+  const abuseLimits = buildAbuseLimits(draft);
   const listeners = (draft.listeners ?? []).flatMap((listener, index): ListenerConfiguration[] =>
     listener === undefined
       ? []
@@ -52,6 +55,7 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
             maxUnauthenticatedConnections,
             maxConnectionsPerSource: draft.max_connections_per_source,
             maxConnectionAge,
+            abuseLimits,
           },
         ],
   );
@@ -79,7 +83,7 @@ function buildListener(
   draft: Draft,
   listener: DraftListener,
   key: KeyPath,
-): Omit<ListenerConfiguration, 'timeouts' | keyof ConnectionLimits | 'maxConnectionAge'> {
+): Omit<ListenerConfiguration, 'timeouts' | keyof ConnectionLimits | 'maxConnectionAge' | 'abuseLimits'> {
   const { listen } = listener;
   const tlsKey = [...key, 'tls'];
   const layers: TlsLayers = [
@@ -199,6 +203,24 @@ function buildMaxConnectionAge(draft: Draft, context: BuildContext): MaxConnecti
     reportWarning(context, ['listeners', index, 'inspect'], message, false);
   }
   return { ageMs, graceMs };
+}
+
+function buildAbuseLimits({ abuse_limits: limits }: Draft): AbuseLimits {
+  const { abuseLimits } = DEFAULTS;
+  type Bucket = NonNullable<NonNullable<typeof limits>['resets']>;
+  const bucket = (written: Bucket | undefined, standard: Rate): Rate => ({
+    burst: written?.burst ?? standard.burst,
+    perSecond: written?.rate ?? standard.perSecond,
+  });
+  return {
+    resets: bucket(limits?.resets, abuseLimits.resets),
+    lateResets: bucket(limits?.late_resets, abuseLimits.lateResets),
+    controlFrames: bucket(limits?.control_frames, abuseLimits.controlFrames),
+    smallFrames: bucket(limits?.small_frames, abuseLimits.smallFrames),
+    oversizedHeaders: bucket(limits?.oversized_headers, abuseLimits.oversizedHeaders),
+    headerListBytes: limits?.header_list_bytes ?? abuseLimits.headerListBytes,
+    callsPerConnection: limits?.calls_per_connection ?? abuseLimits.callsPerConnection,
+  };
 }
 
 function buildTimeouts({ timeouts }: Draft): Timeouts {

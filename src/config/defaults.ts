@@ -1,3 +1,4 @@
+import { ABUSE_LIMITS } from '../limits.js';
 import type { Logging } from './model.js';
 
 /** What holds where the file is silent, in the file's own literals. */
@@ -17,6 +18,7 @@ export const DEFAULTS = {
     idle: '6h',
   },
   maxConnections: 10_000,
+  abuseLimits: ABUSE_LIMITS,
   workers: 1,
   readinessRequiresUpstream: false,
   inspect: true,

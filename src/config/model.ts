@@ -1,5 +1,7 @@
 /** The configuration as the rest of the program sees it: complete, validated, with defaults filled in. */
 
+import type { AbuseLimits } from '../inspect/abuse-limits.js';
+
 /** Where a setting stands: the keys from the root of the file (`['listeners', 0, 'listen']`), or the flag (`['--cert']`). */
 export type KeyPath = readonly (string | number)[];
 
@@ -183,6 +185,8 @@ export interface ListenerConfiguration extends ConnectionLimits {
   readonly timeouts: Timeouts;
   /** When a connection is drained by itself; `undefined`: never. */
   readonly maxConnectionAge: MaxConnectionAge | undefined;
+  /** What one connection may do while it is inspected. */
+  readonly abuseLimits: AbuseLimits;
   /** Whether the calls on its connections are followed; `required`: a connection whose calls cannot be followed is closed. */
   readonly inspect: Inspect;
 }

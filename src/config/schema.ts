@@ -2,7 +2,7 @@ import * as z from 'zod';
 
 import { parseAddress } from './address.js';
 import { parseCidr } from './cidr.js';
-import { MAX_WORKERS } from '../limits.js';
+import { LEAST_ABUSE_LIMITS, MAX_WORKERS } from '../limits.js';
 import { DEFAULTS } from './defaults.js';
 import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { checkHost, parseHostPort } from './host-port.js';
@@ -10,7 +10,7 @@ import { parseAccount, parseMode } from './socket-settings.js';
 import { parsePathPrefix } from './path-prefix.js';
 import { parseRpcLogging } from './rpc-logging.js';
 import { parsed, refused, type Parsed } from './parsed.js';
-import { duration, path, textOf } from './setting-kinds.js';
+import { duration, path, textOf, tokenBucket } from './setting-kinds.js';
 
 /**
  * The configuration file, key by key. Each leaf reads its text into what the program works with, so that every bad
@@ -220,6 +220,52 @@ const adminHost = textOf(parseAdminHost, {
   examples: ['gitaly-a.internal', '*.gitlab.svc.cluster.local'],
 });
 
+const abuseLimitsShape = {
+  resets: tokenBucket(
+    'RST_STREAM within 100 ms of the start of a call that Gitaly has not begun to answer, and those that Gitaly sends for an error of the client.',
+    DEFAULTS.abuseLimits.resets,
+    LEAST_ABUSE_LIMITS.resets,
+  ).optional(),
+  late_resets: tokenBucket(
+    'RST_STREAM of calls that are older, or that Gitaly has begun to answer.',
+    DEFAULTS.abuseLimits.lateResets,
+    LEAST_ABUSE_LIMITS.lateResets,
+  ).optional(),
+  control_frames: tokenBucket(
+    'PING and SETTINGS. DATA of Gitaly adds tokens.',
+    DEFAULTS.abuseLimits.controlFrames,
+    LEAST_ABUSE_LIMITS.controlFrames,
+  ).optional(),
+  small_frames: tokenBucket(
+    'Frames without content, of HTTP/2 (WINDOW_UPDATE, PRIORITY, empty DATA) and of yamux. DATA of Gitaly adds tokens.',
+    DEFAULTS.abuseLimits.smallFrames,
+    LEAST_ABUSE_LIMITS.smallFrames,
+  ).optional(),
+  oversized_headers: tokenBucket(
+    'Calls whose header list is larger than `header_list_bytes`, or more than 64 times as large as its encoding.',
+    DEFAULTS.abuseLimits.oversizedHeaders,
+    LEAST_ABUSE_LIMITS.oversizedHeaders,
+  ).optional(),
+  header_list_bytes: z
+    .int()
+    .min(LEAST_ABUSE_LIMITS.headerListBytes)
+    .meta({
+      description: 'The size of the metadata of a call, as RFC 7541 defines it: 32 bytes per field included.',
+      default: DEFAULTS.abuseLimits.headerListBytes,
+      examples: [DEFAULTS.abuseLimits.headerListBytes],
+    })
+    .optional(),
+  calls_per_connection: z
+    .int()
+    .min(LEAST_ABUSE_LIMITS.callsPerConnection)
+    .meta({
+      description: 'Open calls on one connection, including those inside a backchannel.',
+      default: DEFAULTS.abuseLimits.callsPerConnection,
+      examples: [DEFAULTS.abuseLimits.callsPerConnection],
+    })
+    .optional(),
+};
+
 const rootShape = {
   tls: z
     .strictObject(tlsShape)
@@ -297,7 +343,7 @@ const rootShape = {
         DEFAULTS.timeouts.handshake,
       ).optional(),
       preface: duration(
-        'From the end of the handshake to the first bytes that tell the protocol.',
+        'From the end of the handshake to the first bytes that identify the protocol; and the time for a header block of HTTP/2.',
         DEFAULTS.timeouts.preface,
       ).optional(),
       dial: duration(
@@ -346,6 +392,14 @@ const rootShape = {
       examples: [100],
     })
     .optional(),
+  abuse_limits: z
+    .strictObject(abuseLimitsShape)
+    .meta({
+      description:
+        'What one client connection may do while it is inspected. A connection that exceeds a limit is closed, and the log names the limit. Each token bucket has a burst and a refill rate per second.',
+      examples: [{ resets: { rate: 100, burst: 5000 } }],
+    })
+    .optional(),
   health_check_interval: textOf(parseHealthCheckInterval, {
     description:
       'How often each upstream is connected to and asked for its gRPC health (an HTTP upstream is connected to), for upstream_up and the log. Not at all unless set.',
@@ -372,7 +426,7 @@ const rootShape = {
   }).optional(),
   max_connection_age_grace: textOf(parseDuration, {
     description:
-      'How long the calls of a connection may take to end after `max_connection_age`; then it is cut. As long as they need unless set.',
+      'How long the calls of a connection may take to end after `max_connection_age`; then it is reset. As long as they need unless set. A client that ignores GOAWAY can begin calls for half of it, at most 10 s.',
     examples: ['6h'],
     pattern: DURATION_PATTERN,
   }).optional(),

@@ -1,3 +1,4 @@
+import type { Rate } from '../inspect/rate-bucket.js';
 import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { parsed, refused, type Parsed } from './parsed.js';
 import * as z from 'zod';
@@ -39,6 +40,32 @@ export function duration(description: string, standard: string) {
     examples: [standard],
     pattern: DURATION_PATTERN,
   });
+}
+
+/** A token bucket; each key has a default and a minimum. */
+export function tokenBucket(description: string, standard: Rate, least: Rate) {
+  return z
+    .strictObject({
+      rate: z
+        .number()
+        .min(least.perSecond)
+        .meta({
+          description: 'The refill rate, per second.',
+          default: standard.perSecond,
+          examples: [standard.perSecond],
+        })
+        .optional(),
+      burst: z
+        .int()
+        .min(least.burst)
+        .meta({
+          description: 'The size of the token bucket.',
+          default: standard.burst,
+          examples: [standard.burst],
+        })
+        .optional(),
+    })
+    .meta({ description, examples: [{ rate: standard.perSecond, burst: standard.burst }] });
 }
 
 function parsePath(text: string): Parsed<string> {

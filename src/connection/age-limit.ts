@@ -1,11 +1,16 @@
 import type { MaxConnectionAge } from '../config/model.js';
-import { AGE_JITTER } from '../limits.js';
+import { AGE_JITTER, DRAIN_PING_MS } from '../limits.js';
 import { ConnectionEnd } from './connection-end.js';
 
 /** What the age of a connection brings about. */
 export interface Ageing {
   drain(why: string): void;
   cut(end: ConnectionEnd): void;
+}
+
+/** The deadline for the answer to the PING of a drain: a call that begins before it has at least half of the grace to end. */
+export function drainPingMs(limit: MaxConnectionAge | undefined): number {
+  return Math.min(DRAIN_PING_MS, (limit?.graceMs ?? Infinity) / 2);
 }
 
 /** Drains a connection at `max_connection_age`, and cuts it `max_connection_age_grace` after that. */

@@ -1,4 +1,4 @@
-import type { InspectionFailure } from '../inspect/connection-inspector.js';
+import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/events.js';
 import type { ClientCertificateResult } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
@@ -72,7 +72,7 @@ export interface ConnectionEvents {
   /** The calls of a connection are followed from here on; who is told of them. */
   inspecting(peer: InspectedPeer): InspectionEvents;
   /** Calls of a connection cannot be followed, or its client has exceeded a limit. */
-  inspectorLost(reason: InspectionFailure, peer: InspectedPeer): void;
+  inspectorLost(reason: InspectionFailureReason, peer: InspectedPeer): void;
   bytes(toUpstream: number, toClient: number): void;
   closed(report: ConnectionReport): void;
 }

@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
 
 import type { Inspect } from '../config/model.js';
+import type { AbuseLimits } from '../inspect/abuse-limits.js';
 import type { CallShare } from '../inspect/call-pool.js';
 import {
+  failureReason,
   inspectConnection,
   type ConnectionInspector,
   type InspectionFailure,
@@ -11,7 +13,7 @@ import type { Drain } from '../inspect/drain.js';
 import { PING_BYTES } from '../inspect/http2/frame.js';
 import { isLimit } from '../inspect/limit.js';
 import type { Sender } from '../inspect/sender.js';
-import { DRAIN_PING_MS, DRAINED_LINGER_MS } from '../limits.js';
+import { DRAINED_LINGER_MS } from '../limits.js';
 import { guarded } from '../guarded.js';
 import { AnswerWatch } from './answer-watch.js';
 import { ConnectionEnd } from './connection-end.js';
@@ -24,6 +26,11 @@ import type { Direction, Tap } from './relay/tap.js';
 export interface FollowedCallsOptions {
   readonly protocol: Protocol;
   readonly mode: Exclude<Inspect, 'off'>;
+  readonly limits: AbuseLimits;
+  /** `timeouts.preface`, milliseconds. */
+  readonly prefaceMs: number;
+  /** How long a client may take to answer the PING of a drain, milliseconds. */
+  readonly drainPingMs: number;
   readonly peer: InspectedPeer;
   readonly events: ConnectionEvents;
   readonly share: CallShare;
@@ -70,7 +77,7 @@ export class FollowedCalls implements Tap {
       this.#answers = undefined;
       events.answered();
     });
-    this.#inspector = inspectConnection(options.protocol, this.#answers, options.share);
+    this.#inspector = inspectConnection(options.protocol, this.#answers, options.limits, options.share);
   }
 
   /** The calls that are open. */
@@ -91,9 +98,9 @@ export class FollowedCalls implements Tap {
     return failure === undefined || failure === this.#lost || this.#judge(failure) ? bytes : undefined;
   }
 
-  /** Lets the open calls finish. A connection whose calls cannot be followed goes on until its ends have finished. */
+  /** Lets the open calls finish. If calls cannot be followed, the client is notified and ends the connection. */
   drain(): void {
-    if (this.#lost !== undefined || this.#drain || this.#isOver) return;
+    if (this.#drain || this.#isOver) return;
     if (this.#options.protocol === 'http2' && !this.#hasUpstreamBegun) {
       this.#drainsLater = true;
       return;
@@ -105,7 +112,7 @@ export class FollowedCalls implements Tap {
       this.#drain?.insist();
       this.#lookDrained();
     };
-    this.#insistTimer = setTimeout(this.#guarded(insist), DRAIN_PING_MS);
+    this.#insistTimer = setTimeout(this.#guarded(insist), this.#options.drainPingMs);
   }
 
   /**
@@ -116,7 +123,8 @@ export class FollowedCalls implements Tap {
    */
   sweep(nowMs: number, isClientReading: boolean, isClientRead: boolean): void {
     this.#answers?.look(this.#inspector.connections, nowMs, isClientReading);
-    const overdue = isClientRead && !this.#isOver ? this.#inspector.overdue(nowMs) : undefined;
+    const overdue =
+      isClientRead && !this.#isOver ? this.#inspector.overdue(nowMs, this.#options.prefaceMs) : undefined;
     if (overdue !== undefined) this.#judge(overdue);
   }
 
@@ -140,23 +148,27 @@ export class FollowedCalls implements Tap {
 
   /** A limit is exceeded, or calls cannot be followed. Returns whether the connection is kept nevertheless. */
   #judge(failure: InspectionFailure): boolean {
-    const { mode, events, peer } = this.#options;
+    const { mode, events, peer, limits, prefaceMs } = this.#options;
     const isExceeded = isLimit(failure);
-    if (this.#lost === undefined || isExceeded) events.inspectorLost(failure, peer);
+    if (this.#lost === undefined || isExceeded) events.inspectorLost(failureReason(failure), peer);
     this.#lost ??= failure;
-    this.#drain = undefined;
     if (!isExceeded && mode !== 'required') return true;
+    this.#drain = undefined;
     this.#isOver = true;
-    const end = new ConnectionEnd(isExceeded ? 'abuse' : 'inspection_lost', 'proxy', failure);
-    this.#events.refuse(end, this.#inspector.refusal, isExceeded ? describeLimit(failure) : LOST_ADVICE);
+    const end = new ConnectionEnd(isExceeded ? 'abuse' : 'inspection_lost', 'proxy', failureReason(failure));
+    this.#events.refuse(
+      end,
+      this.#inspector.refusal,
+      isExceeded ? describeLimit(failure, { ...limits, prefaceMs }) : LOST_ADVICE,
+    );
     return false;
   }
 
   #passDraining(drain: Drain<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
     const passed = drain.pass(sender, bytes, performance.now());
-    if (drain.failure !== undefined) {
-      if (!this.#judge(drain.failure)) return undefined;
-    } else this.#lookDrained();
+    const { failure } = drain;
+    if (failure !== undefined && failure !== this.#lost && !this.#judge(failure)) return undefined;
+    this.#lookDrained();
     return passed.length > 0 ? passed : undefined;
   }
 

@@ -1,54 +1,109 @@
+import type { AbuseLimits } from '../inspect/abuse-limits.js';
 import type { ExceededLimit } from '../inspect/limit.js';
+import type { Rate } from '../inspect/rate-bucket.js';
 import {
-  CONTROL_FRAMES,
-  HEADER_BLOCK_MS,
+  ABANDONED_REQUESTS,
   MAX_BACKCHANNEL_CONNECTIONS,
   MAX_CONTINUATION_FRAMES,
-  MAX_FOLLOWED_CALLS,
   MAX_HEADER_AMPLIFICATION,
-  MAX_RELAYED_HEADER_LIST_BYTES,
   MAX_UNACCEPTED_STREAMS,
-  OLD_RESETS,
+  MAX_UNACKNOWLEDGED_SETTINGS,
+  MIN_CONTINUATION_BYTES,
   OLD_STREAM_MS,
-  SMALL_FRAMES,
-  TOO_LARGE_HEADERS,
-  YOUNG_RESETS,
 } from '../limits.js';
-import type { Rate } from '../inspect/rate-bucket.js';
 
-const MIB = 1024 * 1024;
+/** A limit in words: what it bounds, and the setting that raises it. */
+interface LimitText {
+  readonly bound: string;
+  /** `undefined`: no client that speaks the protocol correctly can need more. */
+  readonly setting: string | undefined;
+}
 
-/** Each limit with its value. */
-const LIMITS: Readonly<Record<ExceededLimit, string>> = {
-  reset_flood:
-    `RST_STREAM within ${OLD_STREAM_MS} ms of the start of a call, before Gitaly began to answer: ${rate(YOUNG_RESETS)}; ` +
-    `of older calls: ${rate(OLD_RESETS)}`,
-  control_flood: `PING and SETTINGS: ${rate(CONTROL_FRAMES)}`,
-  frame_flood: `frames that carry nothing (WINDOW_UPDATE, PRIORITY, empty DATA): ${rate(SMALL_FRAMES)}`,
-  continuation:
-    `a header block in ${MAX_CONTINUATION_FRAMES} small CONTINUATION frames, ` +
-    `${MAX_RELAYED_HEADER_LIST_BYTES / MIB} MiB and ${HEADER_BLOCK_MS / 1000} s`,
-  hpack_too_large:
-    `header lists of more than ${MAX_RELAYED_HEADER_LIST_BYTES / MIB} MiB, or more than ` +
-    `${MAX_HEADER_AMPLIFICATION} times as large as their encoding: ${rate(TOO_LARGE_HEADERS)}`,
-  too_many_streams: `${MAX_FOLLOWED_CALLS} open calls on one connection, or ${MAX_UNACCEPTED_STREAMS} yamux streams that Gitaly has not accepted`,
-  too_many_connections: `${MAX_BACKCHANNEL_CONNECTIONS} gRPC connections on one backchannel`,
-  yamux_flood: `yamux frames without data: ${rate(SMALL_FRAMES)}`,
+/** The values in effect for a connection. */
+export interface LimitValues extends AbuseLimits {
+  /** `timeouts.preface`. */
+  readonly prefaceMs: number;
+}
+
+const TEXTS: Readonly<Record<ExceededLimit, (values: LimitValues) => LimitText>> = {
+  reset_flood: ({ resets }) => ({
+    bound: `RST_STREAM within ${OLD_STREAM_MS} ms of the start of a call that Gitaly has not begun to answer, or for an error of the client: ${rate(resets)}`,
+    setting: 'abuse_limits.resets',
+  }),
+  late_reset_flood: ({ lateResets }) => ({
+    bound: `RST_STREAM of calls older than ${OLD_STREAM_MS} ms, or that Gitaly has begun to answer: ${rate(lateResets)}`,
+    setting: 'abuse_limits.late_resets',
+  }),
+  control_flood: ({ controlFrames }) => ({
+    bound: `PING and SETTINGS: ${rate(controlFrames)}`,
+    setting: 'abuse_limits.control_frames',
+  }),
+  unacknowledged_settings: () => ({
+    bound: `SETTINGS that Gitaly has not acknowledged: ${MAX_UNACKNOWLEDGED_SETTINGS}`,
+    setting: undefined,
+  }),
+  frame_flood: ({ smallFrames }) => ({
+    bound: `frames without content (WINDOW_UPDATE, PRIORITY, empty DATA): ${rate(smallFrames)}`,
+    setting: 'abuse_limits.small_frames',
+  }),
+  yamux_flood: ({ smallFrames }) => ({
+    bound: `yamux frames without data: ${rate(smallFrames)}`,
+    setting: 'abuse_limits.small_frames',
+  }),
+  continuation: () => ({
+    bound: `CONTINUATION frames of one header block: ${MAX_CONTINUATION_FRAMES}, and one more for each ${MIN_CONTINUATION_BYTES} bytes`,
+    setting: undefined,
+  }),
+  interleaved_block: () => ({ bound: 'no other frame within a header block', setting: undefined }),
+  slow_block: ({ prefaceMs }) => ({
+    bound: `the time for a header block: ${prefaceMs} ms`,
+    setting: 'timeouts.preface',
+  }),
+  hpack_too_large: ({ headerListBytes, oversizedHeaders }) => ({
+    bound:
+      `header lists of more than ${headerListBytes} bytes (\`abuse_limits.header_list_bytes\`), or more than ` +
+      `${MAX_HEADER_AMPLIFICATION} times as large as their encoding: ${rate(oversizedHeaders)}`,
+    setting: 'abuse_limits.oversized_headers',
+  }),
+  too_many_streams: ({ callsPerConnection }) => ({
+    bound: `open calls on one connection: ${callsPerConnection}`,
+    setting: 'abuse_limits.calls_per_connection',
+  }),
+  unaccepted_streams: () => ({
+    bound: `yamux streams that Gitaly has not accepted: ${MAX_UNACCEPTED_STREAMS}`,
+    setting: undefined,
+  }),
+  too_many_connections: () => ({
+    bound: `gRPC connections on one backchannel: ${MAX_BACKCHANNEL_CONNECTIONS}`,
+    setting: undefined,
+  }),
 };
 
-/** Describes the limit, and the fix if its client is known to be legitimate. */
-export function describeLimit(limit: ExceededLimit): string {
+/** Describes the limit, and the fix if its client is trusted. */
+export function describeLimit(limit: ExceededLimit, values: LimitValues): string {
+  const { bound, setting } = TEXTS[limit](values);
+  if (setting === undefined)
+    return (
+      `the client exceeded a limit that has no setting, because no known client needs more: ${bound}. If you trust the client, ` +
+      'set `inspect: false` on a listener for it alone: that turns all these limits off'
+    );
   return (
-    `the limit ${limit} is ${LIMITS[limit]}. If this client is legitimate, have it spread its calls over more connections, ` +
-    'or set `inspect: false` on a listener for it alone: that turns these limits off'
+    `the client exceeded \`${setting}\`, ${bound}. If you trust the client, raise \`${setting}\` and reload, or have the client ` +
+    'spread its calls over more connections'
   );
 }
+
+/** The fix for a client of the gate that resets more requests than it may. */
+export const ABANDONED_ADVICE =
+  `the client exceeded a limit that has no setting, because Node's HTTP/2 library has it too: requests that it resets: ` +
+  `${rate(ABANDONED_REQUESTS)}. If you trust the client, have it spread its requests over more connections, or speak HTTP/1.1`;
 
 /** The fix for a connection that `inspect: required` has closed. */
 export const LOST_ADVICE =
   'the client, or Gitaly, sends bytes that this version cannot follow. If that is legitimate, set `inspect: true` on this listener: ' +
   'the connection is kept then, and its calls are not counted';
 
+/** Describes a token bucket. */
 function rate({ burst, perSecond }: Rate): string {
-  return `${burst} at once, then ${perSecond} per second`;
+  return `a burst of ${burst}, then ${perSecond} per second`;
 }

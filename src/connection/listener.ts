@@ -1,5 +1,4 @@
 import { guarded } from '../guarded.js';
-import { HEADER_BLOCK_MS } from '../limits.js';
 import type { Accepted } from './accepted.js';
 import type { ConnectionWatcher } from './admission.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
@@ -22,7 +21,7 @@ export interface ConnectionBudget {
 }
 
 const SWEEP_MS_MIN = 100;
-const SWEEP_MS_MAX = HEADER_BLOCK_MS / 2;
+const SWEEP_MS_MAX = 5000;
 
 /** The connections of one port, each under the settings that held when it was accepted. */
 export class Listener {
@@ -53,10 +52,8 @@ export class Listener {
   /** From now on connections are accepted under these settings; open ones keep theirs. */
   publish(settings: ListenerSettings): void {
     this.#settings = settings;
-    const { http, timeouts } = settings.configuration;
-    const { idleMs, writeStallMs } = timeouts;
-    // A relay has timers for the deadlines of its beginning; each request of HTTP has one.
-    const shortestMs = Math.min(idleMs, writeStallMs, http ? timeouts.prefaceMs : Infinity);
+    const { idleMs, prefaceMs, writeStallMs } = settings.configuration.timeouts;
+    const shortestMs = Math.min(idleMs, writeStallMs, 2 * prefaceMs);
     clearInterval(this.#sweep);
     this.#sweep = setInterval(
       () => {

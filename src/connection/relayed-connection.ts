@@ -3,6 +3,7 @@ import { TLSSocket } from 'node:tls';
 import { GUARDED_TRANSFER_BYTES } from '../limits.js';
 import type { Upstream } from '../upstream/dialer.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
+import { drainPingMs } from './age-limit.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
 import type { ConnectionContext } from './context.js';
 import { FollowedCalls } from './followed-calls.js';
@@ -130,7 +131,7 @@ export class RelayedConnection {
 
   #followCalls(): FollowedCalls | undefined {
     const { settings, facts, admission } = this.#context;
-    const { inspect } = settings.configuration;
+    const { inspect, abuseLimits, timeouts, maxConnectionAge } = settings.configuration;
     if (inspect === 'off') return undefined;
     const peer = {
       upstream: this.#target.url,
@@ -138,9 +139,18 @@ export class RelayedConnection {
       identity: facts.identity,
     };
     const { events } = settings;
-    const share = settings.calls.share(this.#context.owner);
+    const share = settings.calls.share(this.#context.owner, abuseLimits.callsPerConnection);
     return new FollowedCalls(
-      { protocol: this.#client.protocol, mode: inspect, peer, events, share },
+      {
+        protocol: this.#client.protocol,
+        mode: inspect,
+        limits: abuseLimits,
+        prefaceMs: timeouts.prefaceMs,
+        drainPingMs: drainPingMs(maxConnectionAge),
+        peer,
+        events,
+        share,
+      },
       {
         answered: () => {
           settings.terminator?.clientAuthenticated(facts.clientEnd?.address);

@@ -2,6 +2,7 @@ import { createServer } from 'node:net';
 
 import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Configuration, ListenerConfiguration, NetworkAddress } from '../config/model.js';
+import { ABUSE_LIMITS } from '../limits.js';
 import type { ThrowawayCertificates } from './throwaway-certificates.js';
 
 const HOST = '127.0.0.1';
@@ -41,6 +42,7 @@ export function demoConfiguration(
     maxUnauthenticatedConnections: 500,
     maxConnectionsPerSource: undefined,
     maxConnectionAge: undefined,
+    abuseLimits: ABUSE_LIMITS,
     inspect: 'on',
   };
   const setting = (path: string): { path: string; key: string[] } => ({ path, key: ['demo'] });

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { abort, abortLater, destroyOnceEnded, endGently, farewell } from '../connection/relay/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import type { Admission } from '../connection/admission.js';
-import { AgeLimit } from '../connection/age-limit.js';
+import { AgeLimit, drainPingMs } from '../connection/age-limit.js';
 import { ConnectionEnd, internalError } from '../connection/connection-end.js';
 import type { ConnectionFacts } from '../connection/connection-facts.js';
 import { CLIENT_LEFT, ConnectionContext, unlessAborted, type Interruption } from '../connection/context.js';
@@ -19,7 +19,8 @@ import type { ConnectionStatus } from '../connection/status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
 import type { HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
-import { ABANDONED_REQUESTS, DRAIN_PING_MS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
+import { ABANDONED_ADVICE } from '../connection/limit-advice.js';
+import { ABANDONED_REQUESTS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { peerCertificate } from '../tls/certificate.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
@@ -329,6 +330,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   #cutForResets(): void {
+    this.#context.facts.advice = ABANDONED_ADVICE;
     this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
   }
 
@@ -347,7 +349,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (session.destroyed || session.closed) return;
     http2.announceShutdown();
     // A client that does not answer could go on making requests.
-    const timer = setTimeout(() => this.#closeSession(session), DRAIN_PING_MS);
+    const { maxConnectionAge } = this.#settings.configuration;
+    const timer = setTimeout(() => this.#closeSession(session), drainPingMs(maxConnectionAge));
     this.#raw.once('close', () => clearTimeout(timer));
     const seen = (): void => {
       clearTimeout(timer);

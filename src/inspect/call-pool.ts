@@ -1,4 +1,4 @@
-import { MAX_FOLLOWED_CALLS } from '../limits.js';
+import { ABUSE_LIMITS } from '../limits.js';
 import type { GrpcCall } from './grpc/call.js';
 
 /** Why a call cannot be followed: its connection has too many calls, or this process has no memory for more. */
@@ -42,9 +42,9 @@ export class CallPool<Owner = unknown> {
     return this.#isMemoryLow() ? 0 : this.#limit - this.#taken;
   }
 
-  /** The share of one connection. */
-  share(owner: Owner): CallShare<Owner> {
-    return new CallShare(this, owner);
+  /** The share of one connection, at most `limit` calls. */
+  share(owner: Owner, limit: number = ABUSE_LIMITS.callsPerConnection): CallShare<Owner> {
+    return new CallShare(this, owner, limit);
   }
 
   /** The followed calls, the oldest first. The cost is proportional to the number of calls that are iterated. */
@@ -87,16 +87,18 @@ export class CallPool<Owner = unknown> {
 export class CallShare<Owner = unknown> {
   readonly #pool: CallPool<Owner>;
   readonly #owner: Owner;
+  readonly #limit: number;
   #taken = 0;
 
-  constructor(pool: CallPool<Owner>, owner: Owner) {
+  constructor(pool: CallPool<Owner>, owner: Owner, limit: number) {
     this.#pool = pool;
     this.#owner = owner;
+    this.#limit = limit;
   }
 
   /** Reserves a place, or returns why none is available. */
   take(): CallRefusal | undefined {
-    if (this.#taken >= MAX_FOLLOWED_CALLS) return 'too_many_streams';
+    if (this.#taken >= this.#limit) return 'too_many_streams';
     if (this.#taken >= this.#pool.free) return 'call_budget';
     this.#taken++;
     this.#pool.take();

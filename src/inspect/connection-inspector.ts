@@ -5,12 +5,21 @@ import type { InspectionEvents } from './events.js';
 import { GrpcConnection } from './grpc/connection.js';
 import type { Drain } from './drain.js';
 import { Http2Drain } from './http2/drain.js';
-import type { ExceededLimit } from './limit.js';
-import { MAX_FOLLOWED_CALLS } from '../limits.js';
+import { isLimit, limitReason, type ExceededLimit, type LimitReason } from './limit.js';
+import { ABUSE_LIMITS } from '../limits.js';
+import type { AbuseLimits } from './abuse-limits.js';
 import type { Sender } from './sender.js';
 
-/** Why a connection cannot be followed any further; label `reason` of `inspector_lost_total`. A closed set. */
+/** Why a connection cannot be followed any further, or the limit that its client has exceeded. */
 export type InspectionFailure = BackchannelLoss;
+
+/** Label `reason` of `inspector_lost_total`. A closed set. */
+export type InspectionFailureReason = Exclude<InspectionFailure, ExceededLimit> | LimitReason;
+
+/** The reason by which a failure is counted and logged. */
+export function failureReason(failure: InspectionFailure): InspectionFailureReason {
+  return isLimit(failure) ? limitReason(failure) : failure;
+}
 
 /** Follows one connection, whichever of the two protocols it speaks. */
 export interface ConnectionInspector {
@@ -29,8 +38,8 @@ export interface ConnectionInspector {
     end: number,
     nowMs: number,
   ): InspectionFailure | undefined;
-  /** Why the client is to be given up although it may have sent nothing; asked now and then. */
-  overdue(nowMs: number): ExceededLimit | undefined;
+  /** The limit that the client has exceeded by taking longer than `headerBlockMs` for a header block; called periodically. */
+  overdue(nowMs: number, headerBlockMs: number): ExceededLimit | undefined;
   /**
    * Begins to take the connection out of use; from then on its bytes go through the drain and not through `read`.
    * `token`: 8 random bytes. `toClient` sends bytes to the client, behind all that was passed on.
@@ -46,15 +55,16 @@ export interface ConnectionInspector {
 export function inspectConnection(
   protocol: 'http2' | 'backchannel',
   events: InspectionEvents,
-  share: CallShare = new CallPool(MAX_FOLLOWED_CALLS).share(undefined),
+  limits: AbuseLimits = ABUSE_LIMITS,
+  share: CallShare = new CallPool(limits.callsPerConnection).share(undefined, limits.callsPerConnection),
 ): ConnectionInspector {
-  if (protocol === 'backchannel') return new BackchannelInspector(events, share);
-  const connection = new GrpcConnection({ protocol, direction: 'to_upstream' }, events, share);
+  if (protocol === 'backchannel') return new BackchannelInspector(events, limits, share);
+  const connection = new GrpcConnection({ protocol, direction: 'to_upstream' }, events, limits, share);
   return {
     connections: [connection],
     sidechannels: [],
     read: (sender, bytes, start, end, nowMs) => connection.read(sender, bytes, start, end, nowMs),
-    overdue: (nowMs) => connection.http2.overdue(nowMs),
+    overdue: (nowMs, headerBlockMs) => connection.http2.overdue(nowMs, headerBlockMs),
     drain: (token, toClient) => new Http2Drain(connection.http2, token, toClient),
     get refusal() {
       return connection.http2.refusal;

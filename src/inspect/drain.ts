@@ -4,9 +4,9 @@ import type { Sender } from './sender.js';
 export interface Drain<Failure> {
   /** Reads what an end has sent, and gives what is passed on in its place: the same bytes for the most part. */
   pass(sender: Sender, bytes: Buffer, nowMs: number): Buffer;
-  /** Why the connection cannot be followed any more, and so not drained. */
+  /** Why the calls of the connection can no longer be followed, or the limit that was exceeded. */
   readonly failure: Failure | undefined;
-  /** Nothing is open on it, and nothing can begin: it can be closed. */
+  /** Nothing is open on it, and nothing can begin: it can be closed. `false` while its calls cannot be followed. */
   readonly finished: boolean;
   /** Whether the client was told, and so leaves by itself. */
   readonly announced: boolean;

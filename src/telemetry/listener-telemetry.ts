@@ -11,7 +11,7 @@ import type { ConnectionProtocol } from '../connection/protocol.js';
 import type { ClientCertificateResult } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
-import type { InspectionFailure } from '../inspect/connection-inspector.js';
+import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/events.js';
 import { isLimit } from '../inspect/limit.js';
 import { fieldsText, type LogFields } from './log-line.js';
@@ -118,7 +118,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, this.#rpcLog, peer);
   }
 
-  inspectorLost(reason: InspectionFailure, { upstream, peerAddress, identity }: InspectedPeer): void {
+  inspectorLost(reason: InspectionFailureReason, { upstream, peerAddress, identity }: InspectedPeer): void {
     const { lost } = this.#rpcs;
     lost.set(reason, (lost.get(reason) ?? 0) + 1);
     // A connection that is closed because of a limit has its own log line.
@@ -127,7 +127,7 @@ export class ListenerTelemetry implements ConnectionEvents {
       error: LOSSES[reason] ?? 'The client, or Gitaly, sends malformed HTTP/2 or yamux.',
       fix:
         reason === 'call_budget'
-          ? 'Give the process more memory, or find the clients that open so many calls at /-/connections.'
+          ? 'Give the process more memory, or find the clients that open so many calls at /-/connections. If Gitaly opened them, raise `abuse_limits.calls_per_connection`.'
           : 'Identify the client software; if nothing but Gitaly and its clients should connect, set `inspect: required`.',
       listener: this.#listener,
       upstream,
@@ -186,9 +186,9 @@ export class ListenerTelemetry implements ConnectionEvents {
 }
 
 /** Describes why the calls of a connection cannot be followed, if the cause is more than malformed bytes. */
-const LOSSES: Partial<Record<InspectionFailure, string>> = {
+const LOSSES: Partial<Record<InspectionFailureReason, string>> = {
   call_budget:
-    'There is not enough memory to follow more calls. They are still relayed, and the limits on frames still apply.',
+    'There is not enough memory to follow more calls, or Gitaly has opened more than `abuse_limits.calls_per_connection`. They are still relayed, and the limits on frames still apply.',
   stream_kind: 'A stream of its backchannel carries neither HTTP/2 nor a sidechannel.',
   sidechannel: 'A sidechannel began with bytes that Gitaly and its clients do not send.',
 };

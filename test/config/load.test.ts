@@ -11,6 +11,7 @@ import {
 } from '../../src/config/load.js';
 import type { ListenerConfiguration } from '../../src/config/model.js';
 import { formatProblem } from '../../src/config/problem.js';
+import { ABUSE_LIMITS } from '../../src/limits.js';
 import { kindOf } from '../support/path-kind.js';
 
 let directory: string;
@@ -72,6 +73,14 @@ workers: 3
 max_connections: 7
 max_connection_age: "7s"
 max_connection_age_grace: "8s"
+abuse_limits:
+  resets: { rate: 1.5, burst: 11 }
+  late_resets: { rate: 2 }
+  control_frames: { burst: 13 }
+  small_frames: { rate: 4, burst: 140 }
+  oversized_headers: { rate: 0, burst: 1 }
+  header_list_bytes: 8192
+  calls_per_connection: 10
 `);
     expect(problems).toEqual([]);
     const file = (name: string, ...key: (string | number)[]) => ({ path: join(directory, name), key });
@@ -88,6 +97,15 @@ max_connection_age_grace: "8s"
       maxUnauthenticatedConnections: 3,
       maxConnectionsPerSource: undefined,
       maxConnectionAge: { ageMs: 7000, graceMs: 8000 },
+      abuseLimits: {
+        resets: { perSecond: 1.5, burst: 11 },
+        lateResets: { perSecond: 2, burst: 10_000 },
+        controlFrames: { perSecond: 33, burst: 13 },
+        smallFrames: { perSecond: 4, burst: 140 },
+        oversizedHeaders: { perSecond: 0, burst: 1 },
+        headerListBytes: 8192,
+        callsPerConnection: 10,
+      },
       inspect: 'on',
       http: undefined,
     };
@@ -194,6 +212,7 @@ max_connection_age_grace: "8s"
       maxUnauthenticatedConnections: 5000,
       maxConnectionsPerSource: undefined,
       maxConnectionAge: undefined,
+      abuseLimits: ABUSE_LIMITS,
       inspect: 'on',
       proxyProtocol: { acceptFrom: [], send: undefined },
     });
@@ -381,7 +400,28 @@ describe('problems of a file', () => {
       'a key like no other',
       `${tcp(forward)}zzz: 1\n`,
       [
-        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `admin_hosts`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_unauthenticated_connections`, `max_connections_per_source`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
+        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `admin_hosts`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_unauthenticated_connections`, `max_connections_per_source`, `abuse_limits`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
+      ],
+    ],
+    [
+      'limits on abuse below their minimum',
+      `${tcp(forward)}abuse_limits:\n  resets: { rate: 0.5, burst: 9 }\n  small_frames: { burst: 1.5 }\n  oversized_headers: { rate: -1 }\n  header_list_bytes: 8191\n  calls_per_connection: 9\n  control_frames: 10\n`,
+      [
+        'proxy.yaml:5: abuse_limits.resets.rate: expected a number of at least 1 (got 0.5)',
+        'proxy.yaml:5: abuse_limits.resets.burst: expected a whole number of at least 10 (got 9)',
+        'proxy.yaml:6: abuse_limits.small_frames.burst: expected a whole number of at least 100 such as 10000 (got 1.5)',
+        'proxy.yaml:7: abuse_limits.oversized_headers.rate: expected a number of at least 0 (got -1)',
+        'proxy.yaml:8: abuse_limits.header_list_bytes: expected a whole number of at least 8192 (got 8191)',
+        'proxy.yaml:9: abuse_limits.calls_per_connection: expected a whole number of at least 10 (got 9)',
+        'proxy.yaml:10: abuse_limits.control_frames: expected a map with the keys `rate`, `burst` such as {"rate":33,"burst":1000} (got 10)',
+      ],
+    ],
+    [
+      'a limit on abuse that does not exist',
+      `${tcp(forward)}abuse_limits:\n  resets: { per_second: 5 }\n  reset: { burst: 50 }\n`,
+      [
+        'proxy.yaml:5: abuse_limits.resets.per_second: unknown key `per_second`; `abuse_limits.resets` knows `rate`, `burst`',
+        'proxy.yaml:6: abuse_limits.reset: unknown key `reset`; did you mean `resets`?',
       ],
     ],
     [

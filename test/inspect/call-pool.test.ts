@@ -3,7 +3,6 @@ import { expect, test } from 'vitest';
 import { CallPool, type CallShare } from '../../src/inspect/call-pool.js';
 import { GrpcCall } from '../../src/inspect/grpc/call.js';
 import { SendWindow } from '../../src/inspect/send-window.js';
-import { MAX_FOLLOWED_CALLS } from '../../src/limits.js';
 
 function takeAll(share: CallShare): { taken: number; refusal: string } {
   for (let taken = 0; ; taken++) {
@@ -21,7 +20,7 @@ test('a connection follows half of the pool at most, two a third each, and anoth
 
 test('a connection has a bound of its own, however large the pool is', () => {
   const pool = new CallPool(1e9);
-  expect(takeAll(pool.share(1))).toEqual({ taken: MAX_FOLLOWED_CALLS, refusal: 'too_many_streams' });
+  expect(takeAll(pool.share(1, 70))).toEqual({ taken: 70, refusal: 'too_many_streams' });
 });
 
 test('what is given back may be taken again', () => {

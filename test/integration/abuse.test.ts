@@ -4,8 +4,6 @@ import type { Socket } from 'node:net';
 
 import { describe, expect, test } from 'vitest';
 
-import { HEADER_BLOCK_MS } from '../../src/limits.js';
-
 import type { BackendConnection } from '../support/backends.js';
 import {
   BACKCHANNEL_PREFACE,
@@ -158,9 +156,9 @@ interface Attacker {
 }
 
 /** Opens a connection of this protocol through a proxy of its own. */
-async function open(preface: Buffer): Promise<Attacker> {
+async function open(preface: Buffer, more: Readonly<Record<string, unknown>> = {}): Promise<Attacker> {
   // One process: its CPU is compared.
-  const setup = await startSetup({ more: { workers: 1 } });
+  const setup = await startSetup({ more: { workers: 1, ...more } });
   const client = await tlsClient(setup.port, { ca: setup.ca.caPem });
   const arrived = setup.backend.accept();
   client.write(preface);
@@ -275,15 +273,18 @@ describe('over HTTP/2, a client is told to calm down, and closed', () => {
     await finish(attacker);
   });
 
-  test('a header block that is begun and not ended', { timeout: 40_000 }, async () => {
-    const attacker = await open(HTTP2_PREFACE);
+  test('a header block that is not complete within timeouts.preface', async () => {
+    const attacker = await open(HTTP2_PREFACE, { timeouts: { preface: '1s' } });
     const begun = performance.now();
     const before = await usage(attacker.setup.proxy);
     attacker.client.write(frame(1, 0, 1, Buffer.from([0x82])));
     expect(goAwayCode((await attacker.ending).received)).toBe(ENHANCE_YOUR_CALM);
     const closedAfterMs = performance.now() - begun;
-    expect(closedAfterMs).toBeGreaterThan(HEADER_BLOCK_MS - 100);
+    expect(closedAfterMs).toBeGreaterThan(900);
     await expectClosed(attacker.setup.proxy, 'continuation');
+    expect(await attacker.setup.proxy.log.waitForClose('abuse')).toMatchObject({
+      'close.advice': expect.stringMatching(/raise `timeouts\.preface`/) as unknown,
+    });
     const after = await usage(attacker.setup.proxy);
     const memoryKib = after.memoryKib - before.memoryKib;
     tell('a header block without end', { closedAfterMs, cpuMs: after.cpuMs - before.cpuMs, memoryKib });

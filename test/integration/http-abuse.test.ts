@@ -180,6 +180,7 @@ describe('abuse of HTTP/2 at the gate costs little, harms no other client and le
     expect(line).toMatchObject({
       'close.detail': 'reset_flood',
       'close.initiator': 'proxy',
+      'close.advice': expect.stringContaining('a burst of 500, then 33 per second') as unknown,
       level: 'warning',
     });
     await gate.endsWithNothingLeaked();

@@ -3,7 +3,7 @@ import { createServer, type Socket } from 'node:net';
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
-import { MAX_UNACCEPTED_STREAMS, OLD_STREAM_MS, YOUNG_RESETS } from '../../src/limits.js';
+import { ABUSE_LIMITS, MAX_UNACCEPTED_STREAMS, OLD_STREAM_MS } from '../../src/limits.js';
 import type { BackendConnection } from '../support/backends.js';
 import {
   BACKCHANNEL_PREFACE,
@@ -188,10 +188,10 @@ describe('to be lost turns no limit off', () => {
     const closed = await proxy.log.waitForClose('abuse');
     expect(closed).toMatchObject({
       'close.detail': 'reset_flood',
-      'close.advice': expect.stringContaining(`${YOUNG_RESETS.burst} at once`) as unknown,
+      'close.advice': expect.stringContaining(`a burst of ${ABUSE_LIMITS.resets.burst}`) as unknown,
     });
     await upstream.ended;
-    expect(upstream.received.length / stroke).toBeLessThan(1.2 * YOUNG_RESETS.burst);
+    expect(upstream.received.length / stroke).toBeLessThan(1.2 * ABUSE_LIMITS.resets.burst);
     await ending;
     client.destroy();
     await proxy.endsWithNothingLeaked();

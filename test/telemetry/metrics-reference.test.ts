@@ -8,7 +8,7 @@ import type { RefusalReason, UpstreamFault } from '../../src/http/refusal.js';
 import type { CodeClass, MethodLabel } from '../../src/telemetry/http-telemetry.js';
 import { Metrics, type CertificateRole } from '../../src/telemetry/metrics.js';
 import type { ClientCertificateResult } from '../../src/tls/client-certificate.js';
-import type { InspectionFailure } from '../../src/inspect/connection-inspector.js';
+import type { InspectionFailureReason } from '../../src/inspect/connection-inspector.js';
 import type { HandshakeFailure } from '../../src/tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../../src/upstream/failure.js';
 
@@ -115,7 +115,7 @@ const UPSTREAM_FAILURES: All<UpstreamFailureReason> = {
   other: true,
 };
 
-const INSPECTION_FAILURES: All<InspectionFailure> = {
+const INSPECTION_FAILURES: All<InspectionFailureReason> = {
   preface: true,
   frame: true,
   settings: true,

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 
 import { DEFAULT_LOGGING } from '../../src/config/defaults.js';
 import type { Configuration, ListenerConfiguration } from '../../src/config/model.js';
+import { ABUSE_LIMITS } from '../../src/limits.js';
 import { fileSignature, watchedPaths } from '../../src/tls/file-signature.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { file } from './material.js';
@@ -131,6 +132,7 @@ test('watchedPaths names every file of a configuration once', () => {
     maxUnauthenticatedConnections: 1,
     maxConnectionsPerSource: undefined,
     maxConnectionAge: undefined,
+    abuseLimits: ABUSE_LIMITS,
     inspect: 'on',
   };
   const configuration: Configuration = {

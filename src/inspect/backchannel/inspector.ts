@@ -1,4 +1,5 @@
 import { MAX_BACKCHANNEL_CONNECTIONS } from '../../limits.js';
+import type { AbuseLimits } from '../abuse-limits.js';
 import type { CallRefusal, CallShare } from '../call-pool.js';
 import type { Drain } from '../drain.js';
 import type { CallContext, GrpcCall } from '../grpc/call.js';
@@ -35,6 +36,7 @@ const SIDECHANNEL_FIRST = 's'.charCodeAt(0);
  */
 export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   readonly #events: InspectionEvents;
+  readonly #limits: AbuseLimits;
   readonly #share: CallShare;
   readonly #session: YamuxSession<ExceededLimit>;
   readonly #connections = new Set<GrpcConnection>();
@@ -45,10 +47,11 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   #loss: BackchannelLoss | undefined;
 
   /** `share`: the calls that the connection may follow. */
-  constructor(events: InspectionEvents, share: CallShare) {
+  constructor(events: InspectionEvents, limits: AbuseLimits, share: CallShare) {
     this.#events = events;
+    this.#limits = limits;
     this.#share = share;
-    this.#session = new YamuxSession<ExceededLimit>(BACKCHANNEL_MAGIC, this);
+    this.#session = new YamuxSession<ExceededLimit>(BACKCHANNEL_MAGIC, this, limits.smallFrames);
   }
 
   /** The gRPC connections that are open on it. */
@@ -74,10 +77,10 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
     return (this.#loss ??= failure);
   }
 
-  /** Why the client is to be given up although it may have sent nothing; asked now and then. */
-  overdue(nowMs: number): ExceededLimit | undefined {
+  /** The limit that the client has exceeded by taking longer than `headerBlockMs` for a header block; called periodically. */
+  overdue(nowMs: number, headerBlockMs: number): ExceededLimit | undefined {
     for (const { http2 } of this.#connections) {
-      const limit = http2.overdue(nowMs);
+      const limit = http2.overdue(nowMs, headerBlockMs);
       if (limit !== undefined) return limit;
     }
     return undefined;
@@ -88,7 +91,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
    * connection can be closed whenever neither a call nor a sidechannel is open.
    */
   drain(): Drain<BackchannelLoss> {
-    let failure: BackchannelLoss | undefined;
+    let failure = this.#loss;
     const isIdle = (): boolean => this.#isIdle;
     return {
       announced: false,
@@ -101,7 +104,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
         return failure;
       },
       get finished() {
-        return isIdle();
+        return failure === undefined && isIdle();
       },
     };
   }
@@ -160,7 +163,12 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
           this.#callsBySidechannel.delete(sidechannelId);
       },
     };
-    const connection = new GrpcConnection({ protocol: 'backchannel', direction }, events, this.#share);
+    const connection = new GrpcConnection(
+      { protocol: 'backchannel', direction },
+      events,
+      this.#limits,
+      this.#share,
+    );
     this.#connections.add(connection);
     const over = (why: YamuxCut | 'finished', nowMs: number): void => {
       this.#connections.delete(connection);

@@ -1,4 +1,5 @@
-import { MAX_FOLLOWED_CALLS } from '../../limits.js';
+import { ABUSE_LIMITS } from '../../limits.js';
+import type { AbuseLimits } from '../abuse-limits.js';
 import { CallPool, type CallRefusal, type CallShare, type PooledCall } from '../call-pool.js';
 import { Http2Inspector, type StreamFollower } from '../http2/inspector.js';
 import type { Http2Loss } from '../http2/side.js';
@@ -26,7 +27,8 @@ export class GrpcConnection implements StreamFollower<FollowedCall> {
   constructor(
     context: CallContext,
     events: CallEvents,
-    share: CallShare = new CallPool(MAX_FOLLOWED_CALLS).share(undefined),
+    limits: AbuseLimits = ABUSE_LIMITS,
+    share: CallShare = new CallPool(limits.callsPerConnection).share(undefined, limits.callsPerConnection),
   ) {
     this.context = context;
     this.stalls = events.stallsOf?.(context);
@@ -34,7 +36,7 @@ export class GrpcConnection implements StreamFollower<FollowedCall> {
     this.#share = share;
     // Gitaly is the client of the calls that it makes; the limits apply to the other end.
     const limited = context.direction === 'to_upstream' ? 'client' : 'server';
-    this.http2 = new Http2Inspector(FIELD_NAMES, this, limited);
+    this.http2 = new Http2Inspector(FIELD_NAMES, this, limited, limits);
   }
 
   /** Calls that have begun and not ended, the oldest first, at most `limit` of them. */

@@ -110,8 +110,8 @@ export class ClientFrames implements FrameSink, FieldSink {
     const isWhole = (this.#flags & Flag.endHeaders) !== 0;
     if (isWhole && !this.#block) return this.#judge(this.#decoder.decode(bytes, from, to, this));
     if (!this.#block) this.#decoder.begin();
-    this.#block ??= new HeaderBlock(this.#streamId, false, 0, MAX_HEADER_BLOCK_BYTES);
-    if (!this.#block.add(to - from)) {
+    this.#block ??= new HeaderBlock(this.#streamId, false, 0);
+    if (!this.#block.add(to - from) || this.#block.bytes > MAX_HEADER_BLOCK_BYTES) {
       this.#failure = ErrorCode.enhanceYourCalm;
       return false;
     }

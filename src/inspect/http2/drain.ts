@@ -6,6 +6,10 @@ import type { Http2Loss } from './side.js';
 
 /** The connection that is drained, as its inspector knows it. */
 export interface DrainedHttp2 {
+  /** Whether `openStreams` is known. */
+  readonly isFollowed: boolean;
+  /** Whether the boundaries of frames are known. */
+  readonly isFramed: boolean;
   readonly openStreams: number;
   readonly lastStreamId: number;
   atBoundary(sender: Sender): boolean;
@@ -18,6 +22,9 @@ export interface DrainedHttp2 {
  * a GOAWAY is put in that names no stream and a PING behind it; when the client has answered that, it has seen the GOAWAY,
  * and a second one names the last stream that the server has been sent. Streams above it are not passed on. The PING's
  * answer is ours and kept from the server.
+ *
+ * A connection whose calls cannot be followed is drained likewise, because the frames are known. Only `finished` stays false: its
+ * client closes it after its last call.
  */
 export class Http2Drain implements Drain<Http2Loss> {
   readonly announced = true;
@@ -57,8 +64,8 @@ export class Http2Drain implements Drain<Http2Loss> {
   }
 
   get finished(): boolean {
-    const { openStreams, lastStreamId } = this.#connection;
-    return this.#state === 'said' && openStreams === 0 && lastStreamId >= this.#lastPassed;
+    const { isFollowed, openStreams, lastStreamId } = this.#connection;
+    return isFollowed && this.#state === 'said' && openStreams === 0 && lastStreamId >= this.#lastPassed;
   }
 
   insist(): void {
@@ -78,9 +85,9 @@ export class Http2Drain implements Drain<Http2Loss> {
     if (this.#state === 'announce' || this.#state === 'name') {
       while (offset < bytes.length && !this.#connection.atBoundary('server')) {
         const step = Math.min(this.#connection.bytesToBoundary('server'), bytes.length - offset);
-        const isFollowed = this.#read('server', bytes, offset, offset + step, nowMs);
+        const isFramed = this.#read('server', bytes, offset, offset + step, nowMs);
         offset += step;
-        if (isFollowed) continue;
+        if (isFramed) continue;
         this.#readUnjudged('server', bytes.subarray(offset), nowMs);
         return bytes;
       }
@@ -95,7 +102,7 @@ export class Http2Drain implements Drain<Http2Loss> {
     // Mostly everything is passed on, and then nothing need be copied.
     let whole = this.#heldBytes === 0;
     let offset = 0;
-    while (offset < bytes.length && !this.#failure) {
+    while (offset < bytes.length && this.#connection.isFramed) {
       this.#aligned ||= this.#connection.atBoundary('client');
       if (!this.#aligned) {
         const end = offset + Math.min(this.#connection.bytesToBoundary('client'), bytes.length - offset);
@@ -126,7 +133,7 @@ export class Http2Drain implements Drain<Http2Loss> {
         else whole = false;
       }
     }
-    if (this.#failure) {
+    if (!this.#connection.isFramed) {
       // Frames that are forwarded without a decision still count.
       const rest = Buffer.concat([this.#takeHeld(), bytes.subarray(offset)]);
       this.#readUnjudged('client', rest, nowMs);
@@ -198,10 +205,10 @@ export class Http2Drain implements Drain<Http2Loss> {
     return goAwayFrame(this.#lastPassed, ErrorCode.none);
   }
 
-  /** Whether the connection can still be followed. */
+  /** Whether the frames are still known. */
   #read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): boolean {
     this.#failure = this.#connection.read(sender, bytes, start, end, nowMs);
-    return this.#failure === undefined;
+    return this.#connection.isFramed;
   }
 
   /** A limit may be exceeded after the byte at which the connection could no longer be followed. */

@@ -21,15 +21,13 @@ export class HeaderBlock {
   readonly endStream: boolean;
   /** By the inspector's clock. */
   readonly beganAtMs: number;
-  readonly #maxBytes: number;
   #frames = 0;
   #bytes = 0;
 
-  constructor(streamId: number, endStream: boolean, beganAtMs: number, maxBytes: number) {
+  constructor(streamId: number, endStream: boolean, beganAtMs: number) {
     this.streamId = streamId;
     this.endStream = endStream;
     this.beganAtMs = beganAtMs;
-    this.#maxBytes = maxBytes;
   }
 
   /** The total length of its fragments so far. */
@@ -37,11 +35,11 @@ export class HeaderBlock {
     return this.#bytes;
   }
 
-  /** Adds a fragment, that of HEADERS first; `false` if the block becomes too large. */
+  /** Adds a fragment, that of HEADERS first; `false` if there are too many small ones. */
   add(bytes: number): boolean {
     this.#bytes += bytes;
     this.#frames++;
     const allowed = 1 + MAX_CONTINUATION_FRAMES + this.#bytes / MIN_CONTINUATION_BYTES;
-    return this.#bytes <= this.#maxBytes && this.#frames <= allowed;
+    return this.#frames <= allowed;
   }
 }

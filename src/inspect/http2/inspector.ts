@@ -1,11 +1,5 @@
-import {
-  CONTROL_FRAMES,
-  DATA_BYTES_PER_SMALL_FRAME,
-  HEADER_BLOCK_MS,
-  MAX_FOLLOWED_CALLS,
-  SMALL_FRAMES,
-  TOO_LARGE_HEADERS,
-} from '../../limits.js';
+import { ABUSE_LIMITS, DATA_BYTES_PER_SMALL_FRAME } from '../../limits.js';
+import type { AbuseLimits } from '../abuse-limits.js';
 import type { CallRefusal } from '../call-pool.js';
 import type { FieldNames } from '../hpack/field-names.js';
 import { RateBucket } from '../rate-bucket.js';
@@ -74,11 +68,12 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     client: DEFAULT_WINDOW_BYTES,
     server: DEFAULT_WINDOW_BYTES,
   };
-  readonly #resets = new ResetLimit();
+  readonly #maxCalls: number;
+  readonly #resets: ResetLimit;
   /** Frames of the limited end. */
-  readonly #control = new RateBucket(CONTROL_FRAMES);
-  readonly #small = new RateBucket(SMALL_FRAMES);
-  readonly #tooLarge = new RateBucket(TOO_LARGE_HEADERS);
+  readonly #control: RateBucket;
+  readonly #small: RateBucket;
+  readonly #tooLarge: RateBucket;
   #lastStreamId = 0;
   /** The stream that the last frame was of: the next is so too, more often than not. */
   #current: Stream<Observer> | undefined;
@@ -89,10 +84,23 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   #unfollowed = 0;
   #nowMs = 0;
 
-  constructor(names: FieldNames, follower: StreamFollower<Observer>, limited: Sender = 'client') {
+  constructor(
+    names: FieldNames,
+    follower: StreamFollower<Observer>,
+    limited: Sender = 'client',
+    limits: AbuseLimits = ABUSE_LIMITS,
+  ) {
     this.#follower = follower;
     this.#limited = limited;
-    this.#sides = { client: new Side('client', names, this), server: new Side('server', names, this) };
+    this.#maxCalls = limits.callsPerConnection;
+    this.#resets = new ResetLimit(limits);
+    this.#control = new RateBucket(limits.controlFrames);
+    this.#small = new RateBucket(limits.smallFrames);
+    this.#tooLarge = new RateBucket(limits.oversizedHeaders);
+    this.#sides = {
+      client: new Side('client', names, this, limits.headerListBytes),
+      server: new Side('server', names, this, limits.headerListBytes),
+    };
   }
 
   /** For the sides. */
@@ -100,10 +108,20 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return this.#nowMs;
   }
 
-  /** Why the client is to be given up that has sent nothing of late; it is asked now and then. */
-  overdue(nowMs: number): Http2Limit | undefined {
+  /** Whether the client has exceeded the time for a header block; called periodically. */
+  overdue(nowMs: number, headerBlockMs: number): Http2Limit | undefined {
     const beganAtMs = this.#sides[this.#limited].headerBlockBeganAtMs ?? nowMs;
-    return nowMs - beganAtMs > HEADER_BLOCK_MS ? 'continuation' : undefined;
+    return nowMs - beganAtMs > headerBlockMs ? 'slow_block' : undefined;
+  }
+
+  /** Whether streams are known: they can be followed no more after a loss. */
+  get isFollowed(): boolean {
+    return this.#loss === undefined;
+  }
+
+  /** Whether the frames are known, which they are after most losses. */
+  get isFramed(): boolean {
+    return this.#exceeded === undefined && this.#loss !== 'preface';
   }
 
   /** Streams that have begun and not ended. */
@@ -243,8 +261,9 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   }
 
   reset(sender: Sender, streamId: number, errorCode: number): boolean {
-    if (!this.#mayReset(sender, streamId, errorCode)) {
-      this.#exceeded ??= 'reset_flood';
+    const exceeded = this.#takeReset(sender, streamId, errorCode);
+    if (exceeded) {
+      this.#exceeded ??= exceeded;
       return false;
     }
     const stream = this.#find(streamId);
@@ -319,20 +338,21 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     else if (content >= DATA_BYTES_PER_SMALL_FRAME) this.#small.give(content / DATA_BYTES_PER_SMALL_FRAME);
   }
 
-  #mayReset(sender: Sender, streamId: number, errorCode: number): boolean {
+  /** Returns the limit that a reset exceeds. */
+  #takeReset(sender: Sender, streamId: number, errorCode: number): Http2Limit | undefined {
     const stream = this.#find(streamId);
     if (sender === 'server') {
-      if (errorCode === ErrorCode.none) return true;
+      if (errorCode === ErrorCode.none) return undefined;
       if (FAULT_CODES.has(errorCode)) return this.#resets.provoked(this.#nowMs);
     }
     if (stream) {
       // The response is complete, and the reset means that the rest of the request is not needed or will not be sent.
-      if (stream.state === STATE.server_done) return true;
+      if (stream.state === STATE.server_done) return undefined;
       return this.#resets.reset(streamId, stream.isAnswered, this.#nowMs);
     }
     // The reset crossed the end of its stream, as happens when both ends have a timer.
     if (!this.#loss && streamId <= this.#lastStreamId)
-      return sender !== this.#limited || this.#small.take(1, this.#nowMs);
+      return sender !== this.#limited || this.#small.take(1, this.#nowMs) ? undefined : 'frame_flood';
     return this.#resets.reset(streamId, false, this.#nowMs);
   }
 
@@ -363,7 +383,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
 
   /** The stream has no observer; the number of such streams is derived from begins and ends. */
   #beginUnfollowed(): boolean {
-    return ++this.#unfollowed <= MAX_FOLLOWED_CALLS || this.exceed('client', 'too_many_streams');
+    return ++this.#unfollowed <= this.#maxCalls || this.exceed('client', 'too_many_streams');
   }
 
   #find(streamId: number): Stream<Observer> | undefined {

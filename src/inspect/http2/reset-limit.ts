@@ -1,5 +1,9 @@
-import { OLD_RESETS, OLD_STREAM_MS, YOUNG_RESETS } from '../../limits.js';
+import { OLD_STREAM_MS } from '../../limits.js';
+import type { AbuseLimits } from '../abuse-limits.js';
 import { RateBucket } from '../rate-bucket.js';
+
+/** `late_reset_flood`: of streams that are old or that the server has begun to answer. */
+export type ExceededReset = 'reset_flood' | 'late_reset_flood';
 
 /**
  * Bounds the RST_STREAM frames of a connection. Rapid reset (CVE-2023-44487) consists of resets directly after their HEADERS:
@@ -10,8 +14,8 @@ import { RateBucket } from '../rate-bucket.js';
  * applies to a connection whose streams are not followed.
  */
 export class ResetLimit {
-  readonly #young = new RateBucket(YOUNG_RESETS);
-  readonly #old = new RateBucket(OLD_RESETS);
+  readonly #young: RateBucket;
+  readonly #old: RateBucket;
   /** Streams up to this one are old. */
   #oldId = 0;
   /** Streams up to this one were open at `#markedAtMs`, and will be the next old ones. */
@@ -19,6 +23,11 @@ export class ResetLimit {
   #markedAtMs = 0;
   #lastId = 0;
   #lastOpenedAtMs = 0;
+
+  constructor({ resets, lateResets }: AbuseLimits) {
+    this.#young = new RateBucket(resets);
+    this.#old = new RateBucket(lateResets);
+  }
 
   /** A stream begins; its id is higher than all before. */
   opened(streamId: number, nowMs: number): void {
@@ -40,14 +49,15 @@ export class ResetLimit {
     this.#old.give(1);
   }
 
-  /** A stream was reset; `false` if the limit is exceeded. `isAccepted`: its server has begun to answer. */
-  reset(streamId: number, isAccepted: boolean, nowMs: number): boolean {
-    return (isAccepted || this.#isOld(streamId, nowMs) ? this.#old : this.#young).take(1, nowMs);
+  /** A stream was reset; returns the limit that was exceeded. `isAccepted`: its server has begun to answer. */
+  reset(streamId: number, isAccepted: boolean, nowMs: number): ExceededReset | undefined {
+    if (!isAccepted && !this.#isOld(streamId, nowMs)) return this.provoked(nowMs);
+    return this.#old.take(1, nowMs) ? undefined : 'late_reset_flood';
   }
 
-  /** A stream was reset because of an error of its client (CVE-2025-8671); `false` if the limit is exceeded. */
-  provoked(nowMs: number): boolean {
-    return this.#young.take(1, nowMs);
+  /** A stream was reset because of an error of its client (CVE-2025-8671); returns the limit that was exceeded. */
+  provoked(nowMs: number): ExceededReset | undefined {
+    return this.#young.take(1, nowMs) ? undefined : 'reset_flood';
   }
 
   #isOld(streamId: number, nowMs: number): boolean {

@@ -2,7 +2,7 @@ import {
   MAX_COLLECTED_FRAME_BYTES,
   MAX_HEADER_AMPLIFICATION,
   MAX_HEADER_TABLE_BYTES,
-  MAX_RELAYED_HEADER_LIST_BYTES,
+  MAX_UNACKNOWLEDGED_SETTINGS,
 } from '../../limits.js';
 import { HpackDecoder, type FieldSink, type HpackFailure } from '../hpack/decoder.js';
 import type { FieldNames } from '../hpack/field-names.js';
@@ -10,6 +10,7 @@ import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js
 import type { Sender } from '../sender.js';
 import { CLIENT_PREFACE, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
 import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
+import type { ExceededReset } from './reset-limit.js';
 import { readSettings, type Settings } from './settings.js';
 import type { FieldValues } from './stream-observer.js';
 
@@ -17,9 +18,20 @@ import type { FieldValues } from './stream-observer.js';
 export type Http2Loss =
   'preface' | 'frame' | 'settings' | `hpack_${HpackFailure}` | 'call_budget' | Http2Limit;
 
-/** A limit that a client has exceeded. A closed set. */
+/**
+ * A limit that a client has exceeded. A closed set. Of a header block: `continuation` (its frames are small), `interleaved_block`
+ * (another frame came within it), `slow_block` (it took too long).
+ */
 export type Http2Limit =
-  'continuation' | 'hpack_too_large' | 'too_many_streams' | 'reset_flood' | 'control_flood' | 'frame_flood';
+  | ExceededReset
+  | 'control_flood'
+  | 'unacknowledged_settings'
+  | 'frame_flood'
+  | 'continuation'
+  | 'interleaved_block'
+  | 'slow_block'
+  | 'hpack_too_large'
+  | 'too_many_streams';
 
 /** The events of one end's frames. A method that returns `false` has found that a limit is exceeded: nothing more is read. */
 export interface SideEvents {
@@ -37,7 +49,7 @@ export interface SideEvents {
   data(sender: Sender, streamId: number, bytes: Buffer, start: number, end: number): void;
   endStream(sender: Sender, streamId: number): void;
   reset(sender: Sender, streamId: number, errorCode: number): boolean;
-  /** A frame comes that may not come too often; those that make the other end answer are `control`. */
+  /** A frame begins whose rate is limited; those that make the other end answer are `control`. */
   frame(sender: Sender, kind: 'control' | 'small', what: number): boolean;
   goAway(sender: Sender, lastStreamId: number, errorCode: number): void;
   /** `streamId` 0: of the connection. */
@@ -51,9 +63,6 @@ export interface SideEvents {
   /** This end exceeds a limit. */
   exceed(sender: Sender, limit: Http2Limit): boolean;
 }
-
-/** No library sends more than two before the first is acknowledged. */
-const MAX_UNACKNOWLEDGED_SETTINGS = 16;
 
 const CLIENT_FRAMING = { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFACE };
 const SERVER_FRAMING = { headerBytes: FRAME_HEADER_BYTES, preface: undefined };
@@ -69,6 +78,7 @@ export class Side implements FrameSink, FieldSink {
   payloadBytes = 0;
   readonly #sender: Sender;
   readonly #events: SideEvents;
+  readonly #maxListBytes: number;
   readonly #values: (string | undefined)[];
   /** Set while header blocks are read. */
   #decoder: HpackDecoder | undefined;
@@ -84,9 +94,10 @@ export class Side implements FrameSink, FieldSink {
   #isContentTold = false;
   #block: HeaderBlock | undefined;
 
-  constructor(sender: Sender, names: FieldNames, events: SideEvents) {
+  constructor(sender: Sender, names: FieldNames, events: SideEvents, maxListBytes: number) {
     this.#sender = sender;
     this.#events = events;
+    this.#maxListBytes = maxListBytes;
     this.reader = new FrameReader(this, sender === 'client' ? CLIENT_FRAMING : SERVER_FRAMING);
     this.#decoder = new HpackDecoder(names);
     this.#values = new Array<undefined>(names.count + 1).fill(undefined);
@@ -140,7 +151,7 @@ export class Side implements FrameSink, FieldSink {
     // other stream".
     if ((this.#block?.streamId ?? 0) !== (type === FrameType.continuation ? streamId : 0)) {
       this.#block = undefined;
-      if (!this.#events.exceed(this.#sender, 'continuation')) return undefined;
+      if (!this.#events.exceed(this.#sender, 'interleaved_block')) return undefined;
       if (type === FrameType.continuation) return 'skip';
     }
     switch (type) {
@@ -270,14 +281,9 @@ export class Side implements FrameSink, FieldSink {
     this.#clearValues();
     if ((this.#flags & Flag.endHeaders) !== 0) {
       const failure = decoder?.decode(bytes, from, to, this);
-      return this.#decoded(failure, this.#streamId, endStream, to - from);
+      return this.#decoded(failure, this.#streamId, endStream, to - from, false);
     }
-    this.#block = new HeaderBlock(
-      this.#streamId,
-      endStream,
-      this.#events.nowMs,
-      MAX_RELAYED_HEADER_LIST_BYTES,
-    );
+    this.#block = new HeaderBlock(this.#streamId, endStream, this.#events.nowMs);
     decoder?.begin();
     return this.#part(this.#block, bytes, from, to);
   }
@@ -289,14 +295,19 @@ export class Side implements FrameSink, FieldSink {
     if (!this.#part(block, bytes, start, end)) return false;
     if ((this.#flags & Flag.endHeaders) === 0) return true;
     this.#block = undefined;
-    return this.#decoded(this.#decoder?.finish(), block.streamId, block.endStream, block.bytes);
+    const isCounted = block.bytes >= this.#maxListBytes;
+    return this.#decoded(this.#decoder?.finish(), block.streamId, block.endStream, block.bytes, isCounted);
   }
 
   #part(block: HeaderBlock, bytes: Buffer, start: number, end: number): boolean {
+    const excess = Math.floor(block.bytes / this.#maxListBytes);
     if (!block.add(end - start)) {
       this.#block = undefined;
       return this.#events.exceed(this.#sender, 'continuation');
     }
+    // A block without end counts again and again.
+    const isLonger = Math.floor(block.bytes / this.#maxListBytes) > excess;
+    if (isLonger && !this.#events.headersTooLarge(this.#sender)) return false;
     const failure = this.#decoder?.part(bytes, start, end, this);
     if (failure) this.#events.lose(`hpack_${failure}`);
     return true;
@@ -307,15 +318,16 @@ export class Side implements FrameSink, FieldSink {
     streamId: number,
     endStream: boolean,
     encodedBytes: number,
+    isCounted: boolean,
   ): boolean {
     if (failure) this.#events.lose(`hpack_${failure}`);
     const decoder = this.#decoder;
     const values = decoder ? this.#values : undefined;
-    if (decoder && decoder.listBytes > MAX_HEADER_TABLE_BYTES + MAX_HEADER_AMPLIFICATION * encodedBytes) {
-      if (!this.#events.headersTooLarge(this.#sender)) return false;
-    } else if (decoder && decoder.listBytes > MAX_RELAYED_HEADER_LIST_BYTES) {
-      if (!this.#events.headersTooLarge(this.#sender)) return false;
-    }
+    const listBytes = decoder?.listBytes ?? 0;
+    const isTooLarge =
+      listBytes > this.#maxListBytes ||
+      listBytes > MAX_HEADER_TABLE_BYTES + MAX_HEADER_AMPLIFICATION * encodedBytes;
+    if (isTooLarge && !isCounted && !this.#events.headersTooLarge(this.#sender)) return false;
     if (!this.#events.headers(this.#sender, streamId, values)) return false;
     if (endStream) this.#events.endStream(this.#sender, streamId);
     return true;
@@ -341,9 +353,8 @@ export class Side implements FrameSink, FieldSink {
     }
     if (!this.#decoder) return true;
     this.unacknowledged.push(settings);
-    // Nobody sends SETTINGS again and again without waiting for an answer but to make the other queue them.
     if (this.unacknowledged.length <= MAX_UNACKNOWLEDGED_SETTINGS) return true;
-    return this.#events.exceed(this.#sender, 'control_flood');
+    return this.#events.exceed(this.#sender, 'unacknowledged_settings');
   }
 
   #lose(loss: Http2Loss): 'skip' {

@@ -1,7 +1,7 @@
-import { DATA_BYTES_PER_SMALL_FRAME, MAX_UNACCEPTED_STREAMS, SMALL_FRAMES } from '../../limits.js';
+import { ABUSE_LIMITS, DATA_BYTES_PER_SMALL_FRAME, MAX_UNACCEPTED_STREAMS } from '../../limits.js';
 import type { CallRefusal } from '../call-pool.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
-import { RateBucket } from '../rate-bucket.js';
+import { RateBucket, type Rate } from '../rate-bucket.js';
 import { SendWindow, type SendWindows } from '../send-window.js';
 import type { Sender } from '../sender.js';
 import { YAMUX_HEADER_BYTES, YAMUX_INITIAL_WINDOW_BYTES, YamuxFlag, YamuxType } from './frame.js';
@@ -10,7 +10,7 @@ import { YAMUX_HEADER_BYTES, YAMUX_INITIAL_WINDOW_BYTES, YamuxFlag, YamuxType } 
 export type YamuxLoss = 'magic' | 'yamux_frame' | 'call_budget';
 
 /** A limit that a client has exceeded. A closed set. */
-export type YamuxLimit = 'too_many_streams' | 'yamux_flood';
+export type YamuxLimit = 'too_many_streams' | 'unaccepted_streams' | 'yamux_flood';
 
 /** Why a stream is over that did not end on both sides. */
 export type YamuxCut = 'reset' | 'connection' | 'lost';
@@ -56,13 +56,14 @@ export class YamuxSession<Limit> {
   /** Streams that the client has opened and the server has not accepted. */
   #unaccepted = 0;
   /** Frames of the client without data. */
-  readonly #small = new RateBucket(SMALL_FRAMES);
+  readonly #small: RateBucket;
   #loss: YamuxLoss | undefined;
   #exceeded: Limit | YamuxLimit | undefined;
   #nowMs = 0;
 
-  constructor(preface: Buffer, follower: YamuxFollower<Limit>) {
+  constructor(preface: Buffer, follower: YamuxFollower<Limit>, smallFrames: Rate = ABUSE_LIMITS.smallFrames) {
     this.#follower = follower;
+    this.#small = new RateBucket(smallFrames);
     this.#ends = {
       client: new YamuxEnd('client', this, preface),
       server: new YamuxEnd('server', this, undefined),
@@ -164,8 +165,11 @@ export class YamuxSession<Limit> {
     const former = this.#streams.get(streamId);
     // The receiver ends the session, unless it gave up the stream before this end noticed.
     if (former) this.#cut(streamId, former, 'lost');
-    const isFull = sender === 'client' && this.#unaccepted >= MAX_UNACCEPTED_STREAMS;
-    const refusal = isFull ? 'too_many_streams' : this.#follower.take();
+    if (sender === 'client' && this.#unaccepted >= MAX_UNACCEPTED_STREAMS) {
+      this.#exceeded = 'unaccepted_streams';
+      return false;
+    }
+    const refusal = this.#follower.take();
     if (refusal === 'too_many_streams' && sender === 'client') {
       this.#exceeded = refusal;
       return false;

@@ -163,18 +163,53 @@ test('PINGs of others, their answers, and frames like ours but for a bit, pass',
   expect(drained.received('server')).toEqual(ANSWER);
 });
 
-test('what cannot be followed any more passes on whole', () => {
-  const drained = Drained.opened();
+describe('a connection whose calls cannot be followed, but whose frames can,', () => {
+  /** SETTINGS of a stream. */
+  const BROKEN = frame(FrameType.settings, 0, 1, Buffer.alloc(6));
+
+  test('gets GOAWAY and PING between two frames of the server, and begins no stream after the second GOAWAY', () => {
+    const drained = Drained.opened();
+    drained.say('client', headers('client', 1), BROKEN);
+    const [answer, rest] = [data(1, 20), headers('server', 1, Flag.endStream)];
+    drained.say('server', answer.subarray(0, 15));
+    drained.received('server');
+    drained.received('client');
+    drained.begin();
+    expect(drained.received('client')).toEqual(Buffer.alloc(0));
+    drained.say('server', Buffer.concat([answer.subarray(15), rest]));
+    expect(drained.received('client')).toEqual(Buffer.concat([answer.subarray(15), ANNOUNCEMENT, rest]));
+    expect(drained.drain?.failure).toBe('frame');
+    drained.say('client', headers('client', 3), ANSWER, headers('client', 5), data(3, 1));
+    expect(drained.received('client')).toEqual(goAwayFrame(3, 0));
+    expect(drained.received('server')).toEqual(Buffer.concat([headers('client', 3), data(3, 1)]));
+    // Which calls are open is unknown.
+    expect(drained.drain?.finished).toBe(false);
+  });
+
+  test('is drained likewise if it is lost within the drain', () => {
+    const drained = Drained.opened();
+    drained.begin();
+    drained.say('client', ANSWER.subarray(0, 5));
+    drained.say('server', BROKEN);
+    expect(drained.received('client')).toEqual(Buffer.concat([ANNOUNCEMENT, BROKEN]));
+    expect(drained.drain?.failure).toBe('frame');
+    drained.say('client', ANSWER.subarray(5), headers('client', 3));
+    expect(drained.received('client')).toEqual(goAwayFrame(0, 0));
+    expect(drained.received('server')).toEqual(Buffer.alloc(0));
+    expect(drained.drain?.finished).toBe(false);
+  });
+});
+
+test('a connection without frames passes unchanged', () => {
+  const drained = new Drained();
+  drained.say('client', Buffer.from('GET / HTTP/1.1'));
+  drained.received('server');
   drained.begin();
-  const held = ANSWER.subarray(0, 5);
-  drained.say('client', held);
-  const broken = frame(FrameType.settings, 0, 1, Buffer.alloc(6));
-  drained.say('server', broken);
-  expect(drained.received('client')).toEqual(Buffer.concat([ANNOUNCEMENT, broken]));
-  expect(drained.drain?.failure).toBe('frame');
+  drained.say('server', settingsFrame('settings'), data(1, 3));
+  drained.say('client', ANSWER, Buffer.from('anything'));
+  expect(drained.received('client')).toEqual(Buffer.concat([settingsFrame('settings'), data(1, 3)]));
+  expect(drained.received('server')).toEqual(Buffer.concat([ANSWER, Buffer.from('anything')]));
   expect(drained.drain?.finished).toBe(false);
-  drained.say('client', Buffer.from('anything'));
-  expect(drained.received('server')).toEqual(Buffer.concat([held, Buffer.from('anything')]));
 });
 
 /** The frames of a stream of bytes; throws where it is none. */
