@@ -331,6 +331,15 @@ export const SMALL_FRAMES = { burst: 10_000, perSecond: 330 };
 /** What data pays for, besides one frame for each frame of it: libraries update windows by a quarter of 64 KiB or more. */
 export const DATA_BYTES_PER_SMALL_FRAME = 1024;
 
+/** What a request at the gate pays for of these frames: it costs more than they do, and some clients send a PING with each. */
+export const REQUEST_PAYS = { control: 1, small: 4 };
+
+/**
+ * The tokens that an empty DATA frame takes at the gate: Node's library accepts 1000 of them and then drops the connection without
+ * a reason, so the limit must be reached before.
+ */
+export const EMPTY_DATA_TOKENS = 12;
+
 /** How long a refused client may take to make its request and to read the reason. */
 export const FAREWELL_MS = 1000;
 

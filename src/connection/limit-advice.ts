@@ -21,19 +21,19 @@ const MIB = 1024 * 1024;
 /** Each limit with its value. */
 const LIMITS: Readonly<Record<ExceededLimit, string>> = {
   reset_flood:
-    `RST_STREAM within ${OLD_STREAM_MS} ms of the start of a call, before Gitaly began to answer: ${rate(YOUNG_RESETS)}; ` +
-    `of older calls: ${rate(OLD_RESETS)}`,
-  control_flood: `PING and SETTINGS: ${rate(CONTROL_FRAMES)}`,
-  frame_flood: `frames that carry nothing (WINDOW_UPDATE, PRIORITY, empty DATA): ${rate(SMALL_FRAMES)}`,
+    `RST_STREAM within ${OLD_STREAM_MS} ms of the start of a call, before Gitaly began to answer: ${rateText(YOUNG_RESETS)}; ` +
+    `of older calls: ${rateText(OLD_RESETS)}`,
+  control_flood: `PING and SETTINGS: ${rateText(CONTROL_FRAMES)}`,
+  frame_flood: `frames that carry nothing (WINDOW_UPDATE, PRIORITY, empty DATA): ${rateText(SMALL_FRAMES)}`,
   continuation:
     `a header block in ${MAX_CONTINUATION_FRAMES} small CONTINUATION frames, ` +
     `${MAX_RELAYED_HEADER_LIST_BYTES / MIB} MiB and ${HEADER_BLOCK_MS / 1000} s`,
   hpack_too_large:
     `header lists of more than ${MAX_RELAYED_HEADER_LIST_BYTES / MIB} MiB, or more than ` +
-    `${MAX_HEADER_AMPLIFICATION} times as large as their encoding: ${rate(TOO_LARGE_HEADERS)}`,
+    `${MAX_HEADER_AMPLIFICATION} times as large as their encoding: ${rateText(TOO_LARGE_HEADERS)}`,
   too_many_streams: `${MAX_FOLLOWED_CALLS} open calls on one connection, or ${MAX_UNACCEPTED_STREAMS} yamux streams that Gitaly has not accepted`,
   too_many_connections: `${MAX_BACKCHANNEL_CONNECTIONS} gRPC connections on one backchannel`,
-  yamux_flood: `yamux frames without data: ${rate(SMALL_FRAMES)}`,
+  yamux_flood: `yamux frames without data: ${rateText(SMALL_FRAMES)}`,
 };
 
 /** Describes the limit, and the fix if its client is known to be legitimate. */
@@ -49,6 +49,7 @@ export const LOST_ADVICE =
   'the client, or Gitaly, sends bytes that this version cannot follow. If that is legitimate, set `inspect: true` on this listener: ' +
   'the connection is kept then, and its calls are not counted';
 
-function rate({ burst, perSecond }: Rate): string {
-  return `${burst} at once, then ${perSecond} per second`;
+/** A token bucket, for a log line. */
+export function rateText({ burst, perSecond }: Rate): string {
+  return `a burst of ${burst}, then ${perSecond} per second`;
 }

@@ -4,10 +4,10 @@ import { TLSSocket } from 'node:tls';
 
 import {
   abort,
-  abortLater,
   destroyOnceEnded,
   endGently,
   farewell,
+  leaveAfterwards,
   lookAtClose,
 } from '../connection/abort.js';
 import type { Accepted } from '../connection/accepted.js';
@@ -25,7 +25,7 @@ import type { OpeningSettings } from '../connection/settings.js';
 import { Stages } from '../connection/stage.js';
 import type { ConnectionStatus } from '../connection/status.js';
 import { WriteStall } from '../connection/write-stall.js';
-import type { HeaderFault } from '../inspect/http2/client-frames.js';
+import type { FramesFault, HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
 import { ABANDONED_REQUESTS, DRAIN_PING_MS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { peerCertificate } from '../tls/certificate.js';
@@ -33,6 +33,7 @@ import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
 import { Exchange, type ExchangeConnection } from './exchange.js';
 import type { Frontend, Http2Service, RequestReceiver } from './frontend.js';
+import { gateLimitAdvice, type GateLimit } from './gate-limits.js';
 import type { Field } from './hop-by-hop.js';
 import type { Exchanged, Expectation } from './message.js';
 import { HEADER_FAULTS, rawAnswer, REFUSALS, type RefusalReason } from './refusal.js';
@@ -218,8 +219,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       if (this.#refused) this.#cutSoon(this.#refused);
     }
     if (!this.#session && this.#exchanges.size > MAX_PIPELINED_REQUESTS) {
-      const detail = `more than ${MAX_PIPELINED_REQUESTS} requests were sent without waiting for an answer`;
-      this.cut(new ConnectionEnd('abuse', 'proxy', detail));
+      this.cut(this.#exceeded('pipelining'));
       return;
     }
     const { service } = this.#settings.current;
@@ -253,19 +253,22 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   headerRefused(streamId: number, fault: HeaderFault): void {
     const exchange = [...this.#exchanges.keys()].find((open) => open.streamId === streamId);
     if (exchange) exchange.refuseTrailers(HEADER_FAULTS[fault]);
-    else if (!this.#refusedStreams.add(streamId, fault))
-      this.cut(new ConnectionEnd('abuse', 'proxy', 'malformed headers, one after the other'));
+    else if (!this.#refusedStreams.add(streamId, fault)) this.cut(this.#exceeded('malformed_headers'));
   }
 
   streamReset(): void {
     if (!this.#resets.take(1, performance.now())) this.#cutForResets();
   }
 
-  unfollowed(errorCode: number): void {
-    const detail = `the frames cannot be followed: error code ${errorCode} of HTTP/2`;
-    this.#end ??= new ConnectionEnd('request_malformed', 'proxy', detail);
-    // It has GOAWAY, which it may not read.
-    if (this.#stream) abortLater(this.#raw, this.#stream);
+  unfollowed({ errorCode, limit }: FramesFault): void {
+    this.#end ??= limit
+      ? this.#exceeded(limit)
+      : new ConnectionEnd(
+          'request_malformed',
+          'proxy',
+          `the frames cannot be followed: error code ${errorCode} of HTTP/2`,
+        );
+    if (this.#stream) leaveAfterwards(this.#raw, this.#stream);
   }
 
   unreadable(code: string): void {
@@ -329,7 +332,13 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   #cutForResets(): void {
-    this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
+    this.cut(this.#exceeded('reset_flood'));
+  }
+
+  /** The end of a connection whose client has exceeded a limit. */
+  #exceeded(limit: GateLimit): ConnectionEnd {
+    this.#record.facts.advice = gateLimitAdvice(limit);
+    return new ConnectionEnd('abuse', 'proxy', limit);
   }
 
   #beginDrain(why: string): void {

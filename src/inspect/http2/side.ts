@@ -8,6 +8,7 @@ import { HpackDecoder, type FieldSink, type HpackFailure } from '../hpack/decode
 import type { FieldNames } from '../hpack/field-names.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
 import type { Sender } from '../sender.js';
+import type { FrameFlood, LimitedFrame } from './frame-limit.js';
 import { CLIENT_PREFACE, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
 import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
 import { readSettings, type Settings } from './settings.js';
@@ -18,8 +19,7 @@ export type Http2Loss =
   'preface' | 'frame' | 'settings' | `hpack_${HpackFailure}` | 'call_budget' | Http2Limit;
 
 /** A limit that a client has exceeded. A closed set. */
-export type Http2Limit =
-  'continuation' | 'hpack_too_large' | 'too_many_streams' | 'reset_flood' | 'control_flood' | 'frame_flood';
+export type Http2Limit = 'continuation' | 'hpack_too_large' | 'too_many_streams' | 'reset_flood' | FrameFlood;
 
 /** The events of one end's frames. A method that returns `false` has found that a limit is exceeded: nothing more is read. */
 export interface SideEvents {
@@ -38,7 +38,7 @@ export interface SideEvents {
   endStream(sender: Sender, streamId: number): void;
   reset(sender: Sender, streamId: number, errorCode: number): boolean;
   /** A frame comes that may not come too often; those that make the other end answer are `control`. */
-  frame(sender: Sender, kind: 'control' | 'small', what: number): boolean;
+  frame(sender: Sender, kind: LimitedFrame, what: number): boolean;
   goAway(sender: Sender, lastStreamId: number, errorCode: number): void;
   /** `streamId` 0: of the connection. */
   windowUpdate(sender: Sender, streamId: number, increment: number): void;
@@ -151,7 +151,7 @@ export class Side implements FrameSink, FieldSink {
         return this.#beginHeaders();
       case FrameType.settings:
         if (streamId !== 0) return this.#lose('frame');
-        return isAck(this.#flags) ? this.#collect() : this.#use(this.#collect(), 'control');
+        return this.#use(this.#collect(), isAck(this.#flags) ? 'small' : 'control');
       case FrameType.ping:
         return this.#use('skip', isAck(this.#flags) ? 'small' : 'control');
       case FrameType.rstStream:
@@ -216,7 +216,7 @@ export class Side implements FrameSink, FieldSink {
     }
   }
 
-  #use(use: PayloadUse, kind: 'control' | 'small'): PayloadUse | undefined {
+  #use(use: PayloadUse, kind: LimitedFrame): PayloadUse | undefined {
     return this.#events.frame(this.#sender, kind, this.#type) ? use : undefined;
   }
 
