@@ -177,6 +177,34 @@ export const FAILED_CALL_LINES = { burst: 1000, perSecond: 100 };
 /** Log lines of calls that were open when their connection ended; the connection's own line has most of the facts. */
 export const MAX_CUT_CALL_LINES = 100;
 
+/**
+ * Log lines about unauthenticated clients per process: a burst shows what happens, and the rest adds up to about 500 MB per day at
+ * most.
+ */
+export const UNAUTHENTICATED_LINES = { burst: 1000, perSecond: 10 };
+
+/** How often the lines that exceed this limit are reported. */
+export const LEFT_OUT_SUMMARY_MS = 10_000;
+
+/** Distinct addresses that such a report counts; more would be memory that strangers can fill. */
+export const MAX_LEFT_OUT_SOURCES = 1000;
+
+/** The length of a value in a log line that a client chooses. Longer values are cut and end with `…`. */
+export const MAX_LOGGED = {
+  /** RFC 1035 section 2.3.4: the length of a domain name. */
+  serverName: 255,
+  /** The longest registered method has 17 characters. */
+  method: 32,
+  /** Paths of GitLab's API have some hundred characters. */
+  path: 1024,
+  /** It may quote names of a certificate. */
+  detail: 1024,
+  /** Those of Gitaly have at most 50 characters. */
+  grpcName: 255,
+  /** Errors of Gitaly quote the output of git. */
+  grpcMessage: 1000,
+};
+
 /** How often a connection's suppressed lines are reported. */
 export const LEFT_OUT_LINES_MS = 1000;
 

@@ -234,8 +234,10 @@ export class Connection implements ServedConnection, RelayObserver {
   }
 
   get #inspectedPeer(): InspectedPeer {
-    const { clientEnd, identity } = this.#record.facts;
-    return { upstream: this.#upstream, peerAddress: formatEnd(clientEnd), identity };
+    const { facts } = this.#record;
+    const { clientEnd, identity } = facts;
+    const isAuthenticated = (): boolean => facts.isAuthenticated;
+    return { upstream: this.#upstream, peerAddress: formatEnd(clientEnd), identity, isAuthenticated };
   }
 
   /** A limit is exceeded, or calls cannot be followed. Returns whether the connection is kept nevertheless. */
@@ -262,6 +264,7 @@ export class Connection implements ServedConnection, RelayObserver {
   #answered(): void {
     this.#isUnansweredUnseen = false;
     this.#answers = undefined;
+    this.#record.facts.isAuthenticated = true;
     this.#admission.authenticated();
   }
 

@@ -16,6 +16,8 @@ import {
 import { HELLO_ALERTS, type HelloAlert } from '../tls/parameters.js';
 import { JudgementFault, type TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
+import { MAX_LOGGED } from '../limits.js';
+import { cut } from '../printable.js';
 import { abort, farewell } from './abort.js';
 import type { Admission } from './admission.js';
 import { ConnectionEnd } from './close-reason.js';
@@ -168,8 +170,7 @@ export class Opening {
 
   /** Where a client goes, by the name in its own ClientHello whatever session it resumes; or what speaks against it. */
   #judge({ serverName, alpn }: ClientHello, { requireAlpn, protocols }: ServerTls): Dialer | Objection {
-    // RFC 1035 section 2.3.4: a name has at most 255 octets; of what is longer the log has the beginning.
-    const name = serverName?.slice(0, 255);
+    const name = serverName === undefined ? undefined : cut(serverName, MAX_LOGGED.serverName);
     this.#facts.serverName = name;
     const dialer = this.#settings.routes.find(serverName);
     if (!dialer) {
@@ -184,7 +185,7 @@ export class Opening {
     const offer =
       alpn === undefined
         ? 'offered no ALPN'
-        : `offered ALPN ${JSON.stringify(alpn).slice(0, 255)} without ${protocols.join(' or ')}`;
+        : `offered ALPN ${cut(JSON.stringify(alpn), MAX_LOGGED.serverName)} without ${protocols.join(' or ')}`;
     const detail = `the client at ${formatEnd(this.#facts.clientEnd)} ${offer}`;
     return { failure: 'no_application_protocol', detail };
   }
@@ -244,6 +245,7 @@ export class Opening {
     }
     if (verdict.result === 'verified') {
       this.#facts.identity = verdict.identity;
+      this.#facts.isAuthenticated = true;
       this.#admission.authenticated();
     }
     return undefined;

@@ -421,6 +421,7 @@ export class Exchange {
       protocol: this.#exchanged.protocol,
       peerAddress: formatEnd(facts.clientEnd),
       identity: facts.identity,
+      isAuthenticated: facts.isAuthenticated || authenticates(this.#client.status ?? 0),
       method: this.#message.method,
       path: this.#path,
       correlationId: this.#correlationId,
@@ -452,6 +453,11 @@ export class Exchange {
   get isComplete(): boolean {
     return this.#client.isComplete;
   }
+}
+
+/** Whether an answer with this status authenticates its client: upstream answers a client without a token with an error. */
+export function authenticates(status: number): boolean {
+  return status >= 200 && status < 400;
 }
 
 /** The words beside the status, where they are such that Node writes them. */

@@ -31,7 +31,7 @@ import { ABANDONED_REQUESTS, DRAIN_PING_MS, FAREWELL_MS, MAX_PIPELINED_REQUESTS 
 import { peerCertificate } from '../tls/certificate.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
-import { Exchange, type ExchangeConnection } from './exchange.js';
+import { authenticates, Exchange, type ExchangeConnection } from './exchange.js';
 import type { Frontend, Http2Service, RequestReceiver } from './frontend.js';
 import { gateLimitAdvice, type GateLimit } from './gate-limits.js';
 import type { Field } from './hop-by-hop.js';
@@ -328,7 +328,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   /** Upstream refuses a client without a token, and the proxy one that it does not let in, with an error. */
   #noteAnswer({ status: { status = 0 } }: Exchange): void {
-    if (status >= 200 && status < 400) this.#admission.authenticated();
+    if (!authenticates(status)) return;
+    this.#record.facts.isAuthenticated = true;
+    this.#admission.authenticated();
   }
 
   #cutForResets(): void {
@@ -426,6 +428,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       protocol: 'http1',
       peerAddress: formatEnd(facts.clientEnd),
       identity: facts.identity,
+      isAuthenticated: facts.isAuthenticated,
       method: '',
       path: undefined,
       correlationId: undefined,

@@ -20,6 +20,7 @@ import { ListenerTelemetry } from '../telemetry/listener-telemetry.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
+import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
 import { maxFollowedCalls } from '../process/memory-guard.js';
 import { TlsTerminator } from '../tls/terminator.js';
 import { createDialer } from '../upstream/dialer.js';
@@ -42,6 +43,7 @@ export class OwnTraffic implements Traffic {
   readonly #metrics: Metrics;
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
+  readonly #lines: UnauthenticatedLines;
   readonly #budget: ConnectionBudget;
   readonly #onSessionsEnd: (port: number, atMs: number) => void;
   readonly #calls: CallPool<{ readonly status: ConnectionStatus }>;
@@ -61,6 +63,7 @@ export class OwnTraffic implements Traffic {
     this.#metrics = metrics;
     this.#logger = logger;
     this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
+    this.#lines = new UnauthenticatedLines(logger);
     this.#budget = budget;
     this.#onSessionsEnd = onSessionsEnd;
     this.#calls = new CallPool(maxFollowedCalls(), () => budget.isMemoryLow);
@@ -180,7 +183,7 @@ export class OwnTraffic implements Traffic {
       (former.http === undefined) === (configuration.http === undefined);
     const events = isSameKind
       ? former.settings.events
-      : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog);
+      : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog, this.#lines);
     const tls = upstream && new TlsClient(upstream);
     const routes = new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs));
     const opening: OpeningSettings = {
@@ -216,7 +219,7 @@ export class OwnTraffic implements Traffic {
         new UpstreamPool(dialer, events, this.#budget),
       requests:
         formerHttp?.service.requests ??
-        new HttpTelemetry({ listen, upstream: address }, this.#metrics, this.#logger),
+        new HttpTelemetry({ listen, upstream: address }, this.#metrics, this.#logger, this.#lines),
       events,
       budget: this.#budget,
     };
