@@ -192,6 +192,34 @@ export const FAILED_CALL_LINES = { burst: 1000, perSecond: 100 };
 /** Log lines of calls that were open when their connection ended; the connection's own line has most of the facts. */
 export const MAX_CUT_CALL_LINES = 100;
 
+/**
+ * Log lines about unauthenticated clients per process: a burst shows what happens, and the rest adds up to about 500 MB per day at
+ * most.
+ */
+export const UNAUTHENTICATED_LINES = { burst: 1000, perSecond: 10 };
+
+/** How often the lines that exceed this limit are reported. */
+export const LEFT_OUT_SUMMARY_MS = 10_000;
+
+/** Distinct addresses that such a report counts; more would be memory that strangers can fill. */
+export const MAX_LEFT_OUT_SOURCES = 1000;
+
+/** The length of a value in a log line that a client chooses. Longer values are cut and end with `…`. */
+export const MAX_LOGGED = {
+  /** RFC 1035 section 2.3.4: the length of a domain name. */
+  serverName: 255,
+  /** The longest registered method has 17 characters. */
+  method: 32,
+  /** Paths of GitLab's API have some hundred characters. */
+  path: 1024,
+  /** It may quote names of a certificate. */
+  detail: 1024,
+  /** Those of Gitaly have at most 50 characters. */
+  grpcName: 255,
+  /** Errors of Gitaly quote the output of git. */
+  grpcMessage: 1000,
+};
+
 /** How often a connection's suppressed lines are reported. */
 export const LEFT_OUT_LINES_MS = 1000;
 
@@ -365,6 +393,15 @@ export const MAX_UNACKNOWLEDGED_SETTINGS = 16;
 
 /** What data pays for, besides one frame for each frame of it: libraries update windows by a quarter of 64 KiB or more. */
 export const DATA_BYTES_PER_SMALL_FRAME = 1024;
+
+/** What a request at the gate pays for of these frames: it costs more than they do, and some clients send a PING with each. */
+export const REQUEST_PAYS = { control: 1, small: 4 };
+
+/**
+ * The tokens that an empty DATA frame takes at the gate: Node's library accepts 1000 of them and then drops the connection without
+ * a reason, so the limit must be reached before.
+ */
+export const EMPTY_DATA_TOKENS = 12;
 
 /** How long a refused client may take to make its request and to read the reason. */
 export const FAREWELL_MS = 1000;

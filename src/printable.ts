@@ -34,6 +34,11 @@ export function printableJson(value: unknown, indent = 0): string {
   return printableLines(JSON.stringify(value, null, indent));
 }
 
+/** Cuts an external text; `…` marks that it was longer. */
+export function cut(text: string, maxLength: number): string {
+  return text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;
+}
+
 /** One escape per UTF-16 unit, as in JSON. */
 function unicodeEscape(character: string): string {
   return Array.from(

@@ -2,7 +2,6 @@ import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 
 import { AdminServer, type AdminSource, type Readiness } from './admin/admin-server.js';
-import { DEFAULT_LOGGING } from './config/defaults.js';
 import { describeForwarding, upstreamsOf } from './config/forwarding.js';
 import type { LoadResult } from './config/load.js';
 import type { Address, Configuration, HostPort, ListenerConfiguration, Problem } from './config/model.js';
@@ -20,6 +19,7 @@ import {
   loadState,
   type ListenerState,
   type ProxyState,
+  EMPTY_STATE,
 } from './state.js';
 import type { Logger } from './telemetry/logger.js';
 import type { Metrics, Snapshot } from './telemetry/metrics.js';
@@ -409,22 +409,6 @@ function closeNew(next: Running, previous: Running): void {
   for (const [key, { port }] of next.ports) if (!previous.ports.has(key)) port.close();
   if (next.admin !== previous.admin) next.admin?.close();
 }
-
-const EMPTY_STATE: ProxyState = {
-  configuration: {
-    listeners: [],
-    prometheusListenAddr: undefined,
-    adminHosts: [],
-    workers: 1,
-    gracefulRestartTimeoutMs: 0,
-    healthChecks: undefined,
-    logging: DEFAULT_LOGGING,
-  },
-  listeners: [],
-  healthToken: undefined,
-  signature: '',
-  kept: [],
-};
 
 /** The names that clients use for the admin port. */
 function adminHostsOf({ prometheusListenAddr, adminHosts }: Configuration): string[] {

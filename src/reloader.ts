@@ -21,8 +21,8 @@ type OnFailure = 'answer' | 'report' | 'wait';
  * it is the configuration that fails, certificates are still renewed under the one in force.
  */
 export class Reloader {
-  readonly #proxy: Proxy;
-  readonly #logger: Logger;
+  readonly #proxy: Pick<Proxy, 'state' | 'reload'>;
+  readonly #logger: Pick<Logger, 'info' | 'error'>;
   readonly #metrics: Metrics;
   #timer: NodeJS.Timeout | undefined;
   /** The files as they were at the last look. */
@@ -31,7 +31,11 @@ export class Reloader {
   readonly #failures = new Map<What, string>();
   #stopped = false;
 
-  constructor(proxy: Proxy, logger: Logger, metrics: Metrics) {
+  constructor(
+    proxy: Pick<Proxy, 'state' | 'reload'>,
+    logger: Pick<Logger, 'info' | 'error'>,
+    metrics: Metrics,
+  ) {
     this.#proxy = proxy;
     this.#logger = logger;
     this.#metrics = metrics;

@@ -1,3 +1,4 @@
+import { DEFAULT_LOGGING } from './config/defaults.js';
 import { createHash, randomBytes } from 'node:crypto';
 
 import { upstreamsOf } from './config/forwarding.js';
@@ -39,6 +40,22 @@ export interface ProxyState {
   /** Key pairs that are still used although their files contain others that are out of date. */
   readonly kept: readonly KeptPair[];
 }
+
+export const EMPTY_STATE: ProxyState = {
+  configuration: {
+    listeners: [],
+    prometheusListenAddr: undefined,
+    adminHosts: [],
+    workers: 1,
+    gracefulRestartTimeoutMs: 0,
+    healthChecks: undefined,
+    logging: DEFAULT_LOGGING,
+  },
+  listeners: [],
+  healthToken: undefined,
+  signature: '',
+  kept: [],
+};
 
 /** One listener of a state. */
 export interface ListenerState {

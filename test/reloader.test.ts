@@ -1,9 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import { RELOAD_POLL_MS } from '../src/limits.js';
-import type { Proxy } from '../src/proxy.js';
 import { Reloader } from '../src/reloader.js';
-import type { Logger } from '../src/telemetry/logger.js';
+import { EMPTY_STATE, type ProxyState } from '../src/state.js';
 import { Metrics } from '../src/telemetry/metrics.js';
 
 beforeEach(() => {
@@ -14,20 +13,19 @@ afterEach(() => {
 });
 
 test('a look at the files that throws is reported as a failed reload, and the next one is made', async () => {
-  const configuration = { listeners: [], healthChecks: undefined };
   let looks = 0;
   const proxy = {
-    get state(): unknown {
+    get state(): ProxyState {
       looks++;
       if (looks === 2) throw new Error('a fault');
-      return { configuration, signature: '' };
+      return EMPTY_STATE;
     },
     reload: () => Promise.resolve(),
   };
   const errors: unknown[] = [];
   const logger = { error: (fields: unknown) => errors.push(fields), info: () => undefined };
   const metrics = new Metrics('0');
-  const reloader = new Reloader(proxy as unknown as Proxy, logger as unknown as Logger, metrics);
+  const reloader = new Reloader(proxy, logger, metrics);
   reloader.start();
   await vi.advanceTimersByTimeAsync(RELOAD_POLL_MS);
   expect(errors).toEqual([{ error: 'Error: a fault' }]);

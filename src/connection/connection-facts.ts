@@ -20,6 +20,8 @@ export interface ConnectionFacts {
   /** The name in the verified client certificate. */
   identity: string | undefined;
   protocol: ConnectionProtocol | undefined;
+  /** Whether the client has presented a verified certificate, or upstream has answered it. */
+  isAuthenticated: boolean;
   /** What an operator should do about the end. */
   advice: string | undefined;
 }

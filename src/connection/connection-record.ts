@@ -29,6 +29,7 @@ export class ConnectionRecord {
       tls: undefined,
       identity: undefined,
       protocol: undefined,
+      isAuthenticated: false,
       advice: undefined,
     };
   }

@@ -50,6 +50,16 @@ export class ConnectionContext {
     this.#ending.abort(end);
   }
 
+  /**
+   * The client has proved that it is no stranger: by a verified certificate, by a call that upstream has answered, or, where calls are
+   * not followed, by any byte of upstream. The last is too little to remember its address.
+   */
+  authenticated(by: 'certificate' | 'call' | 'byte'): void {
+    this.facts.isAuthenticated = true;
+    if (by !== 'byte') this.settings.terminator?.clientAuthenticated(this.facts.clientEnd?.address);
+    this.admission.authenticated();
+  }
+
   /** What is left of `timeouts.handshake`, which runs from accept and covers PROXY header, ClientHello and handshake. */
   get handshakeMs(): number {
     return this.settings.configuration.timeouts.handshakeMs - (performance.now() - this.facts.acceptedAtMs);

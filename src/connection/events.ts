@@ -34,6 +34,7 @@ export interface ConnectionReport {
   /** The name in the verified client certificate. */
   readonly identity: string | undefined;
   readonly protocol: ConnectionProtocol | undefined;
+  readonly isAuthenticated: boolean;
   readonly serverName: string | undefined;
   /** The URL of the upstream that it went to, or would have; `undefined` if the end came before that was known. */
   readonly upstream: string | undefined;
@@ -56,6 +57,8 @@ export interface InspectedPeer {
   readonly upstream: string;
   readonly peerAddress: string;
   readonly identity: string | undefined;
+  /** Whether the client is authenticated by now. */
+  readonly isAuthenticated: () => boolean;
 }
 
 /** What the connections of one listener tell as they go; telemetry listens. Calls are synchronous and never throw. */

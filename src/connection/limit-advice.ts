@@ -2,7 +2,6 @@ import type { AbuseLimits } from '../inspect/abuse-limits.js';
 import type { ExceededLimit } from '../inspect/limit.js';
 import type { Rate } from '../inspect/rate-bucket.js';
 import {
-  ABANDONED_REQUESTS,
   MAX_BACKCHANNEL_CONNECTIONS,
   MAX_CONTINUATION_FRAMES,
   MAX_HEADER_AMPLIFICATION,
@@ -27,15 +26,15 @@ export interface LimitValues extends AbuseLimits {
 
 const TEXTS: Readonly<Record<ExceededLimit, (values: LimitValues) => LimitText>> = {
   reset_flood: ({ resets }) => ({
-    bound: `RST_STREAM within ${OLD_STREAM_MS} ms of the start of a call that Gitaly has not begun to answer, or for an error of the client: ${rate(resets)}`,
+    bound: `RST_STREAM within ${OLD_STREAM_MS} ms of the start of a call that Gitaly has not begun to answer, or for an error of the client: ${rateText(resets)}`,
     setting: 'abuse_limits.resets',
   }),
   late_reset_flood: ({ lateResets }) => ({
-    bound: `RST_STREAM of calls older than ${OLD_STREAM_MS} ms, or that Gitaly has begun to answer: ${rate(lateResets)}`,
+    bound: `RST_STREAM of calls older than ${OLD_STREAM_MS} ms, or that Gitaly has begun to answer: ${rateText(lateResets)}`,
     setting: 'abuse_limits.late_resets',
   }),
   control_flood: ({ controlFrames }) => ({
-    bound: `PING and SETTINGS: ${rate(controlFrames)}`,
+    bound: `PING and SETTINGS: ${rateText(controlFrames)}`,
     setting: 'abuse_limits.control_frames',
   }),
   unacknowledged_settings: () => ({
@@ -43,11 +42,11 @@ const TEXTS: Readonly<Record<ExceededLimit, (values: LimitValues) => LimitText>>
     setting: undefined,
   }),
   frame_flood: ({ smallFrames }) => ({
-    bound: `frames without content (WINDOW_UPDATE, PRIORITY, empty DATA): ${rate(smallFrames)}`,
+    bound: `frames without content (WINDOW_UPDATE, PRIORITY, empty DATA): ${rateText(smallFrames)}`,
     setting: 'abuse_limits.small_frames',
   }),
   yamux_flood: ({ smallFrames }) => ({
-    bound: `yamux frames without data: ${rate(smallFrames)}`,
+    bound: `yamux frames without data: ${rateText(smallFrames)}`,
     setting: 'abuse_limits.small_frames',
   }),
   continuation: () => ({
@@ -62,7 +61,7 @@ const TEXTS: Readonly<Record<ExceededLimit, (values: LimitValues) => LimitText>>
   hpack_too_large: ({ headerListBytes, oversizedHeaders }) => ({
     bound:
       `header lists of more than ${headerListBytes} bytes (\`abuse_limits.header_list_bytes\`), or more than ` +
-      `${MAX_HEADER_AMPLIFICATION} times as large as their encoding: ${rate(oversizedHeaders)}`,
+      `${MAX_HEADER_AMPLIFICATION} times as large as their encoding: ${rateText(oversizedHeaders)}`,
     setting: 'abuse_limits.oversized_headers',
   }),
   too_many_streams: ({ callsPerConnection }) => ({
@@ -93,17 +92,12 @@ export function describeLimit(limit: ExceededLimit, values: LimitValues): string
   );
 }
 
-/** The fix for a client of the gate that resets more requests than it may. */
-export const ABANDONED_ADVICE =
-  `the client exceeded a limit that has no setting, because Node's HTTP/2 library has it too: requests that it resets: ` +
-  `${rate(ABANDONED_REQUESTS)}. If you trust the client, have it spread its requests over more connections, or speak HTTP/1.1`;
-
 /** The fix for a connection that `inspect: required` has closed. */
 export const LOST_ADVICE =
   'the client, or Gitaly, sends bytes that this version cannot follow. If that is legitimate, set `inspect: true` on this listener: ' +
   'the connection is kept then, and its calls are not counted';
 
 /** Describes a token bucket. */
-function rate({ burst, perSecond }: Rate): string {
+export function rateText({ burst, perSecond }: Rate): string {
   return `a burst of ${burst}, then ${perSecond} per second`;
 }

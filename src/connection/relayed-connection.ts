@@ -130,13 +130,14 @@ export class RelayedConnection {
   }
 
   #followCalls(): FollowedCalls | undefined {
-    const { settings, facts, admission } = this.#context;
+    const { settings, facts } = this.#context;
     const { inspect, abuseLimits, timeouts, maxConnectionAge } = settings.configuration;
     if (inspect === 'off') return undefined;
     const peer = {
       upstream: this.#target.url,
       peerAddress: formatEnd(facts.clientEnd),
       identity: facts.identity,
+      isAuthenticated: () => facts.isAuthenticated,
     };
     const { events } = settings;
     const share = settings.calls.share(this.#context.owner, abuseLimits.callsPerConnection);
@@ -152,10 +153,7 @@ export class RelayedConnection {
         share,
       },
       {
-        answered: () => {
-          settings.terminator?.clientAuthenticated(facts.clientEnd?.address);
-          admission.authenticated();
-        },
+        answered: () => this.#context.authenticated('call'),
         insert: (bytes) => this.#relay.insert('to_client', bytes),
         refuse: (end, lastBytes, advice) => {
           facts.advice = advice;
@@ -170,7 +168,7 @@ export class RelayedConnection {
   #answered(): void {
     if (this.#client.protocol === 'http2') this.#connected();
     // Calls that are not followed do not show whether upstream serves the client.
-    if (!this.#calls) this.#context.admission.authenticated();
+    if (!this.#calls) this.#context.authenticated('byte');
   }
 
   #connected(): void {

@@ -1,7 +1,10 @@
 import { MAX_HEALTH_CHECKS_AT_ONCE } from '../limits.js';
 import type { Logger } from '../telemetry/logger.js';
+
 import type { UpstreamOfListener } from '../telemetry/upstream-states.js';
 import { checkUpstream, type CheckedUpstream, type UpstreamHealth } from './upstream-check.js';
+
+type HealthLogger = Pick<Logger, 'info' | 'warn' | 'error'>;
 
 /** Which upstreams to check, and how often. */
 export interface HealthPlan {
@@ -15,13 +18,13 @@ export interface HealthPlan {
  * no client's connection, and keeps no process alive.
  */
 export class HealthWatch {
-  readonly #logger: Logger;
+  readonly #logger: HealthLogger;
   readonly #turns = new Turns(MAX_HEALTH_CHECKS_AT_ONCE);
   /** By listener and upstream. */
   #watched = new Map<string, WatchedUpstream>();
   #isChecking = false;
 
-  constructor(logger: Logger) {
+  constructor(logger: HealthLogger) {
     this.#logger = logger;
   }
 
@@ -71,7 +74,7 @@ class WatchedUpstream {
   health: UpstreamHealth | undefined;
   readonly #intervalMs: number;
   readonly #turns: Turns;
-  readonly #logger: Logger;
+  readonly #logger: HealthLogger;
   readonly #stopped = new AbortController();
   #timer: NodeJS.Timeout | undefined;
 
@@ -80,7 +83,7 @@ class WatchedUpstream {
     intervalMs: number,
     known: UpstreamHealth | undefined,
     turns: Turns,
-    logger: Logger,
+    logger: HealthLogger,
   ) {
     this.upstream = upstream;
     this.health = known;

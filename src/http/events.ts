@@ -9,6 +9,8 @@ export interface ExchangeReport {
   readonly peerAddress: string;
   /** The name in the verified client certificate. */
   readonly identity: string | undefined;
+  /** Whether the client is authenticated, by this answer or before. */
+  readonly isAuthenticated: boolean;
   /** As it came; empty where the request could not be read. */
   readonly method: string;
   /** Without the query, which may hold secrets; `undefined` where the request could not be read. */

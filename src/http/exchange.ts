@@ -12,7 +12,7 @@ import { ContentFlow } from './content-flow.js';
 import type { ExchangeEnder } from './events.js';
 import { fieldsOf, foreignCodings, outgoing, passedTrailers, valuesOf, type Field } from './hop-by-hop.js';
 import { describeRequest, type Exchanged, type Expectation, type HttpRequest } from './message.js';
-import { reasonToRefuse } from './reason-to-refuse.js';
+import { isVersionServed, reasonToRefuse } from './reason-to-refuse.js';
 import {
   BAD_GATEWAY,
   REFUSALS,
@@ -25,7 +25,14 @@ import { passesContent, upstreamHeader } from './request-headers.js';
 import { pathOf, requestTarget, type RequestTarget } from './request-target.js';
 import { clientHeader, clientTrailers, hasContent, isEndless } from './response-headers.js';
 import type { HttpService } from './service.js';
-import { EndlessAnswer, errorCode, UnaskedCoding, upstreamFault, UpstreamStalled } from './upstream-fault.js';
+import {
+  EndlessAnswer,
+  errorCode,
+  UnaskedCoding,
+  UnknownVersion,
+  upstreamFault,
+  UpstreamStalled,
+} from './upstream-fault.js';
 import { passThrough } from './web.js';
 
 /** The connection that a request came on. */
@@ -311,6 +318,8 @@ export class Exchange {
     const { upstream, pool } = this.#service;
     pool.heard(answer);
     const carriesContent = hasContent(answer.statusCode, this.#message.method);
+    if (!isVersionServed(answer.httpVersion))
+      throw new UnknownVersion(`it has the version ${answer.httpVersion} of HTTP`);
     const codings = foreignCodings(fieldsOf(answer.rawHeaders));
     if (codings.length > 0)
       throw new UnaskedCoding(`it has the transfer coding ${JSON.stringify(codings.join())}`);
@@ -394,7 +403,8 @@ export class Exchange {
 
   /** Answers on behalf of the proxy. */
   #answer(answer: Answer): void {
-    const isLast = (): boolean => this.#refusal === 'client_certificate' || this.#connection.isClosing;
+    const isLast = (): boolean =>
+      this.#refusal === 'client_certificate' || this.#refusal === 'version' || this.#connection.isClosing;
     const end = new ConnectionEnd(
       'write_stall',
       'proxy',
@@ -410,6 +420,7 @@ export class Exchange {
       protocol: this.#exchanged.protocol,
       peerAddress: formatEnd(facts.clientEnd),
       identity: facts.identity,
+      isAuthenticated: facts.isAuthenticated || authenticates(this.#client.status ?? 0),
       method: this.#message.method,
       path: this.#path,
       correlationId: this.#correlationId,
@@ -441,6 +452,11 @@ export class Exchange {
   get isComplete(): boolean {
     return this.#client.isComplete;
   }
+}
+
+/** Whether an answer with this status authenticates its client: upstream answers a client without a token with an error. */
+export function authenticates(status: number): boolean {
+  return status >= 200 && status < 400;
 }
 
 /** The words beside the status, where they are such that Node writes them. */

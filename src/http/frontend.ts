@@ -1,3 +1,4 @@
+import type { AbuseLimits } from '../inspect/abuse-limits.js';
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from 'node:http';
 import {
   createServer as createHttp2Server,
@@ -8,8 +9,8 @@ import {
 import type { Socket } from 'node:net';
 
 import { guarded } from '../guarded.js';
-import { ClientFrames, type ClientFrameEvents } from '../inspect/http2/client-frames.js';
-import { goAwayFrame, MAX_STREAM_ID } from '../inspect/http2/encode.js';
+import { ClientFrames, type ClientFrameEvents, type FramesFault } from '../inspect/http2/client-frames.js';
+import { goAwayFrame, MAX_STREAM_ID, settingsFrame } from '../inspect/http2/encode.js';
 import { ErrorCode } from '../inspect/http2/frame.js';
 import { MAX_HEADER_FIELDS, MAX_HTTP2_REQUESTS } from '../limits.js';
 import { TappedStream } from '../tls/tapped-stream.js';
@@ -18,8 +19,8 @@ import type { Exchanged, Expectation } from './message.js';
 /** Who takes what the parsers of one connection find. */
 export interface RequestReceiver extends ClientFrameEvents {
   request(exchanged: Exchanged, expectation: Expectation): void;
-  /** HTTP/2 came that cannot be looked at, and the session ends with this error code. */
-  unfollowed(errorCode: number): void;
+  /** The frames of an HTTP/2 client cannot be followed, or exceed a limit. The client was sent GOAWAY. */
+  unfollowed(fault: FramesFault): void;
   /** What came is no HTTP, or none that is taken. Nothing more is parsed. `code`: Node's. */
   unreadable(code: string): void;
   /** An HTTP/1.1 client wants a tunnel. Nothing more is parsed. */
@@ -58,23 +59,28 @@ export class Frontend {
   }
 
   /** The same of HTTP/2, whose frames are looked at before Node's parser has them. */
-  serveHttp2(stream: Socket, receiver: RequestReceiver): Http2Service {
+  serveHttp2(stream: Socket, receiver: RequestReceiver, limits: AbuseLimits): Http2Service {
     let session: ServerHttp2Session | undefined;
-    const frames = new ClientFrames(receiver);
+    const frames = new ClientFrames(receiver, limits);
     const tapped = new TappedStream(stream, (bytes) => {
       // What comes yet is nobody's.
       if (session?.destroyed === true) return false;
-      let failure: number | undefined;
+      let fault: FramesFault | undefined;
       try {
-        failure = frames.read(bytes);
+        fault = frames.read(bytes, stream.bytesWritten, performance.now());
       } catch (error) {
         receiver.failed(error);
         return false;
       }
-      if (failure === undefined) return true;
-      receiver.unfollowed(failure);
-      // The client is told by GOAWAY.
-      session?.destroy(new Error('the frames cannot be followed'), failure);
+      if (fault === undefined) return true;
+      // Node would reset the connection, and the reset could overtake its GOAWAY.
+      const goAway = goAwayFrame(session?.state.lastProcStreamID ?? 0, fault.errorCode);
+      tapped.release(tapped.hasWritten ? goAway : Buffer.concat([settingsFrame('settings'), goAway]));
+      if (session) {
+        this.#receivers.delete(session);
+        session.destroy();
+      }
+      receiver.unfollowed(fault);
       return false;
     });
     this.#http2.once('session', (created) => (session = created));

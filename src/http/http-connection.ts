@@ -1,7 +1,7 @@
 import type { ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 
-import { abort, abortLater, destroyOnceEnded, endGently, farewell } from '../connection/relay/abort.js';
+import { abort, destroyOnceEnded, endGently, farewell, leaveAfterwards } from '../connection/relay/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import type { Admission } from '../connection/admission.js';
 import { AgeLimit, drainPingMs } from '../connection/age-limit.js';
@@ -17,15 +17,15 @@ import type { ServedConnection } from '../connection/served-connection.js';
 import type { OpeningSettings } from '../connection/settings.js';
 import type { ConnectionStatus } from '../connection/status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
-import type { HeaderFault } from '../inspect/http2/client-frames.js';
+import type { FramesFault, HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
-import { ABANDONED_ADVICE } from '../connection/limit-advice.js';
 import { ABANDONED_REQUESTS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import { peerCertificate } from '../tls/certificate.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
-import { Exchange, type ExchangeConnection } from './exchange.js';
+import { authenticates, Exchange, type ExchangeConnection } from './exchange.js';
 import type { Frontend, Http2Service, RequestReceiver } from './frontend.js';
+import { gateLimitAdvice, type GateLimit } from './gate-limits.js';
 import type { Field } from './hop-by-hop.js';
 import type { Exchanged, Expectation } from './message.js';
 import { HEADER_FAULTS, rawAnswer, REFUSALS, type RefusalReason } from './refusal.js';
@@ -209,8 +209,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       if (this.#refused) this.#cutSoon(this.#refused);
     }
     if (!this.#session && this.#exchanges.size > MAX_PIPELINED_REQUESTS) {
-      const detail = `more than ${MAX_PIPELINED_REQUESTS} requests were sent without waiting for an answer`;
-      this.cut(new ConnectionEnd('abuse', 'proxy', detail));
+      this.cut(this.#exceeded('pipelining'));
       return;
     }
     const { service } = this.#settings.current;
@@ -244,19 +243,22 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   headerRefused(streamId: number, fault: HeaderFault): void {
     const exchange = [...this.#exchanges.keys()].find((open) => open.streamId === streamId);
     if (exchange) exchange.refuseTrailers(HEADER_FAULTS[fault]);
-    else if (!this.#refusedStreams.add(streamId, fault))
-      this.cut(new ConnectionEnd('abuse', 'proxy', 'malformed headers, one after the other'));
+    else if (!this.#refusedStreams.add(streamId, fault)) this.cut(this.#exceeded('malformed_headers'));
   }
 
   streamReset(): void {
     if (!this.#resets.take(1, performance.now())) this.#cutForResets();
   }
 
-  unfollowed(errorCode: number): void {
-    const detail = `the frames cannot be followed: error code ${errorCode} of HTTP/2`;
-    this.#end ??= new ConnectionEnd('request_malformed', 'proxy', detail);
-    // It has GOAWAY, which it may not read.
-    if (this.#stream) abortLater(this.#raw, this.#stream);
+  unfollowed({ errorCode, limit }: FramesFault): void {
+    this.#end ??= limit
+      ? this.#exceeded(limit)
+      : new ConnectionEnd(
+          'request_malformed',
+          'proxy',
+          `the frames cannot be followed: error code ${errorCode} of HTTP/2`,
+        );
+    if (this.#stream) leaveAfterwards(this.#raw, this.#stream);
   }
 
   unreadable(code: string): void {
@@ -294,7 +296,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (tls && !refused && configuration.http?.clientCertificateHeaders)
       this.#certificateFields = clientCertificateFields(peerCertificate(tls));
     const { frontend } = this.#settings;
-    if (tls?.alpnProtocol === ALPN_H2) this.#http2 = frontend.serveHttp2(stream, this);
+    if (tls?.alpnProtocol === ALPN_H2)
+      this.#http2 = frontend.serveHttp2(stream, this, configuration.abuseLimits);
     else frontend.serveHttp1(stream, this);
     if (this.#draining !== undefined && this.#http2) this.#beginHttp2Drain(this.#http2);
     const { prefaceMs } = configuration.timeouts;
@@ -326,12 +329,17 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   /** Upstream refuses a client without a token, and the proxy one that it does not let in, with an error. */
   #noteAnswer({ status: { status = 0 } }: Exchange): void {
-    if (status >= 200 && status < 400) this.#context.admission.authenticated();
+    if (authenticates(status)) this.#context.authenticated('call');
   }
 
   #cutForResets(): void {
-    this.#context.facts.advice = ABANDONED_ADVICE;
-    this.cut(new ConnectionEnd('abuse', 'proxy', 'reset_flood'));
+    this.cut(this.#exceeded('reset_flood'));
+  }
+
+  /** The end of a connection whose client has exceeded a limit. */
+  #exceeded(limit: GateLimit): ConnectionEnd {
+    this.#context.facts.advice = gateLimitAdvice(limit, this.#settings.configuration.abuseLimits);
+    return new ConnectionEnd('abuse', 'proxy', limit);
   }
 
   #beginDrain(why: string): void {
@@ -420,6 +428,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       protocol: 'http1',
       peerAddress: formatEnd(facts.clientEnd),
       identity: facts.identity,
+      isAuthenticated: facts.isAuthenticated,
       method: '',
       path: undefined,
       correlationId: undefined,

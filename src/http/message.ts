@@ -12,11 +12,12 @@ export type Exchanged =
 
 /** What is known of a request of either. */
 export interface HttpRequest {
+  readonly protocol: Exchanged['protocol'];
   readonly method: string;
   /** The target as it came. */
   readonly url: string;
+  /** As the client states it: Node's parser accepts 0.9, 1.0, 1.1 and 2.0 on a connection of HTTP/1.1. */
   readonly httpVersion: string;
-  readonly httpVersionMajor: number;
   /** Names and values by turns, as they came; in HTTP/2 with pseudo-headers. */
   readonly rawHeaders: readonly string[];
   /** Whether content may follow the header. */
@@ -29,10 +30,10 @@ export type Expectation = 'none' | 'continue' | 'unknown';
 
 /** Reads what is known of a request. */
 export function describeRequest({ protocol, request }: Exchanged, expectation: Expectation): HttpRequest {
-  const { method = '', url = '', httpVersion, httpVersionMajor, rawHeaders, headers } = request;
+  const { method = '', url = '', httpVersion, rawHeaders, headers } = request;
   const hasContent =
     protocol === 'http2'
       ? !request.stream.endAfterHeaders
       : headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
-  return { method, url, httpVersion, httpVersionMajor, rawHeaders, hasContent, expectation };
+  return { protocol, method, url, httpVersion, rawHeaders, hasContent, expectation };
 }

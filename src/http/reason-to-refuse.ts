@@ -8,6 +8,11 @@ import type { RefusalReason } from './refusal.js';
 import { passesContent } from './request-headers.js';
 import { pathOf, type RequestTarget } from './request-target.js';
 
+/** Whether a message of HTTP/1.1 states one of the versions that are passed on. */
+export function isVersionServed(httpVersion: string): boolean {
+  return httpVersion === '1.0' || httpVersion === '1.1';
+}
+
 /**
  * Why a request is not passed on, by its header alone, or `undefined`. `paths`: what its path must begin with, if that is
  * restricted.
@@ -17,12 +22,13 @@ export function reasonToRefuse(
   target: RequestTarget | undefined,
   paths: readonly string[] | undefined,
 ): RefusalReason | undefined {
-  const { method, httpVersion, rawHeaders } = request;
+  const { method, protocol, httpVersion, rawHeaders } = request;
+  if (protocol === 'http1' && !isVersionServed(httpVersion)) return 'version';
   if (rawHeaders.length > 2 * MAX_HEADER_FIELDS) return 'header_too_large';
   const fields = fieldsOf(rawHeaders);
   const codings = valuesOf(fields, 'transfer-encoding');
-  // HTTP/0.9 has no header; HTTP/1.0 has no chunks: to send them is an attempt at smuggling.
-  if (httpVersion === '0.9' || (httpVersion === '1.0' && codings.length > 0)) return 'malformed';
+  // HTTP/1.0 has no chunks: to send them is an attempt at smuggling.
+  if (httpVersion === '1.0' && codings.length > 0) return 'malformed';
   // RFC 9112 section 6.1: 501 for a coding that is not understood, and no coding behind `chunked`, or `chunked` twice.
   if (foreignCodings(fields).length > 0) return 'transfer_coding';
   if (codings.length > 0 && codings.join().toLowerCase() !== 'chunked') return 'malformed';
@@ -36,7 +42,7 @@ export function reasonToRefuse(
 }
 
 /** An HTTP/2 client need not say with the header whether there is any: `ClientSide.endsWithoutContent` finds out. */
-function statesContent({ httpVersionMajor, rawHeaders, hasContent }: HttpRequest): boolean {
+function statesContent({ protocol, rawHeaders, hasContent }: HttpRequest): boolean {
   const [length] = valuesOf(fieldsOf(rawHeaders), 'content-length');
-  return httpVersionMajor === 2 ? Number(length ?? 0) > 0 : hasContent;
+  return protocol === 'http2' ? Number(length ?? 0) > 0 : hasContent;
 }

@@ -7,6 +7,8 @@ export type RefusalReason =
   /** It is no correct HTTP, or can be read in two ways. */
   | 'malformed'
   | 'header_too_large'
+  /** It has another version of HTTP than 1.0 and 1.1 on a connection of HTTP/1.1. */
+  | 'version'
   /** Its content has a transfer coding besides `chunked`. */
   | 'transfer_coding'
   /** The client's certificate was refused, or it has none. */
@@ -32,6 +34,7 @@ export interface Answer {
 export const REFUSALS: Readonly<Record<RefusalReason, Answer>> = {
   malformed: { status: 400, message: 'the request is malformed' },
   header_too_large: { status: 431, message: 'the header of the request is too large' },
+  version: { status: 505, message: 'the versions of HTTP that are served here are 1.0, 1.1 and 2' },
   transfer_coding: { status: 501, message: 'the only transfer coding that is served here is chunked' },
   client_certificate: {
     status: 403,

@@ -47,10 +47,10 @@ export function pathOf({ path }: RequestTarget): string {
 }
 
 /** The values of Host, and of `:authority` in HTTP/2, where they may stand beside each other if they are the same. */
-function namedHosts({ rawHeaders, httpVersionMajor }: HttpRequest): string[] {
+function namedHosts({ rawHeaders, protocol }: HttpRequest): string[] {
   const fields = fieldsOf(rawHeaders);
   const hosts = valuesOf(fields, 'host');
-  if (httpVersionMajor === 2) return [...valuesOf(fields, ':authority'), ...hosts];
+  if (protocol === 'http2') return [...valuesOf(fields, ':authority'), ...hosts];
   // Several of them are malformed even if they are the same.
   return hosts.length > 1 ? [...hosts, ''] : hosts;
 }

@@ -16,11 +16,14 @@ export class EndlessAnswer extends Error {}
 /** An answer whose content has a transfer coding that no request of ours accepts, and that would be lost with its field. */
 export class UnaskedCoding extends Error {}
 
+/** An answer with another version of HTTP than 1.0 and 1.1. */
+export class UnknownVersion extends Error {}
+
 /** What an error of a request to upstream comes to. `answering`: whether its answer had begun. */
 export function upstreamFault(error: unknown, answering: boolean): UpstreamFault {
   if (error instanceof UpstreamFailure) return 'unreachable';
   if (error instanceof UpstreamStalled) return 'write_stall';
-  if ([UnaskedUpgrade, UnaskedCoding, EndlessAnswer].some((kind) => error instanceof kind))
+  if ([UnaskedUpgrade, UnaskedCoding, UnknownVersion, EndlessAnswer].some((kind) => error instanceof kind))
     return 'malformed';
   const code = errorCode(error);
   // In TLS 1.3 our certificate is refused when the handshake is over for us.

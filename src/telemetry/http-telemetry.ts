@@ -1,8 +1,11 @@
 import type { Address, LogLevel } from '../config/model.js';
 import type { ExchangeReport, HttpEvents } from '../http/events.js';
+import { MAX_LOGGED } from '../limits.js';
+import { cut } from '../printable.js';
 import type { LogFields } from './log-line.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
+import type { UnauthenticatedLines } from './unauthenticated-lines.js';
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
 
@@ -14,13 +17,11 @@ const CODE_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 /** The class of an answer's status; label `code_class`. `none`: no answer began. */
 export type CodeClass = (typeof CODE_CLASSES)[number] | 'none' | 'other';
 
-/** A path in the log is at most this long. */
-const PATH_LENGTH_MAX = 1024;
-
 /** Turns what the requests of one listener tell into metrics and log lines. */
 export class HttpTelemetry implements HttpEvents {
   readonly #metrics: Metrics;
   readonly #logger: Logger;
+  readonly #lines: UnauthenticatedLines;
   readonly #listener: string;
   readonly #upstream: string;
 
@@ -28,9 +29,11 @@ export class HttpTelemetry implements HttpEvents {
     pair: { readonly listen: Address; readonly upstream: Address },
     metrics: Metrics,
     logger: Logger,
+    lines: UnauthenticatedLines,
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
+    this.#lines = lines;
     this.#listener = pair.listen.url;
     this.#upstream = pair.upstream.url;
     metrics.httpRequestsInFlight.inc({ listener: this.#listener }, 0);
@@ -50,6 +53,13 @@ export class HttpTelemetry implements HttpEvents {
     if (refusal !== undefined) this.#metrics.httpRequestsRefused.inc({ listener, reason: refusal });
     if (fault !== undefined) this.#metrics.httpUpstreamFailures.inc({ listener, reason: fault });
     const [level, message] = describe(report);
+    const { isAuthenticated, peerAddress } = report;
+    if (!this.#logger.isEnabled(level)) return;
+    if (
+      !isAuthenticated &&
+      !this.#lines.admits(`request ${refusal ?? fault ?? codeClass(status)}`, peerAddress)
+    )
+      return;
     this.#logger[level](this.#fields(report), message);
   }
 
@@ -60,8 +70,8 @@ export class HttpTelemetry implements HttpEvents {
       'peer.address': report.peerAddress,
       'peer.identity': report.identity,
       protocol: report.protocol,
-      'http.method': report.method === '' ? undefined : report.method,
-      'http.path': report.path?.slice(0, PATH_LENGTH_MAX),
+      'http.method': report.method === '' ? undefined : cut(report.method, MAX_LOGGED.method),
+      'http.path': report.path === undefined ? undefined : cut(report.path, MAX_LOGGED.path),
       'http.status': report.status,
       'http.ended_by': report.endedBy,
       'http.refusal': report.refusal,
@@ -70,7 +80,7 @@ export class HttpTelemetry implements HttpEvents {
       'http.request.payload_bytes': report.requestBytes,
       'http.response.payload_bytes': report.responseBytes,
       correlation_id: report.correlationId,
-      error: report.detail === '' ? undefined : report.detail,
+      error: report.detail === '' ? undefined : cut(report.detail, MAX_LOGGED.detail),
     };
   }
 }

@@ -14,12 +14,16 @@ import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/events.js';
 import { isLimit } from '../inspect/limit.js';
+import { MAX_LOGGED } from '../limits.js';
+import { cut } from '../printable.js';
 import { fieldsText, type LogFields } from './log-line.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
+import { CallLines } from './rpc/call-lines.js';
 import { ConnectionRpcs } from './rpc/connection-rpcs.js';
 import type { ListenerCounts } from './rpc/listener-counts.js';
 import type { RpcLog } from './rpc/rpc-log.js';
+import type { UnauthenticatedLines } from './unauthenticated-lines.js';
 
 const DROP_LOG_INTERVAL_MS = 10_000;
 
@@ -28,6 +32,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   readonly #metrics: Metrics;
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
+  readonly #lines: UnauthenticatedLines;
   /** Connections that are counted by Gitaly's own name, and their calls: those that are relayed. */
   readonly #isRelay: boolean;
   readonly #listener: string;
@@ -40,12 +45,14 @@ export class ListenerTelemetry implements ConnectionEvents {
     metrics: Metrics,
     logger: Logger,
     rpcLog: RpcLog,
+    lines: UnauthenticatedLines,
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
     this.#listener = configuration.listen.url;
     this.#type = configuration.listen.scheme;
     this.#rpcLog = rpcLog;
+    this.#lines = lines;
     this.#isRelay = configuration.http === undefined;
     // Present from the start, so that a rate is right from the first connection on.
     if (this.#isRelay) {
@@ -108,21 +115,25 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#metrics.upstreams.seen({ listener, upstream }, { up: false, atMs: Date.now() });
   }
 
-  inspecting({ upstream, peerAddress, identity }: InspectedPeer): InspectionEvents {
-    const peer = fieldsText({
+  inspecting({ upstream, peerAddress, identity, isAuthenticated }: InspectedPeer): InspectionEvents {
+    const fields = fieldsText({
       listener: this.#listener,
       upstream,
       'peer.address': peerAddress,
       'peer.identity': identity,
     });
-    return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, this.#rpcLog, peer);
+    const admits = (reason: string): boolean => isAuthenticated() || this.#lines.admits(reason, peerAddress);
+    const lines = new CallLines(this.#rpcLog, fields, admits);
+    return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, lines);
   }
 
-  inspectorLost(reason: InspectionFailureReason, { upstream, peerAddress, identity }: InspectedPeer): void {
+  inspectorLost(reason: InspectionFailureReason, peer: InspectedPeer): void {
+    const { upstream, peerAddress, identity } = peer;
     const { lost } = this.#rpcs;
     lost.set(reason, (lost.get(reason) ?? 0) + 1);
     // A connection that is closed because of a limit has its own log line.
     if (isLimit(reason)) return;
+    if (!peer.isAuthenticated() && !this.#lines.admits(`inspection ${reason}`, peerAddress)) return;
     const fields = {
       error: LOSSES[reason] ?? 'The client, or Gitaly, sends malformed HTTP/2 or yamux.',
       fix:
@@ -155,6 +166,10 @@ export class ListenerTelemetry implements ConnectionEvents {
       this.dropped(reason, report.peerAddress);
     if (reason === 'internal_error') this.#metrics.internalErrors.inc({ scope: 'connection' });
     const [level, message] = LINES[reason];
+    if (!this.#logger.isEnabled(level)) return;
+    // A fault of the proxy must be seen, whoever causes it.
+    const isLimited = !report.isAuthenticated && reason !== 'internal_error';
+    if (isLimited && !this.#lines.admits(`connection ${reason}`, report.peerAddress)) return;
     this.#logger[level](this.#fields(report), message);
   }
 
@@ -163,6 +178,8 @@ export class ListenerTelemetry implements ConnectionEvents {
   }
 
   #fields(report: ConnectionReport): LogFields {
+    // That of a fault is a stack trace.
+    const detail = report.reason === 'internal_error' ? report.detail : cut(report.detail, MAX_LOGGED.detail);
     return {
       listener: this.#listener,
       upstream: report.upstream,
@@ -179,7 +196,7 @@ export class ListenerTelemetry implements ConnectionEvents {
       duration_ms: Math.round(report.durationMs * 1000) / 1000,
       'close.reason': report.reason,
       'close.initiator': report.initiator,
-      'close.detail': report.detail === '' ? undefined : report.detail,
+      'close.detail': detail === '' ? undefined : detail,
       'close.advice': report.advice,
     };
   }

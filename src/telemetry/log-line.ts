@@ -1,4 +1,4 @@
-import { printable, printableText } from '../printable.js';
+import { cut, printable, printableText } from '../printable.js';
 
 /** Fields of a log line: flat, with dotted keys, as Gitaly writes them. `undefined` leaves a field out. */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
@@ -41,8 +41,7 @@ export function jsonLine(level: string, fields: FieldsText, message: string): st
 }
 
 function escaped(value: string): string {
-  const bounded = value.length > MAX_FIELD_LENGTH ? `${value.slice(0, MAX_FIELD_LENGTH)}…` : value;
-  return JSON.stringify(printableText(bounded));
+  return JSON.stringify(printableText(cut(value, MAX_FIELD_LENGTH)));
 }
 
 let writtenMs = Number.NaN;

@@ -19,6 +19,8 @@ export interface Logger {
   readonly info: LogAt;
   readonly warn: LogAt;
   readonly error: LogAt;
+  /** Whether lines of this level are written. */
+  isEnabled(level: LogLevel): boolean;
   /** Passes on what another process has written, whole lines. */
   readonly relay: (lines: string, isUrgent: boolean) => void;
   /** Level and format from now on. */
@@ -70,6 +72,7 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
     info: at('info'),
     warn,
     error: at('error'),
+    isEnabled: (level) => LEVELS[level].rank >= LEVELS[least].rank,
     relay,
     configure: (logging) => {
       ({ level: least, format } = logging);

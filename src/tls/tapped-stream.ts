@@ -7,6 +7,7 @@ import { guarded } from '../guarded.js';
 export class TappedStream extends Duplex {
   readonly #socket: Socket;
   #hasWritten = false;
+  #isReleased = false;
   /** Inserted before the first write; sent after it. */
   #held: Buffer | undefined;
 
@@ -21,7 +22,9 @@ export class TappedStream extends Duplex {
       'data',
       guarded((error) => this.destroy(error), onData),
     );
-    socket.once('end', () => this.push(null));
+    socket.once('end', () => {
+      if (!this.destroyed) this.push(null);
+    });
     socket.once('error', (error: Error) => this.destroy(error));
     socket.once('close', () => this.destroy());
   }
@@ -32,6 +35,17 @@ export class TappedStream extends Duplex {
   insert(bytes: Buffer): void {
     if (!this.#hasWritten) this.#held = bytes;
     else if (this.#socket.writable) this.#socket.write(bytes);
+  }
+
+  /** Sends bytes as the last ones, and leaves the socket open when the stream is destroyed. Writes that wait are dropped. */
+  release(lastBytes: Buffer): void {
+    this.#isReleased = true;
+    if (this.#socket.writable) this.#socket.write(lastBytes);
+  }
+
+  /** Whether anything was written. */
+  get hasWritten(): boolean {
+    return this.#hasWritten;
   }
 
   override _read(): void {
@@ -51,6 +65,10 @@ export class TappedStream extends Duplex {
   }
 
   #write(bytes: Buffer, done: (error?: Error | null) => void): void {
+    if (this.#isReleased) {
+      done();
+      return;
+    }
     this.#hasWritten = true;
     this.#socket.write(bytes, done);
     if (this.#held && this.#socket.writable) this.#socket.write(this.#held);
@@ -62,7 +80,7 @@ export class TappedStream extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#socket.destroy();
+    if (!this.#isReleased) this.#socket.destroy();
     done(error);
   }
 }

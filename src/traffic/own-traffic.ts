@@ -20,6 +20,7 @@ import { ListenerTelemetry } from '../telemetry/listener-telemetry.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
+import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
 import { maxFollowedCalls } from '../process/memory-guard.js';
 import type { ServerParts } from '../tls/material.js';
 import { TlsTerminator } from '../tls/terminator.js';
@@ -36,6 +37,7 @@ export class OwnTraffic implements Traffic {
   readonly #metrics: Metrics;
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
+  readonly #lines: UnauthenticatedLines;
   readonly #budget: ConnectionBudget;
   readonly #onSessionsEnd: (port: number, atMs: number) => void;
   readonly #calls: CallPool<{ readonly status: ConnectionStatus }>;
@@ -55,6 +57,7 @@ export class OwnTraffic implements Traffic {
     this.#metrics = metrics;
     this.#logger = logger;
     this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
+    this.#lines = new UnauthenticatedLines(logger);
     this.#budget = budget;
     this.#onSessionsEnd = onSessionsEnd;
     this.#calls = new CallPool(maxFollowedCalls(), () => budget.isMemoryLow);
@@ -174,7 +177,9 @@ export class OwnTraffic implements Traffic {
       terminator: kept.terminator ?? (server && this.#terminator(port.port, server)),
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
       routes: new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs)),
-      events: kept.events ?? new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog),
+      events:
+        kept.events ??
+        new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog, this.#lines),
       calls: this.#calls,
     };
     if (!configuration.http)
@@ -200,7 +205,8 @@ export class OwnTraffic implements Traffic {
       configuration,
       upstream,
       pool: kept.pool ?? new UpstreamPool(dialer, events, this.#budget),
-      requests: kept.requests ?? new HttpTelemetry({ listen, upstream }, this.#metrics, this.#logger),
+      requests:
+        kept.requests ?? new HttpTelemetry({ listen, upstream }, this.#metrics, this.#logger, this.#lines),
       events,
       budget: this.#budget,
     };

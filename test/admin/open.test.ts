@@ -23,6 +23,7 @@ test('a page of calls looks at as many as it shows, however many are open', () =
           upstream: undefined,
           tls: undefined,
           identity: undefined,
+          isAuthenticated: true,
           protocol: 'http2',
           advice: undefined,
         },

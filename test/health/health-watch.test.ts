@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import { HealthWatch } from '../../src/health/health-watch.js';
 import type { CheckedUpstream } from '../../src/health/upstream-check.js';
-import type { Logger } from '../../src/telemetry/logger.js';
+import type { LogAt } from '../../src/telemetry/logger.js';
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -13,27 +13,29 @@ afterEach(() => {
 
 test('a check whose report throws is followed by the next one', async () => {
   let dials = 0;
-  const upstream = {
+  const connect = (): never => {
+    dials++;
+    throw new Error('no route');
+  };
+  const upstream: CheckedUpstream = {
     listener: 'tcp://127.0.0.1:0',
     dialer: {
-      address: { url: 'tcp://127.0.0.1:9' },
-      connect: () => {
-        dials++;
-        throw new Error('no route');
-      },
+      address: { scheme: 'tcp', host: '127.0.0.1', port: 9, url: 'tcp://127.0.0.1:9' },
+      dial: connect,
+      connect,
     },
+    hello: undefined,
     speaks: 'http',
     timeoutMs: 1000,
+    token: undefined,
   };
   const messages: string[] = [];
-  const logger = {
-    error: (_fields: unknown, message: string) => {
-      messages.push(message);
-      if (messages.length === 1) throw new Error('the log is broken');
-    },
+  const log: LogAt = (_fields, message) => {
+    messages.push(message);
+    if (messages.length === 1) throw new Error('the log is broken');
   };
-  const watch = new HealthWatch(logger as unknown as Logger);
-  watch.configure({ intervalMs: 1000, upstreams: [upstream as unknown as CheckedUpstream] });
+  const watch = new HealthWatch({ info: log, warn: log, error: log });
+  watch.configure({ intervalMs: 1000, upstreams: [upstream] });
   await vi.advanceTimersByTimeAsync(2500);
   watch.stop();
   expect(dials).toBe(3);

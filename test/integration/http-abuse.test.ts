@@ -8,12 +8,15 @@ import { describe, expect, test } from 'vitest';
 
 import { block, frame, headers, settings, uint32 } from '../support/http2-frames.js';
 import { HTTP2_PREFACE, tlsClient } from '../support/clients.js';
+import { framesOf } from '../support/http2-frames.js';
 import { ALLOWED, startGate, type Gate } from '../support/gate.js';
 import { MIB, residentBytes } from '../support/transfer.js';
 
 const [DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS] = [0, 1, 2, 3, 4] as const;
 const [PING, WINDOW_UPDATE, CONTINUATION] = [6, 8, 9] as const;
-const END_STREAM = 1;
+const GOAWAY = 7;
+const [END_STREAM, PADDED] = [1, 8] as const;
+const ENHANCE_YOUR_CALM = 11;
 const GET = { ':method': 'GET', ':scheme': 'https', ':path': ALLOWED, ':authority': 'gitlab' };
 const POST = { ...GET, ':method': 'POST' };
 const BURST = 500;
@@ -43,6 +46,8 @@ interface Attack {
   readonly first?: Buffer;
   readonly stroke: (index: number) => Buffer;
   readonly strokes: number;
+  /** The limit that the client exceeds, if that closes its connection with GOAWAY. */
+  readonly limit?: string;
   /** Of the requests that reach upstream, at most. */
   readonly requests: number;
   /** Milliseconds of a core that a stroke may cost, at most; a good request costs about half a millisecond. */
@@ -84,6 +89,7 @@ const ATTACKS: readonly Attack[] = [
   {
     name: 'PING flood (CVE-2019-9512)',
     stroke: () => frame(PING, 0, 0, Buffer.alloc(8)),
+    limit: 'control_flood',
     strokes: 50_000,
     requests: 0,
     strokeMs: 0.02,
@@ -91,6 +97,7 @@ const ATTACKS: readonly Attack[] = [
   {
     name: 'SETTINGS flood (CVE-2019-9515)',
     stroke: () => frame(SETTINGS, 0, 0),
+    limit: 'control_flood',
     strokes: 50_000,
     requests: 0,
     strokeMs: 0.05,
@@ -98,6 +105,7 @@ const ATTACKS: readonly Attack[] = [
   {
     name: 'priority churn (CVE-2019-9513)',
     stroke: (index) => frame(PRIORITY, 0, odd(index), Buffer.alloc(5)),
+    limit: 'frame_flood',
     strokes: 50_000,
     requests: 0,
     strokeMs: 0.02,
@@ -106,6 +114,7 @@ const ATTACKS: readonly Attack[] = [
     name: 'empty DATA (CVE-2019-9518)',
     first: headers(1, POST),
     stroke: () => frame(DATA, 0, 1),
+    limit: 'frame_flood',
     strokes: 50_000,
     requests: 1,
     strokeMs: 0.02,
@@ -114,14 +123,33 @@ const ATTACKS: readonly Attack[] = [
     name: 'window updates of a byte (CVE-2019-9511)',
     first: headers(1, POST),
     stroke: () => frame(WINDOW_UPDATE, 0, 1, uint32(1)),
+    limit: 'frame_flood',
     strokes: 50_000,
     requests: 1,
+    strokeMs: 0.02,
+  },
+  {
+    name: 'DATA of padding alone',
+    first: headers(1, POST),
+    stroke: () => frame(DATA, PADDED, 1, [3, 0, 0, 0]),
+    limit: 'frame_flood',
+    strokes: 50_000,
+    requests: 1,
+    strokeMs: 0.02,
+  },
+  {
+    name: 'frames of unknown types',
+    stroke: () => frame(99, 0, 0),
+    limit: 'frame_flood',
+    strokes: 50_000,
+    requests: 0,
     strokeMs: 0.02,
   },
   {
     name: 'CONTINUATION without end (CVE-2024-27316)',
     first: frame(HEADERS, 0, 1, block(GET)),
     stroke: () => frame(CONTINUATION, 0, 1, block({ a: 'b' })),
+    limit: 'continuation',
     strokes: 5000,
     requests: 0,
     strokeMs: 0.05,
@@ -132,6 +160,12 @@ const ATTACKS: readonly Attack[] = [
 function cpuMs({ proxy }: Gate): number {
   const fields = readFileSync(`/proc/${proxy.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+/** The error code of the GOAWAY that came last, if one came. */
+function errorOf(received: readonly Buffer[]): number | undefined {
+  const goAway = framesOf(Buffer.concat(received)).findLast(({ type }) => type === GOAWAY);
+  return goAway?.payload.readUInt32BE(4);
 }
 
 /** Sends strokes in bursts until the connection is gone, or all are sent; how many that was. */
@@ -148,7 +182,7 @@ async function attack(client: TLSSocket, { first, stroke, strokes }: Attack): Pr
   return sent;
 }
 
-/** What Node's HTTP/2 does not bound, the proxy does; neither closes for what costs it no more than to read. */
+/** What Node's HTTP/2 does not bound, the proxy does. */
 describe('abuse of HTTP/2 at the gate costs little, harms no other client and leaves nothing behind:', () => {
   test.each(ATTACKS)('$name', async (what) => {
     const gate = await startGate();
@@ -157,7 +191,17 @@ describe('abuse of HTTP/2 at the gate costs little, harms no other client and le
     expect(await gate.ask(ALLOWED)).toMatchObject({ status: 200 });
     const before = { cpuMs: cpuMs(gate), bytes: residentBytes(gate.proxy.pid) };
     const client = await tlsClient(gate.port, { ca: gate.ca.caPem });
+    const received: Buffer[] = [];
+    client.on('data', (bytes: Buffer) => received.push(bytes));
     const sent = await attack(client, what);
+    if (what.limit !== undefined) {
+      expect(await gate.proxy.log.waitForClose('abuse')).toMatchObject({
+        'close.detail': what.limit,
+        'close.initiator': 'proxy',
+        'close.advice': expect.stringContaining(`the limit ${what.limit} is `) as unknown,
+      });
+      await expect.poll(() => errorOf(received)).toBe(ENHANCE_YOUR_CALM);
+    }
     // Another client is served; by then what was sent has been read, or is not any more.
     expect(await gate.ask(ALLOWED)).toMatchObject({ status: 200 });
     const after = { cpuMs: cpuMs(gate), bytes: residentBytes(gate.proxy.pid) };

@@ -106,6 +106,20 @@ test('an answer with a transfer coding that nobody asked for is 502', async () =
   });
 });
 
+test('an answer with another version of HTTP than 1.0 and 1.1 is 502', async () => {
+  const answers = ['2.0', '0.9', '1.2'].map(
+    (version) => `HTTP/${version} 200 OK\r\nContent-Length: 0\r\n\r\n`,
+  );
+  const gate = await startGate({ listener: { forward: await upstreamThatSays(answers) } });
+  for (const index of answers.keys())
+    expect(await gate.ask(`${ALLOWED}/${index}`)).toMatchObject({ status: 502 });
+  const line = await gate.proxy.log.waitFor((one) => one['http.upstream_failure'] !== undefined);
+  expect(line).toMatchObject({
+    'http.upstream_failure': 'malformed',
+    error: 'it has the version 2.0 of HTTP',
+  });
+});
+
 test('a request with another transfer coding than chunked is 501, and one that cannot be read is 400', async () => {
   const gate = await startGate({ listener: { listen: PLAIN } });
   const statusOf = async (...codings: readonly string[]): Promise<string> => {

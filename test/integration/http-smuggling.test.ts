@@ -80,8 +80,9 @@ test('a request that can be read in two ways is refused, with 400, before a byte
     ['a path in the host', `GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab/x\r\nConnection: close\r\n\r\n`],
     ['content of a GET', `${get}Content-Length: 5\r\nConnection: close\r\n\r\nhello`],
     ['chunks of a GET', `${get}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n`],
-    ['HTTP/0.9', `GET ${ALLOWED}\r\n\r\n`],
-    ['a version of its own', `GET ${ALLOWED} HTTP/1.2\r\n${HOST}\r\n`],
+    ...['HTTP/1.2', 'HTTP/3.0', 'HTTP/1.10', 'HTTP/1', 'http/1.1', 'HTTP/01.1', 'HTTPS/1.1'].map(
+      (version) => [`the version ${version}`, `GET ${ALLOWED} ${version}\r\n${HOST}\r\n`] as const,
+    ),
     ['HTTP/2 in plain', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
     ['a method of its own', `SMUGGLE ${ALLOWED} HTTP/1.1\r\n${HOST}\r\n`],
   ];
@@ -102,6 +103,24 @@ test('a request that can be read in two ways is refused, with 400, before a byte
   expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'malformed' })).toBe(cases.length);
   await gate.endsWithNothingLeaked();
 });
+
+test.each([
+  ['HTTP/0.9', `GET ${ALLOWED}\r\n\r\n`],
+  ['HTTP/0.9 with its version', `GET ${ALLOWED} HTTP/0.9\r\n\r\n`],
+  ['HTTP/2.0', `GET ${ALLOWED} HTTP/2.0\r\n${HOST}\r\n`],
+  ['HTTP/2.0 with content', `GET ${ALLOWED} HTTP/2.0\r\n${HOST}Content-Length: 4\r\n\r\nGET `],
+  ['HTTP/2.0 with chunks', `POST ${ALLOWED} HTTP/2.0\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n`],
+])(
+  'a request of %s on a connection of HTTP/1.1 gets 505, and nothing is read after it',
+  async (_what, bytes) => {
+    const gate = await startPlain();
+    const answer = await send(gate, `${bytes}GET ${ALLOWED}?smuggled HTTP/1.1\r\n${HOST}\r\n`);
+    expect(answer).toMatch(/^HTTP\/1\.1 505 [^]*connection: close[^]*\r\n\r\n\{"message":"[^"]+"\}$/iu);
+    expect(gate.backend.connections).toHaveLength(0);
+    expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'version' })).toBe(1);
+    await gate.endsWithNothingLeaked();
+  },
+);
 
 test.each([
   ['too many fields', Array.from({ length: 129 }, (_, index) => `A${index}: b\r\n`).join('')],

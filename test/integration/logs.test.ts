@@ -1,13 +1,15 @@
 import { once } from 'node:events';
+import { Agent } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { MAX_CUT_CALL_LINES } from '../../src/limits.js';
+import { MAX_CUT_CALL_LINES, UNAUTHENTICATED_LINES } from '../../src/limits.js';
 import { Authority } from '../support/authority.js';
 import { RawBackend } from '../support/backends.js';
 import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import { ALLOWED, ONE_WORKER, PLAIN, startGate } from '../support/gate.js';
 import type { LogLine } from '../support/log-lines.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, startWithCalls, TLS_LISTENER } from '../support/setup.js';
@@ -142,28 +144,76 @@ describe('a connection that ends with many calls open', () => {
   });
 });
 
+describe('the lines of unauthenticated clients are limited, those of others are not, and metrics count all:', () => {
+  const { burst } = UNAUTHENTICATED_LINES;
+
+  test('connections', async () => {
+    const { proxy, port, call } = await startWithCalls();
+    const CONNECTIONS = 2 * burst;
+    let left = CONNECTIONS;
+    await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        while (left-- > 0) {
+          const stranger = await tcpClient(port);
+          stranger.end('no TLS');
+          await readToEnd(stranger);
+        }
+      }),
+    );
+    await call();
+    await proxy.log.waitForClose('finished');
+    const lines = proxy.log.lines.filter((line) => line['close.reason'] === 'handshake_failed');
+    expect(lines.length).toBeGreaterThanOrEqual(burst);
+    expect(lines.length).toBeLessThan(CONNECTIONS);
+    const closed = (await proxy.scrape()).value(CLOSED, { reason: 'handshake_failed' });
+    expect(closed).toBe(CONNECTIONS);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test('HTTP requests', async () => {
+    const gate = await startGate({
+      listener: { listen: PLAIN, paths: ['/api/v4/internal/'] },
+      more: ONE_WORKER,
+    });
+    const [stranger, known] = [1, 2].map(() => new Agent({ keepAlive: true, maxSockets: 1 }));
+    onTestFinished(() => [stranger, known].forEach((agent) => agent?.destroy()));
+    const ask = (agent: Agent | undefined, path: string) => gate.ask(path, { agent });
+    for (let asked = 0; asked < burst + 200; asked++) await ask(stranger, `/${asked}`);
+    await ask(known, ALLOWED);
+    for (let asked = 0; asked < 50; asked++) await ask(known, '/known');
+    await gate.proxy.log.waitFor((line) => line['http.path'] === '/known');
+    [stranger, known].forEach((agent) => agent?.destroy());
+    await gate.endsWithNothingLeaked();
+    const linesOf = (pattern: RegExp): number =>
+      gate.proxy.log.lines.filter((line) => pattern.test(String(line['http.path']))).length;
+    expect(linesOf(/^\/\d+$/u)).toBeLessThan(burst + 200);
+    expect(linesOf(/^\/known$/u)).toBe(50);
+    expect(linesOf(new RegExp(`^${ALLOWED}$`, 'u'))).toBe(1);
+  });
+});
+
 describe('traffic is unharmed by', () => {
   test('a log that nobody reads: lines are dropped and counted, and the log says so when it is read again', async () => {
-    const { proxy, port, call } = await startWithCalls();
+    const gate = await startGate({ listener: { listen: PLAIN } });
+    const { proxy } = gate;
     const dropped = async (): Promise<number> => (await proxy.scrape()).value(DROPPED_LINES);
+    const agent = new Agent({ keepAlive: true, maxSockets: 16 });
+    onTestFinished(() => agent.destroy());
+    const headers = { 'x-request-id': 'r'.repeat(255) };
+    const call = async (path = ALLOWED): Promise<void> => {
+      expect(await gate.ask(path, { agent, headers })).toMatchObject({ status: 200 });
+    };
     proxy.leaveLogUnread();
-    // Each is refused with a long line of its own, until the pipe and what the program keeps are full.
-    const hello = clientHello(Buffer.alloc(255, 0x80));
-    while ((await dropped()) === 0) {
-      await Promise.all(
-        Array.from({ length: 200 }, async () => {
-          const stranger = await tcpClient(port);
-          stranger.end(hello);
-          await readToEnd(stranger);
-        }),
-      );
-    }
+    // Each has a long line, until the pipe and the queue of the program are full.
+    const path = `${ALLOWED}/${'a'.repeat(1000)}`;
+    while ((await dropped()) === 0) await Promise.all(Array.from({ length: 200 }, () => call(path)));
     await call();
     proxy.readLogAgain();
     // Each call ends with a line: the first that finds room tells how many before it did not.
     for (let total = await dropped(); missingLines(proxy) < total; total = await dropped()) await call();
     expect(missingLines(proxy)).toBe(await dropped());
-    await proxy.endsWithNothingLeaked();
+    agent.destroy();
+    await gate.endsWithNothingLeaked();
   });
 
   test('a log whose reader has gone', async () => {
@@ -204,23 +254,3 @@ describe('traffic is unharmed by', () => {
     expect(await proxy.exited).toBe(0);
   });
 });
-
-/** A ClientHello (RFC 8446 section 4.1.2) with a server name and no ALPN, in one record. */
-function clientHello(serverName: Buffer): Buffer {
-  const vector = (lengthBytes: number, ...parts: readonly Buffer[]): Buffer => {
-    const body = Buffer.concat(parts);
-    const length = Buffer.alloc(lengthBytes);
-    length.writeUIntBE(body.length, 0, lengthBytes);
-    return Buffer.concat([length, body]);
-  };
-  const serverNames = vector(2, vector(2, Buffer.from([0]), vector(2, serverName)));
-  const hello = Buffer.concat([
-    Buffer.from([3, 3]),
-    Buffer.alloc(32),
-    vector(1),
-    vector(2, Buffer.from([0x13, 0x01])),
-    vector(1, Buffer.from([0])),
-    vector(2, Buffer.from([0, 0]), serverNames),
-  ]);
-  return Buffer.concat([Buffer.from([22, 3, 1]), vector(2, Buffer.from([1]), vector(3, hello))]);
-}

@@ -142,6 +142,7 @@ const INSPECTION_FAILURES: All<InspectionFailureReason> = {
 const REFUSALS: All<RefusalReason> = {
   malformed: true,
   header_too_large: true,
+  version: true,
   transfer_coding: true,
   client_certificate: true,
   path: true,

@@ -6,6 +6,7 @@ import { ListenerTelemetry } from '../../src/telemetry/listener-telemetry.js';
 import { createLogger } from '../../src/telemetry/logger.js';
 import { Metrics, type Snapshot } from '../../src/telemetry/metrics.js';
 import { RpcLog } from '../../src/telemetry/rpc/rpc-log.js';
+import { UnauthenticatedLines } from '../../src/telemetry/unauthenticated-lines.js';
 import { CollectingSink } from './collecting-sink.js';
 
 const LISTEN = { scheme: 'tls', host: '::', port: 9999, url: 'tls://[::]:9999' } as const;
@@ -13,6 +14,7 @@ const UPSTREAM = 'tcp://127.0.0.1:8075';
 
 const REPORT: ConnectionReport = {
   peerAddress: '10.0.0.1:5000',
+  isAuthenticated: true,
   viaAddress: undefined,
   identity: 'rails.internal',
   protocol: 'backchannel',
@@ -55,6 +57,7 @@ function start(): Telemetry {
     metrics,
     logger,
     new RpcLog(logger, DEFAULT_LOGGING.rpc),
+    new UnauthenticatedLines(logger),
   );
   return { metrics, telemetry, sink };
 }
@@ -89,6 +92,7 @@ describe('the documented query', () => {
       metrics,
       logger,
       new RpcLog(logger, DEFAULT_LOGGING.rpc),
+      new UnauthenticatedLines(logger),
     );
     // It is there before the first connection, so that a rate is right from then on.
     expect(await scrape(metrics)).toContain(`gitaly_connections_total{type="${scheme}"} 0`);

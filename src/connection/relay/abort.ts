@@ -30,14 +30,20 @@ export function farewell(raw: Socket, stream: Socket, words: Buffer): void {
     abort(raw, stream);
     return;
   }
+  stream.write(words);
+  leaveAfterwards(raw, stream);
+}
+
+/** Ends a connection whose last words were written; otherwise as `farewell`. */
+export function leaveAfterwards(raw: Socket, stream: Socket): void {
   abortLater(raw, stream);
   stream.once('end', () => raw.destroy());
-  stream.end(words);
+  stream.end();
   stream.resume();
 }
 
 /** Breaks a connection off if it is there still when a farewell has had its time. */
-export function abortLater(raw: Socket, stream: Socket): void {
+function abortLater(raw: Socket, stream: Socket): void {
   const timer = setTimeout(() => abort(raw, stream), FAREWELL_MS);
   raw.once('close', () => clearTimeout(timer));
 }

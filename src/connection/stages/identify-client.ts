@@ -6,7 +6,7 @@ import type { OpenClient } from './terminate-tls.js';
 
 /** Finds out who the client is by its certificate. Returns the end of a connection whose client is refused. */
 export function identifyClient(context: ConnectionContext, { tls }: OpenClient): ConnectionEnd | undefined {
-  const { facts, settings, admission } = context;
+  const { facts, settings } = context;
   const { clientAuth = 'none' } = settings.configuration.tls ?? {};
   if (!tls || clientAuth === 'none') return undefined;
   const verdict = judgeClient(tls, clientAuth);
@@ -17,8 +17,7 @@ export function identifyClient(context: ConnectionContext, { tls }: OpenClient):
   }
   if (verdict.result === 'verified') {
     facts.identity = verdict.identity;
-    settings.terminator?.clientAuthenticated(facts.clientEnd?.address);
-    admission.authenticated();
+    context.authenticated('certificate');
   }
   return undefined;
 }

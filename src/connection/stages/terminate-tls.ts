@@ -3,6 +3,8 @@ import type { TLSSocket } from 'node:tls';
 
 import type { ServerTls } from '../../config/model.js';
 import { withDeadline } from '../../deadline.js';
+import { MAX_LOGGED } from '../../limits.js';
+import { cut } from '../../printable.js';
 import { ClientHelloReader, type ClientHello, type ClientHelloResult } from '../../tls/client-hello.js';
 import { ClientChainFault } from '../../tls/flight-guard.js';
 import { handshakeFailure, type HandshakeFailure } from '../../tls/handshake-failure.js';
@@ -97,8 +99,7 @@ function chooseUpstream(
   { serverName, alpn }: ClientHello,
   { requireAlpn, protocols }: ServerTls,
 ): Dialer | Objection {
-  // RFC 1035 section 2.3.4: a name has at most 255 octets. The log has the beginning of a longer one.
-  const name = serverName?.slice(0, 255);
+  const name = serverName === undefined ? undefined : cut(serverName, MAX_LOGGED.serverName);
   facts.serverName = name;
   const dialer = settings.routes.find(serverName);
   if (!dialer) {
@@ -112,7 +113,7 @@ function chooseUpstream(
   const offer =
     alpn === undefined
       ? 'offered no ALPN'
-      : `offered ALPN ${JSON.stringify(alpn).slice(0, 255)} without ${protocols.join(' or ')}`;
+      : `offered ALPN ${cut(JSON.stringify(alpn), MAX_LOGGED.serverName)} without ${protocols.join(' or ')}`;
   const detail = `the client at ${formatEnd(facts.clientEnd)} ${offer}`;
   return { failure: 'no_application_protocol', detail };
 }

@@ -1,8 +1,17 @@
-import { MAX_HEADER_BLOCK_BYTES, MAX_HEADER_FIELDS, MAX_HEADER_LIST_BYTES } from '../../limits.js';
+import {
+  ABUSE_LIMITS,
+  EMPTY_DATA_TOKENS,
+  MAX_HEADER_BLOCK_BYTES,
+  MAX_HEADER_FIELDS,
+  MAX_HEADER_LIST_BYTES,
+  REQUEST_PAYS,
+} from '../../limits.js';
+import type { AbuseLimits } from '../abuse-limits.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
 import { HpackDecoder, type FieldSink, type HpackFailure } from '../hpack/decoder.js';
 import type { NameNumbers } from '../hpack/field-names.js';
 import { STATIC_TABLE } from '../hpack/static-table.js';
+import { FrameLimit, type FrameFlood, type LimitedFrame } from './frame-limit.js';
 import { CLIENT_PREFACE, ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
 import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
 
@@ -42,6 +51,14 @@ function numberOf(name: string): number {
  */
 export type HeaderFault = 'forbidden_field' | 'too_large';
 
+/** Why frames are not read any further. */
+export interface FramesFault {
+  /** For GOAWAY (RFC 9113 section 7). */
+  readonly errorCode: number;
+  /** The limit that the client has exceeded, if that is the reason. */
+  readonly limit: FrameFlood | 'continuation' | undefined;
+}
+
 /** What Node does not tell of the frames of a client. Calls come before `read` returns. */
 export interface ClientFrameEvents {
   /** A header, or trailers, must not be passed on. */
@@ -50,7 +67,7 @@ export interface ClientFrameEvents {
   streamReset(): void;
 }
 
-/** Follows what an HTTP/2 client sends, as far as it takes to see that. */
+/** Follows what an HTTP/2 client sends, as far as it takes to see that, and limits frames that carry nothing. */
 export class ClientFrames implements FrameSink, FieldSink {
   payloadBytes = 0;
   readonly #events: ClientFrameEvents;
@@ -61,18 +78,28 @@ export class ClientFrames implements FrameSink, FieldSink {
   #streamId = 0;
   #block: HeaderBlock | undefined;
   #forbidden = 0;
-  #failure: number = ErrorCode.protocol;
+  #fault: FramesFault = { errorCode: ErrorCode.protocol, limit: undefined };
+  readonly #limit: FrameLimit;
+  #nowMs = 0;
+  #sentBytes = 0;
+  #lastStreamId = 0;
+  /** Padded DATA: whether the length of the padding is still to come. */
+  #isPaddingAwaited = false;
 
-  constructor(events: ClientFrameEvents) {
+  constructor(events: ClientFrameEvents, limits: AbuseLimits = ABUSE_LIMITS) {
     this.#events = events;
+    this.#limit = new FrameLimit(limits);
   }
 
   /**
-   * Reads on.
-   * @returns why it cannot be followed, once it cannot and ever after: an error code (RFC 9113 section 7) for who has sent it
+   * Reads on. `sentBytes`: the number of bytes that the client was sent so far.
+   * @returns why it cannot be followed, once it cannot and ever after
    */
-  read(bytes: Buffer): number | undefined {
-    return this.#reader.read(bytes, 0, bytes.length) ? undefined : this.#failure;
+  read(bytes: Buffer, sentBytes: number, nowMs: number): FramesFault | undefined {
+    this.#nowMs = nowMs;
+    this.#limit.payFor(sentBytes - this.#sentBytes);
+    this.#sentBytes = sentBytes;
+    return this.#reader.read(bytes, 0, bytes.length) ? undefined : this.#fault;
   }
 
   field(nameId: number, value: string): void {
@@ -91,13 +118,31 @@ export class ClientFrames implements FrameSink, FieldSink {
     // Section 4.3: "a contiguous sequence of frames, with no interleaved frames of any other type or from any other stream".
     const continued = this.#type === FrameType.continuation ? this.#streamId : 0;
     if ((this.#block?.streamId ?? 0) !== continued) return undefined;
-    if (this.#type === FrameType.rstStream) this.#events.streamReset();
-    return this.#type === FrameType.headers || continued > 0 ? 'collect' : 'skip';
+    switch (this.#type) {
+      case FrameType.headers:
+        if (this.#streamId > this.#lastStreamId) this.#payForRequest();
+        return 'collect';
+      case FrameType.continuation:
+        return continued > 0 ? 'collect' : 'skip';
+      case FrameType.data:
+        return this.#beginData();
+      case FrameType.rstStream:
+        this.#events.streamReset();
+        return 'skip';
+      case FrameType.settings:
+      case FrameType.ping:
+        return this.#take((this.#flags & Flag.ack) !== 0 ? 'small' : 'control') ? 'skip' : undefined;
+      default:
+        return this.#take('small') ? 'skip' : undefined;
+    }
   }
 
-  /** Nothing is streamed. */
-  part(): boolean {
-    return false;
+  /** Only padded DATA is streamed, of which the first byte is read. */
+  part(bytes: Buffer, start: number, end: number): boolean {
+    if (!this.#isPaddingAwaited || start === end) return true;
+    this.#isPaddingAwaited = false;
+    // RFC 9113 section 6.1: the length of the padding, then the content, then the padding.
+    return this.payloadBytes - 1 > (bytes[start] ?? 0) || this.#endsRequest || this.#take('small');
   }
 
   payload(bytes: Buffer, start: number, end: number): boolean {
@@ -112,7 +157,7 @@ export class ClientFrames implements FrameSink, FieldSink {
     if (!this.#block) this.#decoder.begin();
     this.#block ??= new HeaderBlock(this.#streamId, false, 0);
     if (!this.#block.add(to - from) || this.#block.bytes > MAX_HEADER_BLOCK_BYTES) {
-      this.#failure = ErrorCode.enhanceYourCalm;
+      this.#exceed('continuation');
       return false;
     }
     const failure = this.#decoder.part(bytes, from, to, this);
@@ -121,9 +166,37 @@ export class ClientFrames implements FrameSink, FieldSink {
     return this.#judge(this.#decoder.finish());
   }
 
+  get #endsRequest(): boolean {
+    return (this.#flags & Flag.endStream) !== 0;
+  }
+
+  #beginData(): PayloadUse | undefined {
+    this.#isPaddingAwaited = (this.#flags & Flag.padded) !== 0;
+    if (this.payloadBytes === 0 && !this.#endsRequest)
+      return this.#take('small', EMPTY_DATA_TOKENS) ? 'skip' : undefined;
+    return this.#isPaddingAwaited ? 'stream' : 'skip';
+  }
+
+  #payForRequest(): void {
+    this.#lastStreamId = this.#streamId;
+    this.#limit.give('control', REQUEST_PAYS.control);
+    this.#limit.give('small', REQUEST_PAYS.small);
+  }
+
+  /** Counts a frame that carries nothing; `false` if it exceeds a limit. */
+  #take(kind: LimitedFrame, tokens = 1): boolean {
+    const flood = this.#limit.take(kind, this.#nowMs, tokens);
+    if (flood !== undefined) this.#exceed(flood);
+    return flood === undefined;
+  }
+
+  #exceed(limit: FrameFlood | 'continuation'): void {
+    this.#fault = { errorCode: ErrorCode.enhanceYourCalm, limit };
+  }
+
   #judge(failure: HpackFailure | undefined): boolean {
     if (failure) {
-      this.#failure = ErrorCode.compression;
+      this.#fault = { errorCode: ErrorCode.compression, limit: undefined };
       return false;
     }
     if (this.#isTooLarge) this.#events.headerRefused(this.#streamId, 'too_large');

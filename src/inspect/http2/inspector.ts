@@ -7,6 +7,7 @@ import { SendWindow, type SendWindows, type StallTallies } from '../send-window.
 import { other, type Sender } from '../sender.js';
 import { goAwayFrame, settingsFrame } from './encode.js';
 import { ErrorCode, FrameType } from './frame.js';
+import { FrameLimit, type LimitedFrame } from './frame-limit.js';
 import { ResetLimit } from './reset-limit.js';
 import { Side, type Http2Limit, type Http2Loss, type SideEvents } from './side.js';
 import type { FieldValues, StreamObserver } from './stream-observer.js';
@@ -71,8 +72,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   readonly #maxCalls: number;
   readonly #resets: ResetLimit;
   /** Frames of the limited end. */
-  readonly #control: RateBucket;
-  readonly #small: RateBucket;
+  readonly #frames: FrameLimit;
   readonly #tooLarge: RateBucket;
   #lastStreamId = 0;
   /** The stream that the last frame was of: the next is so too, more often than not. */
@@ -94,8 +94,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     this.#limited = limited;
     this.#maxCalls = limits.callsPerConnection;
     this.#resets = new ResetLimit(limits);
-    this.#control = new RateBucket(limits.controlFrames);
-    this.#small = new RateBucket(limits.smallFrames);
+    this.#frames = new FrameLimit(limits);
     this.#tooLarge = new RateBucket(limits.oversizedHeaders);
     this.#sides = {
       client: new Side('client', names, this, limits.headerListBytes),
@@ -276,16 +275,17 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return true;
   }
 
-  frame(sender: Sender, kind: 'control' | 'small', type: number): boolean {
+  frame(sender: Sender, kind: LimitedFrame, type: number): boolean {
     if (sender !== this.#limited) {
-      // A PING requires an answer.
-      if (type === FrameType.ping && kind === 'control') this.#small.give(1);
+      // A PING, or SETTINGS, requires an answer.
+      if (kind === 'control') this.#frames.give('small', 1);
       return true;
     }
-    if (kind === 'small') return this.#small.take(1, this.#nowMs) || this.exceed(sender, 'frame_flood');
     // SETTINGS can change the window of every stream.
-    const cost = type === FrameType.settings ? 1 + this.#streams.size / STREAMS_PER_CONTROL_FRAME : 1;
-    return this.#control.take(cost, this.#nowMs) || this.exceed(sender, 'control_flood');
+    const changesWindows = kind === 'control' && type === FrameType.settings;
+    const cost = changesWindows ? 1 + this.#streams.size / STREAMS_PER_CONTROL_FRAME : 1;
+    const flood = this.#frames.take(kind, this.#nowMs, cost);
+    return flood === undefined || this.exceed(sender, flood);
   }
 
   headersTooLarge(sender: Sender): boolean {
@@ -333,9 +333,10 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
    * number of DATA frames.
    */
   #pay(content: number, frames: number): void {
-    if (frames >= 1) this.#control.give(1);
-    if (frames > 0) this.#small.give(frames + content / DATA_BYTES_PER_SMALL_FRAME);
-    else if (content >= DATA_BYTES_PER_SMALL_FRAME) this.#small.give(content / DATA_BYTES_PER_SMALL_FRAME);
+    if (frames >= 1) this.#frames.give('control', 1);
+    if (frames > 0) this.#frames.give('small', frames + content / DATA_BYTES_PER_SMALL_FRAME);
+    else if (content >= DATA_BYTES_PER_SMALL_FRAME)
+      this.#frames.give('small', content / DATA_BYTES_PER_SMALL_FRAME);
   }
 
   /** Returns the limit that a reset exceeds. */
@@ -352,7 +353,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     }
     // The reset crossed the end of its stream, as happens when both ends have a timer.
     if (!this.#loss && streamId <= this.#lastStreamId)
-      return sender !== this.#limited || this.#small.take(1, this.#nowMs) ? undefined : 'frame_flood';
+      return sender !== this.#limited ? undefined : this.#frames.take('small', this.#nowMs);
     return this.#resets.reset(streamId, false, this.#nowMs);
   }
 

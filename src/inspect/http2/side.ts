@@ -8,6 +8,7 @@ import { HpackDecoder, type FieldSink, type HpackFailure } from '../hpack/decode
 import type { FieldNames } from '../hpack/field-names.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js';
 import type { Sender } from '../sender.js';
+import type { FrameFlood, LimitedFrame } from './frame-limit.js';
 import { CLIENT_PREFACE, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
 import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
 import type { ExceededReset } from './reset-limit.js';
@@ -24,9 +25,8 @@ export type Http2Loss =
  */
 export type Http2Limit =
   | ExceededReset
-  | 'control_flood'
   | 'unacknowledged_settings'
-  | 'frame_flood'
+  | FrameFlood
   | 'continuation'
   | 'interleaved_block'
   | 'slow_block'
@@ -49,8 +49,8 @@ export interface SideEvents {
   data(sender: Sender, streamId: number, bytes: Buffer, start: number, end: number): void;
   endStream(sender: Sender, streamId: number): void;
   reset(sender: Sender, streamId: number, errorCode: number): boolean;
-  /** A frame begins whose rate is limited; those that make the other end answer are `control`. */
-  frame(sender: Sender, kind: 'control' | 'small', what: number): boolean;
+  /** A frame comes that may not come too often; those that make the other end answer are `control`. */
+  frame(sender: Sender, kind: LimitedFrame, what: number): boolean;
   goAway(sender: Sender, lastStreamId: number, errorCode: number): void;
   /** `streamId` 0: of the connection. */
   windowUpdate(sender: Sender, streamId: number, increment: number): void;
@@ -162,7 +162,7 @@ export class Side implements FrameSink, FieldSink {
         return this.#beginHeaders();
       case FrameType.settings:
         if (streamId !== 0) return this.#lose('frame');
-        return isAck(this.#flags) ? this.#collect() : this.#use(this.#collect(), 'control');
+        return this.#use(this.#collect(), isAck(this.#flags) ? 'small' : 'control');
       case FrameType.ping:
         return this.#use('skip', isAck(this.#flags) ? 'small' : 'control');
       case FrameType.rstStream:
@@ -227,7 +227,7 @@ export class Side implements FrameSink, FieldSink {
     }
   }
 
-  #use(use: PayloadUse, kind: 'control' | 'small'): PayloadUse | undefined {
+  #use(use: PayloadUse, kind: LimitedFrame): PayloadUse | undefined {
     return this.#events.frame(this.#sender, kind, this.#type) ? use : undefined;
   }
 

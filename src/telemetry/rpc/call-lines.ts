@@ -8,24 +8,28 @@ import type { RpcLog, RpcPeer } from './rpc-log.js';
 export class CallLines {
   readonly #log: RpcLog;
   readonly #peer: RpcPeer;
+  readonly #admits: (reason: string) => boolean;
   readonly #failed = new RateBucket(FAILED_CALL_LINES);
   #cut = 0;
   #leftOut = 0;
 
-  constructor(log: RpcLog, peer: RpcPeer) {
+  /** `admits`: whether a line may be written about this client now; it counts a line that may not be, by its reason. */
+  constructor(log: RpcLog, peer: RpcPeer, admits: (reason: string) => boolean) {
     this.#log = log;
     this.#peer = peer;
+    this.#admits = admits;
   }
 
   ended(call: GrpcCall, method: MethodCounts, end: CallEnd): void {
     if (!this.#log.isWanted(call, end)) return;
     if (this.#hasRoom(end)) {
+      if (!this.#admits(`call ${end.code}`)) return;
       this.#log.ended(call, method, end, this.#peer);
       return;
     }
     if (this.#leftOut++ > 0) return;
     const tell = (): void => {
-      this.#log.leftOut(this.#leftOut, this.#peer);
+      if (this.#admits('calls left out')) this.#log.leftOut(this.#leftOut, this.#peer);
       this.#leftOut = 0;
     };
     // All open calls end with their connection, in one turn of the event loop.

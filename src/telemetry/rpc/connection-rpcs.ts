@@ -2,11 +2,10 @@ import type { Sidechannel, SidechannelObserver } from '../../inspect/backchannel
 import type { InspectionEvents } from '../../inspect/events.js';
 import type { CallContext, CallEnd, CallObserver, GrpcCall } from '../../inspect/grpc/call.js';
 import type { StallTallies } from '../../inspect/send-window.js';
-import { CallLines } from './call-lines.js';
+import type { CallLines } from './call-lines.js';
 import { CallRecord } from './call-record.js';
 import type { CallGroupCounts, ListenerCounts } from './listener-counts.js';
 import type { MethodCounts, MethodTable } from './method-table.js';
-import type { RpcLog, RpcPeer } from './rpc-log.js';
 import { SidechannelRecord } from './sidechannel-record.js';
 
 /** Counts and logs the calls of one connection. */
@@ -15,10 +14,9 @@ export class ConnectionRpcs implements InspectionEvents {
   readonly #counts: ListenerCounts;
   readonly #ended: (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
-  constructor(methods: MethodTable, counts: ListenerCounts, log: RpcLog, peer: RpcPeer) {
+  constructor(methods: MethodTable, counts: ListenerCounts, lines: CallLines) {
     this.#methods = methods;
     this.#counts = counts;
-    const lines = new CallLines(log, peer);
     this.#ended = (call, method, end) => lines.ended(call, method, end);
   }
 

@@ -2,6 +2,8 @@ import type { Logging, LogLevel } from '../../config/model.js';
 import type { CallContext, CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
 import type { StatusCode } from '../../inspect/grpc/status.js';
 import { traceIdOf } from '../../inspect/grpc/traceparent.js';
+import { MAX_LOGGED } from '../../limits.js';
+import { cut } from '../../printable.js';
 import { fieldsText, jsonValue, type FieldsText } from '../log-line.js';
 import type { SendWindow } from '../../inspect/send-window.js';
 import type { Logger } from '../logger.js';
@@ -9,9 +11,6 @@ import type { MethodCounts } from './method-table.js';
 
 /** Whose call it is: `listener`, `peer.address`, `peer.identity`. */
 export type RpcPeer = FieldsText;
-
-/** A gRPC message is at most this long in the log. */
-const MAX_MESSAGE_LENGTH = 1000;
 
 /** The level of each code: that of Gitaly's own log (go-grpc-middleware, `DefaultCodeToLevel`). */
 const LEVELS: Readonly<Record<StatusCode, LogLevel>> = {
@@ -81,8 +80,8 @@ export class RpcLog {
     if (known !== undefined) return known;
     const [, service = '', name = ''] = call.start.path.split('/', 3);
     const text = fieldsText({
-      'grpc.service': service,
-      'grpc.method': name,
+      'grpc.service': cut(service, MAX_LOGGED.grpcName),
+      'grpc.method': cut(name, MAX_LOGGED.grpcName),
       'grpc.method_type': method.type,
       'grpc.method_operation': method.operation,
     });
@@ -95,7 +94,7 @@ export class RpcLog {
   isWanted(call: GrpcCall, { code, endedAtMs }: CallEnd): boolean {
     const durationMs = endedAtMs - call.start.startedAtMs;
     const { which, slowMs, sampling } = this.#settings;
-    if (which === 'none') return false;
+    if (which === 'none' || !this.#logger.isEnabled(LEVELS[code])) return false;
     if (code !== 'OK') return true;
     if (which === 'failed' || call.start.path.startsWith('/grpc.health.v1.Health/')) return false;
     if (which === 'slow') return durationMs >= slowMs;
@@ -128,13 +127,13 @@ function fieldsOf({ start, messages, sidechannel, windows }: GrpcCall, end: Call
     known('grpc.request.stalled_ms', stalled(windows.client, end)) +
     known('grpc.response.stalled_ms', stalled(windows.server, end)) +
     known('grpc.request.timeout_ms', start.timeoutMs) +
-    known('grpc.meta.client_name', start.clientName) +
+    known('grpc.meta.client_name', start.clientName && cut(start.clientName, MAX_LOGGED.grpcName)) +
     known('sidechannel.bytes.to_upstream', sidechannel?.contentBytes.client) +
     known('sidechannel.bytes.to_client', sidechannel?.contentBytes.server) +
-    known('correlation_id', start.correlationId) +
+    known('correlation_id', start.correlationId && cut(start.correlationId, MAX_LOGGED.grpcName)) +
     known('trace_id', traceIdOf(start.traceparent)) +
     // grpc-go says an empty message with each success.
-    known('error', end.message ? decoded(end.message).slice(0, MAX_MESSAGE_LENGTH) : undefined)
+    known('error', end.message ? cut(decoded(end.message), MAX_LOGGED.grpcMessage) : undefined)
   );
 }
 

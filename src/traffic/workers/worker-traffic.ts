@@ -12,6 +12,7 @@ import { ListenerTelemetry } from '../../telemetry/listener-telemetry.js';
 import type { Logger } from '../../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../../telemetry/metrics.js';
 import { RpcLog } from '../../telemetry/rpc/rpc-log.js';
+import { UnauthenticatedLines } from '../../telemetry/unauthenticated-lines.js';
 import { SessionEpochs } from '../../tls/session-epochs.js';
 import { PlanRefused, TrafficFailure, type Plan, type ServedPort } from '../plan.js';
 import type { PreparedPlan, Traffic } from '../traffic.js';
@@ -34,6 +35,7 @@ export class WorkerTraffic implements Traffic {
   readonly #metrics: Metrics;
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
+  readonly #lines: UnauthenticatedLines;
   readonly #ports = new Map<number, KnownPort>();
   readonly #budget: ConnectionBudget;
   /** The epochs of each port's TLS sessions, merged from all workers. */
@@ -56,6 +58,7 @@ export class WorkerTraffic implements Traffic {
     this.#metrics = metrics;
     this.#logger = logger;
     this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
+    this.#lines = new UnauthenticatedLines(logger);
     this.#slots = Array.from({ length: workers }, (_, index) => this.#slot(index + 1, program));
     for (const slot of this.#slots) slot.start();
     this.#budget = budget();
@@ -220,7 +223,7 @@ export class WorkerTraffic implements Traffic {
       const hasSameLabels = former?.configuration.listen.url === configuration.listen.url;
       const telemetry = hasSameLabels
         ? former.telemetry
-        : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog);
+        : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog, this.#lines);
       const expectsProxyHeader = networkCheck(configuration.proxyProtocol.acceptFrom);
       const quota = former?.quota ?? new ConnectionQuota((id) => this.#evict(id));
       this.#ports.set(port, { configuration, telemetry, expectsProxyHeader, quota });

@@ -3,22 +3,29 @@ import { describe, expect, test } from 'vitest';
 import {
   ClientFrames,
   type ClientFrameEvents,
+  type FramesFault,
   type HeaderFault,
 } from '../../../src/inspect/http2/client-frames.js';
-import { MAX_HEADER_FIELDS } from '../../../src/limits.js';
+import { ABUSE_LIMITS, MAX_HEADER_FIELDS } from '../../../src/limits.js';
 import {
+  ACK,
   block,
   CONTINUATION,
   DATA,
   END_HEADERS,
   END_STREAM,
   frame,
+  GOAWAY,
   HEADERS,
   headers,
   PADDED,
+  PING,
+  PRIORITY,
   RST_STREAM,
   settings,
+  SETTINGS_ACK,
   uint32,
+  WINDOW_UPDATE,
   WITH_PRIORITY,
 } from '../../support/http2-frames.js';
 
@@ -26,14 +33,18 @@ const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 const BAD = block({ a: 'b\r\nc: d' });
 
 // RFC 9113 section 7.
-const [PROTOCOL_ERROR, COMPRESSION_ERROR] = [1, 9] as const;
+const [PROTOCOL_ERROR, COMPRESSION_ERROR, ENHANCE_YOUR_CALM] = [1, 9, 11] as const;
 
 /** Follows frames, and keeps the streams that it has found: of forbidden fields, and of headers that are too large. */
 class Followed implements ClientFrameEvents {
   readonly found: number[] = [];
   readonly tooLarge: number[] = [];
   resets = 0;
-  readonly frames = new ClientFrames(this);
+  readonly #frames = new ClientFrames(this);
+
+  read(bytes: Buffer, sentBytes = 0, nowMs = 0): FramesFault | undefined {
+    return this.#frames.read(bytes, sentBytes, nowMs);
+  }
 
   headerRefused(streamId: number, fault: HeaderFault): void {
     (fault === 'too_large' ? this.tooLarge : this.found).push(streamId);
@@ -46,7 +57,7 @@ class Followed implements ClientFrameEvents {
 
 function read(...frames: readonly Buffer[]): Followed {
   const followed = new Followed();
-  expect(followed.frames.read(Buffer.concat([PREFACE, settings(), ...frames]))).toBeUndefined();
+  expect(followed.read(Buffer.concat([PREFACE, settings(), ...frames]))).toBeUndefined();
   return followed;
 }
 
@@ -139,10 +150,10 @@ describe('a forbidden field is', () => {
       headers(3, { a: 'b' }),
     ]);
     for (let split = 0; split <= bytes.length; split++) {
-      const { frames, found } = new Followed();
-      expect(frames.read(bytes.subarray(0, split))).toBeUndefined();
-      expect(frames.read(bytes.subarray(split))).toBeUndefined();
-      expect(found).toEqual([1]);
+      const followed = new Followed();
+      expect(followed.read(bytes.subarray(0, split))).toBeUndefined();
+      expect(followed.read(bytes.subarray(split))).toBeUndefined();
+      expect(followed.found).toEqual([1]);
     }
   });
 });
@@ -204,14 +215,15 @@ test.each<[what: string, code: number, frames: readonly Buffer[]]>([
   ['CONTINUATION of nothing', PROTOCOL_ERROR, [PREFACE, frame(CONTINUATION, END_HEADERS, 1, BAD)]],
   ['an index that is not there', COMPRESSION_ERROR, [PREFACE, frame(HEADERS, END_HEADERS, 1, [0x80 | 62])]],
 ])('%s cannot be followed, nor what comes behind', (_what, code, sent) => {
-  const { frames, found } = new Followed();
-  expect(frames.read(Buffer.concat(sent))).toBe(code);
-  expect(frames.read(headers(5, { a: '\r' }))).toBe(code);
-  expect(found).toEqual([]);
+  const followed = new Followed();
+  const fault = { errorCode: code, limit: undefined };
+  expect(followed.read(Buffer.concat(sent))).toEqual(fault);
+  expect(followed.read(headers(5, { a: '\r' }))).toEqual(fault);
+  expect(followed.found).toEqual([]);
 });
 
 test('a value that is larger than all may be is refused, and what comes behind is followed', () => {
-  const { frames, found, tooLarge } = new Followed();
+  const followed = new Followed();
   // By Huffman: each `0` has five zeros (RFC 7541 appendix B). Its length is 45 000, an integer with a prefix of 7 bits.
   const parts = [0, 1, 2].map((part) =>
     frame(part === 0 ? HEADERS : CONTINUATION, part === 2 ? END_HEADERS : 0, 1, [
@@ -219,6 +231,99 @@ test('a value that is larger than all may be is refused, and what comes behind i
       ...Buffer.alloc(15_000),
     ]),
   );
-  expect(frames.read(Buffer.concat([PREFACE, ...parts, headers(5, { a: '\r' })]))).toBeUndefined();
-  expect([tooLarge, found]).toEqual([[1], [5]]);
+  expect(followed.read(Buffer.concat([PREFACE, ...parts, headers(5, { a: '\r' })]))).toBeUndefined();
+  expect([followed.tooLarge, followed.found]).toEqual([[1], [5]]);
+});
+
+const CONTROL = [
+  ['PING', frame(PING, 0, 0, Buffer.alloc(8))],
+  ['SETTINGS', settings()],
+] as const;
+
+const SMALL = [
+  ['answers to PINGs', frame(PING, ACK, 0, Buffer.alloc(8))],
+  ['acknowledgements of SETTINGS', SETTINGS_ACK],
+  ['WINDOW_UPDATE', frame(WINDOW_UPDATE, 0, 0, uint32(1))],
+  ['PRIORITY', frame(PRIORITY, 0, 1, Buffer.alloc(5))],
+  ['DATA of padding alone', frame(DATA, PADDED, 1, [3, 0, 0, 0])],
+  ['padded DATA without padding or content', frame(DATA, PADDED, 1, [0])],
+  ['GOAWAY', frame(GOAWAY, 0, 0, Buffer.alloc(8))],
+  ['frames of an unknown type', frame(99, 0, 0, [1])],
+] as const;
+
+/** How many times a frame can be read, in one read each, until a limit is exceeded. */
+function countUntil(limit: string, sent: Buffer, sentBytesPerFrame = 0): number {
+  const followed = new Followed();
+  expect(followed.read(PREFACE)).toBeUndefined();
+  for (let count = 0; count < 50_000; count++) {
+    const fault = followed.read(sent, count * sentBytesPerFrame);
+    if (fault === undefined) continue;
+    expect(fault).toEqual({ errorCode: ENHANCE_YOUR_CALM, limit });
+    return count;
+  }
+  return Number.POSITIVE_INFINITY;
+}
+
+test.each(CONTROL)('%s: a burst is accepted, more are a flood', (_what, sent) => {
+  expect(countUntil('control_flood', sent)).toBe(ABUSE_LIMITS.controlFrames.burst);
+});
+
+test.each(SMALL)('%s: a burst is accepted, more are a flood', (_what, sent) => {
+  expect(countUntil('frame_flood', sent)).toBe(ABUSE_LIMITS.smallFrames.burst);
+});
+
+test('empty DATA is a flood before Node gives up the connection', () => {
+  expect(countUntil('frame_flood', frame(DATA, 0, 1))).toBeLessThan(1000);
+});
+
+test.each([...CONTROL, ...SMALL])('%s: a KiB sent to the client pays for one', (_what, sent) => {
+  expect(countUntil('', sent, 1024)).toBe(Number.POSITIVE_INFINITY);
+});
+
+test('window updates of a byte are a flood, although each brings a byte', () => {
+  const update = frame(WINDOW_UPDATE, 0, 1, uint32(1));
+  expect(countUntil('frame_flood', update, 10)).toBeLessThan(1.02 * ABUSE_LIMITS.smallFrames.burst);
+});
+
+test('time pays for frames', () => {
+  const followed = new Followed();
+  expect(followed.read(PREFACE)).toBeUndefined();
+  for (let count = 0; count < 2 * ABUSE_LIMITS.controlFrames.burst; count++)
+    expect(
+      followed.read(settings(), 0, (count * 1000) / ABUSE_LIMITS.controlFrames.perSecond),
+    ).toBeUndefined();
+});
+
+test.each([
+  ['content', frame(DATA, 0, 1, [1])],
+  ['padded content', frame(DATA, PADDED, 1, [2, 1, 0, 0])],
+  ['the end of a request', frame(DATA, END_STREAM, 1)],
+  ['the end of a request, of padding alone', frame(DATA, END_STREAM | PADDED, 1, [1, 0])],
+])('%s is no flood', (_what, sent) => {
+  expect(countUntil('', sent)).toBe(Number.POSITIVE_INFINITY);
+});
+
+test('a PING and the window updates of each request are no flood; of a request that has begun they are', () => {
+  const beside = Buffer.concat([
+    frame(PING, 0, 0, Buffer.alloc(8)),
+    ...Array<Buffer>(4).fill(frame(WINDOW_UPDATE, 0, 0, uint32(1))),
+  ]);
+  const send = (streamIdOf: (index: number) => number): (FramesFault | undefined)[] => {
+    const followed = new Followed();
+    expect(followed.read(PREFACE)).toBeUndefined();
+    return Array.from({ length: 2 * ABUSE_LIMITS.smallFrames.burst }, (_, index) =>
+      followed.read(Buffer.concat([headers(streamIdOf(index), { a: 'b' }), beside])),
+    );
+  };
+  expect(send((index) => 1 + 2 * index).at(-1)).toBeUndefined();
+  expect(send(() => 1).at(-1)).toMatchObject({ limit: 'control_flood' });
+});
+
+test('a header in many small frames exceeds a limit', () => {
+  const fragment = frame(CONTINUATION, 0, 1, block({ a: 'b' }));
+  const begun = Buffer.concat([PREFACE, frame(HEADERS, 0, 1, block({ a: 'b' }))]);
+  expect(new Followed().read(Buffer.concat([begun, ...Array<Buffer>(20).fill(fragment)]))).toEqual({
+    errorCode: ENHANCE_YOUR_CALM,
+    limit: 'continuation',
+  });
 });

@@ -1,0 +1,52 @@
+import { RateBucket } from '../inspect/rate-bucket.js';
+import { LEFT_OUT_SUMMARY_MS, MAX_LEFT_OUT_SOURCES, UNAUTHENTICATED_LINES } from '../limits.js';
+import type { Logger } from './logger.js';
+
+/**
+ * Limits the log lines of this process about unauthenticated clients, all listeners together. Lines beyond the limit are counted,
+ * and reported periodically in one line.
+ */
+export class UnauthenticatedLines {
+  readonly #logger: Logger;
+  readonly #now: () => number;
+  readonly #bucket = new RateBucket(UNAUTHENTICATED_LINES);
+  /** How many lines were left out, by reason: a closed set, so that no client can make it grow. */
+  #byReason = new Map<string, number>();
+  #sources = new Set<string>();
+  #example = '';
+
+  constructor(logger: Logger, now: () => number = () => performance.now()) {
+    this.#logger = logger;
+    this.#now = now;
+  }
+
+  /** Whether a line may be written. If not, it is counted by `reason`, which must be one of a closed set. */
+  admits(reason: string, peerAddress: string): boolean {
+    if (this.#bucket.take(1, this.#now())) return true;
+    // A suppressed line does not use up a token for later lines.
+    this.#bucket.give(1);
+    if (this.#byReason.size === 0) {
+      this.#example = peerAddress;
+      setTimeout(() => this.#report(), LEFT_OUT_SUMMARY_MS).unref();
+    }
+    this.#byReason.set(reason, (this.#byReason.get(reason) ?? 0) + 1);
+    if (this.#sources.size < MAX_LEFT_OUT_SOURCES) this.#sources.add(peerAddress.replace(/:\d+$/u, ''));
+    return false;
+  }
+
+  #report(): void {
+    const reasons = [...this.#byReason].sort(([, one], [, other]) => other - one);
+    const { burst, perSecond } = UNAUTHENTICATED_LINES;
+    const fields = {
+      error: `Unauthenticated clients cause more log lines than a burst of ${burst} and ${perSecond} per second; metrics count all of them.`,
+      fix: 'Block the sources, or require client certificates. /-/connections lists the connections that are open.',
+      lines: reasons.reduce((sum, [, lines]) => sum + lines, 0),
+      reasons: reasons.map(([reason, lines]) => `${reason}: ${lines}`).join(', '),
+      sources: this.#sources.size,
+      'peer.address': this.#example,
+    };
+    this.#byReason = new Map();
+    this.#sources = new Set();
+    this.#logger.warn(fields, 'log lines of unauthenticated clients left out');
+  }
+}
