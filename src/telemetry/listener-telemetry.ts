@@ -14,7 +14,7 @@ import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { InspectionFailure } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/events.js';
 import { isLimit } from '../inspect/limit.js';
-import { fieldsText, type LogFields } from './log-line.js';
+import type { LogFields } from './log-line.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
 import { ConnectionRpcs } from './rpc/connection-rpcs.js';
@@ -109,7 +109,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   }
 
   inspecting({ upstream, peerAddress, identity }: InspectedPeer): InspectionEvents {
-    const peer = fieldsText({
+    const peer = this.#logger.child({
       listener: this.#listener,
       upstream,
       'peer.address': peerAddress,

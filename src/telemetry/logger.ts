@@ -1,38 +1,61 @@
+import { pino } from 'pino';
 import { prettyFactory } from 'pino-pretty';
 
 import type { Logging, LogLevel } from '../config/model.js';
-import { fieldsText, jsonLine, type FieldsText, type LogFields } from './log-line.js';
+import { printableFields, timestamp, type LogFields } from './log-line.js';
 import type { LogSink } from './log-sink.js';
 
-/** What of the settings is about lines of every kind. */
+/** The settings that apply to lines of every kind. */
 export type LineLogging = Pick<Logging, 'level' | 'format'>;
 
-/**
- * Writes a line; its fields may be text already. `isUrgent`: the line is kept when others are dropped. The default is true for
- * warnings and errors.
- */
-export type LogAt = (fields: LogFields | FieldsText, message: string, isUrgent?: boolean) => void;
+/** Writes a line. `isUrgent`: the line is kept when others are dropped. The default is true for warnings and errors. */
+export type LogAt = (fields: LogFields, message: string, isUrgent?: boolean) => void;
 
-/** The program's log. */
-export interface Logger {
+/** Writes lines that have some fields in common. */
+export interface LevelLogger {
   readonly debug: LogAt;
   readonly info: LogAt;
   readonly warn: LogAt;
   readonly error: LogAt;
-  /** Passes on what another process has written, whole lines. */
+  /** A logger whose lines begin with these fields, which are serialised once. It follows the level of this one. */
+  child(fields: LogFields): LevelLogger;
+}
+
+/** The program's log. */
+export interface Logger extends LevelLogger {
+  /** Writes whole lines of another process. */
   readonly relay: (lines: string, isUrgent: boolean) => void;
-  /** Level and format from now on. */
+  /** Applies level and format to all later lines. */
   configure(logging: LineLogging): void;
   readonly sink: LogSink;
 }
 
-/** How the levels follow each other, and each in the words of logrus, which Gitaly logs with. */
-const LEVELS: Readonly<Record<LogLevel, { readonly rank: number; readonly word: string }>> = {
-  debug: { rank: 0, word: 'debug' },
-  info: { rank: 1, word: 'info' },
-  warn: { rank: 2, word: 'warning' },
-  error: { rank: 3, word: 'error' },
+/** The levels in the words of logrus, which Gitaly logs with. */
+const LEVEL_WORDS: Readonly<Record<string, string>> = {
+  debug: 'debug',
+  info: 'info',
+  warn: 'warning',
+  error: 'error',
 };
+
+/**
+ * Fields whose value is never written. No line has such a field; the list keeps it so if metadata or headers are ever passed on
+ * as fields.
+ */
+const SECRET_PATHS = [
+  'authorization',
+  'gitaly-servers',
+  'gitlab-shell-api-request',
+  'gitlab-shared-secret',
+  'private-token',
+  'job-token',
+  'cookie',
+  'set-cookie',
+  'token',
+  'password',
+  'passphrase',
+  'private_key',
+].flatMap((name) => ['', 'grpc.meta.', 'http.header.'].map((prefix) => `["${prefix}${name}"]`));
 
 /** Makes the log: JSON lines in Gitaly's shape, or text for a terminal. */
 export function createLogger(sink: LogSink, initial: LineLogging): Logger {
@@ -44,35 +67,52 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
     // It calls logrus's `warning` USERLVL.
     customPrettifiers: { level: (level) => (typeof level === 'string' ? level.toUpperCase() : '') },
   });
-  let { level: least, format } = initial;
-  let droppedAndTold = 0;
+  let { format } = initial;
+  let isLineUrgent = false;
+  let reportedDrops = 0;
   const relay = (text: string, isUrgent: boolean): void => {
     const droppedBefore = sink.droppedLines;
     sink.write(text, isUrgent);
-    // The first line that is taken again tells of the gap before it; where its notice finds no room, a later one does.
-    const lines = droppedBefore - droppedAndTold;
+    // The first line after a gap reports the gap; if its notice is dropped too, a later line does.
+    const lines = droppedBefore - reportedDrops;
     if (lines === 0 || sink.droppedLines > droppedBefore) return;
-    droppedAndTold = droppedBefore;
-    warn({ lines }, 'log lines were dropped before this one: nobody took them in time');
-    if (sink.droppedLines > droppedBefore) droppedAndTold -= lines;
+    reportedDrops = droppedBefore;
+    levels.warn({ lines }, 'log lines were dropped before this one: nobody took them in time');
+    if (sink.droppedLines > droppedBefore) reportedDrops -= lines;
   };
-  const at = (level: LogLevel): LogAt => {
-    const { rank, word } = LEVELS[level];
-    return (fields, message, isUrgent = rank >= LEVELS.warn.rank) => {
-      if (rank < LEVELS[least].rank) return;
-      const line = jsonLine(word, typeof fields === 'string' ? fields : fieldsText(fields), message);
-      relay(format === 'json' ? line : pretty(line), isUrgent);
+  const root = pino(
+    {
+      level: initial.level,
+      base: null,
+      timestamp: () => `,"time":"${timestamp()}"`,
+      formatters: { level: (label) => ({ level: LEVEL_WORDS[label] ?? label }), log: printableFields },
+      redact: { paths: SECRET_PATHS, censor: '[redacted]' },
+    },
+    { write: (line) => relay(format === 'json' ? line : pretty(line), isLineUrgent) },
+  );
+  const levelsOf = (instance: pino.Logger): LevelLogger => {
+    const at =
+      (level: LogLevel, isUrgentByDefault: boolean): LogAt =>
+      (fields, message, isUrgent = isUrgentByDefault) => {
+        isLineUrgent = isUrgent;
+        instance[level](fields, message);
+      };
+    return {
+      debug: at('debug', false),
+      info: at('info', false),
+      warn: at('warn', true),
+      error: at('error', true),
+      // Without options, a child of pino's has no level of its own and follows the root's.
+      child: (fields) => levelsOf(instance.child(printableFields(fields))),
     };
   };
-  const warn = at('warn');
+  const levels = levelsOf(root);
   return {
-    debug: at('debug'),
-    info: at('info'),
-    warn,
-    error: at('error'),
+    ...levels,
     relay,
     configure: (logging) => {
-      ({ level: least, format } = logging);
+      format = logging.format;
+      root.level = logging.level;
     },
     sink,
   };

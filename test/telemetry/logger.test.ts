@@ -68,6 +68,39 @@ test('the level decides what is written, from now on', () => {
   expect(sink.parsed).toMatchObject([{ msg: 'yes' }, { msg: 'yes' }]);
 });
 
+test('a child has the fields of its parents, and follows the level of the log', () => {
+  const sink = new CollectingSink();
+  const log = createLogger(sink, { level: 'warn', format: 'json' });
+  const child = log.child({ listener: 'tls://a:1' }).child({ server_name: 'a\u202eb' });
+  child.info({}, 'no');
+  log.configure(JSON_LOG);
+  child.info({ count: 2 }, 'yes');
+  log.configure({ level: 'error', format: 'json' });
+  child.warn({}, 'no');
+  expect(sink.parsed).toMatchObject([
+    { level: 'info', listener: 'tls://a:1', server_name: 'a\\u202eb', count: 2, msg: 'yes' },
+  ]);
+});
+
+test('a token, a cookie or a key that is passed as a field is not written', () => {
+  const sink = new CollectingSink();
+  const log = createLogger(sink, JSON_LOG);
+  const secrets = {
+    authorization: 'SECRET',
+    'grpc.meta.authorization': 'SECRET',
+    'grpc.meta.gitaly-servers': 'SECRET',
+    'http.header.gitlab-shell-api-request': 'SECRET',
+    'http.header.cookie': 'SECRET',
+    token: 'SECRET',
+    private_key: 'SECRET',
+  };
+  log.warn({ ...secrets, 'http.path': '/' }, 'x');
+  log.child(secrets).info({}, 'y');
+  expect(sink.lines).toHaveLength(2);
+  expect(sink.lines.join()).not.toContain('SECRET');
+  expect(sink.parsed).toMatchObject([{ authorization: '[redacted]', 'http.path': '/' }, { msg: 'y' }]);
+});
+
 test('text is for a terminal: one line, the level in words, the fields beside it', () => {
   const sink = new CollectingSink();
   const log = createLogger(sink, { level: 'info', format: 'text' });

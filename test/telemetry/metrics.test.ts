@@ -54,7 +54,7 @@ function start(): Telemetry {
     { listen: LISTEN, http: undefined },
     metrics,
     logger,
-    new RpcLog(logger, DEFAULT_LOGGING.rpc),
+    new RpcLog(DEFAULT_LOGGING.rpc),
   );
   return { metrics, telemetry, sink };
 }
@@ -88,7 +88,7 @@ describe('the documented query', () => {
       { listen: address, http: undefined },
       metrics,
       logger,
-      new RpcLog(logger, DEFAULT_LOGGING.rpc),
+      new RpcLog(DEFAULT_LOGGING.rpc),
     );
     // It is there before the first connection, so that a rate is right from then on.
     expect(await scrape(metrics)).toContain(`gitaly_connections_total{type="${scheme}"} 0`);

@@ -1,14 +1,11 @@
 import type { Logging, LogLevel } from '../../config/model.js';
-import type { CallContext, CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
+import type { CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
 import type { StatusCode } from '../../inspect/grpc/status.js';
 import { traceIdOf } from '../../inspect/grpc/traceparent.js';
-import { fieldsText, jsonValue, type FieldsText } from '../log-line.js';
+import type { LogFields } from '../log-line.js';
 import type { SendWindow } from '../../inspect/send-window.js';
-import type { Logger } from '../logger.js';
+import type { LevelLogger } from '../logger.js';
 import type { MethodCounts } from './method-table.js';
-
-/** Whose call it is: `listener`, `peer.address`, `peer.identity`. */
-export type RpcPeer = FieldsText;
 
 /** A gRPC message is at most this long in the log. */
 const MAX_MESSAGE_LENGTH = 1000;
@@ -44,15 +41,11 @@ const TYPE_WORDS: Readonly<Record<MethodCounts['type'], string>> = {
 
 /** One line for each call that `logging.rpc` asks for, in the words and fields of Gitaly's own log. */
 export class RpcLog {
-  readonly #logger: Logger;
   #settings: Logging['rpc'];
-  /** Each method's own fields, once a line has told of it. */
-  readonly #methods = new Map<MethodCounts, FieldsText>();
   /** What is left of the next line's turn, where successful calls are sampled. */
   #sampled = 0;
 
-  constructor(logger: Logger, settings: Logging['rpc']) {
-    this.#logger = logger;
+  constructor(settings: Logging['rpc']) {
     this.#settings = settings;
   }
 
@@ -61,34 +54,16 @@ export class RpcLog {
     this.#settings = settings;
   }
 
-  ended(call: GrpcCall, method: MethodCounts, end: CallEnd, peer: RpcPeer): void {
+  /** `logger`: has the fields of the connection and the method. */
+  ended(call: GrpcCall, method: MethodCounts, end: CallEnd, logger: LevelLogger): void {
     const level = LEVELS[end.code];
     const kind = TYPE_WORDS[method.type];
-    const { protocol, direction } = call.context;
-    const shared = `${peer}${CONTEXTS[protocol][direction]}${this.#ofMethod(call, method)}`;
-    const text = `${shared}${fieldsOf(call, end)}` as FieldsText;
-    this.#logger[level](text, `finished ${kind} call with code ${end.code}`, false);
+    logger[level](fieldsOf(call, end), `finished ${kind} call with code ${end.code}`, false);
   }
 
   /** Counts the suppressed lines of a connection's calls. */
-  leftOut(lines: number, peer: RpcPeer): void {
-    const fields = `${peer},"lines":${lines}` as FieldsText;
-    this.#logger.warn(fields, 'lines of failed calls left out: too many of one connection', false);
-  }
-
-  #ofMethod(call: GrpcCall, method: MethodCounts): FieldsText {
-    const known = this.#methods.get(method);
-    if (known !== undefined) return known;
-    const [, service = '', name = ''] = call.start.path.split('/', 3);
-    const text = fieldsText({
-      'grpc.service': service,
-      'grpc.method': name,
-      'grpc.method_type': method.type,
-      'grpc.method_operation': method.operation,
-    });
-    // Those without a label of their own share their counts, and have a name each.
-    if (method.service === service && method.method === name) this.#methods.set(method, text);
-    return text;
+  leftOut(lines: number, peer: LevelLogger): void {
+    peer.warn({ lines }, 'lines of failed calls left out: too many of one connection', false);
   }
 
   /** Whether a call gets a log line; evaluated once per call. */
@@ -107,46 +82,47 @@ export class RpcLog {
   }
 }
 
-/** What the calls of one connection have in common. */
-const CONTEXTS = { http2: contextsOf('http2'), backchannel: contextsOf('backchannel') } as const;
-
-function contextsOf(protocol: CallContext['protocol']): Record<CallContext['direction'], FieldsText> {
+/** The fields of a method. */
+export function methodFields(
+  { start }: GrpcCall,
+  { type, operation }: MethodCounts,
+): Readonly<Record<'grpc.service' | 'grpc.method' | 'grpc.method_type' | 'grpc.method_operation', string>> {
+  const [, service = '', name = ''] = start.path.split('/', 3);
   return {
-    to_upstream: fieldsText({ protocol, direction: 'to_upstream' }),
-    to_client: fieldsText({ protocol, direction: 'to_client' }),
+    'grpc.service': service,
+    'grpc.method': name,
+    'grpc.method_type': type,
+    'grpc.method_operation': operation,
   };
 }
 
-/** Put together by hand: by way of an object, a line for every call would cost as much as to follow the call. */
-function fieldsOf({ start, messages, sidechannel, windows }: GrpcCall, end: CallEnd): string {
+function fieldsOf({ start, messages, sidechannel, windows }: GrpcCall, end: CallEnd): LogFields {
   const { client, server } = messages;
-  return (
-    `,"grpc.code":"${end.code}","grpc.ended_by":"${end.by}"` +
-    `,"grpc.time_ms":${rounded(end.endedAtMs - start.startedAtMs)}` +
-    `,"grpc.request.payload_bytes":${client.payloadBytes},"grpc.response.payload_bytes":${server.payloadBytes}` +
-    `,"grpc.request.messages":${client.messages},"grpc.response.messages":${server.messages}` +
-    known('grpc.request.stalled_ms', stalled(windows.client, end)) +
-    known('grpc.response.stalled_ms', stalled(windows.server, end)) +
-    known('grpc.request.timeout_ms', start.timeoutMs) +
-    known('grpc.meta.client_name', start.clientName) +
-    known('sidechannel.bytes.to_upstream', sidechannel?.contentBytes.client) +
-    known('sidechannel.bytes.to_client', sidechannel?.contentBytes.server) +
-    known('correlation_id', start.correlationId) +
-    known('trace_id', traceIdOf(start.traceparent)) +
-    // grpc-go says an empty message with each success.
-    known('error', end.message ? decoded(end.message).slice(0, MAX_MESSAGE_LENGTH) : undefined)
-  );
+  return {
+    'grpc.code': end.code,
+    'grpc.ended_by': end.by,
+    'grpc.time_ms': rounded(end.endedAtMs - start.startedAtMs),
+    'grpc.request.payload_bytes': client.payloadBytes,
+    'grpc.response.payload_bytes': server.payloadBytes,
+    'grpc.request.messages': client.messages,
+    'grpc.response.messages': server.messages,
+    'grpc.request.stalled_ms': stalled(windows.client, end),
+    'grpc.response.stalled_ms': stalled(windows.server, end),
+    'grpc.request.timeout_ms': start.timeoutMs,
+    'grpc.meta.client_name': start.clientName,
+    'sidechannel.bytes.to_upstream': sidechannel?.contentBytes.client,
+    'sidechannel.bytes.to_client': sidechannel?.contentBytes.server,
+    correlation_id: start.correlationId,
+    trace_id: traceIdOf(start.traceparent),
+    // grpc-go sends an empty message with each success.
+    error: end.message ? decoded(end.message).slice(0, MAX_MESSAGE_LENGTH) : undefined,
+  };
 }
 
 /** Milliseconds without window, if there were any. */
 function stalled(window: SendWindow, { endedAtMs }: CallEnd): number | undefined {
   const stalledMs = window.stalledMs(endedAtMs);
   return stalledMs === 0 ? undefined : rounded(stalledMs);
-}
-
-/** A field, where there is one. */
-function known(name: string, value: string | number | undefined): string {
-  return value === undefined ? '' : `,"${name}":${jsonValue(value)}`;
 }
 
 function rounded(ms: number): number {

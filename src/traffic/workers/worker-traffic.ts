@@ -55,7 +55,7 @@ export class WorkerTraffic implements Traffic {
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
-    this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
+    this.#rpcLog = new RpcLog(DEFAULT_LOGGING.rpc);
     this.#slots = Array.from({ length: workers }, (_, index) => this.#slot(index + 1, program));
     for (const slot of this.#slots) slot.start();
     this.#budget = budget();
