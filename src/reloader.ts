@@ -97,7 +97,7 @@ export class Reloader {
     else this.#failures.delete('files');
     reloads.inc({ result: 'success' });
     lastReloadSuccessful.set(this.failing ? 0 : 1);
-    this.#logger.info({}, 'reloaded');
+    this.#logger.log('reloaded', {});
   }
 
   #fail(what: What, reason: string, onFailure: OnFailure): void {
@@ -106,6 +106,6 @@ export class Reloader {
     this.#failures.set(what, reason);
     this.#metrics.reloads.inc({ result: 'failure' });
     this.#metrics.lastReloadSuccessful.set(0);
-    this.#logger.error({ error: reason }, 'reload failed; the former state is served on');
+    this.#logger.log('reload_failed', { error: reason });
   }
 }

@@ -9,7 +9,7 @@ export function outliveFaults(logger: Logger, metrics: Metrics): void {
   const note = (error: unknown): void => {
     metrics.internalErrors.inc({ scope: 'process' });
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    logger.error({ error: text }, 'fault of the proxy outside of any connection; please report it');
+    logger.log('internal_error', { error: text });
   };
   process.on('uncaughtException', note);
   process.on('unhandledRejection', note);

@@ -1,5 +1,4 @@
-import type { ListenerConfiguration, LogLevel } from '../config/model.js';
-import type { CloseReason } from '../connection/close-reason.js';
+import type { ListenerConfiguration } from '../config/model.js';
 import type {
   ConnectionEvents,
   ConnectionReport,
@@ -14,7 +13,7 @@ import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { InspectionFailure } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/events.js';
 import { isLimit } from '../inspect/limit.js';
-import type { LogFields } from './log-line.js';
+import type { FieldsOf } from './events.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
 import { ConnectionRpcs } from './rpc/connection-rpcs.js';
@@ -75,7 +74,7 @@ export class ListenerTelemetry implements ConnectionEvents {
       count: this.#dropsUnlogged,
     };
     this.#dropsUnlogged = 0;
-    this.#logger.warn(fields, `connections refused: ${DROPS[reason]}`);
+    this.#logger.log('connection_refused', fields);
   }
 
   handshakeFinished(facts: TlsFacts, seconds: number): void {
@@ -109,12 +108,12 @@ export class ListenerTelemetry implements ConnectionEvents {
   }
 
   inspecting({ upstream, peerAddress, identity }: InspectedPeer): InspectionEvents {
-    const peer = this.#logger.child({
+    const peer = {
       listener: this.#listener,
       upstream,
       'peer.address': peerAddress,
       'peer.identity': identity,
-    });
+    };
     return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, this.#rpcLog, peer);
   }
 
@@ -124,18 +123,13 @@ export class ListenerTelemetry implements ConnectionEvents {
     // A connection that is closed because of a limit has its own log line.
     if (isLimit(reason)) return;
     const fields = {
-      error: LOSSES[reason] ?? 'The client, or Gitaly, sends malformed HTTP/2 or yamux.',
-      fix:
-        reason === 'call_budget'
-          ? 'Give the process more memory, or find the clients that open so many calls at /-/connections.'
-          : 'Identify the client software; if nothing but Gitaly and its clients should connect, set `inspect: required`.',
       listener: this.#listener,
       upstream,
       'peer.address': peerAddress,
       'peer.identity': identity,
       'inspection.reason': reason,
     };
-    this.#logger.warn(fields, 'calls of connection can no longer be followed');
+    this.#logger.log('inspection_lost', fields);
   }
 
   bytes(toUpstream: number, toClient: number): void {
@@ -154,15 +148,14 @@ export class ListenerTelemetry implements ConnectionEvents {
     if (reason === 'max_unauthenticated_connections' || reason === 'max_connections_per_source')
       this.dropped(reason, report.peerAddress);
     if (reason === 'internal_error') this.#metrics.internalErrors.inc({ scope: 'connection' });
-    const [level, message] = LINES[reason];
-    this.#logger[level](this.#fields(report), message);
+    this.#logger.log('connection_closed', this.#fields(report));
   }
 
   get #rpcs(): ListenerCounts {
     return this.#metrics.rpcs.of(this.#listener);
   }
 
-  #fields(report: ConnectionReport): LogFields {
+  #fields(report: ConnectionReport): FieldsOf<'connection_closed'> {
     return {
       listener: this.#listener,
       upstream: report.upstream,
@@ -184,55 +177,3 @@ export class ListenerTelemetry implements ConnectionEvents {
     };
   }
 }
-
-/** Describes why the calls of a connection cannot be followed, if the cause is more than malformed bytes. */
-const LOSSES: Partial<Record<InspectionFailure, string>> = {
-  call_budget:
-    'There is not enough memory to follow more calls. They are still relayed, and the limits on frames still apply.',
-  stream_kind: 'A stream of its backchannel carries neither HTTP/2 nor a sidechannel.',
-  sidechannel: 'A sidechannel began with bytes that Gitaly and its clients do not send.',
-};
-
-/** The fix for each reason to refuse a connection. */
-const DROPS: Readonly<Record<DropReason, string>> = {
-  max_connections: 'raise max_connections if they are meant to be served',
-  max_unauthenticated_connections:
-    'too many clients without a verified certificate or an answered call; raise max_unauthenticated_connections if they are meant to be served',
-  max_connections_per_source:
-    'too many from one address; raise max_connections_per_source if they are meant to be served',
-  descriptors: 'raise the limit of open files (ulimit -n, LimitNOFILE) if they are meant to be served',
-  memory:
-    'memory is nearly used up: give the process more (--max-old-space-size of Node, MemoryMax), or lower max_connections',
-  no_worker: 'no worker is running; the log has the reason',
-};
-
-/**
- * How each end is logged. Refusals are the operator's business, probes nobody's, the rest is the record of what
- * passed.
- */
-const LINES: Readonly<Record<CloseReason, readonly [level: LogLevel, message: string]>> = {
-  finished: ['info', 'connection finished'],
-  reset: ['info', 'connection broken off'],
-  probe: ['debug', 'connection closed before its first byte'],
-  left_early: ['info', 'connection closed before its protocol was known'],
-  proxy_header_malformed: ['warn', 'connection refused: bad PROXY header'],
-  proxy_header_timeout: ['warn', 'connection refused: no PROXY header in time'],
-  handshake_failed: ['warn', 'TLS handshake failed'],
-  client_certificate_refused: ['warn', 'client certificate refused'],
-  protocol_unknown: ['warn', 'connection refused: it speaks neither HTTP/2 nor the backchannel'],
-  preface_timeout: ['warn', 'connection refused: it did not say in time what it speaks'],
-  request_malformed: ['warn', 'connection refused: what came is no correct HTTP request'],
-  // These two are counted as refused, and logged periodically in summary.
-  max_unauthenticated_connections: ['debug', 'connection closed: max_unauthenticated_connections exceeded'],
-  max_connections_per_source: ['debug', 'connection refused: max_connections_per_source exceeded'],
-  upstream_unreachable: ['error', 'upstream cannot be reached'],
-  idle_timeout: ['info', 'connection cut: idle'],
-  write_stall: ['warn', 'connection cut: a side reads no more'],
-  half_close_timeout: ['info', 'connection cut: silent after one side had finished'],
-  drained: ['info', 'connection ended by the proxy, idle'],
-  drain_timeout: ['warn', 'connection cut: the proxy stops'],
-  max_connection_age: ['info', 'connection cut: it was older than it may be'],
-  abuse: ['warn', 'connection closed: client exceeded a limit'],
-  inspection_lost: ['warn', 'connection closed: its calls cannot be followed'],
-  internal_error: ['error', 'fault of the proxy in one connection, which was ended; please report it'],
-};

@@ -1,28 +1,34 @@
 import { pino } from 'pino';
 import { prettyFactory } from 'pino-pretty';
 
-import type { Logging, LogLevel } from '../config/model.js';
+import type { Logging } from '../config/model.js';
+import {
+  LOG_EVENTS,
+  type EventDefinition,
+  type EventId,
+  type EventVariant,
+  type FieldsOf,
+} from './events.js';
 import { printableFields, timestamp, type LogFields } from './log-line.js';
 import type { LogSink } from './log-sink.js';
 
 /** The settings that apply to lines of every kind. */
 export type LineLogging = Pick<Logging, 'level' | 'format'>;
 
-/** Writes a line. `isUrgent`: the line is kept when others are dropped. The default is true for warnings and errors. */
-export type LogAt = (fields: LogFields, message: string, isUrgent?: boolean) => void;
+/** Writes lines of one event. `message` replaces the text of the table, if that has parts to fill in. */
+export type LogBound<Id extends EventId, Bound extends keyof FieldsOf<Id>> = (
+  fields: Omit<FieldsOf<Id>, Bound>,
+  message?: string,
+) => void;
 
-/** Writes lines that have some fields in common. */
-export interface LevelLogger {
-  readonly debug: LogAt;
-  readonly info: LogAt;
-  readonly warn: LogAt;
-  readonly error: LogAt;
-  /** A logger whose lines begin with these fields, which are serialised once. It follows the level of this one. */
-  child(fields: LogFields): LevelLogger;
-}
-
-/** The program's log. */
-export interface Logger extends LevelLogger {
+/** The program's log: writes events, each with its fields. Level and text are those of the table. */
+export interface Logger {
+  log<Id extends EventId>(event: Id, fields: FieldsOf<Id>): void;
+  /** Serialises fields once that many lines of an event share. */
+  bind<Id extends EventId, Bound extends keyof FieldsOf<Id>>(
+    event: Id,
+    fields: Pick<FieldsOf<Id>, Bound>,
+  ): LogBound<Id, Bound>;
   /** Writes whole lines of another process. */
   readonly relay: (lines: string, isUrgent: boolean) => void;
   /** Applies level and format to all later lines. */
@@ -59,14 +65,6 @@ const SECRET_PATHS = [
 
 /** Makes the log: JSON lines in Gitaly's shape, or text for a terminal. */
 export function createLogger(sink: LogSink, initial: LineLogging): Logger {
-  const pretty = prettyFactory({
-    colorize: false,
-    ignore: 'pid,hostname',
-    singleLine: true,
-    translateTime: false,
-    // It calls logrus's `warning` USERLVL.
-    customPrettifiers: { level: (level) => (typeof level === 'string' ? level.toUpperCase() : '') },
-  });
   let { format } = initial;
   let isLineUrgent = false;
   let reportedDrops = 0;
@@ -77,7 +75,7 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
     const lines = droppedBefore - reportedDrops;
     if (lines === 0 || sink.droppedLines > droppedBefore) return;
     reportedDrops = droppedBefore;
-    levels.warn({ lines }, 'log lines were dropped before this one: nobody took them in time');
+    log('log_lines_dropped', { lines });
     if (sink.droppedLines > droppedBefore) reportedDrops -= lines;
   };
   const root = pino(
@@ -90,25 +88,26 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
     },
     { write: (line) => relay(format === 'json' ? line : pretty(line), isLineUrgent) },
   );
-  const levelsOf = (instance: pino.Logger): LevelLogger => {
-    const at =
-      (level: LogLevel, isUrgentByDefault: boolean): LogAt =>
-      (fields, message, isUrgent = isUrgentByDefault) => {
-        isLineUrgent = isUrgent;
-        instance[level](fields, message);
-      };
-    return {
-      debug: at('debug', false),
-      info: at('info', false),
-      warn: at('warn', true),
-      error: at('error', true),
-      // Without options, a child of pino's has no level of its own and follows the root's.
-      child: (fields) => levelsOf(instance.child(printableFields(fields))),
-    };
+  const write = (instance: pino.Logger, event: EventId, fields: LogFields, text?: string): void => {
+    const definition: EventDefinition = LOG_EVENTS[event];
+    const variant = variantOf(definition, fields);
+    const level = variant?.level ?? definition.level;
+    isLineUrgent = definition.isUrgent ?? (level === 'warn' || level === 'error');
+    instance[level](fields, text ?? variant?.message ?? definition.message);
   };
-  const levels = levelsOf(root);
+  const log = <Id extends EventId>(event: Id, fields: FieldsOf<Id>): void => {
+    const definition: EventDefinition = LOG_EVENTS[event];
+    const { error = definition.error, fix = definition.fix } = variantOf(definition, fields) ?? {};
+    // What happened and what to do come first, whoever gave them.
+    write(root, event, { event, error, fix, ...fields });
+  };
   return {
-    ...levels,
+    log,
+    bind: (event, fields) => {
+      // Without options, a child of pino's has no level of its own and follows the root's.
+      const child = root.child(printableFields({ event, ...fields }));
+      return (more, text) => write(child, event, more, text);
+    },
     relay,
     configure: (logging) => {
       format = logging.format;
@@ -117,3 +116,21 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
     sink,
   };
 }
+
+function variantOf({ variants }: EventDefinition, fields: LogFields): EventVariant | undefined {
+  const value = variants && fields[variants.field];
+  return typeof value === 'string' ? variants?.of[value] : undefined;
+}
+
+/** For a terminal: time, level, event and text, then the fields. */
+const pretty = prettyFactory({
+  colorize: false,
+  ignore: 'pid,hostname,event',
+  singleLine: true,
+  translateTime: false,
+  messageFormat: '{event}: {msg}',
+  // It would print `error` on a line of its own.
+  errorLikeObjectKeys: [],
+  // It calls logrus's `warning` USERLVL.
+  customPrettifiers: { level: (level) => (typeof level === 'string' ? level.toUpperCase() : '') },
+});

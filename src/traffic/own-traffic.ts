@@ -60,7 +60,7 @@ export class OwnTraffic implements Traffic {
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
-    this.#rpcLog = new RpcLog(DEFAULT_LOGGING.rpc);
+    this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
     this.#budget = budget;
     this.#onSessionsEnd = onSessionsEnd;
     this.#calls = new CallPool(maxFollowedCalls(), () => budget.isMemoryLow);

@@ -225,7 +225,7 @@ test('SIGTERM does not wait for an HTTP/2 client that answers no PING and ends n
   const gate = await startGate({ more: PATIENT });
   const client = await open(gate, headers(1, GET, END_STREAM));
   const ending = readToEnd(client);
-  await gate.proxy.log.waitForMessage('finished GET request with status 200');
+  await gate.proxy.log.waitForEvent('http_request_finished', { 'http.method': 'GET', 'http.status': 200 });
   gate.proxy.signal('SIGTERM');
   const { received } = await ending;
   expect(framesOf(received).some(({ type }) => type === PING)).toBe(true);

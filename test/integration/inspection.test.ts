@@ -171,7 +171,7 @@ describe('to be lost turns no limit off', () => {
     const opened = await open(HTTP2_PREFACE);
     const { client, upstream, ending, proxy } = opened;
     client.write(bytes);
-    const line = await proxy.log.waitForMessage('calls of connection can no longer be followed');
+    const line = await proxy.log.waitForEvent('inspection_lost');
     expect(line).toMatchObject({
       level: 'warning',
       'inspection.reason': reason,
@@ -355,7 +355,7 @@ describe('memory', () => {
       );
       expect(scrape.value('gitaly_tls_proxy_worker_exits_total')).toBe(0);
       const line = await proxy.log.waitFor((entry) => entry['close.reason'] === 'memory');
-      expect(line['msg']).toContain('--max-old-space-size');
+      expect(line['fix']).toContain('--max-old-space-size');
       for (const client of clients) client.destroy();
       // Once they are gone there is room again.
       await vi.waitFor(

@@ -38,7 +38,7 @@ test('max_connections refuses, counts, says what to do, and recovers', async () 
   await proxy.scrapeUntil((scrape) => scrape.value(DROPPED, { reason: 'max_connections' }) === 5);
   const line = await proxy.log.waitFor((entry) => entry['close.reason'] === 'max_connections');
   expect(line).toMatchObject({ level: 'warning', listener: TCP_LISTENER });
-  expect(line['msg']).toContain('raise max_connections');
+  expect(line['fix']).toContain('raise max_connections');
   // A flood of refusals is no flood of lines.
   expect(proxy.log.lines.filter(({ 'close.reason': reason }) => reason === 'max_connections')).toHaveLength(
     1,
@@ -85,7 +85,7 @@ test('with 64 descriptors (ulimit -n 64) it refuses, counts, stays observable, a
     await proxy.scrapeUntil((sample) => sample.value(ACTIVE) === 0);
   }
   const line = await proxy.log.waitFor((entry) => entry['close.reason'] === 'descriptors');
-  expect(line['msg']).toContain('ulimit -n');
+  expect(line['fix']).toContain('ulimit -n');
 
   const later = await tcpClient(port);
   await connected(later, backend);

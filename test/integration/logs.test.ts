@@ -17,7 +17,6 @@ import { connected } from '../support/transfer.js';
 const TCP_LISTENER = 'tcp://127.0.0.1:0';
 const CLOSED = 'gitaly_tls_proxy_connections_closed_total';
 const DROPPED_LINES = 'gitaly_tls_proxy_log_lines_dropped_total';
-const GAP = 'log lines were dropped before this one: nobody took them in time';
 
 /** The lines of connections. */
 function connectionLines(proxy: ProxyProcess): LogLine[] {
@@ -27,7 +26,7 @@ function connectionLines(proxy: ProxyProcess): LogLine[] {
 /** How many lines the log says are missing from it. */
 function missingLines(proxy: ProxyProcess): number {
   return proxy.log.lines
-    .filter(({ msg, level }) => msg === GAP && level === 'warning')
+    .filter(({ event, level }) => event === 'log_lines_dropped' && level === 'warning')
     .reduce((sum, { lines }) => sum + Number(lines), 0);
 }
 

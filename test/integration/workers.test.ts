@@ -210,7 +210,7 @@ describe('of two workers', () => {
     };
     const [chained, direct] = [presenting(await between.client()), presenting(await authority.client())];
     const ended = await sessionFrom(chained);
-    await proxy.log.waitForMessage('certificate or CRL has expired');
+    await proxy.log.waitForEvent('certificate_expired');
     const current = await sessionFrom(direct);
     const [victim = 0] = workersOf(proxy);
     await kill(proxy, victim);
@@ -263,7 +263,7 @@ describe('of two workers', () => {
     onTestFinished(() => void tryKill(hung, 'SIGCONT'));
     await proxy.configure({ ...configuration, max_connections: 1 });
     proxy.signal('SIGHUP');
-    const line = await proxy.log.waitForMessage('reload failed; the former state is served on');
+    const line = await proxy.log.waitForEvent('reload_failed');
     expect(line['error']).toMatch(/^worker 1 ended or hung/);
     process.kill(hung, 'SIGCONT');
     const clients = [await tlsClient(port, { ca: ca.caPem }), await tlsClient(port, { ca: ca.caPem })];
@@ -277,7 +277,7 @@ describe('of two workers', () => {
     const rests = [];
     for (const client of clients) rests.push((await client.repeatUnread(Buffer.alloc(300_000, 'x'))).rest);
     proxy.signal('SIGTERM');
-    await proxy.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
+    await proxy.log.waitForEvent('draining');
     for (const rest of rests) expect(await rest()).toBeGreaterThan(2);
     for (const client of clients) client.close();
     expect(await proxy.exited).toBe(0);
@@ -434,7 +434,7 @@ describe('of two workers', () => {
     const { proxy, configuration } = await startSetup(TWO);
     await proxy.configure({ ...configuration, workers: 3 });
     proxy.signal('SIGHUP');
-    const line = await proxy.log.waitForMessage('reload failed; the former state is served on');
+    const line = await proxy.log.waitForEvent('reload_failed');
     expect(line['error']).toMatch(/workers: cannot change while the proxy runs, it is 2: restart it/);
     await proxy.endsWithNothingLeaked();
   });

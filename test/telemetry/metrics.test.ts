@@ -54,7 +54,7 @@ function start(): Telemetry {
     { listen: LISTEN, http: undefined },
     metrics,
     logger,
-    new RpcLog(DEFAULT_LOGGING.rpc),
+    new RpcLog(logger, DEFAULT_LOGGING.rpc),
   );
   return { metrics, telemetry, sink };
 }
@@ -88,7 +88,7 @@ describe('the documented query', () => {
       { listen: address, http: undefined },
       metrics,
       logger,
-      new RpcLog(DEFAULT_LOGGING.rpc),
+      new RpcLog(logger, DEFAULT_LOGGING.rpc),
     );
     // It is there before the first connection, so that a rate is right from then on.
     expect(await scrape(metrics)).toContain(`gitaly_connections_total{type="${scheme}"} 0`);
@@ -270,6 +270,7 @@ describe('the line of a connection', () => {
       {
         level: 'info',
         time: expect.any(String) as string,
+        event: 'connection_closed',
         msg: 'connection finished',
         listener: LISTEN.url,
         upstream: UPSTREAM,
@@ -325,7 +326,7 @@ test('a flood of refusals is counted, and logged once in a while with how many t
       level: 'warning',
       'close.reason': 'max_connections',
       count: 1,
-      msg: expect.stringMatching(/raise max_connections/) as string,
+      fix: expect.stringMatching(/raise max_connections/) as string,
     },
   ]);
 });

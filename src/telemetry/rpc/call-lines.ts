@@ -7,27 +7,25 @@ import {
   MAX_METHOD_LOGGERS,
 } from '../../limits.js';
 import type { MethodCounts } from './method-table.js';
-import type { LevelLogger } from '../logger.js';
-import { methodFields, type RpcLog } from './rpc-log.js';
+import { namesOf, type LogCall, type RpcLog, type RpcPeer } from './rpc-log.js';
 
-/** A logger that has the fields of a method, for one direction. */
-interface MethodLogger {
+/** How the calls to a method are logged, in one direction. */
+interface MethodLog {
   readonly direction: CallContext['direction'];
-  readonly logger: LevelLogger;
+  readonly log: LogCall;
 }
 
 /** The log lines of one connection's calls. The number of lines for failed calls is limited; the rest are counted. */
 export class CallLines {
   readonly #log: RpcLog;
-  readonly #peer: LevelLogger;
+  readonly #peer: RpcPeer;
   /** Created with the first line. */
-  #methods: Map<MethodCounts, MethodLogger> | undefined;
+  #methods: Map<MethodCounts, MethodLog> | undefined;
   readonly #failed = new RateBucket(FAILED_CALL_LINES);
   #cut = 0;
   #leftOut = 0;
 
-  /** `peer`: logs with the fields of the connection. */
-  constructor(log: RpcLog, peer: LevelLogger) {
+  constructor(log: RpcLog, peer: RpcPeer) {
     this.#log = log;
     this.#peer = peer;
   }
@@ -35,7 +33,7 @@ export class CallLines {
   ended(call: GrpcCall, method: MethodCounts, end: CallEnd): void {
     if (!this.#log.isWanted(call, end)) return;
     if (this.#hasRoom(end)) {
-      this.#log.ended(call, method, end, this.#loggerOf(call, method));
+      this.#log.ended(call, method, end, this.#logOf(call, method));
       return;
     }
     if (this.#leftOut++ > 0) return;
@@ -48,19 +46,19 @@ export class CallLines {
     else setTimeout(tell, LEFT_OUT_LINES_MS);
   }
 
-  #loggerOf(call: GrpcCall, method: MethodCounts): LevelLogger {
-    const { protocol, direction } = call.context;
-    const methods = (this.#methods ??= new Map<MethodCounts, MethodLogger>());
+  #logOf(call: GrpcCall, method: MethodCounts): LogCall {
+    const { direction } = call.context;
+    const methods = (this.#methods ??= new Map<MethodCounts, MethodLog>());
     const known = methods.get(method);
-    if (known?.direction === direction) return known.logger;
-    const fields = methodFields(call, method);
-    const logger = this.#peer.child({ protocol, direction, ...fields });
+    if (known?.direction === direction) return known.log;
+    const log = this.#log.logCallsOf(call, method, this.#peer);
+    const [service, name] = namesOf(call);
     // Methods without a label of their own share their counts, and each has its own name.
-    if (method.service === fields['grpc.service'] && method.method === fields['grpc.method']) {
+    if (method.service === service && method.method === name) {
       if (methods.size >= MAX_METHOD_LOGGERS) methods.clear();
-      methods.set(method, { direction, logger });
+      methods.set(method, { direction, log });
     }
-    return logger;
+    return log;
   }
 
   #hasRoom({ code, by, endedAtMs }: CallEnd): boolean {

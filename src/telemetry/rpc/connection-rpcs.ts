@@ -6,8 +6,7 @@ import { CallLines } from './call-lines.js';
 import { CallRecord } from './call-record.js';
 import type { CallGroupCounts, ListenerCounts } from './listener-counts.js';
 import type { MethodCounts, MethodTable } from './method-table.js';
-import type { LevelLogger } from '../logger.js';
-import type { RpcLog } from './rpc-log.js';
+import type { RpcLog, RpcPeer } from './rpc-log.js';
 import { SidechannelRecord } from './sidechannel-record.js';
 
 /** Counts and logs the calls of one connection. */
@@ -16,7 +15,7 @@ export class ConnectionRpcs implements InspectionEvents {
   readonly #counts: ListenerCounts;
   readonly #ended: (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
-  constructor(methods: MethodTable, counts: ListenerCounts, log: RpcLog, peer: LevelLogger) {
+  constructor(methods: MethodTable, counts: ListenerCounts, log: RpcLog, peer: RpcPeer) {
     this.#methods = methods;
     this.#counts = counts;
     const lines = new CallLines(log, peer);

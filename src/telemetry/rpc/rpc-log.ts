@@ -1,35 +1,15 @@
-import type { Logging, LogLevel } from '../../config/model.js';
+import type { Logging } from '../../config/model.js';
 import type { CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
-import type { StatusCode } from '../../inspect/grpc/status.js';
 import { traceIdOf } from '../../inspect/grpc/traceparent.js';
-import type { LogFields } from '../log-line.js';
 import type { SendWindow } from '../../inspect/send-window.js';
-import type { LevelLogger } from '../logger.js';
+import { LOG_EVENTS, type FieldsOf } from '../events.js';
+import type { LogBound, Logger } from '../logger.js';
 import type { MethodCounts } from './method-table.js';
 
 /** A gRPC message is at most this long in the log. */
 const MAX_MESSAGE_LENGTH = 1000;
 
-/** The level of each code: that of Gitaly's own log (go-grpc-middleware, `DefaultCodeToLevel`). */
-const LEVELS: Readonly<Record<StatusCode, LogLevel>> = {
-  OK: 'info',
-  Canceled: 'info',
-  Unknown: 'error',
-  InvalidArgument: 'info',
-  DeadlineExceeded: 'warn',
-  NotFound: 'info',
-  AlreadyExists: 'info',
-  PermissionDenied: 'warn',
-  ResourceExhausted: 'warn',
-  FailedPrecondition: 'warn',
-  Aborted: 'warn',
-  OutOfRange: 'warn',
-  Unimplemented: 'error',
-  Internal: 'error',
-  Unavailable: 'warn',
-  DataLoss: 'error',
-  Unauthenticated: 'info',
-};
+const [BEFORE_TYPE, BEFORE_CODE] = LOG_EVENTS.call_finished.message.split(/TYPE|CODE/);
 
 const TYPE_WORDS: Readonly<Record<MethodCounts['type'], string>> = {
   unary: 'unary',
@@ -39,13 +19,29 @@ const TYPE_WORDS: Readonly<Record<MethodCounts['type'], string>> = {
   unknown: 'unknown',
 };
 
+/** The fields of a connection that the lines of its calls have. */
+export type RpcPeer = Pick<
+  FieldsOf<'call_finished'>,
+  'listener' | 'upstream' | 'peer.address' | 'peer.identity'
+>;
+
+type MethodField =
+  'protocol' | 'direction' | 'grpc.service' | 'grpc.method' | 'grpc.method_type' | 'grpc.method_operation';
+
+/** Logs the calls of a connection to one method. */
+export type LogCall = LogBound<'call_finished', keyof RpcPeer | MethodField>;
+
+type CallFields = Parameters<LogCall>[0];
+
 /** One line for each call that `logging.rpc` asks for, in the words and fields of Gitaly's own log. */
 export class RpcLog {
+  readonly #logger: Logger;
   #settings: Logging['rpc'];
   /** What is left of the next line's turn, where successful calls are sampled. */
   #sampled = 0;
 
-  constructor(settings: Logging['rpc']) {
+  constructor(logger: Logger, settings: Logging['rpc']) {
+    this.#logger = logger;
     this.#settings = settings;
   }
 
@@ -54,16 +50,31 @@ export class RpcLog {
     this.#settings = settings;
   }
 
-  /** `logger`: has the fields of the connection and the method. */
-  ended(call: GrpcCall, method: MethodCounts, end: CallEnd, logger: LevelLogger): void {
-    const level = LEVELS[end.code];
-    const kind = TYPE_WORDS[method.type];
-    logger[level](fieldsOf(call, end), `finished ${kind} call with code ${end.code}`, false);
+  /** Serialises the fields that all calls of a connection to one method share. */
+  logCallsOf(call: GrpcCall, method: MethodCounts, peer: RpcPeer): LogCall {
+    const [service, name] = namesOf(call);
+    const { protocol, direction } = call.context;
+    return this.#logger.bind('call_finished', {
+      listener: peer.listener,
+      upstream: peer.upstream,
+      'peer.address': peer['peer.address'],
+      'peer.identity': peer['peer.identity'],
+      protocol,
+      direction,
+      'grpc.service': service,
+      'grpc.method': name,
+      'grpc.method_type': method.type,
+      'grpc.method_operation': method.operation,
+    });
+  }
+
+  ended(call: GrpcCall, method: MethodCounts, end: CallEnd, log: LogCall): void {
+    log(fieldsOf(call, end), `${BEFORE_TYPE}${TYPE_WORDS[method.type]}${BEFORE_CODE}${end.code}`);
   }
 
   /** Counts the suppressed lines of a connection's calls. */
-  leftOut(lines: number, peer: LevelLogger): void {
-    peer.warn({ lines }, 'lines of failed calls left out: too many of one connection', false);
+  leftOut(lines: number, peer: RpcPeer): void {
+    this.#logger.log('call_lines_suppressed', { ...peer, lines });
   }
 
   /** Whether a call gets a log line; evaluated once per call. */
@@ -82,21 +93,13 @@ export class RpcLog {
   }
 }
 
-/** The fields of a method. */
-export function methodFields(
-  { start }: GrpcCall,
-  { type, operation }: MethodCounts,
-): Readonly<Record<'grpc.service' | 'grpc.method' | 'grpc.method_type' | 'grpc.method_operation', string>> {
-  const [, service = '', name = ''] = start.path.split('/', 3);
-  return {
-    'grpc.service': service,
-    'grpc.method': name,
-    'grpc.method_type': type,
-    'grpc.method_operation': operation,
-  };
+/** The service and the method of a call. */
+export function namesOf({ start }: GrpcCall): readonly [service: string, method: string] {
+  const [, service = '', method = ''] = start.path.split('/', 3);
+  return [service, method];
 }
 
-function fieldsOf({ start, messages, sidechannel, windows }: GrpcCall, end: CallEnd): LogFields {
+function fieldsOf({ start, messages, sidechannel, windows }: GrpcCall, end: CallEnd): CallFields {
   const { client, server } = messages;
   return {
     'grpc.code': end.code,

@@ -55,7 +55,7 @@ export class WorkerTraffic implements Traffic {
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
-    this.#rpcLog = new RpcLog(DEFAULT_LOGGING.rpc);
+    this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
     this.#slots = Array.from({ length: workers }, (_, index) => this.#slot(index + 1, program));
     for (const slot of this.#slots) slot.start();
     this.#budget = budget();
@@ -178,7 +178,7 @@ export class WorkerTraffic implements Traffic {
         this.#metrics.forgetProcess(number);
         this.#metrics.workerExits.inc();
         const fields = { worker: number, pid, connections, error: describeExit(exit) };
-        this.#logger.error(fields, 'a worker ended, and its connections with it; another is started');
+        this.#logger.log('worker_exited', fields);
         for (const { port, id } of lost) this.#ports.get(port)?.quota.end(id);
         for (const handOver of [...this.#waiting.splice(0), ...undelivered]) this.#place(handOver);
         this.#forgetGonePorts();
