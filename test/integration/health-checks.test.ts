@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
+import type { EventId } from '../../src/telemetry/events.js';
 import { Authority } from '../support/authority.js';
 import { RawBackend, refusingBackend } from '../support/backends.js';
 import { tcpClient } from '../support/clients.js';
@@ -57,7 +58,7 @@ async function awaitReadiness(proxy: ProxyProcess, status: number): Promise<stri
   }
 }
 
-function lines(proxy: ProxyProcess, event: string): number {
+function lines(proxy: ProxyProcess, event: EventId): number {
   return proxy.log.text.split('\n').filter((line) => line.includes(`"event":"${event}"`)).length;
 }
 
@@ -237,7 +238,7 @@ describe('the token', () => {
     const proxy = await startChecking(gitaly.url, { health_check_token_path: await tokenPath('another') });
     await awaitUp(proxy, 1);
     await proxy.scrapeUntil(() => gitaly.calls.length > 3);
-    expect(lines(proxy, 'health check of upstream')).toBe(1);
+    expect(lines(proxy, 'upstream_warning')).toBe(1);
     await proxy.endsWithNothingLeaked();
   });
 });

@@ -88,7 +88,7 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
     );
     expect(await gate.proxy.exited).toBe(0);
     expect(held).toHaveLength(2);
-    await gate.proxy.log.waitFor((line) => line['http.refusal'] === 'draining');
+    await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'draining' });
     await gate.proxy.log.waitForClose('drained');
   });
 

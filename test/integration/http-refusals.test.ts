@@ -161,7 +161,7 @@ describe('a request that is refused ends within about a second, and its connecti
     const client = await open(gate, settings([4, 0]), headers(1, { ...GET, ':path': '/' }, END_STREAM));
     const frames = await readToReset(client, 1);
     expect(frames.at(-1)?.payload).toEqual(uint32(8));
-    const line = await gate.proxy.log.waitFor((one) => one['http.refusal'] === 'path');
+    const line = await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'path' });
     expect(line).toMatchObject({ 'http.status': 404, 'http.ended_by': 'proxy' });
     client.destroy();
     await gate.endsWithNothingLeaked();
@@ -214,7 +214,7 @@ describe('a request that is refused ends within about a second, and its connecti
     client.on('data', (bytes: Buffer) => (received = Buffer.concat([received, bytes])));
     while (!framesOf(received).some(({ type }) => type === DATA)) await once(client, 'data');
     client.write(frame(RST_STREAM, 0, 1, uint32(8)));
-    const line = await gate.proxy.log.waitFor((one) => one['http.refusal'] === 'path');
+    const line = await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'path' });
     expect(line).toMatchObject({ 'http.status': 404, 'http.ended_by': 'proxy' });
     client.destroy();
     await gate.endsWithNothingLeaked();

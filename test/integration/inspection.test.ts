@@ -354,7 +354,7 @@ describe('memory', () => {
         (each) => each.value('gitaly_tls_proxy_connections_dropped_total', dropped) > 0,
       );
       expect(scrape.value('gitaly_tls_proxy_worker_exits_total')).toBe(0);
-      const line = await proxy.log.waitFor((entry) => entry['close.reason'] === 'memory');
+      const line = await proxy.log.waitForEvent('connection_refused', { 'close.reason': 'memory' });
       expect(line['fix']).toContain('--max-old-space-size');
       for (const client of clients) client.destroy();
       // Once they are gone there is room again.

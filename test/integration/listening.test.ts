@@ -91,7 +91,7 @@ describe('a name', () => {
 
   /** The admin port, by an address of its name. */
   async function metricsOf(proxy: ProxyProcess, host: string): Promise<number> {
-    const line = await proxy.log.waitFor(({ listener }) => listener === 'prometheus_listen_addr');
+    const line = await proxy.log.waitForEvent('listening', { listener: 'prometheus_listen_addr' });
     const { port } = new URL(String(line['listen']));
     return (await fetch(`http://${host}:${port}/metrics`, { headers: { connection: 'close' } })).status;
   }

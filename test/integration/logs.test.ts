@@ -127,7 +127,7 @@ describe('a connection that ends with many calls open', () => {
     socket.write(HTTP2_PREFACE.subarray(-9));
     await proxy.scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_rpcs_in_flight') === CALLS);
     raw.resetAndDestroy();
-    const rest = await proxy.log.waitFor(({ lines }) => lines !== undefined);
+    const rest = await proxy.log.waitForEvent('call_lines_suppressed');
     expect(rest).toMatchObject({
       lines: CALLS - MAX_CUT_CALL_LINES,
       'peer.address': expect.any(String) as unknown,

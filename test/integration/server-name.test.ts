@@ -394,9 +394,9 @@ test('the page of open connections, the log of connections and that of calls say
   });
   await rest();
   client.close();
-  const call = await proxy.log.waitFor((line) => line['grpc.method'] === 'Repeat');
+  const call = await proxy.log.waitForEvent('call_finished', { 'grpc.method': 'Repeat' });
   expect(call).toMatchObject({ listener: TLS_LISTENER, upstream: a });
-  expect(await proxy.log.waitFor((line) => 'duration_ms' in line)).toMatchObject({
+  expect(await proxy.log.waitForEvent('connection_closed')).toMatchObject({
     upstream: a,
     server_name: A,
   });

@@ -103,7 +103,7 @@ describe('the environment changes nothing silently', () => {
     };
     const { proxy } = await startSetup({ env, more: { workers: 2 } });
     for (const variable of ['NODE_TLS_REJECT_UNAUTHORIZED', 'SSLKEYLOGFILE']) {
-      const line = await proxy.log.waitFor((one) => one['variable'] === variable);
+      const line = await proxy.log.waitForEvent('environment_warning', { variable });
       expect(line).toMatchObject({ level: 'warning', error: expect.stringContaining('ignored') as unknown });
     }
     const names = readFileSync(`/proc/${proxy.children()[0] ?? 0}/environ`, 'utf8')

@@ -74,7 +74,7 @@ async function workerOf(proxy: ProxyProcess, client: { readonly localPort?: numb
 /** Ends a worker as the system's out-of-memory killer does, and waits until the primary process knows. */
 async function kill(proxy: ProxyProcess, pid: number): Promise<void> {
   process.kill(pid, 'SIGKILL');
-  await proxy.log.waitFor((line) => line['pid'] === pid && 'worker' in line);
+  await proxy.log.waitForEvent('worker_exited', { pid });
 }
 
 function allServe(proxy: ProxyProcess): Promise<unknown> {
@@ -123,7 +123,7 @@ describe('of two workers', () => {
     const [victim = 0] = workersOf(proxy);
     const endings = clients.map((client) => readToEnd(client));
     await kill(proxy, victim);
-    const line = await proxy.log.waitFor(({ pid }) => pid === victim);
+    const line = await proxy.log.waitForEvent('worker_exited', { pid: victim });
     expect(line).toMatchObject({ level: 'error', connections: 1, error: 'SIGKILL' });
     // Workers are numbered from 1, and the first client went to the first.
     const lost = Number(line['worker']) - 1;
@@ -397,7 +397,7 @@ describe('of two workers', () => {
     const [hung = 0] = workersOf(proxy);
     process.kill(hung, 'SIGSTOP');
     onTestFinished(() => void tryKill(hung, 'SIGKILL'));
-    const line = await proxy.log.waitFor((each) => each['pid'] === hung && 'worker' in each);
+    const line = await proxy.log.waitForEvent('worker_exited', { pid: hung });
     expect(line['error']).toBe('its event loop hung: it was ended after 20 s without a sign of life');
     await allServe(proxy);
     const clients = [await tlsClient(port, { ca: ca.caPem }), await tlsClient(port, { ca: ca.caPem })];
@@ -422,7 +422,7 @@ describe('of two workers', () => {
     const { proxy, ca, port } = await startSetup(TWO);
     const workers = workersOf(proxy);
     for (const pid of workers) process.kill(pid, 'SIGKILL');
-    for (const pid of workers) await proxy.log.waitFor((line) => line['pid'] === pid && 'worker' in line);
+    for (const pid of workers) await proxy.log.waitForEvent('worker_exited', { pid });
     const client = await tlsClient(port, { ca: ca.caPem });
     expect(client.authorized).toBe(true);
     client.destroy();
