@@ -167,6 +167,12 @@ export const RESERVED_DESCRIPTORS = 28;
 /** How often the certificate files are looked at. Kubernetes takes a minute to project a secret: one second is prompt. */
 export const RELOAD_POLL_MS = 1000;
 
+/**
+ * Methods per connection whose log fields are kept serialised: a client uses few methods on one connection, and one that uses
+ * all of Gitaly's must not make a connection large.
+ */
+export const MAX_METHOD_LOGGERS = 16;
+
 /** Log lines leave together once they come to so many bytes, or after so long. */
 export const LOG_BATCH_BYTES = 32 * 1024;
 export const LOG_DELAY_MS = 20;

@@ -105,7 +105,7 @@ export class Proxy {
     await proxy.reload('everything');
     proxy.#throwIfDraining();
     proxy.#phase = 'running';
-    options.logger.info({}, 'ready');
+    options.logger.log('ready', {});
     return proxy;
   }
 
@@ -158,10 +158,7 @@ export class Proxy {
     const timeoutMs = this.#running.state.configuration.gracefulRestartTimeoutMs;
     this.#health.stop();
     this.#validity.stop();
-    this.#options.logger.info(
-      { connections: this.#traffic?.connectionCount ?? 0 },
-      'draining: no new connections, waiting for the open ones',
-    );
+    this.#options.logger.log('draining', { connections: this.#traffic?.connectionCount ?? 0 });
     for (const { port } of this.#running.ports.values()) port.close();
     this.#running.admin?.drain();
     let cut = 0;
@@ -234,7 +231,7 @@ export class Proxy {
     this.#health.configure(health);
     this.#validity.configure(datedOfState(state));
     for (const problem of [...(loaded?.problems ?? []), ...problems])
-      if (problem.isAboutDates !== true) logger.warn({}, describe(problem));
+      if (problem.isAboutDates !== true) logger.log('configuration_warning', { error: describe(problem) });
     metrics.lastReload.set(Date.now() / 1000);
   }
 
@@ -301,11 +298,10 @@ export class Proxy {
       refused: ({ error, peer, count }) => {
         const fields = {
           error,
-          fix: 'If clients of the admin port may use this name, add it to admin_hosts.',
           'peer.address': formatEnd(peer),
           count,
         };
-        this.#options.logger.warn(fields, 'admin request refused: unknown host or origin');
+        this.#options.logger.log('admin_request_refused', fields);
       },
     };
     return AdminServer.listen(address, source, inherited);
@@ -319,29 +315,27 @@ export class Proxy {
       const { listen, forwarding } = configuration;
       const forward = describeForwarding(forwarding);
       const port = next.ports.get(key)?.port;
-      logger.info(
-        {
-          listener: listen.url,
-          listen: port?.url(listen),
-          ...addressesField(listen, port),
-          forward,
-          ...inheritedField(port),
-        },
-        'listening',
-      );
+      logger.log('listening', {
+        listener: listen.url,
+        listen: port?.url(listen) ?? '',
+        ...addressesField(listen, port),
+        forward,
+        ...inheritedField(port),
+      });
       this.#warnOfPort(configuration, port);
     }
     for (const [key, { configuration }] of keyed(previous.state.listeners)) {
       const gone = next.ports.has(key) ? undefined : previous.ports.get(key);
       if (!gone) continue;
       const connections = this.#traffic?.connectionsOn(gone.id) ?? 0;
-      logger.info({ listener: configuration.listen.url, connections }, 'listener removed');
+      logger.log('listener_removed', { listener: configuration.listen.url, connections });
     }
     if (next.admin && next.admin !== previous.admin)
-      logger.info(
-        { listener: 'prometheus_listen_addr', listen: next.admin.url, ...inheritedField(next.admin) },
-        'listening',
-      );
+      logger.log('listening', {
+        listener: 'prometheus_listen_addr',
+        listen: next.admin.url,
+        ...inheritedField(next.admin),
+      });
   }
 
   #warnOfPort({ listen, socket }: ListenerConfiguration, port: Port | undefined): void {
@@ -349,23 +343,11 @@ export class Proxy {
     const absent = port?.absent ?? [];
     // Many containers have ::1 for localhost in their hosts file, but no IPv6.
     if (absent.length > 0 && !(listen.scheme !== 'unix' && listen.host === 'localhost'))
-      logger.warn(
-        {
-          listener: listen.url,
-          error: `The name has addresses that this machine does not have: ${absent.join(', ')}.`,
-          fix: 'Correct the name in DNS or the hosts file, or listen on an IP address.',
-        },
-        'listening on some addresses of the name only',
-      );
-    if (socket && port?.isInherited === true)
-      logger.warn(
-        {
-          listener: listen.url,
-          error: 'The socket comes from systemd, so `socket` of this listener has no effect.',
-          fix: 'Set SocketMode=, SocketUser= and SocketGroup= in the socket unit, and remove `socket`.',
-        },
-        'socket settings have no effect',
-      );
+      logger.log('listening_incomplete', {
+        listener: listen.url,
+        error: `The name has addresses that this machine does not have: ${absent.join(', ')}.`,
+      });
+    if (socket && port?.isInherited === true) logger.log('socket_settings_ignored', { listener: listen.url });
   }
 
   #openPorts(next: Running, previous: Running): void {

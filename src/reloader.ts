@@ -22,7 +22,7 @@ type OnFailure = 'answer' | 'report' | 'wait';
  */
 export class Reloader {
   readonly #proxy: Pick<Proxy, 'state' | 'reload'>;
-  readonly #logger: Pick<Logger, 'info' | 'error'>;
+  readonly #logger: Pick<Logger, 'log'>;
   readonly #metrics: Metrics;
   #timer: NodeJS.Timeout | undefined;
   /** The files as they were at the last look. */
@@ -33,7 +33,7 @@ export class Reloader {
 
   constructor(
     proxy: Pick<Proxy, 'state' | 'reload'>,
-    logger: Pick<Logger, 'info' | 'error'>,
+    logger: Pick<Logger, 'log'>,
     metrics: Metrics,
   ) {
     this.#proxy = proxy;
@@ -101,7 +101,7 @@ export class Reloader {
     else this.#failures.delete('files');
     reloads.inc({ result: 'success' });
     lastReloadSuccessful.set(this.failing ? 0 : 1);
-    this.#logger.info({}, 'reloaded');
+    this.#logger.log('reloaded', {});
   }
 
   #fail(what: What, reason: string, onFailure: OnFailure): void {
@@ -110,6 +110,6 @@ export class Reloader {
     this.#failures.set(what, reason);
     this.#metrics.reloads.inc({ result: 'failure' });
     this.#metrics.lastReloadSuccessful.set(0);
-    this.#logger.error({ error: reason }, 'reload failed; the former state is served on');
+    this.#logger.log('reload_failed', { error: reason });
   }
 }

@@ -38,8 +38,8 @@ export class ValidityWatch {
       if (fault === item.fault) continue;
       item.fault = fault;
       const fields = { listener, role: dated.role, file: dated.setting.path };
-      if (fault === undefined) this.#logger.info(fields, 'certificate or CRL is valid again');
-      else this.#logger.warn({ ...describeDateFault(dated, fault), ...fields }, MESSAGES[fault]);
+      if (fault === undefined) this.#logger.log('certificate_valid_again', fields);
+      else this.#logger.log(EVENTS[fault], { ...describeDateFault(dated, fault), ...fields });
     }
   }
 
@@ -61,7 +61,7 @@ export class ValidityWatch {
   }
 }
 
-const MESSAGES: Readonly<Record<DateFault, string>> = {
-  expired: 'certificate or CRL has expired',
-  not_yet_valid: 'certificate or CRL is not yet valid',
-};
+const EVENTS = {
+  expired: 'certificate_expired',
+  not_yet_valid: 'certificate_not_yet_valid',
+} as const satisfies Readonly<Record<DateFault, string>>;

@@ -23,7 +23,9 @@ test('a look at the files that throws is reported as a failed reload, and the ne
     reload: () => Promise.resolve(),
   };
   const errors: unknown[] = [];
-  const logger = { error: (fields: unknown) => errors.push(fields), info: () => undefined };
+  const logger = {
+    log: (event: string, fields: unknown) => event === 'reload_failed' && errors.push(fields),
+  };
   const metrics = new Metrics('0');
   const reloader = new Reloader(proxy, logger, metrics);
   reloader.start();

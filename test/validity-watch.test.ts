@@ -41,7 +41,7 @@ test('what expires or becomes valid is logged once, when it happens, and is coun
   const counts = (): number[] => watch.outOfDate().map(({ count }) => count);
   expect(counts()).toEqual([1, 0, 0]);
 
-  expect(at(FROM)).toEqual([expect.stringMatching(/"level":"info".*certificate or CRL is valid again/)]);
+  expect(at(FROM)).toEqual([expect.stringMatching(/"level":"info".*"event":"certificate_valid_again"/)]);
   expect(counts()).toEqual([0, 0, 0]);
   expect(at(new Date(UNTIL.getTime() - 1))).toEqual([]);
   expect(at(UNTIL)).toEqual([

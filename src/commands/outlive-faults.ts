@@ -9,7 +9,7 @@ import type { Metrics } from '../telemetry/metrics.js';
 export function outliveFaults(logger: Logger, metrics: Metrics): void {
   const note = (error: unknown): void => {
     metrics.internalErrors.inc({ scope: 'process' });
-    logger.error({ error: stackOf(error) }, 'fault of the proxy outside of any connection; please report it');
+    logger.log('internal_error', { error: stackOf(error) });
   };
   process.on('uncaughtException', note);
   process.on('unhandledRejection', note);

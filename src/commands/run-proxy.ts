@@ -46,15 +46,8 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   for (const { error, fix } of refused) process.stderr.write(`gitaly-tls-proxy: ${error} ${fix}\n`);
   if (refused.length > 0) return EXIT_USAGE;
   for (const { variable, error, fix } of environment)
-    logger.warn({ variable, error, fix }, 'environment variable changes or is ignored by the program');
-  if (isDebuggerWanted())
-    logger.warn(
-      {
-        error: 'The command line of Node enables its debugger: every local user can read the keys.',
-        fix: 'Start the program without --inspect.',
-      },
-      'debugger is open',
-    );
+    logger.log('environment_warning', { variable, error, fix });
+  if (isDebuggerWanted()) logger.log('debugger_open', {});
   const notifier = Notifier.takeFrom(process.env, logger);
   const sockets = InheritedSockets.takeFrom(process.env);
 
@@ -66,15 +59,7 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
     onReload: () => void started.then((reloader) => notifier.reload(() => reloader.reloadNow())),
     onDrain: drain,
     onStop: stop,
-    onIgnored: (signal) =>
-      logger.warn(
-        {
-          signal,
-          error: `${signal} is ignored.`,
-          fix: 'Send SIGHUP to reload, or SIGTERM to drain and stop.',
-        },
-        'signal ignored',
-      ),
+    onIgnored: (signal) => logger.log('signal_ignored', { signal, error: `${signal} is ignored.` }),
   });
 
   const trafficFor = ({ workers }: Configuration): Traffic =>
@@ -83,7 +68,7 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
       : new OwnTraffic(metrics, logger, new ProcessBudget());
   const proxy = await startUnless(draining, { load, logger, metrics, trafficFor, sockets });
   if (!(proxy instanceof Proxy)) {
-    if (!proxy) logger.info({}, 'stopped before it was ready');
+    if (!proxy) logger.log('stopped_before_ready', {});
     await logger.sink.flush();
     for (const line of proxy?.lines ?? []) process.stderr.write(`gitaly-tls-proxy: ${line}\n`);
     if (!proxy) return 0;
@@ -103,8 +88,8 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   notifier.stop(proxy.state.configuration.gracefulRestartTimeoutMs + STOP_MARGIN_MS);
   const overdue = await drained;
   cut += overdue;
-  if (cut > 0) logger.warn({ connections: cut }, 'stopped: some connections had to be cut');
-  else logger.info({}, 'stopped: all connections had ended by themselves');
+  if (cut > 0) logger.log('stop_incomplete', { connections: cut });
+  else logger.log('stopped', {});
   proxy.closeAdmin();
   await Promise.all([notifier.told, logger.sink.flush()]);
   return cut > 0 ? 1 : 0;

@@ -4,7 +4,7 @@ import type { Logger } from '../telemetry/logger.js';
 import type { UpstreamOfListener } from '../telemetry/upstream-states.js';
 import { checkUpstream, type CheckedUpstream, type UpstreamHealth } from './upstream-check.js';
 
-type HealthLogger = Pick<Logger, 'info' | 'warn' | 'error'>;
+type HealthLogger = Pick<Logger, 'log'>;
 
 /** Which upstreams to check, and how often. */
 export interface HealthPlan {
@@ -100,10 +100,7 @@ class WatchedUpstream {
       .catch((error: unknown) => {
         const { listener, dialer } = this.upstream;
         const fields = { listener, upstream: dialer.address.url, error: String(error) };
-        this.#logger.error(
-          { ...fields, fix: 'Report this as a fault of the proxy; the next check is made as usual.' },
-          'health check failed unexpectedly',
-        );
+        this.#logger.log('health_check_error', fields);
       })
       .finally(() => {
         if (this.#stopped.signal.aborted) return;
@@ -138,15 +135,12 @@ class WatchedUpstream {
     const fields = { listener, upstream: dialer.address.url };
     if (!health.up) {
       if (former?.up !== false)
-        this.#logger.error(
-          { ...fields, reason: health.reason, error: health.words },
-          'upstream is down: its health check failed',
-        );
+        this.#logger.log('upstream_down', { ...fields, reason: health.reason, error: health.words });
       return;
     }
-    if (former?.up === false) this.#logger.info(fields, 'upstream is up again: its health check passed');
+    if (former?.up === false) this.#logger.log('upstream_up', fields);
     if (health.warning !== undefined && !(former?.up === true && former.warning !== undefined))
-      this.#logger.warn({ ...fields, error: health.warning }, 'health check of upstream');
+      this.#logger.log('upstream_warning', { ...fields, error: health.warning });
   }
 }
 

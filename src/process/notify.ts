@@ -100,8 +100,7 @@ export class Notifier {
         ...(this.#path === undefined ? {} : { PATH: this.#path }),
       });
       this.#waiting--;
-      if (failure !== undefined && !this.#failing)
-        this.#logger.warn({ error: failure }, `systemd cannot be told: ${PROGRAM} failed`);
+      if (failure !== undefined && !this.#failing) this.#logger.log('sd_notify_failed', { error: failure });
       this.#failing = failure !== undefined;
     });
   }

@@ -1,9 +1,9 @@
-import type { Address, LogLevel } from '../config/model.js';
+import type { Address } from '../config/model.js';
 import type { ExchangeReport, HttpEvents } from '../http/events.js';
+import type { EventId, FieldsOf } from './events.js';
+import type { Logger } from './logger.js';
 import { MAX_LOGGED } from '../limits.js';
 import { cut } from '../printable.js';
-import type { LogFields } from './log-line.js';
-import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
 import type { UnauthenticatedLines } from './unauthenticated-lines.js';
 
@@ -16,6 +16,9 @@ const CODE_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 
 /** The class of an answer's status; label `code_class`. `none`: no answer began. */
 export type CodeClass = (typeof CODE_CLASSES)[number] | 'none' | 'other';
+
+/** The events at the end of a request, which have the same fields. */
+type RequestEvent = Extract<EventId, `http_request_${string}`>;
 
 /** Turns what the requests of one listener tell into metrics and log lines. */
 export class HttpTelemetry implements HttpEvents {
@@ -52,18 +55,14 @@ export class HttpTelemetry implements HttpEvents {
     this.#metrics.httpRequestSeconds.observe({ listener }, report.durationMs / 1000);
     if (refusal !== undefined) this.#metrics.httpRequestsRefused.inc({ listener, reason: refusal });
     if (fault !== undefined) this.#metrics.httpUpstreamFailures.inc({ listener, reason: fault });
-    const [level, message] = describe(report);
-    const { isAuthenticated, peerAddress } = report;
-    if (!this.#logger.isEnabled(level)) return;
-    if (
-      !isAuthenticated &&
-      !this.#lines.admits(`request ${refusal ?? fault ?? codeClass(status)}`, peerAddress)
-    )
-      return;
-    this.#logger[level](this.#fields(report), message);
+    const event = eventOf(report);
+    if (!this.#logger.isEnabled(event, {})) return;
+    const why = `request ${refusal ?? fault ?? codeClass(status)}`;
+    if (report.isAuthenticated || this.#lines.admits(why, report.peerAddress))
+      this.#logger.log(event, this.#fields(report));
   }
 
-  #fields(report: ExchangeReport): LogFields {
+  #fields(report: ExchangeReport): FieldsOf<RequestEvent> {
     return {
       listener: this.#listener,
       upstream: this.#upstream,
@@ -93,13 +92,10 @@ function codeClass(status: number | undefined): CodeClass {
   return status === undefined ? 'none' : (CODE_CLASSES[Math.floor(status / 100) - 1] ?? 'other');
 }
 
-function describe(report: ExchangeReport): [LogLevel, string] {
-  const { status, refusal, fault, endedBy } = report;
-  const label = methodLabel(report);
-  const request = label === 'other' ? 'request' : `${label} request`;
-  if (fault !== undefined) return ['error', `${request} failed upstream`];
-  if (refusal !== undefined) return ['warn', `refused ${request} with status ${status ?? 'none'}`];
-  if (endedBy === 'client') return ['info', `${request} given up by the client`];
-  if (status === undefined || endedBy === 'proxy') return ['warn', `${request} cut`];
-  return ['info', `finished ${request} with status ${status}`];
+function eventOf({ status, refusal, fault, endedBy }: ExchangeReport): RequestEvent {
+  if (fault !== undefined) return 'http_request_failed';
+  if (refusal !== undefined) return 'http_request_refused';
+  if (endedBy === 'client') return 'http_request_canceled';
+  if (status === undefined || endedBy === 'proxy') return 'http_request_aborted';
+  return 'http_request_finished';
 }

@@ -1,5 +1,4 @@
-import type { ListenerConfiguration, LogLevel } from '../config/model.js';
-import type { CloseReason } from '../connection/connection-end.js';
+import type { ListenerConfiguration } from '../config/model.js';
 import type {
   ConnectionEvents,
   ConnectionReport,
@@ -16,7 +15,7 @@ import type { InspectionEvents } from '../inspect/events.js';
 import { isLimit } from '../inspect/limit.js';
 import { MAX_LOGGED } from '../limits.js';
 import { cut } from '../printable.js';
-import { fieldsText, type LogFields } from './log-line.js';
+import type { FieldsOf } from './events.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
 import { CallLines } from './rpc/call-lines.js';
@@ -82,7 +81,7 @@ export class ListenerTelemetry implements ConnectionEvents {
       count: this.#dropsUnlogged,
     };
     this.#dropsUnlogged = 0;
-    this.#logger.warn(fields, `connections refused: ${DROPS[reason]}`);
+    this.#logger.log('connection_refused', fields);
   }
 
   handshakeFinished(facts: TlsFacts, seconds: number): void {
@@ -116,14 +115,14 @@ export class ListenerTelemetry implements ConnectionEvents {
   }
 
   inspecting({ upstream, peerAddress, identity, isAuthenticated }: InspectedPeer): InspectionEvents {
-    const fields = fieldsText({
+    const peer = {
       listener: this.#listener,
       upstream,
       'peer.address': peerAddress,
       'peer.identity': identity,
-    });
+    };
     const admits = (reason: string): boolean => isAuthenticated() || this.#lines.admits(reason, peerAddress);
-    const lines = new CallLines(this.#rpcLog, fields, admits);
+    const lines = new CallLines(this.#rpcLog, peer, admits);
     return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, lines);
   }
 
@@ -135,18 +134,13 @@ export class ListenerTelemetry implements ConnectionEvents {
     if (isLimit(reason)) return;
     if (!peer.isAuthenticated() && !this.#lines.admits(`inspection ${reason}`, peerAddress)) return;
     const fields = {
-      error: LOSSES[reason] ?? 'The client, or Gitaly, sends malformed HTTP/2 or yamux.',
-      fix:
-        reason === 'call_budget'
-          ? 'Give the process more memory, or find the clients that open so many calls at /-/connections. If Gitaly opened them, raise `abuse_limits.calls_per_connection`.'
-          : 'Identify the client software; if nothing but Gitaly and its clients should connect, set `inspect: required`.',
       listener: this.#listener,
       upstream,
       'peer.address': peerAddress,
       'peer.identity': identity,
       'inspection.reason': reason,
     };
-    this.#logger.warn(fields, 'calls of connection can no longer be followed');
+    this.#logger.log('inspection_lost', fields);
   }
 
   bytes(toUpstream: number, toClient: number): void {
@@ -165,20 +159,19 @@ export class ListenerTelemetry implements ConnectionEvents {
     if (reason === 'max_unauthenticated_connections' || reason === 'max_connections_per_source')
       this.dropped(reason, report.peerAddress);
     if (reason === 'internal_error') this.#metrics.internalErrors.inc({ scope: 'connection' });
-    const [level, message] = LINES[reason];
-    if (!this.#logger.isEnabled(level)) return;
+    if (!this.#logger.isEnabled('connection_closed', { 'close.reason': reason })) return;
     // A fault of the proxy must be seen, whoever causes it.
     const isLimited = !report.isAuthenticated && reason !== 'internal_error';
     if (isLimited && !this.#lines.admits(`connection ${reason}`, report.peerAddress)) return;
-    this.#logger[level](this.#fields(report), message);
+    this.#logger.log('connection_closed', this.#fields(report));
   }
 
   get #rpcs(): ListenerCounts {
     return this.#metrics.rpcs.of(this.#listener);
   }
 
-  #fields(report: ConnectionReport): LogFields {
-    // That of a fault is a stack trace.
+  #fields(report: ConnectionReport): FieldsOf<'connection_closed'> {
+    // The detail of a fault is a stack trace.
     const detail = report.reason === 'internal_error' ? report.detail : cut(report.detail, MAX_LOGGED.detail);
     return {
       listener: this.#listener,
@@ -201,55 +194,3 @@ export class ListenerTelemetry implements ConnectionEvents {
     };
   }
 }
-
-/** Describes why the calls of a connection cannot be followed, if the cause is more than malformed bytes. */
-const LOSSES: Partial<Record<InspectionFailureReason, string>> = {
-  call_budget:
-    'There is not enough memory to follow more calls, or Gitaly has opened more than `abuse_limits.calls_per_connection`. They are still relayed, and the limits on frames still apply.',
-  stream_kind: 'A stream of its backchannel carries neither HTTP/2 nor a sidechannel.',
-  sidechannel: 'A sidechannel began with bytes that Gitaly and its clients do not send.',
-};
-
-/** The fix for each reason to refuse a connection. */
-const DROPS: Readonly<Record<DropReason, string>> = {
-  max_connections: 'raise max_connections if they are meant to be served',
-  max_unauthenticated_connections:
-    'too many clients without a verified certificate or an answered call; raise max_unauthenticated_connections if they are meant to be served',
-  max_connections_per_source:
-    'too many from one address; raise max_connections_per_source if they are meant to be served',
-  descriptors: 'raise the limit of open files (ulimit -n, LimitNOFILE) if they are meant to be served',
-  memory:
-    'memory is nearly used up: give the process more (--max-old-space-size of Node, MemoryMax), or lower max_connections',
-  no_worker: 'no worker is running; the log has the reason',
-};
-
-/**
- * How each end is logged. Refusals are the operator's business, probes nobody's, the rest is the record of what
- * passed.
- */
-const LINES: Readonly<Record<CloseReason, readonly [level: LogLevel, message: string]>> = {
-  finished: ['info', 'connection finished'],
-  reset: ['info', 'connection broken off'],
-  probe: ['debug', 'connection closed before its first byte'],
-  left_early: ['info', 'connection closed before its protocol was known'],
-  proxy_header_malformed: ['warn', 'connection refused: bad PROXY header'],
-  proxy_header_timeout: ['warn', 'connection refused: no PROXY header in time'],
-  handshake_failed: ['warn', 'TLS handshake failed'],
-  client_certificate_refused: ['warn', 'client certificate refused'],
-  protocol_unknown: ['warn', 'connection refused: it speaks neither HTTP/2 nor the backchannel'],
-  preface_timeout: ['warn', 'connection refused: it did not say in time what it speaks'],
-  request_malformed: ['warn', 'connection refused: what came is no correct HTTP request'],
-  // These two are counted as refused, and logged periodically in summary.
-  max_unauthenticated_connections: ['debug', 'connection closed: max_unauthenticated_connections exceeded'],
-  max_connections_per_source: ['debug', 'connection refused: max_connections_per_source exceeded'],
-  upstream_unreachable: ['error', 'upstream cannot be reached'],
-  idle_timeout: ['info', 'connection cut: idle'],
-  write_stall: ['warn', 'connection cut: a side reads no more'],
-  half_close_timeout: ['info', 'connection cut: silent after one side had finished'],
-  drained: ['info', 'connection ended by the proxy, idle'],
-  drain_timeout: ['warn', 'connection cut: the proxy stops'],
-  max_connection_age: ['info', 'connection cut: it was older than it may be'],
-  abuse: ['warn', 'connection closed: client exceeded a limit'],
-  inspection_lost: ['warn', 'connection closed: its calls cannot be followed'],
-  internal_error: ['error', 'fault of the proxy in one connection, which was ended; please report it'],
-};

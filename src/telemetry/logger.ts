@@ -1,82 +1,142 @@
+import { pino } from 'pino';
 import { prettyFactory } from 'pino-pretty';
 
-import type { Logging, LogLevel } from '../config/model.js';
-import { fieldsText, jsonLine, type FieldsText, type LogFields } from './log-line.js';
+import type { Logging } from '../config/model.js';
+import {
+  LOG_EVENTS,
+  type EventDefinition,
+  type EventId,
+  type EventVariant,
+  type FieldsOf,
+} from './events.js';
+import { printableFields, timestamp, type LogFields } from './log-line.js';
 import type { LogSink } from './log-sink.js';
 
-/** What of the settings is about lines of every kind. */
+/** The settings that apply to lines of every kind. */
 export type LineLogging = Pick<Logging, 'level' | 'format'>;
 
-/**
- * Writes a line; its fields may be text already. `isUrgent`: the line is kept when others are dropped. The default is true for
- * warnings and errors.
- */
-export type LogAt = (fields: LogFields | FieldsText, message: string, isUrgent?: boolean) => void;
+/** Writes lines of one event. `message` replaces the text of the table, if that has parts to fill in. */
+export type LogBound<Id extends EventId, Bound extends keyof FieldsOf<Id>> = (
+  fields: Omit<FieldsOf<Id>, Bound>,
+  message?: string,
+) => void;
 
-/** The program's log. */
+/** The program's log: writes events, each with its fields. Level and text are those of the table. */
 export interface Logger {
-  readonly debug: LogAt;
-  readonly info: LogAt;
-  readonly warn: LogAt;
-  readonly error: LogAt;
-  /** Whether lines of this level are written. */
-  isEnabled(level: LogLevel): boolean;
-  /** Passes on what another process has written, whole lines. */
+  log<Id extends EventId>(event: Id, fields: FieldsOf<Id>): void;
+  /** Whether a line of an event with these fields is written: its level may be too low. */
+  isEnabled<Id extends EventId>(event: Id, fields: Partial<FieldsOf<Id>>): boolean;
+  /** Serialises fields once that many lines of an event share. */
+  bind<Id extends EventId, Bound extends keyof FieldsOf<Id>>(
+    event: Id,
+    fields: Pick<FieldsOf<Id>, Bound>,
+  ): LogBound<Id, Bound>;
+  /** Writes whole lines of another process. */
   readonly relay: (lines: string, isUrgent: boolean) => void;
-  /** Level and format from now on. */
+  /** Applies level and format to all later lines. */
   configure(logging: LineLogging): void;
   readonly sink: LogSink;
 }
 
-/** How the levels follow each other, and each in the words of logrus, which Gitaly logs with. */
-const LEVELS: Readonly<Record<LogLevel, { readonly rank: number; readonly word: string }>> = {
-  debug: { rank: 0, word: 'debug' },
-  info: { rank: 1, word: 'info' },
-  warn: { rank: 2, word: 'warning' },
-  error: { rank: 3, word: 'error' },
+/** The levels in the words of logrus, which Gitaly logs with. */
+const LEVEL_WORDS: Readonly<Record<string, string>> = {
+  debug: 'debug',
+  info: 'info',
+  warn: 'warning',
+  error: 'error',
 };
+
+/**
+ * Fields whose value is never written. No line has such a field; the list keeps it so if metadata or headers are ever passed on
+ * as fields.
+ */
+const SECRET_PATHS = [
+  'authorization',
+  'gitaly-servers',
+  'gitlab-shell-api-request',
+  'gitlab-shared-secret',
+  'private-token',
+  'job-token',
+  'cookie',
+  'set-cookie',
+  'token',
+  'password',
+  'passphrase',
+  'private_key',
+].flatMap((name) => ['', 'grpc.meta.', 'http.header.'].map((prefix) => `["${prefix}${name}"]`));
 
 /** Makes the log: JSON lines in Gitaly's shape, or text for a terminal. */
 export function createLogger(sink: LogSink, initial: LineLogging): Logger {
-  const pretty = prettyFactory({
-    colorize: false,
-    ignore: 'pid,hostname',
-    singleLine: true,
-    translateTime: false,
-    // It calls logrus's `warning` USERLVL.
-    customPrettifiers: { level: (level) => (typeof level === 'string' ? level.toUpperCase() : '') },
-  });
-  let { level: least, format } = initial;
-  let droppedAndTold = 0;
+  let { format } = initial;
+  let isLineUrgent = false;
+  let reportedDrops = 0;
   const relay = (text: string, isUrgent: boolean): void => {
     const droppedBefore = sink.droppedLines;
     sink.write(text, isUrgent);
-    // The first line that is taken again tells of the gap before it; where its notice finds no room, a later one does.
-    const lines = droppedBefore - droppedAndTold;
+    // The first line after a gap reports the gap; if its notice is dropped too, a later line does.
+    const lines = droppedBefore - reportedDrops;
     if (lines === 0 || sink.droppedLines > droppedBefore) return;
-    droppedAndTold = droppedBefore;
-    warn({ lines }, 'log lines were dropped before this one: nobody took them in time');
-    if (sink.droppedLines > droppedBefore) droppedAndTold -= lines;
+    reportedDrops = droppedBefore;
+    log('log_lines_dropped', { lines });
+    if (sink.droppedLines > droppedBefore) reportedDrops -= lines;
   };
-  const at = (level: LogLevel): LogAt => {
-    const { rank, word } = LEVELS[level];
-    return (fields, message, isUrgent = rank >= LEVELS.warn.rank) => {
-      if (rank < LEVELS[least].rank) return;
-      const line = jsonLine(word, typeof fields === 'string' ? fields : fieldsText(fields), message);
-      relay(format === 'json' ? line : pretty(line), isUrgent);
-    };
+  const root = pino(
+    {
+      level: initial.level,
+      base: null,
+      timestamp: () => `,"time":"${timestamp()}"`,
+      formatters: { level: (label) => ({ level: LEVEL_WORDS[label] ?? label }), log: printableFields },
+      redact: { paths: SECRET_PATHS, censor: '[redacted]' },
+    },
+    { write: (line) => relay(format === 'json' ? line : pretty(line), isLineUrgent) },
+  );
+  const write = (instance: pino.Logger, event: EventId, fields: LogFields, text?: string): void => {
+    const definition: EventDefinition = LOG_EVENTS[event];
+    const variant = variantOf(definition, fields);
+    const level = variant?.level ?? definition.level;
+    isLineUrgent = definition.isUrgent ?? (level === 'warn' || level === 'error');
+    instance[level](fields, text ?? variant?.message ?? definition.message);
   };
-  const warn = at('warn');
+  const log = <Id extends EventId>(event: Id, fields: FieldsOf<Id>): void => {
+    const definition: EventDefinition = LOG_EVENTS[event];
+    const { error = definition.error, fix = definition.fix } = variantOf(definition, fields) ?? {};
+    // What happened and what to do come first, whoever gave them.
+    write(root, event, { event, error, fix, ...fields });
+  };
   return {
-    debug: at('debug'),
-    info: at('info'),
-    warn,
-    error: at('error'),
-    isEnabled: (level) => LEVELS[level].rank >= LEVELS[least].rank,
+    log,
+    isEnabled: (event, fields) => {
+      const definition: EventDefinition = LOG_EVENTS[event];
+      return root.isLevelEnabled(variantOf(definition, fields)?.level ?? definition.level);
+    },
+    bind: (event, fields) => {
+      // Without options, a child of pino's has no level of its own and follows the root's.
+      const child = root.child(printableFields({ event, ...fields }));
+      return (more, text) => write(child, event, more, text);
+    },
     relay,
     configure: (logging) => {
-      ({ level: least, format } = logging);
+      format = logging.format;
+      root.level = logging.level;
     },
     sink,
   };
 }
+
+function variantOf({ variants }: EventDefinition, fields: LogFields): EventVariant | undefined {
+  const value = variants && fields[variants.field];
+  return typeof value === 'string' ? variants?.of[value] : undefined;
+}
+
+/** For a terminal: time, level, event and text, then the fields. */
+const pretty = prettyFactory({
+  colorize: false,
+  ignore: 'pid,hostname,event',
+  singleLine: true,
+  translateTime: false,
+  messageFormat: '{event}: {msg}',
+  // It would print `error` on a line of its own.
+  errorLikeObjectKeys: [],
+  // It calls logrus's `warning` USERLVL.
+  customPrettifiers: { level: (level) => (typeof level === 'string' ? level.toUpperCase() : '') },
+});

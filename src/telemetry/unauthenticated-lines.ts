@@ -36,10 +36,7 @@ export class UnauthenticatedLines {
 
   #report(): void {
     const reasons = [...this.#byReason].sort(([, one], [, other]) => other - one);
-    const { burst, perSecond } = UNAUTHENTICATED_LINES;
     const fields = {
-      error: `Unauthenticated clients cause more log lines than a burst of ${burst} and ${perSecond} per second; metrics count all of them.`,
-      fix: 'Block the sources, or require client certificates. /-/connections lists the connections that are open.',
       lines: reasons.reduce((sum, [, lines]) => sum + lines, 0),
       reasons: reasons.map(([reason, lines]) => `${reason}: ${lines}`).join(', '),
       sources: this.#sources.size,
@@ -47,6 +44,6 @@ export class UnauthenticatedLines {
     };
     this.#byReason = new Map();
     this.#sources = new Set();
-    this.#logger.warn(fields, 'log lines of unauthenticated clients left out');
+    this.#logger.log('unauthenticated_lines_suppressed', fields);
   }
 }

@@ -76,7 +76,7 @@ func (g *gateSetup) testOwnCertificate(t *testing.T) {
 	g.push(t, address, "pushed.git", g.source)
 	wantHooks(t, api, APICall{Identity: "gitaly-a.internal", HasToken: true})
 	line := running.Await(t, "the push", func(line proxy.Line) bool {
-		return line.Message == "finished POST request with status 200"
+		return line.Event == "http_request_finished" && line.Method == "POST" && line.Status == 200
 	})
 	if line.PeerIdentity != "gitaly-a.internal" {
 		t.Errorf("the log says that it was %q: %s", line.PeerIdentity, line.Text)

@@ -91,7 +91,7 @@ func testInterruptions(t *testing.T, s *setup) {
 		in := interrupt(t, s, false)
 		old := in.proxy
 		old.Terminate(t)
-		old.Await(t, "that it drains", func(line proxy.Line) bool { return strings.HasPrefix(line.Message, "draining") })
+		old.Await(t, "that it drains", func(line proxy.Line) bool { return line.Event == "draining" })
 		in.proxy = proxy.Start(t, in.configuration)
 		in.cloneAnew(t, in.ca)
 		in.finish(t)
@@ -183,7 +183,7 @@ func (in *interruption) hostPort() string {
 
 func (in *interruption) awaitReload(t *testing.T) {
 	t.Helper()
-	in.proxy.Await(t, "a reload", func(line proxy.Line) bool { return line.Message == "reloaded" })
+	in.proxy.Await(t, "a reload", func(line proxy.Line) bool { return line.Event == "reloaded" })
 }
 
 // clone is one by a client that trusts an authority. The error holds what git said.

@@ -80,7 +80,7 @@ test('a Host that is not ours is refused on every page, and the log names the se
     /^HTTP\/1\.1 400 /u,
   );
   expect(await say(proxy, 'GET /-/liveness HTTP/1.0\r\n\r\n')).toContain('alive');
-  const lines = proxy.log.lines.filter(({ msg }) => String(msg).startsWith('admin request refused'));
+  const lines = proxy.log.lines.filter(({ event }) => event === 'admin_request_refused');
   expect(lines).toEqual([
     expect.objectContaining({
       level: 'warning',
@@ -117,7 +117,7 @@ test('admin_hosts are answered, and a reload changes them', async () => {
   ]);
   await proxy.configure({ ...configuration, admin_hosts: ['new.internal'] });
   proxy.signal('SIGHUP');
-  await proxy.log.waitForMessage('reloaded');
+  await proxy.log.waitForEvent('reloaded');
   expect(await Promise.all(['proxy.gitlab.svc', 'new.internal'].map(status))).toEqual(['421', '200']);
   await proxy.endsWithNothingLeaked();
 });

@@ -404,7 +404,7 @@ test('a CRL that is out of date refuses the clients of its CA alone, and prevent
   expect(scrape.value('gitaly_tls_proxy_tls_out_of_date', { role: 'client_crl' })).toBe(2);
 
   await replace(caPath, `${good.caPem}\n${late.caPem}\n${unused.caPem}`);
-  await setup.proxy.log.waitForMessage('reloaded');
+  await setup.proxy.log.waitForEvent('reloaded');
   await expectCounted(setup.proxy, { verified: 1, crl: 1, revoked: 1 });
   await setup.proxy.endsWithNothingLeaked();
 });
@@ -419,10 +419,10 @@ test('a delta CRL beside the complete one is refused, as clients could be admitt
   await writeFile(client_crl_path, complete + delta);
   await proxy.configure({ ...configuration, tls: { ...configuration.tls, client_crl_path } });
   proxy.signal('SIGHUP');
-  const line = await proxy.log.waitFor(({ msg }) => String(msg).startsWith('reload failed'));
+  const line = await proxy.log.waitForEvent('reload_failed');
   expect(line['error']).toMatch(/the CRL of CN=ca is a delta CRL \(deltaCRLIndicator\)/);
   await writeFile(client_crl_path, complete);
-  await proxy.log.waitForMessage('reloaded');
+  await proxy.log.waitForEvent('reloaded');
   const setup = { configuration, proxy, ca, port, backend, directory, server };
   expect((await refused(setup, presenting(revoked)))['close.detail']).toMatch(/CERT_REVOKED/);
   await proxy.endsWithNothingLeaked();
@@ -453,7 +453,7 @@ test('a session is not resumed, by any worker, after a CRL or an intermediate of
       listed.revocationList([], { nextUpdate: end, thisUpdate: new Date(Date.now() - 1000) }),
     ),
   );
-  await setup.proxy.log.waitForMessage('reloaded');
+  await setup.proxy.log.waitForEvent('reloaded');
   const clients = [await between.client({ dns: ['chained.test'] }), await listed.client()];
   const sessions: ConnectionOptions[] = [];
   for (const version of TLS_VERSIONS) {
@@ -465,7 +465,7 @@ test('a session is not resumed, by any worker, after a CRL or an intermediate of
       sessions.push({ ...options, session });
     }
   }
-  const expired = await setup.proxy.log.waitForMessage('certificate or CRL has expired');
+  const expired = await setup.proxy.log.waitForEvent('certificate_expired');
   expect(expired).toMatchObject({ level: 'warning', role: 'client_crl', file: crlPath });
   expect(expired['error']).toMatch(/the CRL of CN=listed expired on .*: the clients of this CA are refused/);
   const reached = setup.backend.connections.length;
@@ -567,7 +567,7 @@ describe('a client that resumes an old session, with whichever of several certif
     const before = await startWithSessions();
     const { setup, sessions, others } = before;
     await change(before);
-    await setup.proxy.log.waitForMessage('reloaded');
+    await setup.proxy.log.waitForEvent('reloaded');
     const reached = setup.backend.connections.length;
     for (const options of sessions) {
       const line = await refused(setup, options);

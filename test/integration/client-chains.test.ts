@@ -174,7 +174,7 @@ describe('the address of a client with a verified certificate', () => {
     const { proxy, attack, verified } = await start();
     await verified();
     proxy.signal('SIGHUP');
-    await proxy.log.waitForMessage('reloaded');
+    await proxy.log.waitForEvent('reloaded');
     expect(await attack(RELAY)).toBe(VERIFIED_FIRST);
     await proxy.endsWithNothingLeaked();
   });

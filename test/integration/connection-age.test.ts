@@ -124,7 +124,7 @@ test('a connection whose calls cannot be followed gets GOAWAY at its age, and en
   const setup = await startSetup({ more: AGE });
   // Of a stream that has not begun.
   const { client, upstream, receive } = await ignorant(setup, frame(FrameType.data, 0, 0, Buffer.of(1)));
-  await setup.proxy.log.waitForMessage('calls of connection can no longer be followed');
+  await setup.proxy.log.waitForEvent('inspection_lost');
   client.write(request(1));
   await receive(ANNOUNCED);
   const answer = frame(FrameType.headers, Flag.endHeaders | Flag.endStream, 1, Buffer.of(0x88));

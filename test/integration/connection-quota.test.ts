@@ -45,7 +45,7 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
     expect((await proxy.scrape()).value(ACTIVE)).toBe(2 + 4);
     const line = await proxy.log.waitFor((entry) => entry['close.reason'] === UNAUTHENTICATED.reason);
     expect(line).toMatchObject({ level: 'warning' });
-    expect(line['msg']).toContain('raise max_unauthenticated_connections');
+    expect(line['fix']).toContain('raise max_unauthenticated_connections');
 
     // It may be refused as long as the strangers have not had their time.
     const newcomer = new GrpcClient(address, undefined, { waitForReady: true });

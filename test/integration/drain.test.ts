@@ -31,7 +31,7 @@ async function ask(proxy: ProxyProcess, path: string): Promise<{ status: number 
 /** Sends SIGTERM and waits until it was taken. */
 async function drain(proxy: ProxyProcess): Promise<void> {
   proxy.signal('SIGTERM');
-  await proxy.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
+  await proxy.log.waitForEvent('draining');
 }
 
 test('SIGTERM with 100 streams running: readiness fails, nobody new gets in, all streams finish, exit 0', async () => {
@@ -62,7 +62,7 @@ test('SIGTERM with 100 streams running: readiness fails, nobody new gets in, all
   // The last call of each connection has ended: nobody need close a client for the proxy to stop.
   expect(await proxy.exited).toBe(0);
   for (const client of clients) client.close();
-  await proxy.log.waitForMessage('stopped: all connections had ended by themselves');
+  await proxy.log.waitForEvent('stopped');
 });
 
 test('what is left after graceful_restart_timeout is reset, the log says how many, exit 1', async () => {
@@ -87,7 +87,7 @@ test('what is left after graceful_restart_timeout is reset, the log says how man
   // Neither side may take what it has for the whole.
   for (const { kind } of await Promise.all(endings)) expect(kind).toBe('reset');
   expect(await proxy.exited).toBe(1);
-  const line = await proxy.log.waitForMessage('stopped: some connections had to be cut');
+  const line = await proxy.log.waitForEvent('stop_incomplete');
   expect(line).toMatchObject({ level: 'warning', connections: 3 });
   expect(await proxy.log.waitForClose('drain_timeout')).toMatchObject({ 'close.initiator': 'proxy' });
 });
@@ -109,7 +109,7 @@ test('a gRPC client that is cut at the end sees an error and never the end of a 
     [status.UNAVAILABLE, status.INTERNAL].includes(code),
   );
   await expect(idle.health()).rejects.toMatchObject({ code: status.UNAVAILABLE });
-  const line = await proxy.log.waitForMessage('stopped: some connections had to be cut');
+  const line = await proxy.log.waitForEvent('stop_incomplete');
   expect(line).toMatchObject({ connections: 1 });
 });
 
@@ -122,7 +122,7 @@ test('connections of a listener that a reload removed are let finish too', async
   const upstream = await connected(client, backend);
   await proxy.configure({ listeners: [{ listen: 'tcp://127.0.0.2:0', forward: backend.url }] });
   proxy.signal('SIGHUP');
-  await proxy.log.waitForMessage('listener removed');
+  await proxy.log.waitForEvent('listener_removed');
   await drain(proxy);
   client.end();
   upstream.socket.end('whole');

@@ -13,7 +13,7 @@ import { temporaryDirectory } from '../support/temporary-directory.js';
 
 /** Commands that go on until they are told to end, with what they print when they are there. */
 const UNTIL_ENDED = new Map([
-  ['serve', '"msg":"ready"'],
+  ['serve', '"event":"ready"'],
   ['demo', 'Ctrl-C ends the demo'],
 ]);
 

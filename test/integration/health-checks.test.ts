@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
+import type { EventId } from '../../src/telemetry/events.js';
 import { Authority } from '../support/authority.js';
 import { RawBackend, refusingBackend } from '../support/backends.js';
 import { tcpClient } from '../support/clients.js';
@@ -20,8 +21,8 @@ const OFTEN = '100ms';
 /** So seldom that a test sees the first check alone. */
 const SELDOM = '1h';
 
-const DOWN = 'upstream is down: its health check failed';
-const UP_AGAIN = 'upstream is up again: its health check passed';
+const DOWN = 'upstream_down';
+const UP_AGAIN = 'upstream_up';
 
 function startChecking(
   forward: string,
@@ -57,8 +58,8 @@ async function awaitReadiness(proxy: ProxyProcess, status: number): Promise<stri
   }
 }
 
-function lines(proxy: ProxyProcess, message: string): number {
-  return proxy.log.text.split('\n').filter((line) => line.includes(`"msg":"${message}"`)).length;
+function lines(proxy: ProxyProcess, event: EventId): number {
+  return proxy.log.text.split('\n').filter((line) => line.includes(`"event":"${event}"`)).length;
 }
 
 describe('upstream_up', () => {
@@ -93,11 +94,11 @@ describe('upstream_up', () => {
     const proxy = await startChecking(gitaly.url);
     await awaitUp(proxy, 1);
     gitaly.stop();
-    const line = await proxy.log.waitForMessage(DOWN);
+    const line = await proxy.log.waitForEvent(DOWN);
     expect(line).toMatchObject({ level: 'error', listener: LISTENER, upstream: `tcp://127.0.0.1:${port}` });
     await awaitUp(proxy, 0);
     await gitaly.startAgain(port);
-    await proxy.log.waitForMessage(UP_AGAIN);
+    await proxy.log.waitForEvent(UP_AGAIN);
     await awaitUp(proxy, 1);
     const { length } = gitaly.calls;
     await proxy.scrapeUntil(() => gitaly.calls.length > length + 2);
@@ -109,7 +110,7 @@ describe('upstream_up', () => {
     const gitaly = await StandInGitaly.start({ health: 2 });
     const proxy = await startChecking(gitaly.url);
     await awaitUp(proxy, 0);
-    expect(await proxy.log.waitForMessage(DOWN)).toMatchObject({
+    expect(await proxy.log.waitForEvent(DOWN)).toMatchObject({
       reason: 'not_serving',
       error: 'NOT_SERVING',
     });
@@ -126,7 +127,7 @@ describe('upstream_up', () => {
     const { port } = server.address() as AddressInfo;
     const proxy = await startChecking(`tcp://127.0.0.1:${port}`);
     await awaitUp(proxy, 0);
-    const { reason, error } = await proxy.log.waitForMessage(DOWN);
+    const { reason, error } = await proxy.log.waitForEvent(DOWN);
     expect(reason).toBe('not_grpc');
     expect(error).toContain('HTTP status 403');
     await proxy.endsWithNothingLeaked();
@@ -140,7 +141,7 @@ describe('upstream_up', () => {
     const { certificatePem, keyPem } = await stranger.server();
     const gitaly = await StandInGitaly.start({ tls: { cert: certificatePem, key: keyPem } });
     const proxy = await startChecking(gitaly.url, {}, { listener: { upstream_tls: { ca_path: ca.caPath } } });
-    expect(await proxy.log.waitForMessage(DOWN)).toMatchObject({ reason: 'certificate_unknown_authority' });
+    expect(await proxy.log.waitForEvent(DOWN)).toMatchObject({ reason: 'certificate_unknown_authority' });
     expect(gitaly.calls).toEqual([]);
     await proxy.endsWithNothingLeaked();
   });
@@ -237,7 +238,7 @@ describe('the token', () => {
     const proxy = await startChecking(gitaly.url, { health_check_token_path: await tokenPath('another') });
     await awaitUp(proxy, 1);
     await proxy.scrapeUntil(() => gitaly.calls.length > 3);
-    expect(lines(proxy, 'health check of upstream')).toBe(1);
+    expect(lines(proxy, 'upstream_warning')).toBe(1);
     await proxy.endsWithNothingLeaked();
   });
 });
@@ -296,7 +297,7 @@ describe('checks', () => {
     await ended;
     // The next one may be there before the end of the first is seen; by their interval there would be ten.
     expect(backend.connections.length).toBeLessThanOrEqual(2);
-    expect(await proxy.log.waitForMessage(DOWN)).toMatchObject({
+    expect(await proxy.log.waitForEvent(DOWN)).toMatchObject({
       reason: 'no_answer',
       error: 'no answer within 1000 ms',
     });
@@ -309,9 +310,9 @@ describe('checks', () => {
     await awaitUp(proxy, 1);
     const client = await tcpClient(await proxy.port(LISTENER));
     client.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u0004\0\0\0\0\0');
-    await proxy.log.waitForMessage('ready');
+    await proxy.log.waitForEvent('ready');
     proxy.signal('SIGTERM');
-    await proxy.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
+    await proxy.log.waitForEvent('draining');
     const { length } = gitaly.calls;
     await proxy.exited;
     // One may have been on its way.

@@ -139,7 +139,7 @@ describe.each(['HTTP/1.1', 'HTTP/2'])('over %s', (protocol) => {
       await aborted;
       end();
     }
-    const line = await gate.proxy.log.waitForMessage('POST request given up by the client');
+    const line = await gate.proxy.log.waitForEvent('http_request_canceled', { 'http.method': 'POST' });
     expect(line).toMatchObject({ level: 'info', 'http.ended_by': 'client' });
     expect((await gate.proxy.scrape()).value(FAILURES)).toBe(0);
     await gate.endsWithNothingLeaked();
@@ -166,7 +166,7 @@ describe.each(['HTTP/1.1', 'HTTP/2'])('over %s', (protocol) => {
       await expect(text(reading), rest).rejects.toThrow();
       end();
     }
-    const line = await gate.proxy.log.waitForMessage('POST request failed upstream');
+    const line = await gate.proxy.log.waitForEvent('http_request_failed', { 'http.method': 'POST' });
     expect(line).toMatchObject({
       'http.upstream_failure': 'cut',
       'http.status': 200,
@@ -193,7 +193,7 @@ test('a client that is reset while upstream takes nothing of its request aborts 
   }
   const closed = new Promise((resolve) => request.socket.once('close', resolve));
   socket.resetAndDestroy();
-  const line = await gate.proxy.log.waitForMessage('POST request given up by the client');
+  const line = await gate.proxy.log.waitForEvent('http_request_canceled', { 'http.method': 'POST' });
   expect(line).toMatchObject({ 'http.ended_by': 'client' });
   // It has not read to where it would see the end.
   request.resume();
@@ -398,12 +398,12 @@ describe('time', () => {
       sink.on('error', () => undefined);
       sink.write('x');
       const { response } = await arrived;
-      const message = side === 'client' ? 'POST request cut' : 'POST request failed upstream';
+      const event = side === 'client' ? 'http_request_aborted' : 'http_request_failed';
       const reading = side === 'client' ? answer : undefined;
       answer.catch(() => undefined);
       void pour(side === 'client' ? response : sink, 64).catch(() => undefined);
       await reading;
-      const line = await gate.proxy.log.waitForMessage(message);
+      const line = await gate.proxy.log.waitForEvent(event, { 'http.method': 'POST' });
       if (side === 'upstream')
         expect(line).toMatchObject({ 'http.upstream_failure': 'write_stall', 'http.status': 502 });
       else

@@ -80,7 +80,7 @@ describe('egress', () => {
     gate.backend.handler = (_request, response) => {
       response.write('part');
       gate.backend.handler = undefined;
-      void gate.proxy.log.waitForMessage('reloaded').then(() => response.end('whole'));
+      void gate.proxy.log.waitForEvent('reloaded').then(() => response.end('whole'));
     };
     const during = gate.ask('/b');
     await expect.poll(() => gate.backend.handler).toBeUndefined();
@@ -102,7 +102,7 @@ describe('egress', () => {
     await reloaded(gate, 1);
     const answer = await gate.ask('/b');
     expect(answer).toMatchObject({ status: 502, body: DOWN });
-    const line = await gate.proxy.log.waitForMessage('GET request failed upstream');
+    const line = await gate.proxy.log.waitForEvent('http_request_failed', { 'http.method': 'GET' });
     expect(line['error']).toMatch(/signed by an unknown authority/);
     const scrape = await gate.proxy.scrape();
     expect(scrape.value(CONNECT_FAILURES, { reason: 'certificate_unknown_authority' })).toBe(1);
@@ -142,7 +142,7 @@ describe('an upstream that does not answer is a 502 that Gitaly can show, and na
       body: DOWN,
       headers: { 'content-type': 'application/json' },
     });
-    const line = await gate.proxy.log.waitForMessage('POST request failed upstream');
+    const line = await gate.proxy.log.waitForEvent('http_request_failed', { 'http.method': 'POST' });
     expect(line).toMatchObject({
       level: 'error',
       'http.upstream_failure': 'unreachable',
@@ -176,7 +176,7 @@ test('an answer over TLS whose end is that of its connection is a 502: nobody co
     return gate.ask('/');
   };
   expect(await ask('200 OK')).toMatchObject({ status: 502, body: DOWN });
-  const line = await gate.proxy.log.waitForMessage('GET request failed upstream');
+  const line = await gate.proxy.log.waitForEvent('http_request_failed', { 'http.method': 'GET' });
   expect(line).toMatchObject({
     'http.upstream_failure': 'malformed',
     error: expect.stringContaining('neither a length nor chunks') as unknown,

@@ -156,7 +156,9 @@ describe('whoever has no good client certificate gets 403, upstream nothing, and
     const line = await gate.proxy.log.waitForClose('client_certificate_refused');
     expect(line).toMatchObject({ level: 'warning', 'close.initiator': 'proxy' });
     expect(line['close.detail']).toMatch(detail);
-    const request = await gate.proxy.log.waitFor((entry) => entry['http.refusal'] === 'client_certificate');
+    const request = await gate.proxy.log.waitForEvent('http_request_refused', {
+      'http.refusal': 'client_certificate',
+    });
     expect(request).toMatchObject({ level: 'warning', 'http.status': 403, 'http.path': ALLOWED });
     // The second is counted when its answer has been written, which curl does not wait for.
     const scrape = await gate.proxy.scrapeUntil(
@@ -223,7 +225,7 @@ describe('a gate lets only paths through', () => {
       ]);
     }
     expect(gate.backend.connections).toHaveLength(0);
-    const line = await gate.proxy.log.waitFor((entry) => entry['http.refusal'] === 'path');
+    const line = await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'path' });
     expect(line).toMatchObject({ level: 'warning', 'http.path': '/', 'http.ended_by': 'proxy' });
     const scrape = await gate.proxy.scrape();
     expect(scrape.value(REFUSED, { reason: 'path' })).toBe(2 * TRICKS.length);

@@ -36,7 +36,7 @@ function hold({ backend }: { readonly backend: HttpBackend }): Held[] {
 /** Sends SIGTERM and waits until it was taken, and everybody knows. */
 async function drain(proxy: ProxyProcess): Promise<void> {
   proxy.signal('SIGTERM');
-  await proxy.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
+  await proxy.log.waitForEvent('draining');
 }
 
 /** What a client of HTTP/1.1 has received once it contains this. */
@@ -87,7 +87,7 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
     );
     expect(await gate.proxy.exited).toBe(0);
     expect(held).toHaveLength(2);
-    await gate.proxy.log.waitFor((line) => line['http.refusal'] === 'draining');
+    await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'draining' });
     await gate.proxy.log.waitForClose('drained');
   });
 
@@ -127,11 +127,13 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
     expect((await ending).kind).toBe('reset');
     expect((await two).output).toMatch(/^part exit code (?:56|92)\n/);
     expect(await gate.proxy.exited).toBe(1);
-    const line = await gate.proxy.log.waitForMessage('stopped: some connections had to be cut');
+    const line = await gate.proxy.log.waitForEvent('stop_incomplete');
     expect(line).toMatchObject({ connections: 2 });
-    expect(await gate.proxy.log.waitForMessage('GET request cut')).toMatchObject({
-      'http.ended_by': 'proxy',
-    });
+    expect(await gate.proxy.log.waitForEvent('http_request_aborted', { 'http.method': 'GET' })).toMatchObject(
+      {
+        'http.ended_by': 'proxy',
+      },
+    );
   });
 
   test('SIGHUP: new listeners serve, removed ones let requests finish, and a new rule holds for the next request', async () => {
@@ -152,7 +154,7 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
       ...more,
     });
     gate.proxy.signal('SIGHUP');
-    await gate.proxy.log.waitForMessage('reloaded');
+    await gate.proxy.log.waitForEvent('reloaded');
     // On the connection that was open before.
     socket.write(GET + GET.replace('allowed', 'check').replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
     await readToEnd(socket);
@@ -175,7 +177,7 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
       ...more,
     });
     gate.proxy.signal('SIGHUP');
-    await gate.proxy.log.waitForMessage('listener removed');
+    await gate.proxy.log.waitForEvent('listener_removed');
     const ending = readToEnd(last);
     held[0]?.response.end('whole');
     expect((await ending).received.toString()).toMatch(/connection: close[^]*whole/i);
@@ -194,7 +196,7 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
       ...more,
     });
     gate.proxy.signal('SIGHUP');
-    await gate.proxy.log.waitForMessage('reloaded');
+    await gate.proxy.log.waitForEvent('reloaded');
     const fresh = await tlsClient(gate.port, { ca: gate.ca.caPem });
     expect(fresh.getPeerCertificate().serialNumber.toLowerCase()).toBe(renewed.serialNumber);
     fresh.destroy();
@@ -315,7 +317,7 @@ test('a socket from systemd is served, and what waited in it is not lost', async
   early.write(GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
   const gate = await startGate({ listener: { listen }, inherits: [socket.fd] });
   expect((await readToEnd(early)).received.toString()).toContain('{"status":true}');
-  expect(await gate.proxy.log.waitForMessage('listening')).toMatchObject({
+  expect(await gate.proxy.log.waitForEvent('listening')).toMatchObject({
     listener: listen,
     inherited: true,
   });
@@ -334,7 +336,7 @@ test('a PROXY header and a request in one packet, and one in pieces, are the sam
   for (const byte of header + request) await new Promise((resolve) => pieces.write(byte, resolve));
   expect((await readToEnd(pieces)).received.toString()).toContain('{"status":true}');
   expect(gate.backend.requests.map(({ body }) => body.toString())).toEqual(['abc', 'abc']);
-  const lines = await gate.proxy.log.waitForMessage('connection finished');
+  const lines = await gate.proxy.log.waitForEvent('connection_closed', { 'close.reason': 'finished' });
   expect(lines).toMatchObject({
     'peer.address': '192.0.2.7:5000',
     'peer.via': expect.any(String) as unknown,

@@ -53,12 +53,15 @@ test('the log has a line for each request, in flat fields, and no line, metric o
   });
   session.destroy();
   await open;
-  await gate.proxy.log.waitForMessage('GET request given up by the client');
-  const line = await gate.proxy.log.waitForMessage('finished POST request with status 200');
+  await gate.proxy.log.waitForEvent('http_request_canceled', { 'http.method': 'GET' });
+  const line = await gate.proxy.log.waitForEvent('http_request_finished', {
+    'http.method': 'POST',
+    'http.status': 200,
+  });
   expect(line).toEqual({
     level: 'info',
     time: expect.any(String) as unknown,
-    msg: 'finished POST request with status 200',
+    event: 'http_request_finished',
     listener: 'https://127.0.0.1:0',
     upstream: gate.backend.url,
     'peer.address': expect.stringMatching(/^127\.0\.0\.1:\d+$/) as unknown,

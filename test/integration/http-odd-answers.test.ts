@@ -99,7 +99,7 @@ test('an answer with a transfer coding that nobody asked for is 502', async () =
   const gate = await startGate({ listener: { forward: await upstreamThatSays(answers) } });
   for (const index of FOREIGN_CODINGS.keys())
     expect(await gate.ask(`${ALLOWED}/${index}`, { headers: { te: 'gzip' } })).toMatchObject({ status: 502 });
-  const line = await gate.proxy.log.waitFor((one) => one['http.upstream_failure'] !== undefined);
+  const line = await gate.proxy.log.waitForEvent('http_request_failed');
   expect(line).toMatchObject({
     'http.upstream_failure': 'malformed',
     error: 'it has the transfer coding "gzip"',

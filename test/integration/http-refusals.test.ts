@@ -160,7 +160,7 @@ describe('a request that is refused ends within about a second, and its connecti
     const client = await open(gate, settings([4, 0]), headers(1, { ...GET, ':path': '/' }, END_STREAM));
     const frames = await readToReset(client, 1);
     expect(frames.at(-1)?.payload).toEqual(uint32(8));
-    const line = await gate.proxy.log.waitFor((one) => one['http.refusal'] === 'path');
+    const line = await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'path' });
     expect(line).toMatchObject({ 'http.status': 404, 'http.ended_by': 'proxy' });
     client.destroy();
     await gate.endsWithNothingLeaked();
@@ -213,7 +213,7 @@ describe('a request that is refused ends within about a second, and its connecti
     client.on('data', (bytes: Buffer) => (received = Buffer.concat([received, bytes])));
     while (!framesOf(received).some(({ type }) => type === DATA)) await once(client, 'data');
     client.write(frame(RST_STREAM, 0, 1, uint32(8)));
-    const line = await gate.proxy.log.waitFor((one) => one['http.refusal'] === 'path');
+    const line = await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'path' });
     expect(line).toMatchObject({ 'http.status': 404, 'http.ended_by': 'proxy' });
     client.destroy();
     await gate.endsWithNothingLeaked();
@@ -224,7 +224,7 @@ test('SIGTERM does not wait for an HTTP/2 client that answers no PING and ends n
   const gate = await startGate({ more: PATIENT });
   const client = await open(gate, headers(1, GET, END_STREAM));
   const ending = readToEnd(client);
-  await gate.proxy.log.waitForMessage('finished GET request with status 200');
+  await gate.proxy.log.waitForEvent('http_request_finished', { 'http.method': 'GET', 'http.status': 200 });
   gate.proxy.signal('SIGTERM');
   const { received } = await ending;
   expect(framesOf(received).some(({ type }) => type === PING)).toBe(true);

@@ -98,7 +98,7 @@ test('a request that can be read in two ways is refused, with 400, before a byte
     );
   }
   expect(gate.backend.connections).toHaveLength(0);
-  const line = await gate.proxy.log.waitFor((entry) => entry['http.refusal'] === 'malformed');
+  const line = await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'malformed' });
   expect(line).toMatchObject({ level: 'warning', 'http.status': 400, 'http.ended_by': 'proxy' });
   expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'malformed' })).toBe(cases.length);
   await gate.endsWithNothingLeaked();
@@ -316,7 +316,7 @@ describe('over HTTP/2', () => {
         .toEqual([true, 2 * (index + 1)]);
       client.destroy();
     }
-    const line = await gate.proxy.log.waitFor((entry) => entry['http.refusal'] === 'malformed');
+    const line = await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'malformed' });
     expect(line).toMatchObject({ 'http.status': 400, 'http.ended_by': 'proxy' });
     expect(JSON.stringify(line)).toContain('a field holds a character that HTTP forbids there');
     expect((await gate.proxy.scrape()).value(REFUSED, { reason: 'malformed' })).toBe(cases.length);
@@ -357,7 +357,9 @@ describe('over HTTP/2', () => {
       .poll(() => received())
       .toContain(frame(RST_STREAM, 0, 1, uint32(INTERNAL_ERROR)).toString('latin1'));
     await expect.poll(() => ends).toEqual(['aborted']);
-    expect(await gate.proxy.log.waitFor((entry) => entry['http.refusal'] === 'malformed')).toBeDefined();
+    expect(
+      await gate.proxy.log.waitForEvent('http_request_refused', { 'http.refusal': 'malformed' }),
+    ).toBeDefined();
     client.destroy();
     await gate.endsWithNothingLeaked();
   });

@@ -41,7 +41,7 @@ test('while the file systems of all certificates hang, the reload is reported as
   const paths = [server.certificatePath, server.keyPath, proxy.configurationPath];
   for (const path of paths) await writeFile(`${path}.hangs`, '');
   proxy.signal('SIGHUP');
-  const line = await proxy.log.waitForMessage('reload failed; the former state is served on');
+  const line = await proxy.log.waitForEvent('reload_failed');
   expect(line['error']).toContain('timed out after 5 s');
   expect((await proxy.scrape()).value(LAST_RELOAD)).toBe(0);
   const client = await tlsClient(port, { ca: ca.caPem });
@@ -67,7 +67,7 @@ test.each([1, 2])(
     while (!proxy.stderr.text.includes(' hangs\n')) await delay(5);
     proxy.signal('SIGTERM');
     expect(await proxy.exited).toBe(EXIT_CODE);
-    expect(proxy.log.text).not.toContain('reload failed');
+    expect(proxy.log.text).not.toContain('"event":"reload_failed"');
   },
 );
 
@@ -77,7 +77,7 @@ test('SIGTERM ends a start that waits for its configuration', async () => {
   while (!handles(proxy.pid, 'SIGQUIT')) await delay(5);
   proxy.signal('SIGTERM');
   expect(await proxy.exited).toBe(0);
-  expect(proxy.log.text).toContain('stopped before it was ready');
+  expect(proxy.log.text).toContain('"event":"stopped_before_ready"');
 });
 
 test('a certificate that becomes a FIFO without a writer fails the reload, and is renewed when it is a file again', async () => {
@@ -85,7 +85,7 @@ test('a certificate that becomes a FIFO without a writer fails the reload, and i
   const path = server.certificatePath;
   await rename(path, `${path}.kept`);
   await symlink(await makeFifo(), path);
-  const line = await proxy.log.waitForMessage('reload failed; the former state is served on');
+  const line = await proxy.log.waitForEvent('reload_failed');
   expect(line['error']).toContain('nothing is written to the pipe');
   await rm(path);
   await rename(`${path}.kept`, path);
@@ -101,7 +101,7 @@ test('a configuration is read from a FIFO once, as of sops or doppler', async ()
     stringify({ listeners: [{ listen: 'tcp://127.0.0.1:0', forward: 'tcp://127.0.0.1:9' }] }),
   );
   await writer.close();
-  await proxy.log.waitForMessage('ready');
+  await proxy.log.waitForEvent('ready');
   proxy.signal('SIGTERM');
   expect(await proxy.exited).toBe(0);
 });

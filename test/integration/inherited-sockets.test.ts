@@ -112,7 +112,7 @@ describe('inherited sockets', () => {
     });
     await proxy.configure({ listeners: [{ listen: 'tcp://127.0.0.1:0', forward: backend.url }] });
     proxy.signal('SIGHUP');
-    const line = await proxy.log.waitForMessage('reload failed; the former state is served on');
+    const line = await proxy.log.waitForEvent('reload_failed');
     expect(line['error']).toContain(`listens on 127.0.0.1:${held.port}, and no listener is configured`);
     const client = await tcpClient(held.port);
     (await connected(client, backend)).socket.destroy();

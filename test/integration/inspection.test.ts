@@ -175,7 +175,7 @@ describe('to be lost turns no limit off', () => {
     const opened = await open(HTTP2_PREFACE);
     const { client, upstream, ending, proxy } = opened;
     client.write(bytes);
-    const line = await proxy.log.waitForMessage('calls of connection can no longer be followed');
+    const line = await proxy.log.waitForEvent('inspection_lost');
     expect(line).toMatchObject({
       level: 'warning',
       'inspection.reason': reason,
@@ -358,8 +358,8 @@ describe('memory', () => {
         (each) => each.value('gitaly_tls_proxy_connections_dropped_total', dropped) > 0,
       );
       expect(scrape.value('gitaly_tls_proxy_worker_exits_total')).toBe(0);
-      const line = await proxy.log.waitFor((entry) => entry['close.reason'] === 'memory');
-      expect(line['msg']).toContain('--max-old-space-size');
+      const line = await proxy.log.waitForEvent('connection_refused', { 'close.reason': 'memory' });
+      expect(line['fix']).toContain('--max-old-space-size');
       for (const client of clients) client.destroy();
       // Once they are gone there is room again.
       await vi.waitFor(

@@ -83,7 +83,7 @@ test('an exception outside of any connection ends none, and is counted', async (
   const { proxy, open, othersGoOn } = await startFaulty();
   const { client, upstream } = await open();
   client.write('FAULT later');
-  await proxy.log.waitForMessage('fault of the proxy outside of any connection; please report it');
+  await proxy.log.waitForEvent('internal_error');
   expect((await proxy.scrape()).value(INTERNAL_ERRORS, { scope: 'process' })).toBe(1);
   await othersGoOn();
   client.end();
@@ -131,7 +131,7 @@ test('an exception over the certificate of an upstream ends its dial at once, an
   });
   client.close();
   await proxy.log.waitForClose('upstream_unreachable');
-  const line = await proxy.log.waitForMessage('upstream is down: its health check failed');
+  const line = await proxy.log.waitForEvent('upstream_down');
   expect(line['error']).toContain('an injected fault in getPeerX509Certificate');
   expect((await proxy.scrape()).value(INTERNAL_ERRORS, { scope: 'process' })).toBe(0);
   await proxy.endsWithNothingLeaked();

@@ -36,9 +36,9 @@ test('max_connections refuses, counts, says what to do, and recovers', async () 
   const refused = Array.from({ length: 5 }, async () => readToEnd(await tcpClient(port)));
   for (const { received } of await Promise.all(refused)) expect(received).toHaveLength(0);
   await proxy.scrapeUntil((scrape) => scrape.value(DROPPED, { reason: 'max_connections' }) === 5);
-  const line = await proxy.log.waitFor((entry) => entry['close.reason'] === 'max_connections');
+  const line = await proxy.log.waitForEvent('connection_refused', { 'close.reason': 'max_connections' });
   expect(line).toMatchObject({ level: 'warning', listener: TCP_LISTENER });
-  expect(line['msg']).toContain('raise max_connections');
+  expect(line['fix']).toContain('raise max_connections');
   // A flood of refusals is no flood of lines.
   expect(proxy.log.lines.filter(({ 'close.reason': reason }) => reason === 'max_connections')).toHaveLength(
     1,
@@ -84,8 +84,8 @@ test('with 64 descriptors (ulimit -n 64) it refuses, counts, stays observable, a
     await Promise.all(endings);
     await proxy.scrapeUntil((sample) => sample.value(ACTIVE) === 0);
   }
-  const line = await proxy.log.waitFor((entry) => entry['close.reason'] === 'descriptors');
-  expect(line['msg']).toContain('ulimit -n');
+  const line = await proxy.log.waitForEvent('connection_refused', { 'close.reason': 'descriptors' });
+  expect(line['fix']).toContain('ulimit -n');
 
   const later = await tcpClient(port);
   await connected(later, backend);

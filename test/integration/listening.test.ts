@@ -91,7 +91,7 @@ describe('a name', () => {
 
   /** The admin port, by an address of its name. */
   async function metricsOf(proxy: ProxyProcess, host: string): Promise<number> {
-    const line = await proxy.log.waitFor(({ listener }) => listener === 'prometheus_listen_addr');
+    const line = await proxy.log.waitForEvent('listening', { listener: 'prometheus_listen_addr' });
     const { port } = new URL(String(line['listen']));
     return (await fetch(`http://${host}:${port}/metrics`, { headers: { connection: 'close' } })).status;
   }
@@ -113,7 +113,7 @@ describe('a name', () => {
       200, 200,
     ]);
     const absent = addresses.includes('192.0.2.7');
-    expect(proxy.log.text.includes('listening on some addresses of the name only')).toBe(absent);
+    expect(proxy.log.text.includes('"event":"listening_incomplete"')).toBe(absent);
     proxy.signal('SIGTERM');
     expect(await proxy.exited).toBe(0);
   });
@@ -220,7 +220,7 @@ describe('a unix socket', () => {
     const { ino } = statSync(path);
     await proxy.configure({ listeners: [listener({ mode: '666' })] });
     proxy.signal('SIGHUP');
-    await proxy.log.waitForMessage('reloaded');
+    await proxy.log.waitForEvent('reloaded');
     expect(statSync(path)).toMatchObject({ ino, mode: expect.any(Number) as unknown });
     expect(statSync(path).mode & 0o777).toBe(0o666);
     await proxy.endsWithNothingLeaked();

@@ -19,7 +19,6 @@ import { connected } from '../support/transfer.js';
 const TCP_LISTENER = 'tcp://127.0.0.1:0';
 const CLOSED = 'gitaly_tls_proxy_connections_closed_total';
 const DROPPED_LINES = 'gitaly_tls_proxy_log_lines_dropped_total';
-const GAP = 'log lines were dropped before this one: nobody took them in time';
 
 /** The lines of connections. */
 function connectionLines(proxy: ProxyProcess): LogLine[] {
@@ -29,7 +28,7 @@ function connectionLines(proxy: ProxyProcess): LogLine[] {
 /** How many lines the log says are missing from it. */
 function missingLines(proxy: ProxyProcess): number {
   return proxy.log.lines
-    .filter(({ msg, level }) => msg === GAP && level === 'warning')
+    .filter(({ event, level }) => event === 'log_lines_dropped' && level === 'warning')
     .reduce((sum, { lines }) => sum + Number(lines), 0);
 }
 
@@ -130,7 +129,7 @@ describe('a connection that ends with many calls open', () => {
     socket.write(HTTP2_PREFACE.subarray(-9));
     await proxy.scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_rpcs_in_flight') === CALLS);
     raw.resetAndDestroy();
-    const rest = await proxy.log.waitFor(({ lines }) => lines !== undefined);
+    const rest = await proxy.log.waitForEvent('call_lines_suppressed');
     expect(rest).toMatchObject({
       lines: CALLS - MAX_CUT_CALL_LINES,
       'peer.address': expect.any(String) as unknown,

@@ -88,7 +88,7 @@ describe('/metrics', () => {
     const refused = await proxy.scrapeUntil((scrape) => scrape.value(CLOSED) === 2);
     expect(refused.value(`${OURS}tls_handshake_failures_total`, { reason: 'not_tls' })).toBe(1);
     proxy.signal('SIGHUP');
-    await proxy.log.waitForMessage('reloaded');
+    await proxy.log.waitForEvent('reloaded');
 
     const { body } = await scrapeAs(proxy, 'text/plain');
     const types = new Map(

@@ -103,7 +103,7 @@ describe('certificate and key are reloaded', () => {
   test('at once on SIGHUP, which is answered also when nothing has changed', async () => {
     const { ca, proxy, port, files, first } = await startWithFiles();
     proxy.signal('SIGHUP');
-    await proxy.log.waitForMessage('reloaded');
+    await proxy.log.waitForEvent('reloaded');
     expect(await servedSerial(port, ca)).toBe(first.serialNumber);
     const second = await ca.server();
     await files.renew(second);
@@ -225,7 +225,7 @@ describe('what does not load changes nothing, is logged and counted with its rea
   ])('%s', async (_name, reason, spoil) => {
     const { ca, proxy, port, files, first } = await startWithFiles();
     await spoil(files, await ca.server());
-    const line = await proxy.log.waitFor(({ msg }) => String(msg).startsWith('reload failed'));
+    const line = await proxy.log.waitForEvent('reload_failed');
     expect(line['level']).toBe('error');
     expect(line['error']).toMatch(reason);
     const scrape = await proxy.scrape();
@@ -249,7 +249,7 @@ describe('what does not load changes nothing, is logged and counted with its rea
       tls: { client_auth: 'require', client_ca_path: clients.caPath },
     });
     await writeFile(clients.caPath, '');
-    const line = await proxy.log.waitFor(({ msg }) => String(msg).startsWith('reload failed'));
+    const line = await proxy.log.waitForEvent('reload_failed');
     expect(line['error']).toContain(clients.caPath);
 
     // In TLS 1.3 a client learns of a refusal after its own handshake.
@@ -320,7 +320,10 @@ describe('time alone is no reason not to start or to renew:', () => {
     await kept?.renew(await ca.server(past));
     const second = await ca.server();
     await renewed?.renew(second);
-    await proxy.log.waitFor(({ msg }) => /the previous one is still used/.test(String(msg)));
+    await proxy.log.waitFor(
+      ({ event, error }) =>
+        event === 'configuration_warning' && /the previous one is still used/.test(String(error)),
+    );
     await expect.poll(serials, { timeout: 10_000 }).toEqual([first[0]?.serialNumber, second.serialNumber]);
     expect((await proxy.scrape()).value(SUCCESSFUL)).toBe(0);
 
@@ -335,7 +338,10 @@ describe('time alone is no reason not to start or to renew:', () => {
     const { ca, proxy, port, files, first } = await startWithFiles();
     const next = await ca.server({ notBefore: new Date(Date.now() + 4000) });
     await files.renew(next);
-    await proxy.log.waitFor(({ msg }) => /the previous one is still used/.test(String(msg)));
+    await proxy.log.waitFor(
+      ({ event, error }) =>
+        event === 'configuration_warning' && /the previous one is still used/.test(String(error)),
+    );
     expect(await servedSerial(port, ca)).toBe(first.serialNumber);
     await proxy.scrapeUntil((scrape) => scrape.value(SUCCESSFUL) === 1);
     expect(await servedSerial(port, ca)).toBe(next.serialNumber);

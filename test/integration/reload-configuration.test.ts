@@ -104,7 +104,7 @@ describe('all or nothing:', () => {
     const port = await proxy.port(A);
     await proxy.configure({ listeners: [...listeners, { listen: B, forward: 'http://x:1' }], colour: 'red' });
     await reload(proxy);
-    const line = await proxy.log.waitFor(({ msg }) => String(msg).startsWith('reload failed'));
+    const line = await proxy.log.waitForEvent('reload_failed');
     expect(line['error']).toContain('colour');
     expect(line['error']).toContain('listeners[1].forward');
     expect(line['error']).toContain(proxy.configurationPath);
@@ -141,10 +141,12 @@ describe('all or nothing:', () => {
       ],
     });
     await reload(proxy);
-    const line = await proxy.log.waitFor(({ msg }) => String(msg).startsWith('reload failed'));
+    const line = await proxy.log.waitForEvent('reload_failed');
     expect(line['error']).toContain(`cannot listen on ${taken}`);
     expect(line['error']).toContain('EADDRINUSE');
-    expect(proxy.log.lines.filter(({ listener, msg }) => listener === B && msg === 'listening')).toEqual([]);
+    expect(proxy.log.lines.filter(({ listener, event }) => listener === B && event === 'listening')).toEqual(
+      [],
+    );
     expect(await accepts('127.0.0.1', port)).toBe(true);
 
     squatter.close();
@@ -187,11 +189,11 @@ describe('SIGHUP is harmless', () => {
     proxy.signal('SIGHUP');
     await start.writeFile(configuration);
     await start.close();
-    await proxy.log.waitForMessage('ready');
+    await proxy.log.waitForEvent('ready');
     const again = await open(pipe, 'w');
     await again.writeFile(configuration);
     await again.close();
-    await proxy.log.waitForMessage('reloaded');
+    await proxy.log.waitForEvent('reloaded');
     expect(await accepts('127.0.0.1', await proxy.port(A))).toBe(true);
     proxy.signal('SIGTERM');
     expect(await proxy.exited).toBe(0);

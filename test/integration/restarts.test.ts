@@ -31,7 +31,7 @@ test('ten restarts behind a port held by old and new in turn fail no call of grp
     await load.more(CALLS_BETWEEN);
     const old = running;
     old.signal('SIGTERM');
-    await old.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
+    await old.log.waitForEvent('draining');
     running = await ProxyProcess.start({
       configuration: { ...configuration, listeners: [{ listen: `tls://${address.host}`, forward }] },
     });

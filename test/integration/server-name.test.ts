@@ -394,13 +394,13 @@ test('the page of open connections, the log of connections and that of calls say
   });
   await rest();
   client.close();
-  const call = await proxy.log.waitFor((line) => line['grpc.method'] === 'Repeat');
+  const call = await proxy.log.waitForEvent('call_finished', { 'grpc.method': 'Repeat' });
   expect(call).toMatchObject({ listener: TLS_LISTENER, upstream: a });
-  expect(await proxy.log.waitFor((line) => 'duration_ms' in line)).toMatchObject({
+  expect(await proxy.log.waitForEvent('connection_closed')).toMatchObject({
     upstream: a,
     server_name: A,
   });
-  expect(await proxy.log.waitForMessage('listening')).toMatchObject({ forward: `${A}=${a} default=${b}` });
+  expect(await proxy.log.waitForEvent('listening')).toMatchObject({ forward: `${A}=${a} default=${b}` });
   await proxy.endsWithNothingLeaked();
 });
 
@@ -437,7 +437,7 @@ test('a drain is of the calls at every Gitaly', async () => {
     }),
   );
   proxy.signal('SIGTERM');
-  await proxy.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
+  await proxy.log.waitForEvent('draining');
   await Promise.all(rests.map(({ rest }) => rest()));
   expect(await proxy.exited).toBe(0);
 });

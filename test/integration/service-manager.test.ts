@@ -125,10 +125,10 @@ test('where systemd-notify is missing, the proxy serves, and warns once', async 
     configuration: { listeners: [{ listen: 'tcp://127.0.0.1:0', forward }] },
     env: { NOTIFY_SOCKET: '/nowhere', PATH: path, WATCHDOG_USEC: '100000' },
   });
-  const line = await proxy.log.waitForMessage('systemd cannot be told: systemd-notify failed');
+  const line = await proxy.log.waitForEvent('sd_notify_failed');
   expect(line).toMatchObject({ level: 'warning', error: expect.stringContaining('ENOENT') as unknown });
   proxy.signal('SIGHUP');
-  await proxy.log.waitForMessage('reloaded');
+  await proxy.log.waitForEvent('reloaded');
   await proxy.endsWithNothingLeaked();
   expect(proxy.log.lines.filter(({ level }) => level === 'warning')).toHaveLength(1);
 });

@@ -33,7 +33,7 @@ describe('SIGUSR1 opens no debugger', () => {
       ...(args && { args }),
     });
     const isReady = (): boolean =>
-      args ? proxy.log.text.includes('Ctrl-C ends') : proxy.log.text.includes('"ready"');
+      args ? proxy.log.text.includes('Ctrl-C ends') : proxy.log.text.includes('"event":"ready"');
     await signalWhile(proxy.pid, args ? 'demo' : 'serve', () => !isReady());
     const configured = new Set(
       [...proxy.log.text.matchAll(/listen"?: ?"[a-z]+:\/\/127\.0\.0\.1:(\d+)/gu)].map(([, port]) =>
@@ -70,11 +70,11 @@ describe('SIGUSR1 opens no debugger', () => {
 test('SIGUSR1 reloads as SIGHUP does, SIGUSR2 is ignored and logged, SIGQUIT drains', async () => {
   const { proxy } = await startSetup({ more: { workers: 2 } });
   proxy.signal('SIGUSR1');
-  await proxy.log.waitForMessage('reloaded');
+  await proxy.log.waitForEvent('reloaded');
   proxy.signal('SIGUSR2');
   for (const pid of proxy.children())
     for (const signal of ['SIGUSR2', 'SIGQUIT'] as const) process.kill(pid, signal);
-  const line = await proxy.log.waitForMessage('signal ignored');
+  const line = await proxy.log.waitForEvent('signal_ignored');
   expect(line).toMatchObject({ level: 'warning', signal: 'SIGUSR2', error: expect.any(String) as unknown });
   expect((await proxy.scrape()).value('gitaly_tls_proxy_worker_exits_total')).toBe(0);
   proxy.signal('SIGQUIT');
@@ -103,7 +103,7 @@ describe('the environment changes nothing silently', () => {
     };
     const { proxy } = await startSetup({ env, more: { workers: 2 } });
     for (const variable of ['NODE_TLS_REJECT_UNAUTHORIZED', 'SSLKEYLOGFILE']) {
-      const line = await proxy.log.waitFor((one) => one['variable'] === variable);
+      const line = await proxy.log.waitForEvent('environment_warning', { variable });
       expect(line).toMatchObject({ level: 'warning', error: expect.stringContaining('ignored') as unknown });
     }
     const names = readFileSync(`/proc/${proxy.children()[0] ?? 0}/environ`, 'utf8')

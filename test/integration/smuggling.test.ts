@@ -133,7 +133,7 @@ describe.each(['json', 'text'])('with a log in %s, header blocks that ought not 
     client.destroy();
     await proxy.endsWithNothingLeaked();
     const calls = 2 + 3 * BLOCKS.length;
-    const lines = proxy.log.text.split('\n').filter((line) => line.includes(' call with code OK'));
+    const lines = proxy.log.text.split('\n').filter((line) => line.includes('"event":"call_finished"'));
     expect(lines).toHaveLength(calls);
     expect(proxy.log.text.split('\n').filter((line) => line.startsWith('{"level":"error"'))).toEqual([]);
     expect(proxy.log.text).not.toContain('\0');

@@ -292,7 +292,7 @@ describe('SNI picks the certificate', () => {
       // An empty name is not sent, as with clients that dial an IP address.
       expect(await namesFor('', version)).toContain('DNS:localhost');
     }
-    await proxy.log.waitFor((line) => line['server_name'] === 'c.b.example.test');
+    await proxy.log.waitForEvent('connection_closed', { server_name: 'c.b.example.test' });
     await proxy.endsWithNothingLeaked();
   });
 });

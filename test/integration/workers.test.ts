@@ -74,7 +74,7 @@ async function workerOf(proxy: ProxyProcess, client: { readonly localPort?: numb
 /** Ends a worker as the system's out-of-memory killer does, and waits until the primary process knows. */
 async function kill(proxy: ProxyProcess, pid: number): Promise<void> {
   process.kill(pid, 'SIGKILL');
-  await proxy.log.waitFor((line) => line['pid'] === pid && 'worker' in line);
+  await proxy.log.waitForEvent('worker_exited', { pid });
 }
 
 function allServe(proxy: ProxyProcess): Promise<unknown> {
@@ -123,7 +123,7 @@ describe('of two workers', () => {
     const [victim = 0] = workersOf(proxy);
     const endings = clients.map((client) => readToEnd(client));
     await kill(proxy, victim);
-    const line = await proxy.log.waitFor(({ pid }) => pid === victim);
+    const line = await proxy.log.waitForEvent('worker_exited', { pid: victim });
     expect(line).toMatchObject({ level: 'error', connections: 1, error: 'SIGKILL' });
     // Workers are numbered from 1, and the first client went to the first.
     const lost = Number(line['worker']) - 1;
@@ -210,7 +210,7 @@ describe('of two workers', () => {
     };
     const [chained, direct] = [presenting(await between.client()), presenting(await authority.client())];
     const ended = await sessionFrom(chained);
-    await proxy.log.waitForMessage('certificate or CRL has expired');
+    await proxy.log.waitForEvent('certificate_expired');
     const current = await sessionFrom(direct);
     const [victim = 0] = workersOf(proxy);
     await kill(proxy, victim);
@@ -263,7 +263,7 @@ describe('of two workers', () => {
     onTestFinished(() => void tryKill(hung, 'SIGCONT'));
     await proxy.configure({ ...configuration, max_connections: 1 });
     proxy.signal('SIGHUP');
-    const line = await proxy.log.waitForMessage('reload failed; the former state is served on');
+    const line = await proxy.log.waitForEvent('reload_failed');
     expect(line['error']).toMatch(/^worker 1 ended or hung/);
 
     // Both are admitted while the worker is stopped: the reload is retried, and may take effect as soon as it runs again.
@@ -273,7 +273,7 @@ describe('of two workers', () => {
     const clients = await Promise.all(connecting);
     expect(clients.map(({ authorized }) => authorized)).toEqual([true, true]);
 
-    await proxy.log.waitForMessage('reloaded');
+    await proxy.log.waitForEvent('reloaded');
     for (const client of clients) client.destroy();
     await proxy.endsWithNothingLeaked();
   });
@@ -283,7 +283,7 @@ describe('of two workers', () => {
     const rests = [];
     for (const client of clients) rests.push((await client.repeatUnread(Buffer.alloc(300_000, 'x'))).rest);
     proxy.signal('SIGTERM');
-    await proxy.log.waitFor(({ msg }) => String(msg).startsWith('draining'));
+    await proxy.log.waitForEvent('draining');
     for (const rest of rests) expect(await rest()).toBeGreaterThan(2);
     for (const client of clients) client.close();
     expect(await proxy.exited).toBe(0);
@@ -403,7 +403,7 @@ describe('of two workers', () => {
     const [hung = 0] = workersOf(proxy);
     process.kill(hung, 'SIGSTOP');
     onTestFinished(() => void tryKill(hung, 'SIGKILL'));
-    const line = await proxy.log.waitFor((each) => each['pid'] === hung && 'worker' in each);
+    const line = await proxy.log.waitForEvent('worker_exited', { pid: hung });
     expect(line['error']).toBe('its event loop hung: it was ended after 20 s without a sign of life');
     await allServe(proxy);
     const clients = [await tlsClient(port, { ca: ca.caPem }), await tlsClient(port, { ca: ca.caPem })];
@@ -428,7 +428,7 @@ describe('of two workers', () => {
     const { proxy, ca, port } = await startSetup(TWO);
     const workers = workersOf(proxy);
     for (const pid of workers) process.kill(pid, 'SIGKILL');
-    for (const pid of workers) await proxy.log.waitFor((line) => line['pid'] === pid && 'worker' in line);
+    for (const pid of workers) await proxy.log.waitForEvent('worker_exited', { pid });
     const client = await tlsClient(port, { ca: ca.caPem });
     expect(client.authorized).toBe(true);
     client.destroy();
@@ -440,7 +440,7 @@ describe('of two workers', () => {
     const { proxy, configuration } = await startSetup(TWO);
     await proxy.configure({ ...configuration, workers: 3 });
     proxy.signal('SIGHUP');
-    const line = await proxy.log.waitForMessage('reload failed; the former state is served on');
+    const line = await proxy.log.waitForEvent('reload_failed');
     expect(line['error']).toMatch(/workers: cannot change while the proxy runs, it is 2: restart it/);
     await proxy.endsWithNothingLeaked();
   });

@@ -20,7 +20,7 @@ func drain(t *testing.T, running *proxy.Proxy, url string, ca *authority.Authori
 	t.Helper()
 	running.Terminate(t)
 	running.Await(t, "that it drains", func(line proxy.Line) bool {
-		return strings.HasPrefix(line.Message, "draining")
+		return line.Event == "draining"
 	})
 	newcomer := &tls.Dialer{Config: h2Only(ca)}
 	if conn, err := newcomer.DialContext(patiently(t), "tcp", strings.TrimPrefix(url, "tls://")); err == nil {

@@ -3,7 +3,6 @@ package interop_test
 import (
 	"bytes"
 	"context"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,7 +43,7 @@ func TestTenRestartsFailNoCall(t *testing.T) {
 		load.awaitCalls(t, callsBetweenRestarts)
 		running.Terminate(t)
 		running.Await(t, "that it drains", func(line proxy.Line) bool {
-			return strings.HasPrefix(line.Message, "draining")
+			return line.Event == "draining"
 		})
 		old := running
 		running = start()

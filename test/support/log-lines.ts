@@ -1,5 +1,8 @@
 import type { Readable } from 'node:stream';
 
+import type { EventId } from '../../src/telemetry/events.js';
+import type { LogFields } from '../../src/telemetry/log-line.js';
+
 /** A JSON log line. */
 export type LogLine = Readonly<Record<string, unknown>>;
 
@@ -48,14 +51,16 @@ export class LogLines {
     return this.#until(() => (this.text.includes(text) ? this.text : undefined));
   }
 
-  /** The first line with this message. */
-  waitForMessage(message: string): Promise<LogLine> {
-    return this.waitFor((line) => line['msg'] === message);
+  /** The first line of an event, with these fields. */
+  waitForEvent(id: EventId, match: LogFields = {}): Promise<LogLine> {
+    return this.waitFor(
+      (line) => line['event'] === id && Object.entries(match).every(([name, value]) => line[name] === value),
+    );
   }
 
   /** The line of the first connection that ended for this reason. */
   waitForClose(reason: string): Promise<LogLine> {
-    return this.waitFor((line) => line['close.reason'] === reason && 'duration_ms' in line);
+    return this.waitForEvent('connection_closed', { 'close.reason': reason });
   }
 
   #until<T>(find: () => T | undefined): Promise<T> {

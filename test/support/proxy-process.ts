@@ -76,7 +76,7 @@ export class ProxyProcess {
   /** Starts it and waits until everything is bound. */
   static async start(options: StartOptions): Promise<ProxyProcess> {
     const proxy = await ProxyProcess.spawn(options);
-    await proxy.log.waitForMessage('ready').catch((error: unknown) => {
+    await proxy.log.waitForEvent('ready').catch((error: unknown) => {
       throw new Error(`the program did not start: ${proxy.stderr.text}`, { cause: error });
     });
     proxy.#descriptorsAtReady = proxy.descriptors();
@@ -121,9 +121,7 @@ export class ProxyProcess {
 
   /** Where a listener is bound, by the address in the configuration. */
   async address(listener: string): Promise<URL> {
-    const line = await this.log.waitFor(
-      ({ msg, listener: name }) => msg === 'listening' && name === listener,
-    );
+    const line = await this.log.waitForEvent('listening', { listener });
     return new URL(String(line['listen']));
   }
 

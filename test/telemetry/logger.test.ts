@@ -7,28 +7,40 @@ import { CollectingSink } from './collecting-sink.js';
 
 const JSON_LOG = { level: 'debug', format: 'json' } as const;
 
+const CLOSED = {
+  listener: 'tls://a:1',
+  'peer.address': '10.0.0.1:5000',
+  protocol: 'http2',
+  'tls.resumed': false,
+  'bytes.to_upstream': 7,
+  'bytes.to_client': 7,
+  duration_ms: 1.5,
+  'close.reason': 'finished',
+  'close.initiator': 'client',
+};
+
 describe('a JSON line', () => {
   test('has the shape of Gitaly: level in the words of logrus, time in UTC, flat keys, the message last', () => {
     const sink = new CollectingSink();
     const log = createLogger(sink, JSON_LOG);
-    for (const level of ['debug', 'info', 'warn', 'error'] as const)
-      log[level]({ 'peer.address': '10.0.0.1:5000', 'bytes.to_client': 7, resumed: false }, 'a message');
-    expect(sink.parsed).toEqual(
-      ['debug', 'info', 'warning', 'error'].map((level) => ({
-        level,
-        time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/) as string,
-        'peer.address': '10.0.0.1:5000',
-        'bytes.to_client': 7,
-        resumed: false,
-        msg: 'a message',
-      })),
-    );
-    for (const line of sink.lines) expect(line).toMatch(/^\{[^\n]*\}\n$/);
+    log.log('connection_closed', { ...CLOSED, 'close.reason': 'probe' });
+    log.log('connection_closed', CLOSED);
+    log.log('signal_ignored', { signal: 'SIGUSR2', error: 'It is ignored.' });
+    log.log('reload_failed', { error: 'It failed.' });
+    expect(sink.parsed).toMatchObject(['debug', 'info', 'warning', 'error'].map((level) => ({ level })));
+    expect(sink.parsed[1]).toEqual({
+      ...CLOSED,
+      level: 'info',
+      time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/) as string,
+      event: 'connection_closed',
+      msg: 'connection finished',
+    });
+    for (const line of sink.lines) expect(line).toMatch(/^\{"level":"\w+","time":[^\n]*,"msg":"[^"]*"\}\n$/);
   });
 
   test('leaves out what is not known', () => {
     const sink = new CollectingSink();
-    createLogger(sink, JSON_LOG).info({ 'peer.identity': undefined, protocol: 'http2' }, 'x');
+    createLogger(sink, JSON_LOG).log('connection_closed', { ...CLOSED, 'peer.identity': undefined });
     expect(sink.lines[0]).not.toContain('peer.identity');
   });
 
@@ -36,7 +48,7 @@ describe('a JSON line', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (value) => {
         const sink = new CollectingSink();
-        createLogger(sink, JSON_LOG).info({ server_name: value }, 'x');
+        createLogger(sink, JSON_LOG).log('connection_closed', { ...CLOSED, server_name: value });
         expect(sink.lines).toHaveLength(1);
         const [line = ''] = sink.lines;
         expect(line.indexOf('\n')).toBe(line.length - 1);
@@ -51,32 +63,97 @@ describe('a JSON line', () => {
 
   test('is bounded', () => {
     const sink = new CollectingSink();
-    createLogger(sink, JSON_LOG).info({ server_name: 'x'.repeat(1 << 20) }, 'x');
+    createLogger(sink, JSON_LOG).log('connection_closed', { ...CLOSED, server_name: 'x'.repeat(1 << 20) });
     expect(sink.lines[0]?.length).toBeLessThan(10_000);
+  });
+});
+
+describe('level, text and fix', () => {
+  test('come from the table, by the value of a field where the table says so', () => {
+    const sink = new CollectingSink();
+    const log = createLogger(sink, JSON_LOG);
+    const refused = { listener: 'tls://a:1', 'peer.address': '10.0.0.1:5000', count: 1 };
+    log.log('connection_closed', { ...CLOSED, 'close.reason': 'upstream_unreachable' });
+    log.log('connection_refused', { ...refused, 'close.reason': 'descriptors' });
+    log.log('inspection_lost', { ...refused, upstream: 'tcp://b:1', 'inspection.reason': 'frame' });
+    expect(sink.parsed).toMatchObject([
+      { level: 'error', msg: 'upstream cannot be reached', fix: expect.stringContaining('check') as string },
+      { level: 'warning', msg: 'connections refused', fix: expect.stringContaining('ulimit -n') as string },
+      { level: 'warning', error: expect.stringContaining('malformed HTTP/2') as string },
+    ]);
+  });
+
+  test('give way to a fix that the caller knows better', () => {
+    const sink = new CollectingSink();
+    const fields = {
+      listener: 'tls://a:1',
+      role: 'server',
+      file: 'a.pem',
+      error: 'It has expired.',
+      fix: 'Renew it.',
+    };
+    createLogger(sink, JSON_LOG).log('certificate_expired', fields);
+    expect(sink.parsed).toMatchObject([fields]);
   });
 });
 
 test('the level decides what is written, from now on', () => {
   const sink = new CollectingSink();
   const log = createLogger(sink, { level: 'warn', format: 'json' });
-  log.info({}, 'no');
-  log.warn({}, 'yes');
+  log.log('ready', {});
+  log.log('debugger_open', {});
   log.configure({ level: 'error', format: 'json' });
-  log.warn({}, 'no');
+  log.log('debugger_open', {});
   log.configure(JSON_LOG);
-  log.debug({}, 'yes');
-  expect(sink.parsed).toMatchObject([{ msg: 'yes' }, { msg: 'yes' }]);
+  log.log('reloaded', {});
+  expect(sink.parsed).toMatchObject([{ event: 'debugger_open' }, { event: 'reloaded' }]);
 });
 
-test('text is for a terminal: one line, the level in words, the fields beside it', () => {
+test('fields that are bound are in every line, which follows the level of the log', () => {
+  const sink = new CollectingSink();
+  const log = createLogger(sink, { level: 'warn', format: 'json' });
+  const { listener, ...others } = CLOSED;
+  const closed = log.bind('connection_closed', { listener, server_name: 'a\u202eb' });
+  closed(others);
+  log.configure(JSON_LOG);
+  closed(others, 'yes');
+  log.configure({ level: 'error', format: 'json' });
+  closed(others);
+  expect(sink.parsed).toMatchObject([
+    { ...CLOSED, level: 'info', event: 'connection_closed', server_name: 'a\\u202eb', msg: 'yes' },
+  ]);
+});
+
+test('a token, a cookie or a key that gets among the fields is not written', () => {
+  const sink = new CollectingSink();
+  const log = createLogger(sink, JSON_LOG);
+  const secrets = {
+    authorization: 'SECRET',
+    'grpc.meta.authorization': 'SECRET',
+    'grpc.meta.gitaly-servers': 'SECRET',
+    'http.header.gitlab-shell-api-request': 'SECRET',
+    'http.header.cookie': 'SECRET',
+    token: 'SECRET',
+    private_key: 'SECRET',
+  };
+  // The type of an event has no such field; a value with more fields than its type has is not refused everywhere.
+  const closed = { ...CLOSED, ...secrets };
+  log.log('connection_closed', closed);
+  log.bind('connection_closed', closed)({});
+  expect(sink.lines).toHaveLength(2);
+  expect(sink.lines.join()).not.toContain('SECRET');
+  expect(sink.parsed).toMatchObject([{ ...CLOSED, authorization: '[redacted]' }, CLOSED]);
+});
+
+test('text is for a terminal: one line with level, event and text, then what happened, the fix and the other fields', () => {
   const sink = new CollectingSink();
   const log = createLogger(sink, { level: 'info', format: 'text' });
-  log.warn({ 'peer.address': '10.0.0.1:5000', server_name: 'a\n\u001b[31mb' }, 'client certificate refused');
+  log.log('signal_ignored', { signal: 'a\n\u001b[31mb', error: 'It is ignored.' });
   expect(sink.lines).toHaveLength(1);
   const [line = ''] = sink.lines;
-  expect(line).toContain('WARNING');
-  expect(line).toContain('client certificate refused');
-  expect(line).toContain('10.0.0.1:5000');
+  expect(line).toMatch(
+    /WARNING: signal_ignored: signal ignored \{"error":"It is ignored\.","fix":"Send SIGHUP .*","signal":"a/,
+  );
   expect(line).not.toContain('\u001b');
   expect(line.trimEnd()).not.toContain('\n');
 });
@@ -110,7 +187,7 @@ describe('lines that were dropped', () => {
 
     /** How many lines each notice says are missing. */
     get gaps(): number[] {
-      return [...this.#text.matchAll(/"lines":(\d+),"msg":"log lines were dropped/g)].map(([, lines]) =>
+      return [...this.#text.matchAll(/"event":"log_lines_dropped".*"lines":(\d+)/g)].map(([, lines]) =>
         Number(lines),
       );
     }
@@ -119,22 +196,22 @@ describe('lines that were dropped', () => {
   test('are told of once, with how many there were, when lines are taken again', () => {
     const sink = new BoundedSink(1);
     const log = createLogger(sink, JSON_LOG);
-    for (let count = 0; count < 4; count++) log.info({}, 'x');
+    for (let count = 0; count < 4; count++) log.log('ready', {});
     expect(sink.gaps).toEqual([]);
     sink.makeRoom(Infinity);
-    for (let count = 0; count < 3; count++) log.info({}, 'y');
+    for (let count = 0; count < 3; count++) log.log('ready', {});
     expect(sink.gaps).toEqual([3]);
   });
 
   test('are told of later where there is room for a line and not for the notice', () => {
     const sink = new BoundedSink(0);
     const log = createLogger(sink, JSON_LOG);
-    log.info({}, 'x');
+    log.log('ready', {});
     sink.makeRoom(1);
-    log.info({}, 'y');
+    log.log('ready', {});
     expect(sink.gaps).toEqual([]);
     sink.makeRoom(2);
-    log.info({}, 'z');
+    log.log('ready', {});
     // The notice that found no room is a dropped line too.
     expect(sink.gaps).toEqual([2]);
   });

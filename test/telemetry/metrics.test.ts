@@ -274,6 +274,7 @@ describe('the line of a connection', () => {
       {
         level: 'info',
         time: expect.any(String) as string,
+        event: 'connection_closed',
         msg: 'connection finished',
         listener: LISTEN.url,
         upstream: UPSTREAM,
@@ -329,7 +330,7 @@ test('a flood of refusals is counted, and logged once in a while with how many t
       level: 'warning',
       'close.reason': 'max_connections',
       count: 1,
-      msg: expect.stringMatching(/raise max_connections/) as string,
+      fix: expect.stringMatching(/raise max_connections/) as string,
     },
   ]);
 });

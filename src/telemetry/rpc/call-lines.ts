@@ -1,14 +1,27 @@
-import type { CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
+import type { CallContext, CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
 import { RateBucket } from '../../inspect/rate-bucket.js';
-import { FAILED_CALL_LINES, LEFT_OUT_LINES_MS, MAX_CUT_CALL_LINES } from '../../limits.js';
+import {
+  FAILED_CALL_LINES,
+  LEFT_OUT_LINES_MS,
+  MAX_CUT_CALL_LINES,
+  MAX_METHOD_LOGGERS,
+} from '../../limits.js';
 import type { MethodCounts } from './method-table.js';
-import type { RpcLog, RpcPeer } from './rpc-log.js';
+import { namesOf, type LogCall, type RpcLog, type RpcPeer } from './rpc-log.js';
+
+/** How the calls to a method are logged, in one direction. */
+interface MethodLog {
+  readonly direction: CallContext['direction'];
+  readonly log: LogCall;
+}
 
 /** The log lines of one connection's calls. The number of lines for failed calls is limited; the rest are counted. */
 export class CallLines {
   readonly #log: RpcLog;
   readonly #peer: RpcPeer;
   readonly #admits: (reason: string) => boolean;
+  /** Created with the first line. */
+  #methods: Map<MethodCounts, MethodLog> | undefined;
   readonly #failed = new RateBucket(FAILED_CALL_LINES);
   #cut = 0;
   #leftOut = 0;
@@ -24,17 +37,32 @@ export class CallLines {
     if (!this.#log.isWanted(call, end)) return;
     if (this.#hasRoom(end)) {
       if (!this.#admits(`call ${end.code}`)) return;
-      this.#log.ended(call, method, end, this.#peer);
+      this.#log.ended(call, method, end, this.#logOf(call, method));
       return;
     }
     if (this.#leftOut++ > 0) return;
     const tell = (): void => {
-      if (this.#admits('calls left out')) this.#log.leftOut(this.#leftOut, this.#peer);
+      if (this.#admits('calls suppressed')) this.#log.leftOut(this.#leftOut, this.#peer);
       this.#leftOut = 0;
     };
     // All open calls end with their connection, in one turn of the event loop.
     if (end.by === 'connection') setImmediate(tell);
     else setTimeout(tell, LEFT_OUT_LINES_MS);
+  }
+
+  #logOf(call: GrpcCall, method: MethodCounts): LogCall {
+    const { direction } = call.context;
+    const methods = (this.#methods ??= new Map<MethodCounts, MethodLog>());
+    const known = methods.get(method);
+    if (known?.direction === direction) return known.log;
+    const log = this.#log.logCallsOf(call, method, this.#peer);
+    const [service, name] = namesOf(call);
+    // Methods without a label of their own share their counts, and each has its own name.
+    if (method.service === service && method.method === name) {
+      if (methods.size >= MAX_METHOD_LOGGERS) methods.clear();
+      methods.set(method, { direction, log });
+    }
+    return log;
   }
 
   #hasRoom({ code, by, endedAtMs }: CallEnd): boolean {

@@ -181,7 +181,7 @@ export class WorkerTraffic implements Traffic {
         this.#metrics.forgetProcess(number);
         this.#metrics.workerExits.inc();
         const fields = { worker: number, pid, connections, error: describeExit(exit) };
-        this.#logger.error(fields, 'a worker ended, and its connections with it; another is started');
+        this.#logger.log('worker_exited', fields);
         for (const { port, id } of lost) this.#ports.get(port)?.quota.end(id);
         for (const handOver of [...this.#waiting.splice(0), ...undelivered]) this.#place(handOver);
         this.#forgetGonePorts();

@@ -11,6 +11,7 @@ import (
 // Line is one line of the proxy's log: the fields that the tests look at, and the whole text.
 type Line struct {
 	Level          string `json:"level"`
+	Event          string `json:"event"`
 	Message        string `json:"msg"`
 	Listener       string `json:"listener"`
 	Listen         string `json:"listen"`
@@ -19,6 +20,8 @@ type Line struct {
 	PeerIdentity   string `json:"peer.identity"`
 	CloseReason    string `json:"close.reason"`
 	CloseInitiator string `json:"close.initiator"`
+	Method         string `json:"http.method"`
+	Status         int    `json:"http.status"`
 
 	Text string `json:"-"`
 }

@@ -65,7 +65,7 @@ func Start(t testing.TB, configuration Configuration, environment ...string) *Pr
 		close(proxy.exited)
 	}()
 	t.Cleanup(func() { proxy.cleanUp(t) })
-	proxy.Await(t, "ready", func(line Line) bool { return line.Message == "ready" })
+	proxy.Await(t, "ready", func(line Line) bool { return line.Event == "ready" })
 	return proxy
 }
 
@@ -98,7 +98,7 @@ func (p *Proxy) Await(t testing.TB, what string, matches func(Line) bool) Line {
 func (p *Proxy) URL(t testing.TB, listener Listener) string {
 	t.Helper()
 	return p.Await(t, "the address of "+listener.Listen, func(line Line) bool {
-		return line.Message == "listening" && line.Listener == listener.Listen && line.Forward == listener.Forward
+		return line.Event == "listening" && line.Listener == listener.Listen && line.Forward == listener.Forward
 	}).Listen
 }
 
@@ -106,7 +106,7 @@ func (p *Proxy) URL(t testing.TB, listener Listener) string {
 func (p *Proxy) MetricsURL(t testing.TB) string {
 	t.Helper()
 	line := p.Await(t, "the address of the admin port", func(line Line) bool {
-		return line.Message == "listening" && line.Listener == "prometheus_listen_addr"
+		return line.Event == "listening" && line.Listener == "prometheus_listen_addr"
 	})
 	return strings.TrimSuffix(line.Listen, "/") + "/metrics"
 }

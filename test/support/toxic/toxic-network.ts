@@ -172,10 +172,10 @@ function failureOf({ evidence, wrongs }: Verdict, seed: number): string | undefi
 
 /** Where each listener is bound, by its address in the configuration. */
 async function listenerAddresses(log: LogLines): Promise<Map<string, Address>> {
-  await log.waitForMessage('ready');
+  await log.waitForEvent('ready');
   const addresses = new Map<string, Address>();
-  for (const { msg, listener, listen } of log.lines) {
-    if (msg !== 'listening') continue;
+  for (const { event, listener, listen } of log.lines) {
+    if (event !== 'listening') continue;
     const { hostname, port } = new URL(String(listen));
     addresses.set(String(listener), { host: hostname, port: Number(port) });
   }
