@@ -6,6 +6,7 @@ import { installAndBuild } from './install.mjs';
 
 installAndBuild();
 const root = fileURLToPath(new URL('..', import.meta.url));
+/** @type {import('node:child_process').SpawnOptions} */
 const options = { cwd: root, stdio: 'inherit' };
 const children = [
   spawn(
@@ -15,6 +16,8 @@ const children = [
   ),
   spawn(process.execPath, ['--watch-path=dist', '--watch-preserve-output', 'dist/cli.js', 'demo'], options),
 ];
-const end = () => children.forEach((child) => child.kill('SIGTERM'));
+const end = () => {
+  for (const child of children) child.kill('SIGTERM');
+};
 process.on('SIGINT', end);
 process.on('SIGTERM', end);

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createHttpServer, request } from 'node:http';
 import { createServer } from 'node:net';
-import { copyFile, readFile, rename, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -273,9 +273,13 @@ class Stage {
   async #probe() {
     const begun = performance.now();
     const asked = request({ port: this.#proxy.adminPort, path: '/-/liveness', agent: false });
-    const answered = once(asked, 'response');
+    /** @type {Promise<import('node:http').IncomingMessage>} */
+    const answered = new Promise((resolve, reject) => {
+      asked.once('response', resolve);
+      asked.once('error', reject);
+    });
     asked.end();
-    const [response] = await answered;
+    const response = await answered;
     response.resume();
     if (response.statusCode !== 200) throw new Error(`liveness was answered with ${response.statusCode}`);
     return performance.now() - begun;
@@ -297,7 +301,7 @@ class Stage {
         child.process.stdin?.end();
         const result = await done;
         await child.ended;
-        return result;
+        return /** @type {{ strokes: number, outcomes: Record<string, number> }} */ (result);
       },
     };
   }

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { inspect, promisify } from 'node:util';
 import { stopAll } from '../bench/children.mjs';
 import { Program } from './program.mjs';
 
@@ -28,14 +28,12 @@ export async function toxic({
   const ca = await Authority.create(directory);
   const network = await ToxicNetwork.start(ca, TENS);
   const configuration = { ...network.configuration, workers };
+  /** @type {import('../test/support/log-lines.js').LogLines | undefined} */
   let log;
-  const proxy = await Program.serve(
-    program,
-    directory,
-    configuration,
-    0,
-    (stdout) => (log = new LogLines(stdout)),
-  );
+  const proxy = await Program.serve(program, directory, configuration, 0, (stdout) => {
+    log = new LogLines(stdout);
+  });
+  if (log === undefined) throw new Error('the log of the proxy is not read');
   const before = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
   let [warmKib, peakKib] = [0, before.memoryKib];
   const sampler = setInterval(() => {
@@ -45,9 +43,9 @@ export async function toxic({
   }, 500);
   console.log(`seed ${seed}`);
   for (const event of ['uncaughtException', 'unhandledRejection']) {
-    process.on(event, (error) => {
+    process.on(event, (/** @type {unknown} */ error) => {
       // Of the network's own, not of the proxy: the rest of the run would prove nothing.
-      console.error(`soak: FAILED: seed ${seed}: ${error?.stack ?? error}`);
+      console.error(`soak: FAILED: seed ${seed}: ${inspect(error)}`);
       process.exitCode = 1;
       void stopAll().finally(() => process.exit());
     });
@@ -90,14 +88,23 @@ function mib(kib) {
 
 /** The tests' own code, which is TypeScript: Node 20 does not run it as it is. */
 async function buildNetwork() {
-  await promisify(execFile)(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'soak'], {
-    cwd: ROOT,
-  });
+  await promisify(execFile)(
+    process.execPath,
+    ['node_modules/typescript/bin/tsc', '-p', 'soak/tsconfig.build.json'],
+    {
+      cwd: ROOT,
+    },
+  );
   const built = new URL('../.cache/soak/built/test/support/', import.meta.url);
-  const [{ Authority }, { LogLines }, { ToxicNetwork }] = await Promise.all([
+  /** @type {Promise<[unknown, unknown, unknown]>} */
+  const imported = Promise.all([
     import(new URL('authority.js', built).href),
     import(new URL('log-lines.js', built).href),
     import(new URL('toxic/toxic-network.js', built).href),
   ]);
+  const [authority, logLines, network] = await imported;
+  const { Authority } = /** @type {typeof import('../test/support/authority.js')} */ (authority);
+  const { LogLines } = /** @type {typeof import('../test/support/log-lines.js')} */ (logLines);
+  const { ToxicNetwork } = /** @type {typeof import('../test/support/toxic/toxic-network.js')} */ (network);
   return { Authority, LogLines, ToxicNetwork };
 }

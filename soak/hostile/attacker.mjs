@@ -9,7 +9,11 @@ if (attack === undefined) throw new Error(`there is no attack ${process.argv[2]}
 const lines = createInterface(process.stdin);
 let over = false;
 lines.once('close', () => (over = true));
-const target = await new Promise((resolve) => lines.once('line', (line) => resolve(JSON.parse(line))));
+/** @type {Promise<unknown>} */
+const parsed = new Promise((resolve) => {
+  lines.once('line', (line) => resolve(JSON.parse(line)));
+});
+const target = /** @type {import('./attacks.mjs').Target} */ (await parsed);
 
 /** @type {Map<string, number>} */
 const outcomes = new Map();
@@ -19,7 +23,9 @@ await Promise.all(
     while (!over) {
       const index = strokes;
       strokes += 1;
-      const outcome = await attack.stroke(target, index).catch((/** @type {Error} */ error) => error.message);
+      const outcome = await attack
+        .stroke(target, index)
+        .catch((/** @type {unknown} */ error) => (error instanceof Error ? error.message : String(error)));
       outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
       await pause(attack.pauseMs);
     }

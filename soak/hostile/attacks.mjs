@@ -13,7 +13,6 @@ import {
   PADDED_INTEGER_BLOCK,
   PREFACE,
   rapidReset,
-  uint32,
   yamux,
   yamuxOpen,
 } from './wire.mjs';
@@ -93,9 +92,9 @@ export const ATTACKS = {
     concurrency: 8,
     pauseMs: 200,
     async stroke({ gatePort, source }) {
-      const session = connectHttp2(`https://127.0.0.1:${gatePort}`, {
-        rejectUnauthorized: false,
-        localAddress: source,
+      const url = `https://127.0.0.1:${gatePort}`;
+      const session = connectHttp2(url, {
+        createConnection: () => connectTls(client(gatePort, source)),
         settings: { initialWindowSize: 0 },
       });
       session.on('error', () => {});
@@ -233,7 +232,8 @@ export const ATTACKS = {
     async stroke({ pids }, index) {
       for (const pid of pids) process.kill(pid, index % 2 === 0 ? 'SIGUSR1' : 'SIGUSR2');
       await pause(500);
-      const answer = await new Promise((resolve) => {
+      /** @type {Promise<string>} */
+      const answered = new Promise((resolve) => {
         const request = httpRequest({ port: 9229, path: '/json/list', timeout: 1000 }, () =>
           resolve('debugger open'),
         );
@@ -241,7 +241,7 @@ export const ATTACKS = {
         request.once('timeout', () => request.destroy(new Error('no answer')));
         request.end();
       });
-      return String(answer);
+      return answered;
     },
   },
 };
@@ -352,10 +352,10 @@ function happens(socket, ...events) {
 async function ending(socket, ms) {
   socket.on('error', () => {});
   socket.on('data', () => {});
-  const closed = new Promise((resolve) => socket.once('close', () => resolve('closed')));
+  const closed = once(socket, 'close').then(() => 'closed');
   const outcome = await Promise.race([closed, pause(ms, 'open', { ref: false })]);
   socket.destroy();
-  return String(outcome);
+  return outcome;
 }
 
 /**

@@ -20,7 +20,7 @@ export interface CheckedUpstream {
   readonly token: string | undefined;
 }
 
-/** What a check came to. */
+/** The result of a check. */
 export type UpstreamHealth =
   /** `warning`: it answers, and something is wrong all the same. */
   | { readonly up: true; readonly warning: string | undefined }
@@ -33,7 +33,7 @@ export type UpstreamHealth =
 export async function checkUpstream(upstream: CheckedUpstream, signal: AbortSignal): Promise<UpstreamHealth> {
   signal.throwIfAborted();
   const dial = upstream.dialer.connect(upstream.hello);
-  const cancel = (): void => dial.cancel(new UpstreamFailure('other', 'the check was broken off'));
+  const cancel = (): void => dial.cancel(new UpstreamFailure('other', 'the check was cancelled'));
   signal.addEventListener('abort', cancel);
   try {
     const socket = await dial.done;
@@ -69,7 +69,7 @@ async function askHealth(
     case 'serving':
       return FINE;
     case 'wants_token':
-      // It is there, and serves those who have one.
+      // It is reachable, and serves clients with a token.
       return {
         up: true,
         warning:

@@ -9,10 +9,10 @@ import type { ExceededLimit } from './limit.js';
 import { MAX_FOLLOWED_CALLS } from '../limits.js';
 import type { Sender } from './sender.js';
 
-/** Why a connection cannot be followed any further; label `reason` of `inspector_lost_total`. A closed set. */
+/** The reason for which a connection can no longer be followed; label `reason` of `inspector_lost_total`. A closed set. */
 export type InspectionFailure = BackchannelLoss;
 
-/** Follows one connection, whichever of the two protocols it speaks. */
+/** Follows one connection of either protocol. */
 export interface ConnectionInspector {
   /** The gRPC connections on it: one, or those on the streams of a backchannel. */
   readonly connections: Iterable<GrpcConnection>;
@@ -29,14 +29,14 @@ export interface ConnectionInspector {
     end: number,
     nowMs: number,
   ): InspectionFailure | undefined;
-  /** Why the client is to be given up although it may have sent nothing; asked now and then. */
+  /** The limit that the client exceeds by sending nothing more; called periodically. */
   overdue(nowMs: number): ExceededLimit | undefined;
   /**
    * Begins to take the connection out of use; from then on its bytes go through the drain and not through `read`.
    * `token`: 8 random bytes. `toClient` sends bytes to the client, behind all that was passed on.
    */
   drain(token: Buffer, toClient: (bytes: Buffer) => void): Drain<InspectionFailure>;
-  /** What the client is told when it is refused; empty where a frame cannot be put in. */
+  /** The last frame to a refused client; empty if no frame can be inserted at this point. */
   readonly refusal: Buffer;
   /** The connection has ended; what was open on it is cut. */
   end(nowMs: number): void;

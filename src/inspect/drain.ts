@@ -4,11 +4,11 @@ import type { Sender } from './sender.js';
 export interface Drain<Failure> {
   /** Reads what an end has sent, and gives what is passed on in its place: the same bytes for the most part. */
   pass(sender: Sender, bytes: Buffer, nowMs: number): Buffer;
-  /** Why the connection cannot be followed any more, and so not drained. */
+  /** The reason for which the connection can no longer be followed, and so not drained. */
   readonly failure: Failure | undefined;
   /** Nothing is open on it, and nothing can begin: it can be closed. */
   readonly finished: boolean;
-  /** Whether the client was told, and so leaves by itself. */
+  /** Whether the client has been sent GO AWAY, and so closes the connection itself. */
   readonly announced: boolean;
   /** The client has had enough time to answer: streams that it begins from now on are not forwarded. */
   insist(): void;

@@ -1,10 +1,10 @@
-/** How often something may happen: so often at once, and so often each second after that. */
+/** The burst and the refill rate of a token bucket. */
 export interface Rate {
   readonly burst: number;
   readonly perSecond: number;
 }
 
-/** A token bucket. It has no clock: whoever takes says what time it is. */
+/** A token bucket. It has no clock: the caller passes the time. */
 export class RateBucket {
   readonly #rate: Rate;
   #tokens: number;
@@ -16,7 +16,7 @@ export class RateBucket {
     this.#tokens = rate.burst;
   }
 
-  /** Takes tokens; `false` if there are not so many. */
+  /** Takes tokens; `false` if there are too few. */
   take(tokens: number, nowMs: number): boolean {
     const { burst, perSecond } = this.#rate;
     const elapsedMs = nowMs - this.#filledAtMs;

@@ -2,12 +2,11 @@ import type { Upstream } from './dialer.js';
 import { UpstreamFailure, upstreamFailure } from './failure.js';
 
 /**
- * Waits for the first bytes of an upstream that is to speak first; it is then paused. A server of HTTP/2 is: its
- * SETTINGS do not wait for a request (RFC 9113 section 3.4). One that accepts and says nothing (a stopped process,
- * whose kernel still accepts) would else be waited for in vain.
+ * Waits for the first bytes of an upstream that sends first, then pauses it. HTTP/2 servers do: their
+ * SETTINGS do not wait for a request (RFC 9113 section 3.4). A stopped process, whose kernel still accepts, sends
+ * nothing.
  *
- * Rejects with an `UpstreamFailure` after `timeoutMs` milliseconds, or when upstream leaves; then, and when `upstream`
- * is destroyed, it is the caller's to break off.
+ * Rejects with an `UpstreamFailure` after `timeoutMs` milliseconds, or when upstream closes; then the caller destroys `upstream`.
  */
 export function firstBytes({ stream, raw, receive }: Upstream, timeoutMs: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
@@ -21,7 +20,7 @@ export function firstBytes({ stream, raw, receive }: Upstream, timeoutMs: number
       reject(failure);
     };
     const timer = setTimeout(() => {
-      const words = `it took the connection and said nothing for ${timeoutMs} ms (timeouts.dial)`;
+      const words = `it accepted the connection and sent nothing for ${timeoutMs} ms (timeouts.dial)`;
       fail(new UpstreamFailure('silent', words));
     }, timeoutMs);
     const onEnd = (): void => {

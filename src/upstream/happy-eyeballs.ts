@@ -76,7 +76,7 @@ export function dialHost(host: string, port: number, attempt: Attempt): Dial<Soc
   return { done, cancel: (reason) => finish(reason) };
 }
 
-/** With several addresses every failure is told; the reason is that of the last. */
+/** With several addresses the message contains every failure; the reason is that of the last. */
 function allFailed(last: Error, failures: readonly string[]): Error {
   if (failures.length > 1) last.message = failures.join('; ');
   return last;

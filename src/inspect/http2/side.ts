@@ -13,7 +13,7 @@ import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
 import { readSettings, type Settings } from './settings.js';
 import type { FieldValues } from './stream-observer.js';
 
-/** Why the calls of a connection can no longer be followed. A closed set. */
+/** The reason for which the calls of a connection can no longer be followed. A closed set. */
 export type Http2Loss =
   'preface' | 'frame' | 'settings' | `hpack_${HpackFailure}` | 'call_budget' | Http2Limit;
 
@@ -40,7 +40,7 @@ export interface SideEvents {
   /** A frame comes that may not come too often; those that make the other end answer are `control`. */
   frame(sender: Sender, kind: 'control' | 'small', what: number): boolean;
   goAway(sender: Sender, lastStreamId: number, errorCode: number): void;
-  /** `streamId` 0: of the connection. */
+  /** `streamId` 0: the connection. */
   windowUpdate(sender: Sender, streamId: number, increment: number): void;
   /** The end acknowledges the oldest SETTINGS of the other that it has not acknowledged yet. */
   settingsAcknowledged(sender: Sender): void;
@@ -341,7 +341,7 @@ export class Side implements FrameSink, FieldSink {
     }
     if (!this.#decoder) return true;
     this.unacknowledged.push(settings);
-    // Nobody sends SETTINGS again and again without waiting for an answer but to make the other queue them.
+    // The only purpose of SETTINGS without end and without waiting for an answer is to make the other end queue them.
     if (this.unacknowledged.length <= MAX_UNACKNOWLEDGED_SETTINGS) return true;
     return this.#events.exceed(this.#sender, 'control_flood');
   }
