@@ -1,4 +1,4 @@
-// What the tests have run of src/: in vitest's own processes, which it measures itself, and in the programs that the
+// The lines of src/ that the tests have run: in vitest's own processes, which it measures itself, and in the programs that the
 // end-to-end tests start, for which V8 writes its counts to a directory (NODE_V8_COVERAGE).
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { SourceMap } from 'node:module';

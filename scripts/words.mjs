@@ -8,7 +8,20 @@ import ts from 'typescript';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
 /** Folders and files without findings. This list must only grow. */
-export const CLEAN = ['src/admin', 'src/files', 'src/health', 'src/inspect', 'src/upstream'];
+export const CLEAN = [
+  'CONTRIBUTING.md',
+  'docs/certificates.md',
+  'docs/dependencies.md',
+  'scripts',
+  'src/admin',
+  'src/files',
+  'src/health',
+  'src/inspect',
+  'src/upstream',
+];
+
+/** This file, whose examples are to be found. */
+const OWN = 'scripts/words.mjs';
 
 /** Everything that `--count` reads. */
 const ALL = [
@@ -111,7 +124,7 @@ export const RULES = [
   },
   {
     name: 'fronted of',
-    pattern: /(?:^|[.!?:;] )Of (?:a|an|the|what|all|these|those|each|it|which|its|one|several)\b/i,
+    pattern: /(?:^|[.!?:;] )Of (?:a|an|the|what|all|these|those|each|it|which|its|one|several)\b/,
     write: 'the main clause first',
     finds: 'Of a file that configures several components, one is used.',
     leaves: 'It is one of the listeners.',
@@ -268,7 +281,7 @@ function filesUnder(path) {
 function count() {
   /** @type {Map<string, number>} */
   const numbers = new Map();
-  for (const path of ALL.flatMap(filesUnder)) {
+  for (const path of ALL.flatMap(filesUnder).filter((each) => each !== OWN)) {
     const folder = path.split('/').slice(0, 2).join('/');
     for (const { rule } of findingsOfFile(path))
       for (const key of [`rule ${rule.name}`, folder, 'all']) numbers.set(key, (numbers.get(key) ?? 0) + 1);
@@ -283,7 +296,7 @@ function count() {
  */
 function check(paths) {
   let found = 0;
-  for (const path of paths.flatMap(filesUnder)) {
+  for (const path of paths.flatMap(filesUnder).filter((each) => each !== OWN)) {
     for (const { line, rule, match } of findingsOfFile(path)) {
       found += 1;
       console.error(`${path}:${line}: "${match}" (${rule.name}): write ${rule.write}`);
