@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { frame, headers, settings, uint32 } from '../inspect/http2/hand-made.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { FAST_CLOCK } from '../support/fast-clock.js';
-import { ALLOWED, PLAIN, requiring, startGate, type Gate } from '../support/gate.js';
+import { ALLOWED, ONE_WORKER, PLAIN, requiring, startGate, type Gate } from '../support/gate.js';
 import { framesOf, type Frame } from '../support/http2-frames.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
 
@@ -223,7 +223,7 @@ describe('a request that is refused ends within about a second, and its connecti
 });
 
 test('SIGTERM does not wait for an HTTP/2 client that answers no PING and ends nothing', async () => {
-  const gate = await startGate({ more: PATIENT, ...FAST_CLOCK });
+  const gate = await startGate({ more: { ...PATIENT, ...ONE_WORKER }, ...FAST_CLOCK });
   const client = await open(gate, headers(1, GET, END_STREAM));
   const ending = readToEnd(client);
   await gate.proxy.log.waitForMessage('finished GET request with status 200');
