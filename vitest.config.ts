@@ -7,8 +7,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
-    // A test waits for the programs that it has started a good part of its time.
-    maxWorkers: availableParallelism() + 1,
+    // Tests spend much of their time waiting for the programs that they have started.
+    maxWorkers: availableParallelism() + 2,
     coverage: {
       provider: 'v8',
       include: ['dist/**/*.js', 'src/**/*.ts'],

@@ -58,7 +58,9 @@ export async function bench(plan) {
  */
 export async function startBackend(load) {
   const child = await startChild(load, ['backend']);
-  const { port } = await conversation(child, 'the backend').hear('listening');
+  const { port } = /** @type {{ port: number }} */ (
+    await conversation(child, 'the backend').hear('listening')
+  );
   return { port, pid: child.pid };
 }
 

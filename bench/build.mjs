@@ -44,7 +44,17 @@ export async function buildProxy(root) {
  * @param {string} cwd
  */
 async function build(command, args, cwd) {
-  await run(command, args, { cwd, timeout: BUILD_MS }).catch((/** @type {any} */ error) => {
-    throw new Error(`${command} ${args.join(' ')} failed:\n${error.stdout ?? ''}${error.stderr ?? error}`);
+  await run(command, args, { cwd, timeout: BUILD_MS }).catch((/** @type {unknown} */ error) => {
+    throw new Error(`${command} ${args.join(' ')} failed:\n${outputOfFailed(error) || String(error)}`);
   });
+}
+
+/**
+ * The output of a command that `execFile` reports as failed; empty if it was not started.
+ * @param {unknown} error
+ */
+export function outputOfFailed(error) {
+  if (!(error instanceof Error)) return '';
+  const { stdout = '', stderr = '' } = /** @type {{ stdout?: string, stderr?: string }} */ (error);
+  return [stdout, stderr].filter((text) => text !== '').join('\n');
 }

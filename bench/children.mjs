@@ -32,6 +32,7 @@ export async function startChild(command, args, { logFile } = {}) {
   const child = spawn('/bin/sh', ['-c', RAISE_LIMIT, 'sh', command, ...args], {
     stdio: log === undefined ? ['pipe', 'pipe', 'inherit'] : ['ignore', log.fd, log.fd],
   });
+  /** @type {Promise<string>} */
   const ended = new Promise((resolve) => {
     child.once('error', (error) => resolve(`did not start: ${error.message}`));
     child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
@@ -69,17 +70,19 @@ async function stop(child) {
 export function conversation(child, name) {
   const { stdin, stdout } = child.process;
   if (stdin === null || stdout === null) throw new Error(`${name} has no pipes`);
-  /** @type {Map<string, (event: any) => void>} */
+  /** @type {Map<string, (event: unknown) => void>} */
   const waiting = new Map();
   let rest = '';
   stdout.setEncoding('utf8');
-  stdout.on('data', (text) => {
+  stdout.on('data', (/** @type {string} */ text) => {
     const lines = (rest + text).split('\n');
     rest = lines.pop() ?? '';
     for (const line of lines) {
-      const event = JSON.parse(line);
-      waiting.get(event.event)?.(event);
-      waiting.delete(event.event);
+      /** @type {unknown} */
+      const parsed = JSON.parse(line);
+      const { event } = /** @type {{ event: string }} */ (parsed);
+      waiting.get(event)?.(parsed);
+      waiting.delete(event);
     }
   });
   const stdoutClosed = once(stdout, 'close');
@@ -87,9 +90,9 @@ export function conversation(child, name) {
     /** @param {string} word */
     say: (word) => void stdin.write(`${word}\n`),
     /**
-     * The next event of that name. Ask before saying the word that brings it about.
+     * The next event of that name. Call this before sending the word that causes the event.
      * @param {string} event
-     * @returns {Promise<any>}
+     * @returns {Promise<unknown>}
      */
     hear: (event) =>
       new Promise((resolve, reject) => {

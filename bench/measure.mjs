@@ -45,14 +45,13 @@ export async function measure({ load, url, pid, stage, scenario, pace }) {
   ]);
   try {
     const client = conversation(child, `the load client for ${scenario.id}`);
-    const { tls } = await client.hear('ready');
+    const { tls } = /** @type {{ tls?: import('./results.mjs').TlsFacts }} */ (await client.hear('ready'));
     const used = pid === undefined ? undefined : await startMeter(scenario.measures, pid);
     const loadBefore = [child.pid, stage.backendPid].map(readCpu);
     const before = readSystem();
     const done = client.hear('done');
     client.say('go');
-    /** @type {{ result: import('./scenarios.mjs').LoadResult }} */
-    const { result } = await done;
+    const { result } = /** @type {{ result: import('./scenarios.mjs').LoadResult }} */ (await done);
     const after = readSystem();
     const amount = await used?.();
     const loadAfter = [child.pid, stage.backendPid].map(readCpu);
@@ -91,7 +90,7 @@ function cpuSecondsOf(before, after) {
 async function startMeter(kind, pid) {
   if (kind === 'cpu') {
     const before = readCpu(pid);
-    return async () => cpuSecondsBetween(before, readCpu(pid));
+    return () => Promise.resolve(cpuSecondsBetween(before, readCpu(pid)));
   }
   const before = await settledMemoryKib(pid);
   return async () => (await settledMemoryKib(pid)) - before;

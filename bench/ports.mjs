@@ -28,10 +28,13 @@ export async function freePort() {
 export async function listening(port, child, name) {
   /** @type {string | undefined} */
   let ended;
-  void child.ended.then((how) => (ended = how));
-  for (const deadline = Date.now() + START_MS; Date.now() < deadline; await pause(25)) {
+  void child.ended.then((how) => {
+    ended = how;
+  });
+  for (const deadline = Date.now() + START_MS; Date.now() < deadline;) {
     if (ended !== undefined) throw new Error(`${name} ended at its start: ${ended}`);
     if (await accepts(port)) return;
+    await pause(25);
   }
   throw new Error(`${name} does not listen after ${START_MS / 1000} s`);
 }

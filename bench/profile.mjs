@@ -109,8 +109,9 @@ await onStage(ROOT, load, async (stage) => {
     const { value = 0 } = await measure({ load, url, pid, stage, scenario, pace: PACE });
     await running.stop();
     const [name = ''] = await readdir(profiles);
+    /** @type {unknown} */
     const profile = JSON.parse(await readFile(join(profiles, name), 'utf8'));
-    const sorted = [...shares(profile)].sort(([, one], [, other]) => other - one);
+    const sorted = [...shares(/** @type {Profile} */ (profile))].sort(([, one], [, other]) => other - one);
     console.log(`${peer.title}: ${value.toFixed(1)} µs`);
     for (const [part, share] of sorted)
       console.log(

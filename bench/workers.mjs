@@ -111,15 +111,17 @@ process.exitCode = await onStage(ROOT, load, async (stage) => {
   console.log('| --- | --- | --- | --- | --- | --- | --- |');
   let missed = false;
   for (const { scenario, connections, target } of LOADS) {
-    /** @type {Map<number, Carried>[]} */
-    const carried = [new Map(), new Map()];
+    /** @type {Map<number, Carried>} */
+    const one = new Map();
+    /** @type {Map<number, Carried>} */
+    const two = new Map();
+    const carried = [one, two];
     for (let round = 0; round < ROUNDS; round += 1)
       for (const [index, { workers, peer }] of peers.entries())
         carried[index]?.set(
           round,
           await carry(load, peer, workers, { ...scenario, connections: connections[index] ?? 0 }, stage),
         );
-    const [one = new Map(), two = new Map()] = carried;
     const of = (/** @type {Map<number, Carried>} */ values, /** @type {keyof Carried} */ what) =>
       new Map([...values].map(([round, each]) => [round, each[what]]));
     const ratio = summarizeRatios(of(two, 'rate'), of(one, 'rate'));

@@ -77,16 +77,8 @@ export async function bundleOnChange() {
  */
 export async function importSource(path) {
   const outfile = join(root, '.cache', path.replace(/\.ts$/, '.mjs'));
-  await esbuild.build({
-    ...OPTIONS,
-    entryPoints: [path],
-    outdir: undefined,
-    outbase: undefined,
-    chunkNames: undefined,
-    splitting: false,
-    outfile,
-    write: true,
-  });
+  const { outdir, outbase, chunkNames, ...options } = OPTIONS;
+  await esbuild.build({ ...options, entryPoints: [path], splitting: false, outfile, write: true });
   return import(pathToFileURL(outfile).href);
 }
 

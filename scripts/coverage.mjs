@@ -1,4 +1,4 @@
-// What the tests have run of src/: in vitest's own processes, which it measures itself, and in the programs that the
+// The lines of src/ that the tests have run: in vitest's own processes, which it measures itself, and in the programs that the
 // end-to-end tests start, for which V8 writes its counts to a directory (NODE_V8_COVERAGE).
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { SourceMap } from 'node:module';
@@ -8,69 +8,102 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const distUrl = pathToFileURL(join(root, 'dist/')).href;
 
+/** @typedef {{ startOffset: number, endOffset: number, count: number }} CountedRange */
+/** @typedef {{ ranges: CountedRange[] }} CountedFunction */
+/** @typedef {{ result: { url: string, functions: CountedFunction[] }[] }} ProgramCounts V8's format */
+/** @typedef {{ path: string, statementMap: Record<string, { start: { line: number } }>, s: Record<string, number> }} FileCounts */
+/** @typedef {{ line: number, column: number, offset: number }} LineBeginning */
+
+/**
+ * @param {string} path
+ * @returns {unknown}
+ */
 function readJson(path) {
   return JSON.parse(readFileSync(path, 'utf8'));
 }
 
-/** Where each line of compiled code begins, by character: the offset of its first character that is no space. */
+/**
+ * The offset of the first non-space character of each line of compiled code that has one.
+ * @param {string} code
+ */
 function lineBeginnings(code) {
+  /** @type {LineBeginning[]} */
   const beginnings = [];
+  let number = 0;
   let offset = 0;
   for (const line of code.split('\n')) {
     const column = line.search(/\S/);
-    if (column >= 0) beginnings.push({ line: beginnings.length, column, offset: offset + column });
-    else beginnings.push(undefined);
+    if (column >= 0) beginnings.push({ line: number, column, offset: offset + column });
+    number += 1;
     offset += line.length + 1;
   }
-  return beginnings.filter((beginning) => beginning !== undefined);
+  return beginnings;
 }
 
-/** How often V8 saw each line run. The count of a line is that of the innermost range around it, which comes last. */
+/**
+ * How often V8 saw each line run. The count of a line is that of the innermost range around it, which comes last.
+ * @param {readonly CountedFunction[]} functions
+ * @param {readonly LineBeginning[]} beginnings
+ * @returns {number[]}
+ */
 function countsOf(functions, beginnings) {
-  const counts = new Array(beginnings.length).fill(0);
+  /** @type {number[]} */
+  const counts = Array.from({ length: beginnings.length }, () => 0);
   const ranges = functions
     .flatMap((one) => one.ranges)
     .sort((one, other) => one.startOffset - other.startOffset || other.endOffset - one.endOffset);
   let first = 0;
   for (const { startOffset, endOffset, count } of ranges) {
-    while (first < beginnings.length && beginnings[first].offset < startOffset) first += 1;
-    for (let index = first; index < beginnings.length && beginnings[index].offset < endOffset; index += 1)
+    while ((beginnings[first]?.offset ?? Infinity) < startOffset) first += 1;
+    for (let index = first; (beginnings[index]?.offset ?? Infinity) < endOffset; index += 1)
       counts[index] = count;
   }
   return counts;
 }
 
-/** The lines of src/ that some started program has run: absolute path to line numbers from 1. */
+/**
+ * The lines of src/ that the started programs have run: absolute path to line numbers from 1.
+ * @param {string} directory
+ */
 function linesRunByPrograms(directory) {
+  /** @type {Map<string, { map: SourceMap, beginnings: LineBeginning[] }>} */
   const compiled = new Map();
+  /** @type {Map<string, Set<number>>} */
   const run = new Map();
   for (const name of existsSync(directory) ? readdirSync(directory) : []) {
-    for (const { url, functions } of readJson(join(directory, name)).result) {
+    const { result } = /** @type {ProgramCounts} */ (readJson(join(directory, name)));
+    for (const { url, functions } of result) {
       if (!url.startsWith(distUrl)) continue;
       const path = fileURLToPath(url);
-      if (!compiled.has(path)) {
-        compiled.set(path, {
-          map: new SourceMap(readJson(`${path}.map`)),
-          beginnings: lineBeginnings(readFileSync(path, 'utf8')),
-        });
-      }
-      const { map, beginnings } = compiled.get(path);
+      const code = compiled.get(path) ?? readCompiled(path);
+      compiled.set(path, code);
+      const { map, beginnings } = code;
       const counts = countsOf(functions, beginnings);
       for (const [index, { line, column }] of beginnings.entries()) {
         if (counts[index] === 0) continue;
-        const { originalSource, originalLine } = map.findEntry(line, column);
-        if (originalSource === undefined) continue;
-        const source = resolve(dirname(path), originalSource);
-        if (!run.has(source)) run.set(source, new Set());
-        run.get(source).add(originalLine + 1);
+        const entry = map.findEntry(line, column);
+        if (!('originalSource' in entry)) continue;
+        const source = resolve(dirname(path), entry.originalSource);
+        const lines = run.get(source) ?? new Set();
+        run.set(source, lines.add(entry.originalLine + 1));
       }
     }
   }
   return run;
 }
 
-/** `3, 7-9` */
+/** @param {string} path */
+function readCompiled(path) {
+  const payload = /** @type {import('node:module').SourceMapPayload} */ (readJson(`${path}.map`));
+  return { map: new SourceMap(payload), beginnings: lineBeginnings(readFileSync(path, 'utf8')) };
+}
+
+/**
+ * `3, 7-9`
+ * @param {readonly number[]} lines ascending
+ */
 function ranges(lines) {
+  /** @type {[number, number][]} */
   const spans = [];
   for (const line of lines) {
     const last = spans.at(-1);
@@ -82,15 +115,17 @@ function ranges(lines) {
 
 /**
  * Prints, for each file of src/, how many of its statements were run and the lines of those that were not.
- * @param own vitest's report (`coverage-final.json`, Istanbul's format)
- * @param programs the directory with V8's counts of the started programs
+ * @param {string} own vitest's report (`coverage-final.json`, Istanbul's format)
+ * @param {string} programs the directory with V8's counts of the started programs
  */
 export function reportCoverage(own, programs) {
   const run = linesRunByPrograms(programs);
   let allStatements = 0;
   let allRun = 0;
+  /** @type {[name: string, percent: number, lines: string][]} */
   const rows = [];
-  for (const { path, statementMap, s: counts } of Object.values(readJson(own))) {
+  const files = /** @type {Record<string, FileCounts>} */ (readJson(own));
+  for (const { path, statementMap, s: counts } of Object.values(files)) {
     if (!path.startsWith(join(root, 'src'))) continue;
     const lines = run.get(path);
     const statements = Object.entries(statementMap);
@@ -103,7 +138,8 @@ export function reportCoverage(own, programs) {
     rows.push([relative(root, path), percent, ranges([...new Set(missing)].sort((a, b) => a - b))]);
   }
   rows.sort(([one], [other]) => (one < other ? -1 : 1));
-  const row = (name, percent, lines) => `${name.padEnd(44)} ${percent.toFixed(1).padStart(5)} %  ${lines}`;
+  const row = (/** @type {string} */ name, /** @type {number} */ percent, /** @type {string} */ lines) =>
+    `${name.padEnd(44)} ${percent.toFixed(1).padStart(5)} %  ${lines}`;
   for (const [name, percent, lines] of rows) console.log(row(name, percent, lines));
   console.log(row('all statements', (allRun / allStatements) * 100, `${allRun} of ${allStatements}`));
 }

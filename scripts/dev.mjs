@@ -8,6 +8,7 @@ installAndBuild();
 const { bundleOnChange } = await import('./bundle.mjs');
 await bundleOnChange();
 const root = fileURLToPath(new URL('..', import.meta.url));
+/** @type {import('node:child_process').SpawnOptions} */
 const options = { cwd: root, stdio: 'inherit' };
 const children = [
   spawn(

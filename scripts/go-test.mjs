@@ -4,10 +4,13 @@ import { delimiter, dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-/** What `go test -v` says of tests that start, pause, go on or have no file; how they ended stays. */
+/** Lines of `go test -v` that are not printed: tests that start, pause or continue, and passed subtests. */
 const NOISE = /^=== (RUN|PAUSE|CONT|NAME) |^\s+--- PASS: |\[no test files\]$/;
 
-/** Says which Go there is; ends this process where there is none. */
+/**
+ * Prints the version of Go; ends this process if Go is not installed.
+ * @param {string} who the npm script
+ */
 export function requireGo(who) {
   const go = spawnSync('go', ['version'], { encoding: 'utf8' });
   if (go.error || go.status !== 0) {
@@ -17,19 +20,42 @@ export function requireGo(who) {
   console.log(go.stdout.trim());
 }
 
-/** `go test` in a folder of test/, with further arguments; this process ends as it does. */
+/** @param {'gitaly' | 'interop'} folder */
+function directoryOf(folder) {
+  return fileURLToPath(new URL(`../test/${folder}`, import.meta.url));
+}
+
+/**
+ * Compiles the tests of a folder of test/ into Go's build cache and runs none; ends this process if that fails.
+ * @param {'gitaly' | 'interop'} folder
+ */
+export function compileGoTests(folder) {
+  const { status } = spawnSync('go', ['test', '-count=1', '-run=^$', './...'], {
+    cwd: directoryOf(folder),
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+/**
+ * Runs `go test` in a folder of test/; this process exits with its status.
+ * @param {'gitaly' | 'interop'} folder
+ * @param {readonly string[]} args further arguments
+ * @param {Readonly<Record<string, string>>} [environment] added to this process's
+ */
 export function goTest(folder, args, environment = {}) {
   const tests = spawn('go', ['test', '-count=1', '-v', ...args, './...'], {
-    cwd: fileURLToPath(new URL(`../test/${folder}`, import.meta.url)),
-    // The proxy runs on the Node that runs this script, whichever else stands on PATH.
+    cwd: directoryOf(folder),
+    // The proxy runs on the Node that runs this script, even if PATH has another.
     env: {
       ...process.env,
-      PATH: [dirname(process.execPath), process.env.PATH].join(delimiter),
+      PATH: [dirname(process.execPath), process.env['PATH']].join(delimiter),
       ...environment,
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => tests.kill(signal));
+  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM']))
+    process.on(signal, () => tests.kill(signal));
   tests.on('close', (status) => {
     process.exitCode = status ?? 1;
   });

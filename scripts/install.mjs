@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** Says so and ends if this Node is too old to run the program. */
+/** Ends this process with a message if this Node is too old for the program. */
 function checkNode() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
   if (major > 20 || (major === 20 && minor >= 19)) return;
@@ -13,7 +13,12 @@ function checkNode() {
   process.exit(1);
 }
 
-/** Runs a command to its end with its output shown; ends this process if it fails. */
+/**
+ * Runs a command and shows its output; ends this process if it fails.
+ * @param {string} command
+ * @param {readonly string[]} args
+ * @param {Readonly<Record<string, string>>} [environment] added to this process's
+ */
 export function run(command, args, environment = {}) {
   const { status, error } = spawnSync(command, args, {
     cwd: root,
@@ -24,23 +29,36 @@ export function run(command, args, environment = {}) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-/** Runs a tool of node_modules. */
+/**
+ * Runs a tool of node_modules.
+ * @param {string} path in node_modules
+ * @param {readonly string[]} args
+ * @param {Readonly<Record<string, string>>} [environment]
+ */
 export function runTool(path, args, environment) {
   run(process.execPath, [`node_modules/${path}`, ...args], environment);
 }
 
-/** The packages that a lock file names, by their folder; undefined where there is no such file. */
+/** @typedef {Record<string, { version?: string, integrity?: string, optional?: boolean }>} Packages */
+
+/**
+ * The packages that a lock file names, by their folder; undefined without such a file.
+ * @param {string} path
+ * @returns {Packages | undefined}
+ */
 function lockedPackages(path) {
   try {
-    return JSON.parse(readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')).packages;
+    /** @type {unknown} */
+    const lock = JSON.parse(readFileSync(new URL(`../${path}`, import.meta.url), 'utf8'));
+    return /** @type {{ packages: Packages }} */ (lock).packages;
   } catch {
     return undefined;
   }
 }
 
 /**
- * Whether node_modules holds what package-lock.json asks for, by the list that npm keeps in it. Times of files would not
- * tell: git sets a new one at each checkout, and an installation of an older lock file may be younger than a newer one.
+ * Whether node_modules matches package-lock.json, by the list that npm keeps in it. File times prove nothing: git sets
+ * a new one at each checkout, and an installation of an older lock file may be younger than a newer one.
  */
 function isInstalled() {
   const wanted = lockedPackages('package-lock.json');
@@ -48,10 +66,10 @@ function isInstalled() {
   if (!wanted || !present) return false;
   return Object.entries(wanted).every(([folder, { version, integrity, optional }]) => {
     if (folder === '') return true;
-    const there = present[folder];
-    // Optional ones are left out where they are for another platform.
-    if (!there) return optional === true;
-    return there.version === version && there.integrity === integrity;
+    const found = present[folder];
+    // npm skips optional packages of other platforms.
+    if (!found) return optional === true;
+    return found.version === version && found.integrity === integrity;
   });
 }
 

@@ -1,9 +1,9 @@
-// `npm start`: installs, builds and runs the program, `demo` unless arguments say otherwise.
+// `npm start`: installs, builds and runs the program, `demo` by default.
 import { fileURLToPath } from 'node:url';
 
 import { installAndBuild } from './install.mjs';
 
-// While it builds, too: by default SIGUSR1 opens Node's debugger. The program handles the signal itself.
+// During the build, too: by default SIGUSR1 opens Node's debugger. The program handles the signal itself.
 process.on('SIGUSR1', () => undefined);
 installAndBuild();
 const args = process.argv.slice(2);

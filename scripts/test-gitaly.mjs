@@ -1,30 +1,31 @@
 // `npm run test:gitaly`: builds a real Gitaly from its Go module, once, and runs test/gitaly against it and the built
-// proxy. Further arguments go to `go test`: `npm run test:gitaly -- -run Gitaly/gate`.
+// proxy. Further arguments go to `go test`: `npm run test:gitaly -- -run Gitaly/gate`. With `--build-only` it builds
+// Gitaly and compiles the Go tests, and needs no node_modules.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { goTest, requireGo } from './go-test.mjs';
+import { compileGoTests, goTest, requireGo } from './go-test.mjs';
 import { installAndBuild, run } from './install.mjs';
 
-/** The last of version 15, which is content with the git of Debian 12. */
+/** The last version that works with the git of Debian 12. */
 const MODULE = 'gitlab.com/gitlab-org/gitaly/v15@v15.11.13';
 
-/** What of it the tests run. */
+/** The programs of Gitaly that the tests run. */
 const PROGRAMS = ['gitaly', 'praefect', 'gitaly-ssh', 'gitaly-hooks', 'gitaly-lfs-smudge', 'gitaly-git2go'];
 
 const cache = fileURLToPath(new URL('../.cache/gitaly', import.meta.url));
 const version = MODULE.replace(/^.*@/, '');
-/** Named after how they are built, so that those of another way are built again. */
+/** The name contains the kind of build, so that a change of it builds again. */
 const binaries = join(cache, `${version}-named`);
 
-/** What Gitaly's own Makefile says, too: ServerInfo tells it. */
+/** As in Gitaly's own Makefile: ServerInfo returns it. */
 const LDFLAGS = `-X gitlab.com/gitlab-org/gitaly/v15/internal/version.version=${version.slice(1)}`;
 
 /**
- * Gitaly embeds its helpers from its own tree, and the module cache cannot be written: it is built from a copy. The
- * helper for merges needs libgit2, and no test merges: another program stands in its place and says so.
+ * Gitaly embeds its helpers from its own tree, and the module cache is read-only: it is built from a copy. The helper for
+ * merges needs libgit2, and no test merges: a program that fails with a message replaces it.
  */
 function buildGitaly() {
   const download = spawnSync('go', ['mod', 'download', '-json', MODULE], { cwd: cache, encoding: 'utf8' });
@@ -34,11 +35,13 @@ function buildGitaly() {
   }
   const tree = join(cache, 'tree');
   rmSync(tree, { recursive: true, force: true });
-  run('cp', ['-R', JSON.parse(download.stdout).Dir, tree]);
+  /** @type {unknown} */
+  const downloaded = JSON.parse(download.stdout);
+  run('cp', ['-R', /** @type {{ Dir: string }} */ (downloaded).Dir, tree]);
   run('chmod', ['-R', 'u+w', tree]);
   const helpers = join(tree, '_build/bin');
   mkdirSync(helpers, { recursive: true });
-  const build = (...commands) =>
+  const build = (/** @type {readonly string[]} */ ...commands) => {
     run(
       'go',
       [
@@ -53,6 +56,7 @@ function buildGitaly() {
       ],
       { GOFLAGS: '-buildvcs=false' },
     );
+  };
   build('gitaly-hooks', 'gitaly-ssh', 'gitaly-lfs-smudge');
   writeFileSync(
     join(helpers, 'gitaly-git2go'),
@@ -62,7 +66,7 @@ function buildGitaly() {
     },
   );
   build('gitaly', 'praefect');
-  // Whole or not at all: a build that was interrupted is begun again.
+  // By rename at the end: an interrupted build starts again.
   const made = join(cache, 'made');
   rmSync(made, { recursive: true, force: true });
   mkdirSync(made);
@@ -72,11 +76,14 @@ function buildGitaly() {
   renameSync(made, binaries);
 }
 
+const args = process.argv.slice(2);
+const isBuildOnly = args.includes('--build-only');
 requireGo('test:gitaly');
-installAndBuild();
+if (!isBuildOnly) installAndBuild();
 mkdirSync(cache, { recursive: true });
 if (!PROGRAMS.every((name) => existsSync(join(binaries, name)))) {
   console.log(`building ${MODULE}, which takes some minutes the first time`);
   buildGitaly();
 }
-goTest('gitaly', process.argv.slice(2), { GITALY_BINARIES: binaries });
+if (isBuildOnly) for (const folder of /** @type {const} */ (['gitaly', 'interop'])) compileGoTests(folder);
+else goTest('gitaly', args, { GITALY_BINARIES: binaries });

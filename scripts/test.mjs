@@ -1,5 +1,5 @@
 // `npm test`: installs, builds, checks and runs all unit and end-to-end tests. Further arguments go to vitest;
-// --no-check leaves the check out, --coverage says what the tests and the programs that they start have run of src/.
+// --no-check skips the check, --coverage reports the coverage of src/ by the tests and the programs that they start.
 import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 

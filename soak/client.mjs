@@ -1,5 +1,7 @@
 import { conversation, startChild } from '../bench/children.mjs';
 
+/** @typedef {{ operations: number, p50_us: number, max_us: number }} LoadOutcome */
+
 /**
  * One client of the Go load, from its start to its end.
  * @param {string} load
@@ -8,7 +10,7 @@ import { conversation, startChild } from '../bench/children.mjs';
  * @param {number} seconds
  * @param {number} port
  * @param {string} ca
- * @returns {Promise<{ operations: number, p50_us: number, max_us: number }>} what it did; all of it succeeded
+ * @returns {Promise<LoadOutcome>} rejects if an operation failed
  */
 export async function measureClient(load, kind, args, seconds, port, ca) {
   const child = await startChild(load, [
@@ -21,7 +23,7 @@ export async function measureClient(load, kind, args, seconds, port, ca) {
     await client.hear('ready');
     const done = client.hear('done');
     client.say('go');
-    const { result } = await done;
+    const { result } = /** @type {{ result: LoadOutcome }} */ (await done);
     client.say('end');
     await child.ended;
     return result;

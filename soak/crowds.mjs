@@ -105,7 +105,9 @@ export async function silentConnections(run) {
     await Promise.all(batch.map((socket) => once(socket, 'connect')));
     sockets.push(...batch);
   }
-  const closed = sockets.map((socket) => (socket.destroyed ? undefined : once(socket.resume(), 'close')));
+  const closed = sockets
+    .filter((socket) => !socket.destroyed)
+    .map((socket) => once(socket.resume(), 'close'));
   peak = Math.max(peak, proxy.memoryKib);
   const calls = await runClient(run.load, 'rpc', HONEST, 5, proxy.port, ca);
   peak = Math.max(peak, proxy.memoryKib);

@@ -386,9 +386,13 @@ class Stage {
   async #probe() {
     const begun = performance.now();
     const asked = request({ port: this.#proxy.adminPort, path: '/-/liveness', agent: false });
-    const answered = once(asked, 'response');
+    /** @type {Promise<import('node:http').IncomingMessage>} */
+    const answered = new Promise((resolve, reject) => {
+      asked.once('response', resolve);
+      asked.once('error', reject);
+    });
     asked.end();
-    const [response] = await answered;
+    const response = await answered;
     response.resume();
     if (response.statusCode !== 200) throw new Error(`liveness was answered with ${response.statusCode}`);
     return performance.now() - begun;
@@ -411,7 +415,7 @@ class Stage {
         child.process.stdin?.end();
         const result = await done;
         await child.ended;
-        return result;
+        return /** @type {{ strokes: number, outcomes: Record<string, number> }} */ (result);
       },
     };
   }

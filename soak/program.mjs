@@ -117,8 +117,10 @@ export class Program {
    * @param {number} [descriptors]
    */
   async quiet(descriptors = Number.POSITIVE_INFINITY) {
-    for (const deadline = Date.now() + QUIET_MS; Date.now() < deadline; await pause(POLL_MS))
+    for (const deadline = Date.now() + QUIET_MS; Date.now() < deadline;) {
       if ((await this.metric('connections_active')) === 0 && this.descriptors <= descriptors) return;
+      await pause(POLL_MS);
+    }
     const open = await this.metric('connections_active');
     throw new Error(
       `${open} connections and ${this.descriptors} descriptors are open still after ${QUIET_MS / 1000} s`,

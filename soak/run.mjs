@@ -24,11 +24,11 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
  * @property {number} backendPort
  * @property {number} minutes
  * @property {number} workers
- * @property {number} [seed] of what is drawn; a new one without it
- * @property {number} [connections] how many, where that can be chosen
- * @property {number} [only] the number of the one connection that is wanted
- * @property {string[]} [attack] names of attacks; all without it
- * @property {boolean} [each] whether attacks are made one after the other instead of all at once
+ * @property {number | undefined} [seed] of the random plan; without it, a new one
+ * @property {number | undefined} [connections] for runs whose number can be chosen
+ * @property {number | undefined} [only] runs a single connection, by its number
+ * @property {string[] | undefined} [attack] names of attacks; without it, all
+ * @property {boolean | undefined} [each] whether attacks are made one after the other instead of all at once
  */
 
 /** @type {Record<string, (run: Run) => Promise<string[]>>} what each says was lost; nothing, if all is well */

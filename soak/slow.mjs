@@ -45,7 +45,7 @@ async function pour(socket, bytes) {
 async function sip(socket, skip) {
   const hash = createHash('sha256');
   let [skipped, sinceRest] = [0, 0];
-  for await (const chunk of socket) {
+  for await (const chunk of /** @type {AsyncIterable<Buffer>} */ (socket)) {
     const part = chunk.subarray(Math.min(chunk.length, skip - skipped));
     skipped += chunk.length - part.length;
     hash.update(part);

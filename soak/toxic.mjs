@@ -1,4 +1,6 @@
 import { randomInt } from 'node:crypto';
+import { inspect } from 'node:util';
+
 import { stopAll } from '../bench/children.mjs';
 import { Program } from './program.mjs';
 import { buildSupport, importSupport } from './support.mjs';
@@ -28,14 +30,12 @@ export async function toxic({
   const ca = await Authority.create(directory);
   const network = await ToxicNetwork.start(ca, TENS);
   const configuration = { ...network.configuration, workers };
+  /** @type {import('../test/support/log-lines.js').LogLines | undefined} */
   let log;
-  const proxy = await Program.serve(
-    program,
-    directory,
-    configuration,
-    0,
-    (stdout) => (log = new LogLines(stdout)),
-  );
+  const proxy = await Program.serve(program, directory, configuration, 0, (stdout) => {
+    log = new LogLines(stdout);
+  });
+  if (log === undefined) throw new Error('the log of the proxy is not read');
   const before = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
   let [warmKib, peakKib] = [0, before.memoryKib];
   const sampler = setInterval(() => {
@@ -45,9 +45,9 @@ export async function toxic({
   }, 500);
   console.log(`seed ${seed}`);
   for (const event of ['uncaughtException', 'unhandledRejection']) {
-    process.on(event, (error) => {
+    process.on(event, (/** @type {unknown} */ error) => {
       // Of the network's own, not of the proxy: the rest of the run would prove nothing.
-      console.error(`soak: FAILED: seed ${seed}: ${error?.stack ?? error}`);
+      console.error(`soak: FAILED: seed ${seed}: ${inspect(error)}`);
       process.exitCode = 1;
       void stopAll().finally(() => process.exit());
     });

@@ -31,11 +31,7 @@ export class Reloader {
   readonly #failures = new Map<What, string>();
   #stopped = false;
 
-  constructor(
-    proxy: Pick<Proxy, 'state' | 'reload'>,
-    logger: Pick<Logger, 'log'>,
-    metrics: Metrics,
-  ) {
+  constructor(proxy: Pick<Proxy, 'state' | 'reload'>, logger: Pick<Logger, 'log'>, metrics: Metrics) {
     this.#proxy = proxy;
     this.#logger = logger;
     this.#metrics = metrics;

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { access, constants } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
+import { outputOfFailed } from '../build.mjs';
 
 const run = promisify(execFile);
 
@@ -64,10 +65,9 @@ export async function findProgram(name) {
  * @returns {Promise<string>} `unknown` where it says nothing that matches
  */
 export async function versionOf(command, args, pattern) {
-  /** @type {{ stdout: string, stderr: string }} */
-  const output = await run(command, args, { timeout: 20_000 }).catch((/** @type {any} */ error) => ({
-    stdout: String(error.stdout ?? ''),
-    stderr: String(error.stderr ?? ''),
-  }));
-  return pattern.exec(`${output.stdout}\n${output.stderr}`)?.[1] ?? 'unknown';
+  const output = await run(command, args, { timeout: 20_000 }).then(
+    ({ stdout, stderr }) => `${stdout}\n${stderr}`,
+    outputOfFailed,
+  );
+  return pattern.exec(output)?.[1] ?? 'unknown';
 }

@@ -13,7 +13,11 @@ if (attack === undefined) throw new Error(`there is no attack ${process.argv[2]}
 const lines = createInterface(process.stdin);
 let over = false;
 const ended = once(lines, 'close').then(() => (over = true));
-const target = await new Promise((resolve) => lines.once('line', (line) => resolve(JSON.parse(line))));
+/** @type {Promise<unknown>} */
+const parsed = new Promise((resolve) => {
+  lines.once('line', (line) => resolve(JSON.parse(line)));
+});
+const target = /** @type {import('./attacks.mjs').Target} */ (await parsed);
 
 /** How long strokes may take to end by themselves. */
 const END_MS = 1000;

@@ -117,11 +117,8 @@ export const ATTACKS = {
     pauseMs: 200,
     async stroke({ gatePort, source }, index) {
       if (index % 2 === 0) return refusedHttp1Request(gatePort, source);
-      const session = connectHttp2(`https://127.0.0.1:${gatePort}`, {
-        rejectUnauthorized: false,
-        localAddress: source,
-        settings: { initialWindowSize: 0 },
-      });
+      const toGate = { rejectUnauthorized: false, localAddress: source, settings: { initialWindowSize: 0 } };
+      const session = connectHttp2(`https://127.0.0.1:${gatePort}`, toGate);
       const closed = new Promise((resolve) => session.once('close', () => resolve('closed')));
       session.on('error', () => {});
       const request = session.request({ ':method': 'POST', ':path': '/api/v4/internal/allowed' });
@@ -270,7 +267,8 @@ export const ATTACKS = {
     async stroke({ pids }, index) {
       for (const pid of pids) process.kill(pid, index % 2 === 0 ? 'SIGUSR1' : 'SIGUSR2');
       await pause(500);
-      const answer = await new Promise((resolve) => {
+      /** @type {Promise<string>} */
+      const answered = new Promise((resolve) => {
         const request = httpRequest({ port: 9229, path: '/json/list', timeout: 1000 }, () =>
           resolve('debugger open'),
         );
@@ -278,7 +276,7 @@ export const ATTACKS = {
         request.once('timeout', () => request.destroy(new Error('no answer')));
         request.end();
       });
-      return String(answer);
+      return answered;
     },
   },
 };
@@ -401,10 +399,10 @@ function happens(socket, ...events) {
 async function ending(socket, ms) {
   socket.on('error', () => {});
   socket.on('data', () => {});
-  const closed = new Promise((resolve) => socket.once('close', () => resolve('closed')));
+  const closed = once(socket, 'close').then(() => 'closed');
   const outcome = await Promise.race([closed, pause(ms, 'open', { ref: false })]);
   socket.destroy();
-  return String(outcome);
+  return outcome;
 }
 
 /**

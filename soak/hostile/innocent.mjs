@@ -79,6 +79,7 @@ function request(session) {
   const stream = session.request({ ':path': '/api/v4/internal/check' });
   stream.resume();
   return new Promise((resolve, reject) => {
+    /** @type {number | undefined} */
     let status;
     stream.once('response', (headers) => (status = headers[':status']));
     stream.once('error', (error) => {
@@ -95,12 +96,13 @@ async function talk(session) {
   const whole = call(session, 'Echo');
   await echo(whole);
 
-  const flags = Array.from({ length: FLAGS }, (_, index) => [`gitaly-feature-flag-${index}`, 'true']);
-  const flagged = call(session, 'Unary', Object.fromEntries(flags));
+  /** @type {Record<string, string>} */
+  const flags = {};
+  for (let index = 0; index < FLAGS; index += 1) flags[`gitaly-feature-flag-${index}`] = 'true';
+  const flagged = call(session, 'Unary', flags);
   flagged.resume().end(Buffer.alloc(5));
-  const [trailers] = await once(flagged, 'trailers');
-  if (trailers['grpc-status'] !== '0')
-    throw new Error(`a call with ${FLAGS} fields ended with ${trailers['grpc-status']}`);
+  const status = await statusOf(flagged);
+  if (status !== '0') throw new Error(`a call with ${FLAGS} fields ended with ${status}`);
 
   const expiring = Array.from({ length: DEADLINES }, () => call(session, 'Echo'));
   await pause(DEADLINE_MS);
@@ -112,9 +114,8 @@ async function talk(session) {
   );
   await echo(whole);
   whole.end();
-  const [last] = await once(whole, 'trailers');
-  if (last['grpc-status'] !== '0')
-    throw new Error(`a call beside others that expired ended with ${last['grpc-status']}`);
+  const last = await statusOf(whole);
+  if (last !== '0') throw new Error(`a call beside others that expired ended with ${last}`);
 }
 
 /**
@@ -141,4 +142,18 @@ function call(session, method, metadata = {}) {
 async function echo(stream) {
   stream.write(Buffer.alloc(5));
   await once(stream, 'data');
+}
+
+/**
+ * The gRPC status in the trailers.
+ * @param {import('node:http2').ClientHttp2Stream} stream
+ * @returns {Promise<string>}
+ */
+function statusOf(stream) {
+  return new Promise((resolve, reject) => {
+    stream.once('trailers', (/** @type {Record<string, unknown>} */ trailers) => {
+      resolve(String(trailers['grpc-status']));
+    });
+    stream.once('close', () => reject(new Error('a call ended without trailers')));
+  });
 }

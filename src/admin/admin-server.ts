@@ -22,13 +22,13 @@ export interface AdminRefusal {
   readonly count: number;
 }
 
-/** Whether the proxy should be sent traffic; `reasons` says why not, one a line. */
+/** Whether the proxy should be sent traffic; `reasons`: why not, one per line. */
 export interface Readiness {
   readonly ready: boolean;
   readonly reasons: readonly string[];
 }
 
-/** What the admin port shows. */
+/** The content of the admin port. */
 export interface AdminSource {
   expose(format: MetricsFormat): Promise<{ contentType: string; body: string }>;
   readiness(): Readiness;
@@ -57,7 +57,7 @@ interface InheritedSocket {
 export class AdminServer {
   /** `http://host:port` as bound. */
   readonly url: string;
-  /** Whether somebody else has bound it, and has it too. */
+  /** Whether another process has bound the socket and shares it. */
   readonly isInherited: boolean;
   /** One per address of a name, on the same port. */
   readonly #servers: readonly Server[];
@@ -120,7 +120,7 @@ export class AdminServer {
   }
 
   /**
-   * The process drains. Where another one may have the same socket, that one answers from now on: scrapes and probes
+   * The process drains. If another process can have the same socket, that one answers from now on: scrapes and probes
    * are for the process that serves.
    */
   drain(): void {

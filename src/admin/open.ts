@@ -6,7 +6,7 @@ import type { GrpcCall } from '../inspect/grpc/call.js';
 import type { SendWindow } from '../inspect/send-window.js';
 import { STATUS_PAGE_CONNECTION_RPCS, STATUS_PAGE_ENTRIES, STATUS_PAGE_ENTRIES_MAX } from '../limits.js';
 
-/** What can be listed. */
+/** A list that can be requested. */
 export type OpenKind = 'connections' | 'rpcs';
 
 /** An open connection or call, as JSON shows it. */
@@ -212,7 +212,7 @@ function describeSidechannel(sidechannel: Sidechannel, nowMs: number) {
 /** How much the sender may still send, and for how long so far it could not: then its reader is the slow one. */
 function describeWindow(window: SendWindow, nowMs: number) {
   return {
-    // None that counts, once the sender has said that it is done.
+    // It no longer matters once the sender has ended its side.
     window_bytes: Number.isFinite(window.bytes) ? window.bytes : null,
     blocked: window.bytes <= 0,
     stalled_ms: Math.round(window.stalledMs(nowMs)),

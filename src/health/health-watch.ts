@@ -28,7 +28,7 @@ export class HealthWatch {
     this.#logger = logger;
   }
 
-  /** Checks these from now on, and no others. Of one that stays, what is known stays known. */
+  /** Checks these from now on, and no others. The known state of an upstream that stays is kept. */
   configure(plan: HealthPlan | undefined): void {
     this.#isChecking = plan !== undefined;
     const former = this.#watched;
@@ -50,7 +50,7 @@ export class HealthWatch {
     for (const watched of this.#watched.values()) watched.stop();
   }
 
-  /** What is known of each listener's upstreams; `undefined` where none is checked. */
+  /** The known state of each listener's upstreams; `undefined` if none is checked. */
   states(): (UpstreamOfListener & { readonly up: boolean })[] | undefined {
     if (!this.#isChecking) return undefined;
     return [...this.#watched.values()].flatMap(({ upstream: { listener, dialer }, health }) =>
@@ -58,7 +58,7 @@ export class HealthWatch {
     );
   }
 
-  /** Why no upstream can take a call, one a line; nothing if one can. */
+  /** The reasons for which no upstream can take a call, one per line; empty if one can. */
   reasonsAgainst(): string[] {
     const all = [...this.#watched.values()];
     if (all.some(({ health }) => health?.up === true)) return [];
@@ -129,7 +129,7 @@ class WatchedUpstream {
     this.#tell(health, former);
   }
 
-  /** Each change is told once. */
+  /** Logs each change once. */
   #tell(health: UpstreamHealth, former: UpstreamHealth | undefined): void {
     const { listener, dialer } = this.upstream;
     const fields = { listener, upstream: dialer.address.url };
@@ -144,7 +144,7 @@ class WatchedUpstream {
   }
 }
 
-/** Lets so many pieces of work run at a time, the others in their order. */
+/** Runs a limited number of pieces of work at a time, in their order. */
 class Turns {
   #free: number;
   readonly #waiting: (() => void)[] = [];

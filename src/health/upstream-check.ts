@@ -20,7 +20,7 @@ export interface CheckedUpstream {
   readonly token: string | undefined;
 }
 
-/** What a check came to. */
+/** The result of a check. */
 export type UpstreamHealth =
   /** `warning`: it answers, and something is wrong all the same. */
   | { readonly up: true; readonly warning: string | undefined }
@@ -64,7 +64,7 @@ async function askHealth(
     case 'serving':
       return FINE;
     case 'wants_token':
-      // It is there, and serves those who have one.
+      // It is reachable, and serves clients with a token.
       return {
         up: true,
         warning:

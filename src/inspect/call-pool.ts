@@ -1,7 +1,7 @@
 import { ABUSE_LIMITS } from '../limits.js';
 import type { GrpcCall } from './grpc/call.js';
 
-/** Why a call cannot be followed: its connection has too many calls, or this process has no memory for more. */
+/** The reason for which a call cannot be followed: its connection has too many calls, or this process has no memory for more. */
 export type CallRefusal = 'too_many_streams' | 'call_budget';
 
 /** An open call with its owner. */
@@ -83,7 +83,7 @@ export class CallPool<Owner = unknown> {
   }
 }
 
-/** What one connection follows: calls, and backchannel streams, which cost about as much. */
+/** The share of one connection: calls, and backchannel streams, which cost about as much. */
 export class CallShare<Owner = unknown> {
   readonly #pool: CallPool<Owner>;
   readonly #owner: Owner;

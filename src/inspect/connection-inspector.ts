@@ -45,7 +45,7 @@ export interface ConnectionInspector {
    * `token`: 8 random bytes. `toClient` sends bytes to the client, behind all that was passed on.
    */
   drain(token: Buffer, toClient: (bytes: Buffer) => void): Drain<InspectionFailure>;
-  /** What the client is told when it is refused; empty where a frame cannot be put in. */
+  /** The last frame to a refused client; empty if no frame can be inserted at this point. */
   readonly refusal: Buffer;
   /** The connection has ended; what was open on it is cut. */
   end(nowMs: number): void;

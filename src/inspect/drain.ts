@@ -8,7 +8,7 @@ export interface Drain<Failure> {
   readonly failure: Failure | undefined;
   /** Nothing is open on it, and nothing can begin: it can be closed. `false` while its calls cannot be followed. */
   readonly finished: boolean;
-  /** Whether the client was told, and so leaves by itself. */
+  /** Whether the client has been sent GO AWAY, and so closes the connection itself. */
   readonly announced: boolean;
   /** The client has had enough time to answer: streams that it begins from now on are not forwarded. */
   insist(): void;

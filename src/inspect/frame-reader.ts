@@ -1,9 +1,9 @@
 import { MAX_COLLECTED_FRAME_BYTES } from '../limits.js';
 
-/** What is done with a frame's payload: passed over, kept until it is whole, or shown as it comes. */
+/** The treatment of a frame's payload: skipped, collected until it is complete, or streamed. */
 export type PayloadUse = 'skip' | 'collect' | 'stream';
 
-/** Takes the frames of one direction. Whoever cannot follow says so, and no further call is made. */
+/** Takes the frames of one direction. A sink that cannot follow returns `undefined`, and is not called again. */
 export interface FrameSink {
   /** Bytes of the payload of the frame that `header` was called with last. */
   readonly payloadBytes: number;
@@ -18,7 +18,7 @@ export interface FrameSink {
 /** How a protocol's bytes are cut into frames. */
 export interface Framing {
   readonly headerBytes: number;
-  /** What a direction begins with before its first frame. */
+  /** The bytes of a direction before its first frame. */
   readonly preface: Buffer | undefined;
 }
 
@@ -53,7 +53,7 @@ export class FrameReader {
     return this.#state === 'header' && this.#have === 0;
   }
 
-  /** Bytes that may be read before the next boundary at the soonest; reading so many again and again misses none. */
+  /** Bytes until the earliest possible next boundary; a reader that never reads more at once misses none. */
   get bytesToBoundary(): number {
     switch (this.#state) {
       case 'header':

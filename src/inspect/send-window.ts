@@ -35,7 +35,7 @@ export type StallTallies = Readonly<Record<Sender, StallTally>>;
 
 /**
  * How much one end may still send, on a connection or on one of its streams, and for how long it could not. An end whose
- * window is used up may have nothing more to send: the time says that it could not have.
+ * window is used up may have nothing more to send: the time shows only that it could not.
  */
 export class SendWindow {
   #bytes: number;

@@ -1,4 +1,4 @@
-/** Who sends: of a connection's two ends the one that opened it, or the other. */
+/** The sending end of a connection: the one that opened it, or the other. */
 export type Sender = 'client' | 'server';
 
 /** The other end. */

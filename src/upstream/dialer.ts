@@ -12,7 +12,7 @@ import type { TlsClient } from './tls-client.js';
 
 /**
  * Takes what a plaintext upstream socket reads: `length` bytes at the start of `buffer`, which is filled again by
- * the next read. Returns whether to go on reading; after `false` the socket's `resume()` does.
+ * the next read. Returns whether to continue reading; after `false`, the socket's `resume()` continues it.
  */
 export type ReadReceiver = (length: number, buffer: Buffer) => boolean;
 
@@ -159,7 +159,7 @@ const unexpectedRead: ReadReceiver = () => {
   throw new Error('an upstream socket was read before its relay began');
 };
 
-/** Errors reach whoever waits for the socket's close; without a listener Node would end the process. */
+/** Errors are read from the socket when it closes; without a listener Node would end the process. */
 function ignore(): void {
   // The relay looks at `errored` when the socket closes.
 }

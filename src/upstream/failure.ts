@@ -1,6 +1,6 @@
 import type { CertificateFault } from '../tls/verification.js';
 
-/** Why an upstream could not be reached; label `reason` of `upstream_connect_failures_total`. */
+/** The reason for which an upstream could not be reached; label `reason` of `upstream_connect_failures_total`. */
 export type UpstreamFailureReason =
   | 'refused'
   | 'timeout'
@@ -11,7 +11,7 @@ export type UpstreamFailureReason =
   | 'reset'
   /** It closed the connection before its first byte. */
   | 'closed'
-  /** It took the connection and said nothing for `timeouts.dial`. */
+  /** It accepted the connection and sent nothing for `timeouts.dial`. */
   | 'silent'
   | 'no_alpn'
   | 'client_certificate_refused'
@@ -49,7 +49,7 @@ function tlsWords(code: string): string | undefined {
   if (/WRONG_VERSION_NUMBER$|PACKET_LENGTH_TOO_LONG$|UNEXPECTED_MESSAGE$/.test(code))
     return `the upstream does not speak TLS on this port; forward to tcp:// if it is Gitaly's listen_addr (${code})`;
   if (/ALERT_NO_APPLICATION_PROTOCOL$/.test(code))
-    return `the upstream does not know ALPN h2, so it is no gRPC server (${code})`;
+    return `the upstream does not know ALPN h2, so it is not a gRPC server (${code})`;
   if (/UNRECOGNIZED_NAME$/.test(code))
     return `the upstream does not serve the requested name; set upstream_tls.server_name to one that it serves (${code})`;
   return `the TLS handshake failed (${code})`;

@@ -88,7 +88,7 @@ export class DialAborted extends Error {
   }
 }
 
-/** With several addresses every failure is told; the reason is that of the last. */
+/** With several addresses the message contains every failure; the reason is that of the last. */
 function allFailed(last: Error, failures: readonly string[]): Error {
   if (failures.length > 1) last.message = failures.join('; ');
   return last;

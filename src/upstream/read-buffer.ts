@@ -2,7 +2,7 @@ import { READ_BUFFER_BYTES, SHARED_READ_BUFFER_BYTES } from '../limits.js';
 
 const shared = Buffer.allocUnsafeSlow(SHARED_READ_BUFFER_BYTES);
 
-/** What takes the bytes that an upstream socket reads. */
+/** The kind of socket that the bytes of an upstream are written to. */
 export type SinkKind = 'tls' | 'plain';
 
 /**

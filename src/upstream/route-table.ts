@@ -18,12 +18,12 @@ export class RouteTable<Upstream> {
     this.#fallback = fallback && upstreamAt(fallback);
   }
 
-  /** Where all clients go, whatever name they ask for; `undefined` where the name matters. */
+  /** The upstream of all clients, regardless of the name that they request; `undefined` if the name matters. */
   get only(): Upstream | undefined {
     return this.#byName.size === 0 ? this.#fallback : undefined;
   }
 
-  /** Where a client goes that asks for this name, or for none; `undefined`: nowhere, it is to be refused. */
+  /** The upstream of a client that requests this name, or no name; `undefined` if the client is to be refused. */
   find(serverName: string | undefined): Upstream | undefined {
     if (serverName !== undefined && this.#byName.size > 0) {
       for (const name of namesFor(serverName)) {

@@ -39,9 +39,9 @@ export class TlsClient {
   }
 
   /**
-   * Does the client's side of a handshake on a socket that is connected to `host`, whose name the certificate must hold
-   * unless the settings say another.
-   * The promise rejects with an `UpstreamFailure` (what the certificate says, where that is the reason) or with the
+   * Does the client's side of a handshake on a socket that is connected to `host`. The certificate must contain that
+   * name, or the one in the settings.
+   * The promise rejects with an `UpstreamFailure` (with the content of the certificate, if that is the reason) or with the
    * TLS library's error; it does not settle by itself if `raw` is destroyed without an error.
    */
   handshake(raw: Socket, host: string): Promise<TLSSocket> {
@@ -65,7 +65,7 @@ export class TlsClient {
       const onSecure = (): void => {
         socket.off('error', onError);
         socket.off('close', onClose);
-        // An alert or a forged record does not destroy the socket by itself, and may come before anybody else listens.
+        // An alert or a forged record does not destroy the socket by itself, and may come before another listener is added.
         socket.on('error', (error: Error) => raw.destroy(error));
         const failure = this.#judge(socket, serverName);
         if (failure) reject(failure);

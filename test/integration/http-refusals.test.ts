@@ -5,7 +5,8 @@ import { describe, expect, test } from 'vitest';
 
 import { framesOf, type Frame, frame, headers, settings, uint32 } from '../support/http2-frames.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
-import { ALLOWED, PLAIN, requiring, startGate, type Gate } from '../support/gate.js';
+import { FAST_CLOCK } from '../support/fast-clock.js';
+import { ALLOWED, ONE_WORKER, PLAIN, requiring, startGate, type Gate } from '../support/gate.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
 
 const [DATA, HEADERS, RST_STREAM, PING] = [0, 1, 3, 6] as const;
@@ -221,7 +222,7 @@ describe('a request that is refused ends within about a second, and its connecti
 });
 
 test('SIGTERM does not wait for an HTTP/2 client that answers no PING and ends nothing', async () => {
-  const gate = await startGate({ more: PATIENT });
+  const gate = await startGate({ more: { ...PATIENT, ...ONE_WORKER }, ...FAST_CLOCK });
   const client = await open(gate, headers(1, GET, END_STREAM));
   const ending = readToEnd(client);
   await gate.proxy.log.waitForEvent('http_request_finished', { 'http.method': 'GET', 'http.status': 200 });

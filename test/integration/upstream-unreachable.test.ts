@@ -134,7 +134,7 @@ describe('Gitaly cannot be reached: calls end at once with UNAVAILABLE and name 
     const { code, details, tookMs } = await failure(client.health());
     expect(code).toBe(status.UNAVAILABLE);
     expect(details).toBe(
-      `Gitaly at ${silent.url} cannot be reached: it took the connection and said nothing for ${DIAL_MS} ms (timeouts.dial)`,
+      `Gitaly at ${silent.url} cannot be reached: it accepted the connection and sent nothing for ${DIAL_MS} ms (timeouts.dial)`,
     );
     expect(tookMs).toBeLessThan(AT_ONCE_MS + DIAL_MS);
     client.close();

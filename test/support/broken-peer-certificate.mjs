@@ -1,4 +1,4 @@
-// Loaded into the program with `node --import`: Node fails to read the certificate of the other side of each TLS connection.
+// Loaded into the program with `node --import`: Node fails to read the peer certificate of every TLS connection.
 import { TLSSocket } from 'node:tls';
 
 TLSSocket.prototype.getPeerX509Certificate = function brokenPeerCertificate() {

@@ -1,17 +1,23 @@
-// Loaded into the program with `node --import`: gives names addresses of the test's choice, in its order, where
-// /etc/hosts belongs to the machine. RESOLVE_NAMES: `{"gitaly.test":["::1","127.0.0.1"],"no.test":[]}`; a name
-// without addresses is one that does not exist.
+// Loaded into the program with `node --import`: resolves names to addresses that the test chooses, in its order, since
+// the machine owns /etc/hosts. RESOLVE_NAMES: `{"gitaly.test":["::1","127.0.0.1"],"no.test":[]}`; a name without
+// addresses does not exist.
 import dns from 'node:dns';
 import { syncBuiltinESMExports } from 'node:module';
 import { isIP } from 'node:net';
 
-const names = JSON.parse(process.env.RESOLVE_NAMES ?? '{}');
-const { lookup } = dns;
+/** @typedef {(error: Error | null, addresses?: readonly dns.LookupAddress[]) => void} Done */
+/** @typedef {(name: string, options: dns.LookupAllOptions, done: Done) => void} Lookup the form that the program calls */
 
-dns.lookup = (name, options, done) => {
+/** @type {unknown} */
+const parsed = JSON.parse(process.env['RESOLVE_NAMES'] ?? '{}');
+const names = /** @type {Record<string, readonly string[]>} */ (parsed);
+const original = /** @type {Lookup} */ (dns.lookup);
+
+/** @type {Lookup} */
+function lookup(name, options, done) {
   const addresses = names[name];
   if (addresses === undefined) {
-    lookup(name, options, done);
+    original(name, options, done);
   } else if (addresses.length === 0) {
     const error = Object.assign(new Error(`getaddrinfo ENOTFOUND ${name}`), { code: 'ENOTFOUND' });
     setImmediate(done, error);
@@ -19,5 +25,7 @@ dns.lookup = (name, options, done) => {
     const found = addresses.map((address) => ({ address, family: isIP(address) }));
     setImmediate(done, null, found);
   }
-};
+}
+
+Object.assign(dns, { lookup });
 syncBuiltinESMExports();

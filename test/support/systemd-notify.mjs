@@ -1,7 +1,9 @@
 #!/usr/bin/env node
-// In systemd-notify's place: says what it was told, and by whom, to a stream socket that the test listens on, and ends
-// when the test has taken it.
+// Stands in for systemd-notify: sends its arguments and the process id of its parent to a stream socket on which the
+// test listens, and exits once the test has read them.
 import { connect } from 'node:net';
 
-const told = { assignments: process.argv.slice(2), sender: process.ppid };
-connect(process.env.NOTIFY_SOCKET).end(JSON.stringify(told)).resume();
+const { NOTIFY_SOCKET } = process.env;
+if (NOTIFY_SOCKET === undefined) throw new Error('NOTIFY_SOCKET is not set');
+const sent = { assignments: process.argv.slice(2), sender: process.ppid };
+connect(NOTIFY_SOCKET).end(JSON.stringify(sent)).resume();

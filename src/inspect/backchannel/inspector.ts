@@ -20,7 +20,7 @@ import { YamuxType } from '../yamux/frame.js';
 import { BACKCHANNEL_MAGIC } from './magic.js';
 import { Sidechannel } from './sidechannel.js';
 
-/** Why a part of a backchannel can no longer be followed. A closed set. */
+/** The reason for which a part of a backchannel can no longer be followed. A closed set. */
 export type BackchannelLoss = YamuxLoss | Http2Loss | ExceededLimit | 'stream_kind' | 'sidechannel';
 
 /** Header of a frame: version 0, type go away, no flags, no stream, code 1. */
@@ -109,7 +109,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
     };
   }
 
-  /** What the client is told last, where it can be told: GO AWAY with "protocol error". */
+  /** The last frame to the client, at a frame boundary: GO AWAY with "protocol error". */
   get refusal(): Buffer {
     return this.#session.atBoundary('server') ? YAMUX_PROTOCOL_ERROR : Buffer.alloc(0);
   }
@@ -276,7 +276,7 @@ class BackchannelStream implements YamuxStreamObserver<ExceededLimit> {
   }
 
   #choose(sender: Sender, first: number, nowMs: number): StreamKind | 'too_many_connections' | 'stream_kind' {
-    // A gRPC server may say its SETTINGS before the preface has reached it; all else is begun by the opener.
+    // A gRPC server may send its SETTINGS before the preface has reached it; everything else is begun by the opener.
     if (sender !== this.#opener || first === HTTP2_FIRST) return this.#kinds.http2(nowMs);
     if (first === SIDECHANNEL_FIRST && this.#opener === 'server') return this.#kinds.sidechannel(nowMs);
     return 'stream_kind';

@@ -3,20 +3,20 @@ import type { SendWindows, StallTallies } from '../send-window.js';
 import type { Sender } from '../sender.js';
 import type { YamuxCut } from '../yamux/session.js';
 
-/** Gitaly, internal/sidechannel: the magic, the id as int64 big endian; then the other end says "ok". */
+/** Gitaly, internal/sidechannel: the magic, the id as int64 big endian; then the other end sends "ok". */
 const MAGIC = Buffer.from('sidechannel', 'latin1');
 const ID_BYTES = 8;
 const OK = Buffer.from('ok', 'latin1');
 
-/** Told of what becomes of one sidechannel. */
+/** Observes one sidechannel. */
 export interface SidechannelObserver {
   /** While it is open: an end has sent `bytes` of content. */
   moved(sender: Sender, bytes: number): void;
-  /** `finished`: both ends said that they were done. */
+  /** `finished`: both ends have ended their side. */
   ended(how: 'finished' | YamuxCut, nowMs: number): void;
 }
 
-/** Told of each sidechannel that opens; says who is told of the rest. */
+/** Called for each sidechannel that opens; returns the observer of its further events. */
 export interface SidechannelEvents {
   sidechannelOpened(sidechannel: Sidechannel): SidechannelObserver;
   /** Counts how long sidechannels wait for a window. */
@@ -37,7 +37,7 @@ export class Sidechannel {
   readonly #findCall: (id: string) => GrpcCall | undefined;
   readonly #events: SidechannelEvents;
   #observer: SidechannelObserver | undefined;
-  /** Bytes of what each end says before the content. */
+  /** Bytes of each end's introduction before the content. */
   readonly #introduced: Record<Sender, number> = { client: 0, server: 0 };
   #id = 0n;
 

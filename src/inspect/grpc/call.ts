@@ -6,19 +6,19 @@ import { MessageCounter } from './message-counter.js';
 import { statusCode, statusCodeOfHttp, statusCodeOfReset, type StatusCode } from './status.js';
 import { isOverdue, timeoutMs } from './timeout.js';
 
-/** What holds for all calls of one gRPC connection. */
+/** Facts that are the same for all calls of one gRPC connection. */
 export interface CallContext {
   readonly protocol: 'http2' | 'backchannel';
-  /** Where the calls go: `to_client` those that Gitaly makes, on a backchannel. */
+  /** The direction of the calls: `to_client` for those that Gitaly makes, on a backchannel. */
   readonly direction: 'to_upstream' | 'to_client';
 }
 
-/** What was moved for a call outside of its messages, by who sent it. */
+/** Bytes that were sent for a call outside of its messages, by sender. */
 export interface CallSidechannel {
   readonly contentBytes: Readonly<Record<Sender, number>>;
 }
 
-/** What a client said when it began a call. */
+/** The request of a call. */
 export interface CallStart {
   /** `:path`, `/package.Service/Method` in a correct request. */
   readonly path: string;
@@ -32,7 +32,7 @@ export interface CallStart {
   readonly timeoutMs: number | undefined;
 }
 
-/** How a call ended, and who ended it: `connection` where nobody did and its connection went away. */
+/** How a call ended, and which end did it: `connection` if its connection ended first. */
 export interface CallEnd {
   readonly code: StatusCode;
   readonly by: Sender | 'connection';
@@ -43,7 +43,7 @@ export interface CallEnd {
   readonly endedAtMs: number;
 }
 
-/** Told of what becomes of one call. */
+/** Observes one call. */
 export interface CallObserver {
   /** While it runs: an end has sent `messages` messages, of `bytes` bytes. */
   moved(sender: Sender, messages: number, bytes: number): void;
@@ -52,7 +52,7 @@ export interface CallObserver {
   lost(nowMs: number): void;
 }
 
-/** Told of each call that starts; says who is told of the rest. */
+/** Called for each call that starts; returns the observer of its further events. */
 export interface CallEvents {
   started(call: GrpcCall): CallObserver;
   /** Counts how long calls of this kind wait for a window. */
@@ -98,7 +98,7 @@ export class GrpcCall implements StreamObserver {
     this.#events = events;
   }
 
-  /** Whether it was told of as started and not yet as over. */
+  /** Whether it was reported as started and not yet as ended. */
   get isRunning(): boolean {
     return this.#state === 'running';
   }

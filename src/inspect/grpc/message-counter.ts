@@ -7,17 +7,17 @@ const PREFIX_BYTES = 5;
 export class MessageCounter {
   /** Messages that have begun and whose prefix is whole. */
   messages = 0;
-  /** Of these, those with the compressed flag. */
+  /** Messages with the compressed flag. */
   compressed = 0;
   /** Bytes of messages that have come, without prefixes. */
   payloadBytes = 0;
   #prefixBytes = 0;
   #flag = 0;
   #length = 0;
-  /** Of the current message. */
+  /** Bytes of the current message that are still missing. */
   #left = 0;
 
-  /** Whether what has come ends where a message ends. */
+  /** Whether the bytes so far end at the end of a message. */
   get atBoundary(): boolean {
     return this.#prefixBytes === 0 && this.#left === 0;
   }

@@ -26,7 +26,7 @@ export type StatusCode = (typeof STATUS_CODES)[number];
 
 const CODE_OF = new Map(STATUS_CODES.map((code, number) => [String(number), code]));
 
-/** `grpc-status` as it came; what is no code is Unknown, so that the set stays closed. */
+/** `grpc-status` as received; an unknown code becomes Unknown, so that the set stays closed. */
 export function statusCode(grpcStatus: string): StatusCode {
   return CODE_OF.get(grpcStatus) ?? 'Unknown';
 }

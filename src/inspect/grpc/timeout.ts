@@ -11,7 +11,7 @@ const ZERO = '0'.charCodeAt(0);
 
 /**
  * Milliseconds of a `grpc-timeout`: "TimeoutValue TimeoutUnit", at most eight digits (gRPC over HTTP/2, "Requests").
- * `undefined` for what is none.
+ * `undefined` if it is malformed.
  */
 export function timeoutMs(value: string): number | undefined {
   const digits = value.length - 1;
@@ -28,14 +28,14 @@ export function timeoutMs(value: string): number | undefined {
 }
 
 /**
- * Of a timeout the last tenth, and of a long one the last 200 ms: events are as late as busy ends and wires make them. On two
- * busy cores one call of 10 000 came by more than 50 ms after its client had begun to count.
+ * The last tenth of a timeout, and at most its last 200 ms: busy ends and networks delay events. On two busy cores
+ * one call of 10 000 was seen more than 50 ms after its client had started its clock.
  */
 const TOLERANCE = { share: 0.1, ms: 200 } as const;
 
 /**
- * Whether a call that was given up after `elapsedMs` was so because its time was over. The client's time began before
- * its request came by here: its reset comes before its deadline does by the clock of whoever watches, as often as after.
+ * Whether a call that was cancelled after `elapsedMs` had reached its deadline. The client's clock started before its
+ * request was seen here, so its reset comes about as often before the deadline by this clock as after it.
  */
 export function isOverdue(elapsedMs: number, allowedMs: number): boolean {
   return elapsedMs >= allowedMs - Math.min(allowedMs * TOLERANCE.share, TOLERANCE.ms);

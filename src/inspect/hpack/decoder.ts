@@ -4,7 +4,7 @@ import type { NameNumbers } from './field-names.js';
 import { decodeHuffman, HuffmanCounter } from './huffman.js';
 import { STATIC_TABLE } from './static-table.js';
 
-/** Takes the fields that somebody reads, in the order of the block. */
+/** Takes the fields whose values are used, in the order of the block. */
 export interface FieldSink {
   /** `nameId` as in `NameNumbers`; `value` is Latin-1, as it came, and no longer than its `maxValueBytes`. */
   field(nameId: number, value: string): void;
@@ -62,7 +62,7 @@ export class HpackDecoder {
   #fieldStart = 0;
   #fields = 0;
   #listBytes = 0;
-  // What the string that was read last comes to.
+  // The string that was read last.
   #stringLength = 0;
   #stringNameId = 0;
   #stringValue = '';
@@ -142,7 +142,7 @@ export class HpackDecoder {
     this.#offset = start;
     this.#end = end;
     const failure = this.#readFields(block, end, sink);
-    // The block belongs to whoever read it from the wire.
+    // The block belongs to the reader of the wire.
     this.#block = scratch;
     this.#stringValue = '';
     return failure;
@@ -254,7 +254,7 @@ export class HpackDecoder {
     return undefined;
   }
 
-  /** Section 5.2. What nobody reads is only measured. */
+  /** Section 5.2. A string that is not used is only measured. */
   #readString(what: 'name' | 'value' | 'skip'): HpackFailure | undefined {
     this.#stringNameId = 0;
     this.#stringValue = '';

@@ -1,9 +1,9 @@
-/** One field of a table: its value only where somebody reads fields of this name. */
+/** One field of a table: its value only if fields of this name are used. */
 export interface TableEntry {
-  /** Number of the name (`FieldNames`), 0 where nobody reads it. */
+  /** Number of the name (`FieldNames`), 0 if it is not used. */
   readonly nameId: number;
   readonly nameLength: number;
-  /** Latin-1; empty where nobody reads it. */
+  /** Latin-1; empty if it is not used. */
   readonly value: string;
   /** RFC 7541 section 4.1: name, value and 32, bytes. */
   readonly size: number;
@@ -15,7 +15,7 @@ export const ENTRY_OVERHEAD_BYTES = 32;
 /** RFC 7541 section 2.3.2: first in, first out; the newest has index 0 here. It holds no more memory than it needs. */
 export class DynamicTable {
   #entries: (TableEntry | undefined)[] = [];
-  /** Where the newest lies; older ones lie behind it, around the end of the array. */
+  /** Index of the newest entry; older ones follow it, around the end of the array. */
   #newest = 0;
   #length = 0;
   #bytes = 0;

@@ -1,18 +1,18 @@
 import { MAX_FIELD_VALUE_BYTES } from '../../limits.js';
 import { STATIC_TABLE } from './static-table.js';
 
-/** Tells names of fields apart while a header block is read. */
+/** Distinguishes names of fields while a header block is read. */
 export interface NameNumbers {
   /** Name numbers of the static table; entry 1 first. */
   readonly ofStaticTable: readonly number[];
   /** How much of a value becomes a string. */
   readonly maxValueBytes: number;
-  /** The number of the name in these bytes, 0 if nobody reads it. */
+  /** The number of the name in these bytes, 0 if it is not used. */
   idOf(source: Uint8Array, start: number, end: number): number;
 }
 
 /**
- * The names of fields that somebody reads, each with a number from 1. A field whose name is not among them has name 0:
+ * The names of fields whose values are used, each with a number from 1. A field whose name is not among them has name 0:
  * its value never becomes a string.
  */
 export class FieldNames implements NameNumbers {
@@ -20,7 +20,7 @@ export class FieldNames implements NameNumbers {
   readonly count: number;
   readonly ofStaticTable: readonly number[];
   readonly maxValueBytes = MAX_FIELD_VALUE_BYTES;
-  /** By length, so that nearly every other name is told apart without looking at it. */
+  /** By length, so that nearly every other name is distinguished without looking at it. */
   readonly #byLength: (readonly { readonly bytes: Buffer; readonly id: number }[] | undefined)[] = [];
 
   constructor(names: readonly string[]) {

@@ -31,7 +31,7 @@ const FORBIDDEN_IN_VALUE = /[\0-\x08\n-\x1f\x7f]|^[\t ]|[\t ]$/u;
 /** RFC 9110 section 7.2: what stands in Host is of an authority, whose characters are those of RFC 3986 section 3.2. */
 const HOST = /^[\w.~!$&'()*+,;=:@[\]%-]*$/u;
 
-/** Every name is read, and told apart by whether there may be such a one. */
+/** Every name is read, and classified by whether it is valid. */
 const names: NameNumbers = {
   ofStaticTable: STATIC_TABLE.map(([name]) => numberOf(name)),
   maxValueBytes: MAX_HEADER_LIST_BYTES,
@@ -45,8 +45,8 @@ function numberOf(name: string): number {
 }
 
 /**
- * Why a header, or trailers, must not be passed on. `forbidden_field`: RFC 9113 section 8.2.1 has the request be malformed.
- * nghttp2 leaves such a field out, and Node does not say that it has. `too_large`: more than `MAX_HEADER_LIST_BYTES`, of which
+ * The reason for which a header, or trailers, must not be passed on. `forbidden_field`: by RFC 9113 section 8.2.1 the
+ * request is malformed. nghttp2 drops such a field, and Node does not report that. `too_large`: more than `MAX_HEADER_LIST_BYTES`, of which
  * Node makes a request still, or than `MAX_HEADER_FIELDS`, where it resets the stream; the rest is not looked at.
  */
 export type HeaderFault = 'forbidden_field' | 'too_large';
@@ -63,7 +63,7 @@ export interface FramesFault {
 export interface ClientFrameEvents {
   /** A header, or trailers, must not be passed on. */
   headerRefused(streamId: number, fault: HeaderFault): void;
-  /** A stream was reset. Of one that came in the same read Node makes no request. */
+  /** A stream was reset. If its HEADERS came in the same read, Node makes no request of it. */
   streamReset(): void;
 }
 

@@ -31,8 +31,8 @@ export class Http2Drain implements Drain<Http2Loss> {
   readonly #connection: DrainedHttp2;
   readonly #token: Buffer;
   readonly #toClient: (bytes: Buffer) => void;
-  /** What is said next, or `pinged`: the answer is waited for; `said`: all is. */
-  #state: 'announce' | 'pinged' | 'name' | 'said' = 'announce';
+  /** The next frame to send, or `pinged`: the answer is awaited; `announced`: everything has been sent. */
+  #state: 'announce' | 'pinged' | 'name' | 'announced' = 'announce';
   /** The highest stream that the server has been sent HEADERS of, or the beginning of them. */
   #lastPassed = 0;
   /** Whether the drain no longer waits for the client's answer. */
@@ -65,11 +65,11 @@ export class Http2Drain implements Drain<Http2Loss> {
 
   get finished(): boolean {
     const { isFollowed, openStreams, lastStreamId } = this.#connection;
-    return isFollowed && this.#state === 'said' && openStreams === 0 && lastStreamId >= this.#lastPassed;
+    return isFollowed && this.#state === 'announced' && openStreams === 0 && lastStreamId >= this.#lastPassed;
   }
 
   insist(): void {
-    if (this.#insists || this.#state === 'said') return;
+    if (this.#insists || this.#state === 'announced') return;
     this.#insists = true;
     this.#lastPassed = Math.max(this.#lastPassed, this.#connection.lastStreamId);
     if (this.#state === 'pinged') this.#state = 'name';
@@ -92,7 +92,7 @@ export class Http2Drain implements Drain<Http2Loss> {
         return bytes;
       }
     }
-    const words = this.#connection.atBoundary('server') ? this.#words() : undefined;
+    const words = this.#connection.atBoundary('server') ? this.#nextFrames() : undefined;
     this.#read('server', bytes, offset, bytes.length, nowMs);
     return words ? Buffer.concat([bytes.subarray(0, offset), words, bytes.subarray(offset)]) : bytes;
   }
@@ -155,7 +155,7 @@ export class Http2Drain implements Drain<Http2Loss> {
     return isAnswer && held.readUIntBE(0, 3) === PING_BYTES;
   }
 
-  /** What of a frame whose header is there is passed on; the rest of it follows or is dropped. */
+  /** The part of a frame that is passed on once its header is complete; the rest follows or is dropped. */
   #judge(nowMs: number): Buffer | undefined {
     const held = this.#held;
     const streamId = held.readUInt32BE(5) & MAX_STREAM_ID;
@@ -171,7 +171,7 @@ export class Http2Drain implements Drain<Http2Loss> {
       return undefined;
     }
     this.#left = this.#heldBytes === held.length ? 0 : held.readUIntBE(0, 3);
-    this.#dropping = (this.#insists || this.#state === 'said') && streamId > this.#lastPassed;
+    this.#dropping = (this.#insists || this.#state === 'announced') && streamId > this.#lastPassed;
     if (this.#dropping) {
       this.#heldBytes = 0;
       return undefined;
@@ -189,18 +189,18 @@ export class Http2Drain implements Drain<Http2Loss> {
   }
 
   #sayAtBoundary(): void {
-    const words = this.#connection.atBoundary('server') ? this.#words() : undefined;
+    const words = this.#connection.atBoundary('server') ? this.#nextFrames() : undefined;
     if (words) this.#toClient(words);
   }
 
-  /** What is to be said now. */
-  #words(): Buffer | undefined {
+  /** The frames to send now. */
+  #nextFrames(): Buffer | undefined {
     if (this.#state === 'announce') {
       this.#state = this.#insists ? 'name' : 'pinged';
       return Buffer.concat([goAwayFrame(MAX_STREAM_ID, ErrorCode.none), pingFrame(this.#token, 'ping')]);
     }
     if (this.#state !== 'name') return undefined;
-    this.#state = 'said';
+    this.#state = 'announced';
     this.#lastPassed = Math.max(this.#lastPassed, this.#connection.lastStreamId);
     return goAwayFrame(this.#lastPassed, ErrorCode.none);
   }

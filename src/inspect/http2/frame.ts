@@ -30,7 +30,7 @@ export const PING_BYTES = 8;
 /** RFC 9113 section 3.4: what a client sends first. */
 export const CLIENT_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 
-/** RFC 9113 section 7, those codes that somebody looks at. */
+/** RFC 9113 section 7: the codes that are used here. */
 export const ErrorCode = {
   none: 0,
   protocol: 1,

@@ -1,20 +1,20 @@
 import { MAX_CONTINUATION_FRAMES, MIN_CONTINUATION_BYTES } from '../../limits.js';
 import { Flag } from './frame.js';
 
-/** Where the fragment of a header block begins in the payload of HEADERS (RFC 9113 section 6.2). */
+/** The start of the header block fragment in the payload of HEADERS (RFC 9113 section 6.2). */
 export function fragmentStart(flags: number, start: number): number {
   return start + ((flags & Flag.padded) === 0 ? 0 : 1) + ((flags & Flag.priority) === 0 ? 0 : 5);
 }
 
-/** Where it ends, in front of the padding; that is before its start if the payload is too short to be one. */
+/** Its end, before the padding; smaller than its start if the payload is too short. */
 export function fragmentEnd(flags: number, payload: Buffer, start: number, end: number): number {
   return (flags & Flag.padded) === 0 ? end : end - (payload[start] ?? 0);
 }
 
 /**
  * Bounds a header block whose HEADERS frame had no END_HEADERS (RFC 9113 section 4.3): endless CONTINUATION frames are an
- * attack (CVE-2024-27316). A library that sends large headers fills its frames, so many small frames are distinguished from a
- * long block.
+ * attack (CVE-2024-27316). A library that sends large headers fills its frames; therefore the many small
+ * frames of an attack differ from a long block.
  */
 export class HeaderBlock {
   readonly streamId: number;

@@ -24,7 +24,7 @@ export interface StreamFollower<Observer extends StreamObserver> {
   readonly stalls?: StallTallies | undefined;
 }
 
-/** Walking over so many streams costs about as much as a frame. */
+/** Walking over this number of streams costs about as much as a frame. */
 const STREAMS_PER_CONTROL_FRAME = 100;
 
 /** RFC 9113 section 6.9.2: "the initial flow-control window size is 65,535 octets". */
@@ -64,7 +64,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     client: new SendWindow(DEFAULT_WINDOW_BYTES),
     server: new SendWindow(DEFAULT_WINDOW_BYTES),
   };
-  /** What a stream's window is when it begins, by who sends on it. */
+  /** The window of a new stream, by its sender. */
   readonly #initialWindowBytes: Record<Sender, number> = {
     client: DEFAULT_WINDOW_BYTES,
     server: DEFAULT_WINDOW_BYTES,
@@ -143,7 +143,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return this.#sides[sender].atBoundary;
   }
 
-  /** What the client is told last, where it can be told: that it asked for too much. */
+  /** The last frames to the client, at a frame boundary: ENHANCE_YOUR_CALM. */
   get refusal(): Buffer {
     const goAway = goAwayFrame(this.#lastStreamId, ErrorCode.enhanceYourCalm);
     const { server } = this.#sides;

@@ -1,4 +1,4 @@
-/** What of a SETTINGS frame is needed to follow the one whom it is sent to (RFC 9113 section 6.5.2). */
+/** The settings that are needed to follow their receiver (RFC 9113 section 6.5.2). */
 export interface Settings {
   /** SETTINGS_HEADER_TABLE_SIZE, bytes. */
   readonly headerTableBytes: number | undefined;
@@ -10,7 +10,7 @@ const SETTING_BYTES = 6;
 const HEADER_TABLE_SIZE = 1;
 const INITIAL_WINDOW_SIZE = 4;
 
-/** Reads the payload of a SETTINGS frame; `undefined` if it is none. */
+/** Reads the payload of a SETTINGS frame; `undefined` if it is malformed. */
 export function readSettings(bytes: Buffer, start: number, end: number): Settings | undefined {
   // "A SETTINGS frame with a length other than a multiple of 6 octets MUST be treated as a connection error".
   if ((end - start) % SETTING_BYTES !== 0) return undefined;

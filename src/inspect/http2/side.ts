@@ -15,7 +15,7 @@ import type { ExceededReset } from './reset-limit.js';
 import { readSettings, type Settings } from './settings.js';
 import type { FieldValues } from './stream-observer.js';
 
-/** Why the calls of a connection can no longer be followed. A closed set. */
+/** The reason for which the calls of a connection can no longer be followed. A closed set. */
 export type Http2Loss =
   'preface' | 'frame' | 'settings' | `hpack_${HpackFailure}` | 'call_budget' | Http2Limit;
 
@@ -52,7 +52,7 @@ export interface SideEvents {
   /** A frame comes that may not come too often; those that make the other end answer are `control`. */
   frame(sender: Sender, kind: LimitedFrame, what: number): boolean;
   goAway(sender: Sender, lastStreamId: number, errorCode: number): void;
-  /** `streamId` 0: of the connection. */
+  /** `streamId` 0: the connection. */
   windowUpdate(sender: Sender, streamId: number, increment: number): void;
   /** The end acknowledges the oldest SETTINGS of the other that it has not acknowledged yet. */
   settingsAcknowledged(sender: Sender): void;

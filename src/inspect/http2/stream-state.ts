@@ -1,10 +1,10 @@
 /**
- * What is known of a stream (RFC 9113 section 5.1), seen from outside of both ends. `client_done`: the client has sent
+ * The state of a stream (RFC 9113 section 5.1), seen from outside of both ends. `client_done`: the client has sent
  * END_STREAM and the server has not; `server_done` the other way round.
  */
 export type StreamState = 'idle' | 'open' | 'client_done' | 'server_done' | 'closed';
 
-/** What a frame does to a stream. DATA and HEADERS with END_STREAM are two events: the frame, then the end. */
+/** The effect of a frame on a stream. DATA and HEADERS with END_STREAM are two events: the frame, then the end. */
 export type StreamEvent =
   'client_headers' | 'client_data' | 'client_end' | 'server_headers' | 'server_data' | 'server_end' | 'reset';
 
@@ -64,13 +64,13 @@ export const TRANSITIONS: Readonly<Record<StreamState, Readonly<Record<StreamEve
   },
 };
 
-/** What a stream comes to, by number. */
+/** The transitions, by number. */
 // prettier-ignore
 export const STATE = {
   idle: 0, open: 1, client_done: 2, server_done: 3, closed: 4, late: 5, error: 6,
 } as const satisfies Record<Transition, number>;
 
-/** What a frame does, by number. */
+/** The events, by number. */
 // prettier-ignore
 export const EVENT = {
   client_headers: 0, client_data: 1, client_end: 2, server_headers: 3, server_data: 4, server_end: 5, reset: 6,

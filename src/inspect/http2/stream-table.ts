@@ -2,12 +2,12 @@ const MIN_SLOTS = 8;
 /** An empty table keeps no more: one that was large once must not stay so. */
 const KEPT_SLOTS = 256;
 
-/** Nobody outside knows it, so that a client cannot choose ids that meet in one slot. */
+/** Random and secret, so that a client cannot choose ids that collide in one slot. */
 const MULTIPLIER = Math.floor(Math.random() * 2 ** 31) * 2 + 1;
 
 /**
- * What belongs to the open streams of a connection, by stream id: a hash table with linear probing. A `Map` does the same;
- * but calls come and go, and it grows, shrinks and hashes anew with them, which costs a call as much as reading its headers.
+ * The open streams of a connection, by stream id: a hash table with linear probing. A `Map` does the same, but it grows,
+ * shrinks and rehashes as calls start and end, which costs as much per call as reading its headers.
  */
 export class StreamTable<Value> {
   /** Ids by slot, 0 where it is free: stream 0 is the connection. */
@@ -38,7 +38,7 @@ export class StreamTable<Value> {
     const mask = ids.length - 1;
     let hole = this.#slotOf(id);
     if (ids[hole] !== id) return;
-    // What lies behind the hole and could lie in it moves up, so that no search ends too early.
+    // Entries behind the hole that could be in it move up, so that no search ends too early.
     for (let slot = (hole + 1) & mask; ids[slot] !== 0; slot = (slot + 1) & mask) {
       const moved = ids[slot] ?? 0;
       if (((slot - this.#home(moved)) & mask) < ((slot - hole) & mask)) continue;
@@ -69,12 +69,12 @@ export class StreamTable<Value> {
     this.#resize(0);
   }
 
-  /** Where a search for an id begins. */
+  /** The slot at which a search for an id begins. */
   #home(id: number): number {
     return Math.imul(id, MULTIPLIER) >>> this.#shift;
   }
 
-  /** Where an id is, or the free slot at which its search ends. At most half of the slots are taken, so there is one. */
+  /** The slot of an id, or the free slot at which its search ends. At most half of the slots are taken, so there is one. */
   #slotOf(id: number): number {
     const ids = this.#ids;
     const mask = ids.length - 1;

@@ -6,13 +6,13 @@ import { SendWindow, type SendWindows } from '../send-window.js';
 import type { Sender } from '../sender.js';
 import { YAMUX_HEADER_BYTES, YAMUX_INITIAL_WINDOW_BYTES, YamuxFlag, YamuxType } from './frame.js';
 
-/** Why a session can no longer be followed; its peer would end it for the same reason. A closed set. */
+/** The reason for which a session can no longer be followed; its peer would end it for the same reason. A closed set. */
 export type YamuxLoss = 'magic' | 'yamux_frame' | 'call_budget';
 
 /** A limit that a client has exceeded. A closed set. */
 export type YamuxLimit = 'too_many_streams' | 'unaccepted_streams' | 'yamux_flood';
 
-/** Why a stream is over that did not end on both sides. */
+/** The reason for which a stream is over without an end on both sides. */
 export type YamuxCut = 'reset' | 'connection' | 'lost';
 
 /** Follows one stream of a session. Its calls come in the order of the wire. */
@@ -107,7 +107,7 @@ export class YamuxSession<Limit> {
     this.#cutAll('connection');
   }
 
-  /** For the ends: a frame begins that carries so many bytes; `false` if too many came that carry none. */
+  /** For the ends: a frame begins that carries `bytes` bytes; `false` after too many empty ones. */
   mayBegin(sender: Sender, bytes: number): boolean {
     if (sender === 'server') {
       if (bytes > 0) this.#small.give(1 + bytes / DATA_BYTES_PER_SMALL_FRAME);
