@@ -15,7 +15,7 @@ export const CLEAN = [
   'scripts',
   'src/admin',
   'src/files',
-  'src/health',
+  'src/gitaly-client',
   'src/inspect',
   'src/upstream',
 ];

@@ -4,13 +4,13 @@ import type { Admission } from './admission.js';
 import { AgeLimit } from './age-limit.js';
 import { internalError, type ConnectionEnd } from './connection-end.js';
 import { nextState, OPENING, type ConnectionState, type ConnectionTransition } from './connection-state.js';
-import { ConnectionContext } from './context.js';
+import { ConnectionContext } from './connection-context.js';
 import { guarded } from '../guarded.js';
 import type { RelayedConnection } from './relayed-connection.js';
 import { serveConnection } from './serve-connection.js';
 import type { ServedConnection } from './served-connection.js';
-import type { OpeningSettings } from './settings.js';
-import type { ConnectionStatus } from './status.js';
+import type { OpeningSettings } from './opening-settings.js';
+import type { ConnectionStatus } from './connection-status.js';
 
 /** One client's gRPC connection, as its listener sees it. `serveConnection` is what happens on it. */
 export class Connection implements ServedConnection {

@@ -10,14 +10,14 @@ import {
   type InspectionFailure,
 } from '../inspect/connection-inspector.js';
 import type { Drain } from '../inspect/drain.js';
-import { PING_BYTES } from '../inspect/http2/frame.js';
+import { PING_BYTES } from '../inspect/http2/http2-frame.js';
 import { isLimit } from '../inspect/limit.js';
 import type { Sender } from '../inspect/sender.js';
 import { DRAINED_LINGER_MS } from '../limits.js';
 import { guarded } from '../guarded.js';
 import { AnswerWatch } from './answer-watch.js';
 import { ConnectionEnd } from './connection-end.js';
-import type { ConnectionEvents, InspectedPeer } from './events.js';
+import type { ConnectionEvents, InspectedPeer } from './connection-events.js';
 import { describeLimit, LOST_ADVICE } from './limit-advice.js';
 import type { Protocol } from './protocol.js';
 import type { Direction, Tap } from './relay/tap.js';

@@ -5,7 +5,7 @@ import type { Upstream } from '../upstream/dialer.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { drainPingMs } from './age-limit.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
-import type { ConnectionContext } from './context.js';
+import type { ConnectionContext } from './connection-context.js';
 import { FollowedCalls } from './followed-calls.js';
 import { formatEnd } from './peer-address.js';
 import { Relay, type Unanswered } from './relay/relay.js';

@@ -1,7 +1,7 @@
 import { UpstreamFailure } from '../upstream/failure.js';
 import { ConnectionEnd } from './connection-end.js';
 import type { ConnectionTransition } from './connection-state.js';
-import type { ConnectionContext } from './context.js';
+import type { ConnectionContext } from './connection-context.js';
 import { RelayedConnection } from './relayed-connection.js';
 import { detectProtocol } from './stages/detect-protocol.js';
 import { dialUpstream } from './stages/dial-upstream.js';

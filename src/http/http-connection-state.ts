@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 
 import type { ConnectionEnd } from '../connection/connection-end.js';
 import type { Http2Service } from './frontend.js';
-import type { Field } from './hop-by-hop.js';
+import type { HeaderField } from './hop-by-hop.js';
 
 /** A client whose requests are read. */
 export interface HttpClient {
@@ -11,7 +11,7 @@ export interface HttpClient {
   /** Set if and only if it speaks HTTP/2. */
   readonly http2: Http2Service | undefined;
   /** Fields about its certificate, for upstream. */
-  readonly certificateFields: readonly Field[];
+  readonly certificateFields: readonly HeaderField[];
   /** Why its requests are refused, if they are. */
   readonly refused: ConnectionEnd | undefined;
 }

@@ -7,26 +7,31 @@ import type { Admission } from '../connection/admission.js';
 import { AgeLimit, drainPingMs } from '../connection/age-limit.js';
 import { ConnectionEnd, internalError } from '../connection/connection-end.js';
 import type { ConnectionFacts } from '../connection/connection-facts.js';
-import { CLIENT_LEFT, ConnectionContext, unlessAborted, type Interruption } from '../connection/context.js';
+import {
+  CLIENT_LEFT,
+  ConnectionContext,
+  unlessAborted,
+  type Interruption,
+} from '../connection/connection-context.js';
 import { identifyClient } from '../connection/stages/identify-client.js';
 import { readProxyHeader } from '../connection/stages/read-proxy-header.js';
 import { terminateTls, type OpenClient } from '../connection/stages/terminate-tls.js';
 import { withDeadline } from '../deadline.js';
 import { formatEnd } from '../connection/peer-address.js';
 import type { ServedConnection } from '../connection/served-connection.js';
-import type { OpeningSettings } from '../connection/settings.js';
-import type { ConnectionStatus } from '../connection/status.js';
+import type { OpeningSettings } from '../connection/opening-settings.js';
+import type { ConnectionStatus } from '../connection/connection-status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
 import type { FramesFault, HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
 import { ABANDONED_REQUESTS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
-import { peerCertificate } from '../tls/certificate.js';
+import { peerCertificate } from '../x509/certificate.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
 import { authenticates, Exchange, type ExchangeConnection } from './exchange.js';
 import type { Frontend, Http2Service, RequestReceiver } from './frontend.js';
 import { gateLimitAdvice, type GateLimit } from './gate-limits.js';
-import type { Field } from './hop-by-hop.js';
+import type { HeaderField } from './hop-by-hop.js';
 import {
   HTTP_OPENING,
   nextHttpState,
@@ -194,7 +199,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     return this.#context.record.facts.tls ? 'https' : 'http';
   }
 
-  get certificateFields(): readonly Field[] {
+  get certificateFields(): readonly HeaderField[] {
     return this.#client?.certificateFields ?? [];
   }
 

@@ -1,7 +1,7 @@
 import type { LogLevel } from '../config/model.js';
 import type { CloseReason } from '../connection/connection-end.js';
-import type { DropReason } from '../connection/events.js';
-import type { StatusCode } from '../inspect/grpc/status.js';
+import type { DropReason } from '../connection/connection-events.js';
+import type { StatusCode } from '../inspect/grpc/grpc-status.js';
 
 /** A field of log lines: the type of its value, and what it is. */
 interface FieldDefinition {

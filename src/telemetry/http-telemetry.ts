@@ -1,5 +1,5 @@
 import type { Address } from '../config/model.js';
-import type { ExchangeReport, HttpEvents } from '../http/events.js';
+import type { ExchangeReport, HttpEvents } from '../http/http-events.js';
 import type { EventId, FieldsOf } from './events.js';
 import type { Logger } from './logger.js';
 import { MAX_LOGGED } from '../limits.js';

@@ -5,13 +5,13 @@ import type {
   DropReason,
   InspectedPeer,
   TlsFacts,
-} from '../connection/events.js';
+} from '../connection/connection-events.js';
 import type { ConnectionProtocol } from '../connection/protocol.js';
 import type { ClientCertificateResult } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
-import type { InspectionEvents } from '../inspect/events.js';
+import type { InspectionEvents } from '../inspect/inspection-events.js';
 import { isLimit } from '../inspect/limit.js';
 import { MAX_LOGGED } from '../limits.js';
 import { cut } from '../printable.js';

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { Server, ServerCredentials, status, type ServiceError } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { Authority } from '../support/authority.js';
 import { startBackchannelBridge } from '../support/backchannel.js';
 import { startBackendProcess } from '../support/backend-process.js';

@@ -5,7 +5,7 @@ import type { UpstreamFailure } from '../../upstream/failure.js';
 import { answerCalls } from '../answer/answer-calls.js';
 import { GrpcCode } from '../answer/call-answer.js';
 import { ConnectionEnd } from '../connection-end.js';
-import { unlessAborted, type ConnectionContext } from '../context.js';
+import { unlessAborted, type ConnectionContext } from '../connection-context.js';
 import { detectProtocol } from './detect-protocol.js';
 import type { AdmittedClient } from './dial-upstream.js';
 
