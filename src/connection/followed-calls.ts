@@ -25,7 +25,7 @@ export interface FollowedCallsOptions {
   readonly protocol: Protocol;
   readonly mode: Exclude<Inspect, 'off'>;
   readonly peer: InspectedPeer;
-  readonly events: ConnectionEvents;
+  readonly events: Pick<ConnectionEvents, 'inspecting' | 'inspectorLost'>;
   readonly share: CallShare;
 }
 
@@ -164,9 +164,11 @@ export class FollowedCalls implements Tap {
     if (!this.#drain?.finished || this.#lingerTimer) return;
     // A client that was told leaves once it has read what it was sent; to grpc-js an end before that is an error. One
     // that was not told is ended behind what is passed on now.
-    this.#lingerTimer = setTimeout(
-      () => this.#events.drained(),
-      this.#drain.announced ? DRAINED_LINGER_MS : 0,
-    );
+    const linger = (): void => {
+      this.#lingerTimer = undefined;
+      // A call may have begun meanwhile on a connection whose client was not told.
+      if (this.#drain?.finished) this.#events.drained();
+    };
+    this.#lingerTimer = setTimeout(this.#guarded(linger), this.#drain.announced ? DRAINED_LINGER_MS : 0);
   }
 }
