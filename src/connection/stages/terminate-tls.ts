@@ -126,7 +126,7 @@ async function finishHandshake(
   const deadline = withDeadline(context.signal, context.handshakeMs, () => handshakeTimedOut(context, ''));
   const handshake = terminator.handshake(raw, facts.serverName, helloBytes).then((socket) => {
     // Node does not destroy a TLS socket for a forged record or an alert, and may report nothing more of it.
-    socket.on('error', () => abort(raw));
+    socket.on('error', () => abort(raw, socket));
     return socket.pause();
   });
   try {

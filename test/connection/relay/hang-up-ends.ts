@@ -379,7 +379,7 @@ async function acceptPeer(
   });
   peerStream.on('error', inspectAtClose).resume();
   const handshake = terminator.handshake(raw, 'localhost', 0).then((stream) => {
-    stream.on('error', () => abort(raw));
+    stream.on('error', () => abort(raw, stream));
     return stream.pause();
   });
   const [stream] = await Promise.all([handshake, once(peerStream, 'secureConnect')]);
