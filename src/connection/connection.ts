@@ -95,7 +95,7 @@ export class Connection implements ServedConnection {
     this.#ageLimit = new AgeLimit(settings.configuration.maxConnectionAge, facts.acceptedAtMs, this);
   }
 
-  /** Closes the client's socket, unless the relay has. */
+  /** Closes the client's socket, unless the relay has, and the relay if a fault has ended the connection. */
   #close(end: ConnectionEnd): void {
     const { raw } = this.#context;
     // A stage has sent an alert, after which the socket closes by itself.
@@ -103,6 +103,7 @@ export class Connection implements ServedConnection {
     // What was written last must arrive, so these connections are closed; all others are reset.
     const hasAnswered = this.#state.kind === 'answering';
     if (end.reason === 'handshake_failed' || hasAnswered) raw.destroy();
-    else if (!this.#relayed) abort(raw);
+    else if (this.#relayed) this.#relayed.cut(end);
+    else abort(raw);
   }
 }

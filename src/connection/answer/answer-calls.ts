@@ -49,6 +49,8 @@ export function answerCalls(
     stream.once('end', leave);
     stream.once('close', leave);
     send(Buffer.concat([answer.begin(), answer.receive(head.bytes)]));
-    stream.resume();
+    // A client that has ended its side already makes no further calls.
+    if (stream.readableEnded) end();
+    else stream.resume();
   });
 }

@@ -129,7 +129,7 @@ async function finishHandshake(
     .handshake(raw, facts.clientEnd?.address, facts.serverName, helloBytes)
     .then((socket) => {
       // Node does not destroy a TLS socket for a forged record or an alert, and may report nothing more of it.
-      socket.on('error', () => abort(raw));
+      socket.on('error', () => abort(raw, socket));
       return socket.pause();
     });
   try {
