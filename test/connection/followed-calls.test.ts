@@ -2,7 +2,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 
 import { FollowedCalls } from '../../src/connection/followed-calls.js';
 import { CallPool } from '../../src/inspect/call-pool.js';
-import { DRAINED_LINGER_MS } from '../../src/limits.js';
+import { ABUSE_LIMITS, DRAIN_PING_MS, DRAINED_LINGER_MS } from '../../src/limits.js';
 import { BACKCHANNEL_PREFACE, HTTP2_PREFACE } from '../support/clients.js';
 
 const HEADERS = 1;
@@ -48,7 +48,15 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
     {
       protocol,
       mode: 'on',
-      peer: { upstream: 'the upstream', peerAddress: 'the client', identity: undefined },
+      limits: ABUSE_LIMITS,
+      prefaceMs: 10_000,
+      drainPingMs: DRAIN_PING_MS,
+      peer: {
+        upstream: 'the upstream',
+        peerAddress: 'the client',
+        identity: undefined,
+        isAuthenticated: () => true,
+      },
       events: {
         inspecting: () => ({
           started: () => ({ moved: () => undefined, ended: () => undefined, lost: () => undefined }),
@@ -60,7 +68,7 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
           throw new Error(reason);
         },
       },
-      share: new CallPool(10).share(undefined),
+      share: new CallPool(10).share(undefined, 10),
     },
     {
       answered: () => undefined,

@@ -11,7 +11,7 @@ import { createDialer } from '../../src/upstream/dialer.js';
 import { TlsClient } from '../../src/upstream/tls-client.js';
 import { Authority } from '../support/authority.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { serverMaterial, upstreamMaterial } from '../x509/material.js';
+import { serverMaterial, upstreamMaterial } from '../tls/material.js';
 
 /** What an end of a relay speaks. */
 export type Transport = 'tcp' | 'unix' | 'tls1.2' | 'tls1.3';

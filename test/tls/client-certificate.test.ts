@@ -9,7 +9,7 @@ import { TlsTerminator } from '../../src/tls/terminator.js';
 import { Authority, type IssueOptions, type Issued } from '../support/authority.js';
 import { socketPair } from '../support/socket-pair.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { KNOWN_ADDRESS, serverMaterial, unguarded } from '../x509/material.js';
+import { KNOWN_ADDRESS, serverMaterial, unguarded } from './material.js';
 
 const DAY_MS = 86_400_000;
 

@@ -11,7 +11,7 @@ import { choosePair, TlsTerminator } from '../../src/tls/terminator.js';
 import { Authority, type Issued } from '../support/authority.js';
 import { socketPair } from '../support/socket-pair.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { KNOWN_ADDRESS, serverMaterial, unguarded } from '../x509/material.js';
+import { KNOWN_ADDRESS, serverMaterial, unguarded } from './material.js';
 
 /** Both ends of a handshake with a terminator. */
 async function handshake(

@@ -12,7 +12,7 @@ import { UpstreamFailure } from '../../src/upstream/failure.js';
 import { TlsClient } from '../../src/upstream/tls-client.js';
 import { Authority } from '../support/authority.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { upstreamMaterial } from '../x509/material.js';
+import { upstreamMaterial } from '../tls/material.js';
 
 const NEVER = new AbortController().signal;
 

@@ -8,7 +8,7 @@ import { UpstreamFailure } from '../../src/upstream/failure.js';
 import { TlsClient } from '../../src/upstream/tls-client.js';
 import { Authority, type IssueOptions, type Issued } from '../support/authority.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { upstreamMaterial } from '../x509/material.js';
+import { upstreamMaterial } from '../tls/material.js';
 
 const DAY_MS = 86_400_000;
 

@@ -8,7 +8,7 @@ import type { Configuration, ListenerConfiguration } from '../../src/config/mode
 import { ABUSE_LIMITS } from '../../src/limits.js';
 import { fileSignature, watchedPaths } from '../../src/x509/file-signature.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { file } from './material.js';
+import { file } from '../tls/material.js';
 
 const OLD = new Date('2026-01-01T00:00:00Z');
 

@@ -11,7 +11,7 @@ import { loadRevocations, type RevocationLists } from '../../src/x509/revocation
 import type { TrustAnchors } from '../../src/x509/trust.js';
 import { Authority } from '../support/authority.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { anchorsOf } from './material.js';
+import { anchorsOf } from '../tls/material.js';
 import { oddRevocationList } from '../tls/odd-certificates.js';
 
 const HOUR_MS = 3_600_000;

@@ -378,7 +378,7 @@ async function acceptPeer(
     ...versionOf(transport),
   });
   peerStream.on('error', inspectAtClose).resume();
-  const handshake = terminator.handshake(raw, 'localhost', 0).then((stream) => {
+  const handshake = terminator.handshake(raw, undefined, 'localhost', 0).then((stream) => {
     stream.on('error', () => abort(raw, stream));
     return stream.pause();
   });
