@@ -60,6 +60,12 @@ export const FLIGHT_GUARD_MS = 600_000;
  */
 export const SUSPECT_FLIGHT_BYTES = 2048;
 
+/**
+ * KeyUpdate messages of one TLS 1.3 client. Libraries send one per 2^24 records (RFC 8446 section 5.5), which take minutes, or
+ * none at all.
+ */
+export const KEY_UPDATES = { burst: 32, perSecond: 1 / 60 };
+
 /** PROXY protocol v1: 107 bytes with CR LF (section 2.1 of the specification: "a 108-byte buffer is always enough"). */
 export const MAX_PROXY_V1_BYTES = 107;
 

@@ -2,6 +2,7 @@ import type { ExceededLimit } from '../inspect/limit.js';
 import {
   CONTROL_FRAMES,
   HEADER_BLOCK_MS,
+  KEY_UPDATES,
   MAX_BACKCHANNEL_CONNECTIONS,
   MAX_CONTINUATION_FRAMES,
   MAX_FOLLOWED_CALLS,
@@ -43,6 +44,11 @@ export function describeLimit(limit: ExceededLimit): string {
     'or set `inspect: false` on a listener for it alone: that turns these limits off'
   );
 }
+
+/** The fix for a client that sends too many KeyUpdates, if it is known to be legitimate. */
+export const KEY_UPDATE_ADVICE =
+  `the limit key_update_flood is ${KEY_UPDATES.burst} KeyUpdate messages of TLS 1.3 at once, then one per minute. If this client is ` +
+  'legitimate, have it update its keys less often, or use TLS 1.2';
 
 /** The fix for a connection that `inspect: required` has closed. */
 export const LOST_ADVICE =

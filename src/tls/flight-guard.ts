@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { Server, TLSSocket } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 
 import { FLIGHT_GUARD_MS, SUSPECT_FLIGHT_BYTES } from '../limits.js';
 import type { Certificate } from './certificate.js';
@@ -65,13 +65,9 @@ const PROCESS_ALARM: GuardAlarm = { untilMs: Number.NEGATIVE_INFINITY };
  * half a second, every other one is refused before a signature is verified.
  */
 export class FlightGuard {
-  #watchesKeylog = false;
-  readonly #servers: () => Iterable<Server>;
   readonly #alarm: GuardAlarm;
 
-  /** `servers`: the servers whose handshakes are guarded. */
-  constructor(servers: () => Iterable<Server>, alarm: GuardAlarm = PROCESS_ALARM) {
-    this.#servers = servers;
+  constructor(alarm: GuardAlarm = PROCESS_ALARM) {
     this.#alarm = alarm;
   }
 
@@ -82,7 +78,6 @@ export class FlightGuard {
     onFault: (fault: ClientChainFault) => void,
   ): Socket | GuardedStream {
     if (performance.now() >= this.#alarm.untilMs) return raw;
-    this.#watchKeylog();
     return new GuardedStream(raw, new ClientFlight(helloBytes), (fault) => {
       this.#raise();
       onFault(fault);
@@ -107,15 +102,11 @@ export class FlightGuard {
     this.#alarm.untilMs = performance.now() + FLIGHT_GUARD_MS;
   }
 
-  /** From now on the servers report the secrets of handshakes, which costs a callback in each. */
-  #watchKeylog(): void {
-    if (this.#watchesKeylog) return;
-    this.#watchesKeylog = true;
-    for (const server of this.#servers())
-      server.on('keylog', (line: Buffer, socket: TLSSocket) => {
-        const source = sourceOf(socket);
-        if (source instanceof GuardedStream) source.keylog(line);
-      });
+  /** Takes a line of OpenSSL's key log of a socket. */
+  keylog(line: Buffer, socket: TLSSocket): void {
+    if (this.#alarm.untilMs === Number.NEGATIVE_INFINITY) return;
+    const source = sourceOf(socket);
+    if (source instanceof GuardedStream) source.keylog(line);
   }
 }
 

@@ -13,6 +13,7 @@ import { namesFor } from '../config/server-name.js';
 import { guarded } from '../guarded.js';
 import { Certificate, presentedChain } from './certificate.js';
 import { FlightGuard, type GuardAlarm, sourceOf } from './flight-guard.js';
+import { KeyUpdateLimit, reset } from './key-updates.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
 import { SessionEpochs } from './session-epochs.js';
@@ -27,6 +28,7 @@ interface Waiting {
   readonly secret: Uint8Array;
   /** The number of bytes from the client after its ClientHello. */
   readonly flightBytes: () => number;
+  readonly onKeyUpdateFlood: () => void;
 }
 
 /** The services that a terminator needs from its process. */
@@ -59,6 +61,7 @@ export class TlsTerminator {
   readonly #waiting = new WeakMap<object, Waiting>();
   /** Set if client certificates are requested. */
   readonly #guard: FlightGuard | undefined;
+  readonly #keyUpdates = new KeyUpdateLimit();
   readonly #environment: TerminatorEnvironment;
   readonly #epochs: SessionEpochs;
   /** The secret that the ticket keys in use were derived from. */
@@ -72,7 +75,7 @@ export class TlsTerminator {
     if (parts.settings.clientAuth !== 'none') {
       // Without `ca` Node trusts the public CAs.
       if (!parts.clientCa?.length) throw new Error('client_auth needs the CAs of clients');
-      this.#guard = new FlightGuard(() => this.#servers.values(), environment.guardAlarm);
+      this.#guard = new FlightGuard(environment.guardAlarm);
     }
     this.#environment = environment;
     this.#epochs = new SessionEpochs(parts.sessions, parts.sessionDates);
@@ -91,8 +94,14 @@ export class TlsTerminator {
    * `raw` must not wait for it.
    *
    * @param helloBytes - the length of the ClientHello's records.
+   * @param onKeyUpdateFlood - called if the client exceeds `KEY_UPDATES` later; `raw` has been reset by then.
    */
-  handshake(raw: Socket, serverName: string | undefined, helloBytes: number): Promise<TLSSocket> {
+  handshake(
+    raw: Socket,
+    serverName: string | undefined,
+    helloBytes: number,
+    onKeyUpdateFlood: () => void,
+  ): Promise<TLSSocket> {
     const pair = this.#pairFor(serverName);
     const server = (pair && this.#servers.get(pair)) ?? this.#default;
     const startedAtMs = this.#environment.now();
@@ -101,7 +110,7 @@ export class TlsTerminator {
       const source = this.#guard?.source(raw, helloBytes, reject) ?? raw;
       const bytesBefore = raw.bytesRead;
       const flightBytes = (): number => raw.bytesRead - bytesBefore;
-      this.#waiting.set(source, { raw, resolve, reject, flightBytes, startedAtMs, secret });
+      this.#waiting.set(source, { raw, resolve, reject, flightBytes, startedAtMs, secret, onKeyUpdateFlood });
       // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
       // side of the connection later must not.
       source.allowHalfOpen = false;
@@ -164,6 +173,7 @@ export class TlsTerminator {
       socket.allowHalfOpen = true;
       const waiting = this.#settle(socket);
       if (!waiting) return;
+      this.#keyUpdates.watch(socket, waiting.raw, waiting.onKeyUpdateFlood);
       const refuse = (fault: Error): void => {
         // Immediately: OpenSSL has made the tickets of the session, or makes them next, and Node sends them when this returns.
         // The client could use such a ticket to be admitted.
@@ -176,6 +186,12 @@ export class TlsTerminator {
         else waiting.resolve(socket);
       };
       guarded((fault) => refuse(new JudgementFault(fault)), judge)();
+    });
+    server.on('keylog', (line: Buffer, socket: TLSSocket) => {
+      this.#guard?.keylog(line, socket);
+      this.#keyUpdates.keylog(line, socket);
+      // The secrets stay in memory no longer than OpenSSL keeps them.
+      line.fill(0);
     });
     server.on('tlsClientError', (error, socket) => {
       const waiting = this.#settle(socket);
@@ -204,12 +220,6 @@ export class TlsTerminator {
     if (source) this.#waiting.delete(source);
     return waiting;
   }
-}
-
-/** A unix socket cannot be reset. */
-function reset(raw: Socket): void {
-  if (raw.remoteFamily === undefined) raw.destroy();
-  else raw.resetAndDestroy();
 }
 
 /** An exception while judging a client whose handshake is complete. */

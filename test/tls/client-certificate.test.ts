@@ -37,7 +37,7 @@ async function handshake(
   });
   tls.on('error', () => undefined);
   onTestFinished(() => void tls.destroy());
-  return terminator.handshake(accepted, 'localhost', 0);
+  return terminator.handshake(accepted, 'localhost', 0, () => undefined);
 }
 
 interface Refusal {
