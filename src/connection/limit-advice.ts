@@ -34,7 +34,7 @@ const LIMITS: Readonly<Record<ExceededLimit, string>> = {
     `${MAX_HEADER_AMPLIFICATION} times as large as their encoding: ${rate(TOO_LARGE_HEADERS)}`,
   too_many_streams: `${MAX_FOLLOWED_CALLS} open calls on one connection, or ${MAX_UNACCEPTED_STREAMS} yamux streams that Gitaly has not accepted`,
   too_many_connections: `${MAX_BACKCHANNEL_CONNECTIONS} gRPC connections on one backchannel`,
-  yamux_flood: `yamux frames without data: ${rate(SMALL_FRAMES)}`,
+  yamux_flood: `yamux frames other than data of open streams, and each SYN and RST: ${rate(SMALL_FRAMES)}`,
 };
 
 /** Describes the limit, and the fix if its client is known to be legitimate. */
