@@ -5,6 +5,7 @@ import type { NameNumbers } from '../hpack/field-names.js';
 import { STATIC_TABLE } from '../hpack/static-table.js';
 import { CLIENT_PREFACE, ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
 import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
+import { isHost } from './host.js';
 
 const GOOD_NAME = 1;
 const FORBIDDEN_NAME = 2;
@@ -18,9 +19,6 @@ const NAME = /^:?[!#$%&'*+.^_`|~0-9a-z-]+$/u;
  * section 8.2.1: nor may it "start or end with an ASCII whitespace character".
  */
 const FORBIDDEN_IN_VALUE = /[\0-\x08\n-\x1f\x7f]|^[\t ]|[\t ]$/u;
-
-/** RFC 9110 section 7.2: what stands in Host is of an authority, whose characters are those of RFC 3986 section 3.2. */
-const HOST = /^[\w.~!$&'()*+,;=:@[\]%-]*$/u;
 
 /** Every name is read, and told apart by whether there may be such a one. */
 const names: NameNumbers = {
@@ -80,7 +78,7 @@ export class ClientFrames implements FrameSink, FieldSink {
     // time.
     if (this.#isTooLarge) return;
     const isForbidden = nameId === FORBIDDEN_NAME || FORBIDDEN_IN_VALUE.test(value);
-    if (isForbidden || (nameId === HOST_NAME && !HOST.test(value))) this.#forbidden++;
+    if (isForbidden || (nameId === HOST_NAME && !isHost(value))) this.#forbidden++;
   }
 
   header(bytes: Buffer, offset: number): PayloadUse | undefined {
