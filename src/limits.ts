@@ -329,8 +329,9 @@ export const OLD_RESETS = { burst: 10_000, perSecond: 1000 };
 export const CONTROL_FRAMES = { burst: 1000, perSecond: 33 };
 
 /**
- * Frames of one end that carry nothing: WINDOW_UPDATE, PRIORITY, empty DATA, answers to PINGs, unknown types (CVE-2019-9511,
- * -9513, -9517, -9518): nghttp2's bucket for what is odd. Data of the other end pays for its window updates.
+ * Frames of one end that carry nothing: WINDOW_UPDATE, PRIORITY, empty DATA, answers to PINGs and SETTINGS, unknown types
+ * (CVE-2019-9511, -9513, -9517, -9518); and HEADERS and DATA of streams that are not open: nghttp2's bucket for what is odd. Data
+ * of the other end pays for its window updates.
  */
 export const SMALL_FRAMES = { burst: 10_000, perSecond: 330 };
 

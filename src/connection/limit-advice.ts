@@ -25,7 +25,9 @@ const LIMITS: Readonly<Record<ExceededLimit, string>> = {
     `RST_STREAM within ${OLD_STREAM_MS} ms of the start of a call, before Gitaly began to answer: ${rate(YOUNG_RESETS)}; ` +
     `of older calls: ${rate(OLD_RESETS)}`,
   control_flood: `PING and SETTINGS: ${rate(CONTROL_FRAMES)}`,
-  frame_flood: `frames that carry nothing (WINDOW_UPDATE, PRIORITY, empty DATA): ${rate(SMALL_FRAMES)}`,
+  frame_flood:
+    'frames that carry nothing (WINDOW_UPDATE, PRIORITY, acknowledgements, empty DATA), and HEADERS and DATA of streams that are ' +
+    `not open: ${rate(SMALL_FRAMES)}`,
   continuation:
     `a header block in ${MAX_CONTINUATION_FRAMES} small CONTINUATION frames, ` +
     `${MAX_RELAYED_HEADER_LIST_BYTES / MIB} MiB and ${HEADER_BLOCK_MS / 1000} s`,
