@@ -1,4 +1,4 @@
-import { isHost } from '../inspect/http2/host.js';
+import { isHost } from './host.js';
 import { fieldsOf, valuesOf } from './hop-by-hop.js';
 import type { HttpRequest } from './message.js';
 

@@ -5,7 +5,6 @@ import type { NameNumbers } from '../hpack/field-names.js';
 import { STATIC_TABLE } from '../hpack/static-table.js';
 import { CLIENT_PREFACE, ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
 import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
-import { isHost } from './host.js';
 
 const GOOD_NAME = 1;
 const FORBIDDEN_NAME = 2;
@@ -52,6 +51,7 @@ export interface ClientFrameEvents {
 export class ClientFrames implements FrameSink, FieldSink {
   payloadBytes = 0;
   readonly #events: ClientFrameEvents;
+  readonly #isHost: (text: string) => boolean;
   readonly #reader = new FrameReader(this, { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFACE });
   readonly #decoder = new HpackDecoder(names);
   #type = -1;
@@ -61,8 +61,10 @@ export class ClientFrames implements FrameSink, FieldSink {
   #forbidden = 0;
   #failure: number = ErrorCode.protocol;
 
-  constructor(events: ClientFrameEvents) {
+  /** @param isHost - whether a text is a valid value of Host. */
+  constructor(events: ClientFrameEvents, isHost: (text: string) => boolean) {
     this.#events = events;
+    this.#isHost = isHost;
   }
 
   /**
@@ -78,7 +80,7 @@ export class ClientFrames implements FrameSink, FieldSink {
     // time.
     if (this.#isTooLarge) return;
     const isForbidden = nameId === FORBIDDEN_NAME || FORBIDDEN_IN_VALUE.test(value);
-    if (isForbidden || (nameId === HOST_NAME && !isHost(value))) this.#forbidden++;
+    if (isForbidden || (nameId === HOST_NAME && !this.#isHost(value))) this.#forbidden++;
   }
 
   header(bytes: Buffer, offset: number): PayloadUse | undefined {

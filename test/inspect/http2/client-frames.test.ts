@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
+import { isHost } from '../../../src/http/host.js';
 import {
   ClientFrames,
   type ClientFrameEvents,
@@ -33,7 +34,7 @@ class Followed implements ClientFrameEvents {
   readonly found: number[] = [];
   readonly tooLarge: number[] = [];
   resets = 0;
-  readonly frames = new ClientFrames(this);
+  readonly frames = new ClientFrames(this, isHost);
 
   headerRefused(streamId: number, fault: HeaderFault): void {
     (fault === 'too_large' ? this.tooLarge : this.found).push(streamId);

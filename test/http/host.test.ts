@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { isHost } from '../../../src/inspect/http2/host.js';
+import { isHost } from '../../src/http/host.js';
 
 test.each([
   'gitlab',
