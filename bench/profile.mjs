@@ -37,6 +37,13 @@ const RELAY = 'relay, TLS, sockets, kernel';
 /** @type {Map<string, SourceMap>} */
 const maps = new Map();
 
+/** @param {URL} url */
+function readMap(url) {
+  /** @type {unknown} */
+  const payload = JSON.parse(readFileSync(url, 'utf8'));
+  return new SourceMap(/** @type {import('node:module').SourceMapPayload} */ (payload));
+}
+
 /**
  * The source file of a function of the built program; empty for other functions.
  * @param {{ url: string, lineNumber: number, columnNumber: number }} callFrame with numbers from 0
@@ -44,7 +51,7 @@ const maps = new Map();
  */
 function sourceOf({ url, lineNumber, columnNumber }) {
   if (!url.includes('/dist/')) return '';
-  const map = maps.get(url) ?? new SourceMap(JSON.parse(readFileSync(new URL(`${url}.map`), 'utf8')));
+  const map = maps.get(url) ?? readMap(new URL(`${url}.map`));
   maps.set(url, map);
   const entry = map.findEntry(lineNumber, columnNumber);
   return 'originalSource' in entry ? entry.originalSource : '';

@@ -38,23 +38,28 @@ const requiredNodeModules = {
   },
 };
 
+/** @type {esbuild.BuildOptions} */
+const COMPILING = {
+  absWorkingDir: root,
+  bundle: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node20.19',
+  plugins: [requiredNodeModules],
+  logLevel: 'warning',
+};
+
 /** @type {esbuild.BuildOptions & { write: false, metafile: true }} */
 const OPTIONS = {
-  absWorkingDir: root,
+  ...COMPILING,
   entryPoints: Object.entries(PROGRAMS).map(([out, path]) => ({ in: `src/${path}.ts`, out })),
   outdir: 'dist',
   // In the same folder as cli.js: `../package.json` is found from src/ and from here (src/version.ts).
   chunkNames: '[name]-[hash]',
-  bundle: true,
   splitting: true,
-  format: 'esm',
-  platform: 'node',
-  target: 'node20.19',
   // Read by src/stack.ts when a fault is logged. They do not contain the sources themselves.
   sourcemap: 'linked',
   sourcesContent: false,
-  plugins: [requiredNodeModules],
-  logLevel: 'warning',
   metafile: true,
   write: false,
 };
@@ -69,10 +74,11 @@ export async function bundleOnChange() {
   /** @type {esbuild.Plugin} */
   const write = {
     name: 'write',
-    setup: ({ onEnd }) =>
-      onEnd((result) => {
+    setup(build) {
+      build.onEnd((result) => {
         if (result.errors.length === 0) writeBuild(result);
-      }),
+      });
+    },
   };
   const context = await esbuild.context({ ...OPTIONS, plugins: [requiredNodeModules, write] });
   await context.watch();
@@ -81,11 +87,11 @@ export async function bundleOnChange() {
 /**
  * Imports a module of src/, which the oldest supported Node cannot load as it is.
  * @param {string} path
+ * @returns {Promise<unknown>}
  */
 export async function importSource(path) {
   const outfile = join(root, '.cache', path.replace(/\.ts$/, '.mjs'));
-  const { outdir, chunkNames, ...options } = OPTIONS;
-  await esbuild.build({ ...options, entryPoints: [path], splitting: false, outfile, write: true });
+  await esbuild.build({ ...COMPILING, entryPoints: [path], outfile });
   return import(pathToFileURL(outfile).href);
 }
 
@@ -119,6 +125,7 @@ function writeBuild({ outputFiles, metafile }) {
  * @param {esbuild.Metafile} metafile
  */
 function licencesOf({ outputs }) {
+  /** @type {Set<string>} */
   const packages = new Set();
   for (const { inputs } of Object.values(outputs)) {
     for (const [path, { bytesInOutput }] of Object.entries(inputs)) {
@@ -127,10 +134,20 @@ function licencesOf({ outputs }) {
     }
   }
   const texts = [...packages].sort().map((folder) => {
-    const { name, version, license } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'));
+    const { name, version, license } = readManifest(join(root, folder, 'package.json'));
     const file = readdirSync(join(root, folder)).find((entry) => /^(licen[cs]e|copying)/i.test(entry));
     const text = file === undefined ? '' : `\n\n${readFileSync(join(root, folder, file), 'utf8').trim()}`;
     return `${name} ${version} (${license})${text}\n`;
   });
   return `This program includes the following packages.\n\n${texts.join(`\n${'-'.repeat(80)}\n\n`)}`;
+}
+
+/**
+ * @param {string} path of a package.json
+ * @returns {{ name: string, version: string, license: string }}
+ */
+function readManifest(path) {
+  /** @type {unknown} */
+  const manifest = JSON.parse(readFileSync(path, 'utf8'));
+  return /** @type {ReturnType<typeof readManifest>} */ (manifest);
 }

@@ -266,11 +266,17 @@ class Stage {
           slowestProbeMs = Math.max(slowestProbeMs, await this.#probe());
       },
     };
-    await Promise.all(Object.entries(tasks).map(([who, task]) => task().catch((error) => fail(who, error))));
+    await Promise.all(
+      Object.entries(tasks).map(([who, task]) =>
+        task().catch((/** @type {unknown} */ error) => fail(who, error)),
+      ),
+    );
     const ends = await Promise.all(attackers.map((attacker) => attacker.end()));
     const seconds = (Date.now() - begun) / 1000;
     const cpuSeconds = cpuSecondsBetween(cpu, readCpu(this.#proxy.pid));
-    await this.#proxy.quiet(this.#before.descriptors).catch((error) => fail('the rest', error));
+    await this.#proxy
+      .quiet(this.#before.descriptors)
+      .catch((/** @type {unknown} */ error) => fail('the rest', error));
     const [atRestKib, { descriptors }] = [await this.#memoryAtRest(), this.#proxy];
     return { seconds, cpuSeconds, polite, memory, atRestKib, descriptors, slowestProbeMs, ends };
   }

@@ -12,9 +12,23 @@ export async function buildSupport() {
 }
 
 /**
- * A module of `test/support`, once it is compiled.
- * @param {string} name
+ * The modules of `test/support` that the runs use.
+ * @typedef {{
+ *   authority: typeof import('../test/support/authority.js'),
+ *   'http2-frames': typeof import('../test/support/http2-frames.js'),
+ *   'log-lines': typeof import('../test/support/log-lines.js'),
+ *   'toxic/toxic-network': typeof import('../test/support/toxic/toxic-network.js'),
+ * }} Support
  */
-export function importSupport(name) {
-  return import(new URL(`../.cache/soak/built/test/support/${name}.js`, import.meta.url).href);
+
+/**
+ * A compiled module of `test/support`.
+ * @template {keyof Support} Name
+ * @param {Name} name
+ * @returns {Promise<Support[Name]>}
+ */
+export async function importSupport(name) {
+  /** @type {unknown} */
+  const loaded = await import(new URL(`../.cache/soak/built/test/support/${name}.js`, import.meta.url).href);
+  return /** @type {Support[Name]} */ (loaded);
 }

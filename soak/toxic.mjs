@@ -24,9 +24,9 @@ export async function toxic({
   only,
 }) {
   await buildSupport();
-  const [{ Authority }, { LogLines }, { ToxicNetwork }] = await Promise.all(
-    ['authority', 'log-lines', 'toxic/toxic-network'].map(importSupport),
-  );
+  const { Authority } = await importSupport('authority');
+  const { LogLines } = await importSupport('log-lines');
+  const { ToxicNetwork } = await importSupport('toxic/toxic-network');
   const ca = await Authority.create(directory);
   const network = await ToxicNetwork.start(ca, TENS);
   const configuration = { ...network.configuration, workers };

@@ -71,6 +71,7 @@ export const ATTACKS = {
       const closed = once(socket, 'close').then(() => 'refused');
       closed.catch(() => {});
       await Promise.race([once(socket, 'secureConnect'), closed]);
+      /** @type {Promise<string>} */
       const renegotiated = new Promise((resolve) => {
         socket.renegotiate({ rejectUnauthorized: false }, (error) =>
           resolve(error ? 'refused' : 'renegotiated'),
@@ -78,7 +79,7 @@ export const ATTACKS = {
       });
       const outcome = await Promise.race([renegotiated, closed, pause(PATIENCE_MS, 'no answer')]);
       socket.destroy();
-      return String(outcome);
+      return outcome;
     },
   },
   'open-calls': {
@@ -119,6 +120,7 @@ export const ATTACKS = {
       if (index % 2 === 0) return refusedHttp1Request(gatePort, source);
       const toGate = { rejectUnauthorized: false, localAddress: source, settings: { initialWindowSize: 0 } };
       const session = connectHttp2(`https://127.0.0.1:${gatePort}`, toGate);
+      /** @type {Promise<string>} */
       const closed = new Promise((resolve) => session.once('close', () => resolve('closed')));
       session.on('error', () => {});
       const request = session.request({ ':method': 'POST', ':path': '/api/v4/internal/allowed' });

@@ -51,14 +51,15 @@ export async function gateClient(port, certificate, isOver) {
       await once(session, 'connect');
       counts.connections += 1;
       session.on('error', () => {});
-      let isLeaving = false;
-      session.once('goaway', () => (isLeaving = true));
-      while (!isOver() && !isLeaving && !session.closed) {
+      const goAway = new AbortController();
+      const isLeaving = () => goAway.signal.aborted;
+      session.once('goaway', () => goAway.abort());
+      while (!isOver() && !isLeaving() && !session.closed) {
         if (session.destroyed) throw new Error('the gate closed a connection without GOAWAY');
         const status = await request(session);
         // Node emits the event after the error.
         if (status === 'overtaken') await pause(REQUEST_PAUSE_MS);
-        if (status === 'overtaken' && isLeaving) break;
+        if (status === 'overtaken' && isLeaving()) break;
         if (status !== 200) throw new Error(`the gate answered a request with ${status ?? 'nothing'}`);
         counts.requests += 1;
         await pause(REQUEST_PAUSE_MS);
@@ -82,7 +83,7 @@ function request(session) {
     /** @type {number | undefined} */
     let status;
     stream.once('response', (headers) => (status = headers[':status']));
-    stream.once('error', (error) => {
+    stream.once('error', (/** @type {Error} */ error) => {
       if (stream.rstCode === constants.NGHTTP2_REFUSED_STREAM) resolve('overtaken');
       else reject(error);
     });

@@ -10,7 +10,7 @@ import { ABUSE_LIMITS } from '../limits.js';
 import type { AbuseLimits } from './abuse-limits.js';
 import type { Sender } from './sender.js';
 
-/** Why a connection cannot be followed any further, or the limit that its client has exceeded. */
+/** The reason for which a connection cannot be followed any further, or the limit that its client has exceeded. */
 export type InspectionFailure = BackchannelLoss;
 
 /** Label `reason` of `inspector_lost_total`. A closed set. */
@@ -21,7 +21,7 @@ export function failureReason(failure: InspectionFailure): InspectionFailureReas
   return isLimit(failure) ? limitReason(failure) : failure;
 }
 
-/** Follows one connection, whichever of the two protocols it speaks. */
+/** Follows one connection, in either of the two protocols. */
 export interface ConnectionInspector {
   /** The gRPC connections on it: one, or those on the streams of a backchannel. */
   readonly connections: Iterable<FollowedConnection>;

@@ -4,7 +4,7 @@ import type { Sender } from './sender.js';
 export interface Drain<Failure> {
   /** Reads what an end has sent, and gives what is passed on in its place: the same bytes for the most part. */
   pass(sender: Sender, bytes: Buffer, nowMs: number): Buffer;
-  /** Why the calls of the connection can no longer be followed, or the limit that was exceeded. */
+  /** The reason for which the calls of the connection can no longer be followed, or the limit that was exceeded. */
   readonly failure: Failure | undefined;
   /** Nothing is open on it, and nothing can begin: it can be closed. `false` while its calls cannot be followed. */
   readonly finished: boolean;

@@ -117,7 +117,7 @@ function dialAddress(
 /**
  * Runs a dial within its deadline. Its socket is destroyed if the dial fails or is aborted.
  *
- * @param dial - is told when to stop, and tells of its socket once that is connected.
+ * @param dial - stops when its signal is aborted, and passes on its socket once that is connected.
  */
 async function inTime<T>(
   { timeoutMs, signal }: Dialling,

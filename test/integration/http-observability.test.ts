@@ -75,6 +75,7 @@ test('the log has a line for each request, in flat fields, and no line, metric o
     'http.request.payload_bytes': 14,
     'http.response.payload_bytes': 15,
     correlation_id: '01HV-abc.1',
+    msg: 'HTTP request finished',
   });
   await gate.endsWithNothingLeaked();
   for (const text of [...pages, gate.proxy.log.text, gate.proxy.stderr.text])

@@ -48,7 +48,7 @@ function numberOf(name: string): number {
  */
 export type HeaderFault = 'forbidden_field' | 'too_large';
 
-/** Why frames are not read any further. */
+/** The reason for which frames are not read any further. */
 export interface FramesFault {
   /** For GOAWAY (RFC 9113 section 7). */
   readonly errorCode: number;
@@ -56,7 +56,7 @@ export interface FramesFault {
   readonly limit: FrameFlood | 'continuation' | undefined;
 }
 
-/** What Node does not tell of the frames of a client. Calls come before `read` returns. */
+/** Facts about the frames of a client that Node does not report. Calls come before `read` returns. */
 export interface ClientFrameEvents {
   /** A header, or trailers, must not be passed on. */
   headerRefused(streamId: number, fault: HeaderFault): void;

@@ -20,8 +20,8 @@ export type Http2Loss =
   'preface' | 'frame' | 'settings' | `hpack_${HpackFailure}` | 'call_budget' | Http2Limit;
 
 /**
- * A limit that a client has exceeded. A closed set. Of a header block: `continuation` (its frames are small), `interleaved_block`
- * (another frame came within it), `slow_block` (it took too long).
+ * A limit that a client has exceeded. A closed set. Three of them concern a header block: `continuation` (its frames are small),
+ * `interleaved_block` (another frame came within it), `slow_block` (it took too long).
  */
 export type Http2Limit =
   | ExceededReset
