@@ -1,27 +1,26 @@
 /**
  * The folder rule: the data path reads left to right and a stage imports no later stage; `inspect/` does no I/O.
- * The composition root (`proxy.ts`), the commands, the demo and the making of certificates stand above all stages.
+ * The commands stand above all stages.
  */
 const stages = [
   'limits',
   'inspect',
   'files',
   'config',
-  'import',
+  'x509',
   'tls',
   'upstream',
-  'probe',
   'connection',
   'http',
   'telemetry',
-  'health',
-  'admin',
+  'gitaly-client',
   'process',
-  'traffic',
+  'systemd',
+  'admin',
+  'serving',
 ];
 const path = (stage) => (stage === 'limits' ? '^src/limits\\.ts$' : `^src/${stage}/`);
-const roots =
-  '^src/(proxy|cli|main|version|reloader|state)\\.ts$|^src/commands/|^src/demo/|^src/certificates/|^src/check/';
+const roots = '^src/(cli|main|version)\\.ts$|^src/commands/';
 
 module.exports = {
   forbidden: [

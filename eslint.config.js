@@ -45,7 +45,7 @@ export default defineConfig(
   },
   {
     files: ['src/**/*.ts'],
-    ignores: ['src/tls/certificate.ts'],
+    ignores: ['src/x509/certificate.ts'],
     rules: {
       'no-restricted-imports': [
         'error',
@@ -55,7 +55,7 @@ export default defineConfig(
               name: 'node:crypto',
               importNames: ['X509Certificate'],
               message:
-                'Its types promise strings that may be missing: read certificates with src/tls/certificate.ts.',
+                'Its types promise strings that may be missing: read certificates with src/x509/certificate.ts.',
             },
           ],
         },
@@ -65,7 +65,7 @@ export default defineConfig(
         {
           selector: 'Identifier[name=/^getPeer(X509)?Certificate$/]',
           message:
-            'Its types promise a certificate that may be missing: use peerCertificate of src/tls/certificate.ts.',
+            'Its types promise a certificate that may be missing: use peerCertificate of src/x509/certificate.ts.',
         },
       ],
     },

@@ -9,8 +9,16 @@ import * as esbuild from 'esbuild';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const dist = join(root, 'dist');
 
-/** The programs, by their path in src/ and in dist/. */
-const PROGRAMS = ['cli', 'admin/health-check', 'demo/serve-backend', 'demo/write-certificates'];
+/**
+ * The programs: their paths in dist/, which users know, and in src/.
+ * @type {Readonly<Record<string, string>>}
+ */
+const PROGRAMS = {
+  cli: 'cli',
+  'admin/health-check': 'admin/health-check',
+  'demo/serve-backend': 'commands/demo/serve-backend',
+  'demo/write-certificates': 'commands/demo/write-certificates',
+};
 
 /**
  * CommonJS packages call `require` for modules of Node. An ES module has no `require`, so the process provides the module.
@@ -33,8 +41,7 @@ const requiredNodeModules = {
 /** @type {esbuild.BuildOptions & { write: false, metafile: true }} */
 const OPTIONS = {
   absWorkingDir: root,
-  entryPoints: PROGRAMS.map((name) => `src/${name}.ts`),
-  outbase: 'src',
+  entryPoints: Object.entries(PROGRAMS).map(([out, path]) => ({ in: `src/${path}.ts`, out })),
   outdir: 'dist',
   // In the same folder as cli.js: `../package.json` is found from src/ and from here (src/version.ts).
   chunkNames: '[name]-[hash]',
@@ -77,7 +84,7 @@ export async function bundleOnChange() {
  */
 export async function importSource(path) {
   const outfile = join(root, '.cache', path.replace(/\.ts$/, '.mjs'));
-  const { outdir, outbase, chunkNames, ...options } = OPTIONS;
+  const { outdir, chunkNames, ...options } = OPTIONS;
   await esbuild.build({ ...options, entryPoints: [path], splitting: false, outfile, write: true });
   return import(pathToFileURL(outfile).href);
 }
@@ -88,7 +95,7 @@ export async function importSource(path) {
  * @param {esbuild.BuildResult<{ write: false, metafile: true }>} result
  */
 function writeBuild({ outputFiles, metafile }) {
-  const programs = new Set(PROGRAMS.map((name) => join(dist, `${name}.js`)));
+  const programs = new Set(Object.keys(PROGRAMS).map((name) => join(dist, `${name}.js`)));
   const licences = { path: join(dist, 'LICENSES.txt'), contents: Buffer.from(licencesOf(metafile)) };
   const files = [licences, ...outputFiles].sort(
     (one, other) => Number(programs.has(one.path)) - Number(programs.has(other.path)),

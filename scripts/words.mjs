@@ -37,7 +37,7 @@ export const CLEAN = [
   'scripts',
   'src/admin',
   'src/files',
-  'src/health',
+  'src/gitaly-client',
   'src/inspect',
   'src/upstream',
 ];

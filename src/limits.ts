@@ -204,6 +204,9 @@ export const MAX_CUT_CALL_LINES = 100;
  */
 export const UNAUTHENTICATED_LINES = { burst: 1000, perSecond: 10 };
 
+/** Those about their calls and requests: one connection can cause thousands, and its own line, with the reason, comes last. */
+export const UNAUTHENTICATED_CALL_LINES = { burst: 500, perSecond: 5 };
+
 /** How often the lines that exceed this limit are reported. */
 export const LEFT_OUT_SUMMARY_MS = 10_000;
 

@@ -7,7 +7,7 @@ import { printableLines } from './printable.js';
 import { closeDebugger } from './process/debugger.js';
 import { takeEnvironment } from './process/environment.js';
 import { endInSpiteOfThreads, hasStuckThread } from './process/stuck-threads.js';
-import { WORKER_ARGUMENT } from './traffic/workers/program.js';
+import { WORKER_ARGUMENT } from './serving/workers/worker-program.js';
 import { readVersion } from './version.js';
 
 /** What `cli.ts` knows of the process. */
@@ -46,7 +46,7 @@ async function run(command: Command, program: string): Promise<number> {
     case 'configuration validate':
       return validate(command.file);
     case 'configuration import': {
-      const { runImport } = await import('./commands/configuration-import.js');
+      const { runImport } = await import('./commands/import/run-import.js');
       return runImport(command.request, {
         readStdin: () => buffer(process.stdin),
         writeStdout: print,
@@ -54,15 +54,15 @@ async function run(command: Command, program: string): Promise<number> {
       });
     }
     case 'certificates create': {
-      const { runCertificatesCreate } = await import('./commands/certificates-create.js');
+      const { runCertificatesCreate } = await import('./commands/certificates/run-create.js');
       return runCertificatesCreate(command.request, { now: new Date(), writeStdout: print, writeStderr });
     }
     case 'certificates inspect': {
-      const { runCertificatesInspect } = await import('./commands/certificates-inspect.js');
+      const { runCertificatesInspect } = await import('./commands/certificates/run-inspect.js');
       return runCertificatesInspect(command, { now: new Date(), writeStdout: print });
     }
     case 'check': {
-      const { check } = await import('./commands/check.js');
+      const { check } = await import('./commands/check/run-check.js');
       return check(command.options, {
         env: process.env,
         writeStdout: print,
@@ -70,22 +70,22 @@ async function run(command: Command, program: string): Promise<number> {
       });
     }
     case 'demo': {
-      const { demo } = await import('./commands/demo.js');
+      const { demo } = await import('./commands/demo/run-demo.js');
       return demo(program);
     }
     case 'worker': {
-      const { runWorker } = await import('./commands/worker.js');
+      const { runWorker } = await import('./commands/serve/run-worker.js');
       return runWorker();
     }
     case 'serve': {
-      const { serve } = await import('./commands/serve.js');
+      const { serve } = await import('./commands/serve/run-serve.js');
       return serve(command.source, program);
     }
   }
 }
 
 async function validate(file: string | undefined): Promise<number> {
-  const { checkFiles, validateConfiguration } = await import('./commands/configuration-validate.js');
+  const { checkFiles, validateConfiguration } = await import('./commands/validate/run-validate.js');
   return validateConfiguration(file, {
     env: process.env,
     directory: process.cwd(),

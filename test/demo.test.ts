@@ -6,8 +6,8 @@ import { join } from 'node:path';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { USUAL_PORTS } from '../src/demo/configuration.js';
-import { HEALTH_SERVING, REPEATS } from '../src/demo/demo-service.js';
+import { DEMO_PORTS } from '../src/commands/demo/demo-configuration.js';
+import { HEALTH_SERVING, REPEATS } from '../src/commands/demo/demo-service.js';
 import { GrpcClient } from './support/grpc-client.js';
 import { ProxyProcess } from './support/proxy-process.js';
 import { isInstalled, shell } from './support/shell.js';
@@ -109,9 +109,9 @@ describe('the demo', () => {
   });
 
   test('takes free ports where the usual ones are taken, and says so', async () => {
-    for (const port of Object.values(USUAL_PORTS)) await take(port);
+    for (const port of Object.values(DEMO_PORTS)) await take(port);
     const { demo, directory, printed, place } = await startDemo();
-    for (const port of Object.values(USUAL_PORTS)) expect(printed).toContain(`(port ${port} was taken)`);
+    for (const port of Object.values(DEMO_PORTS)) expect(printed).toContain(`(port ${port} was taken)`);
     const answer = await fetch(place('metrics'), { headers: { connection: 'close' } });
     expect(answer.status).toBe(200);
     await endsAndLeavesNothing(demo, directory, 'SIGINT');

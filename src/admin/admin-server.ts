@@ -3,12 +3,12 @@ import type { ListenOptions, Socket } from 'node:net';
 
 import { formatHostPort } from '../config/host-port.js';
 import type { HostPort } from '../config/model.js';
-import { bindHost, portOf } from '../connection/bind-host.js';
+import { bindHost, portOf } from '../process/bind-host.js';
 import { socketEnd, type SocketEnd } from '../connection/peer-address.js';
 import { ADMIN_ANSWER_MS, ADMIN_REFUSAL_LOG_MS, INHERITED_BACKLOG } from '../limits.js';
 import { acceptedFormat, type MetricsFormat } from './accepted-format.js';
 import { isForeignOrigin, KnownHosts } from './known-hosts.js';
-import { statusPage, type OpenKind, type OpenPage } from './open.js';
+import { statusPage, type OpenKind, type OpenPage } from '../telemetry/open-pages.js';
 import { PageQueue } from './page-queue.js';
 import { Visitors } from './visitors.js';
 import { writeJson } from './write-json.js';

@@ -1,8 +1,8 @@
-import type { CreateRequest } from '../certificates/create.js';
-import type { Place } from '../certificates/inspect/place.js';
+import type { CreateRequest } from './certificates/create.js';
+import type { Place } from './certificates/inspect/place.js';
 import type { Address } from '../config/model.js';
 import type { ServeSource } from '../config/serve-source.js';
-import type { ImportRequest } from './configuration-import.js';
+import type { ImportRequest } from './import/run-import.js';
 import type { Given } from './given.js';
 
 /** What the command line asks for. */
@@ -51,7 +51,7 @@ export interface CommandEntry {
   /** What follows the name, each way of using it a line; `''` for nothing. */
   readonly usage: readonly string[];
   readonly words?: Words;
-  readonly flags: readonly Flag[];
+  readonly flags: readonly CommandFlag[];
   /** Command lines to copy. A test runs each of them. */
   readonly examples: readonly Example[];
   /** @throws {UsageError} when the flags and words make no sense together. */
@@ -66,7 +66,7 @@ export interface Words {
   readonly completes: Completes;
 }
 
-export interface Flag {
+export interface CommandFlag {
   /** Without its dashes. */
   readonly name: string;
   /** One letter that stands for it. */

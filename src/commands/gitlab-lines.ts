@@ -1,8 +1,8 @@
 import { basename } from 'node:path';
 
-import type { Created, CreatedCertificate } from '../certificates/create.js';
-import type { SubjectName } from '../certificates/subject-name.js';
-import { shellWord } from './shell-word.js';
+import type { Created, CreatedCertificate } from './certificates/create.js';
+import type { SubjectName } from './certificates/subject-name.js';
+import { shellWord } from './completion/shell-word.js';
 
 /** Where Omnibus GitLab keeps certificates, and those that it trusts. */
 const SSL = '/etc/gitlab/ssl';

@@ -1,4 +1,4 @@
-import type { CommandEntry, Flag } from './command.js';
+import type { CommandEntry, CommandFlag } from './command.js';
 import { COMMON_FLAGS } from './common-flags.js';
 
 const WIDTH = 116;
@@ -48,7 +48,7 @@ export function helpOf(command: CommandEntry): string {
 }
 
 /** `--listen URL`, `--help, -h`. */
-export function flagTitle({ name, short, value, takesMore }: Flag): string {
+export function flagTitle({ name, short, value, takesMore }: CommandFlag): string {
   const more = takesMore === true ? '...' : '';
   const label = value === undefined ? '' : ` ${value.label}${more}`;
   return `--${name}${label}${short === undefined ? '' : `, -${short}`}`;
@@ -63,7 +63,7 @@ function listCommands(commands: readonly CommandEntry[]): string[] {
   );
 }
 
-function listFlags(flags: readonly Flag[]): string[] {
+function listFlags(flags: readonly CommandFlag[]): string[] {
   return columns(flags.map((flag) => [flagTitle(flag), flag.text]));
 }
 

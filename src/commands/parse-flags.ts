@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { nearest } from '../config/nearest.js';
-import type { Flag } from './command.js';
+import type { CommandFlag } from './command.js';
 import type { Argument } from './given.js';
 
 /** Something wrong with the command line, in words for whoever typed it. */
@@ -14,7 +14,7 @@ export class UsageError extends Error {
  * @throws {UsageError} for an unknown flag (with the nearest known one), a missing or superfluous value, or a flag
  * given twice.
  */
-export function parseFlags(args: readonly string[], flags: readonly Flag[]): Argument[] {
+export function parseFlags(args: readonly string[], flags: readonly CommandFlag[]): Argument[] {
   const known = new Map(flags.map((flag) => [flag.name, flag]));
   const options = Object.fromEntries(
     flags.map(({ name, short, value }) => [

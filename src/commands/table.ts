@@ -1,13 +1,13 @@
 import type { CommandEntry } from './command.js';
-import { CERTIFICATES_CREATE } from './table/certificates-create.js';
-import { CERTIFICATES_INSPECT } from './table/certificates-inspect.js';
-import { CHECK } from './table/check.js';
-import { completionEntry } from './table/completion.js';
-import { CONFIGURATION_IMPORT } from './table/configuration-import.js';
-import { CONFIGURATION_VALIDATE } from './table/configuration-validate.js';
-import { DEMO } from './table/demo.js';
-import { manualEntry } from './table/manual.js';
-import { SERVE } from './table/serve.js';
+import { CERTIFICATES_CREATE } from './certificates/create-command.js';
+import { CERTIFICATES_INSPECT } from './certificates/inspect-command.js';
+import { CHECK } from './check/check-command.js';
+import { completionEntry } from './completion/completion-command.js';
+import { CONFIGURATION_IMPORT } from './import/import-command.js';
+import { CONFIGURATION_VALIDATE } from './validate/validate-command.js';
+import { DEMO } from './demo/demo-command.js';
+import { manualEntry } from './manual/manual-command.js';
+import { SERVE } from './serve/serve-command.js';
 
 /** All commands, in the order in which help lists them. The first is meant where flags alone are given. */
 export const COMMANDS: readonly CommandEntry[] = [

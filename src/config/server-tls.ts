@@ -10,7 +10,7 @@ import type {
   TrustSource,
 } from './model.js';
 import type { DraftTls } from './schema.js';
-import { resolveTrust } from './trust.js';
+import { resolveTrust } from './trust-settings.js';
 
 /** The `tls` maps that hold for a listener, its own before the top-level one. */
 export type TlsLayers = readonly Written<DraftTls>[];

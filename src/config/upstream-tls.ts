@@ -3,7 +3,7 @@ import { DEFAULTS } from './defaults.js';
 import type { ApplicationProtocol, CertificatePair, KeyPath, UpstreamTls } from './model.js';
 import type { DraftListener } from './schema.js';
 import { TLS_VERSIONS } from './server-tls.js';
-import { resolveTrust } from './trust.js';
+import { resolveTrust } from './trust-settings.js';
 
 type DraftUpstreamTls = NonNullable<DraftListener['upstream_tls']>;
 

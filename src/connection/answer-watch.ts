@@ -1,8 +1,8 @@
 import type { Sidechannel, SidechannelObserver } from '../inspect/backchannel/sidechannel.js';
-import type { InspectionEvents } from '../inspect/events.js';
+import type { InspectionEvents } from '../inspect/inspection-events.js';
 import type { CallContext, CallObserver, GrpcCall } from '../inspect/grpc/call.js';
 import type { StallTallies } from '../inspect/send-window.js';
-import type { GrpcConnection } from '../inspect/grpc/connection.js';
+import type { FollowedConnection } from '../inspect/grpc/followed-connection.js';
 import { ANSWERS_LOOKED_FOR, CALL_SERVED_MS } from '../limits.js';
 
 /**
@@ -29,7 +29,7 @@ export class AnswerWatch implements InspectionEvents {
    * A call that is not refused for `CALL_SERVED_MS` is being served. Upstream may read the first message before it refuses the
    * call, and a refusal cannot be seen while bytes wait for a client that does not read: time before that does not count.
    */
-  look(connections: Iterable<GrpcConnection>, nowMs: number, isClientReading: boolean): void {
+  look(connections: Iterable<FollowedConnection>, nowMs: number, isClientReading: boolean): void {
     if (!isClientReading) this.#isReadSinceMs = nowMs;
     for (const connection of connections) {
       if (connection.context.direction !== 'to_upstream') continue;

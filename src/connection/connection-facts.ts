@@ -1,6 +1,6 @@
 import type { SocketEnd } from './peer-address.js';
 import type { ConnectionProtocol } from './protocol.js';
-import type { TlsFacts } from './events.js';
+import type { TlsFacts } from './connection-events.js';
 
 /** What the stages have found out about a connection so far; the report is made of it whenever it ends. */
 export interface ConnectionFacts {

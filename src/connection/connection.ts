@@ -4,13 +4,13 @@ import type { Admission } from './admission.js';
 import { AgeLimit } from './age-limit.js';
 import { internalError, type ConnectionEnd } from './connection-end.js';
 import { nextState, OPENING, type ConnectionState, type ConnectionTransition } from './connection-state.js';
-import { ConnectionContext } from './context.js';
+import { ConnectionContext } from './connection-context.js';
 import { guarded } from '../guarded.js';
 import type { RelayedConnection } from './relayed-connection.js';
 import { serveConnection } from './serve-connection.js';
 import type { ServedConnection } from './served-connection.js';
-import type { OpeningSettings } from './settings.js';
-import type { ConnectionStatus } from './status.js';
+import type { OpeningSettings } from './opening-settings.js';
+import type { ConnectionStatus } from './connection-status.js';
 
 /** One client's gRPC connection, as its listener sees it. `serveConnection` is what happens on it. */
 export class Connection implements ServedConnection {
@@ -95,7 +95,7 @@ export class Connection implements ServedConnection {
     this.#ageLimit = new AgeLimit(settings.configuration.maxConnectionAge, facts.acceptedAtMs, this);
   }
 
-  /** Closes the client's socket, unless the relay has. */
+  /** Closes the client's socket, unless the relay has, and the relay if a fault has ended the connection. */
   #close(end: ConnectionEnd): void {
     const { raw } = this.#context;
     // A stage has sent an alert, after which the socket closes by itself.
@@ -103,6 +103,7 @@ export class Connection implements ServedConnection {
     // What was written last must arrive, so these connections are closed; all others are reset.
     const hasAnswered = this.#state.kind === 'answering';
     if (end.reason === 'handshake_failed' || hasAnswered) raw.destroy();
-    else if (!this.#relayed) abort(raw);
+    else if (this.#relayed) this.#relayed.cut(end);
+    else abort(raw);
   }
 }

@@ -10,14 +10,14 @@ import {
   type InspectionFailure,
 } from '../inspect/connection-inspector.js';
 import type { Drain } from '../inspect/drain.js';
-import { PING_BYTES } from '../inspect/http2/frame.js';
+import { PING_BYTES } from '../inspect/http2/http2-frame.js';
 import { isLimit } from '../inspect/limit.js';
 import type { Sender } from '../inspect/sender.js';
 import { DRAINED_LINGER_MS } from '../limits.js';
 import { guarded } from '../guarded.js';
 import { AnswerWatch } from './answer-watch.js';
 import { ConnectionEnd } from './connection-end.js';
-import type { ConnectionEvents, InspectedPeer } from './events.js';
+import type { ConnectionEvents, InspectedPeer } from './connection-events.js';
 import { describeLimit, LOST_ADVICE } from './limit-advice.js';
 import type { Protocol } from './protocol.js';
 import type { Direction, Tap } from './relay/tap.js';
@@ -32,7 +32,7 @@ export interface FollowedCallsOptions {
   /** How long a client may take to answer the PING of a drain, milliseconds. */
   readonly drainPingMs: number;
   readonly peer: InspectedPeer;
-  readonly events: ConnectionEvents;
+  readonly events: Pick<ConnectionEvents, 'inspecting' | 'inspectorLost'>;
   readonly share: CallShare;
 }
 
@@ -176,9 +176,11 @@ export class FollowedCalls implements Tap {
     if (!this.#drain?.finished || this.#lingerTimer) return;
     // A client that was told leaves once it has read what it was sent; to grpc-js an end before that is an error. One
     // that was not told is ended behind what is passed on now.
-    this.#lingerTimer = setTimeout(
-      () => this.#events.drained(),
-      this.#drain.announced ? DRAINED_LINGER_MS : 0,
-    );
+    const linger = (): void => {
+      this.#lingerTimer = undefined;
+      // A call may have begun meanwhile on a connection whose client was not told.
+      if (this.#drain?.finished) this.#events.drained();
+    };
+    this.#lingerTimer = setTimeout(this.#guarded(linger), this.#drain.announced ? DRAINED_LINGER_MS : 0);
   }
 }

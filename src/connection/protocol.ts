@@ -1,5 +1,5 @@
 import { BACKCHANNEL_MAGIC } from '../inspect/backchannel/magic.js';
-import { CLIENT_PREFACE } from '../inspect/http2/frame.js';
+import { CLIENT_PREFACE } from '../inspect/http2/http2-frame.js';
 import { HTTP2_PREFACE_BYTES } from '../limits.js';
 
 /** What a client of gRPC speaks, from its first decrypted bytes. */

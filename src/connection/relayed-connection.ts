@@ -5,21 +5,22 @@ import type { Upstream } from '../upstream/dialer.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { drainPingMs } from './age-limit.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
-import type { ConnectionContext } from './context.js';
+import type { ConnectionContext } from './connection-context.js';
 import { FollowedCalls } from './followed-calls.js';
 import { formatEnd } from './peer-address.js';
 import { Relay, type Unanswered } from './relay/relay.js';
 import { chainOf, type Direction, type Tap } from './relay/tap.js';
 import { WriteStall } from './relay/write-stall.js';
 import type { AdmittedClient } from './stages/dial-upstream.js';
+import { LEFT_BEFORE_FIRST_BYTE } from './stages/refuse-client.js';
 
 /** What a client is relayed to. */
 export interface RelayTarget {
   readonly upstream: Upstream;
   /** Its URL. */
   readonly url: string;
-  /** Since when it was dialled, by `performance.now()`. */
-  readonly dialledAtMs: number;
+  /** How long dialling it took. */
+  readonly dialSeconds: number;
 }
 
 /** A connection whose bytes pass: the relay with its taps, and the deadlines that are checked periodically. */
@@ -172,8 +173,8 @@ export class RelayedConnection {
   }
 
   #connected(): void {
-    const { url, dialledAtMs } = this.#target;
-    this.#context.settings.events.upstreamConnected(url, (performance.now() - dialledAtMs) / 1000);
+    const { url, dialSeconds } = this.#target;
+    this.#context.settings.events.upstreamConnected(url, dialSeconds);
   }
 
   #stalled(nowMs: number): ConnectionEnd | undefined {
@@ -195,8 +196,13 @@ export class RelayedConnection {
 
   /** In TLS 1.3, upstream refuses our certificate after the handshake, when it may have sent something. */
   #explain(end: ConnectionEnd): ConnectionEnd {
-    if (end.initiator !== 'upstream' || !isClientCertificateRefusal(end.detail)) return end;
+    if (end.initiator !== 'upstream') return end;
     const { url } = this.#target;
+    const { facts, record } = this.#context;
+    if (!isClientCertificateRefusal(end.detail)) {
+      if (url.startsWith('tls:') && record.bytesToClient === 0) facts.advice = LEFT_BEFORE_FIRST_BYTE;
+      return end;
+    }
     this.#context.settings.events.upstreamFailed(url, 'client_certificate_refused');
     const detail = `Gitaly at ${url} refused the client certificate of upstream_tls, or misses one (${end.detail})`;
     return new ConnectionEnd('upstream_unreachable', 'upstream', detail);

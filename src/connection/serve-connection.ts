@@ -1,7 +1,7 @@
 import { UpstreamFailure } from '../upstream/failure.js';
 import { ConnectionEnd } from './connection-end.js';
 import type { ConnectionTransition } from './connection-state.js';
-import type { ConnectionContext } from './context.js';
+import type { ConnectionContext } from './connection-context.js';
 import { RelayedConnection } from './relayed-connection.js';
 import { detectProtocol } from './stages/detect-protocol.js';
 import { dialUpstream } from './stages/dial-upstream.js';
@@ -42,6 +42,7 @@ export async function serveConnection(
   const { url } = dialer.address;
   const dialled = await dialUpstream(context, stream, head, dialer);
   if (dialled instanceof ConnectionEnd) return dialled;
+  const dialSeconds = (performance.now() - dialledAtMs) / 1000;
   const { client: admitted, upstream } = dialled;
   if (upstream instanceof UpstreamFailure) {
     settings.events.upstreamFailed(url, upstream.reason);
@@ -49,7 +50,7 @@ export async function serveConnection(
     return answerUnreachable(context, admitted, upstream);
   }
 
-  const relayed = new RelayedConnection(context, admitted, { upstream, url, dialledAtMs });
+  const relayed = new RelayedConnection(context, admitted, { upstream, url, dialSeconds });
   advance({ kind: 'relay', relayed });
   const outcome = await relayed.run();
   if (outcome instanceof ConnectionEnd) return outcome;

@@ -1,5 +1,5 @@
 import type { ConnectionEnd } from './connection-end.js';
-import type { ConnectionStatus } from './status.js';
+import type { ConnectionStatus } from './connection-status.js';
 
 /** One client's connection, from accept to its end, whatever is spoken on it. */
 export interface ServedConnection {

@@ -1,7 +1,7 @@
 import { MAX_CERTIFICATE_HEADER_LENGTH } from '../limits.js';
-import { certificateIdentity } from '../tls/certificate-names.js';
-import type { Certificate } from '../tls/certificate.js';
-import type { Field } from './hop-by-hop.js';
+import { certificateIdentity } from '../x509/certificate-names.js';
+import type { Certificate } from '../x509/certificate.js';
+import type { HeaderField } from './hop-by-hop.js';
 
 /**
  * The headers about a client's certificate, which has been verified; `undefined`: the client presented none. The names are
@@ -9,7 +9,7 @@ import type { Field } from './hop-by-hop.js';
  *
  * A value that is missing, or too long, has no header: a part of a name can be another's name.
  */
-export function clientCertificateFields(certificate: Certificate | undefined): Field[] {
+export function clientCertificateFields(certificate: Certificate | undefined): HeaderField[] {
   if (!certificate) return [['x-ssl-client-verify', 'NONE']];
   const { subject, issuer, serialNumber, fingerprint256 } = certificate;
   return [
@@ -22,7 +22,7 @@ export function clientCertificateFields(certificate: Certificate | undefined): F
   ];
 }
 
-function field(name: string, text: string | undefined): Field[] {
+function field(name: string, text: string | undefined): HeaderField[] {
   const value = text === undefined ? '' : fieldValue(text);
   return value === '' || value.length > MAX_CERTIFICATE_HEADER_LENGTH ? [] : [[name, value]];
 }

@@ -2,7 +2,7 @@ import { constants } from 'node:http2';
 
 import { FAREWELL_MS } from '../limits.js';
 import type { Exchanged } from './message.js';
-import { answerBody, REFUSALS, type Answer } from './refusal.js';
+import { answerBody, REFUSALS, type RefusalAnswer } from './refusal.js';
 
 /** The client's side of an exchange: what can be said to it still, over HTTP/1.1 or HTTP/2, and whether it has had it. */
 export class ClientSide {
@@ -93,7 +93,7 @@ export class ClientSide {
    * the connection of HTTP/1.1, is ended, so that a refusal never stays open.
    * @returns the bytes of the answer's content, or 0 if the client has left
    */
-  answer(answer: Answer, isLast: () => boolean, breakOff: () => void): number {
+  answer(answer: RefusalAnswer, isLast: () => boolean, breakOff: () => void): number {
     const { protocol, request, response } = this.#exchanged;
     if (this.#isClosed) return 0;
     for (const name of response.getHeaderNames()) response.removeHeader(name);

@@ -3,20 +3,27 @@ import { request as httpRequest, type ClientRequest, type IncomingMessage } from
 import { ConnectionEnd, internalError } from '../connection/connection-end.js';
 import type { ConnectionFacts } from '../connection/connection-facts.js';
 import { formatEnd } from '../connection/peer-address.js';
-import type { OpenRequest } from '../connection/status.js';
+import type { OpenRequest } from '../connection/connection-status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
 import { MAX_HTTP2_QUEUED_BYTES, MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
 import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { ClientSide } from './client-side.js';
 import { ContentFlow } from './content-flow.js';
-import type { ExchangeEnder } from './events.js';
-import { fieldsOf, foreignCodings, outgoing, passedTrailers, valuesOf, type Field } from './hop-by-hop.js';
+import type { ExchangeEnder } from './http-events.js';
+import {
+  fieldsOf,
+  foreignCodings,
+  outgoing,
+  passedTrailers,
+  valuesOf,
+  type HeaderField,
+} from './hop-by-hop.js';
 import { describeRequest, type Exchanged, type Expectation, type HttpRequest } from './message.js';
 import { isVersionServed, reasonToRefuse } from './reason-to-refuse.js';
 import {
   BAD_GATEWAY,
   REFUSALS,
-  type Answer,
+  type RefusalAnswer,
   type Refusal,
   type RefusalReason,
   type UpstreamFault,
@@ -40,7 +47,7 @@ export interface ExchangeConnection {
   readonly facts: Readonly<ConnectionFacts>;
   readonly scheme: 'https' | 'http';
   /** X-SSL-Client-* of the client. */
-  readonly certificateFields: readonly Field[];
+  readonly certificateFields: readonly HeaderField[];
   /** Why none of its requests is passed on now, if so. */
   readonly refusal: RefusalReason | undefined;
   /** Whether it ends when the requests have that are open. */
@@ -402,7 +409,7 @@ export class Exchange {
   }
 
   /** Answers on behalf of the proxy. */
-  #answer(answer: Answer): void {
+  #answer(answer: RefusalAnswer): void {
     const isLast = (): boolean =>
       this.#refusal === 'client_certificate' || this.#refusal === 'version' || this.#connection.isClosing;
     const end = new ConnectionEnd(

@@ -11,7 +11,7 @@ import type { Socket } from 'node:net';
 import { guarded } from '../guarded.js';
 import { ClientFrames, type ClientFrameEvents, type FramesFault } from '../inspect/http2/client-frames.js';
 import { goAwayFrame, MAX_STREAM_ID, settingsFrame } from '../inspect/http2/encode.js';
-import { ErrorCode } from '../inspect/http2/frame.js';
+import { ErrorCode } from '../inspect/http2/http2-frame.js';
 import { MAX_HEADER_FIELDS, MAX_HTTP2_REQUESTS } from '../limits.js';
 import { TappedStream } from '../tls/tapped-stream.js';
 import type { Exchanged, Expectation } from './message.js';

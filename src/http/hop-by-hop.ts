@@ -17,18 +17,18 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
 ]);
 
 /** A field of a header, its name in lower case. */
-export type Field = readonly [name: string, value: string];
+export type HeaderField = readonly [name: string, value: string];
 
 /** The fields of a header that names and values make by turns. */
-export function fieldsOf(rawHeaders: readonly string[]): Field[] {
-  const fields: Field[] = [];
+export function fieldsOf(rawHeaders: readonly string[]): HeaderField[] {
+  const fields: HeaderField[] = [];
   for (let index = 0; index + 1 < rawHeaders.length; index += 2)
     fields.push([rawHeaders[index]?.toLowerCase() ?? '', rawHeaders[index + 1] ?? '']);
   return fields;
 }
 
 /** The fields that go on from end to end: without those between neighbours, and without those that `Connection` names. */
-export function endToEnd(fields: readonly Field[]): Field[] {
+export function endToEnd(fields: readonly HeaderField[]): HeaderField[] {
   const named = new Set(fields.flatMap(([name, value]) => (name === 'connection' ? listOf(value) : [])));
   return fields.filter(([name]) => !HOP_BY_HOP.has(plainName(name)) && !named.has(name));
 }
@@ -42,7 +42,7 @@ export function listOf(value: string): string[] {
 }
 
 /** The transfer codings of a message besides `chunked`: whoever takes `Transfer-Encoding` out must decode them. */
-export function foreignCodings(fields: readonly Field[]): string[] {
+export function foreignCodings(fields: readonly HeaderField[]): string[] {
   return valuesOf(fields, 'transfer-encoding')
     .flatMap(listOf)
     .filter((coding) => coding !== 'chunked' && coding !== '');
@@ -65,7 +65,7 @@ export function isProxysOwn(name: string): boolean {
 const PROXYS_OWN = /^(?:forwarded|x-forwarded(?:-.*)?|x-real-ip|client-ip|x-ssl-client(?:-.*)?)$/u;
 
 /** The values of a field. */
-export function valuesOf(fields: readonly Field[], wanted: string): string[] {
+export function valuesOf(fields: readonly HeaderField[], wanted: string): string[] {
   return fields.flatMap(([name, value]) => (name === wanted ? [value] : []));
 }
 
@@ -76,7 +76,7 @@ export type OutgoingFields = Record<string, string | string[]>;
  * Puts the lines of a name together into one, but those of Set-Cookie, of which each stays (RFC 9110 section 5.3). Node
  * refuses to send two lines of many a name over HTTP/2.
  */
-export function oneLineEach(fields: readonly Field[]): Field[] {
+export function oneLineEach(fields: readonly HeaderField[]): HeaderField[] {
   const joined = new Map<string, string>();
   for (const [name, value] of fields) {
     const before = joined.get(name);
@@ -86,7 +86,7 @@ export function oneLineEach(fields: readonly Field[]): Field[] {
 }
 
 /** Puts fields together, in their order. */
-export function outgoing(fields: readonly Field[]): OutgoingFields {
+export function outgoing(fields: readonly HeaderField[]): OutgoingFields {
   const together = new Map<string, string | string[]>();
   for (const [name, value] of fields) {
     const before = together.get(name);
@@ -99,7 +99,7 @@ export function outgoing(fields: readonly Field[]): OutgoingFields {
  * The trailers that may go on. RFC 9110 section 6.5.1: none that is needed for framing, routing, authentication or
  * content; and none that says what only the proxy may say.
  */
-export function passedTrailers(rawTrailers: readonly string[]): Field[] {
+export function passedTrailers(rawTrailers: readonly string[]): HeaderField[] {
   return endToEnd(fieldsOf(rawTrailers)).filter(([name]) => {
     const plain = plainName(name);
     return !NO_TRAILER.test(plain) && !isProxysOwn(plain);

@@ -7,26 +7,39 @@ import type { Admission } from '../connection/admission.js';
 import { AgeLimit, drainPingMs } from '../connection/age-limit.js';
 import { ConnectionEnd, internalError } from '../connection/connection-end.js';
 import type { ConnectionFacts } from '../connection/connection-facts.js';
-import { CLIENT_LEFT, ConnectionContext, unlessAborted, type Interruption } from '../connection/context.js';
+import {
+  CLIENT_LEFT,
+  ConnectionContext,
+  unlessAborted,
+  type Interruption,
+} from '../connection/connection-context.js';
 import { identifyClient } from '../connection/stages/identify-client.js';
 import { readProxyHeader } from '../connection/stages/read-proxy-header.js';
-import { terminateTls } from '../connection/stages/terminate-tls.js';
+import { terminateTls, type OpenClient } from '../connection/stages/terminate-tls.js';
 import { withDeadline } from '../deadline.js';
 import { formatEnd } from '../connection/peer-address.js';
 import type { ServedConnection } from '../connection/served-connection.js';
-import type { OpeningSettings } from '../connection/settings.js';
-import type { ConnectionStatus } from '../connection/status.js';
+import type { OpeningSettings } from '../connection/opening-settings.js';
+import type { ConnectionStatus } from '../connection/connection-status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
 import type { FramesFault, HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
 import { ABANDONED_REQUESTS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
-import { peerCertificate } from '../tls/certificate.js';
+import { peerCertificate } from '../x509/certificate.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
 import { authenticates, Exchange, type ExchangeConnection } from './exchange.js';
 import type { Frontend, Http2Service, RequestReceiver } from './frontend.js';
 import { gateLimitAdvice, type GateLimit } from './gate-limits.js';
-import type { Field } from './hop-by-hop.js';
+import type { HeaderField } from './hop-by-hop.js';
+import {
+  HTTP_OPENING,
+  nextHttpState,
+  type HttpClient,
+  type HttpConnectionState,
+  type HttpDrain,
+  type HttpTransition,
+} from './http-connection-state.js';
 import type { Exchanged, Expectation } from './message.js';
 import { HEADER_FAULTS, rawAnswer, REFUSALS, type RefusalReason } from './refusal.js';
 import { RefusedStreams } from './refused-streams.js';
@@ -50,12 +63,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #stall = new WriteStall();
   /** The requests that are open, each with its end. */
   readonly #exchanges = new Map<Exchange, Promise<void>>();
-  /** The plaintext stream, once requests are read from it. */
-  #stream: Socket | undefined;
-  #http2: Http2Service | undefined;
-  #certificateFields: readonly Field[] = [];
-  /** Why the client is not let in. */
-  #refused: ConnectionEnd | undefined;
+  #state: HttpConnectionState = HTTP_OPENING;
   /** The end of the last request that has come: of HTTP/1.1 each is served when the one before has its answer. */
   #turn: Promise<void> = Promise.resolve();
   /** Whether an answer has told the client that the connection ends after it. */
@@ -67,14 +75,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #resets = new RateBucket(ABANDONED_REQUESTS);
   #noteFirstRequest: () => void = () => undefined;
   readonly #firstRequest = new Promise<void>((resolve) => (this.#noteFirstRequest = resolve));
-  /** Why the connection is to end when the last of its requests has, once it is. */
-  #draining: string | undefined;
   /** Whether an HTTP/2 client has left while a request was open: that ends before the connection does. */
   #leftWithin = false;
-  /** Whether new requests are refused meanwhile. */
-  #stopping = false;
-  /** Why we end it, once we do. */
-  #end: ConnectionEnd | undefined;
   #ageLimit: AgeLimit | undefined;
   #probing = false;
 
@@ -89,8 +91,29 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     });
   }
 
+  /** Set from when requests are read. */
+  get #client(): HttpClient | undefined {
+    return this.#state.kind === 'opening' ? undefined : this.#state.client;
+  }
+
+  get #stream(): Socket | undefined {
+    return this.#client?.stream;
+  }
+
+  get #http2(): Http2Service | undefined {
+    return this.#client?.http2;
+  }
+
   get #session(): ServerHttp2Session | undefined {
     return this.#http2?.session;
+  }
+
+  get #drain(): HttpDrain | undefined {
+    return 'drain' in this.#state ? this.#state.drain : undefined;
+  }
+
+  #advance(transition: HttpTransition): void {
+    this.#state = nextHttpState(this.#state, transition);
   }
 
   get status(): ConnectionStatus {
@@ -99,7 +122,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const queued = exchanges.map(({ queuedBytes }) => queuedBytes);
     return {
       ...this.#context.record.status,
-      stage: this.#draining !== undefined ? 'draining' : this.#stream ? 'relaying' : 'opening',
+      stage: this.#drain ? 'draining' : this.#client ? 'relaying' : 'opening',
       queuedToUpstream: queued.reduce((sum, { toUpstream }) => sum + toUpstream, 0),
       queuedToClient: queued.reduce((sum, { toClient }) => sum + toClient, 0),
       inspection: 'off',
@@ -115,7 +138,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     } catch (error) {
       end = internalError(error);
     }
-    this.#end ??= end;
+    this.#advance({ kind: 'close', end });
     // Where a stage has sent an alert, the connection is ending already.
     if (end.reason !== 'handshake_failed' || !this.#raw.writableEnded) abort(this.#raw, this.#stream);
     this.#ageLimit?.clear();
@@ -127,13 +150,12 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   cut(end: ConnectionEnd): void {
-    this.#end ??= end;
+    this.#advance({ kind: 'close', end });
     this.#context.end(end);
   }
 
   drain(why: string): void {
-    this.#stopping = true;
-    this.#beginDrain(why);
+    this.#beginDrain({ why, refusesNew: true });
   }
 
   sweep(nowMs: number): void {
@@ -177,22 +199,22 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     return this.#context.record.facts.tls ? 'https' : 'http';
   }
 
-  get certificateFields(): readonly Field[] {
-    return this.#certificateFields;
+  get certificateFields(): readonly HeaderField[] {
+    return this.#client?.certificateFields ?? [];
   }
 
   get refusal(): RefusalReason | undefined {
-    if (this.#refused) return 'client_certificate';
+    if (this.#client?.refused) return 'client_certificate';
     // An HTTP/2 client that makes a request meanwhile has not seen GOAWAY yet: it is served.
-    return this.#stopping && !this.#http2 ? 'draining' : undefined;
+    return this.#drain?.refusesNew === true && !this.#http2 ? 'draining' : undefined;
   }
 
   get isClosing(): boolean {
-    return this.#draining !== undefined;
+    return this.#state.kind === 'closing' || this.#drain !== undefined;
   }
 
   get brokenOffBy(): ConnectionEnd | undefined {
-    return this.#end;
+    return this.#state.kind === 'closing' ? this.#state.end : undefined;
   }
 
   breakOff(end: ConnectionEnd): void {
@@ -200,13 +222,14 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   request(exchanged: Exchanged, expectation: Expectation): void {
-    if (this.#end || this.#lastAnswered) return;
+    if (this.#state.kind === 'closing' || this.#lastAnswered) return;
+    const refused = this.#client?.refused;
     if (++this.#requests === 1) {
       const { protocol } = exchanged;
       this.#context.record.facts.protocol = protocol;
       this.#settings.events.protocolDetected(protocol);
       this.#noteFirstRequest();
-      if (this.#refused) this.#cutSoon(this.#refused);
+      if (refused) this.#cutSoon(refused);
     }
     if (!this.#session && this.#exchanges.size > MAX_PIPELINED_REQUESTS) {
       this.cut(this.#exceeded('pipelining'));
@@ -234,7 +257,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
         if (!this.#abandoned.take(1, performance.now())) this.#cutForResets();
       }
       // HTTP/1.1 has been told with the answer.
-      if (this.#refused) this.#session?.close();
+      if (refused) this.#session?.close();
       this.#rest();
     });
     this.#exchanges.set(exchange, ended);
@@ -251,13 +274,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   unfollowed({ errorCode, limit }: FramesFault): void {
-    this.#end ??= limit
-      ? this.#exceeded(limit)
-      : new ConnectionEnd(
-          'request_malformed',
-          'proxy',
-          `the frames cannot be followed: error code ${errorCode} of HTTP/2`,
-        );
+    const detail = `the frames cannot be followed: error code ${errorCode} of HTTP/2`;
+    const end = limit ? this.#exceeded(limit) : new ConnectionEnd('request_malformed', 'proxy', detail);
+    this.#advance({ kind: 'close', end });
     if (this.#stream) leaveAfterwards(this.#raw, this.#stream);
   }
 
@@ -265,7 +284,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const stream = this.#stream;
     // An error of the socket, or an end within a request: the client has left.
     const isParsers = /^(?:HPE_(?!INVALID_EOF_STATE)|ERR_HTTP)/u.test(code);
-    if (!stream || this.#end || !isParsers) {
+    if (!stream || this.#state.kind === 'closing' || !isParsers) {
       abort(this.#raw, stream);
       return;
     }
@@ -290,16 +309,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (client instanceof ConnectionEnd) return client;
     const refused = identifyClient(context, client);
     if (this.#raw.destroyed) return new ConnectionEnd('probe', 'client');
-    const { stream, tls } = client;
-    this.#refused = refused;
-    this.#stream = stream;
-    if (tls && !refused && configuration.http?.clientCertificateHeaders)
-      this.#certificateFields = clientCertificateFields(peerCertificate(tls));
-    const { frontend } = this.#settings;
-    if (tls?.alpnProtocol === ALPN_H2)
-      this.#http2 = frontend.serveHttp2(stream, this, configuration.abuseLimits);
-    else frontend.serveHttp1(stream, this);
-    if (this.#draining !== undefined && this.#http2) this.#beginHttp2Drain(this.#http2);
+    this.#serveRequests(client, refused);
+    if (this.#drain && this.#http2) this.#beginHttp2Drain(this.#http2);
     const { prefaceMs } = configuration.timeouts;
     const deadline = withDeadline(
       context.signal,
@@ -311,10 +322,20 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const early = await unlessAborted(deadline.signal, this.#firstRequest).finally(deadline.clear);
     if (early !== undefined) return this.#endOf(early);
     this.#ageLimit = new AgeLimit(configuration.maxConnectionAge, context.facts.acceptedAtMs, {
-      drain: (why) => this.#beginDrain(why),
+      drain: (why) => this.#beginDrain({ why, refusesNew: false }),
       cut: (end) => this.cut(end),
     });
     return this.#endOf(await unlessAborted(context.signal, new Promise<never>(() => undefined)));
+  }
+
+  #serveRequests({ stream, tls }: OpenClient, refused: ConnectionEnd | undefined): void {
+    const { frontend, configuration } = this.#settings;
+    const tellsOfClient = tls && !refused && configuration.http?.clientCertificateHeaders === true;
+    const certificateFields = tellsOfClient ? clientCertificateFields(peerCertificate(tls)) : [];
+    const isHttp2 = tls?.alpnProtocol === ALPN_H2;
+    const http2 = isHttp2 ? frontend.serveHttp2(stream, this, configuration.abuseLimits) : undefined;
+    this.#advance({ kind: 'serve', client: { stream, http2, certificateFields, refused } });
+    if (!isHttp2) frontend.serveHttp1(stream, this);
   }
 
   #endOf(interruption: Interruption): ConnectionEnd {
@@ -342,9 +363,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     return new ConnectionEnd('abuse', 'proxy', limit);
   }
 
-  #beginDrain(why: string): void {
-    if (this.#draining !== undefined) return;
-    this.#draining = why;
+  #beginDrain(drain: HttpDrain): void {
+    const before = this.#drain;
+    this.#advance({ kind: 'drain', drain });
+    if (before || this.#state.kind === 'closing') return;
     for (const exchange of this.#exchanges.keys()) exchange.closeAfterwards();
     // One that is being opened has a request under way, which is answered.
     if (this.#http2) this.#beginHttp2Drain(this.#http2);
@@ -399,7 +421,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (this.#exchanges.size > 0 || !this.#stream) return;
     this.#count();
     this.#silence.rest(this.#context.record.bytesToUpstream);
-    if (this.#draining === undefined) return;
+    if (this.#state.kind !== 'draining') return;
     if (!this.#http2) endGently(this.#raw, this.#stream);
     else if (this.#http2.session.closed) destroyOnceEnded(this.#raw, this.#stream);
   }
@@ -409,7 +431,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const stream = this.#stream;
     if (!stream) return;
     const end = new ConnectionEnd('request_malformed', 'proxy', detail);
-    this.#end ??= end;
+    this.#advance({ kind: 'close', end });
     const [exchange, ...others] = this.#exchanges.keys();
     // An HTTP/2 client has had GOAWAY. In the midst of an answer there is no place for words.
     if (this.#session || others.length > 0) this.cut(end);
@@ -445,12 +467,12 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   #endOfClosed(): ConnectionEnd {
-    const end = this.#end ?? this.#refused;
+    const end = this.brokenOffBy ?? this.#client?.refused;
     if (end) return end;
     const isUnanswered = [...this.#exchanges.keys()].some(({ isComplete }) => !isComplete);
     if (isUnanswered || this.#leftWithin)
       return new ConnectionEnd('reset', 'client', 'the client left while its request was open');
-    if (this.#draining !== undefined) return new ConnectionEnd('drained', 'proxy', this.#draining);
+    if (this.#drain) return new ConnectionEnd('drained', 'proxy', this.#drain.why);
     if (this.#requests > 0) return new ConnectionEnd('finished', 'client');
     this.#count();
     return this.#context.record.bytesToUpstream === 0

@@ -26,12 +26,12 @@ export type RefusalReason =
   | 'memory';
 
 /** What a client is told: Gitaly shows the message to the person who pushes. */
-export interface Answer {
+export interface RefusalAnswer {
   readonly status: number;
   readonly message: string;
 }
 
-export const REFUSALS: Readonly<Record<RefusalReason, Answer>> = {
+export const REFUSALS: Readonly<Record<RefusalReason, RefusalAnswer>> = {
   malformed: { status: 400, message: 'the request is malformed' },
   header_too_large: { status: 431, message: 'the header of the request is too large' },
   version: { status: 505, message: 'the versions of HTTP that are served here are 1.0, 1.1 and 2' },
@@ -77,18 +77,18 @@ export type UpstreamFault =
   | 'write_stall';
 
 /** What a client is told whose request got no answer; it names nothing of what is behind the proxy. */
-export const BAD_GATEWAY: Answer = {
+export const BAD_GATEWAY: RefusalAnswer = {
   status: 502,
   message: 'GitLab cannot be reached at the moment: please try again',
 };
 
 /** The body of an answer of the proxy's own, in the form of GitLab's internal API. */
-export function answerBody({ message }: Answer): string {
+export function answerBody({ message }: RefusalAnswer): string {
   return JSON.stringify({ message });
 }
 
 /** An answer in HTTP/1.1, where there is no parser any more to write one. */
-export function rawAnswer(answer: Answer): Buffer {
+export function rawAnswer(answer: RefusalAnswer): Buffer {
   const body = answerBody(answer);
   const head = [
     `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}`,

@@ -8,7 +8,7 @@ import {
   outgoing,
   plainName,
   valuesOf,
-  type Field,
+  type HeaderField,
   type OutgoingFields,
 } from './hop-by-hop.js';
 import type { HttpRequest } from './message.js';
@@ -30,7 +30,7 @@ export interface ClientDescription {
   /** The host that the client named. */
   readonly host: string | undefined;
   /** X-SSL-Client-*, where upstream is to have them. */
-  readonly certificate: readonly Field[];
+  readonly certificate: readonly HeaderField[];
 }
 
 /** Whether a request of this method has content that is passed on. */
@@ -73,11 +73,11 @@ function isPassed(name: string): boolean {
   return !isProxysOwn(name) && !REWRITTEN.has(name);
 }
 
-function framing(request: HttpRequest, received: readonly Field[]): Field[] {
+function framing(request: HttpRequest, received: readonly HeaderField[]): HeaderField[] {
   const acceptsTrailers = valuesOf(received, 'te').some((value) =>
     listOf(value).some((word) => word.split(';', 1)[0] === 'trailers'),
   );
-  const te: Field[] = acceptsTrailers
+  const te: HeaderField[] = acceptsTrailers
     ? [
         // RFC 9110 section 10.1.4: "A sender of TE MUST also send a 'TE' connection option".
         ['connection', 'te, keep-alive'],
@@ -86,7 +86,7 @@ function framing(request: HttpRequest, received: readonly Field[]): Field[] {
     : [];
   if (!passesContent(request)) return te;
   if (!request.hasContent) return [...te, ['content-length', '0']];
-  const expect: Field[] = request.expectation === 'continue' ? [['expect', '100-continue']] : [];
+  const expect: HeaderField[] = request.expectation === 'continue' ? [['expect', '100-continue']] : [];
   const [length] = valuesOf(received, 'content-length');
   const trailers = valuesOf(received, 'trailer');
   // Trailers need chunks, in HTTP/1.1; over HTTP/2 a client may state a length too.
@@ -95,19 +95,19 @@ function framing(request: HttpRequest, received: readonly Field[]): Field[] {
     ...te,
     ...expect,
     ['transfer-encoding', 'chunked'],
-    ...trailers.map((value): Field => ['trailer', value]),
+    ...trailers.map((value): HeaderField => ['trailer', value]),
   ];
 }
 
 /** RFC 9113 section 8.2.3: over HTTP/2 a cookie may come in pieces. */
-function joinCookies(fields: readonly Field[]): Field[] {
+function joinCookies(fields: readonly HeaderField[]): HeaderField[] {
   const cookies = valuesOf(fields, 'cookie');
   if (cookies.length < 2) return [...fields];
   return [...fields.filter(([name]) => name !== 'cookie'), ['cookie', cookies.join('; ')]];
 }
 
 /** RFC 7239, and the fields that it was made of. */
-function forwarded({ end, scheme, host }: ClientDescription): Field[] {
+function forwarded({ end, scheme, host }: ClientDescription): HeaderField[] {
   // A loopback address says nothing on another host, and may be taken there for its own.
   const address = end && !isLoopback(end.address) ? end.address : undefined;
   const node = address?.includes(':') ? `"[${address}]"` : (address ?? 'unknown');

@@ -8,7 +8,7 @@ import {
   outgoing,
   passedTrailers,
   valuesOf,
-  type Field,
+  type HeaderField,
   type OutgoingFields,
 } from './hop-by-hop.js';
 import type { Exchanged } from './message.js';
@@ -28,7 +28,7 @@ export function clientHeader(
   const received = fieldsOf(answer.rawHeaders);
   const hasLength = valuesOf(received, 'content-length').length > 0;
   const trailers = takesTrailers && !hasLength ? valuesOf(received, 'trailer') : [];
-  const passed = [...endToEnd(received), ...trailers.map((value): Field => ['trailer', value])];
+  const passed = [...endToEnd(received), ...trailers.map((value): HeaderField => ['trailer', value])];
   const { statusCode } = answer;
   const isLengthless = statusCode === 204 || statusCode === 205;
   const sent = isLengthless ? passed.filter(([name]) => name !== 'content-length') : passed;
@@ -55,6 +55,6 @@ export function isEndless({ rawHeaders }: IncomingMessage): boolean {
   return coding !== 'chunked' && valuesOf(received, 'content-length').length === 0;
 }
 
-function asSent(fields: readonly Field[], protocol: Exchanged['protocol']): OutgoingFields {
+function asSent(fields: readonly HeaderField[], protocol: Exchanged['protocol']): OutgoingFields {
   return outgoing(protocol === 'http2' ? oneLineEach(fields) : fields);
 }

@@ -1,7 +1,7 @@
 import type { Address, ListenerConfiguration } from '../config/model.js';
-import type { ConnectionEvents } from '../connection/events.js';
-import type { ConnectionBudget } from '../connection/listener.js';
-import type { HttpEvents } from './events.js';
+import type { ConnectionEvents } from '../connection/connection-events.js';
+import type { ConnectionBudget } from '../connection/connection-budget.js';
+import type { HttpEvents } from './http-events.js';
 import type { UpstreamPool } from './upstream-pool.js';
 
 /** What the requests of one listener are served with. */

@@ -1,10 +1,10 @@
-import { BackchannelInspector, type BackchannelLoss } from './backchannel/inspector.js';
+import { BackchannelInspector, type BackchannelLoss } from './backchannel/backchannel-inspector.js';
 import type { Sidechannel } from './backchannel/sidechannel.js';
 import { CallPool, type CallShare } from './call-pool.js';
-import type { InspectionEvents } from './events.js';
-import { GrpcConnection } from './grpc/connection.js';
+import type { InspectionEvents } from './inspection-events.js';
+import { FollowedConnection } from './grpc/followed-connection.js';
 import type { Drain } from './drain.js';
-import { Http2Drain } from './http2/drain.js';
+import { Http2Drain } from './http2/http2-drain.js';
 import { isLimit, limitReason, type ExceededLimit, type LimitReason } from './limit.js';
 import { ABUSE_LIMITS } from '../limits.js';
 import type { AbuseLimits } from './abuse-limits.js';
@@ -24,7 +24,7 @@ export function failureReason(failure: InspectionFailure): InspectionFailureReas
 /** Follows one connection, whichever of the two protocols it speaks. */
 export interface ConnectionInspector {
   /** The gRPC connections on it: one, or those on the streams of a backchannel. */
-  readonly connections: Iterable<GrpcConnection>;
+  readonly connections: Iterable<FollowedConnection>;
   readonly sidechannels: Iterable<Sidechannel>;
   /**
    * Reads the bytes of an end.
@@ -59,7 +59,7 @@ export function inspectConnection(
   share: CallShare = new CallPool(limits.callsPerConnection).share(undefined, limits.callsPerConnection),
 ): ConnectionInspector {
   if (protocol === 'backchannel') return new BackchannelInspector(events, limits, share);
-  const connection = new GrpcConnection({ protocol, direction: 'to_upstream' }, events, limits, share);
+  const connection = new FollowedConnection({ protocol, direction: 'to_upstream' }, events, limits, share);
   return {
     connections: [connection],
     sidechannels: [],

@@ -1,5 +1,5 @@
-import type { Http2Limit } from './http2/side.js';
-import type { YamuxLimit } from './yamux/session.js';
+import type { Http2Limit } from './http2/http2-side.js';
+import type { YamuxLimit } from './yamux/followed-session.js';
 
 /**
  * A limit that no correct client exceeds. A connection that exceeds it is closed, because it costs Gitaly and this program more

@@ -1,4 +1,4 @@
-import type { ConnectionBudget } from '../connection/listener.js';
+import type { ConnectionBudget } from '../connection/connection-budget.js';
 import { DescriptorBudget } from './descriptor-budget.js';
 import { MemoryGuard } from './memory-guard.js';
 

@@ -1,7 +1,7 @@
 import type { LogLevel } from '../config/model.js';
 import type { CloseReason } from '../connection/connection-end.js';
-import type { DropReason } from '../connection/events.js';
-import type { StatusCode } from '../inspect/grpc/status.js';
+import type { DropReason } from '../connection/connection-events.js';
+import type { StatusCode } from '../inspect/grpc/grpc-status.js';
 
 /** A field of log lines: the type of its value, and what it is. */
 interface FieldDefinition {
@@ -549,7 +549,7 @@ export const LOG_EVENTS = {
     level: 'warn',
     message: 'too many lines about unauthenticated clients to log',
     meaning:
-      'Unauthenticated clients caused more lines than a burst of 1000 and 10 per second; `reasons` has their number by reason. The metrics count all.',
+      'Unauthenticated clients caused more lines than a burst of 1000 and 10 per second, or calls and requests of theirs more than half of that; `reasons` has their number by reason. The metrics count all.',
     fields: ['lines', 'reasons', 'sources', 'peer.address'],
     error: 'Unauthenticated clients cause more log lines than are written; the metrics count all of them.',
     fix: 'Block the sources, or require client certificates. /-/connections lists the connections that are open.',

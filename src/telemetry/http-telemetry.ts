@@ -1,5 +1,5 @@
 import type { Address } from '../config/model.js';
-import type { ExchangeReport, HttpEvents } from '../http/events.js';
+import type { ExchangeReport, HttpEvents } from '../http/http-events.js';
 import type { EventId, FieldsOf } from './events.js';
 import type { Logger } from './logger.js';
 import { MAX_LOGGED } from '../limits.js';
@@ -57,8 +57,8 @@ export class HttpTelemetry implements HttpEvents {
     if (fault !== undefined) this.#metrics.httpUpstreamFailures.inc({ listener, reason: fault });
     const event = eventOf(report);
     if (!this.#logger.isEnabled(event, {})) return;
-    const why = `request ${refusal ?? fault ?? codeClass(status)}`;
-    if (report.isAuthenticated || this.#lines.admits(why, report.peerAddress))
+    const detail = refusal ?? fault ?? codeClass(status);
+    if (report.isAuthenticated || this.#lines.admits('request', detail, report.peerAddress))
       this.#logger.log(event, this.#fields(report));
   }
 

@@ -5,13 +5,13 @@ import type {
   DropReason,
   InspectedPeer,
   TlsFacts,
-} from '../connection/events.js';
+} from '../connection/connection-events.js';
 import type { ConnectionProtocol } from '../connection/protocol.js';
 import type { ClientCertificateResult } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
-import type { InspectionEvents } from '../inspect/events.js';
+import type { InspectionEvents } from '../inspect/inspection-events.js';
 import { isLimit } from '../inspect/limit.js';
 import { MAX_LOGGED } from '../limits.js';
 import { cut } from '../printable.js';
@@ -121,7 +121,8 @@ export class ListenerTelemetry implements ConnectionEvents {
       'peer.address': peerAddress,
       'peer.identity': identity,
     };
-    const admits = (reason: string): boolean => isAuthenticated() || this.#lines.admits(reason, peerAddress);
+    const admits = (reason: string): boolean =>
+      isAuthenticated() || this.#lines.admits('call', reason, peerAddress);
     const lines = new CallLines(this.#rpcLog, peer, admits);
     return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, lines);
   }
@@ -132,7 +133,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     lost.set(reason, (lost.get(reason) ?? 0) + 1);
     // A connection that is closed because of a limit has its own log line.
     if (isLimit(reason)) return;
-    if (!peer.isAuthenticated() && !this.#lines.admits(`inspection ${reason}`, peerAddress)) return;
+    if (!peer.isAuthenticated() && !this.#lines.admits('inspection', reason, peerAddress)) return;
     const fields = {
       listener: this.#listener,
       upstream,
@@ -162,7 +163,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     if (!this.#logger.isEnabled('connection_closed', { 'close.reason': reason })) return;
     // A fault of the proxy must be seen, whoever causes it.
     const isLimited = !report.isAuthenticated && reason !== 'internal_error';
-    if (isLimited && !this.#lines.admits(`connection ${reason}`, report.peerAddress)) return;
+    if (isLimited && !this.#lines.admits('connection', reason, report.peerAddress)) return;
     this.#logger.log('connection_closed', this.#fields(report));
   }
 

@@ -10,7 +10,7 @@ import {
   type RegistryContentType,
 } from 'prom-client';
 
-import type { DatedRole } from '../tls/dated.js';
+import type { DatedRole } from '../x509/dated.js';
 import { MergedReports, ReportSource, type SampleReport } from './metrics-report.js';
 import { DURATION_BUCKETS } from './rpc/duration-counts.js';
 import { RpcCounts } from './rpc/rpc-counts.js';

@@ -1,15 +1,25 @@
 import { RateBucket } from '../inspect/rate-bucket.js';
-import { LEFT_OUT_SUMMARY_MS, MAX_LEFT_OUT_SOURCES, UNAUTHENTICATED_LINES } from '../limits.js';
+import {
+  LEFT_OUT_SUMMARY_MS,
+  MAX_LEFT_OUT_SOURCES,
+  UNAUTHENTICATED_CALL_LINES,
+  UNAUTHENTICATED_LINES,
+} from '../limits.js';
 import type { Logger } from './logger.js';
+
+/** What a line is about; the first word of its reason. */
+type Subject = 'call' | 'request' | 'connection' | 'inspection';
 
 /**
  * Limits the log lines of this process about unauthenticated clients, all listeners together. Lines beyond the limit are counted,
- * and reported periodically in one line.
+ * and reported periodically in one line. Calls and requests use up a part of the limit only, so that the connections that carry
+ * them still have a line.
  */
 export class UnauthenticatedLines {
   readonly #logger: Logger;
   readonly #now: () => number;
-  readonly #bucket = new RateBucket(UNAUTHENTICATED_LINES);
+  readonly #all = new RateBucket(UNAUTHENTICATED_LINES);
+  readonly #calls = new RateBucket(UNAUTHENTICATED_CALL_LINES);
   /** How many lines were left out, by reason: a closed set, so that no client can make it grow. */
   #byReason = new Map<string, number>();
   #sources = new Set<string>();
@@ -20,11 +30,11 @@ export class UnauthenticatedLines {
     this.#now = now;
   }
 
-  /** Whether a line may be written. If not, it is counted by `reason`, which must be one of a closed set. */
-  admits(reason: string, peerAddress: string): boolean {
-    if (this.#bucket.take(1, this.#now())) return true;
-    // A suppressed line does not use up a token for later lines.
-    this.#bucket.give(1);
+  /** Whether a line may be written. If not, it is counted by `detail`, which must be one of a closed set. */
+  admits(subject: Subject, detail: string, peerAddress: string): boolean {
+    const isOfCall = subject === 'call' || subject === 'request';
+    if (this.#take(isOfCall ? [this.#calls, this.#all] : [this.#all])) return true;
+    const reason = `${subject} ${detail}`;
     if (this.#byReason.size === 0) {
       this.#example = peerAddress;
       setTimeout(() => this.#report(), LEFT_OUT_SUMMARY_MS).unref();
@@ -32,6 +42,14 @@ export class UnauthenticatedLines {
     this.#byReason.set(reason, (this.#byReason.get(reason) ?? 0) + 1);
     if (this.#sources.size < MAX_LEFT_OUT_SOURCES) this.#sources.add(peerAddress.replace(/:\d+$/u, ''));
     return false;
+  }
+
+  #take(buckets: readonly RateBucket[]): boolean {
+    const nowMs = this.#now();
+    const isAdmitted = buckets.map((bucket) => bucket.take(1, nowMs)).every(Boolean);
+    // A suppressed line does not use up a token for later lines.
+    if (!isAdmitted) for (const bucket of buckets) bucket.give(1);
+    return isAdmitted;
   }
 
   #report(): void {

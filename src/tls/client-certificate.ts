@@ -1,10 +1,10 @@
 import type { TLSSocket } from 'node:tls';
 
 import type { ClientAuth } from '../config/model.js';
-import { certificateIdentity, describeIssuer, describeSubject } from './certificate-names.js';
-import { peerCertificate, type Certificate } from './certificate.js';
-import { isoDate } from './iso-date.js';
-import { ISSUE_FOR_CLIENTS } from './judge/usage.js';
+import { certificateIdentity, describeIssuer, describeSubject } from '../x509/certificate-names.js';
+import { peerCertificate, type Certificate } from '../x509/certificate.js';
+import { isoDate } from '../x509/iso-date.js';
+import { ISSUE_FOR_CLIENTS } from '../x509/judge/judge-usage.js';
 import {
   failedVerification,
   verificationOf,

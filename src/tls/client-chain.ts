@@ -1,5 +1,5 @@
 import { MAX_CLIENT_CERTIFICATES, MAX_RSA_EXPONENT, MAX_RSA_KEY_BITS } from '../limits.js';
-import { Certificate } from './certificate.js';
+import { Certificate } from '../x509/certificate.js';
 
 /** The curves that are allowed for keys of Gitaly's clients, by OpenSSL's names. */
 const CURVES = ['prime256v1', 'secp384r1', 'secp521r1'];

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { Server, TLSSocket } from 'node:tls';
 
 import { SUSPECT_FLIGHT_BYTES } from '../limits.js';
-import type { Certificate } from './certificate.js';
+import type { Certificate } from '../x509/certificate.js';
 import { chainFault } from './client-chain.js';
 import { ClientFlight } from './client-flight.js';
 import { ClientSources, type UnguardedHandshake } from './client-sources.js';

@@ -1,9 +1,9 @@
 import type { ApplicationProtocol } from '../config/model.js';
 import { normalServerName } from '../config/server-name.js';
 import { printable } from '../printable.js';
-import { certificateNames, describeNames, holdsName } from './certificate-names.js';
-import type { Certificate } from './certificate.js';
-import { isoDate } from './iso-date.js';
+import { certificateNames, describeNames, holdsName } from '../x509/certificate-names.js';
+import type { Certificate } from '../x509/certificate.js';
+import { isoDate } from '../x509/iso-date.js';
 
 /** Why a TLS handshake with a client failed; label `reason` of `tls_handshake_failures_total`. */
 export type HandshakeFailure =

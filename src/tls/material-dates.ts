@@ -1,10 +1,10 @@
 import type { ServerTls, TrustSource, UpstreamTls } from '../config/model.js';
-import { describeSubject } from './certificate-names.js';
-import type { LoadedPair } from './certificate-pair.js';
-import { periodOf, type Dated, type DatedRole, type Period } from './dated.js';
-import { subjectName } from './issuer-name.js';
-import type { RevocationLists } from './revocation.js';
-import type { TrustAnchors } from './trust.js';
+import { describeSubject } from '../x509/certificate-names.js';
+import type { LoadedPair } from '../x509/certificate-pair.js';
+import { periodOf, type Dated, type DatedRole, type Period } from '../x509/dated.js';
+import { subjectName } from '../x509/issuer-name.js';
+import type { RevocationLists } from '../x509/revocation.js';
+import type { TrustAnchors } from '../x509/trust.js';
 
 /** The parts of a listener's material that have dates. */
 interface DatedMaterial {

@@ -9,14 +9,14 @@ import type {
   ServerTls,
   UpstreamTls,
 } from '../config/model.js';
-import { loadPair, type LoadedPair, type PairRole } from './certificate-pair.js';
-import { dateFault, dateProblem } from './dated.js';
+import { loadPair, type LoadedPair, type PairRole } from '../x509/certificate-pair.js';
+import { dateFault, dateProblem } from '../x509/dated.js';
 import { datedOf } from './material-dates.js';
-import { isoDate } from './iso-date.js';
-import { uncoveredRoutes } from './route-coverage.js';
-import { loadRevocations, type RevocationLists } from './revocation.js';
+import { isoDate } from '../x509/iso-date.js';
+import { uncoveredRoutes } from '../x509/route-coverage.js';
+import { loadRevocations, type RevocationLists } from '../x509/revocation.js';
 import type { SessionStart } from './session-epochs.js';
-import { loadSystemTrust, loadTrust, type TrustAnchors } from './trust.js';
+import { loadSystemTrust, loadTrust, type TrustAnchors } from '../x509/trust.js';
 
 /** Everything that a listener with TLS needs from files, read and checked together. */
 export interface ServerMaterial {

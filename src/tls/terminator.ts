@@ -11,7 +11,7 @@ import {
 
 import { namesFor } from '../config/server-name.js';
 import { guarded } from '../guarded.js';
-import { Certificate, presentedChain } from './certificate.js';
+import { Certificate, presentedChain } from '../x509/certificate.js';
 import type { ClientSources, UnguardedHandshake } from './client-sources.js';
 import { FlightGuard, sourceOf } from './flight-guard.js';
 import type { ServerPair, ServerParts } from './material.js';

@@ -74,14 +74,11 @@ function dialUpstream(dialling: Dialling, sink: SinkKind): Promise<Upstream> {
   const { address, handshake, hello } = dialling;
   const target = { receiver: unexpectedRead };
   const buffer = handshake ? undefined : readBufferFor(sink);
-  const onread: OnReadOpts | undefined = buffer && {
-    buffer,
-    callback: (length) => target.receiver(length, buffer),
-  };
+  const onread: OnReadOpts = buffer
+    ? { buffer, callback: (length) => target.receiver(length, buffer) }
+    : BELOW_TLS;
   return inTime(dialling, async (signal, opened) => {
-    const raw = opened(
-      await dialAddress(address, { allowHalfOpen: true, ...(onread && { onread }) }, signal),
-    );
+    const raw = opened(await dialAddress(address, { allowHalfOpen: true, onread }, signal));
     if (hello) raw.write(hello);
     if (!handshake) {
       raw.pause();
@@ -158,6 +155,12 @@ async function inTime<T>(
 const unexpectedRead: ReadReceiver = () => {
   throw new Error('an upstream socket was read before its relay began');
 };
+
+/**
+ * For a socket below TLS: with `onread`, its `pause()` stops the reading at once, which the relay needs (`hang-up.ts`). TLS
+ * takes over in the turn in which the socket connects, before anything is read into this buffer.
+ */
+const BELOW_TLS: OnReadOpts = { buffer: Buffer.alloc(1), callback: () => false };
 
 /** Errors are read from the socket when it closes; without a listener Node would end the process. */
 function ignore(): void {

@@ -10,9 +10,9 @@ import {
   describeNames,
   describeSubject,
   holdsName,
-} from '../tls/certificate-names.js';
-import { peerCertificate, type Certificate } from '../tls/certificate.js';
-import { isoDate } from '../tls/iso-date.js';
+} from '../x509/certificate-names.js';
+import { peerCertificate, type Certificate } from '../x509/certificate.js';
+import { isoDate } from '../x509/iso-date.js';
 import type { UpstreamParts } from '../tls/material.js';
 import { ALPN_H2, contextParameters } from '../tls/parameters.js';
 import { failedVerification, type Verification } from '../tls/verification.js';

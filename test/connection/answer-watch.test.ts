@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 
 import { AnswerWatch } from '../../src/connection/answer-watch.js';
 import { inspectConnection } from '../../src/inspect/connection-inspector.js';
-import { CLIENT_PREFACE } from '../../src/inspect/http2/frame.js';
+import { CLIENT_PREFACE } from '../../src/inspect/http2/http2-frame.js';
 import { CALL_SERVED_MS } from '../../src/limits.js';
 import { block, DATA, END_HEADERS, frame, HEADERS, SETTINGS } from '../support/http2-frames.js';
 

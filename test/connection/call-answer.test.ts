@@ -12,7 +12,7 @@ import fc from 'fast-check';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { answerCalls } from '../../src/connection/answer/answer-calls.js';
-import { CallAnswer, GrpcCode } from '../../src/connection/answer/call-answer.js';
+import { Http2Answer, GrpcCode } from '../../src/connection/answer/call-answer.js';
 import { MAX_ANSWERED_BYTES, UNAVAILABLE_WINDOW_MS } from '../../src/limits.js';
 import {
   ACK,
@@ -196,7 +196,7 @@ const CONVERSATION = Buffer.concat([
 
 describe('CallAnswer', () => {
   test('answers what asks for an answer, and nothing else', () => {
-    const frames = framesOf(new CallAnswer(unavailable('down')).receive(CONVERSATION));
+    const frames = framesOf(new Http2Answer(unavailable('down')).receive(CONVERSATION));
     expect(frames.map(({ type, flags, streamId }) => [type, flags, streamId])).toEqual([
       [SETTINGS, ACK, 0],
       [HEADERS, END_STREAM | END_HEADERS, 1],
@@ -213,13 +213,13 @@ describe('CallAnswer', () => {
   });
 
   test('gives the same bytes out whatever slices come in', () => {
-    const whole = new CallAnswer(unavailable(LONG)).receive(CONVERSATION);
+    const whole = new Http2Answer(unavailable(LONG)).receive(CONVERSATION);
     for (let at = 0; at <= CONVERSATION.length; at++) {
-      const answer = new CallAnswer(unavailable(LONG));
+      const answer = new Http2Answer(unavailable(LONG));
       const parts = [answer.receive(CONVERSATION.subarray(0, at)), answer.receive(CONVERSATION.subarray(at))];
       if (!Buffer.concat(parts).equals(whole)) throw new Error(`split at ${at}`);
     }
-    const answer = new CallAnswer(unavailable(LONG));
+    const answer = new Http2Answer(unavailable(LONG));
     const parts = [...CONVERSATION].map((byte) => answer.receive(Buffer.from([byte])));
     expect(Buffer.concat(parts).equals(whole)).toBe(true);
   });
@@ -231,7 +231,7 @@ describe('CallAnswer', () => {
     ],
     ['a PING that is not 8 bytes long', frame(PING, 0, 0, Buffer.alloc(7))],
   ])('ends at %s with FRAME_SIZE_ERROR', (_name, bytes) => {
-    const answer = new CallAnswer(unavailable('down'));
+    const answer = new Http2Answer(unavailable('down'));
     const [goaway, ...more] = framesOf(answer.receive(Buffer.concat([PREFACE, bytes])));
     expect(more).toEqual([]);
     expect(goaway).toMatchObject({ type: 7, streamId: 0 });
@@ -242,7 +242,7 @@ describe('CallAnswer', () => {
   });
 
   test('tells with GOAWAY which streams it has answered', () => {
-    const answer = new CallAnswer(unavailable('down'));
+    const answer = new Http2Answer(unavailable('down'));
     answer.receive(CONVERSATION);
     const [goaway] = framesOf(answer.end());
     expect(goaway?.payload).toEqual(Buffer.from([0, 0, 0, 5, 0, 0, 0, 0]));
@@ -250,7 +250,7 @@ describe('CallAnswer', () => {
   });
 
   test('takes the greatest frame and no more bytes than it says', () => {
-    const answer = new CallAnswer(unavailable('down'));
+    const answer = new Http2Answer(unavailable('down'));
     answer.receive(PREFACE);
     const data = frame(DATA, 0, 1, Buffer.alloc(16_384));
     for (let received = 24; received + data.length <= MAX_ANSWERED_BYTES; received += data.length)
@@ -261,7 +261,7 @@ describe('CallAnswer', () => {
   });
 
   test('says no more than it lets be said: nine bytes of a client ask for hundreds', () => {
-    const answer = new CallAnswer(unavailable('down '.repeat(400)));
+    const answer = new Http2Answer(unavailable('down '.repeat(400)));
     const asked = Array.from({ length: 8000 }, (_, index) => frame(HEADERS, END_HEADERS, 2 * index + 1));
     const said = answer.receive(Buffer.concat([PREFACE, ...asked]));
     expect(said.length).toBeLessThan(MAX_ANSWERED_BYTES + 16_384);
@@ -274,7 +274,7 @@ describe('CallAnswer', () => {
   test('arbitrary bytes never throw', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 64 })), fc.boolean(), (slices, preface) => {
-        const answer = new CallAnswer(unavailable('down'));
+        const answer = new Http2Answer(unavailable('down'));
         if (preface) answer.receive(PREFACE);
         for (const slice of slices) framesOf(answer.receive(Buffer.from(slice)));
       }),

@@ -158,6 +158,33 @@ test.each([
   },
 );
 
+describe.each(['tcp', 'tls1.2', 'tls1.3'] as const)(
+  'an upstream that must speak first, over %s',
+  (upstream) => {
+    const head = Buffer.from('a request');
+
+    test.each([
+      ['resets the connection', 'reset'],
+      ['closes it', 'closed'],
+    ] as const)('and %s can be answered for, though the client has finished', async (how, reason) => {
+      const tested = await startRelay({ client: 'tls1.3', upstream }, { firstByteMs: 60_000 }, head);
+      const { client, backend, relay, ends } = tested;
+      const finished = once(backend.stream, 'end');
+      client.stream.end(', all of it');
+      const received = await readBytes(backend.stream, 20);
+      backend.stream.resume();
+      await finished;
+      if (how === 'closes it') backend.stream.end();
+      else backend.raw.resetAndDestroy();
+      expect(await relay.done).toMatchObject({ failure: { reason }, sent: received });
+      expect(ends.client.stream.writable).toBe(true);
+      const ended = readBytes(client.stream, 6);
+      ends.client.stream.end('answer');
+      expect(String(await ended)).toBe('answer');
+    });
+  },
+);
+
 describe('a tap that throws', () => {
   test.each(['to_upstream', 'to_client'] as const)('%s ends that relay alone', async (direction) => {
     const tap: Tap = {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import fc from 'fast-check';
 
 import { FrameReader, type FrameSink, type PayloadUse } from '../../src/inspect/frame-reader.js';
-import { CLIENT_PREFACE, FRAME_HEADER_BYTES } from '../../src/inspect/http2/frame.js';
+import { CLIENT_PREFACE, FRAME_HEADER_BYTES } from '../../src/inspect/http2/http2-frame.js';
 import { MAX_COLLECTED_FRAME_BYTES } from '../../src/limits.js';
 import { frame } from '../support/http2-frames.js';
 

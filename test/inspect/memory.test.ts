@@ -4,7 +4,7 @@ import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 
 import { inspectConnection, type ConnectionInspector } from '../../src/inspect/connection-inspector.js';
-import { CLIENT_PREFACE } from '../../src/inspect/http2/frame.js';
+import { CLIENT_PREFACE } from '../../src/inspect/http2/http2-frame.js';
 import { frame as http2Frame } from '../support/http2-frames.js';
 
 const MIB = 1024 * 1024;

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 
 import { frame, pingFrame, resetFrame, settingsFrame } from '../../src/inspect/http2/encode.js';
-import { ErrorCode, Flag, FrameType } from '../../src/inspect/http2/frame.js';
+import { ErrorCode, Flag, FrameType } from '../../src/inspect/http2/http2-frame.js';
 import type { BackendConnection } from '../support/backends.js';
 import { BACKCHANNEL_PREFACE, HTTP2_PREFACE, readToEnd, tlsClient, type Ending } from '../support/clients.js';
 import type { ProxyProcess } from '../support/proxy-process.js';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { expect, test } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { startGrpcBackend } from '../support/backends.js';
 import { GrpcClient } from '../support/grpc-client.js';
 import { HttpBackend } from '../support/http-backend.js';

@@ -6,14 +6,14 @@ import { createServer, type TlsOptions } from 'node:tls';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { exportKey } from '../../src/certificates/keys.js';
+import { exportKey } from '../../src/commands/certificates/keys.js';
 import { Authority } from '../support/authority.js';
 import { opensslServer, requiringClients } from '../support/openssl-server.js';
 import { CLI } from '../support/proxy-process.js';
 import { startSetup } from '../support/setup.js';
 import { shell, type CommandResult } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { issueLeaf, issueRoot } from '../tls/judge/hand-issued.js';
+import { issueLeaf, issueRoot } from '../x509/judge/hand-issued.js';
 
 const YEAR = { from: new Date(Date.now() - 60_000), to: new Date(Date.now() + 365.5 * 86_400_000) };
 

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { Server, ServerCredentials, type sendUnaryData } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { HEALTH_SERVING, healthService } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING, healthService } from '../../src/commands/demo/demo-service.js';
 import { Authority } from '../support/authority.js';
 import { RawBackend, refusingBackend } from '../support/backends.js';
 import { blackHole } from '../support/black-hole.js';

@@ -25,7 +25,7 @@ import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER, type Setup } from '../support/setup.js';
 import { isInstalled, shell } from '../support/shell.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { nameConstraints } from '../tls/judge/hand-issued.js';
+import { nameConstraints } from '../x509/judge/hand-issued.js';
 
 const DAY_MS = 86_400_000;
 const RESULTS = 'gitaly_tls_proxy_tls_client_certificates_total';

@@ -5,7 +5,7 @@ import { connect, createSecureContext, type ConnectionOptions } from 'node:tls';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { REPEATS } from '../../src/demo/demo-service.js';
+import { REPEATS } from '../../src/commands/demo/demo-service.js';
 import { Authority } from '../support/authority.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
 import { KEYS, toPem, unsignedChain } from '../support/certificate-chains.js';

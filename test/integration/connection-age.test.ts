@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 
 import { expect, test } from 'vitest';
 
-import { REPEATS } from '../../src/demo/demo-service.js';
+import { REPEATS } from '../../src/commands/demo/demo-service.js';
 import {
   frame,
   goAwayFrame,
@@ -11,7 +11,7 @@ import {
   pingFrame,
   settingsFrame,
 } from '../../src/inspect/http2/encode.js';
-import { ErrorCode, Flag, FrameType } from '../../src/inspect/http2/frame.js';
+import { ErrorCode, Flag, FrameType } from '../../src/inspect/http2/http2-frame.js';
 import { startGrpcBackend, type BackendConnection } from '../support/backends.js';
 import { HTTP2_PREFACE, readToEnd, tlsClient } from '../support/clients.js';
 import { GrpcClient } from '../support/grpc-client.js';

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { Authority } from '../support/authority.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';

@@ -3,7 +3,7 @@ import { get } from 'node:http';
 
 import { expect, test } from 'vitest';
 
-import { HEALTH_SERVING, REPEATS } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING, REPEATS } from '../../src/commands/demo/demo-service.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
 import { readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { GrpcClient } from '../support/grpc-client.js';

@@ -3,7 +3,7 @@ import { delimiter, join } from 'node:path';
 
 import { expect, test } from 'vitest';
 
-import { createCertificates } from '../../src/certificates/create.js';
+import { createCertificates } from '../../src/commands/certificates/create.js';
 import { COMMANDS } from '../../src/commands/table.js';
 import { Authority } from '../support/authority.js';
 import { CLI, ProxyProcess } from '../support/proxy-process.js';

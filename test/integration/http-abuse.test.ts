@@ -41,13 +41,20 @@ async function comesToRest(read: () => number): Promise<void> {
 
 const odd = (index: number): number => 2 * index + 1;
 
+/** Each limit's setting, or its size if it has none, in the advice of the log line. */
+const ADVICE = {
+  control_flood: '`abuse_limits.control_frames`',
+  frame_flood: '`abuse_limits.small_frames`',
+  continuation: '64 KiB in small CONTINUATION frames',
+};
+
 interface Attack {
   readonly name: string;
   readonly first?: Buffer;
   readonly stroke: (index: number) => Buffer;
   readonly strokes: number;
   /** The limit that the client exceeds, if that closes its connection with GOAWAY. */
-  readonly limit?: string;
+  readonly limit?: keyof typeof ADVICE;
   /** Of the requests that reach upstream, at most. */
   readonly requests: number;
   /** Milliseconds of a core that a stroke may cost, at most; a good request costs about half a millisecond. */
@@ -198,7 +205,7 @@ describe('abuse of HTTP/2 at the gate costs little, harms no other client and le
       expect(await gate.proxy.log.waitForClose('abuse')).toMatchObject({
         'close.detail': what.limit,
         'close.initiator': 'proxy',
-        'close.advice': expect.stringContaining(`the limit ${what.limit} is `) as unknown,
+        'close.advice': expect.stringContaining(ADVICE[what.limit]) as unknown,
       });
       await expect.poll(() => errorOf(received)).toBe(ENHANCE_YOUR_CALM);
     }

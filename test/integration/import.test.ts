@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { expect, test } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { Authority } from '../support/authority.js';
 import { startGrpcBackend } from '../support/backends.js';
 import { GrpcClient } from '../support/grpc-client.js';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { describe, expect, test } from 'vitest';
 
-import { HEALTH_SERVING, REPEATS } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING, REPEATS } from '../../src/commands/demo/demo-service.js';
 import { Authority } from '../support/authority.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
 import { tcpClient, unixClient } from '../support/clients.js';

@@ -9,7 +9,7 @@ import { GrpcClient } from '../support/grpc-client.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER } from '../support/setup.js';
 import { connected } from '../support/transfer.js';
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 
 const TCP_LISTENER = 'tcp://127.0.0.1:0';
 const DROPPED = 'gitaly_tls_proxy_connections_dropped_total';

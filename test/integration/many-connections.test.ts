@@ -3,7 +3,7 @@ import { connect as connectTls, createSecureContext } from 'node:tls';
 
 import { expect, onTestFinished, test } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { startGrpcBackend } from '../support/backends.js';
 import { HTTP2_PREFACE, readToEnd, tlsClient } from '../support/clients.js';
 import { GrpcClient } from '../support/grpc-client.js';

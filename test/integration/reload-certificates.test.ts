@@ -4,7 +4,7 @@ import { TLSSocket } from 'node:tls';
 
 import { describe, expect, test } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { Authority, type Issued } from '../support/authority.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
 import { BACKCHANNEL_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { REPEATS } from '../../src/demo/demo-service.js';
+import { REPEATS } from '../../src/commands/demo/demo-service.js';
 import { startGrpcBackend } from '../support/backends.js';
 import { GrpcClient } from '../support/grpc-client.js';
 import { Load } from '../support/load.js';

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { demoService, HEALTH_REQUEST, healthService } from '../../src/demo/demo-service.js';
+import { demoService, HEALTH_REQUEST, healthService } from '../../src/commands/demo/demo-service.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient } from '../support/clients.js';
 import { ProxyProcess } from '../support/proxy-process.js';

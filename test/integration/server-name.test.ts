@@ -5,7 +5,7 @@ import type { ConnectionOptions, TLSSocket } from 'node:tls';
 
 import { describe, expect, test } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { refusingBackend, RawBackend, startGrpcBackend } from '../support/backends.js';
 import {
   BACKCHANNEL_PREFACE,

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { Server, ServerCredentials, status, type ServiceError } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { Authority } from '../support/authority.js';
 import { startBackchannelBridge } from '../support/backchannel.js';
 import { startBackendProcess } from '../support/backend-process.js';
@@ -23,6 +23,8 @@ import { connected } from '../support/transfer.js';
 
 const TCP_LISTENER = 'tcp://127.0.0.1:0';
 const DIAL_MS = 300;
+/** HEADERS of a request without content. */
+const REQUEST = Buffer.from('\0\0\u0001\u0001\u0005\0\0\0\u0001\u0083', 'latin1');
 /** Below the second for which calls are answered before GOAWAY: an answer this fast did not wait for it. */
 const AT_ONCE_MS = 900;
 const RESOLVE_NAMES = fileURLToPath(new URL('../support/resolve-names.mjs', import.meta.url));
@@ -165,6 +167,51 @@ describe('Gitaly cannot be reached: calls end at once with UNAVAILABLE and name 
     await proxy.log.waitForClose('upstream_unreachable');
     const scrape = await proxy.scrape();
     expect(scrape.value('gitaly_tls_proxy_upstream_connect_failures_total', { reason })).toBe(1);
+    await proxy.endsWithNothingLeaked();
+  });
+
+  test.each(['refuses', 'closes', 'resets'])(
+    'a client that has ended its side is answered at once: an upstream that %s',
+    async (how) => {
+      const backend = await RawBackend.start();
+      const { proxy, port } = await startTcp(backend.url);
+      if (how === 'refuses') backend.stop();
+      const client = await tcpClient(port);
+      const ending = readToEnd(client);
+      const startedAtMs = performance.now();
+      client.end(Buffer.concat([HTTP2_PREFACE, REQUEST]));
+      if (how !== 'refuses') {
+        const upstream = await backend.accept();
+        expect(await upstream.ended).toBe('end');
+        if (how === 'closes') upstream.socket.end();
+        else upstream.reset();
+      }
+      const { kind, received } = await ending;
+      expect(kind).toBe('end');
+      expect(String(received)).toContain('Gitaly at tcp:');
+      expect(performance.now() - startedAtMs).toBeLessThan(AT_ONCE_MS);
+      await proxy.log.waitForClose('upstream_unreachable');
+      await proxy.endsWithNothingLeaked();
+    },
+  );
+
+  test('the time to connect does not include the time until the first byte of upstream', async () => {
+    const backend = await RawBackend.start();
+    const { proxy, port } = await startTcp(backend.url);
+    const client = await tcpClient(port);
+    client.write(HTTP2_PREFACE);
+    const upstream = await backend.accept();
+    const acceptedAtMs = performance.now();
+    // Below `timeouts.dial`, and far above what a connection over loopback takes.
+    while (performance.now() - acceptedAtMs < DIAL_MS / 2) await proxy.scrape();
+    const silentSeconds = (performance.now() - acceptedAtMs) / 1000;
+    upstream.socket.write(HTTP2_PREFACE.subarray(-9));
+    await once(client, 'data');
+    const scrape = await proxy.scrape();
+    expect(scrape.value('gitaly_tls_proxy_upstream_connect_seconds_count')).toBe(1);
+    expect(scrape.value('gitaly_tls_proxy_upstream_connect_seconds_sum')).toBeLessThan(silentSeconds);
+    upstream.socket.destroy();
+    client.destroy();
     await proxy.endsWithNothingLeaked();
   });
 

@@ -7,7 +7,7 @@ import type { ConnectionOptions, TLSSocket } from 'node:tls';
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { WORKER_LOOP_EXITS } from '../../src/limits.js';
 import { Authority, type Issued } from '../support/authority.js';
 import { startGrpcBackend } from '../support/backends.js';

@@ -4,7 +4,7 @@ import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 
 import { onTestFinished } from 'vitest';
 
-import { DemoBackend } from '../../src/demo/backend.js';
+import { DemoBackend } from '../../src/commands/demo/demo-backend.js';
 
 /** One connection that a backend accepted. */
 export class BackendConnection {

@@ -12,7 +12,7 @@ import {
 import { onTestFinished } from 'vitest';
 
 import { OWN_CONNECTION } from './grpc-channel.js';
-import { demoService, HEALTH_REQUEST, healthService } from '../../src/demo/demo-service.js';
+import { demoService, HEALTH_REQUEST, healthService } from '../../src/commands/demo/demo-service.js';
 
 /** What a TLS client trusts and presents, as PEM. */
 export interface ClientTls {

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 
-import { HEALTH_SERVING } from '../../src/demo/demo-service.js';
+import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
 import { Authority, type Issued } from './authority.js';
 import { RawBackend, startGrpcBackend } from './backends.js';
 import { GrpcClient } from './grpc-client.js';

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 
 import type { CloseReason, Initiator } from '../../src/connection/connection-end.js';
-import type { DropReason } from '../../src/connection/events.js';
+import type { DropReason } from '../../src/connection/connection-events.js';
 import type { RefusalReason, UpstreamFault } from '../../src/http/refusal.js';
 import type { CodeClass, MethodLabel } from '../../src/telemetry/http-telemetry.js';
 import { Metrics, type CertificateRole } from '../../src/telemetry/metrics.js';

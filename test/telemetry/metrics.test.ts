@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import type { ConnectionReport } from '../../src/connection/events.js';
+import type { ConnectionReport } from '../../src/connection/connection-events.js';
 import { DEFAULT_LOGGING } from '../../src/config/defaults.js';
 import { ListenerTelemetry } from '../../src/telemetry/listener-telemetry.js';
 import { createLogger } from '../../src/telemetry/logger.js';

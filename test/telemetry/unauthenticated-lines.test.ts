@@ -1,6 +1,11 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
-import { LEFT_OUT_SUMMARY_MS, MAX_LEFT_OUT_SOURCES, UNAUTHENTICATED_LINES } from '../../src/limits.js';
+import {
+  LEFT_OUT_SUMMARY_MS,
+  MAX_LEFT_OUT_SOURCES,
+  UNAUTHENTICATED_CALL_LINES,
+  UNAUTHENTICATED_LINES,
+} from '../../src/limits.js';
 import { createLogger } from '../../src/telemetry/logger.js';
 import { UnauthenticatedLines } from '../../src/telemetry/unauthenticated-lines.js';
 import { CollectingSink } from './collecting-sink.js';
@@ -14,10 +19,13 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
+type Subject = 'call' | 'request' | 'connection';
+const DETAILS = { call: 'Unauthenticated', request: 'path', connection: 'reset' };
+
 interface Started {
   readonly sink: CollectingSink;
-  /** How many of so many lines were admitted. */
-  readonly admitted: (count: number, reason?: string, addressOf?: (index: number) => string) => number;
+  /** The number of admitted lines, of `count`. */
+  readonly admitted: (count: number, subject?: Subject, addressOf?: (index: number) => string) => number;
 }
 
 function start(): Started {
@@ -25,9 +33,10 @@ function start(): Started {
   const lines = new UnauthenticatedLines(createLogger(sink, { level: 'info', format: 'json' }), Date.now);
   return {
     sink,
-    admitted: (count, reason = 'connection reset', addressOf = () => '10.0.0.1:5000') =>
-      Array.from({ length: count }, (_, index) => lines.admits(reason, addressOf(index))).filter(Boolean)
-        .length,
+    admitted: (count, subject = 'connection', addressOf = () => '10.0.0.1:5000') =>
+      Array.from({ length: count }, (_, index) =>
+        lines.admits(subject, DETAILS[subject], addressOf(index)),
+      ).filter(Boolean).length,
   };
 }
 
@@ -38,11 +47,23 @@ test('a burst is admitted, then a fraction', () => {
   expect(admitted(10 * burst)).toBe(5 * perSecond);
 });
 
+test.each(['call', 'request'] as const)(
+  'a flood of %s lines leaves room for those of connections',
+  (subject) => {
+    const { admitted } = start();
+    expect(admitted(10 * burst, subject)).toBe(UNAUTHENTICATED_CALL_LINES.burst);
+    expect(admitted(10 * burst)).toBe(burst - UNAUTHENTICATED_CALL_LINES.burst);
+    vi.advanceTimersByTime(5000);
+    expect(admitted(10 * burst, subject)).toBe(5 * UNAUTHENTICATED_CALL_LINES.perSecond);
+    expect(admitted(10 * burst)).toBe(5 * (perSecond - UNAUTHENTICATED_CALL_LINES.perSecond));
+  },
+);
+
 test('a periodic line counts the lines that were left out by reason, and the distinct sources', () => {
   const { sink, admitted } = start();
   expect(admitted(burst)).toBe(burst);
-  expect(admitted(3, 'connection reset', (index) => `10.0.0.${index % 2}:${index}`)).toBe(0);
-  expect(admitted(5, 'call Unauthenticated', (index) => `[::1]:${index}`)).toBe(0);
+  expect(admitted(3, 'connection', (index) => `10.0.0.${index % 2}:${index}`)).toBe(0);
+  expect(admitted(5, 'call', (index) => `[::1]:${index}`)).toBe(0);
   expect(sink.parsed).toEqual([]);
   vi.advanceTimersByTime(LEFT_OUT_SUMMARY_MS);
   expect(sink.parsed).toMatchObject([
@@ -63,7 +84,7 @@ test('each period has a line of its own; its size and that of what is kept do no
   for (const period of [1, 2]) {
     admitted(
       burst + MAX_LEFT_OUT_SOURCES * 3,
-      'connection reset',
+      'connection',
       (index) => `10.0.${index >> 8}.${index & 255}:1`,
     );
     vi.advanceTimersByTime(LEFT_OUT_SUMMARY_MS);

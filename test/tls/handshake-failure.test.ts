@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import type { Certificate } from '../../src/tls/certificate.js';
+import type { Certificate } from '../../src/x509/certificate.js';
 import {
   handshakeAdvice,
   handshakeFailure,

@@ -1,7 +1,7 @@
 import { randomBytes, X509Certificate } from 'node:crypto';
 
 import type { ServerTls, UpstreamTls } from '../../src/config/model.js';
-import { loadPair, type LoadedPair, type PairRole } from '../../src/tls/certificate-pair.js';
+import { loadPair, type LoadedPair, type PairRole } from '../../src/x509/certificate-pair.js';
 import {
   serverParts,
   upstreamParts,
@@ -10,9 +10,9 @@ import {
   type UpstreamParts,
 } from '../../src/tls/material.js';
 import { ClientSources } from '../../src/tls/client-sources.js';
-import { loadRevocations } from '../../src/tls/revocation.js';
+import { loadRevocations } from '../../src/x509/revocation.js';
 import type { TerminatorEnvironment } from '../../src/tls/terminator.js';
-import { loadTrust, type TrustAnchors } from '../../src/tls/trust.js';
+import { loadTrust, type TrustAnchors } from '../../src/x509/trust.js';
 import type { Issued } from '../support/authority.js';
 
 /** A setting that names a file. */

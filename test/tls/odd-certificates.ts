@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import * as x509 from '@peculiar/x509';
 
-import { Certificate } from '../../src/tls/certificate.js';
+import { Certificate } from '../../src/x509/certificate.js';
 import type { CrlExtension } from '../support/authority.js';
 import { shell } from '../support/shell.js';
 

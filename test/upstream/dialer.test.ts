@@ -1,5 +1,7 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
-import { createServer, type ListenOptions, type Socket } from 'node:net';
+import { createServer, Socket, type ListenOptions, type Server } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -155,3 +157,74 @@ test('a dial that is aborted rejects with the reason given and leaves no socket'
   backend.end();
   await once(backend, 'close');
 });
+
+test.each(['tcp', 'unix', 'tls'] as const)(
+  'a dial over %s that is aborted at any moment after it has connected leaves no socket',
+  async (scheme) => {
+    const authority = await Authority.create(await temporaryDirectory());
+    const { certificatePem: cert, keyPem: key } = await authority.server();
+    const tlsServer = createTlsServer({ cert, key, ALPNProtocols: ['h2'] });
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined);
+      if (scheme === 'tls') tlsServer.emit('connection', socket);
+      else socket.resume();
+    });
+    onTestFinished(() => void server.close());
+    tlsServer.on('secureConnection', (socket) => socket.on('error', () => undefined).resume());
+    tlsServer.on('tlsClientError', () => undefined);
+    server.listen(
+      scheme === 'unix' ? { path: `${await temporaryDirectory()}/a.socket` } : { host: '127.0.0.1', port: 0 },
+    );
+    await once(server, 'listening');
+    const bound = server.address();
+    if (bound === null) throw new Error('not bound');
+    const address: Address =
+      typeof bound === 'string'
+        ? { scheme: 'unix', path: bound, url: scheme }
+        : { scheme: scheme === 'tls' ? 'tls' : 'tcp', host: '127.0.0.1', port: bound.port, url: scheme };
+    const client = scheme === 'tls' ? new TlsClient(await upstreamMaterial(authority.caPath)) : undefined;
+    const dialer = createDialer(address, client, TIMEOUT_MS);
+    let whenConnected: () => void = () => undefined;
+    const onSocket = (message: unknown): void => {
+      if (hasSocket(message)) message.socket.prependOnceListener('connect', () => whenConnected());
+    };
+    subscribe('net.client.socket', onSocket);
+    onTestFinished(() => void unsubscribe('net.client.socket', onSocket));
+    const outcomes = new Set<string>();
+    for (let turns = 0; turns < 8; turns++) {
+      for (let ticks = 0; ticks < 12; ticks++) {
+        const abort = new AbortController();
+        whenConnected = () => void after(turns, ticks).then(() => abort.abort());
+        const outcome = await dialer.dial('plain', undefined, abort.signal).then(
+          ({ raw }) => {
+            raw.destroy();
+            return 'connected';
+          },
+          () => 'aborted',
+        );
+        outcomes.add(outcome);
+      }
+    }
+    expect(outcomes).toEqual(new Set(['connected', 'aborted']));
+    // A socket that nobody holds any more would keep its connection.
+    while ((await connectionsOf(server)) > 0) await nextTurn();
+  },
+);
+
+/** Waits for turns of the event loop and then for some microtasks. */
+async function after(turns: number, ticks: number): Promise<void> {
+  for (let count = 0; count < turns; count++) await nextTurn();
+  for (let count = 0; count < ticks; count++) await Promise.resolve();
+}
+
+function hasSocket(message: unknown): message is { readonly socket: Socket } {
+  return (
+    typeof message === 'object' && message !== null && 'socket' in message && message.socket instanceof Socket
+  );
+}
+
+function connectionsOf(server: Server): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.getConnections((error, count) => (error ? reject(error) : resolve(count)));
+  });
+}

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 
 import { guarded } from '../../guarded.js';
 import { BackchannelAnswer } from './backchannel-answer.js';
-import { CallAnswer, type Answer, type CallStatus } from './call-answer.js';
+import { Http2Answer, type AnsweringServer, type CallStatus } from './call-answer.js';
 import type { Protocol } from '../protocol.js';
 import type { Head } from '../stages/read-head.js';
 import { isFiller, stopRead } from '../relay/hang-up.js';
@@ -21,7 +21,8 @@ export function answerCalls(
   windowMs: number,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    const answer: Answer = head.value === 'http2' ? new CallAnswer(status) : new BackchannelAnswer(status);
+    const answer: AnsweringServer =
+      head.value === 'http2' ? new Http2Answer(status) : new BackchannelAnswer(status);
     let timer = setTimeout(end, windowMs);
     const send = (bytes: Buffer): void => {
       // A client frame of 9 bytes costs a reply of 200 bytes, so a client that does not read is not read either.
@@ -48,6 +49,8 @@ export function answerCalls(
     stream.once('end', leave);
     stream.once('close', leave);
     send(Buffer.concat([answer.begin(), answer.receive(head.bytes)]));
-    stream.resume();
+    // A client that has ended its side already makes no further calls.
+    if (stream.readableEnded) end();
+    else stream.resume();
   });
 }

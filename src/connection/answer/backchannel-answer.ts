@@ -6,8 +6,8 @@ import {
   YamuxFlag,
   yamuxHeader,
   YamuxType,
-} from '../../inspect/yamux/frame.js';
-import { CallAnswer, type Answer, type CallStatus } from './call-answer.js';
+} from '../../inspect/yamux/yamux-frame.js';
+import { Http2Answer, type AnsweringServer, type CallStatus } from './call-answer.js';
 
 const NOTHING = Buffer.alloc(0);
 
@@ -18,10 +18,10 @@ const GO_AWAY_NORMAL = 0;
  * Answers over the backchannel: the first stream that the client opens carries its calls, which are answered as over HTTP/2.
  * Every other stream is reset.
  */
-export class BackchannelAnswer implements Answer, FrameSink {
+export class BackchannelAnswer implements AnsweringServer, FrameSink {
   /** Called by the frame reader. */
   payloadBytes = 0;
-  readonly #calls: CallAnswer;
+  readonly #calls: Http2Answer;
   readonly #reader = new FrameReader(this, {
     headerBytes: YAMUX_HEADER_BYTES,
     preface: BACKCHANNEL_MAGIC,
@@ -38,7 +38,7 @@ export class BackchannelAnswer implements Answer, FrameSink {
   #closed = false;
 
   constructor(status: CallStatus) {
-    this.#calls = new CallAnswer(status);
+    this.#calls = new Http2Answer(status);
   }
 
   get closed(): boolean {

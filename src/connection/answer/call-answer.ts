@@ -6,7 +6,7 @@ import {
   FRAME_HEADER_BYTES,
   FrameType,
   PING_BYTES,
-} from '../../inspect/http2/frame.js';
+} from '../../inspect/http2/http2-frame.js';
 import { MAX_ANSWERED_BYTES } from '../../limits.js';
 
 /** The status that answers every call on a connection. */
@@ -20,7 +20,7 @@ export interface CallStatus {
 export const GrpcCode = { unavailable: 14, unauthenticated: 16 } as const;
 
 /** A server without I/O that answers each call with one status: bytes of the client in, bytes for the client out. */
-export interface Answer {
+export interface AnsweringServer {
   /** Whether the end has been returned: nothing more is to be sent. */
   readonly closed: boolean;
   /** The bytes that the server sends first. */
@@ -93,7 +93,7 @@ function trailersOnly({ code, message }: CallStatus): Buffer {
 }
 
 /** Answers over HTTP/2: each call ends immediately with the status, and the connection ends with GOAWAY. */
-export class CallAnswer implements Answer {
+export class Http2Answer implements AnsweringServer {
   readonly #trailers: Buffer;
   #buffered: Buffer = Buffer.alloc(0);
   /** Payload bytes of the current frame that are still to be passed over; the preface is passed over first. */

@@ -174,8 +174,6 @@ export class TurnHalfPipe implements HalfPipe {
       onFault: options.onFault,
     });
     options.source.on('data', this.#onData);
-    // A ticket of a TLS server may come with its reset, too.
-    options.source.on('session', this.#onTicket);
   }
 
   readonly #onData = (chunk: Buffer): void => {
@@ -184,10 +182,6 @@ export class TurnHalfPipe implements HalfPipe {
       return;
     }
     this.#collect(chunk);
-    if (this.#options.source.writableEnded && !this.#emptying) this.#stopRead();
-  };
-
-  readonly #onTicket = (): void => {
     if (this.#options.source.writableEnded && !this.#emptying) this.#stopRead();
   };
 
@@ -219,7 +213,7 @@ export class TurnHalfPipe implements HalfPipe {
     this.#finishing = true;
     this.#writer.drop();
     const { source } = this.#options;
-    source.off('data', this.#onData).off('session', this.#onTicket).pause();
+    source.off('data', this.#onData).pause();
   }
 
   insert(bytes: Buffer): void {

@@ -23,20 +23,34 @@ export interface HangUpEvents {
 const EMPTY = Buffer.alloc(0);
 
 /**
- * Tells how a peer hangs up. Node reports a FIN, a reset and the events of TLS differently, depending on whether the socket was
- * being read, and whether our own side had ended:
+ * Tells how a peer hangs up. What Node reports depends on whether the socket was being read, and whether our own side had ended.
+ * Each cell has a test in hang-up.test.ts, with its source in Node or libuv.
  *
- * | peer                       | read                | paused              | after our own end                       |
- * | -------------------------- | ------------------- | ------------------- | --------------------------------------- |
- * | FIN, close_notify          | `end`               | `end`, once resumed | `end`                                   |
- * | reset                      | `error`, `close`    | `end` or `error`    | `end` with data, else `error`           |
- * | fatal alert, forged record | `error`, then `end` | `error`, then `end` | `error`, then `end`                     |
- * | reset within a record      | `error`, `close`    | `error`, `close`    | `end`; bytes below TLS that led nowhere |
+ * | peer                       | read           | paused, then resumed         | after our own end   |
+ * | -------------------------- | -------------- | ---------------------------- | ------------------- |
+ * | FIN, close_notify          | `end`          | `end`                        | `end`, `close`      |
+ * | FIN, then RST              | `end`          | `end`                        | `end`, `close`      |
+ * | close_notify, then RST     | `end`          | `end`                        | `end`, `close`      |
+ * | RST                        | `error`        | `error`; unread bytes: `end`¹ | `error`             |
+ * | bytes, then RST            | `end`¹         | `end`¹                       | `error`, by a stop² |
+ * | session tickets, then RST  | `end`¹         | `end`¹                       | `error`, by a stop² |
+ * | part of a record, then RST | `end`¹         | `end`¹                       | `end`¹              |
+ * | part of a record, then FIN | `end`          | `end`                        | `end`, `close`      |
+ * | fatal alert, forged record | `error` alone³ | `error` alone³               | `error` alone³      |
+ *
+ * ¹ `error` since libuv 1.52 (Node 24). ² `end` unless reading stops within the read, see `stopRead` and `stopReadBelow`.
+ * ³ Node does not destroy the socket.
  *
  * So `end` alone proves nothing:
  * - Before our own end, an empty write below TLS decides: it fails on a connection that was reset.
- * - After our own end such a write would fail by itself. Reading must then stop within each read (`stopRead`), so that the read
- *   that follows reports a reset; and the bytes of a TLS record that was cut give the reset away.
+ * - After our own end such a write would fail by itself. Reading must then stop within each read, so that the read that follows
+ *   reports a reset; and the bytes of a TLS record that was cut give the reset away.
+ *
+ * What remains undecided:
+ * - A FIN within a TLS record counts as `finished` before our own end. Node reports a bare FIN like a close_notify, too.
+ * - A close_notify before a reset counts as the end after our own end, since nothing was lost, and as a reset before.
+ * - After an answer that followed our own end, up to `closeNotifyBytes` of a cut record count as a close_notify.
+ * - The close of a unix socket is its FIN, unless some of our bytes were unread: that is an ECONNRESET.
  */
 export class HangUpWatch {
   readonly #peer: Peer;
@@ -80,6 +94,7 @@ export class HangUpWatch {
     const { stream, raw } = this.#peer;
     this.#isOver = true;
     stream.off('end', this.#onEnd).off('close', this.#onClose).off('error', this.#onError);
+    stream.off('data', this.#onRecord).off('session', this.#onTicket);
     raw.off('close', this.#onClose);
   }
 
@@ -87,19 +102,30 @@ export class HangUpWatch {
   endingOurSide(): void {
     const { stream, raw } = this.#peer;
     if (!(stream instanceof TLSSocket) || stream.destroyed) return;
-    const records = {
+    this.#records = {
       understoodAt: raw.bytesRead,
       hasAnswered: false,
       closeNotifyBytes: closeNotifyBytes(stream),
     };
-    this.#records = records;
-    const note = (): void => {
-      records.understoodAt = raw.bytesRead;
-      records.hasAnswered = true;
-    };
-    stream.on('data', note);
-    // A ticket, after which reading is stopped as it is after plaintext.
-    stream.on('session', note);
+    stream.on('data', this.#onRecord);
+    stream.on('session', this.#onTicket);
+  }
+
+  /** A record with plaintext was read. */
+  readonly #onRecord = (chunk: Buffer): void => {
+    if (!isFiller(chunk)) this.#understood();
+  };
+
+  /** A session ticket of a TLS server was read: nothing else reports that. */
+  readonly #onTicket = (): void => {
+    this.#understood();
+    stopReadBelow(this.#peer);
+  };
+
+  #understood(): void {
+    if (!this.#records) return;
+    this.#records.understoodAt = this.#peer.raw.bytesRead;
+    this.#records.hasAnswered = true;
   }
 
   /**
@@ -210,6 +236,19 @@ const FILLER = Buffer.alloc(READ_BUFFER_BYTES);
 export function stopRead(socket: Socket): void {
   socket.pause();
   if (!socket.readableEnded) socket.unshift(FILLER);
+}
+
+/**
+ * Stops the reading of a dialled TLS connection from within a read that brings no plaintext, until the next turn of the event
+ * loop. `pause()` of the socket below TLS does that because it has `onread` (see `dialer.ts`): Node stops its handle at once.
+ */
+function stopReadBelow({ stream, raw }: Peer): void {
+  raw.pause();
+  const goOn = (): void => void raw.resume();
+  setImmediate(() => {
+    if (stream.isPaused()) stream.once('resume', goOn);
+    else goOn();
+  });
 }
 
 /** Whether a `data` event brought what `stopRead` had filled the socket with, and nothing that was sent. */

@@ -141,6 +141,7 @@ export class Relay {
 
   /** Sends bytes of the proxy, behind all that was passed on in this direction. */
   insert(direction: Direction, bytes: Buffer): void {
+    if (this.#isSettled) return;
     this.#edited[direction] += bytes.length;
     this.#pipe(direction).insert(bytes);
   }
@@ -270,9 +271,9 @@ export class Relay {
     else this.cut(new ConnectionEnd('finished', this.#firstFinished ?? side));
   }
 
-  /** Whether a failure of upstream can still be answered by the proxy. */
+  /** Whether a failure of upstream can still be answered by the proxy: a client that has finished reads the answer, too. */
   get #canBeAnswered(): boolean {
-    return this.#state === 'unanswered' && this.#isKept && !this.#watches.client.hasFinished && !this.#ending;
+    return this.#state === 'unanswered' && this.#isKept && !this.#ending;
   }
 
   #silent(ms: number): void {

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 
 import { withDeadline } from '../../deadline.js';
 import { ConnectionEnd } from '../connection-end.js';
-import type { ConnectionContext } from '../context.js';
+import type { ConnectionContext } from '../connection-context.js';
 import { describeUnknown, isTls, protocolOf, type Protocol } from '../protocol.js';
 import { leftWithin } from './left-within.js';
 import { readHead, type Head } from './read-head.js';

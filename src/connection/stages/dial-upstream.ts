@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { Dialer, Upstream } from '../../upstream/dialer.js';
 import { UpstreamFailure } from '../../upstream/failure.js';
 import { ConnectionEnd } from '../connection-end.js';
-import { CLIENT_LEFT, interruptionOf, type ConnectionContext } from '../context.js';
+import { CLIENT_LEFT, interruptionOf, type ConnectionContext } from '../connection-context.js';
 import { encodeProxyHeader } from '../proxy-header.js';
 import type { Protocol } from '../protocol.js';
 import { EarlyBytes } from './early-bytes.js';

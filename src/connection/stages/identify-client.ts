@@ -1,7 +1,7 @@
 import { judgeClient } from '../../tls/client-certificate.js';
 import { clientCertificateFix } from '../../tls/client-certificate-fix.js';
 import { ConnectionEnd } from '../connection-end.js';
-import type { ConnectionContext } from '../context.js';
+import type { ConnectionContext } from '../connection-context.js';
 import type { OpenClient } from './terminate-tls.js';
 
 /** Finds out who the client is by its certificate. Returns the end of a connection whose client is refused. */

@@ -5,7 +5,7 @@ import {
   type Presented,
 } from '../../tls/handshake-failure.js';
 import { ConnectionEnd } from '../connection-end.js';
-import { CLIENT_LEFT, type ConnectionContext } from '../context.js';
+import { CLIENT_LEFT, type ConnectionContext } from '../connection-context.js';
 import type { IncompleteHead } from './read-head.js';
 
 /**

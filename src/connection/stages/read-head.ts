@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 
-import { CLIENT_LEFT, interruptionOf, type Interruption } from '../context.js';
+import { CLIENT_LEFT, interruptionOf, type Interruption } from '../connection-context.js';
 
 /** The first bytes of a stream, as many as a parser needed, and what else came with them. */
 export interface Head<T> {

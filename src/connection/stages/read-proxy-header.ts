@@ -1,6 +1,6 @@
 import { withDeadline } from '../../deadline.js';
 import { ConnectionEnd } from '../connection-end.js';
-import type { ConnectionContext } from '../context.js';
+import type { ConnectionContext } from '../connection-context.js';
 import { parseProxyHeader, type ProxyHeaderResult } from '../proxy-header.js';
 import { leftWithin } from './left-within.js';
 import { putBack, readHead } from './read-head.js';

@@ -5,14 +5,14 @@ import type { UpstreamFailure } from '../../upstream/failure.js';
 import { answerCalls } from '../answer/answer-calls.js';
 import { GrpcCode } from '../answer/call-answer.js';
 import { ConnectionEnd } from '../connection-end.js';
-import { unlessAborted, type ConnectionContext } from '../context.js';
+import { unlessAborted, type ConnectionContext } from '../connection-context.js';
 import { detectProtocol } from './detect-protocol.js';
 import type { AdmittedClient } from './dial-upstream.js';
 
-/** What to do about a TLS upstream that leaves before its first byte; not every implementation sends an alert. */
-const LEFT_BEFORE_FIRST_BYTE =
-  'the upstream left before its first byte; in TLS 1.3 a client certificate (upstream_tls.certificate_path) that is ' +
-  'refused or missing shows like this: the log of the upstream tells';
+/** The fix for a TLS upstream that closes the connection before its first byte; not every implementation sends an alert. */
+export const LEFT_BEFORE_FIRST_BYTE =
+  'the upstream closed the connection before its first byte; in TLS 1.3 a client certificate (upstream_tls.certificate_path) ' +
+  'that is refused or missing looks like this: see the log of the upstream';
 
 /**
  * Answers the first calls of a client that is refused with UNAUTHENTICATED; none of its bytes are forwarded. Returns `refused`,

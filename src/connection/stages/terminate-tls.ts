@@ -12,7 +12,7 @@ import { HELLO_ALERTS, type HelloAlert } from '../../tls/parameters.js';
 import { JudgementFault, type TlsTerminator } from '../../tls/terminator.js';
 import type { Dialer } from '../../upstream/dialer.js';
 import { ConnectionEnd } from '../connection-end.js';
-import { CLIENT_LEFT, unlessAborted, type ConnectionContext } from '../context.js';
+import { CLIENT_LEFT, unlessAborted, type ConnectionContext } from '../connection-context.js';
 import { formatEnd } from '../peer-address.js';
 import { describeUnknown } from '../protocol.js';
 import { abort, farewell } from '../relay/abort.js';
@@ -129,7 +129,7 @@ async function finishHandshake(
     .handshake(raw, facts.clientEnd?.address, facts.serverName, helloBytes)
     .then((socket) => {
       // Node does not destroy a TLS socket for a forged record or an alert, and may report nothing more of it.
-      socket.on('error', () => abort(raw));
+      socket.on('error', () => abort(raw, socket));
       return socket.pause();
     });
   try {

@@ -1,7 +1,7 @@
 import type { GrpcCall } from '../grpc/call.js';
 import type { SendWindows, StallTallies } from '../send-window.js';
 import type { Sender } from '../sender.js';
-import type { YamuxCut } from '../yamux/session.js';
+import type { YamuxCut } from '../yamux/followed-session.js';
 
 /** Gitaly, internal/sidechannel: the magic, the id as int64 big endian; then the other end sends "ok". */
 const MAGIC = Buffer.from('sidechannel', 'latin1');

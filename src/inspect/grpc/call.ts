@@ -1,9 +1,9 @@
 import type { FieldValues, StreamObserver } from '../http2/stream-observer.js';
 import type { SendWindows, StallTallies } from '../send-window.js';
 import type { Sender } from '../sender.js';
-import { Field } from './fields.js';
+import { GrpcField } from './fields.js';
 import { MessageCounter } from './message-counter.js';
-import { statusCode, statusCodeOfHttp, statusCodeOfReset, type StatusCode } from './status.js';
+import { statusCode, statusCodeOfHttp, statusCodeOfReset, type StatusCode } from './grpc-status.js';
 import { isOverdue, timeoutMs } from './timeout.js';
 
 /** Facts that are the same for all calls of one gRPC connection. */
@@ -105,24 +105,24 @@ export class GrpcCall implements StreamObserver {
 
   headers(sender: Sender, values: FieldValues, nowMs: number): void {
     if (sender === 'server') {
-      const httpStatus = values[Field.status];
+      const httpStatus = values[GrpcField.status];
       // RFC 9113 section 8.1: interim answers come before the one that counts.
       if (httpStatus?.startsWith('1')) return;
       this.#httpStatus ??= httpStatus;
       // In trailers, or in the only block of an answer without content ("Trailers-Only").
-      this.#grpcStatus = values[Field.grpcStatus] ?? this.#grpcStatus;
-      this.#grpcMessage = values[Field.grpcMessage] ?? this.#grpcMessage;
+      this.#grpcStatus = values[GrpcField.grpcStatus] ?? this.#grpcStatus;
+      this.#grpcMessage = values[GrpcField.grpcMessage] ?? this.#grpcMessage;
       return;
     }
     if (this.#state !== 'begun') return;
     this.#state = 'running';
-    const timeout = values[Field.grpcTimeout];
+    const timeout = values[GrpcField.grpcTimeout];
     this.start = {
-      path: values[Field.path] ?? '',
-      clientName: values[Field.clientName],
-      correlationId: values[Field.correlationId],
-      sidechannelId: values[Field.sidechannelId],
-      traceparent: values[Field.traceparent],
+      path: values[GrpcField.path] ?? '',
+      clientName: values[GrpcField.clientName],
+      correlationId: values[GrpcField.correlationId],
+      sidechannelId: values[GrpcField.sidechannelId],
+      traceparent: values[GrpcField.traceparent],
       startedAtMs: nowMs,
       timeoutMs: timeout === undefined ? undefined : timeoutMs(timeout),
     };

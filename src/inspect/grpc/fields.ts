@@ -1,7 +1,7 @@
 import { FieldNames } from '../hpack/field-names.js';
 
 /** The fields that are read, by number. Everything else of a call, its secrets above all, never becomes a string. */
-export const Field = {
+export const GrpcField = {
   path: 1,
   status: 2,
   grpcStatus: 3,

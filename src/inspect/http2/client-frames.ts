@@ -12,7 +12,7 @@ import { HpackDecoder, type FieldSink, type HpackFailure } from '../hpack/decode
 import type { NameNumbers } from '../hpack/field-names.js';
 import { STATIC_TABLE } from '../hpack/static-table.js';
 import { FrameLimit, type FrameFlood, type LimitedFrame } from './frame-limit.js';
-import { CLIENT_PREFACE, ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
+import { CLIENT_PREFACE, ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType } from './http2-frame.js';
 import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
 
 const GOOD_NAME = 1;

@@ -1,4 +1,4 @@
-import { Flag, FRAME_HEADER_BYTES, FrameType } from './frame.js';
+import { Flag, FRAME_HEADER_BYTES, FrameType } from './http2-frame.js';
 
 /** RFC 9113 section 6.8: "the last stream identifier set to 2^31-1", from a server that has not yet sent its real last one. */
 export const MAX_STREAM_ID = 0x7fff_ffff;

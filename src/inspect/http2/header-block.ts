@@ -1,5 +1,5 @@
 import { MAX_CONTINUATION_FRAMES, MIN_CONTINUATION_BYTES } from '../../limits.js';
-import { Flag } from './frame.js';
+import { Flag } from './http2-frame.js';
 
 /** The start of the header block fragment in the payload of HEADERS (RFC 9113 section 6.2). */
 export function fragmentStart(flags: number, start: number): number {

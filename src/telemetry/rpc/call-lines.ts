@@ -36,13 +36,13 @@ export class CallLines {
   ended(call: GrpcCall, method: MethodCounts, end: CallEnd): void {
     if (!this.#log.isWanted(call, end)) return;
     if (this.#hasRoom(end)) {
-      if (!this.#admits(`call ${end.code}`)) return;
+      if (!this.#admits(end.code)) return;
       this.#log.ended(call, method, end, this.#logOf(call, method));
       return;
     }
     if (this.#leftOut++ > 0) return;
     const tell = (): void => {
-      if (this.#admits('calls suppressed')) this.#log.leftOut(this.#leftOut, this.#peer);
+      if (this.#admits('lines suppressed')) this.#log.leftOut(this.#leftOut, this.#peer);
       this.#leftOut = 0;
     };
     // All open calls end with their connection, in one turn of the event loop.

@@ -1,5 +1,5 @@
 import type { Sidechannel, SidechannelObserver } from '../../inspect/backchannel/sidechannel.js';
-import type { InspectionEvents } from '../../inspect/events.js';
+import type { InspectionEvents } from '../../inspect/inspection-events.js';
 import type { CallContext, CallEnd, CallObserver, GrpcCall } from '../../inspect/grpc/call.js';
 import type { StallTallies } from '../../inspect/send-window.js';
 import type { CallLines } from './call-lines.js';

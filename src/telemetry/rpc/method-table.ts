@@ -1,4 +1,4 @@
-import type { StatusCode } from '../../inspect/grpc/status.js';
+import type { StatusCode } from '../../inspect/grpc/grpc-status.js';
 import { MAX_LEARNED_METHODS } from '../../limits.js';
 import { DurationCounts } from './duration-counts.js';
 import { KNOWN_RPCS, type RpcOperation, type RpcType } from './known-rpcs.js';

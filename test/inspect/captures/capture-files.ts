@@ -3,7 +3,7 @@ import { gunzipSync } from 'node:zlib';
 
 import { z } from 'zod';
 
-import { STATUS_CODES } from '../../../src/inspect/grpc/status.js';
+import { STATUS_CODES } from '../../../src/inspect/grpc/grpc-status.js';
 
 const FOLDER = new URL('../../data/captures/', import.meta.url);
 

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import type { CallEnd } from '../../../src/inspect/grpc/call.js';
-import { STATUS_CODES } from '../../../src/inspect/grpc/status.js';
+import { STATUS_CODES } from '../../../src/inspect/grpc/grpc-status.js';
 import { CAPTURES, readCapture, type RecordedCalls } from './capture-files.js';
 import { expected, follow } from './follow-capture.js';
 

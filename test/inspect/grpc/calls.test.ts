@@ -13,10 +13,10 @@ import {
 } from '@grpc/grpc-js';
 import { expect, onTestFinished, test } from 'vitest';
 
-import { DemoBackend } from '../../../src/demo/backend.js';
-import { demoService, HEALTH_REQUEST, healthService } from '../../../src/demo/demo-service.js';
+import { DemoBackend } from '../../../src/commands/demo/demo-backend.js';
+import { demoService, HEALTH_REQUEST, healthService } from '../../../src/commands/demo/demo-service.js';
 import type { CallEnd, GrpcCall } from '../../../src/inspect/grpc/call.js';
-import { GrpcConnection } from '../../../src/inspect/grpc/connection.js';
+import { FollowedConnection } from '../../../src/inspect/grpc/followed-connection.js';
 import type { Sender } from '../../../src/inspect/sender.js';
 
 /** A server that answers each call of `repeat` with one message and then leaves it open. */
@@ -40,11 +40,11 @@ async function startTapped(starting: Promise<{ port: number; stop: () => void }>
   const started: GrpcCall[] = [];
   const ended: { call: GrpcCall; end: CallEnd }[] = [];
   const lost: GrpcCall[] = [];
-  const connections: GrpcConnection[] = [];
+  const connections: FollowedConnection[] = [];
   const failures: unknown[] = [];
   const sockets: Socket[] = [];
   const tap = createServer((client) => {
-    const connection = new GrpcConnection(
+    const connection = new FollowedConnection(
       { protocol: 'http2', direction: 'to_upstream' },
       {
         started: (call) => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import type { CallEnd } from '../../../src/inspect/grpc/call.js';
-import { GrpcConnection } from '../../../src/inspect/grpc/connection.js';
+import { FollowedConnection } from '../../../src/inspect/grpc/followed-connection.js';
 import type { Sender } from '../../../src/inspect/sender.js';
 import {
   DATA,
@@ -22,7 +22,7 @@ const [NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL] = [0, 2, 7, 8];
 class Calls {
   readonly ended: [streamId: number, end: CallEnd][] = [];
   readonly lost: [streamId: number, nowMs: number][] = [];
-  readonly connection = new GrpcConnection(
+  readonly connection = new FollowedConnection(
     { protocol: 'http2', direction: 'to_upstream' },
     {
       started: ({ streamId }) => ({

@@ -14,8 +14,13 @@ import { expect, onTestFinished, test } from 'vitest';
 import { HpackDecoder, type HpackFailure } from '../../../src/inspect/hpack/decoder.js';
 import { FieldNames } from '../../../src/inspect/hpack/field-names.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../../../src/inspect/frame-reader.js';
-import { CLIENT_PREFACE, Flag, FRAME_HEADER_BYTES, FrameType } from '../../../src/inspect/http2/frame.js';
-import { readSettings } from '../../../src/inspect/http2/settings.js';
+import {
+  CLIENT_PREFACE,
+  Flag,
+  FRAME_HEADER_BYTES,
+  FrameType,
+} from '../../../src/inspect/http2/http2-frame.js';
+import { readSettings } from '../../../src/inspect/http2/http2-settings.js';
 import { randomOf } from '../../support/seeded-random.js';
 
 /** Header blocks of both directions, all runs together. */

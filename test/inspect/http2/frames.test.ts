@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import type { Http2Loss } from '../../../src/inspect/http2/side.js';
+import type { Http2Loss } from '../../../src/inspect/http2/http2-side.js';
 import type { Sender } from '../../../src/inspect/sender.js';
 import { MAX_COLLECTED_FRAME_BYTES, MAX_CONTINUATION_FRAMES } from '../../../src/limits.js';
 import { opened } from './hand-made.js';

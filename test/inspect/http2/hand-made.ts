@@ -1,6 +1,6 @@
 import { FieldNames } from '../../../src/inspect/hpack/field-names.js';
-import { Http2Inspector } from '../../../src/inspect/http2/inspector.js';
-import type { Http2Loss } from '../../../src/inspect/http2/side.js';
+import { Http2Inspector } from '../../../src/inspect/http2/http2-inspector.js';
+import type { Http2Loss } from '../../../src/inspect/http2/http2-side.js';
 import type { StreamObserver } from '../../../src/inspect/http2/stream-observer.js';
 import type { SendWindows } from '../../../src/inspect/send-window.js';
 import type { Sender } from '../../../src/inspect/sender.js';

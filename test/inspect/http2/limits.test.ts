@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 
 import { FIELD_NAMES } from '../../../src/inspect/grpc/fields.js';
 import { frame, pingFrame, resetFrame, settingsFrame } from '../../../src/inspect/http2/encode.js';
-import { CLIENT_PREFACE, ErrorCode, Flag, FrameType } from '../../../src/inspect/http2/frame.js';
-import { Http2Inspector } from '../../../src/inspect/http2/inspector.js';
+import { CLIENT_PREFACE, ErrorCode, Flag, FrameType } from '../../../src/inspect/http2/http2-frame.js';
+import { Http2Inspector } from '../../../src/inspect/http2/http2-inspector.js';
 import type { Sender } from '../../../src/inspect/sender.js';
 
 const PING = pingFrame(Buffer.alloc(8), 'ping');

@@ -1,6 +1,6 @@
 import type { Sender } from '../../../src/inspect/sender.js';
 import type { SendWindows } from '../../../src/inspect/send-window.js';
-import { YamuxSession, type YamuxStreamObserver } from '../../../src/inspect/yamux/session.js';
+import { FollowedSession, type YamuxStreamObserver } from '../../../src/inspect/yamux/followed-session.js';
 
 const TYPES = ['data', 'window', 'ping', 'goaway'];
 const FLAGS = ['syn', 'ack', 'fin', 'rst'];
@@ -52,7 +52,7 @@ export function mirrored(words: string): string {
 export class Followed {
   readonly told: string[] = [];
   readonly windows = new Map<number, SendWindows>();
-  readonly session = new YamuxSession<'refused'>(PREFACE, {
+  readonly session = new FollowedSession<'refused'>(PREFACE, {
     open: (opener, streamId, windows) => this.#open(opener, streamId, windows),
     take: () => undefined,
     giveBack: () => undefined,

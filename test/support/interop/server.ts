@@ -17,7 +17,7 @@ import {
 } from '@grpc/grpc-js';
 import { onTestFinished } from 'vitest';
 
-import { acceptEither } from '../../../src/demo/accept-either.js';
+import { acceptEither } from '../../../src/commands/demo/accept-either.js';
 import {
   COMPRESSABLE,
   type Empty,

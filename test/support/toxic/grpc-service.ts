@@ -1,6 +1,6 @@
 import type { MethodDefinition } from '@grpc/grpc-js';
 
-import { demoService } from '../../../src/demo/demo-service.js';
+import { demoService } from '../../../src/commands/demo/demo-service.js';
 
 function method(
   name: string,

@@ -1,7 +1,7 @@
 import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls, type SecureContext } from 'node:tls';
 
-import { CLIENT_PREFACE } from '../../../src/inspect/http2/frame.js';
+import { CLIENT_PREFACE } from '../../../src/inspect/http2/http2-frame.js';
 import { block } from '../http2-frames.js';
 import { Expected, pieces, type Exchange } from './content.js';
 import {

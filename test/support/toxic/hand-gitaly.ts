@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { createSecureContext, TLSSocket, type SecureContextOptions } from 'node:tls';
 
-import { CLIENT_PREFACE } from '../../../src/inspect/http2/frame.js';
+import { CLIENT_PREFACE } from '../../../src/inspect/http2/http2-frame.js';
 import { END_STREAM } from '../http2-frames.js';
 import { Expected, numberOf, pieces } from './content.js';
 import {

@@ -1,0 +1,159 @@
+import type { NetworkAddress } from '../../../config/model.js';
+import { describeSubject } from '../../../x509/certificate-names.js';
+import type { Certificate } from '../../../x509/certificate.js';
+import {
+  error,
+  type CertificateRole,
+  type CertificateFinding,
+} from '../../../x509/judge/certificate-finding.js';
+import { LEAF_FIRST } from '../../../x509/judge/build-chain.js';
+import { judgeChain, likelyRole } from '../../../x509/judge/judge-chain.js';
+import { isIssuedBy } from '../existing-files.js';
+import { fetchChain, type Fetched } from './fetch-chain.js';
+import type { Place } from './place.js';
+import { readPath, type ReadFile } from './read-certificates.js';
+import type { Inspected, InspectedFile, InspectedServer } from './inspection-report.js';
+
+/** What was read, before it is judged. */
+type Read =
+  | { readonly kind: 'file'; readonly file: ReadFile; readonly role: CertificateRole | undefined }
+  | { readonly kind: 'address'; readonly address: NetworkAddress; readonly fetched: Fetched };
+
+/**
+ * Looks at all places together: authorities among the files are what the other certificates must come from, and each key
+ * must belong to one of the certificates.
+ */
+export async function inspect(places: readonly Place[], now: Date): Promise<Inspected[]> {
+  const read = (await Promise.all(places.map(readPlace))).flat();
+  const leaves = read.flatMap((each) => firstOf(each) ?? []);
+  const known = read.map((each) => withAuthority(each, leaves));
+  const authorities = known.flatMap((each) =>
+    each.kind === 'file' && each.role === 'authority' ? each.file.certificates : [],
+  );
+  const trust = authorities.length > 0 ? authorities : undefined;
+  return known.map((each) => {
+    try {
+      return each.kind === 'file' ? judgeFile(each, known, trust, now) : judgeServer(each, trust, now);
+    } catch (reason) {
+      return unjudged(each, reason);
+    }
+  });
+}
+
+/** Any error about one certificate must not prevent the report on the other places. */
+function unjudged(read: Read, reason: unknown): Inspected {
+  const findings = [
+    error(
+      'broken_certificate',
+      `cannot be judged (${reason instanceof Error ? reason.message : String(reason)})`,
+      'have the certificate issued again; this is a fault of the program, please report it',
+    ),
+  ];
+  const base = { place: placeOf(read), certificates: [], role: undefined, findings } as const;
+  return read.kind === 'file'
+    ? { ...base, kind: 'file', key: undefined }
+    : { ...base, kind: 'address', tls: undefined };
+}
+
+async function readPlace(place: Place): Promise<Read[]> {
+  if (place.kind === 'address')
+    return [{ kind: 'address', address: place.address, fetched: await fetchChain(place.address) }];
+  return (await readPath(place.path)).map((file) => {
+    // An authority that stands before the leaf is a chain in the wrong order, and no file of authorities.
+    const roles = file.certificates.map(likelyRole);
+    return { kind: 'file', file, role: roles.find((role) => role !== 'authority') ?? roles[0] };
+  });
+}
+
+/** Whatever it looks like: what has issued one of the others is an authority here. */
+function withAuthority(read: Read, leaves: readonly Certificate[]): Read {
+  if (read.kind === 'address') return read;
+  const [first, ...others] = read.file.certificates;
+  if (first?.ca !== true || others.length > 0) return read;
+  const hasIssued = leaves.some(
+    (leaf) => leaf.fingerprint256 !== first.fingerprint256 && isIssuedBy(leaf, first),
+  );
+  return hasIssued ? { ...read, role: 'authority' } : read;
+}
+
+function judgeServer(
+  { address, fetched }: Read & { readonly kind: 'address' },
+  trust: readonly Certificate[] | undefined,
+  now: Date,
+): InspectedServer {
+  const base = { kind: 'address', place: address.url } as const;
+  if (!fetched.ok)
+    return { ...base, certificates: [], role: undefined, tls: undefined, findings: [fetched.finding] };
+  const { certificates, tls } = fetched;
+  const findings = judgeChain(certificates, { role: 'gitaly', serverName: address.host, trust, now });
+  return { ...base, certificates, role: 'gitaly', tls, findings };
+}
+
+function judgeFile(
+  { file, role }: Read & { readonly kind: 'file' },
+  all: readonly Read[],
+  trust: readonly Certificate[] | undefined,
+  now: Date,
+): InspectedFile {
+  const { path, certificates, key } = file;
+  const findings = [...file.findings];
+  if (role === 'authority') findings.push(...judgeAuthorities(certificates, now));
+  else if (role !== undefined) findings.push(...judgeChain(certificates, { role, trust, now }));
+  const base = { kind: 'file', place: path, certificates, role } as const;
+  if (key === undefined) return { ...base, key: undefined, findings };
+  const holders = all.filter((each) => firstOf(each)?.belongsTo(key.object) === true);
+  if (holders.length === 0) findings.push(...whoseKey(key, all));
+  return { ...base, key: { ...key, belongsTo: holders.map(placeOf) }, findings };
+}
+
+/** A file of authorities is no chain: each stands for itself. */
+function judgeAuthorities(certificates: readonly Certificate[], now: Date): CertificateFinding[] {
+  return certificates.flatMap((x509) =>
+    judgeChain([x509], { role: 'authority', now }).map((finding) =>
+      certificates.length === 1
+        ? finding
+        : { ...finding, sentence: `${describeSubject(x509)}: ${finding.sentence}` },
+    ),
+  );
+}
+
+/** What to say of a key that belongs to no first certificate; nothing where there is none to compare it with. */
+function whoseKey({ object }: NonNullable<ReadFile['key']>, all: readonly Read[]): CertificateFinding[] {
+  const holders = all.filter((each) => firstOf(each) !== undefined);
+  const [holder] = holders;
+  if (holder === undefined) return [];
+  for (const each of holders) {
+    const own = certificatesOf(each).find((x509) => x509.belongsTo(object));
+    if (own) {
+      return [
+        error(
+          'key_mismatch',
+          `belongs to ${describeSubject(own)}, which is not the first certificate in ${placeOf(each)}`,
+          LEAF_FIRST,
+        ),
+      ];
+    }
+  }
+  const whose =
+    holders.length === 1 ? `the certificate in ${placeOf(holder)}` : 'any of the certificates given';
+  return [
+    error(
+      'key_mismatch',
+      `does not belong to ${whose}`,
+      'give the key that the certificate was issued for, or have one issued for this key',
+    ),
+  ];
+}
+
+function firstOf(read: Read): Certificate | undefined {
+  return certificatesOf(read)[0];
+}
+
+function certificatesOf(read: Read): readonly Certificate[] {
+  if (read.kind === 'file') return read.file.certificates;
+  return read.fetched.ok ? read.fetched.certificates : [];
+}
+
+function placeOf(read: Read): string {
+  return read.kind === 'file' ? read.file.path : read.address.url;
+}

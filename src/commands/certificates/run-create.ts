@@ -1,0 +1,25 @@
+import { createCertificates, NothingCreated, type CreateRequest } from './create.js';
+import { describeCreated } from '../gitlab-lines.js';
+
+/** Where the command writes to. */
+export interface CreateIo {
+  readonly now: Date;
+  readonly writeStdout: (text: string) => void;
+  readonly writeStderr: (text: string) => void;
+}
+
+/**
+ * `certificates create`: what was made, and the lines that use it, on stdout.
+ * @returns the exit code: 1 if nothing was made, with each reason on a line of stderr
+ */
+export async function runCertificatesCreate(request: CreateRequest, io: CreateIo): Promise<number> {
+  try {
+    io.writeStdout(describeCreated(await createCertificates(request, io.now)));
+    return 0;
+  } catch (error) {
+    if (!(error instanceof NothingCreated)) throw error;
+    for (const line of error.lines) io.writeStderr(`gitaly-tls-proxy: ${line}\n`);
+    io.writeStderr('gitaly-tls-proxy: nothing was written\n');
+    return 1;
+  }
+}

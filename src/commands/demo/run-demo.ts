@@ -1,0 +1,118 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { DemoBackend } from './demo-backend.js';
+import { demoConfiguration, portOrAnyFree, DEMO_PORTS } from './demo-configuration.js';
+import { callHealth } from './health-call.js';
+import { createThrowawayCertificates, type ThrowawayCertificates } from './throwaway-certificates.js';
+import type { Proxy } from '../../serving/proxy.js';
+import { runProxy } from '../serve/run-proxy.js';
+import { shellWord } from '../completion/shell-word.js';
+
+/** Runs the proxy with nothing prepared, until Ctrl-C; then nothing is left behind. Returns the exit code. */
+export async function demo(program: string): Promise<number> {
+  endWithTerminal();
+  const early = noteEarlySignals();
+  // mkdtemp makes it for this user alone (0700).
+  const directory = await mkdtemp(join(tmpdir(), 'gitaly-tls-proxy-demo-'));
+  let backend: DemoBackend | undefined;
+  try {
+    const certificates = await createThrowawayCertificates(directory);
+    backend = await DemoBackend.start(await portOrAnyFree(DEMO_PORTS.backend));
+    const ports = {
+      backend: backend.port,
+      tls: await portOrAnyFree(DEMO_PORTS.tls),
+      tcp: await portOrAnyFree(DEMO_PORTS.tcp),
+      metrics: await portOrAnyFree(DEMO_PORTS.metrics),
+    };
+    const configuration = demoConfiguration(certificates, ports);
+    if (early.came()) return 0;
+    const { port: backendPort } = backend;
+    const running = runProxy({
+      load: () =>
+        Promise.resolve({
+          file: undefined,
+          configuration,
+          understood: configuration,
+          problems: [],
+          locate: () => undefined,
+        }),
+      program,
+      logging: configuration.logging,
+      whenReady: (proxy, print) => introduce(proxy, certificates, backendPort, print),
+    });
+    early.leaveToProxy();
+    return await running;
+  } finally {
+    backend?.stop();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Until the proxy listens to signals itself, one would end the process and leave the directory with its keys behind.
+ * From its start `runProxy` listens to them.
+ */
+function noteEarlySignals(): { came: () => boolean; leaveToProxy: () => void } {
+  let came = false;
+  const note = (): void => {
+    came = true;
+  };
+  process.on('SIGINT', note);
+  process.on('SIGTERM', note);
+  return {
+    came: () => came,
+    leaveToProxy: () => {
+      process.off('SIGINT', note);
+      process.off('SIGTERM', note);
+    },
+  };
+}
+
+/** The demo has nothing to reload: a SIGHUP says that its terminal was closed, and ends it as Ctrl-C does. */
+function endWithTerminal(): void {
+  process.on('SIGHUP', () => process.kill(process.pid, 'SIGTERM'));
+}
+
+async function introduce(
+  proxy: Proxy,
+  certificates: ThrowawayCertificates,
+  backendPort: number,
+  print: (text: string) => void,
+): Promise<void> {
+  const [tlsUrl = '', tcpUrl = ''] = proxy.listenUrls;
+  const adminUrl = proxy.adminUrl ?? '';
+  const tlsTarget = new URL(tlsUrl).host;
+  await callHealth(tlsTarget, certificates.caPath);
+
+  const places: [string, string, number][] = [
+    ['TLS listener', tlsUrl, DEMO_PORTS.tls],
+    ['plaintext listener', tcpUrl, DEMO_PORTS.tcp],
+    ["backend in Gitaly's place", `tcp://127.0.0.1:${backendPort}`, DEMO_PORTS.backend],
+    ['metrics', `${adminUrl}/metrics`, DEMO_PORTS.metrics],
+  ];
+  const lines = places.map(([what, url, usual]) => {
+    const taken = new URL(url).port === String(usual) ? '' : `   (port ${usual} was taken)`;
+    return `  ${what.padEnd(26)} ${url}${taken}`;
+  });
+  // It need not be on the path yet.
+  const program = process.argv.slice(0, 2).map(shellWord).join(' ');
+  // The shell they are copied into may be told to use a web proxy, which cannot reach this machine's loopback.
+  const scrape = `curl -s --noproxy '*' ${adminUrl}/metrics`;
+  print(`
+Health check through ${tlsUrl} ... passed
+
+${lines.join('\n')}
+  ${'CA, certificates and keys'.padEnd(26)} ${join(certificates.caPath, '..')}
+
+Try, in another terminal:
+  ${program} check ${tlsUrl} --ca ${shellWord(certificates.caPath)}
+  openssl s_client -connect ${tlsTarget} -alpn h2 -CAfile ${shellWord(certificates.caPath)} -verify_return_error </dev/null
+  ${scrape}
+  ${scrape} | grep '^gitaly_connections_total'
+
+Ctrl-C ends the demo and removes what it made.
+
+`);
+}

@@ -1,0 +1,59 @@
+import type { SettingPlace, Unread } from './setting.js';
+
+/** The files that can be read. */
+export type FileKind = 'config.toml' | 'gitlab.yml' | 'gitlab.rb';
+
+/** Gitaly and Praefect are configured alike. */
+export type ServerRole = 'gitaly' | 'praefect';
+
+/** What a Gitaly or a Praefect is told about its connections, as it is written there. */
+export interface ServerSettings {
+  readonly role: ServerRole;
+  /** Where each of those that were read stands, by its name in Gitaly's configuration: `tls.min_version`. */
+  readonly places: ReadonlyMap<string, SettingPlace>;
+  /** Addresses that are set to what could not be read. */
+  readonly unknown: ReadonlySet<'listen_addr' | 'tls_listen_addr' | 'socket_path'>;
+  readonly listenAddr: string | undefined;
+  readonly tlsListenAddr: string | undefined;
+  readonly socketPath: string | undefined;
+  readonly certificatePath: string | undefined;
+  readonly keyPath: string | undefined;
+  readonly minVersion: string | undefined;
+  readonly prometheusListenAddr: string | undefined;
+  readonly gracefulTimeout: string | undefined;
+  readonly loggingLevel: string | undefined;
+  readonly loggingFormat: string | undefined;
+}
+
+/** A Gitaly as its clients know it: a storage of Rails, or a node of Praefect. */
+export interface FoundUpstream {
+  /** The name of the storage. */
+  readonly name: string;
+  readonly address: string;
+  readonly line: number | undefined;
+  /** The key of the address, as it is written in prose. */
+  readonly key: string;
+}
+
+/** What was found in a file, whatever its kind. */
+export interface Found {
+  readonly kind: FileKind;
+  readonly servers: readonly ServerSettings[];
+  /** `gitaly_address` of the storages of Rails. */
+  readonly storages: readonly FoundUpstream[];
+  /** The addresses of Praefect's Gitalys. */
+  readonly nodes: readonly FoundUpstream[];
+  readonly unread: readonly Unread[];
+}
+
+/** A file that cannot be taken over: what is wrong with it, and where. */
+export class ImportFault extends Error {
+  override readonly name = 'ImportFault';
+
+  constructor(
+    message: string,
+    readonly line?: number,
+  ) {
+    super(message);
+  }
+}

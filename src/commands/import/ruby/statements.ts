@@ -1,0 +1,51 @@
+import { Nesting } from './blocks.js';
+import { beforeValue, isMark, RubyFault, type Token } from './ruby-token.js';
+
+/** One statement; blocks are part of the statement that opens them. */
+export interface Statement {
+  /** Never empty. Line breaks within it are left in. */
+  readonly tokens: readonly Token[];
+  /** Whether a block is opened in it: a condition, a loop, a method, `do`. */
+  readonly hasBlock: boolean;
+}
+
+/**
+ * Parts a program into the statements that are on its outermost level.
+ *
+ * @throws {RubyFault} where an `end` is missing or superfluous.
+ */
+export function statementsOf(tokens: readonly Token[]): Statement[] {
+  const statements: Statement[] = [];
+  let current: Token[] = [];
+  let hasBlock = false;
+  const nesting = new Nesting();
+  const finish = (): void => {
+    if (current.length > 0) statements.push({ tokens: current, hasBlock });
+    current = [];
+    hasBlock = false;
+  };
+  for (const [index, token] of tokens.entries()) {
+    nesting.follow(token);
+    if (nesting.blocks > 0) hasBlock = true;
+    if (token.type !== 'newline' || !nesting.isFlat) current.push(token);
+    else if (!goesOn(current.at(-1), nextOf(tokens, index))) finish();
+  }
+  if (!nesting.isFlat) {
+    const line = current[0]?.line ?? 1;
+    throw new RubyFault('an end is missing for what begins here', line);
+  }
+  finish();
+  return statements;
+}
+
+/** Whether a line goes on with the next one: it ends with an operator or an `and`, or the next begins with a point. */
+function goesOn(last: Token | undefined, next: Token | undefined): boolean {
+  return isMark(next, '.', '&.') || (last !== undefined && beforeValue(last) === 'yes');
+}
+
+/** The next token that is no line break. */
+function nextOf(tokens: readonly Token[], index: number): Token | undefined {
+  let next = index + 1;
+  while (tokens[next]?.type === 'newline') next += 1;
+  return tokens[next];
+}

@@ -1,0 +1,75 @@
+import { fileErrorReason } from '../../config/file-error.js';
+import { readContent } from '../../files/read-file.js';
+import { formatProblem } from '../../config/problem.js';
+import { ImportFault } from './found.js';
+import { importConfiguration, type Imported } from './import-configuration.js';
+import type { ImportSide } from './import-side.js';
+
+/** How the file is called in messages when it comes from stdin. */
+const STDIN_NAME = '<stdin>';
+
+/** What the command line says. */
+export interface ImportRequest {
+  /** `undefined` for stdin. */
+  readonly file: string | undefined;
+  readonly only: ImportSide | undefined;
+  readonly socketDirectory: string;
+}
+
+/** What the command has to do with the world. */
+export interface ImportIo {
+  readonly readStdin: () => Promise<Buffer>;
+  readonly writeStdout: (text: string) => void;
+  readonly writeStderr: (text: string) => void;
+}
+
+/**
+ * `configuration import [FILE]`: prints a configuration to stdout, and a warning to stderr for each setting that was not
+ * taken over or needs attention.
+ *
+ * @returns the exit code: 0, or 2 if the file gives no configuration.
+ */
+export async function runImport({ file, ...options }: ImportRequest, io: ImportIo): Promise<number> {
+  const name = file ?? STDIN_NAME;
+  const tell = (
+    severity: 'warning' | 'error',
+    key: string,
+    message: string,
+    line: number | undefined,
+  ): void => {
+    const problem = {
+      severity,
+      key: key === '' ? [] : [key],
+      message,
+      ...(line === undefined ? {} : { line }),
+    };
+    io.writeStderr(`${formatProblem(problem, { file: name, locate: () => undefined })}\n`);
+  };
+  let text: string;
+  try {
+    text = decode(file === undefined ? await io.readStdin() : (await readContent(file)).bytes);
+  } catch (error) {
+    tell('error', '', `the file cannot be read: ${fileErrorReason(error)}`, undefined);
+    return 2;
+  }
+  let imported: Imported;
+  try {
+    imported = importConfiguration(text, { name, ...options });
+  } catch (error) {
+    if (!(error instanceof ImportFault)) throw error;
+    tell('error', '', error.message, error.line);
+    return 2;
+  }
+  for (const { key, reason, line } of imported.unread)
+    tell('warning', key, `not taken over: ${reason}`, line);
+  for (const { key, reason, line } of imported.warnings) tell('warning', key, `taken over: ${reason}`, line);
+  io.writeStdout(imported.text);
+  return 0;
+}
+
+/** Decodes text: UTF-8, unless a byte order mark indicates UTF-16, which editors and shells of Windows write. */
+function decode(bytes: Buffer): string {
+  const mark = bytes.subarray(0, 2).toString('hex');
+  const encoding = mark === 'fffe' ? 'utf-16le' : mark === 'feff' ? 'utf-16be' : 'utf-8';
+  return new TextDecoder(encoding).decode(bytes);
+}

@@ -1,0 +1,81 @@
+import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
+import type { InspectionEvents } from '../inspect/inspection-events.js';
+import type { ClientCertificateResult } from '../tls/client-certificate.js';
+import type { HandshakeFailure } from '../tls/handshake-failure.js';
+import type { UpstreamFailureReason } from '../upstream/failure.js';
+import type { CloseReason, Initiator } from './connection-end.js';
+import type { ConnectionProtocol } from './protocol.js';
+
+/** What a finished handshake settled on. */
+export interface TlsFacts {
+  /** `TLSv1.2` or `TLSv1.3`. */
+  readonly version: string;
+  /** The standard name, as in RFC 8446 appendix B.4. */
+  readonly cipher: string;
+  readonly resumed: boolean;
+}
+
+/** Why the server let a connection go before it was one. */
+export type DropReason =
+  | 'max_connections'
+  /** Too many connections whose clients are not authenticated yet. */
+  | 'max_unauthenticated_connections'
+  | 'max_connections_per_source'
+  | 'descriptors'
+  /** Memory is nearly exhausted. */
+  | 'memory'
+  | 'no_worker';
+
+/** Everything there is to say of a connection that has ended. */
+export interface ConnectionReport {
+  readonly peerAddress: string;
+  /** The balancer's address, where a PROXY header named another. */
+  readonly viaAddress: string | undefined;
+  /** The name in the verified client certificate. */
+  readonly identity: string | undefined;
+  readonly protocol: ConnectionProtocol | undefined;
+  readonly isAuthenticated: boolean;
+  readonly serverName: string | undefined;
+  /** The URL of the upstream that it went to, or would have; `undefined` if the end came before that was known. */
+  readonly upstream: string | undefined;
+  readonly tls: TlsFacts | undefined;
+  /** Plaintext bytes read from the client. */
+  readonly bytesToUpstream: number;
+  /** Plaintext bytes read from upstream. */
+  readonly bytesToClient: number;
+  readonly durationMs: number;
+  readonly reason: CloseReason;
+  readonly initiator: Initiator;
+  readonly detail: string;
+  /** What to do about it, where there is something to do. */
+  readonly advice: string | undefined;
+}
+
+/** Whose calls are followed. */
+export interface InspectedPeer {
+  /** The URL of the upstream that they go to. */
+  readonly upstream: string;
+  readonly peerAddress: string;
+  readonly identity: string | undefined;
+  /** Whether the client is authenticated by now. */
+  readonly isAuthenticated: () => boolean;
+}
+
+/** What the connections of one listener tell as they go; telemetry listens. Calls are synchronous and never throw. */
+export interface ConnectionEvents {
+  accepted(): void;
+  dropped(reason: DropReason, peerAddress: string): void;
+  handshakeFinished(facts: TlsFacts, seconds: number): void;
+  handshakeFailed(reason: HandshakeFailure): void;
+  clientCertificate(result: ClientCertificateResult): void;
+  protocolDetected(protocol: ConnectionProtocol): void;
+  /** `upstream`: its URL. */
+  upstreamConnected(upstream: string, seconds: number): void;
+  upstreamFailed(upstream: string, reason: UpstreamFailureReason): void;
+  /** The calls of a connection are followed from here on; who is told of them. */
+  inspecting(peer: InspectedPeer): InspectionEvents;
+  /** Calls of a connection cannot be followed, or its client has exceeded a limit. */
+  inspectorLost(reason: InspectionFailureReason, peer: InspectedPeer): void;
+  bytes(toUpstream: number, toClient: number): void;
+  closed(report: ConnectionReport): void;
+}

@@ -1,0 +1,50 @@
+import type { CallResult, GrpcClient } from './grpc-client.js';
+import { readMessage, readText, WIRE_TYPE } from './protobuf.js';
+
+const SERVER_INFO = '/gitaly.ServerService/ServerInfo';
+const EMPTY = Buffer.alloc(0);
+
+/** What a Gitaly says of itself: `ServerInfoResponse` of its server.proto. */
+export interface ServerInfo {
+  readonly serverVersion: string;
+  readonly gitVersion: string;
+  readonly storages: readonly Storage[];
+}
+
+interface Storage {
+  readonly name: string;
+  readonly readable: boolean;
+  readonly writeable: boolean;
+}
+
+/** Asks; what was answered is read by `readServerInfo`. Rejects with a `CallFailure` where there is no answer. */
+export function callServerInfo(
+  connection: GrpcClient,
+  timeoutMs: number,
+  authorization?: string,
+): Promise<CallResult> {
+  return connection.call(SERVER_INFO, EMPTY, timeoutMs, authorization);
+}
+
+/** `undefined` if the bytes are not a `ServerInfoResponse`. */
+export function readServerInfo(response: Buffer): ServerInfo | undefined {
+  let serverVersion = '';
+  let gitVersion = '';
+  const storages: Storage[] = [];
+  const read = readMessage(response, {
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (serverVersion = readText(reader))],
+    2: [WIRE_TYPE.lengthDelimited, (reader) => (gitVersion = readText(reader))],
+    3: [WIRE_TYPE.lengthDelimited, (reader) => storages.push(...readStorage(reader.bytes()))],
+  });
+  return read ? { serverVersion, gitVersion, storages } : undefined;
+}
+
+function readStorage(message: Uint8Array): Storage[] {
+  const storage = { name: '', readable: false, writeable: false };
+  const read = readMessage(message, {
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (storage.name = readText(reader))],
+    2: [WIRE_TYPE.varint, (reader) => (storage.readable = reader.bool())],
+    3: [WIRE_TYPE.varint, (reader) => (storage.writeable = reader.bool())],
+  });
+  return read ? [storage] : [];
+}

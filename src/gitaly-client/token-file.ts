@@ -1,0 +1,20 @@
+import type { FileSetting, Problem } from '../config/model.js';
+import { attempt } from '../x509/certificate-pair.js';
+import { warnOfReaders } from '../x509/key-file.js';
+import { FileProblem, readSettingContent } from '../x509/pem-files.js';
+
+/**
+ * Reads the file that holds the secret which Gitaly and its clients share; what stands around it is no part of it. That others may
+ * read it is a warning.
+ * @returns the secret, or `undefined` with a problem added to `problems`, which does not hold it
+ */
+export async function loadToken(setting: FileSetting, problems: Problem[]): Promise<string | undefined> {
+  const { path, key } = setting;
+  const file = await attempt(() => readSettingContent(path));
+  const token = file instanceof FileProblem ? '' : file.bytes.toString('utf8').trim();
+  if (!(file instanceof FileProblem)) warnOfReaders(setting, file.mode, problems);
+  if (token !== '') return token;
+  const message = file instanceof FileProblem ? file.message : `${path}: the file is empty`;
+  problems.push({ severity: 'error', key, message, value: path });
+  return undefined;
+}

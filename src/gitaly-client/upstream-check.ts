@@ -1,0 +1,100 @@
+import { formatHostPort } from '../config/host-port.js';
+import { CallFailure, GrpcClient, NotGrpc } from './grpc-client.js';
+import { checkHealth } from './check-health.js';
+import { gitalyAuthorization } from './gitaly-token.js';
+import type { Dialer } from '../upstream/dialer.js';
+import { UpstreamFailure, upstreamFailure } from '../upstream/failure.js';
+
+/** An upstream, and how its health is looked at. */
+export interface CheckedUpstream {
+  /** The listener whose upstream it is, as label. */
+  readonly listener: string;
+  readonly dialer: Dialer;
+  /** Bytes to send before anything else: a PROXY header that names no client. */
+  readonly hello: Buffer | undefined;
+  /** Of HTTP, connecting is the check: its servers have no path for it in common. */
+  readonly speaks: 'grpc' | 'http';
+  /** For a connection, and again for the call on it. */
+  readonly timeoutMs: number;
+  /** Gitaly's token; without it the call has none. */
+  readonly token: string | undefined;
+}
+
+/** The result of a check. */
+export type UpstreamHealth =
+  /** `warning`: it answers, and something is wrong all the same. */
+  | { readonly up: true; readonly warning: string | undefined }
+  | { readonly up: false; readonly reason: string; readonly words: string };
+
+/**
+ * Connects to an upstream, and asks a Gitaly for its health, on a connection of its own that ends with the check. It is
+ * made on behalf of no client. `signal` breaks it off; what it comes to then is of no meaning.
+ */
+export async function checkUpstream(upstream: CheckedUpstream, signal: AbortSignal): Promise<UpstreamHealth> {
+  signal.throwIfAborted();
+  try {
+    const socket = await upstream.dialer.connect(upstream.hello, signal);
+    if (upstream.speaks === 'http' || signal.aborted) {
+      socket.destroy();
+      return FINE;
+    }
+    const connection = new GrpcClient(socket, authorityOf(upstream), schemeOf(upstream));
+    const close = (): void => connection.close();
+    signal.addEventListener('abort', close);
+    try {
+      return await askHealth(connection, upstream);
+    } finally {
+      signal.removeEventListener('abort', close);
+      connection.close();
+    }
+  } catch (error) {
+    return signal.aborted ? FINE : failureOf(error);
+  }
+}
+
+const FINE: UpstreamHealth = { up: true, warning: undefined };
+
+async function askHealth(
+  connection: GrpcClient,
+  { token, timeoutMs }: CheckedUpstream,
+): Promise<UpstreamHealth> {
+  const authorization = token === undefined ? undefined : gitalyAuthorization(token, Date.now());
+  const health = await checkHealth(connection, timeoutMs, authorization);
+  switch (health.kind) {
+    case 'serving':
+      return FINE;
+    case 'wants_token':
+      // It is reachable, and serves clients with a token.
+      return {
+        up: true,
+        warning:
+          token === undefined
+            ? undefined
+            : `Gitaly refuses the token of health_check_token_path, or the time of it: ${health.words}`,
+      };
+    case 'refuses_certificate':
+      return { up: false, reason: 'client_certificate_refused', words: health.words };
+    case 'not_serving':
+    case 'unknown_service':
+    case 'error':
+      return { up: false, reason: health.kind, words: health.words };
+  }
+}
+
+function failureOf(error: unknown): UpstreamHealth {
+  if (error instanceof NotGrpc) return { up: false, reason: 'not_grpc', words: error.message };
+  if (error instanceof CallFailure) {
+    const reason = error.cause instanceof Error ? upstreamFailure(error.cause).reason : 'no_answer';
+    return { up: false, reason, words: error.message };
+  }
+  if (error instanceof UpstreamFailure) return { up: false, reason: error.reason, words: error.message };
+  throw error;
+}
+
+function authorityOf({ dialer: { address } }: CheckedUpstream): string {
+  return address.scheme === 'unix' ? 'localhost' : formatHostPort(address);
+}
+
+function schemeOf({ dialer: { address } }: CheckedUpstream): 'http' | 'https' {
+  return address.scheme === 'tls' ? 'https' : 'http';
+}

@@ -1,0 +1,224 @@
+import { listConnections, listRpcs, type OpenKind, type OpenPage } from '../telemetry/open-pages.js';
+import { networkCheck } from '../config/cidr.js';
+import { DEFAULT_LOGGING } from '../config/defaults.js';
+import type { Problem } from '../config/model.js';
+import type { Accepted } from '../connection/accepted.js';
+import type { ConnectionWatcher } from '../connection/admission.js';
+import { ConnectionEnd } from '../connection/connection-end.js';
+import { Connection } from '../connection/connection.js';
+import type { ConnectionBudget } from '../connection/connection-budget.js';
+import { OpenConnections } from './open-connections.js';
+import type { OpenExceeded } from './connection-quota.js';
+import type { ListenerSettings, OpeningSettings } from '../connection/opening-settings.js';
+import type { ConnectionStatus } from '../connection/connection-status.js';
+import { CallPool } from '../inspect/call-pool.js';
+import { Frontend } from '../http/frontend.js';
+import { HttpConnection, type HttpConnectionSettings } from '../http/http-connection.js';
+import { CurrentService, type HttpService } from '../http/service.js';
+import { UpstreamPool } from '../http/upstream-pool.js';
+import { HttpTelemetry } from '../telemetry/http-telemetry.js';
+import { ListenerTelemetry } from '../telemetry/listener-telemetry.js';
+import type { Logger } from '../telemetry/logger.js';
+import type { Metrics, Snapshot } from '../telemetry/metrics.js';
+import { RpcLog } from '../telemetry/rpc/rpc-log.js';
+import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
+import { maxFollowedCalls } from '../process/memory-guard.js';
+import type { ServerParts } from '../tls/material.js';
+import { TlsTerminator } from '../tls/terminator.js';
+import { createDialer } from '../upstream/dialer.js';
+import { RouteTable } from '../upstream/route-table.js';
+import { TlsClient } from '../upstream/tls-client.js';
+import { PlanRefused, type ServingPlan, type ServedListener } from './serving-plan.js';
+import { reuse, type HttpServing, type Reused, type Serving } from './reuse.js';
+import type { PreparedPlan, Traffic } from './traffic.js';
+
+/** Serves connections in this process. */
+export class OwnTraffic implements Traffic {
+  readonly workers = 1;
+  readonly #metrics: Metrics;
+  readonly #logger: Logger;
+  readonly #rpcLog: RpcLog;
+  readonly #lines: UnauthenticatedLines;
+  readonly #budget: ConnectionBudget;
+  readonly #onSessionsEnd: (port: number, atMs: number) => void;
+  readonly #calls: CallPool<{ readonly status: ConnectionStatus }>;
+  readonly #frontend = new Frontend();
+  /** The ports of the plan in force. */
+  #serving = new Map<number, Serving>();
+  /** Those, and the ones that have connections still. */
+  readonly #listeners = new Map<number, OpenConnections>();
+
+  /** `onSessionsEnd`: TLS sessions of a port must not be resumed from this time on; other processes do not know it yet. */
+  constructor(
+    metrics: Metrics,
+    logger: Logger,
+    budget: ConnectionBudget,
+    onSessionsEnd: (port: number, atMs: number) => void = () => undefined,
+  ) {
+    this.#metrics = metrics;
+    this.#logger = logger;
+    this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
+    this.#lines = new UnauthenticatedLines(logger);
+    this.#budget = budget;
+    this.#onSessionsEnd = onSessionsEnd;
+    this.#calls = new CallPool(maxFollowedCalls(), () => budget.isMemoryLow);
+  }
+
+  prepare(plan: ServingPlan): Promise<PreparedPlan> {
+    return new Promise((resolve) => resolve(this.#prepare(plan)));
+  }
+
+  accept(port: number, accepted: Accepted, watcher?: ConnectionWatcher): void {
+    const listener = this.#serving.has(port) ? this.#listeners.get(port) : undefined;
+    if (listener) {
+      listener.accept(accepted, watcher);
+      return;
+    }
+    // Its listener was removed while the socket was on its way.
+    accepted.raw.destroy();
+    watcher?.ended();
+  }
+
+  /** Closes an open connection that exceeds a limit. */
+  refuse(port: number, id: number, exceeded: OpenExceeded): void {
+    this.#listeners.get(port)?.refuse(id, exceeded);
+  }
+
+  /** TLS sessions of a port that began before this time are not resumed after it. */
+  endSessions(port: number, atMs: number): void {
+    this.#serving.get(port)?.settings.terminator?.endSessions(atMs);
+  }
+
+  async drain(why: string): Promise<void> {
+    await Promise.all([...this.#listeners.values()].map((listener) => listener.drain(why)));
+  }
+
+  cutAll(why: string): number {
+    const end = new ConnectionEnd('drain_timeout', 'proxy', why);
+    return [...this.#listeners.values()].reduce((sum, listener) => sum + listener.cutAll(end), 0);
+  }
+
+  get connectionCount(): number {
+    return [...this.#listeners.values()].reduce((sum, { connectionCount }) => sum + connectionCount, 0);
+  }
+
+  connectionsOn(port: number): number {
+    return this.#listeners.get(port)?.connectionCount ?? 0;
+  }
+
+  listeners(): Snapshot['listeners'] {
+    return [...this.#listeners.values()].map(({ settings, connectionCount }) => {
+      const { listen } = settings.configuration;
+      return { listener: listen.url, type: listen.scheme, connections: connectionCount };
+    });
+  }
+
+  reasonsAgainst(): string[] {
+    return [];
+  }
+
+  report(): Promise<void> {
+    for (const listener of this.#listeners.values()) listener.reportBytes();
+    return Promise.resolve();
+  }
+
+  open(kind: OpenKind, limit: number): Promise<OpenPage> {
+    const nowMs = performance.now();
+    if (kind === 'rpcs') return Promise.resolve(listRpcs(this.#calls, limit, nowMs));
+    const listeners = [...this.#listeners.values()];
+    const oldest = listeners.flatMap((listener): ConnectionStatus[] => listener.oldest(limit));
+    return Promise.resolve(listConnections(oldest, this.connectionCount, limit, nowMs));
+  }
+
+  /** @throws PlanRefused */
+  #prepare({ ports, logging }: ServingPlan): PreparedPlan {
+    const serving = new Map<number, Serving>();
+    const problems: Problem[] = [];
+    for (const port of ports) {
+      try {
+        serving.set(port.port, this.#build(port));
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        const message = `the TLS library refuses the settings: ${reason}`;
+        problems.push({ severity: 'error', key: port.configuration.key, message });
+      }
+    }
+    if (problems.length > 0) throw new PlanRefused(problems);
+    return {
+      publish: () => {
+        this.#rpcLog.configure(logging.rpc);
+        this.#publish(serving);
+      },
+      discard: () => undefined,
+    };
+  }
+
+  #publish(serving: Map<number, Serving>): void {
+    this.#serving = serving;
+    for (const [port, { settings, http }] of serving) {
+      http?.current.publish(http.service);
+      const listener = this.#listeners.get(port);
+      if (listener) listener.publish(settings);
+      else this.#listeners.set(port, new OpenConnections(settings, this.#budget));
+    }
+    for (const [port, listener] of this.#listeners) {
+      if (serving.has(port)) continue;
+      void listener.drain('its listener was removed').then(() => this.#listeners.delete(port));
+    }
+  }
+
+  /** @throws what the TLS library says */
+  #build(port: ServedListener): Serving {
+    const { configuration, server, upstream } = port;
+    const { forwarding, timeouts, proxyProtocol } = configuration;
+    const kept = reuse(this.#serving.get(port.port), port);
+    const tls = upstream && new TlsClient(upstream);
+    const opening: OpeningSettings = {
+      configuration,
+      terminator: kept.terminator ?? (server && this.#terminator(port.port, server)),
+      expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
+      routes: new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs)),
+      events:
+        kept.events ??
+        new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog, this.#lines),
+      calls: this.#calls,
+    };
+    if (!configuration.http)
+      return { port, settings: { ...opening, connect: relaying(opening) }, http: undefined };
+    const http = this.#httpServing(opening, kept);
+    const served = { ...opening, frontend: this.#frontend, current: http.current };
+    return { port, settings: { ...opening, connect: servingHttp(served) }, http };
+  }
+
+  #terminator(port: number, server: ServerParts): TlsTerminator {
+    return new TlsTerminator(server, {
+      now: Date.now,
+      onSessionsEnd: (atMs) => this.#onSessionsEnd(port, atMs),
+    });
+  }
+
+  #httpServing({ configuration, routes, events }: OpeningSettings, kept: Reused): HttpServing {
+    const dialer = routes.only;
+    if (!dialer) throw new Error('HTTP requests have one upstream');
+    const { listen } = configuration;
+    const upstream = dialer.address;
+    const service: HttpService = {
+      configuration,
+      upstream,
+      pool: kept.pool ?? new UpstreamPool(dialer, events, this.#budget),
+      requests:
+        kept.requests ?? new HttpTelemetry({ listen, upstream }, this.#metrics, this.#logger, this.#lines),
+      events,
+      budget: this.#budget,
+    };
+    return { service, current: kept.current ?? new CurrentService() };
+  }
+}
+
+function relaying(settings: OpeningSettings): ListenerSettings['connect'] {
+  return (accepted, admission) => new Connection(accepted, settings, admission);
+}
+
+function servingHttp(settings: HttpConnectionSettings): ListenerSettings['connect'] {
+  return (accepted, admission) => new HttpConnection(accepted, settings, admission);
+}

@@ -1,0 +1,157 @@
+import { guarded } from '../guarded.js';
+import type { Accepted } from '../connection/accepted.js';
+import type { ConnectionWatcher } from '../connection/admission.js';
+import type { ConnectionBudget } from '../connection/connection-budget.js';
+import { ConnectionEnd, internalError } from '../connection/connection-end.js';
+import type { DropReason } from '../connection/connection-events.js';
+import { formatEnd } from '../connection/peer-address.js';
+import { ConnectionQuota, type OpenExceeded } from './connection-quota.js';
+import type { ServedConnection } from '../connection/served-connection.js';
+import type { ListenerSettings } from '../connection/opening-settings.js';
+import type { ConnectionStatus } from '../connection/connection-status.js';
+
+const SWEEP_MS_MIN = 100;
+const SWEEP_MS_MAX = 5000;
+
+/** The connections of one port, each under the settings that held when it was accepted. */
+export class OpenConnections {
+  readonly #budget: ConnectionBudget;
+  readonly #connections = new Map<number, ServedConnection>();
+  readonly #quota = new ConnectionQuota((id) => this.refuse(id, 'max_unauthenticated_connections'));
+  #settings: ListenerSettings;
+  #sweep: NodeJS.Timeout | undefined;
+  #drained: Promise<void> | undefined;
+  #whenDrained: (() => void) | undefined;
+
+  constructor(settings: ListenerSettings, budget: ConnectionBudget) {
+    this.#budget = budget;
+    this.#settings = settings;
+    this.publish(settings);
+  }
+
+  /** What new connections are accepted under. */
+  get settings(): ListenerSettings {
+    return this.#settings;
+  }
+
+  /** Connections that are open, those accepted under earlier settings too. */
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  /** From now on connections are accepted under these settings; open ones keep theirs. */
+  publish(settings: ListenerSettings): void {
+    this.#settings = settings;
+    const { idleMs, prefaceMs, writeStallMs } = settings.configuration.timeouts;
+    const shortestMs = Math.min(idleMs, writeStallMs, 2 * prefaceMs);
+    clearInterval(this.#sweep);
+    this.#sweep = setInterval(
+      () => {
+        const now = performance.now();
+        this.#each((connection) => connection.sweep(now));
+      },
+      Math.min(Math.max(shortestMs / 4, SWEEP_MS_MIN), SWEEP_MS_MAX),
+    );
+    this.#sweep.unref();
+  }
+
+  /** Serves an accepted connection, or closes it immediately if it exceeds a limit. `watcher` has already admitted it. */
+  accept(accepted: Accepted, watcher?: ConnectionWatcher): void {
+    const { id } = accepted;
+    const settings = this.#settings;
+    const dropped = this.#reasonToDrop(accepted, watcher !== undefined);
+    if (dropped !== undefined) {
+      settings.events.dropped(dropped, formatEnd(accepted.peer));
+      accepted.raw.destroy();
+      watcher?.ended();
+      return;
+    }
+    settings.events.accepted();
+    const connection = settings.connect(accepted, {
+      identified: (address) => {
+        watcher?.identified(address);
+        const exceeded = this.#quota.identify(id, address, this.#settings.configuration);
+        return exceeded && limitExceeded(exceeded);
+      },
+      authenticated: () => {
+        watcher?.authenticated();
+        this.#quota.authenticate(id);
+      },
+    });
+    this.#connections.set(id, connection);
+    void connection.run().finally(() => {
+      this.#connections.delete(id);
+      this.#quota.end(id);
+      this.#budget.giveBack();
+      watcher?.ended();
+      if (this.#connections.size === 0) this.#whenDrained?.();
+    });
+  }
+
+  /** Ends an open connection that exceeds a limit. */
+  refuse(id: number, exceeded: OpenExceeded): void {
+    this.#connections.get(id)?.cut(limitExceeded(exceeded));
+  }
+
+  /** Drains open connections; none is accepted any more. Settles when the last has ended. `why` is for the log. */
+  drain(why: string): Promise<void> {
+    this.#each((connection) => connection.drain(why));
+    this.#drained ??= new Promise((resolve) => {
+      this.#whenDrained = () => {
+        clearInterval(this.#sweep);
+        resolve();
+      };
+    });
+    if (this.#connections.size === 0) this.#whenDrained?.();
+    return this.#drained;
+  }
+
+  /** Breaks all connections off and says how many there were. */
+  cutAll(end: ConnectionEnd): number {
+    const count = this.#connections.size;
+    for (const connection of this.#connections.values()) connection.cut(end);
+    return count;
+  }
+
+  /** The open connections that were accepted first, at most `limit` of them. */
+  oldest(limit: number): ConnectionStatus[] {
+    const statuses: ConnectionStatus[] = [];
+    for (const connection of this.#connections.values()) {
+      if (statuses.length >= limit) break;
+      statuses.push(connection.status);
+    }
+    return statuses;
+  }
+
+  /** Makes every connection tell of the bytes that have moved. */
+  reportBytes(): void {
+    this.#each((connection) => connection.reportBytes());
+  }
+
+  /** An exception in the code of one connection ends that connection only; the others are still processed. */
+  #each(step: (connection: ServedConnection) => void): void {
+    for (const connection of this.#connections.values()) {
+      guarded(
+        (fault) => connection.cut(internalError(fault)),
+        () => step(connection),
+      )();
+    }
+  }
+
+  #reasonToDrop({ id, peer }: Accepted, isAdmitted: boolean): DropReason | undefined {
+    const { configuration, expectsProxyHeader } = this.#settings;
+    const source = expectsProxyHeader(peer?.address) ? undefined : peer?.address;
+    if (this.#budget.lookAtMemory()) return 'memory';
+    if (!isAdmitted) {
+      const exceeded = this.#quota.admit(id, source, configuration, performance.now());
+      if (exceeded !== undefined) return exceeded;
+    }
+    if (this.#budget.take()) return undefined;
+    this.#quota.end(id);
+    return 'descriptors';
+  }
+}
+
+function limitExceeded(exceeded: OpenExceeded): ConnectionEnd {
+  return new ConnectionEnd(exceeded, 'proxy');
+}

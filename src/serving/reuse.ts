@@ -1,0 +1,66 @@
+import type { ListenerSettings, OpeningSettings } from '../connection/opening-settings.js';
+import type { CurrentService, HttpService } from '../http/service.js';
+import type { ServedListener } from './serving-plan.js';
+
+/** How one port is served. */
+export interface Serving {
+  readonly port: ServedListener;
+  readonly settings: ListenerSettings;
+  /** Set if and only if HTTP requests are served. */
+  readonly http: HttpServing | undefined;
+}
+
+/** How the HTTP requests of one port are served. */
+export interface HttpServing {
+  readonly service: HttpService;
+  readonly current: CurrentService;
+}
+
+/** The parts of a port that a reload keeps. What is undefined is built anew. */
+export interface Reused {
+  /** Counters and log of its connections. */
+  readonly events: OpeningSettings['events'] | undefined;
+  /** Its TLS sessions can be resumed across the reload. */
+  readonly terminator: OpeningSettings['terminator'];
+  readonly requests: HttpService['requests'] | undefined;
+  /** The idle connections to its upstream. */
+  readonly pool: HttpService['pool'] | undefined;
+  /** Its open HTTP connections follow the new configuration. */
+  readonly current: CurrentService | undefined;
+}
+
+/**
+ * Returns the parts of a port's previous serving that the next one keeps:
+ *
+ * - the terminator, while certificates, keys, CAs, CRLs and TLS settings are the same;
+ * - the counters and the log, while address and protocol of the listener are the same;
+ * - the idle connections to an HTTP upstream, while upstream, TLS and `timeouts.dial` are the same as well.
+ */
+export function reuse(previous: Serving | undefined, next: ServedListener): Reused {
+  if (!previous) return NOTHING;
+  const { configuration, fingerprint } = next;
+  const before = previous.port.configuration;
+  const isSameTls = previous.port.fingerprint === fingerprint;
+  const isSameKind =
+    before.listen.url === configuration.listen.url &&
+    (before.http === undefined) === (configuration.http === undefined);
+  const isSameUpstream =
+    isSameKind && before.forwarding.fallback?.url === configuration.forwarding.fallback?.url;
+  const service = isSameUpstream ? previous.http?.service : undefined;
+  const isSameDial = isSameTls && before.timeouts.dialMs === configuration.timeouts.dialMs;
+  return {
+    events: isSameKind ? previous.settings.events : undefined,
+    terminator: isSameTls ? previous.settings.terminator : undefined,
+    current: previous.http?.current,
+    requests: service?.requests,
+    pool: isSameDial ? service?.pool : undefined,
+  };
+}
+
+const NOTHING: Reused = {
+  events: undefined,
+  terminator: undefined,
+  requests: undefined,
+  pool: undefined,
+  current: undefined,
+};

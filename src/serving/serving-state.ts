@@ -1,0 +1,173 @@
+import { DEFAULT_LOGGING } from '../config/defaults.js';
+import { createHash, randomBytes } from 'node:crypto';
+
+import { upstreamsOf } from '../config/forwarding.js';
+import type { Configuration, ListenerConfiguration, Problem } from '../config/model.js';
+import { encodeProxyHeader } from '../connection/proxy-header.js';
+import { loadSocketAccess } from './socket-access.js';
+import { DEFAULT_ACCESS, type SocketAccess } from './unix-socket.js';
+import type { HealthPlan } from '../gitaly-client/health-watch.js';
+import type { CheckedUpstream } from '../gitaly-client/upstream-check.js';
+import { TICKET_SECRET_BYTES } from '../limits.js';
+import type { Snapshot } from '../telemetry/metrics.js';
+import { endOf, type Dated } from '../x509/dated.js';
+import { datedOf } from '../tls/material-dates.js';
+import { loadToken } from '../gitaly-client/token-file.js';
+import { fileSignature, watchedPaths } from '../x509/file-signature.js';
+import {
+  loadMaterial,
+  serverParts,
+  upstreamParts,
+  type KeptPair,
+  type ListenerMaterial,
+  type ServerParts,
+  type UpstreamParts,
+} from '../tls/material.js';
+import type { SessionStart } from '../tls/session-epochs.js';
+import { createDialer } from '../upstream/dialer.js';
+import { TlsClient } from '../upstream/tls-client.js';
+import type { ListenerDated } from './validity-watch.js';
+
+/** Everything that a configuration and its files come to, read and checked and not yet in force. */
+export interface ProxyState {
+  readonly configuration: Configuration;
+  /** One a listener, in the configuration's order. */
+  readonly listeners: readonly ListenerState[];
+  /** Gitaly's token, to check its health with. */
+  readonly healthToken: string | undefined;
+  /** The certificate files as they were just before they were read (`fileSignature`): what differs is newer. */
+  readonly signature: string;
+  /** Key pairs that are still used although their files contain others that are out of date. */
+  readonly kept: readonly KeptPair[];
+}
+
+export const EMPTY_STATE: ProxyState = {
+  configuration: {
+    listeners: [],
+    prometheusListenAddr: undefined,
+    adminHosts: [],
+    workers: 1,
+    gracefulRestartTimeoutMs: 0,
+    healthChecks: undefined,
+    logging: DEFAULT_LOGGING,
+  },
+  listeners: [],
+  healthToken: undefined,
+  signature: '',
+  kept: [],
+};
+
+/** One listener of a state. */
+export interface ListenerState {
+  readonly configuration: ListenerConfiguration;
+  /** Set for a unix socket. */
+  readonly access: SocketAccess;
+  readonly material: ListenerMaterial;
+  readonly server: ServerParts | undefined;
+  readonly upstream: UpstreamParts | undefined;
+  /** Changes with what TLS is made of; while it stays, sessions may be resumed across a reload. */
+  readonly fingerprint: string;
+}
+
+/** A state, or why there is none. `problems` may hold warnings beside a state. */
+export interface StateResult {
+  readonly state: ProxyState | undefined;
+  readonly problems: readonly Problem[];
+}
+
+/** Reads the files that a configuration names; changes nothing. */
+export async function loadState(
+  configuration: Configuration,
+  previous: ProxyState | undefined,
+): Promise<StateResult> {
+  const signature = await fileSignature(watchedPaths(configuration));
+  const former = previous?.listeners.map(({ material }) => material);
+  const loaded = await loadMaterial(configuration, new Date(), former);
+  const { listeners: materials, kept } = loaded;
+  const problems = [...loaded.problems];
+  const access = await loadSocketAccess(configuration, problems);
+  const token = configuration.healthChecks?.token;
+  const healthToken = token && (await loadToken(token, problems));
+  const isBroken = problems.some(({ severity }) => severity === 'error');
+  if (!materials || isBroken || (token && healthToken === undefined)) return { state: undefined, problems };
+  const listeners = configuration.listeners.flatMap((listener, index): ListenerState[] => {
+    const material = materials[index];
+    if (!material) return [];
+    return [{ ...listenerState(listener, material, previous), access: access[index] ?? DEFAULT_ACCESS }];
+  });
+  return { state: { configuration, listeners, healthToken, signature, kept }, problems };
+}
+
+function listenerState(
+  configuration: ListenerConfiguration,
+  material: ListenerMaterial,
+  previous: ProxyState | undefined,
+): Omit<ListenerState, 'access'> {
+  const server = material.server && serverParts(material.server, NO_SESSIONS);
+  const upstream = material.upstream && upstreamParts(material.upstream);
+  const fingerprint = createHash('sha256')
+    .update(JSON.stringify([server, upstream]))
+    .digest('hex');
+  const key = bindKey(configuration);
+  const same = previous?.listeners.find(
+    (other) => other.fingerprint === fingerprint && bindKey(other.configuration) === key,
+  );
+  const sessions = same?.server?.sessions ?? {
+    secret: randomBytes(TICKET_SECRET_BYTES),
+    sinceMs: Date.now(),
+  };
+  return { configuration, material, server: server && { ...server, sessions }, upstream, fingerprint };
+}
+
+const NO_SESSIONS: SessionStart = { secret: new Uint8Array(0), sinceMs: 0 };
+
+/** What is bound, whatever is spoken there: a listener keeps its port when only its scheme changes. */
+export function bindKey({ listen }: ListenerConfiguration): string {
+  return listen.scheme === 'unix' ? `unix:${listen.path}` : `${listen.host} ${listen.port}`;
+}
+
+/** The certificates and CRLs of a state, with their dates. */
+export function datedOfState({ listeners }: ProxyState): ListenerDated[] {
+  return listeners.flatMap(({ configuration, material }) =>
+    datedOf(material).map((dated) => ({ listener: configuration.listen.url, dated })),
+  );
+}
+
+/** When the certificates and CRLs of a state expire, the earliest of each listener and role. */
+export function expiries(state: ProxyState): Pick<Snapshot, 'certificates' | 'revocationLists'> {
+  const earliest = new Map<string, { listener: string; role: Dated['role']; end: Date }>();
+  for (const { listener, dated } of datedOfState(state)) {
+    const end = endOf(dated);
+    const key = `${listener} ${dated.role}`;
+    const known = earliest.get(key);
+    if (end && (!known || end < known.end)) earliest.set(key, { listener, role: dated.role, end });
+  }
+  const all = [...earliest.values()];
+  return {
+    certificates: all.flatMap(({ listener, role, end }) =>
+      role === 'client_crl' ? [] : [{ listener, role, notAfter: end }],
+    ),
+    revocationLists: all.flatMap(({ listener, role, end }) =>
+      role === 'client_crl' ? [{ listener, nextUpdate: end }] : [],
+    ),
+  };
+}
+
+/** What of a state its health checks are made of; `undefined` where none are to be made. */
+export function checksOf({ configuration, listeners, healthToken }: ProxyState): HealthPlan | undefined {
+  const { healthChecks } = configuration;
+  if (!healthChecks) return undefined;
+  const upstreams = listeners.flatMap(({ configuration: listener, upstream }) => {
+    const { listen, forwarding, http, proxyProtocol, timeouts } = listener;
+    const tls = upstream && new TlsClient(upstream);
+    return upstreamsOf(forwarding).map((address): CheckedUpstream => ({
+      listener: listen.url,
+      dialer: createDialer(address, tls, timeouts.dialMs),
+      hello: proxyProtocol.send && encodeProxyHeader(proxyProtocol.send, undefined, undefined),
+      speaks: http ? 'http' : 'grpc',
+      timeoutMs: timeouts.dialMs,
+      token: healthToken,
+    }));
+  });
+  return { intervalMs: healthChecks.intervalMs, upstreams };
+}

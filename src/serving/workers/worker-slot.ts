@@ -1,0 +1,215 @@
+import {
+  WORKER_END_MS,
+  WORKER_LOOP_EXITS,
+  WORKER_LOOP_MS,
+  WORKER_PREPARE_MS,
+  WORKER_REPORT_MS,
+  WORKER_RESTART_MS_MAX,
+  WORKER_RESTART_MS_MIN,
+  WORKER_SILENT_REPORTS,
+} from '../../limits.js';
+import type { Problem } from '../../config/model.js';
+import type { OpenExceeded } from '../connection-quota.js';
+import type { ServingPlan } from '../serving-plan.js';
+import { WorkerProcess, type HandOver, type WorkerEvents, type WorkerExit } from './worker-process.js';
+
+/** What a slot tells the traffic that it is a part of. */
+export interface SlotEvents {
+  notice: WorkerEvents['notice'];
+  handed: WorkerEvents['handed'];
+  /** The plan for a worker that prepares it now. */
+  current(plan: ServingPlan): ServingPlan;
+  /** The worker serves from now on. */
+  ready(process: WorkerProcess): void;
+  /** The worker's process ended and took its connections with it, but not those that it never got. */
+  exit(exit: LostWorker, undelivered: readonly HandOver[], lost: readonly OpenConnection[]): void;
+}
+
+/** A connection of a worker. */
+export interface OpenConnection {
+  readonly port: number;
+  readonly id: number;
+}
+
+/** A worker's process that should not have ended. */
+export interface LostWorker extends WorkerExit {
+  readonly pid: number | undefined;
+  /** How many it had. */
+  readonly connections: number;
+}
+
+interface PastExit {
+  readonly atMs: number;
+  readonly exit: WorkerExit;
+}
+
+/** The place of one worker: its process, and the next one when that has ended. */
+export class Slot {
+  /** From 1 on. */
+  readonly number: number;
+  readonly #program: string;
+  readonly #events: SlotEvents;
+  /** Open connections of the process, by their ids. */
+  readonly #open = new Map<number, OpenConnection>();
+  /** When processes of this slot ended that should not have, ms; as far back as `WORKER_LOOP_MS`. */
+  #exits: PastExit[] = [];
+  #process: WorkerProcess | undefined;
+  /** The plan in force. */
+  #plan: ServingPlan | undefined;
+  /** The plan that the process has prepared and not published. */
+  #prepared: ServingPlan | undefined;
+  #ready = false;
+  #restart: NodeJS.Timeout | undefined;
+  #ending = false;
+  #whenEnded: (() => void) | undefined;
+
+  constructor(number: number, program: string, events: SlotEvents) {
+    this.number = number;
+    this.#program = program;
+    this.#events = events;
+  }
+
+  /** The process, while there is one. */
+  get process(): WorkerProcess | undefined {
+    return this.#process;
+  }
+
+  /** `serving`; `starting`: soon; `down`: after a back-off. */
+  get state(): 'serving' | 'starting' | 'down' {
+    if (!this.#process) return 'down';
+    return this.#ready ? 'serving' : 'starting';
+  }
+
+  get connections(): number {
+    return this.#open.size;
+  }
+
+  /** An open connection, by its id. */
+  connection(id: number): OpenConnection | undefined {
+    return this.#open.get(id);
+  }
+
+  /** Why no traffic should be sent here, if there is a reason. */
+  get complaint(): string | undefined {
+    const exits = this.#recentExits();
+    const last = exits.at(-1);
+    if (!last || exits.length < WORKER_LOOP_EXITS) return undefined;
+    const often = `${exits.length} times within ${WORKER_LOOP_MS / 1000} s`;
+    return `worker ${this.number} keeps ending, ${often}, the last time: ${describeExit(last.exit)}`;
+  }
+
+  /** Starts the process. */
+  start(): void {
+    this.#process = new WorkerProcess(this.#program, {
+      notice: (notice) => {
+        this.#events.notice(notice);
+        if (notice.kind === 'connections') for (const id of notice.ended) this.#open.delete(id);
+      },
+      handed: () => this.#events.handed(),
+      exit: (exit, undelivered) => this.#exited(exit, undelivered),
+    });
+  }
+
+  /**
+   * Has the process prepare a plan.
+   * @returns what speaks against it; `undefined` if the process ended or does not answer
+   */
+  async prepare(plan: ServingPlan): Promise<readonly Problem[] | undefined> {
+    const process = this.#process;
+    const question = { kind: 'prepare', plan: this.#events.current(plan) } as const;
+    const answer = await process?.ask(question, WORKER_PREPARE_MS);
+    if (answer?.kind !== 'prepared' || process !== this.#process) return undefined;
+    if (answer.problems.length === 0) this.#prepared = plan;
+    return answer.problems;
+  }
+
+  /** Puts a plan in force; a process that has not prepared it (it was started meanwhile) does that first. */
+  publish(plan: ServingPlan): void {
+    this.#plan = plan;
+    if (!this.#process) return;
+    if (this.#prepared !== plan) {
+      void this.#bring(this.#process, plan);
+      return;
+    }
+    this.#prepared = undefined;
+    this.#process.tell({ kind: 'publish' });
+    this.#ready = true;
+    this.#events.ready(this.#process);
+  }
+
+  discard(): void {
+    this.#prepared = undefined;
+    this.#process?.tell({ kind: 'discard' });
+  }
+
+  /** Hands an accepted connection over. */
+  hand(handOver: HandOver): void {
+    const { port, accepted } = handOver;
+    this.#open.set(accepted.id, { port, id: accepted.id });
+    this.#process?.hand(handOver);
+  }
+
+  /** Closes a connection that exceeds a limit. */
+  refuse({ port, id }: OpenConnection, exceeded: OpenExceeded): void {
+    this.#process?.tell({ kind: 'refuse', port, connection: id, exceeded });
+  }
+
+  /** Drains the process, or gives up starting one; settles when it has ended. */
+  end(why: string): Promise<void> {
+    this.#ending = true;
+    clearTimeout(this.#restart);
+    if (!this.#process) return Promise.resolve();
+    this.#process.tell({ kind: 'drain', why });
+    return new Promise((resolve) => (this.#whenEnded = resolve));
+  }
+
+  /** Breaks its connections off. A process that ought to end and does not even so is ended. */
+  cut(why: string): void {
+    const process = this.#process;
+    process?.tell({ kind: 'cut', why });
+    if (this.#ending) setTimeout(() => process?.kill(), WORKER_END_MS).unref();
+  }
+
+  /** Prepares a plan and puts it in force, in a process that has just been started. */
+  async #bring(process: WorkerProcess, plan: ServingPlan): Promise<void> {
+    const problems = await this.prepare(plan);
+    if (process !== this.#process || plan !== this.#plan || this.#ending) return;
+    // What others serve, this one cannot, or it hangs: another process may do better.
+    if (problems?.length === 0) this.publish(plan);
+    else process.kill();
+  }
+
+  #exited(exit: WorkerExit, undelivered: readonly HandOver[]): void {
+    const pid = this.#process?.pid;
+    for (const { accepted } of undelivered) this.#open.delete(accepted.id);
+    const lost = [...this.#open.values()];
+    this.#process = undefined;
+    this.#prepared = undefined;
+    this.#ready = false;
+    this.#open.clear();
+    if (this.#ending) {
+      for (const { accepted } of undelivered) accepted.raw.destroy();
+      this.#whenEnded?.();
+      return;
+    }
+    this.#exits = [...this.#recentExits(), { atMs: performance.now(), exit }];
+    const waitMs = Math.min(WORKER_RESTART_MS_MIN * 2 ** (this.#exits.length - 1), WORKER_RESTART_MS_MAX);
+    this.#restart = setTimeout(() => {
+      this.start();
+      if (this.#plan) this.publish(this.#plan);
+    }, waitMs);
+    this.#events.exit({ ...exit, pid, connections: lost.length }, undelivered, lost);
+  }
+
+  #recentExits(): PastExit[] {
+    const since = performance.now() - WORKER_LOOP_MS;
+    return this.#exits.filter(({ atMs }) => atMs > since);
+  }
+}
+
+/** For a log line. */
+export function describeExit({ code, signal, hung }: WorkerExit): string {
+  const silentS = (WORKER_SILENT_REPORTS * WORKER_REPORT_MS) / 1000;
+  if (hung) return `its event loop hung: it was ended after ${silentS} s without a sign of life`;
+  return signal === undefined ? `exit code ${code ?? 'unknown'}` : signal;
+}

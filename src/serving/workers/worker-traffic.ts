@@ -1,0 +1,303 @@
+import { mergePages, type OpenKind, type OpenPage } from '../../telemetry/open-pages.js';
+import type { ListenerConfiguration } from '../../config/model.js';
+import { DEFAULT_LOGGING } from '../../config/defaults.js';
+import type { Accepted } from '../../connection/accepted.js';
+import type { DropReason } from '../../connection/connection-events.js';
+import type { ConnectionBudget } from '../../connection/connection-budget.js';
+import { formatEnd } from '../../connection/peer-address.js';
+import { MAX_WAITING_FOR_WORKER } from '../../limits.js';
+import { ConnectionQuota } from '../connection-quota.js';
+import { networkCheck } from '../../config/cidr.js';
+import { ListenerTelemetry } from '../../telemetry/listener-telemetry.js';
+import type { Logger } from '../../telemetry/logger.js';
+import type { Metrics, Snapshot } from '../../telemetry/metrics.js';
+import { RpcLog } from '../../telemetry/rpc/rpc-log.js';
+import { UnauthenticatedLines } from '../../telemetry/unauthenticated-lines.js';
+import { SessionEpochs } from '../../tls/session-epochs.js';
+import { PlanRefused, TrafficFailure, type ServingPlan, type ServedListener } from '../serving-plan.js';
+import type { PreparedPlan, Traffic } from '../traffic.js';
+import type { WorkerAnswer, ConnectionNews, Question } from './worker-messages.js';
+import { describeExit, Slot } from './worker-slot.js';
+import type { HandOver } from './worker-process.js';
+
+/** A port as the primary process knows it. */
+interface KnownPort {
+  readonly configuration: ListenerConfiguration;
+  readonly telemetry: ListenerTelemetry;
+  readonly expectsProxyHeader: (address: string | undefined) => boolean;
+  /** The total of all workers. */
+  readonly quota: ConnectionQuota;
+}
+
+/** Has several processes serve the connections. This one accepts them and hands them on, unread. */
+export class WorkerTraffic implements Traffic {
+  readonly #slots: readonly Slot[];
+  readonly #metrics: Metrics;
+  readonly #logger: Logger;
+  readonly #rpcLog: RpcLog;
+  readonly #lines: UnauthenticatedLines;
+  readonly #ports = new Map<number, KnownPort>();
+  readonly #budget: ConnectionBudget;
+  /** The epochs of each port's TLS sessions, merged from all workers. */
+  readonly #sessions = new Map<number, { readonly fingerprint: string; readonly epochs: SessionEpochs }>();
+  /** Accepted while no worker was ready. */
+  #waiting: HandOver[] = [];
+  #plan: ServingPlan | undefined;
+
+  /**
+   * `program`: the file that a worker's process runs. `budget`: for the connections that are on their way to a worker; asked
+   * for once the workers are started, which takes descriptors too.
+   */
+  constructor(
+    workers: number,
+    program: string,
+    metrics: Metrics,
+    logger: Logger,
+    budget: () => ConnectionBudget,
+  ) {
+    this.#metrics = metrics;
+    this.#logger = logger;
+    this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
+    this.#lines = new UnauthenticatedLines(logger);
+    this.#slots = Array.from({ length: workers }, (_, index) => this.#slot(index + 1, program));
+    for (const slot of this.#slots) slot.start();
+    this.#budget = budget();
+  }
+
+  async prepare(plan: ServingPlan): Promise<PreparedPlan> {
+    const isFirst = !this.#plan;
+    const results = await Promise.all(
+      this.#slots
+        .filter(({ process }) => process)
+        .map(async (slot) => ({ slot, process: slot.process, problems: await slot.prepare(plan) })),
+    );
+    const discard = (): void => {
+      for (const { slot, problems } of results) if (problems?.length === 0) slot.discard();
+    };
+    for (const { slot, process, problems } of results) {
+      // One that ended meanwhile gets the plan when it is there again.
+      if (problems?.length === 0 || (!problems && !isFirst && slot.process !== process)) continue;
+      discard();
+      if (problems) throw new PlanRefused(problems);
+      throw new TrafficFailure(`worker ${slot.number} ended or hung before it was ready`);
+    }
+    return { publish: () => this.#publish(plan), discard };
+  }
+
+  accept(port: number, accepted: Accepted): void {
+    const handOver = { port, accepted };
+    const known = this.#ports.get(port);
+    if (!known) {
+      // The listener was removed while the socket was being sent.
+      accepted.raw.destroy();
+      return;
+    }
+    if (this.#budget.lookAtMemory()) {
+      this.#drop(handOver, 'memory');
+      return;
+    }
+    const { configuration, expectsProxyHeader, quota } = known;
+    const source = expectsProxyHeader(accepted.peer?.address) ? undefined : accepted.peer?.address;
+    const exceeded = quota.admit(accepted.id, source, configuration, performance.now());
+    if (exceeded !== undefined) this.#drop(handOver, exceeded);
+    else if (this.#budget.take()) this.#place(handOver);
+    else {
+      quota.end(accepted.id);
+      this.#drop(handOver, 'descriptors');
+    }
+  }
+
+  async drain(why: string): Promise<void> {
+    for (const { port, accepted } of this.#waiting.splice(0)) {
+      accepted.raw.destroy();
+      this.#ports.get(port)?.quota.end(accepted.id);
+    }
+    await Promise.all(this.#slots.map((slot) => slot.end(why)));
+  }
+
+  cutAll(why: string): number {
+    const { connectionCount } = this;
+    for (const slot of this.#slots) slot.cut(why);
+    return connectionCount;
+  }
+
+  get connectionCount(): number {
+    return this.#slots.reduce((sum, { connections }) => sum + connections, this.#waiting.length);
+  }
+
+  connectionsOn(port: number): number {
+    return this.#ports.get(port)?.quota.size ?? 0;
+  }
+
+  listeners(): Snapshot['listeners'] {
+    return [...this.#ports].map(([port, { configuration }]) => ({
+      listener: configuration.listen.url,
+      type: configuration.listen.scheme,
+      connections: this.connectionsOn(port),
+    }));
+  }
+
+  get workers(): number {
+    return this.#slots.filter(({ state }) => state === 'serving').length;
+  }
+
+  reasonsAgainst(): string[] {
+    const complaints = this.#slots.flatMap(({ complaint }) => complaint ?? []);
+    return this.workers > 0 ? complaints : ['no worker serves', ...complaints];
+  }
+
+  async report(): Promise<void> {
+    for (const { slot, answer } of await this.#askAll({ kind: 'report' }))
+      if (answer?.kind === 'reported') this.#metrics.addReport(slot.number, answer.report);
+  }
+
+  async open(list: OpenKind, limit: number): Promise<OpenPage> {
+    const answers = await this.#askAll({ kind: 'open', list, limit });
+    const pages = answers.flatMap(({ slot, answer }): OpenPage[] => {
+      if (answer?.kind !== 'listed') return [];
+      const { open, entries } = answer.page;
+      return [{ open, entries: entries.map((entry) => ({ worker: slot.number, ...entry })) }];
+    });
+    return mergePages(pages, limit);
+  }
+
+  #slot(number: number, program: string): Slot {
+    const slot: Slot = new Slot(number, program, {
+      notice: (notice) => {
+        if (notice.kind === 'log') this.#logger.relay(notice.lines, notice.isUrgent);
+        else if (notice.kind === 'counted') this.#metrics.addReport(number, notice.report);
+        else if (notice.kind === 'endSessions') this.#endSessions(notice.port, notice.atMs);
+        else if (notice.kind === 'connections') this.#noteConnections(slot, notice);
+      },
+      handed: () => this.#budget.giveBack(),
+      current: (plan) => this.#withCurrentSessions(plan),
+      ready: (process) => {
+        // It may have missed a change while it was preparing its plan.
+        for (const [port, { epochs }] of this.#sessions)
+          process.tell({ kind: 'endSessions', port, atMs: epochs.endsAtMs });
+        for (const handOver of this.#waiting.splice(0)) this.#place(handOver);
+      },
+      exit: ({ pid, connections, ...exit }, undelivered, lost) => {
+        this.#metrics.forgetProcess(number);
+        this.#metrics.workerExits.inc();
+        const fields = { worker: number, pid, connections, error: describeExit(exit) };
+        this.#logger.log('worker_exited', fields);
+        for (const { port, id } of lost) this.#ports.get(port)?.quota.end(id);
+        for (const handOver of [...this.#waiting.splice(0), ...undelivered]) this.#place(handOver);
+        this.#forgetGonePorts();
+      },
+    });
+    return slot;
+  }
+
+  #noteConnections(slot: Slot, { identified, authenticated, ended }: ConnectionNews): void {
+    for (const [id, address] of identified) {
+      const connection = slot.connection(id);
+      const known = connection && this.#ports.get(connection.port);
+      const exceeded = known?.quota.identify(id, address, known.configuration);
+      if (exceeded !== undefined && connection) slot.refuse(connection, exceeded);
+    }
+    for (const id of authenticated) this.#quotaOf(slot, id)?.authenticate(id);
+    for (const id of ended) this.#quotaOf(slot, id)?.end(id);
+    if (ended.length > 0) this.#forgetGonePorts();
+  }
+
+  /** A connection that waits for a worker keeps waiting, because the wait is short. */
+  #evict(id: number): void {
+    for (const slot of this.#slots) {
+      const connection = slot.connection(id);
+      if (connection) slot.refuse(connection, 'max_unauthenticated_connections');
+    }
+  }
+
+  #quotaOf(slot: Slot, id: number): ConnectionQuota | undefined {
+    const connection = slot.connection(id);
+    return connection && this.#ports.get(connection.port)?.quota;
+  }
+
+  #publish(plan: ServingPlan): void {
+    this.#plan = plan;
+    this.#keepSessions(plan);
+    for (const { port, configuration } of plan.ports) {
+      const former = this.#ports.get(port);
+      const hasSameLabels = former?.configuration.listen.url === configuration.listen.url;
+      const telemetry = hasSameLabels
+        ? former.telemetry
+        : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog, this.#lines);
+      const expectsProxyHeader = networkCheck(configuration.proxyProtocol.acceptFrom);
+      const quota = former?.quota ?? new ConnectionQuota((id) => this.#evict(id));
+      this.#ports.set(port, { configuration, telemetry, expectsProxyHeader, quota });
+    }
+    for (const slot of this.#slots) slot.publish(plan);
+    this.#forgetGonePorts();
+  }
+
+  /** Workers keep the epochs of a port whose TLS settings have not changed. */
+  #keepSessions({ ports }: ServingPlan): void {
+    const former = new Map(this.#sessions);
+    this.#sessions.clear();
+    for (const { port, server, fingerprint } of ports) {
+      if (!server) continue;
+      const known = former.get(port);
+      const epochs =
+        known?.fingerprint === fingerprint
+          ? known.epochs
+          : new SessionEpochs(server.sessions, server.sessionDates);
+      this.#sessions.set(port, { fingerprint, epochs });
+    }
+  }
+
+  #endSessions(port: number, atMs: number): void {
+    if (this.#sessions.get(port)?.epochs.endBy(atMs, Date.now()) !== true) return;
+    for (const { process } of this.#slots) process?.tell({ kind: 'endSessions', port, atMs });
+  }
+
+  /** The plan for a worker that starts later than the others, with their current secrets. */
+  #withCurrentSessions(plan: ServingPlan): ServingPlan {
+    const ports = plan.ports.map((port): ServedListener => {
+      const known = this.#sessions.get(port.port);
+      if (!port.server || known?.fingerprint !== port.fingerprint) return port;
+      return { ...port, server: { ...port.server, sessions: known.epochs.startAt(Date.now()) } };
+    });
+    return { ...plan, ports };
+  }
+
+  /** Hands a connection to the worker with the fewest; while there is none, it waits. */
+  #place(handOver: HandOver): void {
+    let chosen: Slot | undefined;
+    for (const slot of this.#slots) {
+      if (slot.state !== 'serving') continue;
+      if (!chosen || slot.connections < chosen.connections) chosen = slot;
+    }
+    if (chosen) {
+      chosen.hand(handOver);
+      return;
+    }
+    const comesSoon = this.#slots.some(({ complaint }) => complaint === undefined);
+    if (comesSoon && this.#waiting.length < MAX_WAITING_FOR_WORKER) {
+      this.#waiting.push(handOver);
+      return;
+    }
+    this.#budget.giveBack();
+    this.#ports.get(handOver.port)?.quota.end(handOver.accepted.id);
+    this.#drop(handOver, 'no_worker');
+  }
+
+  #drop({ port, accepted }: HandOver, reason: DropReason): void {
+    this.#ports.get(port)?.telemetry.dropped(reason, formatEnd(accepted.peer));
+    accepted.raw.destroy();
+  }
+
+  #askAll(question: Question): Promise<{ slot: Slot; answer: WorkerAnswer | undefined }[]> {
+    return Promise.all(
+      this.#slots.map(async (slot) => ({ slot, answer: await slot.process?.ask(question) })),
+    );
+  }
+
+  /** Ports that were removed are known as long as they have connections. */
+  #forgetGonePorts(): void {
+    const planned = new Set(this.#plan?.ports.map(({ port }) => port));
+    for (const port of [...this.#ports.keys()])
+      if (!planned.has(port) && this.connectionsOn(port) === 0) this.#ports.delete(port);
+  }
+}

@@ -1,0 +1,187 @@
+import { Socket } from 'node:net';
+
+import { ProcessBudget } from '../../process/process-budget.js';
+import { WORKER_REPORT_MS } from '../../limits.js';
+import type { Arrival } from '../../connection/accepted.js';
+import type { ConnectionWatcher } from '../../connection/admission.js';
+import { batchLines, type Outlet } from '../../telemetry/log-sink.js';
+import { createLogger, type Logger } from '../../telemetry/logger.js';
+import { Metrics } from '../../telemetry/metrics.js';
+import { DEFAULT_LOGGING } from '../../config/defaults.js';
+import { OwnTraffic } from '../local-traffic.js';
+import { PlanRefused, type ServingPlan } from '../serving-plan.js';
+import type { PreparedPlan } from '../traffic.js';
+import type { ConnectionNews, Notice, Order } from './worker-messages.js';
+
+/**
+ * One of several processes that serve connections. It binds nothing and reads no file: plans and accepted sockets come
+ * from the primary process, and what is counted and logged goes there.
+ */
+export class Worker {
+  readonly #logger: Logger;
+  readonly #metrics: Metrics;
+  readonly #traffic: OwnTraffic;
+  #news: News | undefined;
+  #prepared: (PreparedPlan & { readonly plan: ServingPlan }) | undefined;
+  #finish: () => void = () => undefined;
+  /** Settles when the worker was drained and has told everything. */
+  readonly finished = new Promise<void>((resolve) => (this.#finish = resolve));
+
+  constructor(version: string) {
+    this.#logger = createLogger(batchLines(new PrimaryOutlet()), DEFAULT_LOGGING);
+    this.#metrics = new Metrics(version);
+    this.#traffic = new OwnTraffic(this.#metrics, this.#logger, new ProcessBudget(), (port, atMs) =>
+      tell({ kind: 'endSessions', port, atMs }),
+    );
+    this.#metrics.observe({
+      report: () => this.#traffic.report(),
+      snapshot: () => ({
+        listeners: [],
+        upstreams: [],
+        certificates: [],
+        revocationLists: [],
+        droppedLogLines: this.#logger.sink.droppedLines,
+        workers: 1,
+      }),
+    });
+    // What was counted is not lost with a worker that ends at once.
+    setInterval(() => {
+      void this.#metrics.takeReport().then((report) => tell({ kind: 'counted', report }));
+    }, WORKER_REPORT_MS).unref();
+  }
+
+  get logger(): Logger {
+    return this.#logger;
+  }
+
+  get metrics(): Metrics {
+    return this.#metrics;
+  }
+
+  /** Tells that it can be told what to do. */
+  begin(): void {
+    tell({ kind: 'up' });
+  }
+
+  /** Does what the primary process says. */
+  obey(order: Order, socket: Socket | undefined): void {
+    switch (order.kind) {
+      case 'prepare':
+        void this.#prepare(order.id, order.plan);
+        return;
+      case 'publish':
+        if (this.#prepared) {
+          this.#logger.configure(this.#prepared.plan.logging);
+          this.#prepared.publish();
+        }
+        this.#prepared = undefined;
+        return;
+      case 'discard':
+        this.#prepared = undefined;
+        return;
+      case 'accept':
+        this.#accept(order.port, order.arrival, socket);
+        return;
+      case 'endSessions':
+        this.#traffic.endSessions(order.port, order.atMs);
+        return;
+      case 'refuse':
+        this.#traffic.refuse(order.port, order.connection, order.exceeded);
+        return;
+      case 'drain':
+        void this.#drain(order.why);
+        return;
+      case 'cut':
+        this.#traffic.cutAll(order.why);
+        return;
+      case 'report':
+        void this.#metrics.takeReport().then((report) => tell({ kind: 'reported', id: order.id, report }));
+        return;
+      case 'open':
+        void this.#traffic
+          .open(order.list, order.limit)
+          .then((page) => tell({ kind: 'listed', id: order.id, page }));
+    }
+  }
+
+  async #prepare(id: number, plan: ServingPlan): Promise<void> {
+    try {
+      this.#prepared = { ...(await this.#traffic.prepare(plan)), plan };
+      tell({ kind: 'prepared', id, problems: [] });
+    } catch (error) {
+      if (!(error instanceof PlanRefused)) throw error;
+      tell({ kind: 'prepared', id, problems: error.problems });
+    }
+  }
+
+  #accept(port: number, arrival: Arrival, socket = goneSocket()): void {
+    const { id } = arrival;
+    const watcher: ConnectionWatcher = {
+      identified: (address) => this.#newsDue().identified.push([id, address]),
+      authenticated: () => this.#newsDue().authenticated.push(id),
+      ended: () => this.#newsDue().ended.push(id),
+    };
+    // Node has begun to read it. As a port of this process would hand it on: paused, and its halves end one by one.
+    socket.pause();
+    socket.allowHalfOpen = true;
+    this.#traffic.accept(port, { raw: socket, ...arrival }, watcher);
+  }
+
+  /** The events that are sent at the end of this turn of the event loop. */
+  #newsDue(): News {
+    if (!this.#news) {
+      const news: News = { identified: [], authenticated: [], ended: [] };
+      this.#news = news;
+      setImmediate(() => {
+        this.#news = undefined;
+        tell({ kind: 'connections', ...news });
+      });
+    }
+    return this.#news;
+  }
+
+  async #drain(why: string): Promise<void> {
+    await this.#traffic.drain(why);
+    await this.#logger.sink.flush();
+    const report = await this.#metrics.takeReport();
+    await new Promise<void>((resolve) => tell({ kind: 'counted', report }, resolve));
+    this.#finish();
+  }
+}
+
+interface News extends ConnectionNews {
+  readonly identified: [connection: number, address: string][];
+  readonly authenticated: number[];
+  readonly ended: number[];
+}
+
+/** In place of one that did not arrive, as its client left on the way: it is counted like every client that leaves so early. */
+function goneSocket(): Socket {
+  return new Socket().destroy();
+}
+
+/** `sent` is called when it has left, or cannot. */
+function tell(notice: Notice, sent: () => void = () => undefined): void {
+  // The primary process may be gone: then this one ends too, by Node's own doing.
+  if (!process.connected) sent();
+  else process.send?.(notice, undefined, undefined, () => sent());
+}
+
+/** Lines leave by the primary process: those of several processes would break into each other in a pipe. */
+class PrimaryOutlet implements Outlet {
+  queued = 0;
+  #whenEmpty: (() => void) | undefined;
+
+  send(lines: Buffer, isUrgent: boolean): void {
+    this.queued += lines.length;
+    tell({ kind: 'log', lines: lines.toString(), isUrgent }, () => {
+      this.queued -= lines.length;
+      if (this.queued === 0) this.#whenEmpty?.();
+    });
+  }
+
+  flush(): Promise<void> {
+    if (this.queued === 0) return Promise.resolve();
+    return new Promise((resolve) => (this.#whenEmpty = resolve));
+  }
+}

@@ -1,0 +1,135 @@
+import { certificateFacts } from '../certificate-facts.js';
+import { certificateNames, describeSubject } from '../certificate-names.js';
+import type { Certificate } from '../certificate.js';
+import { followChain, leafNotFirst } from './build-chain.js';
+import {
+  error,
+  type CertificateRole,
+  type CertificateFinding,
+  type FindingId,
+  type Judged,
+} from './certificate-finding.js';
+import { judgeNames } from './judge-names.js';
+import { judgeCriticalExtensions, judgeStrength } from './judge-strength.js';
+import { judgeUsage } from './judge-usage.js';
+import { judgeValidity } from './judge-validity.js';
+
+/** What a chain is judged for. */
+export interface ChainQuestion {
+  readonly role: CertificateRole;
+  /** The name or IP address that clients use, where it is known; for servers. */
+  readonly serverName?: string | undefined;
+  /** The authorities that the other side trusts; left out, whether it is trusted is not judged. */
+  readonly trust?: readonly Certificate[] | undefined;
+  readonly now: Date;
+}
+
+/**
+ * All that is wrong with a chain for its job, without a peer and without a file: names, validity, usages, strength, order,
+ * issuers and, if asked, trust. What is wrong with the leaf comes first.
+ *
+ * @param chain - as a file holds it, or a server sends it: the leaf first.
+ */
+export function judgeChain(chain: readonly Certificate[], question: ChainQuestion): CertificateFinding[] {
+  const findings: CertificateFinding[] = [];
+  const [first, ...others] = read(chain, findings);
+  if (first === undefined) {
+    if (findings.length > 0) return findings;
+    return [
+      error('empty_chain', 'there is no certificate', 'present one, the leaf first, then its intermediates'),
+    ];
+  }
+  const { path, findings: ofChain } = followChain([first, ...others], { ...question, read: readAnchor });
+  const [leaf = first] = path;
+  return [...findings, ...judgeLeaf(leaf, question), ...ofChain];
+}
+
+/** Go cannot parse such a certificate anywhere in the chain, and aborts the handshake. */
+const OF_THE_WHOLE: ReadonlySet<FindingId> = new Set(['explicit_curve']);
+
+/** Clients differ in the critical extensions that they accept: the finding is reported, but the certificate is served. */
+const OF_SOME_CLIENTS: ReadonlySet<FindingId> = new Set(['critical_extension']);
+
+/**
+ * The findings of `judgeChain` about the leaf or the whole file, and those that a client may not notice because it knows
+ * another path to an authority. For a chain in the wrong order nothing else is reported: it would be about the wrong
+ * certificate.
+ */
+export function judgeForServing(
+  chain: readonly Certificate[],
+  question: Pick<ChainQuestion, 'role' | 'now'>,
+): { readonly leaf: readonly CertificateFinding[]; readonly chain: readonly CertificateFinding[] } {
+  const broken: CertificateFinding[] = [];
+  const [leaf, ...others] = read(chain, broken);
+  if (leaf === undefined || broken.length > 0) return { leaf: broken, chain: [] };
+  const { path, findings } = followChain([leaf, ...others], { ...question, read: readAnchor });
+  const [last = leaf] = path;
+  if (last !== leaf) return { leaf: [leafNotFirst(leaf, last)], chain: [] };
+  const ofLeaf = judgeLeaf(leaf, question);
+  return {
+    leaf: [
+      ...ofLeaf.filter(({ id }) => !OF_SOME_CLIENTS.has(id)),
+      ...findings.filter(({ id }) => OF_THE_WHOLE.has(id)),
+    ],
+    chain: [
+      ...ofLeaf.filter(({ id }) => OF_SOME_CLIENTS.has(id)),
+      ...findings.filter(({ id }) => !OF_THE_WHOLE.has(id)),
+    ],
+  };
+}
+
+function readAnchor(x509: Certificate): Judged | undefined {
+  return readOne(x509, `the certificate of ${describeSubject(x509)}`, []);
+}
+
+function judgeLeaf(leaf: Judged, { role, serverName, now }: ChainQuestion): CertificateFinding[] {
+  return [
+    ...(role === 'server' || role === 'gitaly' ? judgeNames(leaf, serverName) : []),
+    ...judgeValidity(leaf, now),
+    ...judgeUsage(leaf, role),
+    ...judgeStrength(leaf),
+    ...judgeCriticalExtensions(leaf, role),
+  ];
+}
+
+/**
+ * What a certificate is for, as far as it tells itself; one that is for servers may be Gitaly's. `openssl req -x509` makes
+ * authorities of all: one that is named as a host, and does not say that it signs certificates, is a server's.
+ */
+export function likelyRole(x509: Certificate): CertificateRole {
+  try {
+    const { authority, keyUsage, extendedKeyUsage: usages } = certificateFacts(x509);
+    if (usages?.includes('clientAuth') === true && !usages.includes('serverAuth')) return 'client';
+    if (!authority || usages?.includes('serverAuth') === true) return 'gitaly';
+    if (keyUsage?.includes('keyCertSign') === true) return 'authority';
+    const { dns, ip } = certificateNames(x509);
+    const isHost =
+      dns.length + ip.length > 0 || /^[\w*-]+(\.[\w-]+)+$|^localhost$/u.test(x509.commonName ?? '');
+    return isHost ? 'gitaly' : 'authority';
+  } catch {
+    return 'gitaly';
+  }
+}
+
+function read(chain: readonly Certificate[], findings: CertificateFinding[]): Judged[] {
+  return chain.flatMap((x509, index) => {
+    const name = index === 0 ? 'the certificate' : `the certificate of ${describeSubject(x509)}`;
+    return readOne(x509, name, findings) ?? [];
+  });
+}
+
+function readOne(x509: Certificate, name: string, findings: CertificateFinding[]): Judged | undefined {
+  try {
+    // Both throw for unsupported input: a key of a rare type, a truncated extension.
+    return { x509, publicKey: x509.publicKey, facts: certificateFacts(x509), name };
+  } catch (reason) {
+    findings.push(
+      error(
+        'broken_certificate',
+        `${name} has a part that cannot be read (${reason instanceof Error ? reason.message : String(reason)})`,
+        'have it issued again',
+      ),
+    );
+    return undefined;
+  }
+}

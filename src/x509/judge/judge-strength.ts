@@ -1,0 +1,133 @@
+import type { KeyObject } from 'node:crypto';
+
+import type { GeneralName } from '../general-names.js';
+import {
+  error,
+  warning,
+  type CertificateRole,
+  type CertificateFinding,
+  type Judged,
+} from './certificate-finding.js';
+
+/** What OpenSSL takes at its security level 2, the default of Debian, Ubuntu and OpenSSL 3.2. */
+const MIN_RSA_BITS = 2048;
+/** Go's crypto/tls refuses larger ones: each handshake would cost too much. */
+const MAX_RSA_BITS = 8192;
+
+const ISSUE_INSTEAD = 'issue one with an ECDSA key on P-256, or an RSA key of 2048 to 4096 bits';
+
+/** Curves that all clients of Gitaly take, by OpenSSL's names. */
+const CURVES = ['prime256v1', 'secp384r1'];
+
+/** Whether key and signature are accepted by Gitaly's clients: Go, and gRPC for Ruby with BoringSSL. */
+export function judgeStrength({ x509, publicKey, facts, name }: Judged): CertificateFinding[] {
+  const findings = facts.explicitCurve ? [explicitCurve(name)] : judgeKey(publicKey, name);
+  // The signature of a self-signed certificate is never verified.
+  if (/sha1|md5|md2/iu.test(facts.signatureAlgorithm) && !x509.subjectDer.equals(x509.issuerDer)) {
+    findings.push(
+      error(
+        'weak_signature',
+        `${name} is signed with ${facts.signatureAlgorithm}, which Go and OpenSSL refuse`,
+        'have it issued again, signed with SHA-256',
+      ),
+    );
+  }
+  return findings;
+}
+
+function explicitCurve(name: string): CertificateFinding {
+  return error(
+    'explicit_curve',
+    `the key of ${name} describes its elliptic curve by explicit parameters, and Go cannot read such a certificate`,
+    'make a key on a named curve: openssl ecparam -name prime256v1 -genkey -noout',
+  );
+}
+
+/** Extensions that OpenSSL and Go both process if they are critical. */
+const KNOWN_CRITICAL: ReadonlySet<string> = new Set([
+  '2.5.29.15', // key usage
+  '2.5.29.17', // subject alternative name
+  '2.5.29.19', // basic constraints
+  '2.5.29.30', // name constraints
+  '2.5.29.31', // CRL distribution points
+  '2.5.29.32', // certificate policies
+  '2.5.29.33', // policy mappings
+  '2.5.29.36', // policy constraints
+  '2.5.29.37', // extended key usage
+  '2.5.29.54', // inhibit anyPolicy
+]);
+
+/** Names of extensions that are made critical by mistake; other extensions are shown by their OID. */
+const EXTENSION_NAMES: Readonly<Record<string, string>> = {
+  '2.5.29.14': 'subject key identifier',
+  '2.5.29.18': 'issuer alternative name',
+  '2.5.29.35': 'authority key identifier',
+  '1.3.6.1.5.5.7.1.1': 'authority information access',
+  '1.3.6.1.5.5.7.1.24': 'TLS feature (must-staple)',
+};
+
+/** Whether verifiers know all critical extensions, which RFC 5280 section 4.2 requires to accept a certificate. */
+export function judgeCriticalExtensions(
+  { facts, name }: Judged,
+  role: CertificateRole,
+): CertificateFinding[] {
+  const findings = facts.criticalExtensions
+    .filter((id) => !KNOWN_CRITICAL.has(id))
+    .map((id) =>
+      error(
+        'critical_extension',
+        `${name} has the critical extension ${Object.hasOwn(EXTENSION_NAMES, id) ? `${EXTENSION_NAMES[id] ?? ''} (${id})` : id}, ` +
+          'which Go and OpenSSL do not accept as critical',
+        'have it issued without this extension, or with it not critical',
+      ),
+    );
+  const { permitted = [], excluded = [] } = facts.nameConstraints ?? {};
+  const isUnknownToGo = [...permitted, ...excluded].some(({ kind }) => !GO_CONSTRAINTS.has(kind));
+  // Client certificates are verified by this program and by others that use OpenSSL.
+  if (role !== 'client' && isUnknownToGo && facts.criticalExtensions.includes('2.5.29.30')) {
+    findings.push(
+      error(
+        'critical_extension',
+        `${name} has critical name constraints on directory names or on names of another kind, which Go does not support`,
+        'have the authority issued with constraints on DNS names, IP addresses, URIs or mail addresses alone',
+      ),
+    );
+  }
+  return findings;
+}
+
+/** crypto/x509, parseNameConstraintsExtension. */
+const GO_CONSTRAINTS: ReadonlySet<GeneralName['kind']> = new Set(['dns', 'ip', 'uri', 'email']);
+
+/** A key in words: `RSA 2048`, `EC prime256v1`, `ED25519`. */
+export function describeKey({ asymmetricKeyType: type, asymmetricKeyDetails: details }: KeyObject): string {
+  const more = details?.modulusLength ?? details?.namedCurve;
+  return `${(type ?? 'unknown').toUpperCase()}${more === undefined ? '' : ` ${more}`}`;
+}
+
+function judgeKey(publicKey: KeyObject, name: string): CertificateFinding[] {
+  const { asymmetricKeyType: type, asymmetricKeyDetails: details } = publicKey;
+  const key = `the key of ${name} is ${describeKey(publicKey)}`;
+  switch (type) {
+    case 'rsa': {
+      const bits = details?.modulusLength ?? 0;
+      if (bits < MIN_RSA_BITS)
+        return [error('weak_key', `${key}, which OpenSSL refuses below ${MIN_RSA_BITS}`, ISSUE_INSTEAD)];
+      if (bits > MAX_RSA_BITS)
+        return [error('unusual_key', `${key}, which Go refuses above ${MAX_RSA_BITS}`, ISSUE_INSTEAD)];
+      return [];
+    }
+    case 'ec': {
+      const curve = details?.namedCurve ?? '';
+      if (CURVES.includes(curve)) return [];
+      // BoringSSL, which Rails' gRPC is built with, offers neither; Go takes P-521.
+      return curve === 'secp521r1'
+        ? [warning('unusual_key', `${key}, which gRPC for Ruby does not take`, ISSUE_INSTEAD)]
+        : [error('unusual_key', `${key}, a curve that Gitaly's clients do not take`, ISSUE_INSTEAD)];
+    }
+    case 'ed25519':
+      return [warning('unusual_key', `${key}, which gRPC for Ruby does not take`, ISSUE_INSTEAD)];
+    default:
+      return [error('unusual_key', `${key}, which Gitaly's clients do not take`, ISSUE_INSTEAD)];
+  }
+}
