@@ -51,13 +51,15 @@ test.each(['security.md', 'reliability.md'])('docs/%s names tests and runs that 
       sources.set(path.slice(0, -'.test.ts'.length), await readFile(join(TESTS, path), 'utf8'));
   }
   const text = await document(name);
-  // `folder/file` or `file: words`, where there is such a folder or file of tests.
+  // `folder/file: words`, or `folder/file` or `file: words` where there is such a folder or file of tests.
   const folders = new Set(
     [...sources.keys()].filter((file) => file.includes('/')).map((file) => file.split('/')[0]),
   );
   const named = [...text.matchAll(/`([\w-]+)(\/[\w/-]+)?(?:: ([^`]+))?`/g)].filter(
     ([, first = '', rest, words]) =>
-      rest === undefined ? words !== undefined && sources.has(first) : folders.has(first),
+      rest === undefined
+        ? words !== undefined && sources.has(first)
+        : words !== undefined || folders.has(first),
   );
   expect(named.length).toBeGreaterThan(20);
   const wrong = named.filter(
