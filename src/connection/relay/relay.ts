@@ -271,9 +271,13 @@ export class Relay {
     else this.cut(new ConnectionEnd('finished', this.#firstFinished ?? side));
   }
 
-  /** Whether a failure of upstream can still be answered by the proxy: a client that has finished reads the answer, too. */
+  /**
+   * Whether a failure of upstream can still be answered by the proxy. A client that has finished reads the answer, too; but a
+   * backchannel without one may be complete then, and a reset stays a reset.
+   */
   get #canBeAnswered(): boolean {
-    return this.#state === 'unanswered' && this.#isKept && !this.#ending;
+    if (this.#state !== 'unanswered' || !this.#isKept || this.#ending) return false;
+    return !this.#mayBeSilent || !this.#watches.client.hasFinished;
   }
 
   #silent(ms: number): void {
