@@ -75,6 +75,12 @@ export const GUARDED_TRANSFER_BYTES = 16 * 1024 * 1024;
  */
 export const SUSPECT_FLIGHT_BYTES = 2048;
 
+/**
+ * KeyUpdate messages of one TLS 1.3 client. Libraries send one per 2^24 records (RFC 8446 section 5.5), which take minutes, or
+ * none at all.
+ */
+export const KEY_UPDATES = { burst: 32, perSecond: 1 / 60 };
+
 /** PROXY protocol v1: 107 bytes with CR LF (section 2.1 of the specification: "a 108-byte buffer is always enough"). */
 export const MAX_PROXY_V1_BYTES = 107;
 
@@ -365,8 +371,8 @@ export const ABUSE_LIMITS = {
   controlFrames: { burst: 1000, perSecond: 33 },
 
   /**
-   * Frames of one end without content: WINDOW_UPDATE, PRIORITY, empty DATA, answers to PINGs, unknown types (CVE-2019-9511, -9513,
-   * -9517, -9518), with the bucket that nghttp2 has for glitches. Data of the other end adds tokens for its window updates.
+   * Frames of one end without content: WINDOW_UPDATE, PRIORITY, empty DATA, answers to PINGs and SETTINGS, unknown types
+   * (CVE-2019-9511, -9513, -9517, -9518), and HEADERS and DATA of streams that are not open, with the bucket that nghttp2 has for glitches. Data of the other end adds tokens for its window updates.
    */
   smallFrames: { burst: 10_000, perSecond: 330 },
 

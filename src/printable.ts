@@ -1,10 +1,16 @@
 /**
  * Characters that a terminal interprets or that mislead a reader: C0 and C1 controls and DEL (Cc), format characters such as
- * the bidirectional controls and zero-width characters (Cf), line and paragraph separators (Zl, Zp), lone surrogates (Cs).
+ * the bidirectional controls and zero-width characters (Cf), line and paragraph separators (Zl, Zp), lone surrogates (Cs),
+ * spaces other than U+0020 (the rest of Zs), and characters that show as nothing (Default_Ignorable_Code_Point, and the blank
+ * Braille pattern). A character class of a regular expression.
  */
-const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+export const UNPRINTABLE_CLASS =
+  '[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}\\p{Cs}\\u00a0\\u1680\\u2000-\\u200a\\u202f\\u205f\\u3000' +
+  '\\p{Default_Ignorable_Code_Point}\\u2800]';
 
-const ANY_UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u;
+const UNPRINTABLE = new RegExp(UNPRINTABLE_CLASS, 'gu');
+
+const ANY_UNPRINTABLE = new RegExp(UNPRINTABLE_CLASS, 'u');
 
 /** Whether a text can be printed unchanged on one line. */
 export function isPrintable(text: string): boolean {

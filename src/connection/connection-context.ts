@@ -6,7 +6,8 @@ import { ConnectionEnd, internalError } from './connection-end.js';
 import type { ConnectionFacts } from './connection-facts.js';
 import { ConnectionRecord } from './connection-record.js';
 import { inspectAtClose } from './relay/abort.js';
-import type { CallOwner, OpeningSettings } from './opening-settings.js';
+import type { ServedConnection } from './served-connection.js';
+import type { OpeningSettings } from './opening-settings.js';
 
 /** The client has left before a stage had what it waits for. Each stage knows what that means for the connection. */
 export const CLIENT_LEFT = Symbol('the client has left');
@@ -21,15 +22,20 @@ export class ConnectionContext {
   readonly settings: OpeningSettings;
   readonly admission: Admission;
   readonly record: ConnectionRecord;
-  /** Who the calls of the connection belong to. */
-  readonly owner: CallOwner;
+  /** The connection as its listener sees it. */
+  readonly connection: ServedConnection;
   readonly #ending = new AbortController();
 
-  constructor(accepted: Accepted, settings: OpeningSettings, admission: Admission, owner: CallOwner) {
+  constructor(
+    accepted: Accepted,
+    settings: OpeningSettings,
+    admission: Admission,
+    connection: ServedConnection,
+  ) {
     this.raw = accepted.raw;
     this.settings = settings;
     this.admission = admission;
-    this.owner = owner;
+    this.connection = connection;
     this.record = new ConnectionRecord(accepted, settings);
     this.raw.on('error', inspectAtClose);
     this.raw.once('close', () => this.#ending.abort(CLIENT_LEFT));

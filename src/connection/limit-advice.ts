@@ -2,6 +2,7 @@ import type { AbuseLimits } from '../inspect/abuse-limits.js';
 import type { ExceededLimit } from '../inspect/limit.js';
 import type { Rate } from '../inspect/rate-bucket.js';
 import {
+  KEY_UPDATES,
   MAX_BACKCHANNEL_CONNECTIONS,
   MAX_CONTINUATION_FRAMES,
   MAX_HEADER_AMPLIFICATION,
@@ -42,11 +43,11 @@ const TEXTS: Readonly<Record<ExceededLimit, (values: LimitValues) => LimitText>>
     setting: undefined,
   }),
   frame_flood: ({ smallFrames }) => ({
-    bound: `frames without content (WINDOW_UPDATE, PRIORITY, empty DATA): ${rateText(smallFrames)}`,
+    bound: `frames without content (WINDOW_UPDATE, PRIORITY, acknowledgements, empty DATA), and HEADERS and DATA of streams that are not open: ${rateText(smallFrames)}`,
     setting: 'abuse_limits.small_frames',
   }),
   yamux_flood: ({ smallFrames }) => ({
-    bound: `yamux frames without data: ${rateText(smallFrames)}`,
+    bound: `yamux frames other than data of open streams, and each SYN and RST: ${rateText(smallFrames)}`,
     setting: 'abuse_limits.small_frames',
   }),
   continuation: () => ({
@@ -91,6 +92,11 @@ export function describeLimit(limit: ExceededLimit, values: LimitValues): string
     'spread its calls over more connections'
   );
 }
+
+/** The fix for a client that sends too many KeyUpdates, if it is known to be legitimate. */
+export const KEY_UPDATE_ADVICE =
+  `the limit key_update_flood is ${KEY_UPDATES.burst} KeyUpdate messages of TLS 1.3 at once, then one per minute. If this client is ` +
+  'legitimate, have it update its keys less often, or use TLS 1.2';
 
 /** The fix for a connection that `inspect: required` has closed. */
 export const LOST_ADVICE =

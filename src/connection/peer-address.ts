@@ -1,15 +1,36 @@
+import { isIPv4, isIPv6 } from 'node:net';
+
 /** An end of a TCP connection; `undefined` stands for a unix socket or an end that nobody knows. */
 export interface SocketEnd {
   readonly address: string;
   readonly port: number;
 }
 
-const IPV4_MAPPED = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
+/** RFC 4291 section 2.5.5.2: an IPv4 address that a dual-stack socket maps into IPv6, as the URL parser formats it. */
+const IPV4_MAPPED = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/u;
 
-/** A socket's end as Node tells it, IPv4 out of its IPv6 form. */
+/**
+ * The one spelling of an address, so that the log, limits and lists see the same for the same client: IPv4, also if it is mapped
+ * into IPv6, with dots; IPv6 as in RFC 5952. `undefined` if it is not an address, or has a zone: that has a meaning only on the
+ * machine that it comes from.
+ */
+export function canonicalAddress(text: string): string | undefined {
+  if (isIPv4(text)) return text;
+  if (!isIPv6(text) || text.includes('%')) return undefined;
+  // The URL parser formats an address as in RFC 5952.
+  const address = new URL(`http://[${text}]`).hostname.slice(1, -1);
+  const [, high, low] = IPV4_MAPPED.exec(address) ?? [];
+  if (high === undefined || low === undefined) return address;
+  const [front, back] = [Number.parseInt(high, 16), Number.parseInt(low, 16)];
+  return [front >> 8, front & 0xff, back >> 8, back & 0xff].join('.');
+}
+
+/** A socket's end as Node reports it; its address is canonical, and keeps its zone. */
 export function socketEnd(address: string | undefined, port: number | undefined): SocketEnd | undefined {
   if (address === undefined || port === undefined) return undefined;
-  return { address: IPV4_MAPPED.exec(address)?.[1] ?? address, port };
+  const [host = '', zone] = address.split('%', 2);
+  const canonical = canonicalAddress(host) ?? host;
+  return { address: zone === undefined ? canonical : `${canonical}%${zone}`, port };
 }
 
 /** `10.0.0.1:5000`, `[::1]:5000`, or `@` for a unix socket, which is what Gitaly logs. */

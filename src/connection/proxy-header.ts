@@ -1,7 +1,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
 import { MAX_PROXY_V1_BYTES, MAX_PROXY_V2_BYTES } from '../limits.js';
-import { socketEnd, type SocketEnd } from './peer-address.js';
+import { canonicalAddress, type SocketEnd } from './peer-address.js';
 
 /**
  * The PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2), both ways. Section numbers below are of that
@@ -48,14 +48,15 @@ function parseV1(bytes: Buffer): ProxyHeaderResult {
     .toString('latin1', 0, end)
     .split(' ');
   if (protocol === 'UNKNOWN') return { kind: 'header', consumed, source: undefined };
-  const isAddress = protocol === 'TCP4' ? isIPv4 : protocol === 'TCP6' ? isIPv6 : undefined;
-  if (isAddress === undefined) return malformed('PROXY v1: the protocol is none of TCP4, TCP6, UNKNOWN');
-  if (!isAddress(source) || !isAddress(destination))
-    return malformed('PROXY v1: an address is not of its family');
+  const isOfFamily = protocol === 'TCP4' ? isIPv4 : protocol === 'TCP6' ? isIPv6 : undefined;
+  if (isOfFamily === undefined) return malformed('PROXY v1: the protocol is none of TCP4, TCP6, UNKNOWN');
+  const address = canonicalAddress(source);
+  if (!isOfFamily(source) || !isOfFamily(destination) || address === undefined)
+    return malformed('PROXY v1: an address is not of its family, or has a zone');
   if (!isPort(sourcePort) || !isPort(destinationPort))
     return malformed('PROXY v1: a port is not a number to 65535');
   if (more.length > 0) return malformed('PROXY v1: more than six words');
-  return { kind: 'header', consumed, source: socketEnd(source, Number(sourcePort)) };
+  return { kind: 'header', consumed, source: { address, port: Number(sourcePort) } };
 }
 
 function isPort(text: string): boolean {
@@ -104,27 +105,10 @@ function readIPv4(bytes: Buffer, offset: number): string {
   return [...bytes.subarray(offset, offset + 4)].join('.');
 }
 
-/** RFC 4291 section 2.5.5.2: an IPv4 address that a dual-stack socket maps into IPv6. */
-const IPV4_MAPPED_PREFIX = Buffer.from('00000000000000000000ffff', 'hex');
-
-/** An IPv4-mapped address comes as the IPv4 address that it is, as those of sockets do. */
 function readIPv6(bytes: Buffer, offset: number): string {
-  const prefixEnd = offset + IPV4_MAPPED_PREFIX.length;
-  if (bytes.subarray(offset, prefixEnd).equals(IPV4_MAPPED_PREFIX)) return readIPv4(bytes, prefixEnd);
   const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(offset + 2 * index).toString(16));
-  return compressIPv6(groups);
-}
-
-/** RFC 5952 section 4.2: `::` for the longest run of zero groups, the first of equals, never for a single one. */
-function compressIPv6(groups: readonly string[]): string {
-  let best = { start: 0, length: 1 };
-  for (let start = 0; start < groups.length; start++) {
-    let length = 0;
-    while (groups[start + length] === '0') length++;
-    if (length > best.length) best = { start, length };
-  }
-  if (best.length < 2) return groups.join(':');
-  return `${groups.slice(0, best.start).join(':')}::${groups.slice(best.start + best.length).join(':')}`;
+  const text = groups.join(':');
+  return canonicalAddress(text) ?? text;
 }
 
 /** The header that tells upstream who the client is. Ends that are unknown become UNKNOWN (v1) or LOCAL (v2). */

@@ -31,7 +31,7 @@ export class RelayedConnection {
   readonly #calls: FollowedCalls | undefined;
   readonly #relay: Relay;
   readonly #stalls = { client: new WriteStall(), upstream: new WriteStall() } as const;
-  #transferredAtSweep = -1;
+  #movementAtSweep = -1;
   #idleSinceMs = 0;
   /** Why the connection is drained, once it is. */
   #draining: string | undefined;
@@ -105,9 +105,9 @@ export class RelayedConnection {
       return;
     }
     this.#calls?.sweep(nowMs, toClient === 0, toUpstream === 0);
-    const { transferred } = this.#relay;
-    if (transferred !== this.#transferredAtSweep) {
-      this.#transferredAtSweep = transferred;
+    const { movement } = this.#relay;
+    if (movement !== this.#movementAtSweep) {
+      this.#movementAtSweep = movement;
       this.#idleSinceMs = nowMs;
     } else if (nowMs - this.#idleSinceMs >= idleMs) {
       this.cut(new ConnectionEnd('idle_timeout', 'proxy', 'no byte moved for timeouts.idle'));
@@ -141,7 +141,7 @@ export class RelayedConnection {
       isAuthenticated: () => facts.isAuthenticated,
     };
     const { events } = settings;
-    const share = settings.calls.share(this.#context.owner, abuseLimits.callsPerConnection);
+    const share = settings.calls.share(this.#context.connection, abuseLimits.callsPerConnection);
     return new FollowedCalls(
       {
         protocol: this.#client.protocol,

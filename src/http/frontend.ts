@@ -14,6 +14,7 @@ import { goAwayFrame, MAX_STREAM_ID, settingsFrame } from '../inspect/http2/enco
 import { ErrorCode } from '../inspect/http2/http2-frame.js';
 import { MAX_HEADER_FIELDS, MAX_HTTP2_REQUESTS } from '../limits.js';
 import { TappedStream } from '../tls/tapped-stream.js';
+import { isHost } from './host.js';
 import type { Exchanged, Expectation } from './message.js';
 
 /** Who takes what the parsers of one connection find. */
@@ -61,7 +62,7 @@ export class Frontend {
   /** The same of HTTP/2, whose frames are looked at before Node's parser has them. */
   serveHttp2(stream: Socket, receiver: RequestReceiver, limits: AbuseLimits): Http2Service {
     let session: ServerHttp2Session | undefined;
-    const frames = new ClientFrames(receiver, limits);
+    const frames = new ClientFrames(receiver, isHost, limits);
     const tapped = new TappedStream(stream, (bytes) => {
       // What comes yet is nobody's.
       if (session?.destroyed === true) return false;

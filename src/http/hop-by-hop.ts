@@ -58,11 +58,40 @@ export function plainName(name: string): string {
 
 /** Whether a field, by its plain name, says of a client what only the proxy knows: of clients it is never passed on. */
 export function isProxysOwn(name: string): boolean {
-  return PROXYS_OWN.test(name);
+  return PROXYS_OWN.test(name) || OTHER_NAMES.has(name);
 }
 
-/** `Client-IP` is what Rails takes for the address beside `X-Forwarded-For`. */
-const PROXYS_OWN = /^(?:forwarded|x-forwarded(?:-.*)?|x-real-ip|client-ip|x-ssl-client(?:-.*)?)$/u;
+/** Names that begin so are the proxy's own, with whatever follows a hyphen. */
+const PROXYS_OWN = /^(?:x-forwarded|x-ssl-client)(?:-.*)?$/u;
+
+/**
+ * Other names by which servers, load balancers and CDNs state the address of a client, or the host and path that it asked for.
+ * Rails reads `Client-IP` beside `X-Forwarded-For`; rate limits and access logs are often configured to read one of the others.
+ */
+const OTHER_NAMES: ReadonlySet<string> = new Set([
+  'forwarded',
+  'x-real-ip',
+  'client-ip',
+  'x-client-ip',
+  'true-client-ip',
+  'cf-connecting-ip',
+  'cf-connecting-ipv6',
+  'fastly-client-ip',
+  'x-cluster-client-ip',
+  'x-remote-ip',
+  'x-remote-addr',
+  'proxy-client-ip',
+  'wl-proxy-client-ip',
+  'x-appengine-user-ip',
+  'x-appengine-remote-addr',
+  'x-azure-clientip',
+  'x-azure-socketip',
+  'x-envoy-external-address',
+  'x-original-forwarded-for',
+  'x-original-host',
+  'x-original-url',
+  'x-rewrite-url',
+]);
 
 /** The values of a field. */
 export function valuesOf(fields: readonly HeaderField[], wanted: string): string[] {

@@ -1,3 +1,4 @@
+import { isHost } from './host.js';
 import { fieldsOf, valuesOf } from './hop-by-hop.js';
 import type { HttpRequest } from './message.js';
 
@@ -11,9 +12,6 @@ export interface RequestTarget {
 
 /** RFC 9112 section 3.2.2; RFC 9110 section 4.2: the scheme is http or https. */
 const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)(.*)$/iu;
-
-/** A host and perhaps a port. More may stand in a URI's authority, but not in a request of anybody who means well. */
-const HOST = /^[\w.~:[\]-]+$/u;
 
 /**
  * Reads where a request goes to, or `undefined` if that can be read in two ways: several hosts, a fragment, bytes that no
@@ -38,7 +36,7 @@ export function requestTarget(request: HttpRequest): RequestTarget | undefined {
   const [host, ...others] = hosts;
   if (others.some((other) => other.toLowerCase() !== host?.toLowerCase())) return undefined;
   if (host === undefined) return request.httpVersion === '1.0' ? { path, host } : undefined;
-  return HOST.test(host) ? { path, host } : undefined;
+  return isHost(host) ? { path, host } : undefined;
 }
 
 /** The path of a target, without the query, which may hold secrets. */

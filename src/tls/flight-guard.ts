@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { Server, TLSSocket } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 
 import { SUSPECT_FLIGHT_BYTES } from '../limits.js';
 import type { Certificate } from '../x509/certificate.js';
@@ -72,12 +72,10 @@ export class FlightGuard {
     this.#sources = sources;
   }
 
-  /** Must be called for each server whose handshakes are guarded: it reports the secrets of handshakes, a callback for each. */
-  watch(server: Server): void {
-    server.on('keylog', (line: Buffer, socket: TLSSocket) => {
-      const source = sourceOf(socket);
-      if (source instanceof GuardedStream) source.keylog(line);
-    });
+  /** Takes a line of OpenSSL's key log of a socket, which has the secrets of its handshake. */
+  keylog(line: Buffer, socket: TLSSocket): void {
+    const source = sourceOf(socket);
+    if (source instanceof GuardedStream) source.keylog(line);
   }
 
   /**

@@ -14,6 +14,7 @@ import { guarded } from '../guarded.js';
 import { Certificate, presentedChain } from '../x509/certificate.js';
 import type { ClientSources, UnguardedHandshake } from './client-sources.js';
 import { FlightGuard, sourceOf } from './flight-guard.js';
+import { KeyUpdateLimit, reset } from './key-updates.js';
 import type { ServerPair, ServerParts } from './material.js';
 import { contextParameters } from './parameters.js';
 import { SessionEpochs } from './session-epochs.js';
@@ -31,6 +32,7 @@ interface Waiting {
   readonly unguarded: UnguardedHandshake | undefined;
   /** The number of bytes from the client after its ClientHello. */
   readonly flightBytes: () => number;
+  readonly onKeyUpdateFlood: () => void;
 }
 
 /** The services that a terminator needs from its process. */
@@ -63,6 +65,7 @@ export class TlsTerminator {
   readonly #waiting = new WeakMap<object, Waiting>();
   /** Set if client certificates are requested. */
   readonly #guard: FlightGuard | undefined;
+  readonly #keyUpdates = new KeyUpdateLimit();
   readonly #environment: TerminatorEnvironment;
   readonly #epochs: SessionEpochs;
   /** The secret that the ticket keys in use were derived from. */
@@ -96,12 +99,14 @@ export class TlsTerminator {
    *
    * @param address - the client's; `undefined` if it has none.
    * @param helloBytes - the length of the ClientHello's records.
+   * @param onKeyUpdateFlood - called if the client exceeds `KEY_UPDATES` later; `raw` has been reset by then.
    */
   handshake(
     raw: Socket,
     address: string | undefined,
     serverName: string | undefined,
     helloBytes: number,
+    onKeyUpdateFlood: () => void,
   ): Promise<TLSSocket> {
     const pair = this.#pairFor(serverName);
     const server = (pair && this.#servers.get(pair)) ?? this.#default;
@@ -113,7 +118,17 @@ export class TlsTerminator {
       const bytesBefore = raw.bytesRead;
       const flightBytes = (): number => raw.bytesRead - bytesBefore;
       const unguarded = begun?.unguarded;
-      const waiting = { raw, address, resolve, reject, unguarded, flightBytes, startedAtMs, secret };
+      const waiting = {
+        raw,
+        address,
+        resolve,
+        reject,
+        unguarded,
+        flightBytes,
+        startedAtMs,
+        secret,
+        onKeyUpdateFlood,
+      };
       this.#waiting.set(source, waiting);
       // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
       // side of the connection later must not.
@@ -183,11 +198,11 @@ export class TlsTerminator {
         sessionIdContext: 'gitaly-tls-proxy',
       }),
     );
-    this.#guard?.watch(server);
     server.on('secureConnection', (socket) => {
       socket.allowHalfOpen = true;
       const waiting = this.#settle(socket);
       if (!waiting) return;
+      this.#keyUpdates.watch(socket, waiting.raw, waiting.onKeyUpdateFlood);
       const refuse = (fault: Error): void => {
         // Immediately: OpenSSL has made the tickets of the session, or makes them next, and Node sends them when this returns.
         // The client could use such a ticket to be admitted.
@@ -200,6 +215,12 @@ export class TlsTerminator {
         else waiting.resolve(socket);
       };
       guarded((fault) => refuse(new JudgementFault(fault)), judge)();
+    });
+    server.on('keylog', (line: Buffer, socket: TLSSocket) => {
+      this.#guard?.keylog(line, socket);
+      this.#keyUpdates.keylog(line, socket);
+      // The secrets stay in memory no longer than OpenSSL keeps them.
+      line.fill(0);
     });
     server.on('tlsClientError', (error, socket) => {
       const waiting = this.#settle(socket);
@@ -229,12 +250,6 @@ export class TlsTerminator {
     waiting?.unguarded?.end();
     return waiting;
   }
-}
-
-/** A unix socket cannot be reset. */
-function reset(raw: Socket): void {
-  if (raw.remoteFamily === undefined) raw.destroy();
-  else raw.resetAndDestroy();
 }
 
 /** An exception while judging a client whose handshake is complete. */

@@ -72,25 +72,51 @@ export function holdsName(certificate: Certificate, name: string): boolean {
  * The identity of a verified client, for the log and for `X-SSL-Client-Identity`: its first URI (SPIFFE), else its first DNS
  * name, else the only Common Name, else the whole subject, else its first IP or mail address.
  *
- * The first of these that the certificate has decides. `undefined` if that one contains a control, format or line character,
- * is not text or is too long: what is read for another name than it is, is not an identity.
+ * The first of these that the certificate has decides. `undefined` if that one contains a control, format, line or blank
+ * character, is not text, is too long, or is not of the form of its kind: a name that can be mistaken for another is not an
+ * identity.
  */
 export function certificateIdentity(certificate: Certificate): string | undefined {
   const { alternativeNames, commonName, subject } = certificate;
   const first = (kind: 'dns' | 'uri' | 'email' | 'ip'): GeneralName | undefined =>
     alternativeNames.find((name) => name.kind === kind || (name.kind === 'malformed' && name.of === kind));
   const named = first('uri') ?? first('dns');
-  if (named) return usable(textOf(named));
+  if (named) return usable(identityOf(named));
   if (commonName !== undefined) return usable(commonName);
   // An escaped subject is always printable, so its values decide.
   if (subject !== '') return certificate.hasPrintableSubject ? usable(subject) : undefined;
   const address = first('ip') ?? first('email');
-  return address && usable(textOf(address));
+  return address && usable(identityOf(address));
+}
+
+/** The forms of the kinds that are text. They exclude each other: a name of one kind cannot imitate a name of another. */
+const FORMS = {
+  /** RFC 3986 section 3.1: a scheme, and something behind it. */
+  uri: /^[a-z][a-z\d+.-]*:[!-~]+$/iu,
+  /** A host name, with underscores; a label may be a wildcard. */
+  dns: /^[\w*-]+(?:\.[\w*-]+)*\.?$/u,
+  email: /^[!-~]+@[!-~]+$/u,
+} as const;
+
+function identityOf(name: GeneralName): string | undefined {
+  switch (name.kind) {
+    case 'uri':
+    case 'dns':
+      return FORMS[name.kind].test(name.value) ? textOf(name) : undefined;
+    case 'email':
+      return FORMS.email.test(name.value) && !FORMS.uri.test(name.value) ? textOf(name) : undefined;
+    case 'ip':
+      return textOf(name);
+    case 'directory':
+    case 'other':
+    case 'malformed':
+      return undefined;
+  }
 }
 
 function usable(identity: string | undefined): string | undefined {
   return identity !== undefined &&
-    identity !== '' &&
+    identity.trim() !== '' &&
     identity.length <= MAX_IDENTITY_LENGTH &&
     isPrintable(identity)
     ? identity

@@ -1,4 +1,4 @@
-import { isPrintable } from '../printable.js';
+import { isPrintable, UNPRINTABLE_CLASS } from '../printable.js';
 import { readAll, readDer, readObjectIdentifier, TAG, type DerElement } from './der.js';
 
 /** OpenSSL's short names of the attributes that RFC 5280 and Active Directory use; other attributes are shown by their OID. */
@@ -83,10 +83,12 @@ export function formatDistinguishedName(name: DistinguishedName): string {
     .join(', ');
 }
 
+const ESCAPED = new RegExp(`^[ #]|[",+;<>\\\\]| $|${UNPRINTABLE_CLASS}`, 'gu');
+
 function format(value: string | undefined, { tag, content }: DerElement): string {
   // RFC 4514 section 2.4: the DER in hexadecimal, here without its length octets.
   if (value === undefined) return `#${tag.toString(16).padStart(2, '0')}${content.toString('hex')}`;
-  return value.replace(/^[ #]|[",+;<>\\]| $|[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, (character) =>
+  return value.replace(ESCAPED, (character) =>
     isPrintable(character)
       ? `\\${character}`
       : [...Buffer.from(character)]

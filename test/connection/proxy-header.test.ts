@@ -3,7 +3,7 @@ import { isIPv6 } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
-import type { SocketEnd } from '../../src/connection/peer-address.js';
+import { socketEnd, type SocketEnd } from '../../src/connection/peer-address.js';
 import {
   encodeProxyHeader,
   parseProxyHeader,
@@ -104,6 +104,7 @@ describe('malformed', () => {
     ['v1 of another protocol', v1('PROXY UDP4 10.0.0.1 10.0.0.2 1 2\r\n'), /none of TCP4, TCP6, UNKNOWN/],
     ['v1 without a protocol', v1('PROXY \r\n'), /none of TCP4, TCP6, UNKNOWN/],
     ['v1 IPv6 as TCP4', v1('PROXY TCP4 ::1 ::1 1 2\r\n'), /not of its family/],
+    ['v1 TCP6 with a zone', v1('PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n'), /has a zone/],
     ['v1 IPv4 as TCP6', v1('PROXY TCP6 10.0.0.1 10.0.0.2 1 2\r\n'), /not of its family/],
     ['v1 IPv4 out of range', v1('PROXY TCP4 10.0.0.256 10.0.0.2 1 2\r\n'), /not of its family/],
     ['v1 with a bad destination', v1('PROXY TCP4 10.0.0.1 localhost 1 2\r\n'), /not of its family/],
@@ -142,6 +143,25 @@ describe('malformed', () => {
         expect(parseProxyHeader(wrong)).toMatchObject({ kind: 'malformed' });
       }
     }
+  });
+});
+
+describe('a client has one address, however it is spelt', () => {
+  test.each([
+    ['2001:db8::1', ['2001:DB8::1', '2001:0db8::1', '2001:db8:0:0::0.0.0.1', '2001:db8:0:0:0:0:0:1']],
+    ['10.0.0.1', ['::FFFF:a00:1', '0:0:0:0:0:ffff:0a00:0001', '::ffff:10.0.0.1']],
+    ['::1', ['::0.0.0.1', '0::1', '0000:0000:0000:0000:0000:0000:0000:0001']],
+  ])('%s', (address, spellings) => {
+    for (const spelling of spellings) {
+      const header = v1(`PROXY TCP6 ${spelling} fe80::2 5000 9999\r\n`);
+      expect(parseProxyHeader(header), spelling).toMatchObject({ source: { address, port: 5000 } });
+    }
+  });
+
+  test('also if a socket reports it; a zone is kept there', () => {
+    expect(socketEnd('::ffff:10.0.0.1', 1)).toEqual({ address: '10.0.0.1', port: 1 });
+    expect(socketEnd('::10.0.0.1', 1)).toEqual({ address: '::a00:1', port: 1 });
+    expect(socketEnd('fe80::1%eth0', 1)).toEqual({ address: 'fe80::1%eth0', port: 1 });
   });
 });
 

@@ -66,7 +66,7 @@ describe.each<Transport>(['tcp', 'unix', 'tls1.2', 'tls1.3'])(
         backend.stream.write(streams[index] ?? '');
         backend.stream.end();
       }
-      const moved = (): number => relays.reduce((sum, { relay }) => sum + relay.transferred, 0);
+      const moved = (): number => relays.reduce((sum, { relay }) => sum + relay.movement, 0);
       await untilQuiet(moved);
       for (const { ends } of relays) {
         // The kernel takes no more: a view waits in the sink, maybe a copy of what came behind it, and no more is read.
@@ -96,7 +96,7 @@ describe.each(TRANSPORTS)('a sink that does not read: $client client, $upstream 
     let most = 0;
     flood(sender);
     await untilQuiet(
-      () => relay.transferred,
+      () => relay.movement,
       () => (most = Math.max(most, sink.writableLength)),
     );
     expect(most).toBeGreaterThan(0);
@@ -147,7 +147,7 @@ test.each(['tcp', 'tls1.3'] as const)(
     };
     const tested = await startRelay({ client, upstream: 'tcp' }, { tap: chainOf([editing, upperCase]) });
     tested.client.stream.write('secret');
-    await untilQuiet(() => tested.relay.transferred);
+    await untilQuiet(() => tested.relay.movement);
     tested.client.stream.write('open');
     expect((await readBytes(tested.backend.stream, 4)).toString()).toBe('OPEN');
     tested.backend.stream.write('answer');

@@ -56,7 +56,7 @@ describe.each(TRANSPORTS)('half-close, $client client and $upstream upstream', (
       await once(other, 'end');
       const answer = noise(12 << 20);
       other.end(answer);
-      await untilQuiet(() => tested.relay.transferred);
+      await untilQuiet(() => tested.relay.movement);
       expect(sha256(await readBytes(one, answer.length))).toBe(sha256(answer));
       one.resume();
       expect(await endOf(tested)).toMatchObject({ reason: 'finished', initiator: first });
@@ -83,7 +83,7 @@ describe.each(OVER_TCP)('reset, $client client and $upstream upstream', (transpo
     const [resets, hears] =
       side === 'client' ? [tested.client, tested.backend] : [tested.backend, tested.client];
     flood(resets.stream);
-    await untilQuiet(() => tested.relay.transferred);
+    await untilQuiet(() => tested.relay.movement);
     const fate = fateOf(hears);
     resets.raw.resetAndDestroy();
     hears.stream.resume();
@@ -97,7 +97,7 @@ describe.each(OVER_TCP)('reset, $client client and $upstream upstream', (transpo
       side === 'client' ? [tested.client, tested.backend] : [tested.backend, tested.client];
     flood(resets.stream);
     flood(hears.stream);
-    await untilQuiet(() => tested.relay.transferred);
+    await untilQuiet(() => tested.relay.movement);
     const fate = fateOf(hears);
     resets.raw.resetAndDestroy();
     hears.stream.resume();
@@ -146,13 +146,13 @@ test.each([
   async (transports) => {
     const tested = await startRelay(transports);
     flood(tested.backend.stream);
-    await untilQuiet(() => tested.relay.transferred);
+    await untilQuiet(() => tested.relay.movement);
     const ended = once(tested.backend.stream, 'end');
     tested.backend.stream.resume();
     tested.client.stream.end();
     const passed = await Promise.race([
       ended.then(() => true),
-      untilQuiet(() => tested.relay.transferred).then(() => false),
+      untilQuiet(() => tested.relay.movement).then(() => false),
     ]);
     expect(passed).toBe(true);
   },

@@ -174,7 +174,7 @@ async function acceptClient(
   });
   stream.on('error', ignore);
   const [relayStream] = await Promise.all([
-    terminator.handshake(relayRaw, undefined, 'localhost', 0),
+    terminator.handshake(relayRaw, undefined, 'localhost', 0, () => undefined),
     once(stream, 'secureConnect'),
   ]);
   relayStream.on('error', ignore);

@@ -78,6 +78,10 @@ test('a request that can be read in two ways is refused, with 400, before a byte
     ['an empty host', `GET ${ALLOWED} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n`],
     ['two hosts in one', `GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab, other\r\nConnection: close\r\n\r\n`],
     ['a path in the host', `GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab/x\r\nConnection: close\r\n\r\n`],
+    ...['h:abc', 'h:99999', 'a:1:2', '[]', '[zz]', '[::1', '::1]', '[::1]x', '..', '['].map(
+      (host) =>
+        [`Host: ${host}`, `GET ${ALLOWED} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`] as const,
+    ),
     ['content of a GET', `${get}Content-Length: 5\r\nConnection: close\r\n\r\nhello`],
     ['chunks of a GET', `${get}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n`],
     ...['HTTP/1.2', 'HTTP/3.0', 'HTTP/1.10', 'HTTP/1', 'http/1.1', 'HTTP/01.1', 'HTTPS/1.1'].map(
@@ -299,6 +303,9 @@ describe('over HTTP/2', () => {
       ['a colon in a name', { 'a:b': 'c' }],
       ['a space in a name', { 'a b': 'c' }],
       ['another host, with a character that no host has', { host: 'other"' }],
+      ['an invalid host', { ':authority': 'a:1:2', host: 'a:1:2' }],
+      ['an IPv6 address without its bracket', { ':authority': '[::1', host: '[::1' }],
+      ['an invalid authority', { ':authority': 'h:99999' }],
     ];
     const gate = await startGate({ more: ONE_WORKER });
     for (const [index, [what, fields]] of cases.entries()) {

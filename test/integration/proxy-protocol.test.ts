@@ -62,6 +62,11 @@ describe('a PROXY header from a listed network', () => {
   const named: [string, Buffer, string][] = [
     ['v1 over IPv4', V1_HEADER, '192.0.2.7:40001'],
     ['v1 over IPv6', v1('PROXY TCP6 2001:db8::7 2001:db8::1 40002 9999'), '[2001:db8::7]:40002'],
+    [
+      'v1 over IPv6, spelt otherwise',
+      v1('PROXY TCP6 2001:0DB8::0.0.0.7 ::1 40012 9999'),
+      '[2001:db8::7]:40012',
+    ],
     ['v2 over IPv4', v2('21', '11', V2_IPV4), '192.0.2.7:40003'],
     ['v2 over IPv6', v2('21', '21', V2_IPV6), '[2001:db8::7]:40004'],
     ['v2 with a TLV', v2('21', '11', V2_IPV4.replace('9c43', '9c45') + V2_TLV), '192.0.2.7:40005'],

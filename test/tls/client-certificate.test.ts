@@ -38,7 +38,7 @@ async function handshake(
   });
   tls.on('error', () => undefined);
   onTestFinished(() => void tls.destroy());
-  return terminator.handshake(accepted, KNOWN_ADDRESS, 'localhost', 0);
+  return terminator.handshake(accepted, KNOWN_ADDRESS, 'localhost', 0, () => undefined);
 }
 
 interface Refusal {

@@ -24,7 +24,13 @@ async function handshake(
   client.on('error', () => undefined);
   const secured = once(client, 'secureConnect');
   secured.catch(() => undefined);
-  const server = await terminator.handshake(accepted, KNOWN_ADDRESS, options.servername ?? 'localhost', 0);
+  const server = await terminator.handshake(
+    accepted,
+    KNOWN_ADDRESS,
+    options.servername ?? 'localhost',
+    0,
+    () => undefined,
+  );
   await secured;
   return { client, server };
 }
@@ -39,7 +45,7 @@ async function failure(
   const { client, accepted } = await socketPair();
   begin(client);
   const error: unknown = await terminator
-    .handshake(accepted, undefined, undefined, 0)
+    .handshake(accepted, undefined, undefined, 0, () => undefined)
     .catch((reason: unknown) => reason);
   if (!(error instanceof Error) || !('code' in error)) throw new Error(`no failure: ${String(error)}`);
   return handshakeFailure(String(error.code));
@@ -248,7 +254,7 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)(
     test('is refused if what it was verified with expires during its handshake', async () => {
       const { authority, presenting, session, one, clock } = await begin('an intermediate');
       const { client: raw, accepted } = await socketPair();
-      const server = one.handshake(accepted, KNOWN_ADDRESS, 'localhost', 0);
+      const server = one.handshake(accepted, KNOWN_ADDRESS, 'localhost', 0, () => undefined);
       clock.ms = END.getTime();
       const client = connectTls({
         socket: raw,
@@ -302,9 +308,9 @@ test.each(['TLSv1.2', 'TLSv1.3'] as const)(
     client.on('error', () => undefined);
     const closed = new Promise((resolve) => client.once('close', resolve));
     client.resume();
-    await expect(terminator.handshake(accepted, KNOWN_ADDRESS, 'localhost', 0)).rejects.toThrow(
-      /7 certificates/,
-    );
+    await expect(
+      terminator.handshake(accepted, KNOWN_ADDRESS, 'localhost', 0, () => undefined),
+    ).rejects.toThrow(/7 certificates/);
     await closed;
     // In TLS 1.3 the handshake is over for the client before the server has read its certificates.
     expect(events).toEqual(version === 'TLSv1.3' ? ['secureConnect'] : []);

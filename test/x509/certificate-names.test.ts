@@ -130,6 +130,19 @@ describe('certificateIdentity', () => {
       '\u2066',
       '\u200b',
       '\ufeff',
+      // Blank: spaces other than U+0020, and characters that show as nothing.
+      '\u00a0',
+      '\u1680',
+      '\u2003',
+      '\u202f',
+      '\u205f',
+      '\u3000',
+      '\u034f',
+      '\u115f',
+      '\u2800',
+      '\u3164',
+      '\ufe0f',
+      '\uffa0',
     ].map((character) => [`U+${character.charCodeAt(0).toString(16).padStart(4, '0')}`, character]),
   )('a name with %s is none, and no other name takes its place', async (_name, character) => {
     const value = `a${character}CN=admin`;
@@ -144,6 +157,35 @@ describe('certificateIdentity', () => {
     // In messages it is escaped.
     const certificate = await oddCertificate([{ CN: [{ utf8String: value }] }], []);
     expect(certificate.subject).toMatch(/^CN=a(\\[0-9A-F]{2})+CN=admin$/);
+  });
+
+  test.each<[string, OddName]>([
+    ['a DNS name that looks like a URI', ['dns', 'spiffe://gitlab/rails']],
+    ['a DNS name with a path', ['dns', 'a/b']],
+    ['a DNS name with a space', ['dns', 'a b']],
+    ['a DNS name that looks like a mail address', ['dns', 'root@a.test']],
+    ['a DNS name with a comma', ['dns', 'a,CN=admin']],
+    ['a DNS name with an empty label', ['dns', 'a..b']],
+    ['an empty DNS name', ['dns', '']],
+    ['a URI that looks like a DNS name', ['url', 'gitaly-a.internal']],
+    ['a URI with a space', ['url', 'spiffe://a b']],
+    ['a mail address that looks like a URI', ['email', 'spiffe://a@b']],
+    ['a mail address that looks like a DNS name', ['email', 'a.test']],
+  ])('%s is none', async (_name, odd) => {
+    expect(certificateIdentity(await oddCertificate('', [odd]))).toBeUndefined();
+    if (odd[0] !== 'email')
+      expect(certificateIdentity(await oddCertificate('CN=admin', [odd]))).toBeUndefined();
+  });
+
+  test.each(['*.gitlab.internal', 'git_lab-1.internal', 'localhost', 'a.test.'])(
+    'the DNS name %s is one',
+    async (name) => {
+      expect(certificateIdentity(await oddCertificate('CN=admin', [['dns', name]]))).toBe(name);
+    },
+  );
+
+  test('a Common Name of spaces is none', async () => {
+    expect(certificateIdentity(await oddCertificate([{ CN: [{ utf8String: '  ' }] }], []))).toBeUndefined();
   });
 
   test('one that is too long is none: a part of it might be another one', async () => {

@@ -168,12 +168,13 @@ export class Relay {
     return { read: bytesIn, edited: this.#edited[direction], written: bytesOut };
   }
 
-  /** Bytes that both sockets read and wrote, TLS included: shows only whether anything moves. */
-  get transferred(): number {
+  /**
+   * Shows whether anything moves: changes if plaintext was read, or if a side that has bytes waiting for it takes some. Other bytes
+   * below TLS do not count: a client can send records without plaintext for ever.
+   */
+  get movement(): number {
     const { client, upstream } = this.#ends;
-    return (
-      client.raw.bytesRead + client.raw.bytesWritten + upstream.raw.bytesRead + upstream.raw.bytesWritten
-    );
+    return this.#client.bytesIn + this.#upstream.bytesIn + takenBytes(client) + takenBytes(upstream);
   }
 
   get #isSettled(): boolean {
@@ -312,9 +313,9 @@ export class Relay {
   #watchHalfClose(): void {
     if (this.#halfCloseTimer) return;
     const { halfCloseMs } = this.#options;
-    let before = this.transferred;
+    let before = this.movement;
     const check = (): void => {
-      const now = this.transferred;
+      const now = this.movement;
       if (now === before) {
         const detail = `silent for ${halfCloseMs} ms after the ${this.#firstFinished ?? ''} finished`;
         this.cut(new ConnectionEnd('half_close_timeout', 'proxy', detail));
@@ -337,6 +338,11 @@ export class Relay {
   #guard(step: () => void): void {
     guarded((error) => this.cut(internalError(error)), step)();
   }
+}
+
+/** The bytes that a side with waiting bytes has taken so far. OpenSSL writes nothing of its own behind a write that waits. */
+function takenBytes({ stream, raw }: Peer): number {
+  return stream.writableLength > 0 ? raw.bytesWritten : 0;
 }
 
 function other(side: Side): Side {

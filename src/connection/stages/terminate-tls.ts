@@ -13,6 +13,7 @@ import { JudgementFault, type TlsTerminator } from '../../tls/terminator.js';
 import type { Dialer } from '../../upstream/dialer.js';
 import { ConnectionEnd } from '../connection-end.js';
 import { CLIENT_LEFT, unlessAborted, type ConnectionContext } from '../connection-context.js';
+import { KEY_UPDATE_ADVICE } from '../limit-advice.js';
 import { formatEnd } from '../peer-address.js';
 import { describeUnknown } from '../protocol.js';
 import { abort, farewell } from '../relay/abort.js';
@@ -125,8 +126,12 @@ async function finishHandshake(
 ): Promise<TLSSocket | ConnectionEnd> {
   const { raw, facts } = context;
   const deadline = withDeadline(context.signal, context.handshakeMs, () => handshakeTimedOut(context, ''));
+  const onKeyUpdateFlood = (): void => {
+    facts.advice = KEY_UPDATE_ADVICE;
+    context.connection.cut(new ConnectionEnd('abuse', 'proxy', 'key_update_flood'));
+  };
   const handshake = terminator
-    .handshake(raw, facts.clientEnd?.address, facts.serverName, helloBytes)
+    .handshake(raw, facts.clientEnd?.address, facts.serverName, helloBytes, onKeyUpdateFlood)
     .then((socket) => {
       // Node does not destroy a TLS socket for a forged record or an alert, and may report nothing more of it.
       socket.on('error', () => abort(raw, socket));

@@ -28,9 +28,6 @@ const NAME = /^:?[!#$%&'*+.^_`|~0-9a-z-]+$/u;
  */
 const FORBIDDEN_IN_VALUE = /[\0-\x08\n-\x1f\x7f]|^[\t ]|[\t ]$/u;
 
-/** RFC 9110 section 7.2: what stands in Host is of an authority, whose characters are those of RFC 3986 section 3.2. */
-const HOST = /^[\w.~!$&'()*+,;=:@[\]%-]*$/u;
-
 /** Every name is read, and classified by whether it is valid. */
 const names: NameNumbers = {
   ofStaticTable: STATIC_TABLE.map(([name]) => numberOf(name)),
@@ -71,6 +68,7 @@ export interface ClientFrameEvents {
 export class ClientFrames implements FrameSink, FieldSink {
   payloadBytes = 0;
   readonly #events: ClientFrameEvents;
+  readonly #isHost: (text: string) => boolean;
   readonly #reader = new FrameReader(this, { headerBytes: FRAME_HEADER_BYTES, preface: CLIENT_PREFACE });
   readonly #decoder = new HpackDecoder(names);
   #type = -1;
@@ -86,8 +84,14 @@ export class ClientFrames implements FrameSink, FieldSink {
   /** Padded DATA: whether the length of the padding is still to come. */
   #isPaddingAwaited = false;
 
-  constructor(events: ClientFrameEvents, limits: AbuseLimits = ABUSE_LIMITS) {
+  /** @param isHost - whether a text is a valid value of Host. */
+  constructor(
+    events: ClientFrameEvents,
+    isHost: (text: string) => boolean,
+    limits: AbuseLimits = ABUSE_LIMITS,
+  ) {
     this.#events = events;
+    this.#isHost = isHost;
     this.#limit = new FrameLimit(limits);
   }
 
@@ -107,7 +111,7 @@ export class ClientFrames implements FrameSink, FieldSink {
     // time.
     if (this.#isTooLarge) return;
     const isForbidden = nameId === FORBIDDEN_NAME || FORBIDDEN_IN_VALUE.test(value);
-    if (isForbidden || (nameId === HOST_NAME && !HOST.test(value))) this.#forbidden++;
+    if (isForbidden || (nameId === HOST_NAME && !this.#isHost(value))) this.#forbidden++;
   }
 
   header(bytes: Buffer, offset: number): PayloadUse | undefined {

@@ -82,6 +82,8 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
   #exceeded: Http2Limit | undefined;
   /** The number of open streams without an observer since inspection was lost; some of them may have ended. */
   #unfollowed = 0;
+  /** Whether a stream began that need not be followed. */
+  #hasUnobserved = false;
   #nowMs = 0;
 
   constructor(
@@ -196,7 +198,10 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     let stream = this.#find(streamId);
     if (!stream) {
       // RFC 9113 section 5.1.1: streams of a client have odd numbers, and each a higher one than the last.
-      if (sender === 'server' || streamId <= this.#lastStreamId || streamId % 2 === 0) return true;
+      if (sender === 'server' || streamId <= this.#lastStreamId || streamId % 2 === 0)
+        return (
+          (sender === 'server' && this.mayBeOpen(streamId)) || this.frame(sender, 'small', FrameType.headers)
+        );
       this.#lastStreamId = streamId;
       this.#resets.opened(streamId, this.#nowMs);
       if (this.#loss) return this.#beginUnfollowed();
@@ -206,8 +211,14 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
         this.lose('call_budget');
         return this.#beginUnfollowed();
       }
-      if (!opened) return true;
+      if (!opened) {
+        this.#hasUnobserved = true;
+        return true;
+      }
       stream = opened;
+    } else if (sender === 'client' && !this.frame(sender, 'small', FrameType.headers)) {
+      // Only a server sends HEADERS more than once on a stream (RFC 9113 section 8.1), apart from trailers.
+      return false;
     }
     if (this.#move(stream, sender === 'client' ? EVENT.client_headers : EVENT.server_headers)) {
       if (sender === 'server') stream.isAnswered = true;
@@ -231,6 +242,11 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     if (content > 0 && sender !== this.#limited)
       this.#pay(content, window.bytes > 0 && streamWindow.bytes > 0 ? 2 : 0);
     return this.#move(stream, fromClient ? EVENT.client_data : EVENT.server_data);
+  }
+
+  mayBeOpen(streamId: number): boolean {
+    const hasUnknown = this.#loss !== undefined || this.#hasUnobserved;
+    return hasUnknown && streamId % 2 === 1 && streamId <= this.#lastStreamId;
   }
 
   content(sender: Sender, streamId: number, content: number): void {

@@ -44,6 +44,8 @@ export interface SideEvents {
    * length of its content, -1 while the padding is unknown. Returns whether the content has an observer.
    */
   dataFrame(sender: Sender, streamId: number, length: number, content: number): boolean;
+  /** Whether a stream without an observer may nevertheless be open. */
+  mayBeOpen(streamId: number): boolean;
   /** The length of the content of padded DATA is known. */
   content(sender: Sender, streamId: number, content: number): void;
   data(sender: Sender, streamId: number, bytes: Buffer, start: number, end: number): void;
@@ -248,7 +250,8 @@ export class Http2Side implements FrameSink, FieldSink {
       this.#contentLeft,
     );
     const isEmpty = this.payloadBytes === 0 && (this.#flags & Flag.endStream) === 0;
-    return isEmpty ? this.#use('stream', 'small') : 'stream';
+    const isOdd = !this.#isContentTold && !this.#events.mayBeOpen(this.#streamId);
+    return isEmpty || isOdd ? this.#use('stream', 'small') : 'stream';
   }
 
   #beginHeaders(): PayloadUse | undefined {

@@ -55,7 +55,7 @@ export class FollowedSession<Limit> {
   readonly #streams = new Map<number, Stream<Limit>>();
   /** Streams that the client has opened and the server has not accepted. */
   #unaccepted = 0;
-  /** Frames of the client without data. */
+  /** Frames of the client other than data of open streams. */
   readonly #small: RateBucket;
   #loss: YamuxLoss | undefined;
   #exceeded: Limit | YamuxLimit | undefined;
@@ -107,21 +107,25 @@ export class FollowedSession<Limit> {
     this.#cutAll('connection');
   }
 
-  /** For the ends: a frame begins that carries `bytes` bytes; `false` after too many empty ones. */
-  mayBegin(sender: Sender, bytes: number): boolean {
+  /** Called by the ends when a frame begins, which may be of no stream; `false` if a limit is exceeded. */
+  frame(sender: Sender, type: number, flags: number, streamId: number, length: number): boolean {
+    const isOfStream = type === YamuxType.data || type === YamuxType.windowUpdate;
+    let stream = isOfStream ? this.#streams.get(streamId) : undefined;
+    const bytes = type === YamuxType.data ? length : 0;
     if (sender === 'server') {
       if (bytes > 0) this.#small.give(1 + bytes / DATA_BYTES_PER_SMALL_FRAME);
-    } else if (bytes === 0 && !this.#small.take(1, this.#nowMs)) {
-      this.#exceeded = 'yamux_flood';
-      return false;
+    } else {
+      const cost = this.#costOf(stream, flags, bytes);
+      if (cost > 0 && !this.#small.take(cost, this.#nowMs)) {
+        this.#exceeded = 'yamux_flood';
+        return false;
+      }
     }
-    return true;
-  }
-
-  /** Called by the ends when a frame of a stream begins; `false` if a limit is exceeded. */
-  frame(sender: Sender, type: number, flags: number, streamId: number, length: number): boolean {
-    if ((flags & YamuxFlag.syn) !== 0 && !this.#begin(sender, streamId)) return false;
-    const stream = this.#streams.get(streamId);
+    if (!isOfStream) return true;
+    if ((flags & YamuxFlag.syn) !== 0) {
+      if (!this.#begin(sender, streamId)) return false;
+      stream = this.#streams.get(streamId);
+    }
     if (!stream) return true;
     const { client, server } = stream.windows;
     const fromClient = sender === 'client';
@@ -159,6 +163,17 @@ export class FollowedSession<Limit> {
   /** Called by the ends: the frames can no longer be followed. */
   lose(loss: YamuxLoss): void {
     this.#loss ??= loss;
+  }
+
+  /**
+   * The tokens that a frame of the client costs. Data of an open stream is free. All else makes the server work, or log a line, for
+   * nothing, however much data it carries.
+   */
+  #costOf(stream: Stream<Limit> | undefined, flags: number, bytes: number): number {
+    if (bytes === 0 || (flags & (YamuxFlag.syn | YamuxFlag.rst)) !== 0) return 1;
+    if (stream) return stream.state === 'client_done' ? 1 : 0;
+    // The stream may be open and not followed.
+    return this.#loss === 'call_budget' ? Math.max(1 - bytes / DATA_BYTES_PER_SMALL_FRAME, 0) : 1;
   }
 
   #begin(sender: Sender, streamId: number): boolean {
@@ -234,9 +249,8 @@ class YamuxEnd<Limit> implements FrameSink {
       this.#session.lose('yamux_frame');
       return undefined;
     }
-    if (!this.#session.mayBegin(this.#sender, this.payloadBytes)) return undefined;
-    if (type === YamuxType.ping || type === YamuxType.goAway) return 'skip';
-    return this.#session.frame(this.#sender, type, this.#flags, streamId, length) ? 'stream' : undefined;
+    if (!this.#session.frame(this.#sender, type, this.#flags, streamId, length)) return undefined;
+    return type === YamuxType.ping || type === YamuxType.goAway ? 'skip' : 'stream';
   }
 
   part(bytes: Buffer, start: number, end: number, last: boolean): boolean {

@@ -378,10 +378,12 @@ async function acceptPeer(
     ...versionOf(transport),
   });
   peerStream.on('error', inspectAtClose).resume();
-  const handshake = terminator.handshake(raw, undefined, 'localhost', 0).then((stream) => {
-    stream.on('error', () => abort(raw, stream));
-    return stream.pause();
-  });
+  const handshake = terminator
+    .handshake(raw, undefined, 'localhost', 0, () => undefined)
+    .then((stream) => {
+      stream.on('error', () => abort(raw, stream));
+      return stream.pause();
+    });
   const [stream] = await Promise.all([handshake, once(peerStream, 'secureConnect')]);
   return { peer: new Peer(peerRaw, { stream: peerStream, wire }), end: { stream, raw } };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
+import { isHost } from '../../../src/http/host.js';
 import {
   ClientFrames,
   type ClientFrameEvents,
@@ -40,7 +41,7 @@ class Followed implements ClientFrameEvents {
   readonly found: number[] = [];
   readonly tooLarge: number[] = [];
   resets = 0;
-  readonly #frames = new ClientFrames(this);
+  readonly #frames = new ClientFrames(this, isHost);
 
   read(bytes: Buffer, sentBytes = 0, nowMs = 0): FramesFault | undefined {
     return this.#frames.read(bytes, sentBytes, nowMs);
@@ -89,11 +90,14 @@ describe('a forbidden field is', () => {
     expect(read(headers(1, { a: value })).found).toEqual([1]),
   );
 
-  test.each(['a b', 'a"b', 'a/b', 'a\xe4', '{'])('a host with a character that is of none: %j', (value) => {
-    // With the name as it is, and as entry 38 of the static table (RFC 7541 appendix A).
-    const named = Buffer.concat([Buffer.of(0x0f, 38 - 15, value.length), Buffer.from(value, 'latin1')]);
-    expect(read(headers(1, { host: value }), frame(HEADERS, END_HEADERS, 3, named)).found).toEqual([1, 3]);
-  });
+  test.each(['a b', 'a"b', 'a/b', 'a\xe4', '{', 'a:1:2', '[zz]', '[::1', 'h:99999', '..'])(
+    'an invalid host: %j',
+    (value) => {
+      // With the name as it is, and as entry 38 of the static table (RFC 7541 appendix A).
+      const named = Buffer.concat([Buffer.of(0x0f, 38 - 15, value.length), Buffer.from(value, 'latin1')]);
+      expect(read(headers(1, { host: value }), frame(HEADERS, END_HEADERS, 3, named)).found).toEqual([1, 3]);
+    },
+  );
 
   test('what comes at the end of a long value', () => {
     // RFC 7541 section 5.1: 60 000 as an integer with a prefix of 7 bits.
@@ -183,14 +187,14 @@ test('nothing is found of what may be', () => {
       'x-a_b.c~d!e#f$g%h&i*j+k^l`m|n': '',
       a: 'b\tc d',
       e: '\xe4\xff',
-      host: "[::1]:80a.b_c~!$&'()*+,;=@%41-",
+      host: '[::1]:80',
     }),
-    // All of the static table.
+    // All of the static table but entry 38, an empty Host.
     frame(
       HEADERS,
       END_HEADERS,
       3,
-      Array.from({ length: 61 }, (_, index) => 0x80 | (index + 1)),
+      Array.from({ length: 61 }, (_, index) => 0x80 | (index + 1)).filter((entry) => entry !== (0x80 | 38)),
     ),
     frame(DATA, END_STREAM, 3, BAD),
     frame(PADDED, 0, 0, BAD),

@@ -1,10 +1,11 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
 import { FIELD_NAMES } from '../../../src/inspect/grpc/fields.js';
 import { frame, pingFrame, resetFrame, settingsFrame } from '../../../src/inspect/http2/encode.js';
 import { CLIENT_PREFACE, ErrorCode, Flag, FrameType } from '../../../src/inspect/http2/http2-frame.js';
 import { Http2Inspector } from '../../../src/inspect/http2/http2-inspector.js';
 import type { Sender } from '../../../src/inspect/sender.js';
+import { ABUSE_LIMITS } from '../../../src/limits.js';
 
 const PING = pingFrame(Buffer.alloc(8), 'ping');
 
@@ -86,4 +87,53 @@ test('data that comes byte by byte because the window is opened byte by byte pay
   }
   expect(failure).toBe('frame_flood');
   expect(strokes).toBeLessThan(6000);
+});
+
+describe('frames that make a server work for nothing are limited', () => {
+  const { burst } = ABUSE_LIMITS.smallFrames;
+
+  test.each<[what: string, before: readonly Buffer[], stroke: (index: number) => Buffer]>([
+    ['acknowledgements of SETTINGS', [], () => settingsFrame('ack')],
+    ['DATA of a stream that has not begun', [], () => data(7, 1)],
+    ['DATA of streams that have not begun', [], (index) => data(2 * index + 1, 1)],
+    ['DATA behind the end of the request', [headers('client', 1, Flag.endStream)], () => data(1, 1)],
+    [
+      'the end of a stream that has not begun',
+      [],
+      () => frame(FrameType.data, Flag.endStream, 7, Buffer.alloc(0)),
+    ],
+    ['HEADERS without end on one stream', [], () => headers('client', 1)],
+    ['HEADERS of streams with even numbers', [], (index) => headers('client', 2 * index + 2)],
+    [
+      'HEADERS of streams with decreasing numbers',
+      [headers('client', 99_999)],
+      (index) => headers('client', 99_997 - 2 * index),
+    ],
+  ])('%s', (_what, before, stroke) => {
+    const send = begun();
+    send('client', ...before);
+    let strokes = 0;
+    while (strokes <= 2 * burst && send('client', stroke(strokes)) === undefined) strokes++;
+    expect(send('client')).toBe('frame_flood');
+    expect(strokes).toBeLessThanOrEqual(burst + 1);
+  });
+
+  test('but DATA of an open stream is not, however small', () => {
+    const send = begun();
+    send('client', headers('client', 1));
+    for (let sent = 0; sent < 3 * burst; sent++) expect(send('client', data(1, 1))).toBeUndefined();
+  });
+
+  test('nor is DATA of a stream that may be open when calls can no longer be followed', () => {
+    const send = begun();
+    send('client', headers('client', 1));
+    // A reference to an entry that is not there.
+    const malformed = frame(FrameType.headers, Flag.endHeaders, 3, Buffer.from([0xff, 0x7f]));
+    expect(send('client', malformed)).toBe('hpack_index');
+    for (let sent = 0; sent < 3 * burst; sent++) expect(send('client', data(1, 1))).toBe('hpack_index');
+    let failure: string | undefined = 'hpack_index';
+    for (let sent = 0; sent <= burst && failure === 'hpack_index'; sent++)
+      failure = send('client', data(5, 1));
+    expect(failure).toBe('frame_flood');
+  });
 });

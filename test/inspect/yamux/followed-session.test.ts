@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
+import { ABUSE_LIMITS } from '../../../src/limits.js';
 import { FollowedSession } from '../../../src/inspect/yamux/followed-session.js';
 import { Followed, frame, header, mirrored, PREFACE, type Sent } from './hand-made.js';
 
@@ -200,4 +201,43 @@ test('a session is told the same wherever its bytes are split', () => {
   const bytewise = new Followed();
   for (const each of frames) bytewise.sendAll(pieces(each, ...[...each.bytes.keys()].slice(1)));
   expect(bytewise.told).toEqual(whole.told);
+});
+
+describe('frames of a client are limited whatever they carry', () => {
+  const { burst } = ABUSE_LIMITS.smallFrames;
+
+  test.each([
+    [
+      'streams that are opened and reset, with data',
+      '',
+      (index: number) => `client ${2 * index + 3} data syn+rst x`,
+    ],
+    ['data of a stream that does not exist', '', () => 'client 7 data - x'],
+    ['data and RST of a stream that does not exist', '', () => 'client 7 data rst x'],
+    [
+      'data of a stream that has finished',
+      'server 1 window ack+fin, client 1 window fin',
+      () => 'client 1 data - x',
+    ],
+    ['data behind FIN', 'client 1 window fin', () => 'client 1 data - x'],
+    ['FIN with data, again and again', 'client 1 data fin x', () => 'client 1 data fin x'],
+  ])('%s', (_name, before, words) => {
+    const followed = new Followed();
+    followed.send(frame(OPEN));
+    if (before !== '') followed.sendAll(before.split(', ').map(frame));
+    let sent = 0;
+    while (sent <= 2 * burst && followed.send(frame(words(sent))) === undefined) sent++;
+    expect(followed.send(frame(words(sent)))).toBe('yamux_flood');
+    expect(sent).toBeLessThanOrEqual(burst);
+  });
+
+  test('but data of an open stream is not, nor is a late end of one', () => {
+    const followed = new Followed();
+    followed.sendAll([frame(OPEN), frame('server 1 window ack')]);
+    const data = frame('client 1 data - x');
+    for (let sent = 0; sent < 3 * burst; sent++) expect(followed.send(data)).toBeUndefined();
+    // A stream that the server resets may have a window of data under way.
+    followed.send(frame('server 1 window rst'));
+    for (let sent = 0; sent < WINDOW_BYTES / 1024; sent++) expect(followed.send(data)).toBeUndefined();
+  });
 });

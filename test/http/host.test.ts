@@ -1,0 +1,52 @@
+import { expect, test } from 'vitest';
+
+import { isHost } from '../../src/http/host.js';
+
+test.each([
+  'gitlab',
+  'gitlab.example.com.',
+  'git_lab-1.internal:8443',
+  'a~b:',
+  'A.b:0',
+  '10.0.0.1:65535',
+  '[::1]',
+  '[2001:DB8::10.0.0.1]:443',
+])('%j is a host', (text) => expect(isHost(text)).toBe(true));
+
+test.each([
+  '',
+  ':80',
+  'h:abc',
+  'h:-1',
+  'h:65536',
+  'h:99999',
+  'h:000080',
+  'a:1:2',
+  '::1',
+  '[]',
+  '[zz]',
+  '[::1',
+  '::1]',
+  '[::1]x',
+  '[::1]80',
+  '[1.2.3.4]',
+  '[fe80::1%eth0]',
+  '[fe80::1%25eth0]',
+  '[v1.a]',
+  '[',
+  ']',
+  'h:1[',
+  '.',
+  '..',
+  '.a',
+  'a..b',
+  '*',
+  'a@b',
+  'a,b',
+  'a/b',
+  'a b',
+  'a%41',
+  "a'b",
+  'a\n',
+  'a'.repeat(256),
+])('%j is not', (text) => expect(isHost(text)).toBe(false));
