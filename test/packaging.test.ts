@@ -11,7 +11,7 @@ import { temporaryDirectory } from './support/temporary-directory.js';
 
 const SERVICE = 'gitaly-tls-proxy.service';
 const SOCKET = 'gitaly-tls-proxy.socket';
-/** What docs/operations.md says. */
+/** The value in docs/install.md. */
 const EXPOSURE_MAX = 1.5;
 
 const packaged = (name: string): string => fileURLToPath(new URL(`../packaging/${name}`, import.meta.url));
@@ -37,9 +37,9 @@ test('what stops the proxy waits for as long as it drains by default', async () 
   const read = (path: string) => readFile(fileURLToPath(new URL(`../${path}`, import.meta.url)), 'utf8');
   expect(await read(`packaging/${SERVICE}`)).toContain(`\nTimeoutStopSec=${expected}s\n`);
   expect(await read('docker-compose.yml')).toContain(` stop_grace_period: ${expected}s\n`);
-  const operations = await read('docs/operations.md');
-  expect(operations).toContain(`docker stop --time ${expected}`);
-  expect(operations).toContain(`terminationGracePeriodSeconds: ${expected}`);
+  const upgrade = await read('docs/upgrade.md');
+  expect(upgrade).toContain(`docker stop --time ${expected}`);
+  expect(upgrade).toContain(`terminationGracePeriodSeconds: ${expected}`);
 });
 
 // Where systemd is not installed, there is nothing to ask.

@@ -1,5 +1,6 @@
+import { existsSync, readdirSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { getCiphers } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 
@@ -50,13 +51,15 @@ test.each(['security.md', 'reliability.md'])('docs/%s names tests and runs that 
       sources.set(path.slice(0, -'.test.ts'.length), await readFile(join(TESTS, path), 'utf8'));
   }
   const text = await document(name);
-  // `folder/file` or `file: words`, where there is such a folder or file of tests.
+  // `folder/file: words`, or `folder/file` or `file: words` where there is such a folder or file of tests.
   const folders = new Set(
     [...sources.keys()].filter((file) => file.includes('/')).map((file) => file.split('/')[0]),
   );
   const named = [...text.matchAll(/`([\w-]+)(\/[\w/-]+)?(?:: ([^`]+))?`/g)].filter(
     ([, first = '', rest, words]) =>
-      rest === undefined ? words !== undefined && sources.has(first) : folders.has(first),
+      rest === undefined
+        ? words !== undefined && sources.has(first)
+        : words !== undefined || folders.has(first),
   );
   expect(named.length).toBeGreaterThan(20);
   const wrong = named.filter(
@@ -68,7 +71,38 @@ test.each(['security.md', 'reliability.md'])('docs/%s names tests and runs that 
     expect(runs).toMatch(new RegExp(`^  '?${run}'?[:,]`, 'm'));
 });
 
-describe.each(['../README.md', 'operations.md', 'configuration.md', 'certificates.md'])('docs/%s', (name) => {
+const PAGES = ['../README.md', ...readdirSync(DOCUMENTS).filter((name) => name.endsWith('.md'))];
+/** Pages that name metrics without the prefix, and state this. */
+const REFERENCES = new Set(['metrics.md', 'log-events.md']);
+
+test.each([...PAGES, '../CHANGELOG.md', '../CONTRIBUTING.md', '../SECURITY.md'])(
+  'each link of docs/%s to a file of the repository leads to that file, and to its heading if it names one',
+  async (name) => {
+    const broken: string[] = [];
+    for (const [, link = ''] of withoutCode(await document(name)).matchAll(/\]\(((?!https?:)[^)]+)\)/g)) {
+      const [path = '', heading] = link.split('#');
+      const target = path === '' ? join(DOCUMENTS, name) : join(DOCUMENTS, dirname(name), path);
+      const isFound =
+        existsSync(target) &&
+        (heading === undefined || headingsOf(await readFile(target, 'utf8')).has(heading));
+      if (!isFound) broken.push(link);
+    }
+    expect(broken).toEqual([]);
+  },
+);
+
+test('docs/README.md lists every page', async () => {
+  const index = await document('README.md');
+  const pages = PAGES.filter((name) => !name.endsWith('README.md'));
+  expect(pages.filter((name) => !index.includes(`](${name})`))).toEqual([]);
+});
+
+test('README.md has at most 200 lines', async () => {
+  const readme = await readFile(join(DOCUMENTS, '../README.md'), 'utf8');
+  expect(readme.trimEnd().split('\n').length).toBeLessThanOrEqual(200);
+});
+
+describe.each(PAGES.filter((name) => !REFERENCES.has(name)))('docs/%s', (name) => {
   test('writes names of metrics with their prefix', async () => {
     const [, table = ''] = /^## Ours$([^]*?)^#/m.exec(await document('metrics.md')) ?? [];
     const metrics = [...table.matchAll(/^\| `(\w+)`/gm)].map(([, metric = '']) => metric);
@@ -84,6 +118,22 @@ describe.each(['../README.md', 'operations.md', 'configuration.md', 'certificate
     expect(listened.filter((url) => !/^unix:(?:\/run\/gitaly-tls-proxy\/|\/…)/.test(url))).toEqual([]);
   });
 });
+
+function withoutCode(markdown: string): string {
+  return markdown.replaceAll(/^```[^]*?^```/gm, '');
+}
+
+/** The anchors of the headings, as GitHub makes them. */
+function headingsOf(markdown: string): ReadonlySet<string> {
+  return new Set(
+    [...withoutCode(markdown).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N}_\- ]/gu, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
+}
 
 /** With the lines of a paragraph joined, as a reader sees them. */
 async function document(name: string): Promise<string> {

@@ -28,7 +28,7 @@ async function scrapeAs(proxy: ProxyProcess, accept: string): Promise<{ type: st
 describe('/metrics', () => {
   test("GitLab's documented query tells tls from tcp, counted at accept", async () => {
     const documents = await Promise.all(
-      ['README.md', 'docs/metrics.md'].map((path) =>
+      ['docs/migrate.md', 'docs/metrics.md'].map((path) =>
         readFile(new URL(`../../${path}`, import.meta.url), 'utf8'),
       ),
     );

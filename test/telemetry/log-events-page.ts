@@ -15,8 +15,8 @@ With this page you know what a log line means, and what to do about it. It is ge
 Every line has \`level\`, \`time\`, \`event\` and \`msg\`. \`event\` is stable: match it in alerts. \`msg\` is for readers and may change.
 In the text format, a line is \`[time] LEVEL: event: msg {fields}\`.
 
-A line at \`warning\` or \`error\` has the fields \`error\` (what happened) or \`close.detail\`, and \`fix\` (what to do). Where the text of
-\`fix\` below is missing or general, the line has a more specific one. Lines of calls and of HTTP requests have the \`error\` of the
+A line at \`warning\` or \`error\` has the fields \`error\` (what happened) or \`close.detail\`, and \`fix\` (what to do). If the
+text of \`fix\` below is missing or general, the line has a more specific one. Lines of calls and of HTTP requests have the \`error\` of the
 upstream or the client, if there is one.
 `;
 

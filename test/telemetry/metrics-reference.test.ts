@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 import { describe, expect, test } from 'vitest';
 
@@ -232,11 +232,11 @@ describe('docs/metrics.md lists every value of a label and no other:', () => {
 test('every metric that a document or an alert names is there', async () => {
   const { body } = await new Metrics('1.2.3').expose('prometheus');
   const known = new Set([...body.matchAll(/^# TYPE (\w+) /gm)].map(([, name]) => name));
+  const pages = readdirSync(new URL('../../docs', import.meta.url)).filter((name) => name.endsWith('.md'));
   const documents = [
     'README.md',
     'CHANGELOG.md',
-    'docs/metrics.md',
-    'docs/operations.md',
+    ...pages.map((name) => `docs/${name}`),
     'docker-compose.yml',
   ];
   const named = documents.flatMap((path) =>
