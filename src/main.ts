@@ -3,6 +3,7 @@ import { buffer, text } from 'node:stream/consumers';
 
 import { parseCommandLine } from './commands/command-line.js';
 import type { Command } from './commands/command.js';
+import { assertRelations } from './limit-relations.js';
 import { printableLines } from './printable.js';
 import { closeDebugger } from './process/debugger.js';
 import { takeEnvironment } from './process/environment.js';
@@ -128,6 +129,7 @@ async function end(exitCode: number): Promise<void> {
 /** Runs the command of this process and ends the process with its exit code. */
 export async function main({ program, takeEarlyHangUp }: Start): Promise<void> {
   closeDebugger();
+  assertRelations();
   // `gitaly-tls-proxy --help | head -1` closes the pipe early, and the reader of a log may exit. Neither ends the process.
   process.stderr.on('error', () => undefined);
   const command = commandOf(process.argv.slice(2));

@@ -5,7 +5,14 @@ import { formatHostPort } from '../config/host-port.js';
 import type { HostPort } from '../config/model.js';
 import { bindHost, portOf } from '../process/bind-host.js';
 import { socketEnd, type SocketEnd } from '../connection/peer-address.js';
-import { ADMIN_ANSWER_MS, ADMIN_REFUSAL_LOG_MS, INHERITED_BACKLOG } from '../limits.js';
+import {
+  ADMIN_ANSWER_MS,
+  ADMIN_KEEP_ALIVE_MS,
+  ADMIN_REFUSAL_LOG_MS,
+  ADMIN_REQUEST_MS,
+  INHERITED_BACKLOG,
+  MAX_LOGGED,
+} from '../limits.js';
 import { acceptedFormat, type MetricsFormat } from './accepted-format.js';
 import { isForeignOrigin, KnownHosts } from './known-hosts.js';
 import { statusPage, type OpenKind, type OpenPage } from '../telemetry/open-pages.js';
@@ -93,9 +100,9 @@ export class AdminServer {
   ): Promise<AdminServer> {
     const bind = (options: ListenOptions | InheritedSocket): Promise<Server> => {
       const server = createServer({
-        requestTimeout: 10_000,
-        headersTimeout: 10_000,
-        keepAliveTimeout: 60_000,
+        requestTimeout: ADMIN_REQUEST_MS,
+        headersTimeout: ADMIN_REQUEST_MS,
+        keepAliveTimeout: ADMIN_KEEP_ALIVE_MS,
       });
       // The timeout between bytes; `Visitors` limits the time of a whole answer.
       server.setTimeout(ADMIN_ANSWER_MS);
@@ -243,7 +250,7 @@ function readTarget({ url = '', headers, headersDistinct }: IncomingMessage): Ta
 
 /** Formats an external text as JSON, so that it is one line, and truncates it. */
 function shown(foreign: string | undefined): string {
-  return JSON.stringify((foreign ?? '').slice(0, 255));
+  return JSON.stringify((foreign ?? '').slice(0, MAX_LOGGED.serverName));
 }
 
 function text(status: number, line: string): Answer {

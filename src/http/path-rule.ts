@@ -1,7 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 
-/** How many times a path may be percent-encoded again: no correct client does it more than twice. */
-const READINGS_MAX = 3;
+import { MAX_PATH_READINGS } from '../limits.js';
 
 /**
  * Whether a path (the part of a target before `?`) is below one of these prefixes for every server that may read it.
@@ -23,7 +22,7 @@ function staysBelow(path: string): boolean {
   // RFC 3986 section 2.1: a `%` is followed by two hexadecimal digits; readings of anything else differ.
   if (/%(?![0-9a-f]{2})/iu.test(path)) return false;
   let reading = path;
-  for (let readings = 0; readings <= READINGS_MAX; readings++) {
+  for (let readings = 0; readings <= MAX_PATH_READINGS; readings++) {
     const bytes = Buffer.from(reading, 'latin1');
     // Bytes that are not UTF-8 may be a `/` or `.` in disguise (RFC 3629 section 10); so may compatibility characters.
     if (!isUtf8(bytes) || hasControl(reading) || hasParentSegment(reading)) return false;

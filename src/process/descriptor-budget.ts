@@ -1,8 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-import { RESERVED_DESCRIPTORS } from '../limits.js';
-
-const DESCRIPTORS_A_CONNECTION = 2;
+import { DESCRIPTORS_PER_CONNECTION, RESERVED_DESCRIPTORS } from '../limits.js';
 
 /**
  * Keeps the process below its limit of open files. Node says nothing when `accept` finds none left: it takes the
@@ -21,7 +19,7 @@ export class DescriptorBudget {
   static ofProcess(): DescriptorBudget {
     const limit = softLimit();
     const free = limit - openDescriptors() - RESERVED_DESCRIPTORS;
-    return new DescriptorBudget(Math.max(1, Math.floor(free / DESCRIPTORS_A_CONNECTION)));
+    return new DescriptorBudget(Math.max(1, Math.floor(free / DESCRIPTORS_PER_CONNECTION)));
   }
 
   /** Reserves the descriptors for one more connection; `false` if there are not enough. */

@@ -1,3 +1,4 @@
+import { SWEEP_MS_MAX, SWEEP_MS_MIN } from '../limits.js';
 import { guarded } from '../guarded.js';
 import type { Accepted } from '../connection/accepted.js';
 import type { ConnectionWatcher } from '../connection/admission.js';
@@ -9,9 +10,6 @@ import { ConnectionQuota, type OpenExceeded } from './connection-quota.js';
 import type { ServedConnection } from '../connection/served-connection.js';
 import type { ListenerSettings } from '../connection/opening-settings.js';
 import type { ConnectionStatus } from '../connection/connection-status.js';
-
-const SWEEP_MS_MIN = 100;
-const SWEEP_MS_MAX = 5000;
 
 /** The connections of one port, each under the settings that held when it was accepted. */
 export class OpenConnections {

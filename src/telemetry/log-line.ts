@@ -1,10 +1,8 @@
+import { MAX_LOG_FIELD_LENGTH } from '../limits.js';
 import { cut, printableText } from '../printable.js';
 
 /** Fields of a log line: flat, with dotted keys, as Gitaly writes them. `undefined` leaves a field out. */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
-
-/** Bounds a field, so that a certificate or a ClientHello of a peer cannot fill a disk. */
-const MAX_FIELD_LENGTH = 8192;
 
 /** Matches values that need no escaping, in JSON and on a terminal; nearly all values do. */
 const PLAIN = /^[ !#-[\]-~]*$/;
@@ -21,7 +19,7 @@ export function printableFields<Fields extends Readonly<Record<string, unknown>>
 }
 
 function isPlain(value: string): boolean {
-  return value.length <= MAX_FIELD_LENGTH && PLAIN.test(value);
+  return value.length <= MAX_LOG_FIELD_LENGTH && PLAIN.test(value);
 }
 
 function escapeAll(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
@@ -32,7 +30,7 @@ function escapeAll(fields: Readonly<Record<string, unknown>>): Record<string, un
 
 function escaped(value: string): string {
   if (isPlain(value)) return value;
-  return printableText(cut(value, MAX_FIELD_LENGTH));
+  return printableText(cut(value, MAX_LOG_FIELD_LENGTH));
 }
 
 let writtenMs = Number.NaN;

@@ -1,9 +1,8 @@
 import { Client, credentials } from '@grpc/grpc-js';
 
+import { DEMO_CALL_MS } from '../../limits.js';
 import { readContent } from '../../files/read-file.js';
 import { HEALTH_REQUEST, HEALTH_SERVING, healthService } from './demo-service.js';
-
-const DEADLINE_MS = 10_000;
 
 /**
  * Makes one health call through a TLS listener, as `gitlab-rake gitlab:gitaly:check` does.
@@ -21,7 +20,7 @@ export async function callHealth(target: string, caPath: string): Promise<void> 
   try {
     await new Promise<void>((resolve, reject) => {
       const { path, requestSerialize, responseDeserialize } = healthService.check;
-      const deadline = Date.now() + DEADLINE_MS;
+      const deadline = Date.now() + DEMO_CALL_MS;
       client.makeUnaryRequest(
         path,
         requestSerialize,
