@@ -1,6 +1,6 @@
 import type { ConnectionEnd } from './connection-end.js';
 
-/** What a connection reports about its client, so that the limits of its port can be enforced. */
+/** What a connection reports about its client, so that the limits of its listener can be enforced. */
 export interface Admission {
   /** The PROXY header has named the client's address. Returns the end of a connection that exceeds a limit with it. */
   identified(address: string): ConnectionEnd | undefined;

@@ -11,7 +11,7 @@ import type { ServedConnection } from '../connection/served-connection.js';
 import type { ListenerSettings } from '../connection/opening-settings.js';
 import type { ConnectionStatus } from '../connection/connection-status.js';
 
-/** The connections of one port, each under the settings that held when it was accepted. */
+/** The open connections of one listener, each with the settings in effect when it was accepted. */
 export class OpenConnections {
   readonly #budget: ConnectionBudget;
   readonly #connections = new Map<number, ServedConnection>();

@@ -11,7 +11,7 @@ import { Reloader } from '../../serving/reloader.js';
 import { openLogSink } from '../../telemetry/log-sink.js';
 import { createLogger } from '../../telemetry/logger.js';
 import { Metrics } from '../../telemetry/metrics.js';
-import { OwnTraffic } from '../../serving/local-traffic.js';
+import { LocalTraffic } from '../../serving/local-traffic.js';
 import type { Traffic } from '../../serving/traffic.js';
 import { WorkerTraffic } from '../../serving/workers/worker-traffic.js';
 import { readVersion } from '../../version.js';
@@ -65,7 +65,7 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   const trafficFor = ({ workers }: Configuration): Traffic =>
     workers > 1
       ? new WorkerTraffic(workers, program, metrics, logger, () => new ProcessBudget())
-      : new OwnTraffic(metrics, logger, new ProcessBudget());
+      : new LocalTraffic(metrics, logger, new ProcessBudget());
   const proxy = await startUnless(draining, { load, logger, metrics, trafficFor, sockets });
   if (!(proxy instanceof Proxy)) {
     if (!proxy) logger.log('stopped_before_ready', {});

@@ -17,7 +17,7 @@ export interface WorkerExit {
 /** An accepted connection on its way to a worker. */
 export interface HandOver {
   /** Of the plan. */
-  readonly port: number;
+  readonly listenerId: number;
   readonly accepted: Accepted;
 }
 
@@ -88,10 +88,10 @@ export class WorkerProcess {
   }
 
   /** Hands an accepted connection over. */
-  hand(handOver: HandOver): void {
-    const { port, accepted } = handOver;
+  sendSocket(handOver: HandOver): void {
+    const { listenerId, accepted } = handOver;
     const { raw, ...arrival } = accepted;
-    const order: Order = { kind: 'accept', port, arrival };
+    const order: Order = { kind: 'accept', listenerId, arrival };
     this.#leaving.add(handOver);
     this.#worker.process.send(order, raw, { keepOpen: false }, (error) => {
       // What cannot be sent is left for the exit, which follows.
