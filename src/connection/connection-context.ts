@@ -3,8 +3,8 @@ import type { Socket } from 'node:net';
 import type { Accepted } from './accepted.js';
 import type { Admission } from './admission.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
-import type { ConnectionFacts } from './connection-facts.js';
 import { ConnectionRecord } from './connection-record.js';
+import type { ConnectionFacts } from './connection-status.js';
 import { inspectAtClose } from './relay/abort.js';
 import type { CallOwner, OpeningSettings } from './opening-settings.js';
 

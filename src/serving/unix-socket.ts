@@ -175,12 +175,12 @@ async function removeStale(path: string): Promise<boolean> {
 
 function isRefused(path: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const probe = connect({ path });
-    probe.once('connect', () => {
-      probe.destroy();
+    const attempt = connect({ path });
+    attempt.once('connect', () => {
+      attempt.destroy();
       resolve(false);
     });
-    probe.once('error', (error) => resolve(codeOf(error) === 'ECONNREFUSED'));
+    attempt.once('error', (error) => resolve(codeOf(error) === 'ECONNREFUSED'));
   });
 }
 

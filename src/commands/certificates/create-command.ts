@@ -2,8 +2,7 @@ import { MAX_CERTIFICATE_DAYS } from '../../limits.js';
 import type { CreateRequest } from './create.js';
 import { KEY_TYPES, type KeyType } from './keys.js';
 import { fileNameOf, MAX_COMMON_NAME_LENGTH, readSubjectName, type SubjectName } from './subject-name.js';
-import type { Command, CommandEntry } from '../command.js';
-import type { Given } from '../given.js';
+import type { Command, CommandEntry, Given } from '../command.js';
 import { UsageError } from '../parse-flags.js';
 
 const NAMES = { label: 'NAME', completes: 'nothing' } as const;

@@ -3,8 +3,7 @@ import { isHttpScheme, parseAddress } from '../../config/address.js';
 import { parseDuration } from '../../config/duration.js';
 import type { Address } from '../../config/model.js';
 import { checkHost } from '../../config/host-port.js';
-import type { CheckOptions, Command, CommandEntry } from '../command.js';
-import type { Given } from '../given.js';
+import type { CheckOptions, Command, CommandEntry, Given } from '../command.js';
 import { UsageError } from '../parse-flags.js';
 
 const FILE = { label: 'FILE', completes: 'file' } as const;

@@ -16,6 +16,9 @@ import type { Traffic } from '../../serving/traffic.js';
 import { WorkerTraffic } from '../../serving/workers/worker-traffic.js';
 import { readVersion } from '../../version.js';
 import type { Configuration, Logging } from '../../config/model.js';
+import { DEFAULT_LOGGING } from '../../config/defaults.js';
+import { readConfiguration } from '../../config/load.js';
+import type { ServeSource } from '../../config/serve-source.js';
 
 const STDOUT = 1;
 
@@ -23,7 +26,7 @@ const STDOUT = 1;
 const EXIT_USAGE = 2;
 
 /** What a command runs the proxy with. */
-export interface RunOptions {
+interface RunOptions {
   readonly load: ProxyOptions['load'];
   /** The file that worker processes run. It finds out itself that it runs in a worker. */
   readonly program: string;
@@ -120,4 +123,13 @@ function event<T = void>(): [happened: Promise<T>, happen: (value: T) => void] {
   let happen: (value: T) => void = () => undefined;
   const happened = new Promise<T>((resolve) => (happen = resolve));
   return [happened, (value) => happen(value)];
+}
+
+/** Runs the proxy until it is told to stop. Returns the exit code. */
+export function serve(source: ServeSource, program: string): Promise<number> {
+  return runProxy({
+    load: () => readConfiguration(source, process.env),
+    program,
+    logging: DEFAULT_LOGGING,
+  });
 }

@@ -5,6 +5,9 @@ import type { OpenExceeded } from '../connection-quota.js';
 import type { MetricsReport } from '../../telemetry/metrics.js';
 import type { ServingPlan } from '../serving-plan.js';
 
+/** The only argument of a worker's process; `ps` shows it. */
+export const WORKER_ARGUMENT = 'worker';
+
 /**
  * What the primary process tells a worker. An order with an `id` is answered; `accept` comes with the socket, which is
  * missing if its client has left on the way.

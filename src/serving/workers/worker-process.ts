@@ -1,10 +1,16 @@
-import cluster, { type Worker as ClusterWorker } from 'node:cluster';
+import cluster from 'node:cluster';
+import type { Worker as ClusterWorker } from 'node:cluster';
 
 import type { Accepted } from '../../connection/accepted.js';
 import { WORKER_ANSWER_MS, WORKER_REPORT_MS, WORKER_SILENT_REPORTS } from '../../limits.js';
 import { childExecArgv } from '../../process/node-options.js';
-import type { WorkerAnswer, Notice, Order, Question } from './worker-messages.js';
-import { WORKER_ARGUMENT } from './worker-program.js';
+import {
+  type WorkerAnswer,
+  type Notice,
+  type Order,
+  type Question,
+  WORKER_ARGUMENT,
+} from './worker-messages.js';
 
 /** How a worker's process ended. */
 export interface WorkerExit {

@@ -3,7 +3,7 @@ import type { ListenerConfiguration } from '../../config/model.js';
 import { DEFAULT_LOGGING } from '../../config/defaults.js';
 import type { Accepted } from '../../connection/accepted.js';
 import type { DropReason } from '../../connection/connection-events.js';
-import type { ConnectionBudget } from '../../connection/connection-budget.js';
+import type { ConnectionBudget } from '../../connection/admission.js';
 import { formatEnd } from '../../connection/peer-address.js';
 import { MAX_WAITING_FOR_WORKER } from '../../limits.js';
 import { ConnectionQuota } from '../connection-quota.js';
