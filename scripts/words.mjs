@@ -39,6 +39,8 @@ export const CLEAN = [
   'src/files',
   'src/gitaly-client',
   'src/inspect',
+  'src/limit-relations.ts',
+  'src/limits.ts',
   'src/upstream',
 ];
 

@@ -1,7 +1,11 @@
 /**
- * Every bound of the program, once, with its reason. A bound that an operator may want to move is a setting with
- * its default here; the others are constants because no deployment should need another value.
+ * Every bound of the program, once, with its reason, by subject. A bound that an operator may want to change is a setting, with
+ * its default here or in `config/defaults.ts`; the others are constants because no deployment should need another value. Bounds
+ * that a protocol defines are with the code of the protocol. `limit-relations.ts` has the relations between
+ * them that the code relies on.
  */
+
+// Queues and buffers of a relay
 
 /** One read from a plaintext upstream socket for a plaintext client; each such connection has a buffer of its own. */
 export const READ_BUFFER_BYTES = 64 * 1024;
@@ -13,8 +17,8 @@ export const READ_BUFFER_BYTES = 64 * 1024;
 export const SHARED_READ_BUFFER_BYTES = 192 * 1024;
 
 /**
- * What a direction may hold in this process while its sink does not take it. More would only
- * move the queue from the kernel's buffers, where the peer's flow control sees it, to ours.
+ * The bytes of one direction that this process may queue while their sink does not accept them. More would only move the queue
+ * from the kernel's buffers, where the peer's flow control sees it, to ours.
  */
 export const MAX_QUEUED_BYTES = 256 * 1024;
 
@@ -30,14 +34,30 @@ export const BYTE_QUEUE_FEW_ENTRIES = 16;
 /** The block that further small chunks are joined in. For a chunk of a quarter of it, the entry is a third of the cost. */
 export const BYTE_QUEUE_BLOCK_BYTES = 4096;
 
-/** `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`, RFC 9113 section 3.4. Nothing longer is needed to tell the protocols apart. */
-export const HTTP2_PREFACE_BYTES = 24;
+/**
+ * The bytes that an HTTP/2 client may send before its upstream has answered. RFC 9113 section 6.9.2 allows it 65 535 bytes of
+ * content until it has had the server's first WINDOW_UPDATE; the rest is headers.
+ */
+export const MAX_UNANSWERED_BYTES = 128 * 1024;
+
+// First bytes of a connection: PROXY header, ClientHello, protocol
+
+/** PROXY protocol v1: 107 bytes with CR LF (section 2.1 of the specification: "a 108-byte buffer is always enough"). */
+export const MAX_PROXY_V1_BYTES = 107;
+
+/** PROXY protocol v2: 16 bytes of header, then addresses (216 at most) and TLVs; no balancer sends 4 KiB of them. */
+export const MAX_PROXY_V2_BYTES = 4096;
 
 /**
  * The bytes of a ClientHello with its record headers; a longer one is refused. Real ones, post-quantum key shares and a
  * long list of tickets included, stay below 8 KiB.
  */
 export const MAX_CLIENT_HELLO_BYTES = 32 * 1024;
+
+/** `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`, RFC 9113 section 3.4. Nothing longer is needed to distinguish the protocols. */
+export const HTTP2_PREFACE_BYTES = 24;
+
+// TLS handshakes and client certificates
 
 /** The bytes of a client's handshake after its ClientHello. Three certificates with RSA-4096 keys have 6 kB. */
 export const MAX_CLIENT_FLIGHT_BYTES = 16 * 1024;
@@ -81,14 +101,81 @@ export const SUSPECT_FLIGHT_BYTES = 2048;
  */
 export const KEY_UPDATES = { burst: 32, perSecond: 1 / 60 };
 
-/** PROXY protocol v1: 107 bytes with CR LF (section 2.1 of the specification: "a 108-byte buffer is always enough"). */
-export const MAX_PROXY_V1_BYTES = 107;
+/** The length of the secret that the ticket keys of a listener's certificates are derived from. */
+export const TICKET_SECRET_BYTES = 32;
 
-/** PROXY protocol v2: 16 bytes of header, then addresses (216 at most) and TLVs; no balancer sends 4 KiB of them. */
-export const MAX_PROXY_V2_BYTES = 4096;
+/**
+ * Ticket keys change at least this often, as in Go: each client is verified again once per day, and old tickets cannot be
+ * decrypted.
+ */
+export const MAX_SESSION_EPOCH_MS = 24 * 60 * 60 * 1000;
+
+/** The maximum length of a certificate name that is an identity: a SPIFFE ID has at most 2048 bytes. */
+export const MAX_IDENTITY_LENGTH = 2048;
+
+/** The maximum length of a header value about a client certificate, percent-encoded: common servers accept 16 KiB of header. */
+export const MAX_CERTIFICATE_HEADER_LENGTH = 4096;
+
+// Upstreams
 
 /** RFC 8305 section 5, "Connection Attempt Delay": the recommended 250 ms. */
 export const HAPPY_EYEBALLS_DELAY_MS = 250;
+
+/** Health checks of upstreams at once: each takes a descriptor for some milliseconds, from `RESERVED_DESCRIPTORS`. */
+export const MAX_HEALTH_CHECKS_AT_ONCE = 4;
+
+/** The minimum interval of health checks: each is a connection of its own, and may be a line in the log of Gitaly. */
+export const HEALTH_CHECK_INTERVAL_MS_MIN = 100;
+
+/** The answer to a health check has a few bytes, and that of ServerInfo some for each storage: what gRPC allows by default. */
+export const MAX_HEALTH_MESSAGE_BYTES = 4 * 1024 * 1024;
+
+// Listeners and their connections
+
+/**
+ * Connections that wait in an inherited socket while they are not accepted. Linux lowers it to net.core.somaxconn, which is this
+ * since 5.4; Node's own 511 would undo what systemd asked for.
+ */
+export const INHERITED_BACKLOG = 4096;
+
+/** TCP keep-alive on both sides: finds a peer that vanished without a FIN within a few minutes. */
+export const KEEP_ALIVE_MS = 60_000;
+
+/**
+ * How often the connections of a listener are checked for expired timeouts: four times in the shortest of them, within these
+ * limits. A check of 10 000 connections takes a millisecond.
+ */
+export const SWEEP_MS_MIN = 100;
+export const SWEEP_MS_MAX = 5000;
+
+/**
+ * How long an unauthenticated connection is protected from eviction when there are too many. A handshake and a call take a
+ * fraction of it.
+ */
+export const UNAUTHENTICATED_MS = 1000;
+
+/** A call whose first message upstream has had for this time, without refusing it, is being served. */
+export const CALL_SERVED_MS = 5000;
+
+/** How many open calls of an unauthenticated connection are checked periodically for an answer: the oldest are the likeliest. */
+export const ANSWERS_LOOKED_FOR = 16;
+
+/** The deadline for resolving the name of a listen address: a resolver answers, or gives up, within seconds. */
+export const RESOLVE_MS = 5000;
+
+/** How many ports are tried to find one that is free on all addresses of a name; the first nearly always is. */
+export const MAX_PORT_ATTEMPTS = 10;
+
+/** The length of a path of a unix socket: `sockaddr_un.sun_path` has 108 bytes on Linux, including the closing NUL. */
+export const MAX_UNIX_PATH_BYTES = 107;
+
+/** How often a unix socket is bound under a temporary name: processes that start at the same time may use the same name. */
+export const MAX_SOCKET_ATTEMPTS = 5;
+
+/** The deadline for looking up the user or group of a socket, which may be in a directory on the network. */
+export const ACCOUNT_LOOKUP_MS = 5000;
+
+// Refusals, drains and ends of connections
 
 /** How long calls are answered with UNAVAILABLE on one connection before GOAWAY: one back-off of grpc-go's. */
 export const UNAVAILABLE_WINDOW_MS = 1000;
@@ -98,6 +185,18 @@ export const UNAVAILABLE_WINDOW_MS = 1000;
  * trip. It has the same time again to close the connection.
  */
 export const REFUSED_WINDOW_MS = 300;
+
+/** Bytes in each direction on a connection whose calls the proxy answers itself. */
+export const MAX_ANSWERED_BYTES = 1024 * 1024;
+
+/**
+ * The length of a gRPC status message, percent-encoded: it leaves room in the 8 KiB of headers that the strictest clients accept,
+ * and in one frame. A message may quote an upstream's certificate, which may have any length.
+ */
+export const MAX_ENCODED_MESSAGE_BYTES = 6000;
+
+/** How long a refused client may take to make its request and to read the reason. */
+export const FAREWELL_MS = 1000;
 
 /**
  * How long a client that has had GOAWAY and whose calls have ended may take to leave. gRPC clients leave at once, or once
@@ -114,201 +213,7 @@ export const DRAIN_PING_MS = 10_000;
 /** How much sooner or later than `max_connection_age` a connection is drained, as a share of it: what gRPC uses. */
 export const AGE_JITTER = 0.1;
 
-/** Bytes in each direction on a connection whose calls the proxy answers itself. */
-export const MAX_ANSWERED_BYTES = 1024 * 1024;
-
-/**
- * What an HTTP/2 client may send before its upstream has said anything. RFC 9113 section 6.9.2 allows it 65 535 bytes of
- * content until it has had the server's first WINDOW_UPDATE; the rest is headers.
- */
-export const MAX_UNANSWERED_BYTES = 128 * 1024;
-
-/** What the ticket keys of a listener's certificates are derived from. */
-export const TICKET_SECRET_BYTES = 32;
-
-/**
- * Ticket keys change at least this often, as in Go: each client is verified again once per day, and old tickets cannot be
- * decrypted.
- */
-export const MAX_SESSION_EPOCH_MS = 24 * 60 * 60 * 1000;
-
-/** More workers than the cores of any machine that Gitaly runs on are a typing error. */
-export const MAX_WORKERS = 256;
-
-/** How often a worker tells what it has counted: so much is lost at most with one that is killed. */
-export const WORKER_REPORT_MS = 1000;
-
-/** A worker that has told nothing for so many of these hangs: it is ended, and another takes its place. */
-export const WORKER_SILENT_REPORTS = 20;
-
-/** A worker that does not answer a scrape within this time is left out of it; a turn of its event loop takes milliseconds. */
-export const WORKER_ANSWER_MS = 1000;
-
-/** A worker that has not prepared a plan after this time is stuck. */
-export const WORKER_PREPARE_MS = 10_000;
-
-/** The wait before a worker that ended is replaced: so long at first, twice as long after each further end. */
-export const WORKER_RESTART_MS_MIN = 100;
-export const WORKER_RESTART_MS_MAX = 10_000;
-
-/** A worker that ends so often within this time is in a loop of crashes, and the proxy is not ready. */
-export const WORKER_LOOP_EXITS = 5;
-export const WORKER_LOOP_MS = 60_000;
-
-/** How long a worker may take to end whose connections were cut; then it is killed. */
-export const WORKER_END_MS = 5000;
-
-/** Accepted connections that wait while no worker is ready and one is being started. */
-export const MAX_WAITING_FOR_WORKER = 1024;
-
-/** Health checks of upstreams at once: each takes a descriptor for some milliseconds, from the reserve below. */
-export const MAX_HEALTH_CHECKS_AT_ONCE = 4;
-
-/**
- * File descriptors kept back for the log, certificate files, DNS, systemd-notify, the admin port and its scrapes, and health
- * checks.
- */
-export const RESERVED_DESCRIPTORS = 28;
-
-/** How often the certificate files are looked at. Kubernetes takes a minute to project a secret: one second is prompt. */
-export const RELOAD_POLL_MS = 1000;
-
-/**
- * Methods per connection whose log fields are kept serialised: a client uses few methods on one connection, and one that uses
- * all of Gitaly's must not make a connection large.
- */
-export const MAX_METHOD_LOGGERS = 16;
-
-/** Log lines leave together once they come to so many bytes, or after so long. */
-export const LOG_BATCH_BYTES = 32 * 1024;
-export const LOG_DELAY_MS = 20;
-
-/** `systemd-notify` waits up to 5 s for systemd to take its message; one that takes longer is ended. */
-export const NOTIFY_MS = 10_000;
-
-/** What a drain may take beyond `graceful_restart_timeout`: connections are cut, workers end, the log is written. */
-export const STOP_MARGIN_MS = 10_000;
-
-/** How long to wait before a log file is tried again that could not be written. */
-export const LOG_RETRY_MS = 100;
-
-/**
- * The part of the queue below that is reserved for warnings and errors, except those of calls: a flood of lines must not hide
- * its cause.
- */
-export const RESERVED_LOG_BYTES = 2 * 1024 * 1024;
-
-/** Log lines of failed calls per connection. A client without a token can cause thousands of them per second. */
-export const FAILED_CALL_LINES = { burst: 1000, perSecond: 100 };
-
-/** Log lines of calls that were open when their connection ended; the connection's own line has most of the facts. */
-export const MAX_CUT_CALL_LINES = 100;
-
-/**
- * Log lines about unauthenticated clients per process: a burst shows what happens, and the rest adds up to about 500 MB per day at
- * most.
- */
-export const UNAUTHENTICATED_LINES = { burst: 1000, perSecond: 10 };
-
-/** Those about their calls and requests: one connection can cause thousands, and its own line, with the reason, comes last. */
-export const UNAUTHENTICATED_CALL_LINES = { burst: 500, perSecond: 5 };
-
-/** How often the lines that exceed this limit are reported. */
-export const LEFT_OUT_SUMMARY_MS = 10_000;
-
-/** Distinct addresses that such a report counts; more would be memory that strangers can fill. */
-export const MAX_LEFT_OUT_SOURCES = 1000;
-
-/** The length of a value in a log line that a client chooses. Longer values are cut and end with `…`. */
-export const MAX_LOGGED = {
-  /** RFC 1035 section 2.3.4: the length of a domain name. */
-  serverName: 255,
-  /** The longest registered method has 17 characters. */
-  method: 32,
-  /** Paths of GitLab's API have some hundred characters. */
-  path: 1024,
-  /** It may quote names of a certificate. */
-  detail: 1024,
-  /** Those of Gitaly have at most 50 characters. */
-  grpcName: 255,
-  /** Errors of Gitaly quote the output of git. */
-  grpcMessage: 1000,
-};
-
-/** How often a connection's suppressed lines are reported. */
-export const LEFT_OUT_LINES_MS = 1000;
-
-/** Log bytes waiting for a slow log pipe; what exceeds them is dropped and counted. About 20 000 lines. */
-export const MAX_LOG_QUEUE_BYTES = 8 * 1024 * 1024;
-
-/**
- * npm forwards Ctrl-C to the program that has had it from the terminal already, a few milliseconds later. A second
- * SIGINT within this time is the same one; no person presses that fast.
- */
-export const SAME_INTERRUPT_MS = 50;
-
-/** How long the last log lines may take to leave when the process ends. */
-export const LOG_FLUSH_MS = 1000;
-
-/**
- * Connections that wait in an inherited socket while nobody accepts. Linux lowers it to net.core.somaxconn, which is this
- * since 5.4; Node's own 511 would undo what systemd asked for.
- */
-export const INHERITED_BACKLOG = 4096;
-
-/** TCP keep-alive on both sides: finds a peer that vanished without a FIN within a few minutes. */
-export const KEEP_ALIVE_MS = 60_000;
-
-/**
- * How long an unauthenticated connection is protected from eviction when there are too many. A handshake and a call take a
- * fraction of it.
- */
-export const UNAUTHENTICATED_MS = 1000;
-
-/** A call whose first message upstream has had for this time, without refusing it, is being served. */
-export const CALL_SERVED_MS = 5000;
-
-/** How many open calls of an unauthenticated connection are checked periodically for an answer: the oldest are the likeliest. */
-export const ANSWERS_LOOKED_FOR = 16;
-
-/** Connections or calls on one page of the admin port, unless `limit` asks for more: to write it holds all traffic up. */
-export const STATUS_PAGE_ENTRIES = 1000;
-
-/** The maximum of `limit`. Writing this number of entries takes about 100 ms, in which no traffic passes. */
-export const STATUS_PAGE_ENTRIES_MAX = 10_000;
-
-/** Calls and sidechannels shown per connection; `/-/rpcs` shows all. */
-export const STATUS_PAGE_CONNECTION_RPCS = 100;
-
-/**
- * Connections of the admin port: more than any monitoring needs, and within the reserve above. When another one is accepted, one of
- * the address with the most connections is closed.
- */
-export const MAX_ADMIN_CONNECTIONS = 16;
-
-/** Pipelined requests on one connection of the admin port; no scraper pipelines. */
-export const MAX_ADMIN_PIPELINED = 64;
-
-/** How long a client of the admin port may take to read an answer: Prometheus limits a scrape to 10 s. */
-export const ADMIN_ANSWER_MS = 30_000;
-
-/** Total size of the answers of the admin port that wait for slow clients: more than one page of the largest size. */
-export const MAX_ADMIN_UNREAD_BYTES = 32 * 1024 * 1024;
-
-/** The pause after each page of the admin port, as a multiple of the time it took: pages take at most a quarter of the time. */
-export const ADMIN_PAUSE_RATIO = 3;
-
-/** The maximum pause: a page that waited for a hung worker took a second, but did not occupy the event loop. */
-export const ADMIN_PAUSE_MS_MAX = 500;
-
-/** Entries of a page that are written in one turn of the event loop, in about a millisecond. */
-export const ADMIN_ENTRIES_PER_TURN = 50;
-
-/** How often the log reports requests that the admin port refuses. */
-export const ADMIN_REFUSAL_LOG_MS = 10_000;
-
-if (MAX_QUEUED_BYTES < SHARED_READ_BUFFER_BYTES + READ_BUFFER_BYTES)
-  throw new Error('a queue holds a full read behind a small one');
+// Inspection of HTTP/2, gRPC and yamux
 
 /** Fields of one header block on the gate: the limit of nghttp2 and Node; Envoy allows 100. */
 export const MAX_HEADER_FIELDS = 128;
@@ -323,13 +228,19 @@ export const MAX_HEADER_LIST_BYTES = 64 * 1024;
 export const MAX_HEADER_AMPLIFICATION = 64;
 
 /**
- * What is kept of a field's value. Those that are read are paths, ids and statuses, of a hundred bytes; with thousands of
+ * The bytes of a field's value that are kept. Those that are read are paths, ids and statuses, of a hundred bytes; with thousands of
  * calls open at once, longer ones would be memory that a client can fill.
  */
 export const MAX_FIELD_VALUE_BYTES = 1024;
 
-/** A dynamic table that is followed; libraries keep to 4 KiB unless told otherwise, browsers ask for 64. */
+/** A dynamic table that is followed; libraries keep to 4 KiB by default, browsers ask for 64. */
 export const MAX_HEADER_TABLE_BYTES = 64 * 1024;
+
+/**
+ * The continuation bytes of an integer of HPACK: as in Go's hpack, zeros at the end included. Five suffice for any valid value,
+ * but with a stricter limit a client could evade inspection on purpose.
+ */
+export const MAX_HPACK_INTEGER_BYTES = 9;
 
 /** CONTINUATION frames after one HEADERS: nghttp2's limit since CVE-2024-27316. gRPC libraries send no more than necessary. */
 export const MAX_CONTINUATION_FRAMES = 8;
@@ -346,8 +257,26 @@ export const MAX_HEADER_BLOCK_BYTES = 64 * 1024;
  */
 export const MAX_COLLECTED_FRAME_BYTES = 64 * 1024 + 5 + 1 + 255;
 
+/**
+ * The slots of the table of open streams of one connection: a few at first, so that an idle connection is small, and at most the
+ * second number while it is empty, so that a table that was large once does not stay so.
+ */
+export const STREAM_TABLE_SLOTS_MIN = 8;
+export const STREAM_TABLE_SLOTS_KEPT = 256;
+
+/**
+ * How much before its deadline a cancelled call counts as timed out: the last tenth of its timeout, and at most 200 ms. Busy peers
+ * and networks delay events: on two busy cores one call of 10 000 was seen more than 50 ms after its client had started its clock.
+ */
+export const TIMEOUT_TOLERANCE = { share: 0.1, ms: 200 };
+
 /** gRPC connections within one backchannel: the client opens one, Gitaly another. */
 export const MAX_BACKCHANNEL_CONNECTIONS = 8;
+
+/** Streams of one backchannel that its server has not accepted: the limit of hashicorp's library. Gitaly accepts one. */
+export const MAX_UNACCEPTED_STREAMS = 256;
+
+// Abuse of HTTP/2
 
 /** The age at which a stream is old: any server has begun its work by then. */
 export const OLD_STREAM_MS = 100;
@@ -372,7 +301,8 @@ export const ABUSE_LIMITS = {
 
   /**
    * Frames of one end without content: WINDOW_UPDATE, PRIORITY, empty DATA, answers to PINGs and SETTINGS, unknown types
-   * (CVE-2019-9511, -9513, -9517, -9518), and HEADERS and DATA of streams that are not open, with the bucket that nghttp2 has for glitches. Data of the other end adds tokens for its window updates.
+   * (CVE-2019-9511, -9513, -9517, -9518); and HEADERS and DATA of streams that are not open. The bucket is that of nghttp2 for
+   * glitches. Data of the other end adds tokens for its window updates.
    */
   smallFrames: { burst: 10_000, perSecond: 330 },
 
@@ -406,10 +336,20 @@ export const LEAST_ABUSE_LIMITS = {
 /** The SETTINGS of one end that the other has not acknowledged: no library sends more than two. */
 export const MAX_UNACKNOWLEDGED_SETTINGS = 16;
 
-/** What data pays for, besides one frame for each frame of it: libraries update windows by a quarter of 64 KiB or more. */
+/** Open streams that cost as much as one control frame when a SETTINGS frame changes the windows of all. */
+export const STREAMS_PER_CONTROL_FRAME = 100;
+
+/**
+ * The bytes of data that pay for one such frame, besides one frame per DATA frame: libraries update windows by a quarter of
+ * 64 KiB or more.
+ */
 export const DATA_BYTES_PER_SMALL_FRAME = 1024;
 
-/** What a request at the gate pays for of these frames: it costs more than they do, and some clients send a PING with each. */
+/** The tokens that a small DATA frame adds while its stream has no observer: fewer than creating the frame costs. */
+export const UNFOLLOWED_DATA_PAYS = 0.5;
+
+/** The number of these frames that a request at the gate pays for: it costs more than they do, and some clients send a PING with
+ * each. */
 export const REQUEST_PAYS = { control: 1, small: 4 };
 
 /**
@@ -418,11 +358,38 @@ export const REQUEST_PAYS = { control: 1, small: 4 };
  */
 export const EMPTY_DATA_TOKENS = 12;
 
-/** How long a refused client may take to make its request and to read the reason. */
-export const FAREWELL_MS = 1000;
+/**
+ * Requests that an HTTP/2 client gives up before their end (CVE-2023-44487). Node's library allows 1000, and in Node 20 does not
+ * close a connection that it has given up for that: it must be closed before.
+ */
+export const ABANDONED_REQUESTS = { burst: 500, perSecond: 33 };
 
-/** Streams of one backchannel that its server has not accepted: the limit of hashicorp's library. Gitaly accepts one. */
-export const MAX_UNACCEPTED_STREAMS = 256;
+// HTTP: gate and egress
+
+/**
+ * Requests that are open at once on one HTTP/2 connection: what most servers allow. Each may take a connection to upstream.
+ */
+export const MAX_HTTP2_REQUESTS = 100;
+
+/** Requests that an HTTP/1.1 client may have sent without waiting for an answer; none of today's clients does so at all. */
+export const MAX_PIPELINED_REQUESTS = 16;
+
+/** How often a path may be percent-encoded again: no correct client does it more than twice. */
+export const MAX_PATH_READINGS = 3;
+
+/**
+ * How long a connection to an HTTP upstream is kept for the next request: less than the 5 s after which Node and Apache
+ * close one, so that a request does not meet the end of its connection. A push makes three calls within a second.
+ */
+export const UPSTREAM_IDLE_MS = 4000;
+
+/** How long before the end that an upstream announces for an idle connection (`Keep-Alive: timeout=…`) the connection is closed. */
+export const UPSTREAM_IDLE_MARGIN_MS = 1000;
+
+/** Connections to one HTTP upstream that wait for a request. */
+export const UPSTREAM_IDLE_CONNECTIONS_MAX = 32;
+
+// Memory and file descriptors
 
 /** Heap of one followed call with values of the maximum length in each of its fields. A typical call needs 1.6 KiB. */
 export const CALL_HEAP_BYTES = 8 * 1024;
@@ -448,47 +415,50 @@ export const MAX_MEMORY_SHARE = 0.8;
 /** How often memory is checked: in this time loopback transfers less than 100 MB. */
 export const MEMORY_SAMPLE_MS = 50;
 
-/**
- * Methods that get a label of their own besides those known from the start (173): later versions of Gitaly add a few, and
- * 400 bounds the time series that all clients together can bring about.
- */
-export const MAX_LEARNED_METHODS = 400;
+/** File descriptors per connection: the socket of the client and that of the upstream. */
+export const DESCRIPTORS_PER_CONNECTION = 2;
 
 /**
- * Requests that are open at once on one HTTP/2 connection: what most servers allow. Each may take a connection to upstream.
+ * File descriptors kept back for the log, certificate files, DNS, systemd-notify, the admin port and its scrapes, and health
+ * checks.
  */
-export const MAX_HTTP2_REQUESTS = 100;
+export const RESERVED_DESCRIPTORS = 28;
 
-/** Requests that an HTTP/1.1 client may have sent without waiting for an answer; none of today's clients does so at all. */
-export const MAX_PIPELINED_REQUESTS = 16;
+// Workers
 
-/**
- * How long a connection to an HTTP upstream is kept for the next request: less than the 5 s after which Node and Apache
- * close one, so that a request does not meet the end of its connection. A push makes three calls within a second.
- */
-export const UPSTREAM_IDLE_MS = 4000;
+/** More workers than the cores of any machine that Gitaly runs on are a typing error. */
+export const MAX_WORKERS = 256;
 
-/** How long before the time that an upstream says it keeps a connection (`Keep-Alive: timeout=…`) it is given up here. */
-export const UPSTREAM_IDLE_MARGIN_MS = 1000;
+/** How often a worker reports its counts: those of at most this time are lost if it is killed. */
+export const WORKER_REPORT_MS = 1000;
 
-/** Connections to one HTTP upstream that wait for a request. */
-export const UPSTREAM_IDLE_CONNECTIONS_MAX = 32;
+/** A worker that has reported nothing for this number of intervals hangs: it is killed and replaced. */
+export const WORKER_SILENT_REPORTS = 20;
 
-/**
- * Requests that an HTTP/2 client gives up before their end (CVE-2023-44487). Node's library allows 1000, and in Node 20 does not
- * close a connection that it has given up for that: it must be closed before.
- */
-export const ABANDONED_REQUESTS = { burst: 500, perSecond: 33 };
+/** A worker that does not answer a scrape within this time is left out of it; a turn of its event loop takes milliseconds. */
+export const WORKER_ANSWER_MS = 1000;
 
-/** The answer to a health check has a few bytes, and that of ServerInfo some for each storage: what gRPC allows by default. */
-export const MAX_PROBE_MESSAGE_BYTES = 4 * 1024 * 1024;
+/** A worker that has not prepared a plan after this time is stuck. */
+export const WORKER_PREPARE_MS = 10_000;
 
-/** What `check` keeps of what a TLS server sends: a handshake comes to a few KiB, OpenSSL takes 100 of certificates. */
-export const MAX_TAPPED_BYTES = 256 * 1024;
+/** The wait before a worker that exited is replaced: the minimum at first, twice as long after each further exit. */
+export const WORKER_RESTART_MS_MIN = 100;
+export const WORKER_RESTART_MS_MAX = 10_000;
 
-/** How long file and DNS work on libuv's threads may take when the process ends; it normally takes milliseconds. */
-export const STUCK_THREAD_MS = 500;
-export const END_POLL_MS = 5;
+/** A worker that exits this number of times within this time is in a crash loop, and the proxy is not ready. */
+export const WORKER_LOOP_EXITS = 5;
+export const WORKER_LOOP_MS = 60_000;
+
+/** How long a worker may take to end whose connections were cut; then it is killed. */
+export const WORKER_END_MS = 5000;
+
+/** Accepted connections that wait while no worker is ready and one is being started. */
+export const MAX_WAITING_FOR_WORKER = 1024;
+
+// Files and reload
+
+/** How often the certificate files are looked at. Kubernetes takes a minute to project a secret: one second is prompt. */
+export const RELOAD_POLL_MS = 1000;
 
 /**
  * The deadline of one file access: a local one takes microseconds, a slow NFS server or a decrypting FIFO some hundred
@@ -499,23 +469,219 @@ export const FILE_DEADLINE_MS = 5000;
 /** Concurrent file accesses: libuv has four threads, and DNS and the log need some while a file system hangs. */
 export const MAX_FILE_WORK = 2;
 
+/** The threads of libuv, by its default. With fewer, files and DNS that hang block all others. */
+export const UV_THREADS_MIN = 4;
+
 /**
  * The size of a configuration, certificate, CRL or token: the largest public CRLs have some 10 MB. Without a limit, a file
  * could exhaust memory.
  */
 export const MAX_SETTING_FILE_BYTES = 64 * 1024 * 1024;
 
-/** The deadline for resolving the name of a listen address: a resolver answers, or gives up, within seconds. */
-export const RESOLVE_MS = 5000;
+/** Bytes read beyond the size of a file: they detect the end, and files of /proc have size 0. */
+export const FILE_SPARE_BYTES = 4096;
 
-/** How many ports are tried to find one that is free on all addresses of a name; the first nearly always is. */
-export const MAX_PORT_ATTEMPTS = 10;
+/** Aliases in a configuration. A correct file repeats a few paths by anchors; a thousandfold expansion is a mistake or an attack. */
+export const MAX_YAML_ALIASES = 100;
 
-/** The deadline for looking up the user or group of a socket, which may be in a directory on the network. */
-export const ACCOUNT_LOOKUP_MS = 5000;
+/** The length of an invalid value in an error message: enough to find it in the file, and the message stays one line. */
+export const MAX_SHOWN_VALUE_LENGTH = 80;
 
-/** The maximum length of a certificate name that is an identity: a SPIFFE ID has at most 2048 bytes. */
-export const MAX_IDENTITY_LENGTH = 2048;
+/** The longest time that a timer of Node can wait: 31 bits of milliseconds. A longer one fires immediately. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** The maximum length of a header value about a client certificate, percent-encoded: common servers accept 16 KiB of header. */
-export const MAX_CERTIFICATE_HEADER_LENGTH = 4096;
+// Log and metrics
+
+/** Log lines are written together once they have this number of bytes, or after this time. */
+export const LOG_BATCH_BYTES = 32 * 1024;
+export const LOG_DELAY_MS = 20;
+
+/** How long to wait before a log file is tried again that could not be written. */
+export const LOG_RETRY_MS = 100;
+
+/** Log bytes waiting for a slow log pipe; what exceeds them is dropped and counted. About 20 000 lines. */
+export const MAX_LOG_QUEUE_BYTES = 8 * 1024 * 1024;
+
+/**
+ * The part of this queue that is reserved for warnings and errors, except those of calls: a flood of lines must not hide
+ * its cause.
+ */
+export const RESERVED_LOG_BYTES = 2 * 1024 * 1024;
+
+/** How long the last log lines may take to leave when the process ends. */
+export const LOG_FLUSH_MS = 1000;
+
+/**
+ * Methods per connection whose log fields are kept serialised: a client uses few methods on one connection, and one that uses
+ * all of Gitaly's must not make a connection large.
+ */
+export const MAX_METHOD_LOGGERS = 16;
+
+/** Log lines of failed calls per connection. A client without a token can cause thousands of them per second. */
+export const FAILED_CALL_LINES = { burst: 1000, perSecond: 100 };
+
+/** How often a connection's suppressed lines are reported. */
+export const LEFT_OUT_LINES_MS = 1000;
+
+/** Log lines of calls that were open when their connection ended; the connection's own line has most of the facts. */
+export const MAX_CUT_CALL_LINES = 100;
+
+/**
+ * Log lines about unauthenticated clients per process: a burst shows what happens, and the rest adds up to about 500 MB per day at
+ * most.
+ */
+export const UNAUTHENTICATED_LINES = { burst: 1000, perSecond: 10 };
+
+/** Those about their calls and requests: one connection can cause thousands, and its own line, with the reason, comes last. */
+export const UNAUTHENTICATED_CALL_LINES = { burst: 500, perSecond: 5 };
+
+/** How often the lines that exceed this limit are reported. */
+export const LEFT_OUT_SUMMARY_MS = 10_000;
+
+/** Distinct addresses that such a report counts; more would be memory that strangers can fill. */
+export const MAX_LEFT_OUT_SOURCES = 1000;
+
+/** How often the log reports dropped connections of one listener: each line has the number of them, so that a flood is one line. */
+export const DROP_LOG_MS = 10_000;
+
+/** The length of a field of a log line, so that a client's certificate or ClientHello cannot fill a disk. */
+export const MAX_LOG_FIELD_LENGTH = 8192;
+
+/** The length of a value in a log line that a client chooses. Longer values are cut and end with `…`. */
+export const MAX_LOGGED = {
+  /** RFC 1035 section 2.3.4: the length of a domain name. */
+  serverName: 255,
+  /** The longest registered method has 17 characters. */
+  method: 32,
+  /** Paths of GitLab's API have some hundred characters. */
+  path: 1024,
+  /** It may quote names of a certificate. */
+  detail: 1024,
+  /** Those of Gitaly have at most 50 characters. */
+  grpcName: 255,
+  /** Errors of Gitaly quote the output of git. */
+  grpcMessage: 1000,
+};
+
+/**
+ * Methods that get a label of their own besides those known from the start (173): later versions of Gitaly add a few, and
+ * 400 bounds the time series that all clients together can bring about.
+ */
+export const MAX_LEARNED_METHODS = 400;
+
+/** The length of a method that gets a label of its own. Those of Gitaly have at most 80 characters. */
+export const MAX_METHOD_PATH_LENGTH = 160;
+
+// Admin port
+
+/**
+ * Connections of the admin port: more than any monitoring needs, within `RESERVED_DESCRIPTORS`. If another one is accepted, one of
+ * the address with the most connections is closed.
+ */
+export const MAX_ADMIN_CONNECTIONS = 16;
+
+/** Pipelined requests on one connection of the admin port; no scraper pipelines. */
+export const MAX_ADMIN_PIPELINED = 64;
+
+/** How long a client of the admin port may take to send a request. */
+export const ADMIN_REQUEST_MS = 10_000;
+
+/** How long a client of the admin port may take to read an answer: Prometheus limits a scrape to 10 s. */
+export const ADMIN_ANSWER_MS = 30_000;
+
+/** How long a connection of the admin port may wait for its next request: Prometheus scrapes every 60 s at the latest by default. */
+export const ADMIN_KEEP_ALIVE_MS = 60_000;
+
+/** Total size of the answers of the admin port that wait for slow clients: more than one page of the largest size. */
+export const MAX_ADMIN_UNREAD_BYTES = 32 * 1024 * 1024;
+
+/** The pause after each page of the admin port, as a multiple of the time it took: pages take at most a quarter of the time. */
+export const ADMIN_PAUSE_RATIO = 3;
+
+/** The maximum pause: a page that waited for a hung worker took a second, but did not occupy the event loop. */
+export const ADMIN_PAUSE_MS_MAX = 500;
+
+/** Entries of a page that are written in one turn of the event loop, in about a millisecond. */
+export const ADMIN_ENTRIES_PER_TURN = 50;
+
+/** How often the log reports requests that the admin port refuses. */
+export const ADMIN_REFUSAL_LOG_MS = 10_000;
+
+/** Connections or calls on one page of the admin port, unless `limit` asks for more: to write it holds all traffic up. */
+export const STATUS_PAGE_ENTRIES = 1000;
+
+/** The maximum of `limit`. Writing this number of entries takes about 100 ms, in which no traffic passes. */
+export const STATUS_PAGE_ENTRIES_MAX = 10_000;
+
+/** Calls and sidechannels shown per connection; `/-/rpcs` shows all. */
+export const STATUS_PAGE_CONNECTION_RPCS = 100;
+
+// Start and stop of the process
+
+/** `systemd-notify` waits up to 5 s for systemd to take its message; one that takes longer is ended. */
+export const NOTIFY_MS = 10_000;
+
+/** The time that a drain may take beyond `graceful_restart_timeout`: connections are cut, workers end, the log is written. */
+export const STOP_MARGIN_MS = 10_000;
+
+/**
+ * npm forwards Ctrl-C to the program that has had it from the terminal already, a few milliseconds later. A second
+ * SIGINT within this time is the same one; no person presses that fast.
+ */
+export const SAME_INTERRUPT_MS = 50;
+
+/** How long file and DNS work on libuv's threads may take when the process ends; it normally takes milliseconds. */
+export const STUCK_THREAD_MS = 500;
+export const END_POLL_MS = 5;
+
+// Judging certificates
+
+/** How many days before its end a certificate causes a warning: enough to order and to install another. */
+export const CERTIFICATE_WARN_DAYS = 30;
+
+/** How long before its end a CRL causes a warning: CAs replace a CRL hours to days before. */
+export const CRL_WARN_BEFORE_MS = 24 * 60 * 60 * 1000;
+
+/** The minimum size of an RSA key: that of OpenSSL at security level 2, the default of Debian, Ubuntu and OpenSSL 3.2. */
+export const MIN_RSA_KEY_BITS = 2048;
+
+/** Signature checks per chain, as in Go's crypto/x509. A normal chain needs one per certificate. */
+export const MAX_SIGNATURE_CHECKS = 100;
+
+/** Paths of a chain that are examined: two suffice for a cross-signed root, and each further twin on a level doubles them. */
+export const MAX_CHAIN_PATHS = 64;
+
+/** Comparisons of names with name constraints: a certificate may have thousands of names, and verifiers also limit this. */
+export const MAX_NAME_COMPARISONS = 10_000;
+
+/** Names of a certificate in a message: a certificate may have thousands. */
+export const MAX_NAMES_SHOWN = 20;
+
+// Other commands
+
+/** Addresses that `check` takes: more than any GitLab has Gitalys are a typing error. */
+export const MAX_CHECKED_ADDRESSES = 1000;
+
+/** What `check` keeps of what a TLS server sends: a handshake comes to a few KiB, OpenSSL takes 100 of certificates. */
+export const MAX_TAPPED_BYTES = 256 * 1024;
+
+/** Concurrent calls by which `check` finds out the clock of Gitaly: few enough not to disturb it. */
+export const CLOCK_CALLS_AT_ONCE = 8;
+
+/** How long `certificates inspect` waits for a connection, and again for the handshake. */
+export const FETCH_CHAIN_MS = 10_000;
+
+/** The lifetime of a certificate that `certificates create` issues: ten years, that of a private CA. */
+export const MAX_CERTIFICATE_DAYS = 3650;
+
+/** The keys of an assignment in gitlab.rb: `gitaly['configuration']['tls']['key_path']` has four. */
+export const MAX_RUBY_KEYS = 16;
+
+/** Interpolations within interpolations in gitlab.rb; files have at most two. */
+export const MAX_RUBY_INTERPOLATIONS = 20;
+
+/** Hashes within arrays within hashes in gitlab.rb; a configuration has four levels. */
+export const MAX_RUBY_DEPTH = 64;
+
+/** How long the demo waits for its own health call: its processes have just started. */
+export const DEMO_CALL_MS = 10_000;

@@ -1,13 +1,15 @@
 import cluster from 'node:cluster';
-import { buffer, text } from 'node:stream/consumers';
+import { buffer } from 'node:stream/consumers';
 
 import { parseCommandLine } from './commands/command-line.js';
 import type { Command } from './commands/command.js';
+import type { CommandIo } from './commands/command-io.js';
+import { assertRelations } from './limit-relations.js';
 import { printableLines } from './printable.js';
 import { closeDebugger } from './process/debugger.js';
 import { takeEnvironment } from './process/environment.js';
 import { endInSpiteOfThreads, hasStuckThread } from './process/stuck-threads.js';
-import { WORKER_ARGUMENT } from './serving/workers/worker-program.js';
+import { WORKER_ARGUMENT } from './serving/workers/worker-messages.js';
 import { readVersion } from './version.js';
 
 /** What `cli.ts` knows of the process. */
@@ -31,8 +33,24 @@ function writeStderr(text: string): void {
   process.stderr.write(printableLines(text));
 }
 
+/** The environment of the command of this process. */
+function commandIo(): CommandIo {
+  return {
+    now: new Date(),
+    env: process.env,
+    // Not before it is needed: it throws if the directory was removed.
+    get directory() {
+      return process.cwd();
+    },
+    readStdin: () => buffer(process.stdin),
+    writeStdout: print,
+    writeStderr,
+  };
+}
+
 /** Runs a command to its end. The modules of one command are not loaded for another: help is there at once. */
 async function run(command: Command, program: string): Promise<number> {
+  const io = commandIo();
   switch (command.command) {
     case 'print':
       print(command.text);
@@ -43,31 +61,25 @@ async function run(command: Command, program: string): Promise<number> {
     case 'usage error':
       writeStderr(`gitaly-tls-proxy: ${command.message}\n`);
       return EXIT_USAGE;
-    case 'configuration validate':
-      return validate(command.file);
+    case 'configuration validate': {
+      const { validateConfiguration } = await import('./commands/validate/run-validate.js');
+      return validateConfiguration(command.file, io);
+    }
     case 'configuration import': {
       const { runImport } = await import('./commands/import/run-import.js');
-      return runImport(command.request, {
-        readStdin: () => buffer(process.stdin),
-        writeStdout: print,
-        writeStderr,
-      });
+      return runImport(command.request, io);
     }
     case 'certificates create': {
       const { runCertificatesCreate } = await import('./commands/certificates/run-create.js');
-      return runCertificatesCreate(command.request, { now: new Date(), writeStdout: print, writeStderr });
+      return runCertificatesCreate(command.request, io);
     }
     case 'certificates inspect': {
-      const { runCertificatesInspect } = await import('./commands/certificates/run-inspect.js');
-      return runCertificatesInspect(command, { now: new Date(), writeStdout: print });
+      const { runCertificatesInspect } = await import('./commands/certificates/inspect/inspect.js');
+      return runCertificatesInspect(command, io);
     }
     case 'check': {
       const { check } = await import('./commands/check/run-check.js');
-      return check(command.options, {
-        env: process.env,
-        writeStdout: print,
-        writeStderr,
-      });
+      return check(command.options, io);
     }
     case 'demo': {
       const { demo } = await import('./commands/demo/run-demo.js');
@@ -78,22 +90,10 @@ async function run(command: Command, program: string): Promise<number> {
       return runWorker();
     }
     case 'serve': {
-      const { serve } = await import('./commands/serve/run-serve.js');
+      const { serve } = await import('./commands/serve/run-proxy.js');
       return serve(command.source, program);
     }
   }
-}
-
-async function validate(file: string | undefined): Promise<number> {
-  const { checkFiles, validateConfiguration } = await import('./commands/validate/run-validate.js');
-  return validateConfiguration(file, {
-    env: process.env,
-    directory: process.cwd(),
-    readStdin: () => text(process.stdin),
-    writeStdout: print,
-    writeStderr,
-    checkFiles,
-  });
 }
 
 /** The command of this process. A process that Node considers a worker only because of its environment cannot run any command. */
@@ -128,6 +128,7 @@ async function end(exitCode: number): Promise<void> {
 /** Runs the command of this process and ends the process with its exit code. */
 export async function main({ program, takeEarlyHangUp }: Start): Promise<void> {
   closeDebugger();
+  assertRelations();
   // `gitaly-tls-proxy --help | head -1` closes the pipe early, and the reader of a log may exit. Neither ends the process.
   process.stderr.on('error', () => undefined);
   const command = commandOf(process.argv.slice(2));

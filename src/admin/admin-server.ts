@@ -1,20 +1,58 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { ListenOptions, Socket } from 'node:net';
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 
 import { formatHostPort } from '../config/host-port.js';
 import type { HostPort } from '../config/model.js';
 import { bindHost, portOf } from '../process/bind-host.js';
 import { socketEnd, type SocketEnd } from '../connection/peer-address.js';
-import { ADMIN_ANSWER_MS, ADMIN_REFUSAL_LOG_MS, INHERITED_BACKLOG } from '../limits.js';
+import {
+  ADMIN_ANSWER_MS,
+  ADMIN_KEEP_ALIVE_MS,
+  ADMIN_REFUSAL_LOG_MS,
+  ADMIN_REQUEST_MS,
+  INHERITED_BACKLOG,
+  MAX_LOGGED,
+  ADMIN_ENTRIES_PER_TURN,
+  ADMIN_PAUSE_MS_MAX,
+  ADMIN_PAUSE_RATIO,
+} from '../limits.js';
 import { acceptedFormat, type MetricsFormat } from './accepted-format.js';
 import { isForeignOrigin, KnownHosts } from './known-hosts.js';
 import { statusPage, type OpenKind, type OpenPage } from '../telemetry/open-pages.js';
-import { PageQueue } from './page-queue.js';
 import { Visitors } from './visitors.js';
-import { writeJson } from './write-json.js';
+
+/**
+ * Generates one page at a time, with a pause after each, so that clients of the admin port never take all of the event loop
+ * from the traffic. Requests that wait for the same page share one copy, which is generated after the last of them arrived.
+ */
+export class PageQueue<Page> {
+  readonly #waiting = new Map<string, Promise<Page>>();
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Rejects as `make` does. `key` identifies the page. */
+  page(key: string, make: () => Promise<Page>): Promise<Page> {
+    const waiting = this.#waiting.get(key);
+    if (waiting) return waiting;
+    const page = this.#last.then(() => {
+      this.#waiting.delete(key);
+      return make();
+    });
+    this.#waiting.set(key, page);
+    this.#last = this.#last.then(() => this.#pauseAfter(page));
+    return page;
+  }
+
+  async #pauseAfter(page: Promise<Page>): Promise<void> {
+    const startedAtMs = performance.now();
+    await page.catch(() => undefined);
+    const pauseMs = ADMIN_PAUSE_RATIO * (performance.now() - startedAtMs);
+    await delay(Math.min(pauseMs, ADMIN_PAUSE_MS_MAX), undefined, { ref: false });
+  }
+}
 
 /** Requests that were refused because of their `Host` or `Origin`. */
-export interface AdminRefusal {
+interface AdminRefusal {
   /** The reason of the last refusal. */
   readonly error: string;
   readonly peer: SocketEnd | undefined;
@@ -93,9 +131,9 @@ export class AdminServer {
   ): Promise<AdminServer> {
     const bind = (options: ListenOptions | InheritedSocket): Promise<Server> => {
       const server = createServer({
-        requestTimeout: 10_000,
-        headersTimeout: 10_000,
-        keepAliveTimeout: 60_000,
+        requestTimeout: ADMIN_REQUEST_MS,
+        headersTimeout: ADMIN_REQUEST_MS,
+        keepAliveTimeout: ADMIN_KEEP_ALIVE_MS,
       });
       // The timeout between bytes; `Visitors` limits the time of a whole answer.
       server.setTimeout(ADMIN_ANSWER_MS);
@@ -243,9 +281,29 @@ function readTarget({ url = '', headers, headersDistinct }: IncomingMessage): Ta
 
 /** Formats an external text as JSON, so that it is one line, and truncates it. */
 function shown(foreign: string | undefined): string {
-  return JSON.stringify((foreign ?? '').slice(0, 255));
+  return JSON.stringify((foreign ?? '').slice(0, MAX_LOGGED.serverName));
 }
 
 function text(status: number, line: string): Answer {
   return { status, contentType: TEXT, body: `${line}\n` };
+}
+
+/** JSON.stringify(content, undefined, 2) and a line feed, but yields to the event loop between some elements of its arrays. */
+export async function writeJson(content: object): Promise<Buffer> {
+  const parts: string[] = [];
+  for (const [name, value] of Object.entries(content) as [string, unknown][]) {
+    const key = `${parts.length === 0 ? '{' : ','}\n  ${JSON.stringify(name)}: `;
+    if (Array.isArray(value) && value.length > 0) parts.push(key, await writeArray(value));
+    else parts.push(key, JSON.stringify(value, undefined, 2));
+  }
+  return Buffer.from(`${parts.join('')}\n}\n`);
+}
+
+async function writeArray(elements: readonly unknown[]): Promise<string> {
+  const written: string[] = [];
+  for (const element of elements) {
+    written.push(`\n    ${JSON.stringify(element, undefined, 2).replaceAll('\n', '\n    ')}`);
+    if (written.length % ADMIN_ENTRIES_PER_TURN === 0) await nextTurn();
+  }
+  return `[${written.join(',')}\n  ]`;
 }

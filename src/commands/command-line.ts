@@ -1,10 +1,7 @@
 import { nearest } from '../config/nearest.js';
-import type { Command, CommandEntry } from './command.js';
-import { COMMON_FLAGS } from './common-flags.js';
-import { Given } from './given.js';
-import { groupHelp, helpOf, mainHelp } from './help.js';
+import { type Command, type CommandEntry, COMMON_FLAGS, Given } from './command.js';
+import { groupHelp, helpOf, mainHelp, SHORTEST_WAYS } from './help.js';
 import { parseFlags, UsageError } from './parse-flags.js';
-import { SHORTEST_WAYS } from './shortest-ways.js';
 import { COMMANDS } from './table.js';
 
 /**

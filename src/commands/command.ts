@@ -1,9 +1,8 @@
 import type { CreateRequest } from './certificates/create.js';
-import type { Place } from './certificates/inspect/place.js';
+import type { Place } from './certificates/inspect/inspection-report.js';
 import type { Address } from '../config/model.js';
 import type { ServeSource } from '../config/serve-source.js';
 import type { ImportRequest } from './import/run-import.js';
-import type { Given } from './given.js';
 
 /** What the command line asks for. */
 export type Command =
@@ -59,7 +58,7 @@ export interface CommandEntry {
 }
 
 /** The words without dashes that a command takes. */
-export interface Words {
+interface Words {
   /** What one is called, such as `FILE`. */
   readonly label: string;
   readonly most: number;
@@ -88,4 +87,42 @@ export interface Example {
   readonly text: string;
   /** One line for a POSIX shell. */
   readonly line: string;
+}
+
+/** The flags of every command. */
+export const COMMON_FLAGS: readonly CommandFlag[] = [
+  { name: 'help', short: 'h', text: 'what the program does, or the command before it' },
+  { name: 'version', short: 'V', text: 'the version' },
+];
+
+/** A flag as it was written, or a word without dashes. */
+export type Argument =
+  | { readonly kind: 'flag'; readonly name: string; readonly value: string | undefined }
+  | { readonly kind: 'word'; readonly word: string };
+
+/** What was given to a command, in the order it was written. */
+export class Given {
+  constructor(readonly found: readonly Argument[]) {}
+
+  get words(): readonly string[] {
+    return this.found.flatMap((argument) => (argument.kind === 'word' ? [argument.word] : []));
+  }
+
+  get flags(): readonly (Argument & { readonly kind: 'flag' })[] {
+    return this.found.flatMap((argument) => (argument.kind === 'flag' ? [argument] : []));
+  }
+
+  has(name: string): boolean {
+    return this.flags.some((flag) => flag.name === name);
+  }
+
+  /** The value of a flag that may be given once. */
+  value(name: string): string | undefined {
+    return this.values(name)[0];
+  }
+
+  /** The values of a flag that may be repeated. */
+  values(name: string): readonly string[] {
+    return this.flags.flatMap((flag) => (flag.name === name && flag.value !== undefined ? [flag.value] : []));
+  }
 }

@@ -1,5 +1,4 @@
-import type { CommandEntry, CommandFlag } from './command.js';
-import { COMMON_FLAGS } from './common-flags.js';
+import { type CommandEntry, type CommandFlag, COMMON_FLAGS } from './command.js';
 
 const WIDTH = 116;
 
@@ -91,3 +90,10 @@ function wrap(paragraph: string, width: number): string[] {
 function text(blocks: readonly (readonly string[])[]): string {
   return `${blocks.map((block) => block.join('\n')).join('\n\n')}\n`;
 }
+
+/** What to do instead, for whoever gave no arguments. */
+export const SHORTEST_WAYS = `say what to serve, or try the demo:
+  gitaly-tls-proxy serve --config FILE
+  gitaly-tls-proxy serve --listen tls://0.0.0.0:9999 --forward tcp://127.0.0.1:8075 --cert cert.pem --key key.pem
+  gitaly-tls-proxy demo
+All flags: gitaly-tls-proxy --help`;

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
+
 import { nearest } from '../config/nearest.js';
-import type { CommandFlag } from './command.js';
-import type { Argument } from './given.js';
+import type { CommandFlag, Argument } from './command.js';
 
 /** Something wrong with the command line, in words for whoever typed it. */
 export class UsageError extends Error {

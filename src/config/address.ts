@@ -1,12 +1,10 @@
 import { posix } from 'node:path';
+import { MAX_UNIX_PATH_BYTES } from '../limits.js';
 import { formatHostPort, parseHostPort } from './host-port.js';
 import type { Address, NetworkAddress } from './model.js';
 import { parsed, refused, type Parsed } from './parsed.js';
 
 export type AddressSide = 'listen' | 'forward';
-
-/** `sockaddr_un.sun_path` holds 108 bytes on Linux, the closing NUL included; a longer path would be cut. */
-export const MAX_UNIX_PATH_BYTES = 107;
 
 const EXAMPLES: Readonly<Record<AddressSide, string>> = {
   listen:

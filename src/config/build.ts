@@ -1,14 +1,13 @@
 import { availableParallelism } from 'node:os';
 
 import { isAnyPort, isHttpScheme, isTlsScheme, place } from './address.js';
-import { reportError, reportWarning, type BuildContext } from './build-context.js';
+import { reportError, reportWarning, type BuildContext, fileSetting, type Written } from './build-context.js';
 import { DEFAULTS } from './defaults.js';
 import type { AbuseLimits } from '../inspect/abuse-limits.js';
 import type { Rate } from '../inspect/rate-bucket.js';
 import { parseDuration } from './duration.js';
 import { buildForwarding, upstreamsOf } from './forwarding.js';
 import { formatHostPort } from './host-port.js';
-import { buildHealthChecks } from './health-checks.js';
 import { buildHttpSettings } from './http-settings.js';
 import type {
   Address,
@@ -24,11 +23,14 @@ import type {
   SocketSettings,
   Timeouts,
   UpstreamTls,
+  HealthChecks,
+  ApplicationProtocol,
+  CertificatePair,
 } from './model.js';
 import { formatKey } from './problem.js';
 import type { Draft, DraftListener } from './schema.js';
-import { buildServerTls, pick, type TlsLayers } from './server-tls.js';
-import { buildUpstreamTls } from './upstream-tls.js';
+import { buildServerTls, pick, type TlsLayers, TLS_VERSIONS } from './server-tls.js';
+import { resolveTrust } from './trust-settings.js';
 
 /** Stands in a configuration that is only looked at, for an address that could not be read. */
 const NOWHERE: Address = { scheme: 'unix', path: '', url: 'unix:' };
@@ -263,4 +265,76 @@ function reportSharedAddresses(context: BuildContext, draft: Draft): void {
   if (admin !== undefined && admin.port !== 0) {
     claim(formatHostPort(admin), ['prometheus_listen_addr'], formatHostPort(admin));
   }
+}
+
+/** What the proxy finds out of its upstreams by itself; what makes use of that needs it. */
+function buildHealthChecks(draft: Draft, context: BuildContext): HealthChecks | undefined {
+  const {
+    health_check_interval: intervalMs,
+    health_check_token_path: token,
+    readiness_requires_upstream: requires = DEFAULTS.readinessRequiresUpstream,
+  } = draft;
+  if (intervalMs === undefined) {
+    const needs = 'needs health checks: set `health_check_interval`, to "15s" for one';
+    if (context.isBroken(['health_check_interval'])) return undefined;
+    if (token !== undefined) reportError(context, ['health_check_token_path'], needs, token);
+    if (requires) reportError(context, ['readiness_requires_upstream'], needs, requires);
+    return undefined;
+  }
+  return {
+    intervalMs,
+    token:
+      token === undefined
+        ? undefined
+        : fileSetting(context, { value: token, key: ['health_check_token_path'] }),
+    readinessRequiresUpstream: requires,
+  };
+}
+
+type DraftUpstreamTls = NonNullable<DraftListener['upstream_tls']>;
+
+/**
+ * How the `tls://` or `https://` upstreams of a listener are verified and what is presented to them.
+ *
+ * @param protocol - what is spoken to them.
+ */
+function buildUpstreamTls(
+  context: BuildContext,
+  settings: DraftUpstreamTls,
+  key: KeyPath,
+  protocol: ApplicationProtocol,
+): UpstreamTls {
+  const ca = written(settings.ca_path, [...key, 'ca_path']);
+  return {
+    ca: ca === undefined && context.isBroken([...key, 'ca_path']) ? undefined : resolveTrust(context, ca),
+    certificate: clientCertificate(context, settings, key),
+    serverName: settings.server_name,
+    minVersion: TLS_VERSIONS[settings.min_version ?? DEFAULTS.minVersion],
+    protocol,
+  };
+}
+
+function clientCertificate(
+  context: BuildContext,
+  settings: DraftUpstreamTls,
+  key: KeyPath,
+): CertificatePair | undefined {
+  const certificateKey = [...key, 'certificate_path'];
+  const keyKey = [...key, 'key_path'];
+  const certificate = written(settings.certificate_path, certificateKey);
+  const privateKey = written(settings.key_path, keyKey);
+  if (certificate !== undefined && privateKey !== undefined) {
+    return { certificate: fileSetting(context, certificate), key: fileSetting(context, privateKey) };
+  }
+  if (certificate !== undefined && !context.isBroken(keyKey)) {
+    reportError(context, keyKey, 'missing: `certificate_path` needs its key in `key_path`');
+  }
+  if (privateKey !== undefined && !context.isBroken(certificateKey)) {
+    reportError(context, certificateKey, 'missing: `key_path` needs its certificate in `certificate_path`');
+  }
+  return undefined;
+}
+
+function written(value: string | undefined, key: KeyPath): Written<string> | undefined {
+  return value === undefined ? undefined : { value, key };
 }

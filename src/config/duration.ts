@@ -1,3 +1,4 @@
+import { MAX_TIMER_MS } from '../limits.js';
 import { parsed, refused, type Parsed } from './parsed.js';
 
 const UNIT_MS: ReadonlyMap<string, number> = new Map([
@@ -10,9 +11,6 @@ const UNIT_MS: ReadonlyMap<string, number> = new Map([
   ['m', 60_000],
   ['h', 3_600_000],
 ]);
-
-/** A timer of Node's holds 31 bits of milliseconds; a longer one would fire at once. */
-const MAX_DURATION_MS = 2 ** 31 - 1;
 
 /** The same literals as a pattern, for the JSON Schema of the file. */
 export const DURATION_PATTERN = '^\\+?(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$';
@@ -40,6 +38,6 @@ export function parseDuration(text: string): Parsed<number> {
   }
   const ms = Math.round(total);
   if (ms < 1) return refused('a duration is at least one millisecond, for example "10s"');
-  if (ms > MAX_DURATION_MS) return refused('a duration is at most 596 hours, for example "6h"');
+  if (ms > MAX_TIMER_MS) return refused('a duration is at most 596 hours, for example "6h"');
   return parsed(ms);
 }

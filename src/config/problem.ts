@@ -1,7 +1,6 @@
+import { MAX_SHOWN_VALUE_LENGTH } from '../limits.js';
 import { printable } from '../printable.js';
 import type { KeyPath, Problem } from './model.js';
-
-const MAX_VALUE_LENGTH = 80;
 
 /** Finds the line (from 1) of a key in the file, or of the nearest key above it that is there. */
 export type Locate = (key: KeyPath) => number | undefined;
@@ -42,6 +41,6 @@ export function isScalar(value: unknown): value is string | number | boolean | n
 
 function quote(value: string | number | boolean | null): string {
   if (typeof value !== 'string') return String(value);
-  const short = value.length > MAX_VALUE_LENGTH ? `${value.slice(0, MAX_VALUE_LENGTH)}…` : value;
+  const short = value.length > MAX_SHOWN_VALUE_LENGTH ? `${value.slice(0, MAX_SHOWN_VALUE_LENGTH)}…` : value;
   return JSON.stringify(short);
 }

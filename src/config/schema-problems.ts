@@ -1,13 +1,12 @@
 import * as z from 'zod';
 
 import type { KeyPath, Problem } from './model.js';
-import { KeyTree } from './key-tree.js';
 import { nearest } from './nearest.js';
 import { formatKey, isScalar } from './problem.js';
 import { draftSchema, settingsSchema, type Draft } from './schema.js';
 
 /** What the schema alone can say of a file. */
-export interface Shape {
+interface Shape {
   readonly problems: readonly Problem[];
   /** All that is well formed. */
   readonly draft: Draft;
@@ -200,4 +199,44 @@ function without(content: unknown, removed: KeyTree<Removed> | undefined): unkno
     return below?.value === 'key' ? [] : [[name, without(value, below)]];
   });
   return Object.fromEntries(entries);
+}
+
+/** Values by the path of their key. The cost of a look-up depends on the length of the path only. */
+class KeyTree<T> {
+  value: T | undefined;
+  readonly #below = new Map<string | number, KeyTree<T>>();
+
+  set(path: KeyPath, value: T): void {
+    this.#make(path).value = value;
+  }
+
+  get(path: KeyPath): T | undefined {
+    return [...this.#along(path)].at(path.length)?.value;
+  }
+
+  /** Whether a path, or a prefix of it, has a value. */
+  covers(path: KeyPath): boolean {
+    for (const { value } of this.#along(path)) if (value !== undefined) return true;
+    return false;
+  }
+
+  /** The part of the tree below a key. */
+  at(part: string | number): KeyTree<T> | undefined {
+    return this.#below.get(part);
+  }
+
+  #make([part, ...rest]: KeyPath): KeyTree<T> {
+    if (part === undefined) return this;
+    let next = this.#below.get(part);
+    if (!next) this.#below.set(part, (next = new KeyTree<T>()));
+    return next.#make(rest);
+  }
+
+  /** The root, and the existing nodes along the path. */
+  *#along(path: KeyPath): Generator<KeyTree<T>> {
+    yield this;
+    const [part, ...rest] = path;
+    const next = part === undefined ? undefined : this.#below.get(part);
+    if (next) yield* next.#along(rest);
+  }
 }

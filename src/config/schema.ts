@@ -2,7 +2,7 @@ import * as z from 'zod';
 
 import { parseAddress } from './address.js';
 import { parseCidr } from './cidr.js';
-import { LEAST_ABUSE_LIMITS, MAX_WORKERS } from '../limits.js';
+import { HEALTH_CHECK_INTERVAL_MS_MIN, LEAST_ABUSE_LIMITS, MAX_WORKERS } from '../limits.js';
 import { DEFAULTS } from './defaults.js';
 import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { checkHost, parseHostPort } from './host-port.js';
@@ -474,13 +474,10 @@ function draftProxyProtocolShape() {
   };
 }
 
-/** Each check is a connection of its own, in the log of Gitaly perhaps. */
-const LEAST_HEALTH_CHECK_INTERVAL_MS = 100;
-
 function parseHealthCheckInterval(text: string): Parsed<number> {
   const interval = parseDuration(text);
-  if (!interval.ok || interval.value >= LEAST_HEALTH_CHECK_INTERVAL_MS) return interval;
-  return refused(`at least ${LEAST_HEALTH_CHECK_INTERVAL_MS}ms, for example "15s"`);
+  if (!interval.ok || interval.value >= HEALTH_CHECK_INTERVAL_MS_MIN) return interval;
+  return refused(`at least ${HEALTH_CHECK_INTERVAL_MS_MIN}ms, for example "15s"`);
 }
 
 function parseServerName(text: string): Parsed<string> {

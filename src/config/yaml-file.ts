@@ -10,11 +10,9 @@ import {
   type Pair,
   type YAMLMap,
 } from 'yaml';
+import { MAX_YAML_ALIASES } from '../limits.js';
 import type { KeyPath, Problem } from './model.js';
 import type { Locate } from './problem.js';
-
-/** An honest file repeats a few paths by anchors; a thousandfold expansion is an accident or an attack. */
-const MAX_ALIASES = 100;
 
 /** What to do about some errors of the parser, by its code. */
 const ADVICE: Readonly<Record<string, string>> = {
@@ -71,7 +69,7 @@ export function readYaml(text: string, { merge }: { readonly merge: boolean } = 
   }
   if (broken) return { content: undefined, problems, locate };
   try {
-    return { content: document.toJS({ maxAliasCount: MAX_ALIASES }), problems, locate };
+    return { content: document.toJS({ maxAliasCount: MAX_YAML_ALIASES }), problems, locate };
   } catch (error) {
     refuse(`the file cannot be read as YAML: ${reasonOf(error)}`);
     return { content: undefined, problems, locate };

@@ -1,6 +1,6 @@
 import type { ConnectionEnd } from './connection-end.js';
 
-/** What a connection reports about its client, so that the limits of its port can be enforced. */
+/** What a connection reports about its client, so that the limits of its listener can be enforced. */
 export interface Admission {
   /** The PROXY header has named the client's address. Returns the end of a connection that exceeds a limit with it. */
   identified(address: string): ConnectionEnd | undefined;
@@ -13,4 +13,15 @@ export interface ConnectionWatcher {
   identified(address: string): void;
   authenticated(): void;
   ended(): void;
+}
+
+/** What all listeners of the process share. */
+export interface ConnectionBudget {
+  /** Whether memory was nearly exhausted recently: new connections are refused then. */
+  readonly isMemoryLow: boolean;
+  /** Whether memory is nearly exhausted now. */
+  lookAtMemory(): boolean;
+  /** Whether descriptors for one more connection are left; if so, they are taken. */
+  take(): boolean;
+  giveBack(): void;
 }

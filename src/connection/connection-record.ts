@@ -1,9 +1,8 @@
 import type { Arrival } from './accepted.js';
 import type { ConnectionEnd } from './connection-end.js';
-import type { ConnectionFacts } from './connection-facts.js';
 import { formatEnd } from './peer-address.js';
 import type { OpeningSettings } from './opening-settings.js';
-import type { ConnectionStatus } from './connection-status.js';
+import type { ConnectionFacts, ConnectionStatus } from './connection-status.js';
 
 /** What is known and counted of one connection, and told to those who count and log. */
 export class ConnectionRecord {

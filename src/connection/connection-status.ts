@@ -1,5 +1,32 @@
 import type { ConnectionInspector } from '../inspect/connection-inspector.js';
-import type { ConnectionFacts } from './connection-facts.js';
+import type { TlsFacts } from './connection-events.js';
+import type { SocketEnd } from './peer-address.js';
+import type { ConnectionProtocol } from './protocol.js';
+import type { ConnectionEnd } from './connection-end.js';
+
+/** What the stages have found out about a connection so far; the report is made of it whenever it ends. */
+export interface ConnectionFacts {
+  /** `performance.now()` at accept. */
+  readonly acceptedAtMs: number;
+  /** The other end of the socket. */
+  readonly socketEnd: SocketEnd | undefined;
+  /** Our end of the socket. */
+  readonly localEnd: SocketEnd | undefined;
+  /** Who the client is: the socket's other end, or what a PROXY header says. */
+  clientEnd: SocketEnd | undefined;
+  /** As the client asked for it, also when the handshake failed. */
+  serverName: string | undefined;
+  /** The URL of the upstream that the client goes to, once that is known. */
+  upstream: string | undefined;
+  tls: TlsFacts | undefined;
+  /** The name in the verified client certificate. */
+  identity: string | undefined;
+  protocol: ConnectionProtocol | undefined;
+  /** Whether the client has presented a verified certificate, or upstream has answered it. */
+  isAuthenticated: boolean;
+  /** What an operator should do about the end. */
+  advice: string | undefined;
+}
 
 /** An HTTP request that is open. */
 export interface OpenRequest {
@@ -36,4 +63,20 @@ export interface ConnectionStatus {
   readonly inspector: ConnectionInspector | undefined;
   /** Where HTTP is what passes. */
   readonly requests: readonly OpenRequest[] | undefined;
+}
+
+/** One client's connection, from accept to its end, whatever is spoken on it. */
+export interface ServedConnection {
+  /** How it is at the moment. */
+  readonly status: ConnectionStatus;
+  /** Serves the connection; settles when it has ended and was reported. Never rejects. */
+  run(): Promise<void>;
+  /** Lets what is open on the connection finish and then ends it. `why` is for the log. */
+  drain(why: string): void;
+  /** Breaks the connection off, whatever it is doing. */
+  cut(end: ConnectionEnd): void;
+  /** Ends it where a deadline has passed that has no timer of its own; called now and then. */
+  sweep(nowMs: number): void;
+  /** Tells of what moved since the last call. */
+  reportBytes(): void;
 }

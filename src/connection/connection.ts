@@ -8,9 +8,8 @@ import { ConnectionContext } from './connection-context.js';
 import { guarded } from '../guarded.js';
 import type { RelayedConnection } from './relayed-connection.js';
 import { serveConnection } from './serve-connection.js';
-import type { ServedConnection } from './served-connection.js';
+import type { ServedConnection, ConnectionStatus } from './connection-status.js';
 import type { OpeningSettings } from './opening-settings.js';
-import type { ConnectionStatus } from './connection-status.js';
 
 /** One client's gRPC connection, as its listener sees it. `serveConnection` is what happens on it. */
 export class Connection implements ServedConnection {

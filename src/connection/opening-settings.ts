@@ -6,8 +6,7 @@ import type { CallPool } from '../inspect/call-pool.js';
 import type { Accepted } from './accepted.js';
 import type { Admission } from './admission.js';
 import type { ConnectionEvents } from './connection-events.js';
-import type { ServedConnection } from './served-connection.js';
-import type { ConnectionStatus } from './connection-status.js';
+import type { ServedConnection, ConnectionStatus } from './connection-status.js';
 
 /** What a client is let in under. A reload makes a new one; connections keep theirs. */
 export interface OpeningSettings {

@@ -2,7 +2,7 @@ import { close, constants, fstat, open, read, readdir, stat, type BigIntStats, t
 import { Socket } from 'node:net';
 import { promisify } from 'node:util';
 
-import { MAX_SETTING_FILE_BYTES } from '../limits.js';
+import { FILE_SPARE_BYTES, MAX_SETTING_FILE_BYTES } from '../limits.js';
 import { FileGate } from './file-gate.js';
 
 /** The content of a file and its mode. */
@@ -24,9 +24,6 @@ class UnreadableKind extends Error {
 
 /** One gate per process, because its threads are shared. */
 const gate = new FileGate();
-
-/** Bytes read beyond the size of a file: they detect the end, and files of /proc have size 0. */
-const SPARE_BYTES = 4096;
 
 /**
  * Reads a file, or a pipe (a FIFO, the `/dev/fd/63` of a shell) to its end. All accesses of this module have a deadline.
@@ -70,7 +67,7 @@ async function readRegular(fd: number, facts: Stats): Promise<Buffer> {
   let length = 0;
   if (facts.size > MAX_SETTING_FILE_BYTES) throw tooLarge();
   for (;;) {
-    const buffer = Buffer.allocUnsafe(Math.max(facts.size - length, 0) + SPARE_BYTES);
+    const buffer = Buffer.allocUnsafe(Math.max(facts.size - length, 0) + FILE_SPARE_BYTES);
     const { bytesRead } = await promisify(read)(fd, buffer, 0, buffer.length, null);
     if (bytesRead === 0) return Buffer.concat(chunks, length);
     chunks.push(buffer.subarray(0, bytesRead));

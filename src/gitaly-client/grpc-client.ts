@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream';
 
 import { guarded } from '../guarded.js';
 import { statusCode, statusCodeOfReset, type StatusCode } from '../inspect/grpc/grpc-status.js';
-import { MAX_PROBE_MESSAGE_BYTES } from '../limits.js';
+import { MAX_HEALTH_MESSAGE_BYTES } from '../limits.js';
 
 /** What a unary call was answered with. */
 export interface CallResult {
@@ -116,14 +116,14 @@ class PendingAnswer {
     });
     stream.on('data', (bytes: Buffer) => {
       this.#bytes += bytes.length;
-      if (this.#bytes > MAX_PROBE_MESSAGE_BYTES) stream.close(constants.NGHTTP2_CANCEL);
+      if (this.#bytes > MAX_HEALTH_MESSAGE_BYTES) stream.close(constants.NGHTTP2_CANCEL);
       else this.#content.push(bytes);
     });
   }
 
   /** `undefined` where none had come by the end of the connection. */
   result(connectionIsOver: boolean): CallResult | CallFailure | undefined {
-    if (this.#bytes > MAX_PROBE_MESSAGE_BYTES) return new CallFailure('the answer is too large');
+    if (this.#bytes > MAX_HEALTH_MESSAGE_BYTES) return new CallFailure('the answer is too large');
     const header = this.#header;
     // A trailers-only answer has its status in the header.
     const status = text(this.#trailer, 'grpc-status') ?? (header && text(header, 'grpc-status'));

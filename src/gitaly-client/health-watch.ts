@@ -59,7 +59,7 @@ export class HealthWatch {
   }
 
   /** The reasons for which no upstream can take a call, one per line; empty if one can. */
-  reasonsAgainst(): string[] {
+  notReadyReasons(): string[] {
     const all = [...this.#watched.values()];
     if (all.some(({ health }) => health?.up === true)) return [];
     return all.map(({ upstream: { listener, dialer }, health }) => {

@@ -2,9 +2,8 @@ import type { Readable } from 'node:stream';
 
 import { ByteQueue } from '../connection/relay/byte-queue.js';
 import { TurnWriter, type TurnSink } from '../connection/relay/turn-writer.js';
-import { HeldReading } from './held-reading.js';
 
-export interface ContentFlowOptions {
+interface ContentFlowOptions {
   /** Emits the content. It is read from now on. */
   readonly source: Readable;
   /** The stream below it whose reading is stopped while too much waits. */
@@ -104,5 +103,39 @@ export class ContentFlow {
     this.#writer?.flush();
     this.#held.release();
     this.#onEnd();
+  }
+}
+
+/**
+ * Stops reading below a stream without pausing the stream. A paused stream queues each piece by itself: those that arrive
+ * until reading has stopped, and all that an HTTP/2 client may send without a WINDOW_UPDATE.
+ *
+ * Node calls `push` with each piece and stops reading at once if it returns false. It calls `_read` to start again.
+ */
+class HeldReading {
+  readonly #stream: Readable;
+  readonly #read: () => void;
+
+  /** `isFull` is called after each piece. `stream` must be flowing. */
+  constructor(stream: Readable, isFull: () => boolean) {
+    this.#stream = stream;
+    const push = stream.push.bind(stream);
+    const read = stream._read.bind(stream);
+    this.#read = () => read(0);
+    stream.push = (chunk: unknown, encoding?: BufferEncoding) => push(chunk, encoding) && !isFull();
+    stream._read = (size) => {
+      if (!isFull()) read(size);
+    };
+  }
+
+  /** Starts reading again. */
+  resume(): void {
+    if (!this.#stream.destroyed) this.#read();
+  }
+
+  /** Restores the stream: a socket may serve another request. */
+  release(): void {
+    Reflect.deleteProperty(this.#stream, 'push');
+    Reflect.deleteProperty(this.#stream, '_read');
   }
 }

@@ -1,7 +1,7 @@
 import { request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
 
 import { ConnectionEnd, internalError } from '../connection/connection-end.js';
-import type { ConnectionFacts } from '../connection/connection-facts.js';
+import type { ConnectionFacts } from '../connection/connection-status.js';
 import { formatEnd } from '../connection/peer-address.js';
 import type { OpenRequest } from '../connection/connection-status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';

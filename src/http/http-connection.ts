@@ -6,7 +6,7 @@ import type { Accepted } from '../connection/accepted.js';
 import type { Admission } from '../connection/admission.js';
 import { AgeLimit, drainPingMs } from '../connection/age-limit.js';
 import { ConnectionEnd, internalError } from '../connection/connection-end.js';
-import type { ConnectionFacts } from '../connection/connection-facts.js';
+import type { ConnectionFacts } from '../connection/connection-status.js';
 import {
   CLIENT_LEFT,
   ConnectionContext,
@@ -18,9 +18,8 @@ import { readProxyHeader } from '../connection/stages/read-proxy-header.js';
 import { terminateTls, type OpenClient } from '../connection/stages/terminate-tls.js';
 import { withDeadline } from '../deadline.js';
 import { formatEnd } from '../connection/peer-address.js';
-import type { ServedConnection } from '../connection/served-connection.js';
+import type { ServedConnection, ConnectionStatus } from '../connection/connection-status.js';
 import type { OpeningSettings } from '../connection/opening-settings.js';
-import type { ConnectionStatus } from '../connection/connection-status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
 import type { FramesFault, HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
@@ -78,7 +77,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   /** Whether an HTTP/2 client has left while a request was open: that ends before the connection does. */
   #leftWithin = false;
   #ageLimit: AgeLimit | undefined;
-  #probing = false;
+  #detectingReset = false;
 
   constructor(accepted: Accepted, settings: HttpConnectionSettings, admission: Admission) {
     this.#raw = accepted.raw;
@@ -176,7 +175,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (end) this.cut(end);
     else if (this.#exchanges.size === 0 && this.#isStalled(nowMs))
       this.cut(new ConnectionEnd('write_stall', 'proxy', 'the client read nothing for timeouts.write_stall'));
-    else if (this.#silence.isSilent && (this.#http2 || this.#exchanges.size > 0)) this.#probe();
+    else if (this.#silence.isSilent && (this.#http2 || this.#exchanges.size > 0)) this.#detectReset();
   }
 
   /** Whether the end of an answer, or of the connection, waits for a client that does not read. */
@@ -400,11 +399,11 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
    * while upstream takes nothing of a request, and by a session of HTTP/2 that was flooded (in all versions of Node up to
    * 24). An empty write asks the system.
    */
-  #probe(): void {
-    if (this.#probing || this.#raw.writableEnded) return;
-    this.#probing = true;
+  #detectReset(): void {
+    if (this.#detectingReset || this.#raw.writableEnded) return;
+    this.#detectingReset = true;
     this.#raw.write(NOTHING, (error) => {
-      this.#probing = false;
+      this.#detectingReset = false;
       if (error)
         this.cut(new ConnectionEnd('reset', 'client', 'the client left while its requests were open'));
     });

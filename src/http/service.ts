@@ -1,6 +1,6 @@
 import type { Address, ListenerConfiguration } from '../config/model.js';
 import type { ConnectionEvents } from '../connection/connection-events.js';
-import type { ConnectionBudget } from '../connection/connection-budget.js';
+import type { ConnectionBudget } from '../connection/admission.js';
 import type { HttpEvents } from './http-events.js';
 import type { UpstreamPool } from './upstream-pool.js';
 

@@ -3,7 +3,7 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 import type { ConnectionEvents } from '../connection/connection-events.js';
-import type { ConnectionBudget } from '../connection/connection-budget.js';
+import type { ConnectionBudget } from '../connection/admission.js';
 import { UPSTREAM_IDLE_CONNECTIONS_MAX, UPSTREAM_IDLE_MARGIN_MS, UPSTREAM_IDLE_MS } from '../limits.js';
 import type { Dialer } from '../upstream/dialer.js';
 import { UpstreamFailure } from '../upstream/failure.js';

@@ -1,3 +1,4 @@
+import { UV_THREADS_MIN } from '../limits.js';
 import { harmfulNodeOptions } from './node-options.js';
 
 /** An environment variable that would change how the program works. */
@@ -18,9 +19,6 @@ interface Rule {
   /** `undefined` if this value is harmless. */
   readonly judge: (value: string) => { readonly error: string; readonly fix: string } | undefined;
 }
-
-/** libuv's default number of threads, which are used for files and DNS. */
-const DEFAULT_THREADS = 4;
 
 const always = (error: string, fix: string) => () => ({ error, fix });
 
@@ -134,11 +132,11 @@ const RULES: readonly Rule[] = [
     variable: 'UV_THREADPOOL_SIZE',
     severity: 'warn',
     judge: (value) =>
-      Number(value) >= DEFAULT_THREADS
+      Number(value) >= UV_THREADS_MIN
         ? undefined
         : {
             error: `UV_THREADPOOL_SIZE=${value} leaves too few threads: a file system that hangs would also stop DNS.`,
-            fix: `Unset it, or set it to ${DEFAULT_THREADS} or more.`,
+            fix: `Unset it, or set it to ${UV_THREADS_MIN} or more.`,
           },
   },
 ];

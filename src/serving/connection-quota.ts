@@ -12,7 +12,7 @@ export type OpenExceeded = Extract<
 export type ExceededQuota = 'max_connections' | OpenExceeded;
 
 /**
- * Counts the open connections of one port against its limits. When there are too many, or too many unauthenticated ones, a new
+ * Counts the open connections of one listener against its limits. When there are too many, or too many unauthenticated ones, a new
  * connection replaces the oldest unauthenticated one that has used up its grace period. Otherwise idle strangers could lock
  * out all other clients.
  */

@@ -7,7 +7,7 @@ import { accepted, type Accepted } from '../connection/accepted.js';
 import { bindHost, portOf } from '../process/bind-host.js';
 import { DEFAULT_ACCESS, UnixSocket, type SocketAccess } from './unix-socket.js';
 
-/** The sockets of a port. */
+/** The sockets of a listener. */
 interface Bound {
   /** One per address of a name, on the same port. At least one. */
   readonly servers: readonly Server[];
@@ -17,9 +17,9 @@ interface Bound {
   readonly isInherited: boolean;
 }
 
-/** Options for binding a port, besides its address. */
+/** Options for binding a listener, besides its address. */
 export interface BindOptions {
-  /** Descriptors of sockets that are already bound to the address. If there are none, the port is bound here. */
+  /** Descriptors of sockets that are already bound to the address. If there are none, it is bound here. */
   readonly inherited?: readonly number[];
   /** For a unix socket that is bound here. */
   readonly access?: SocketAccess | undefined;
@@ -38,7 +38,7 @@ export class Listener {
 
   /**
    * Binds the address, each one of a name, or takes the descriptors of sockets that are bound to it. Connections wait until
-   * the port is opened.
+   * the listener is opened.
    * @throws the system's error, `EADDRINUSE` and `EACCES` among them; nothing is bound then
    */
   static async bind(
@@ -82,7 +82,7 @@ export class Listener {
     return `${listen.scheme}://${formatHostPort({ host: listen.host, port: portOf(server) || listen.port })}`;
   }
 
-  /** Whether the port is bound, on every address of a name. */
+  /** Whether it is bound, on every address of a name. */
   get listening(): boolean {
     return this.#bound.servers.every(({ listening }) => listening);
   }

@@ -3,10 +3,9 @@ import { networkCheck } from '../config/cidr.js';
 import { DEFAULT_LOGGING } from '../config/defaults.js';
 import type { Problem } from '../config/model.js';
 import type { Accepted } from '../connection/accepted.js';
-import type { ConnectionWatcher } from '../connection/admission.js';
+import type { ConnectionWatcher, ConnectionBudget } from '../connection/admission.js';
 import { ConnectionEnd } from '../connection/connection-end.js';
 import { Connection } from '../connection/connection.js';
-import type { ConnectionBudget } from '../connection/connection-budget.js';
 import { OpenConnections } from './open-connections.js';
 import type { OpenExceeded } from './connection-quota.js';
 import type { ListenerSettings, OpeningSettings } from '../connection/opening-settings.js';
@@ -33,27 +32,27 @@ import { reuse, type HttpServing, type Reused, type Serving } from './reuse.js';
 import type { PreparedPlan, Traffic } from './traffic.js';
 
 /** Serves connections in this process. */
-export class OwnTraffic implements Traffic {
+export class LocalTraffic implements Traffic {
   readonly workers = 1;
   readonly #metrics: Metrics;
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
   readonly #lines: UnauthenticatedLines;
   readonly #budget: ConnectionBudget;
-  readonly #onSessionsEnd: (port: number, atMs: number) => void;
+  readonly #onSessionsEnd: (listenerId: number, atMs: number) => void;
   readonly #calls: CallPool<{ readonly status: ConnectionStatus }>;
   readonly #frontend = new Frontend();
-  /** The ports of the plan in force. */
+  /** By listener id: the listeners of the current plan. */
   #serving = new Map<number, Serving>();
-  /** Those, and the ones that have connections still. */
-  readonly #listeners = new Map<number, OpenConnections>();
+  /** By listener id: those of the current plan, and of removed listeners that still have some. */
+  readonly #connections = new Map<number, OpenConnections>();
 
-  /** `onSessionsEnd`: TLS sessions of a port must not be resumed from this time on; other processes do not know it yet. */
+  /** `onSessionsEnd`: TLS sessions of a listener must not be resumed from this time on; other processes must be notified. */
   constructor(
     metrics: Metrics,
     logger: Logger,
     budget: ConnectionBudget,
-    onSessionsEnd: (port: number, atMs: number) => void = () => undefined,
+    onSessionsEnd: (listenerId: number, atMs: number) => void = () => undefined,
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
@@ -68,10 +67,10 @@ export class OwnTraffic implements Traffic {
     return new Promise((resolve) => resolve(this.#prepare(plan)));
   }
 
-  accept(port: number, accepted: Accepted, watcher?: ConnectionWatcher): void {
-    const listener = this.#serving.has(port) ? this.#listeners.get(port) : undefined;
-    if (listener) {
-      listener.accept(accepted, watcher);
+  accept(listenerId: number, accepted: Accepted, watcher?: ConnectionWatcher): void {
+    const connections = this.#serving.has(listenerId) ? this.#connections.get(listenerId) : undefined;
+    if (connections) {
+      connections.accept(accepted, watcher);
       return;
     }
     // Its listener was removed while the socket was on its way.
@@ -80,67 +79,68 @@ export class OwnTraffic implements Traffic {
   }
 
   /** Closes an open connection that exceeds a limit. */
-  refuse(port: number, id: number, exceeded: OpenExceeded): void {
-    this.#listeners.get(port)?.refuse(id, exceeded);
+  refuse(listenerId: number, id: number, exceeded: OpenExceeded): void {
+    this.#connections.get(listenerId)?.refuse(id, exceeded);
   }
 
-  /** TLS sessions of a port that began before this time are not resumed after it. */
-  endSessions(port: number, atMs: number): void {
-    this.#serving.get(port)?.settings.terminator?.endSessions(atMs);
+  /** TLS sessions of a listener that began before this time are not resumed after it. */
+  endSessions(listenerId: number, atMs: number): void {
+    this.#serving.get(listenerId)?.settings.terminator?.endSessions(atMs);
   }
 
   async drain(why: string): Promise<void> {
-    await Promise.all([...this.#listeners.values()].map((listener) => listener.drain(why)));
+    await Promise.all([...this.#connections.values()].map((connections) => connections.drain(why)));
   }
 
   cutAll(why: string): number {
     const end = new ConnectionEnd('drain_timeout', 'proxy', why);
-    return [...this.#listeners.values()].reduce((sum, listener) => sum + listener.cutAll(end), 0);
+    return [...this.#connections.values()].reduce((sum, connections) => sum + connections.cutAll(end), 0);
   }
 
   get connectionCount(): number {
-    return [...this.#listeners.values()].reduce((sum, { connectionCount }) => sum + connectionCount, 0);
+    return [...this.#connections.values()].reduce((sum, { connectionCount }) => sum + connectionCount, 0);
   }
 
-  connectionsOn(port: number): number {
-    return this.#listeners.get(port)?.connectionCount ?? 0;
+  connectionsOn(listenerId: number): number {
+    return this.#connections.get(listenerId)?.connectionCount ?? 0;
   }
 
   listeners(): Snapshot['listeners'] {
-    return [...this.#listeners.values()].map(({ settings, connectionCount }) => {
+    return [...this.#connections.values()].map(({ settings, connectionCount }) => {
       const { listen } = settings.configuration;
       return { listener: listen.url, type: listen.scheme, connections: connectionCount };
     });
   }
 
-  reasonsAgainst(): string[] {
+  notReadyReasons(): string[] {
     return [];
   }
 
   report(): Promise<void> {
-    for (const listener of this.#listeners.values()) listener.reportBytes();
+    for (const connections of this.#connections.values()) connections.reportBytes();
     return Promise.resolve();
   }
 
   open(kind: OpenKind, limit: number): Promise<OpenPage> {
     const nowMs = performance.now();
     if (kind === 'rpcs') return Promise.resolve(listRpcs(this.#calls, limit, nowMs));
-    const listeners = [...this.#listeners.values()];
-    const oldest = listeners.flatMap((listener): ConnectionStatus[] => listener.oldest(limit));
+    const oldest = [...this.#connections.values()].flatMap((connections): ConnectionStatus[] =>
+      connections.oldest(limit),
+    );
     return Promise.resolve(listConnections(oldest, this.connectionCount, limit, nowMs));
   }
 
   /** @throws PlanRefused */
-  #prepare({ ports, logging }: ServingPlan): PreparedPlan {
+  #prepare({ listeners, logging }: ServingPlan): PreparedPlan {
     const serving = new Map<number, Serving>();
     const problems: Problem[] = [];
-    for (const port of ports) {
+    for (const listener of listeners) {
       try {
-        serving.set(port.port, this.#build(port));
+        serving.set(listener.listenerId, this.#build(listener));
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         const message = `the TLS library refuses the settings: ${reason}`;
-        problems.push({ severity: 'error', key: port.configuration.key, message });
+        problems.push({ severity: 'error', key: listener.configuration.key, message });
       }
     }
     if (problems.length > 0) throw new PlanRefused(problems);
@@ -155,27 +155,27 @@ export class OwnTraffic implements Traffic {
 
   #publish(serving: Map<number, Serving>): void {
     this.#serving = serving;
-    for (const [port, { settings, http }] of serving) {
+    for (const [listenerId, { settings, http }] of serving) {
       http?.current.publish(http.service);
-      const listener = this.#listeners.get(port);
-      if (listener) listener.publish(settings);
-      else this.#listeners.set(port, new OpenConnections(settings, this.#budget));
+      const connections = this.#connections.get(listenerId);
+      if (connections) connections.publish(settings);
+      else this.#connections.set(listenerId, new OpenConnections(settings, this.#budget));
     }
-    for (const [port, listener] of this.#listeners) {
-      if (serving.has(port)) continue;
-      void listener.drain('its listener was removed').then(() => this.#listeners.delete(port));
+    for (const [listenerId, connections] of this.#connections) {
+      if (serving.has(listenerId)) continue;
+      void connections.drain('its listener was removed').then(() => this.#connections.delete(listenerId));
     }
   }
 
   /** @throws what the TLS library says */
-  #build(port: ServedListener): Serving {
-    const { configuration, server, upstream } = port;
+  #build(listener: ServedListener): Serving {
+    const { configuration, server, upstream } = listener;
     const { forwarding, timeouts, proxyProtocol } = configuration;
-    const kept = reuse(this.#serving.get(port.port), port);
+    const kept = reuse(this.#serving.get(listener.listenerId), listener);
     const tls = upstream && new TlsClient(upstream);
     const opening: OpeningSettings = {
       configuration,
-      terminator: kept.terminator ?? (server && this.#terminator(port.port, server)),
+      terminator: kept.terminator ?? (server && this.#terminator(listener.listenerId, server)),
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
       routes: new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs)),
       events:
@@ -184,16 +184,16 @@ export class OwnTraffic implements Traffic {
       calls: this.#calls,
     };
     if (!configuration.http)
-      return { port, settings: { ...opening, connect: relaying(opening) }, http: undefined };
+      return { listener, settings: { ...opening, connect: relaying(opening) }, http: undefined };
     const http = this.#httpServing(opening, kept);
     const served = { ...opening, frontend: this.#frontend, current: http.current };
-    return { port, settings: { ...opening, connect: servingHttp(served) }, http };
+    return { listener, settings: { ...opening, connect: servingHttp(served) }, http };
   }
 
-  #terminator(port: number, server: ServerParts): TlsTerminator {
+  #terminator(listenerId: number, server: ServerParts): TlsTerminator {
     return new TlsTerminator(server, {
       now: Date.now,
-      onSessionsEnd: (atMs) => this.#onSessionsEnd(port, atMs),
+      onSessionsEnd: (atMs) => this.#onSessionsEnd(listenerId, atMs),
     });
   }
 

@@ -1,19 +1,15 @@
+import { SWEEP_MS_MAX, SWEEP_MS_MIN } from '../limits.js';
 import { guarded } from '../guarded.js';
 import type { Accepted } from '../connection/accepted.js';
-import type { ConnectionWatcher } from '../connection/admission.js';
-import type { ConnectionBudget } from '../connection/connection-budget.js';
+import type { ConnectionWatcher, ConnectionBudget } from '../connection/admission.js';
 import { ConnectionEnd, internalError } from '../connection/connection-end.js';
 import type { DropReason } from '../connection/connection-events.js';
 import { formatEnd } from '../connection/peer-address.js';
 import { ConnectionQuota, type OpenExceeded } from './connection-quota.js';
-import type { ServedConnection } from '../connection/served-connection.js';
+import type { ServedConnection, ConnectionStatus } from '../connection/connection-status.js';
 import type { ListenerSettings } from '../connection/opening-settings.js';
-import type { ConnectionStatus } from '../connection/connection-status.js';
 
-const SWEEP_MS_MIN = 100;
-const SWEEP_MS_MAX = 5000;
-
-/** The connections of one port, each under the settings that held when it was accepted. */
+/** The open connections of one listener, each with the settings in effect when it was accepted. */
 export class OpenConnections {
   readonly #budget: ConnectionBudget;
   readonly #connections = new Map<number, ServedConnection>();

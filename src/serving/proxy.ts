@@ -53,17 +53,17 @@ export class ProxyFailure extends Error {
   }
 }
 
-/** A port that is bound, and what its connections know it by. */
-interface Bound {
+/** A listener, and the id that its connections know it by. */
+interface NumberedListener {
   readonly id: number;
-  readonly port: Listener;
+  readonly listener: Listener;
 }
 
 /** What is served at the moment. */
 interface Running {
   readonly state: ProxyState;
   /** By `bindKey`, in the configuration's order. */
-  readonly ports: ReadonlyMap<string, Bound>;
+  readonly listeners: ReadonlyMap<string, NumberedListener>;
   readonly admin: AdminServer | undefined;
 }
 
@@ -78,8 +78,8 @@ export class Proxy {
   readonly #health: HealthWatch;
   readonly #validity: ValidityWatch;
   #traffic: Traffic | undefined;
-  #lastPort = 0;
-  #running: Running = { state: EMPTY_STATE, ports: new Map(), admin: undefined };
+  #lastListenerId = 0;
+  #running: Running = { state: EMPTY_STATE, listeners: new Map(), admin: undefined };
   #phase: 'starting' | 'running' | 'draining' = 'starting';
   #changing: Promise<void> = Promise.resolve();
 
@@ -126,9 +126,9 @@ export class Proxy {
 
   /** Where the listeners are bound, in the configuration's order. */
   get listenUrls(): readonly string[] {
-    const { state, ports } = this.#running;
+    const { state, listeners } = this.#running;
     return keyed(state.listeners).map(
-      ([key, { configuration }]) => ports.get(key)?.port.url(configuration.listen) ?? '',
+      ([key, { configuration }]) => listeners.get(key)?.listener.url(configuration.listen) ?? '',
     );
   }
 
@@ -159,7 +159,7 @@ export class Proxy {
     this.#health.stop();
     this.#validity.stop();
     this.#options.logger.log('draining', { connections: this.#traffic?.connectionCount ?? 0 });
-    for (const { port } of this.#running.ports.values()) port.close();
+    for (const { listener } of this.#running.listeners.values()) listener.close();
     this.#running.admin?.drain();
     let cut = 0;
     const timer = setTimeout(() => (cut = this.cutAll('graceful_restart_timeout has passed')), timeoutMs);
@@ -202,7 +202,7 @@ export class Proxy {
     this.#throwIfDraining();
 
     this.#traffic ??= trafficFor(configuration);
-    const ids = this.#numberPorts(state, previous);
+    const ids = this.#numberListeners(state, previous);
     const prepared = await this.#traffic.prepare(planOf(state, ids)).catch((error: unknown) => {
       if (error instanceof PlanRefused) return refuse(error.problems);
       if (error instanceof TrafficFailure) throw new ProxyFailure('system', [error.message]);
@@ -227,7 +227,7 @@ export class Proxy {
     logger.configure(configuration.logging);
     this.#report(next, previous);
     prepared.publish();
-    this.#openPorts(next, previous);
+    this.#openListeners(next, previous);
     this.#health.configure(health);
     this.#validity.configure(datedOfState(state));
     for (const problem of [...(loaded?.problems ?? []), ...problems])
@@ -240,10 +240,10 @@ export class Proxy {
     if (this.draining) throw new ProxyFailure('system', ['the proxy is draining']);
   }
 
-  /** Ports that stay keep their number. */
-  #numberPorts(state: ProxyState, previous: Running): ReadonlyMap<string, number> {
+  /** Listeners that are kept keep their id. */
+  #numberListeners(state: ProxyState, previous: Running): ReadonlyMap<string, number> {
     return new Map(
-      keyed(state.listeners).map(([key]) => [key, previous.ports.get(key)?.id ?? ++this.#lastPort]),
+      keyed(state.listeners).map(([key]) => [key, previous.listeners.get(key)?.id ?? ++this.#lastListenerId]),
     );
   }
 
@@ -255,21 +255,21 @@ export class Proxy {
     previous: Running,
   ): Promise<Running> {
     const bound: { close(): void }[] = [];
-    const ports = new Map<string, Bound>();
+    const listeners = new Map<string, NumberedListener>();
     try {
       for (const [key, { configuration, access }] of keyed(state.listeners)) {
-        const former = previous.ports.get(key);
+        const former = previous.listeners.get(key);
         if (former) {
-          ports.set(key, former);
+          listeners.set(key, former);
           continue;
         }
         const { listen } = configuration;
-        const port = await orFailure(
+        const listener = await orFailure(
           Listener.bind(listen, { inherited: descriptors.get(listen) ?? [], access }),
           `cannot listen on ${listen.url}`,
         );
-        bound.push(port);
-        ports.set(key, { id: ids.get(key) ?? 0, port });
+        bound.push(listener);
+        listeners.set(key, { id: ids.get(key) ?? 0, listener });
       }
       const wanted = state.configuration.prometheusListenAddr;
       let admin = sameAddress(wanted, previous.state.configuration.prometheusListenAddr)
@@ -282,8 +282,8 @@ export class Proxy {
         );
         bound.push(admin);
       }
-      await changeAccess(state, ports, previous);
-      return { state, ports, admin };
+      await changeAccess(state, listeners, previous);
+      return { state, listeners, admin };
     } catch (error) {
       for (const one of bound) one.close();
       throw error;
@@ -311,21 +311,21 @@ export class Proxy {
   #report(next: Running, previous: Running): void {
     const { logger } = this.#options;
     for (const [key, { configuration }] of keyed(next.state.listeners)) {
-      if (previous.ports.has(key)) continue;
+      if (previous.listeners.has(key)) continue;
       const { listen, forwarding } = configuration;
       const forward = describeForwarding(forwarding);
-      const port = next.ports.get(key)?.port;
+      const listener = next.listeners.get(key)?.listener;
       logger.log('listening', {
         listener: listen.url,
-        listen: port?.url(listen) ?? '',
-        ...addressesField(listen, port),
+        listen: listener?.url(listen) ?? '',
+        ...addressesField(listen, listener),
         forward,
-        ...inheritedField(port),
+        ...inheritedField(listener),
       });
-      this.#warnOfPort(configuration, port);
+      this.#warnOfListener(configuration, listener);
     }
     for (const [key, { configuration }] of keyed(previous.state.listeners)) {
-      const gone = next.ports.has(key) ? undefined : previous.ports.get(key);
+      const gone = next.listeners.has(key) ? undefined : previous.listeners.get(key);
       if (!gone) continue;
       const connections = this.#traffic?.connectionsOn(gone.id) ?? 0;
       logger.log('listener_removed', { listener: configuration.listen.url, connections });
@@ -338,22 +338,23 @@ export class Proxy {
       });
   }
 
-  #warnOfPort({ listen, socket }: ListenerConfiguration, port: Listener | undefined): void {
+  #warnOfListener({ listen, socket }: ListenerConfiguration, listener: Listener | undefined): void {
     const { logger } = this.#options;
-    const absent = port?.absent ?? [];
+    const absent = listener?.absent ?? [];
     // Many containers have ::1 for localhost in their hosts file, but no IPv6.
     if (absent.length > 0 && !(listen.scheme !== 'unix' && listen.host === 'localhost'))
       logger.log('listening_incomplete', {
         listener: listen.url,
         error: `The name has addresses that this machine does not have: ${absent.join(', ')}.`,
       });
-    if (socket && port?.isInherited === true) logger.log('socket_settings_ignored', { listener: listen.url });
+    if (socket && listener?.isInherited === true)
+      logger.log('socket_settings_ignored', { listener: listen.url });
   }
 
-  #openPorts(next: Running, previous: Running): void {
-    for (const [key, { id, port }] of next.ports)
-      if (!previous.ports.has(key)) port.open((accepted) => this.#traffic?.accept(id, accepted));
-    for (const [key, { port }] of previous.ports) if (!next.ports.has(key)) port.close();
+  #openListeners(next: Running, previous: Running): void {
+    for (const [key, { id, listener }] of next.listeners)
+      if (!previous.listeners.has(key)) listener.open((accepted) => this.#traffic?.accept(id, accepted));
+    for (const [key, { listener }] of previous.listeners) if (!next.listeners.has(key)) listener.close();
     if (next.admin !== previous.admin) previous.admin?.close();
   }
 
@@ -362,12 +363,12 @@ export class Proxy {
     if (this.#phase === 'starting') reasons.push('starting');
     if (this.#phase === 'draining') reasons.push('draining');
     for (const [key, { configuration }] of keyed(this.#running.state.listeners)) {
-      if (!this.#running.ports.get(key)?.port.listening)
+      if (!this.#running.listeners.get(key)?.listener.listening)
         reasons.push(`not listening on ${configuration.listen.url}`);
     }
-    reasons.push(...(this.#traffic?.reasonsAgainst() ?? []));
+    reasons.push(...(this.#traffic?.notReadyReasons() ?? []));
     if (this.#running.state.configuration.healthChecks?.readinessRequiresUpstream === true)
-      reasons.push(...this.#health.reasonsAgainst());
+      reasons.push(...this.#health.notReadyReasons());
     return { ready: reasons.length === 0, reasons };
   }
 
@@ -386,9 +387,9 @@ export class Proxy {
   }
 }
 
-/** Closes the ports of a state that does not take effect. */
+/** Closes the listeners of a state that does not take effect. */
 function closeNew(next: Running, previous: Running): void {
-  for (const [key, { port }] of next.ports) if (!previous.ports.has(key)) port.close();
+  for (const [key, { listener }] of next.listeners) if (!previous.listeners.has(key)) listener.close();
   if (next.admin !== previous.admin) next.admin?.close();
 }
 
@@ -417,20 +418,20 @@ function keyed(listeners: readonly ListenerState[]): [string, ListenerState][] {
 
 /** What the traffic is told of a state. */
 function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): ServingPlan {
-  const ports = keyed(state.listeners).map(([key, { configuration, server, upstream, fingerprint }]) => ({
-    port: ids.get(key) ?? 0,
+  const listeners = keyed(state.listeners).map(([key, { configuration, server, upstream, fingerprint }]) => ({
+    listenerId: ids.get(key) ?? 0,
     configuration,
     server,
     upstream,
     fingerprint,
   }));
-  return { ports, logging: state.configuration.logging };
+  return { listeners, logging: state.configuration.logging };
 }
 
 /** The address that a name is bound to. */
-function addressesField(listen: Address, port: Listener | undefined): { addresses?: string } {
+function addressesField(listen: Address, listener: Listener | undefined): { addresses?: string } {
   const isName = listen.scheme !== 'unix' && isIP(listen.host) === 0;
-  return isName && port ? { addresses: port.addresses.join(', ') } : {};
+  return isName && listener ? { addresses: listener.addresses.join(', ') } : {};
 }
 
 /**
@@ -439,28 +440,31 @@ function addressesField(listen: Address, port: Listener | undefined): { addresse
  */
 async function changeAccess(
   state: ProxyState,
-  ports: ReadonlyMap<string, Bound>,
+  listeners: ReadonlyMap<string, NumberedListener>,
   previous: Running,
 ): Promise<void> {
   const former = new Map(keyed(previous.state.listeners));
-  const changed: { readonly port: Listener; readonly access: SocketAccess }[] = [];
+  const changed: { readonly listener: Listener; readonly access: SocketAccess }[] = [];
   try {
     for (const [key, { configuration, access }] of keyed(state.listeners)) {
       const before = former.get(key);
-      const port = ports.get(key)?.port;
-      if (!before || !port) continue;
-      await orFailure(port.setAccess(access), `cannot change who may connect to ${configuration.listen.url}`);
-      changed.push({ port, access: before.access });
+      const listener = listeners.get(key)?.listener;
+      if (!before || !listener) continue;
+      await orFailure(
+        listener.setAccess(access),
+        `cannot change who may connect to ${configuration.listen.url}`,
+      );
+      changed.push({ listener, access: before.access });
     }
   } catch (error) {
-    for (const { port, access } of changed) await port.setAccess(access).catch(() => undefined);
+    for (const { listener, access } of changed) await listener.setAccess(access).catch(() => undefined);
     throw error;
   }
 }
 
-/** Says of a port that it came with a socket. */
-function inheritedField(port: { readonly isInherited: boolean } | undefined): { inherited?: true } {
-  return port?.isInherited === true ? { inherited: true } : {};
+/** The log field of a listener that was inherited. */
+function inheritedField(listener: { readonly isInherited: boolean } | undefined): { inherited?: true } {
+  return listener?.isInherited === true ? { inherited: true } : {};
 }
 
 function sameAddress(one: HostPort | undefined, other: HostPort | undefined): boolean {

@@ -2,21 +2,21 @@ import type { ListenerSettings, OpeningSettings } from '../connection/opening-se
 import type { CurrentService, HttpService } from '../http/service.js';
 import type { ServedListener } from './serving-plan.js';
 
-/** How one port is served. */
+/** How the connections of one listener are served. */
 export interface Serving {
-  readonly port: ServedListener;
+  readonly listener: ServedListener;
   readonly settings: ListenerSettings;
   /** Set if and only if HTTP requests are served. */
   readonly http: HttpServing | undefined;
 }
 
-/** How the HTTP requests of one port are served. */
+/** How the HTTP requests of one listener are served. */
 export interface HttpServing {
   readonly service: HttpService;
   readonly current: CurrentService;
 }
 
-/** The parts of a port that a reload keeps. What is undefined is built anew. */
+/** The parts of a listener that a reload keeps. Undefined parts are built anew. */
 export interface Reused {
   /** Counters and log of its connections. */
   readonly events: OpeningSettings['events'] | undefined;
@@ -30,7 +30,7 @@ export interface Reused {
 }
 
 /**
- * Returns the parts of a port's previous serving that the next one keeps:
+ * Returns the parts of a listener's previous serving that the next one keeps:
  *
  * - the terminator, while certificates, keys, CAs, CRLs and TLS settings are the same;
  * - the counters and the log, while address and protocol of the listener are the same;
@@ -39,8 +39,8 @@ export interface Reused {
 export function reuse(previous: Serving | undefined, next: ServedListener): Reused {
   if (!previous) return NOTHING;
   const { configuration, fingerprint } = next;
-  const before = previous.port.configuration;
-  const isSameTls = previous.port.fingerprint === fingerprint;
+  const before = previous.listener.configuration;
+  const isSameTls = previous.listener.fingerprint === fingerprint;
   const isSameKind =
     before.listen.url === configuration.listen.url &&
     (before.http === undefined) === (configuration.http === undefined);

@@ -1,10 +1,10 @@
 import type { ListenerConfiguration, Logging, Problem } from '../config/model.js';
 import type { ServerParts, UpstreamParts } from '../tls/material.js';
 
-/** What the connections of one port are served with. */
+/** The settings and parts that the connections of one listener are served with. */
 export interface ServedListener {
-  /** Of no other port since the start: a port that is bound anew has another. */
-  readonly port: number;
+  /** Identifies the listener within this process. A listener that is removed and bound again gets a new one. */
+  readonly listenerId: number;
   readonly configuration: ListenerConfiguration;
   /** There if and only if the listener is `tls://` or `https://`. */
   readonly server: ServerParts | undefined;
@@ -16,7 +16,7 @@ export interface ServedListener {
 
 /** Everything that traffic is served with: plain values, so that it can be sent to another process. */
 export interface ServingPlan {
-  readonly ports: readonly ServedListener[];
+  readonly listeners: readonly ServedListener[];
   readonly logging: Logging;
 }
 

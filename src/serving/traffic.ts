@@ -3,9 +3,9 @@ import type { Accepted } from '../connection/accepted.js';
 import type { Snapshot } from '../telemetry/metrics.js';
 import type { ServingPlan } from './serving-plan.js';
 
-/** A plan that is built and not yet in force. */
+/** A plan that is built and not yet in effect. */
 export interface PreparedPlan {
-  /** Puts it in force; cannot fail. Ports that it does not hold are drained. */
+  /** Applies it; cannot fail. The connections of listeners that it does not have are drained. */
   publish(): void;
   /** Forgets it. */
   discard(): void;
@@ -18,22 +18,22 @@ export interface Traffic {
    * @throws PlanRefused, TrafficFailure; nothing has changed then
    */
   prepare(plan: ServingPlan): Promise<PreparedPlan>;
-  /** Serves an accepted connection of a port of the plan in force. */
-  accept(port: number, accepted: Accepted): void;
+  /** Serves a connection that a listener of the current plan has accepted. */
+  accept(listenerId: number, accepted: Accepted): void;
   /** Drains every connection; settles when the last has ended. `why` is for the log. */
   drain(why: string): Promise<void>;
   /** Breaks every connection off and says how many there were. */
   cutAll(why: string): number;
-  /** Connections that are open, on all ports. */
+  /** The open connections of all listeners. */
   readonly connectionCount: number;
-  /** Connections that are open on one port. */
-  connectionsOn(port: number): number;
-  /** The ports of the plan in force, and those that have connections still. */
+  /** The open connections of one listener. */
+  connectionsOn(listenerId: number): number;
+  /** The listeners of the current plan, and removed ones that still have connections. */
   listeners(): Snapshot['listeners'];
   /** Processes that serve. */
   readonly workers: number;
   /** Why no traffic should be sent here, one a line. */
-  reasonsAgainst(): string[];
+  notReadyReasons(): string[];
   /** Makes the metrics current. */
   report(): Promise<void>;
   /** The oldest open connections or calls, at most `limit`. */

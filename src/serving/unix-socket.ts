@@ -4,7 +4,7 @@ import { chmod, lchown, link, lstat, rename, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 
-import { MAX_UNIX_PATH_BYTES } from '../config/address.js';
+import { MAX_SOCKET_ATTEMPTS, MAX_UNIX_PATH_BYTES } from '../limits.js';
 
 /** The access to a unix socket; undefined settings keep the system's default. */
 export interface SocketAccess {
@@ -25,9 +25,6 @@ export const DEFAULT_ACCESS: SocketAccess = { mode: undefined, owner: undefined,
 
 const MAX_MODE = 0o777;
 const TEMPORARY_NAME_BYTES = 13;
-/** Two processes may start at the same time, so a temporary name may be in use. */
-const ATTEMPTS = 5;
-
 /** A unix socket in the file system. Only the process that made it removes it. */
 export class UnixSocket {
   readonly #path: string;
@@ -113,7 +110,7 @@ async function bindTemporary(
     try {
       return { server: await bound, at };
     } catch (error) {
-      if (codeOf(error) !== 'EADDRINUSE' || attempt === ATTEMPTS) throw error;
+      if (codeOf(error) !== 'EADDRINUSE' || attempt === MAX_SOCKET_ATTEMPTS) throw error;
     }
   }
 }
@@ -140,7 +137,7 @@ async function place(at: string, path: string): Promise<void> {
     } catch (error) {
       const code = codeOf(error);
       if (code === 'EEXIST') {
-        if (attempt === ATTEMPTS || !(await removeStale(path))) throw inUse(path);
+        if (attempt === MAX_SOCKET_ATTEMPTS || !(await removeStale(path))) throw inUse(path);
       } else if (code === 'EPERM' || code === 'EOPNOTSUPP' || code === 'EMLINK') {
         // The file system does not support links, or the socket has been given to another user.
         if ((await lstat(path).catch(() => undefined)) !== undefined && !(await removeStale(path)))
@@ -178,12 +175,12 @@ async function removeStale(path: string): Promise<boolean> {
 
 function isRefused(path: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const probe = connect({ path });
-    probe.once('connect', () => {
-      probe.destroy();
+    const attempt = connect({ path });
+    attempt.once('connect', () => {
+      attempt.destroy();
       resolve(false);
     });
-    probe.once('error', (error) => resolve(codeOf(error) === 'ECONNREFUSED'));
+    attempt.once('error', (error) => resolve(codeOf(error) === 'ECONNREFUSED'));
   });
 }
 

@@ -13,7 +13,7 @@ import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/inspection-events.js';
 import { isLimit } from '../inspect/limit.js';
-import { MAX_LOGGED } from '../limits.js';
+import { DROP_LOG_MS, MAX_LOGGED } from '../limits.js';
 import { cut } from '../printable.js';
 import type { FieldsOf } from './events.js';
 import type { Logger } from './logger.js';
@@ -23,8 +23,6 @@ import { ConnectionRpcs } from './rpc/connection-rpcs.js';
 import type { ListenerCounts } from './rpc/listener-counts.js';
 import type { RpcLog } from './rpc/rpc-log.js';
 import type { UnauthenticatedLines } from './unauthenticated-lines.js';
-
-const DROP_LOG_INTERVAL_MS = 10_000;
 
 /** Turns what the connections of one listener tell into metrics and log lines. */
 export class ListenerTelemetry implements ConnectionEvents {
@@ -72,7 +70,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#dropsUnlogged++;
     const now = performance.now();
     // A flood of refusals must not become a flood of lines.
-    if (now - this.#dropsLoggedAtMs < DROP_LOG_INTERVAL_MS) return;
+    if (now - this.#dropsLoggedAtMs < DROP_LOG_MS) return;
     this.#dropsLoggedAtMs = now;
     const fields = {
       listener: this.#listener,

@@ -8,15 +8,17 @@ import type {
   Problem,
   ServerTls,
   UpstreamTls,
+  ServerNameRoute,
 } from '../config/model.js';
 import { loadPair, type LoadedPair, type PairRole } from '../x509/certificate-pair.js';
 import { dateFault, dateProblem } from '../x509/dated.js';
 import { datedOf } from './material-dates.js';
 import { isoDate } from '../x509/iso-date.js';
-import { uncoveredRoutes } from '../x509/route-coverage.js';
 import { loadRevocations, type RevocationLists } from '../x509/revocation.js';
 import type { SessionStart } from './session-epochs.js';
 import { loadSystemTrust, loadTrust, type TrustAnchors } from '../x509/trust.js';
+import { namesFor } from '../config/server-name.js';
+import { describeNames, type CertificateNames } from '../x509/certificate-names.js';
 
 /** Everything that a listener with TLS needs from files, read and checked together. */
 export interface ServerMaterial {
@@ -107,7 +109,7 @@ export function upstreamParts({ settings, pair, ca }: UpstreamMaterial): Upstrea
 }
 
 /** What all files hold together: one entry a listener, in the configuration's order, or the reasons why not. */
-export interface MaterialResult {
+interface MaterialResult {
   readonly listeners: readonly ListenerMaterial[] | undefined;
   readonly problems: readonly Problem[];
   /** Key pairs whose files contain a certificate that is out of date: the previous one is still used, because it is valid. */
@@ -271,4 +273,27 @@ function withoutRepeats(problems: readonly Problem[]): Problem[] {
   const seen = new Map<string, Problem>();
   for (const problem of problems) seen.set(JSON.stringify([problem.key, problem.message]), problem);
   return [...seen.values()];
+}
+
+/**
+ * Warns of names that clients are told apart by and no certificate of the listener holds: who asks for one of these refuses
+ * the certificate that it gets.
+ */
+function uncoveredRoutes(
+  routes: readonly ServerNameRoute[],
+  pairs: readonly { readonly names: CertificateNames }[],
+): Problem[] {
+  const held = pairs.flatMap(({ names }) => names.dns);
+  const isCovered = ({ name }: ServerNameRoute): boolean =>
+    // A wildcard may stand for a few names, each with a certificate of its own.
+    held.some((other) => namesFor(name).includes(other) || namesFor(other).includes(name));
+  const known = describeNames({ dns: held, ip: [], uri: [] });
+  return routes
+    .filter((route) => !isCovered(route))
+    .map(({ key, name }) => ({
+      severity: 'warning',
+      key,
+      message: `no certificate of this listener holds the name, so clients that ask for it will refuse the one that they get: add it to \`certificates\` (the names that they hold: ${known})`,
+      value: name,
+    }));
 }

@@ -9,6 +9,7 @@ import {
   type TLSSocket,
 } from 'node:tls';
 
+import { MAX_TIMER_MS } from '../limits.js';
 import { namesFor } from '../config/server-name.js';
 import { guarded } from '../guarded.js';
 import { Certificate, presentedChain } from '../x509/certificate.js';
@@ -187,7 +188,7 @@ export class TlsTerminator {
       // Judged after the handshake by judgeClient: a refusal inside of it carries no certificate to name in the log.
       rejectUnauthorized: false,
       // The listener's own deadline covers the PROXY header and the ClientHello too; Node's is switched off (maximum).
-      handshakeTimeout: 2 ** 31 - 1,
+      handshakeTimeout: MAX_TIMER_MS,
     });
     useContext(
       server,

@@ -3,11 +3,10 @@ import type { TLSSocket } from 'node:tls';
 
 import { isTlsScheme } from '../config/address.js';
 import type { Address } from '../config/model.js';
-import { KEEP_ALIVE_MS } from '../limits.js';
+import { KEEP_ALIVE_MS, READ_BUFFER_BYTES, SHARED_READ_BUFFER_BYTES } from '../limits.js';
 import { withDeadline } from '../deadline.js';
 import { UpstreamFailure, upstreamFailure } from './failure.js';
 import { abortError, DialAborted, dialHost } from './happy-eyeballs.js';
-import { readBufferFor, type SinkKind } from './read-buffer.js';
 import type { TlsClient } from './tls-client.js';
 
 /**
@@ -185,4 +184,21 @@ function dialPath(socket: Socket, signal: AbortSignal): Promise<Socket> {
     signal.addEventListener('abort', abort, { once: true });
     if (signal.aborted) abort();
   });
+}
+
+const shared = Buffer.allocUnsafeSlow(SHARED_READ_BUFFER_BYTES);
+
+/** The kind of socket that the bytes of an upstream are written to. */
+type SinkKind = 'tls' | 'plain';
+
+/**
+ * The buffer that an upstream socket reads into.
+ *
+ * A TLS sink that is not writing has encrypted a view into memory of its own when `write` returns (TLSWrap::DoWrite in
+ * Node's crypto_tls.cc, which copies even what OpenSSL does not take), and the relay writes to no other. All such
+ * connections read into one buffer, so that an idle one holds none. A plain socket keeps the view until the kernel
+ * has it all: each has a buffer of its own.
+ */
+function readBufferFor(sink: SinkKind): Buffer {
+  return sink === 'tls' ? shared : Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
 }

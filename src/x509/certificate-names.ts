@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 
-import { MAX_IDENTITY_LENGTH } from '../limits.js';
+import { MAX_IDENTITY_LENGTH, MAX_NAMES_SHOWN } from '../limits.js';
 import { isPrintable, printable } from '../printable.js';
 import type { Certificate } from './certificate.js';
 import { describeGeneralName, formatIpAddress, type GeneralName } from './general-names.js';
@@ -36,9 +36,6 @@ function textOf(name: GeneralName): string | undefined {
       return undefined;
   }
 }
-
-/** A certificate may hold thousands of names; a message needs some of them. */
-const MAX_NAMES_SHOWN = 20;
 
 /** The names for a message: `gitaly-a.internal, 10.0.0.1`, or `none`. */
 export function describeNames({ dns, ip, uri }: CertificateNames): string {

@@ -1,6 +1,7 @@
 import { createHash, type KeyObject } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 
+import { CRL_WARN_BEFORE_MS } from '../limits.js';
 import type { FileSetting, Problem } from '../config/model.js';
 import { describeSubject } from './certificate-names.js';
 import { attempt } from './certificate-pair.js';
@@ -30,8 +31,6 @@ interface SignedList extends PemList {
 }
 
 const CRL_BLOCK = /-----BEGIN X509 CRL-----[^-]+-----END X509 CRL-----/g;
-const WARN_BEFORE_MS = 24 * 60 * 60 * 1000;
-
 /**
  * Reads the CRLs of a file. A CRL that is out of date is used nevertheless: OpenSSL refuses the clients of its issuer, and only
  * those.
@@ -89,7 +88,7 @@ function withoutRoot(anchors: TrustAnchors): TrustAnchors {
 
 function warnInTime({ issuer, nextUpdate }: RevocationList, now: Date, report: Report): void {
   const leftMs = (nextUpdate?.getTime() ?? Number.POSITIVE_INFINITY) - now.getTime();
-  if (nextUpdate === undefined || leftMs <= 0 || leftMs >= WARN_BEFORE_MS) return;
+  if (nextUpdate === undefined || leftMs <= 0 || leftMs >= CRL_WARN_BEFORE_MS) return;
   report(
     'warning',
     `the CRL of ${issuer.text} must be replaced before ${nextUpdate.toISOString()}; after it the clients of this CA are refused`,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { PageQueue } from '../../src/admin/page-queue.js';
+import { PageQueue } from '../../src/admin/admin-server.js';
 
 test('one page is made at a time, and those that wait for the same share one', async () => {
   const queue = new PageQueue<string>();

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { writeJson } from '../../src/admin/write-json.js';
+import { writeJson } from '../../src/admin/admin-server.js';
 
 test('a page is what JSON.stringify makes of it', async () => {
   const entry = { id: 1, text: 'a\nb "c"', nested: { list: [1, { a: null }], none: [] } };

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
-import { isBelow } from '../../src/http/path-rule.js';
+import { isBelow } from '../../src/http/reason-to-refuse.js';
 
 const GATE = ['/api/v4/internal/'];
 

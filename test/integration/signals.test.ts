@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-
 import { describe, expect, test } from 'vitest';
 
-import { WORKER_ARGUMENT } from '../../src/serving/workers/worker-program.js';
+import { WORKER_ARGUMENT } from '../../src/serving/workers/worker-messages.js';
 import { argumentsOf, handles, listeningPorts } from '../support/process-facts.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup } from '../support/setup.js';

@@ -1,9 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
-
 import { describe, expect, test } from 'vitest';
 
 import { RESERVED_DESCRIPTORS } from '../../src/limits.js';
-import { DescriptorBudget } from '../../src/process/descriptor-budget.js';
+import { DescriptorBudget } from '../../src/process/process-budget.js';
 
 function takeAll(budget: DescriptorBudget, most: number): number {
   let taken = 0;

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 
 import { expect, onTestFinished, test } from 'vitest';
 
-import { MAX_UNIX_PATH_BYTES } from '../../src/config/address.js';
+import { MAX_UNIX_PATH_BYTES } from '../../src/limits.js';
 import { DEFAULT_ACCESS, UnixSocket } from '../../src/serving/unix-socket.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 

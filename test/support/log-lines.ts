@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 
 import type { EventId } from '../../src/telemetry/events.js';
-import type { LogFields } from '../../src/telemetry/log-line.js';
+import type { LogFields } from '../../src/telemetry/logger.js';
 
 /** A JSON log line. */
 export type LogLine = Readonly<Record<string, unknown>>;

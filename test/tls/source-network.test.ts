@@ -1,9 +1,8 @@
-import { isIPv6, SocketAddress } from 'node:net';
-
 import fc from 'fast-check';
+import { isIPv6, SocketAddress } from 'node:net';
 import { expect, test } from 'vitest';
 
-import { sourceNetwork } from '../../src/tls/source-network.js';
+import { sourceNetwork } from '../../src/tls/client-sources.js';
 
 test.each([
   ['192.0.2.7', '192.0.2.7'],

@@ -1,11 +1,9 @@
+import { MAX_CERTIFICATE_DAYS } from '../../limits.js';
 import type { CreateRequest } from './create.js';
 import { KEY_TYPES, type KeyType } from './keys.js';
 import { fileNameOf, MAX_COMMON_NAME_LENGTH, readSubjectName, type SubjectName } from './subject-name.js';
-import type { Command, CommandEntry } from '../command.js';
-import type { Given } from '../given.js';
+import type { Command, CommandEntry, Given } from '../command.js';
 import { UsageError } from '../parse-flags.js';
-
-const MAX_DAYS = 3650;
 
 const NAMES = { label: 'NAME', completes: 'nothing' } as const;
 
@@ -145,8 +143,8 @@ function readCaName(value: string | undefined): string | undefined {
 function readDays(value: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   const days = /^\d{1,5}$/u.test(value) ? Number(value) : 0;
-  if (days < 1 || days > MAX_DAYS)
-    throw new UsageError(`--days must be a whole number from 1 to ${MAX_DAYS}, not ${value}`);
+  if (days < 1 || days > MAX_CERTIFICATE_DAYS)
+    throw new UsageError(`--days must be a whole number from 1 to ${MAX_CERTIFICATE_DAYS}, not ${value}`);
   return days;
 }
 

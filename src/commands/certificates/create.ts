@@ -12,12 +12,12 @@ import { fileNameOf, type SubjectName } from './subject-name.js';
 
 const DAY_MS = 86_400_000;
 /** A private authority is trusted by hand, on every node: long enough that nobody has to do so again soon. */
-export const AUTHORITY_DAYS = 3650;
+const AUTHORITY_DAYS = 3650;
 /** A year: to renew is one command, and it is done before it is forgotten how. */
 const LEAF_DAYS = 365;
 
 /** The names of one certificate. */
-export type Names = readonly [SubjectName, ...SubjectName[]];
+type Names = readonly [SubjectName, ...SubjectName[]];
 
 /** What `certificates create` is asked for. */
 export interface CreateRequest {

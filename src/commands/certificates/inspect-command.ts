@@ -1,4 +1,4 @@
-import type { Place } from './inspect/place.js';
+import type { Place } from './inspect/inspection-report.js';
 import { isTlsScheme, parseAddress } from '../../config/address.js';
 import type { CommandEntry } from '../command.js';
 import { UsageError } from '../parse-flags.js';

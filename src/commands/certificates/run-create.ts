@@ -1,18 +1,15 @@
-import { createCertificates, NothingCreated, type CreateRequest } from './create.js';
+import type { CommandIo } from '../command-io.js';
 import { describeCreated } from '../gitlab-lines.js';
-
-/** Where the command writes to. */
-export interface CreateIo {
-  readonly now: Date;
-  readonly writeStdout: (text: string) => void;
-  readonly writeStderr: (text: string) => void;
-}
+import { createCertificates, NothingCreated, type CreateRequest } from './create.js';
 
 /**
  * `certificates create`: what was made, and the lines that use it, on stdout.
  * @returns the exit code: 1 if nothing was made, with each reason on a line of stderr
  */
-export async function runCertificatesCreate(request: CreateRequest, io: CreateIo): Promise<number> {
+export async function runCertificatesCreate(
+  request: CreateRequest,
+  io: Pick<CommandIo, 'now' | 'writeStdout' | 'writeStderr'>,
+): Promise<number> {
   try {
     io.writeStdout(describeCreated(await createCertificates(request, io.now)));
     return 0;

@@ -1,17 +1,14 @@
+import { MAX_CHECKED_ADDRESSES } from '../../limits.js';
 import { isHttpScheme, parseAddress } from '../../config/address.js';
 import { parseDuration } from '../../config/duration.js';
 import type { Address } from '../../config/model.js';
 import { checkHost } from '../../config/host-port.js';
-import type { CheckOptions, Command, CommandEntry } from '../command.js';
-import type { Given } from '../given.js';
+import type { CheckOptions, Command, CommandEntry, Given } from '../command.js';
 import { UsageError } from '../parse-flags.js';
 
 const FILE = { label: 'FILE', completes: 'file' } as const;
 
 const DEFAULT_TIMEOUT = '5s';
-
-/** More addresses than any GitLab has Gitalys are a typing error. */
-const MAX_ADDRESSES = 1000;
 
 export const CHECK: CommandEntry = {
   name: 'check',
@@ -26,7 +23,7 @@ export const CHECK: CommandEntry = {
     'ADDRESS is tls://host:port, dns+tls:host:port, tcp://host:port, dns:host:port or unix:/path, as in gitaly_address.',
   ],
   usage: ['ADDRESS... [FLAGS]', '--through FILE [ADDRESS...] [FLAGS]'],
-  words: { label: 'ADDRESS', most: MAX_ADDRESSES, completes: 'nothing' },
+  words: { label: 'ADDRESS', most: MAX_CHECKED_ADDRESSES, completes: 'nothing' },
   flags: [
     {
       name: 'ca',

@@ -1,3 +1,4 @@
+import { CLOCK_CALLS_AT_ONCE } from '../../limits.js';
 import { callServerInfo } from '../../gitaly-client/server-info.js';
 import { gitalyAuthorization } from '../../gitaly-client/gitaly-token.js';
 import type { GrpcClient } from '../../gitaly-client/grpc-client.js';
@@ -15,9 +16,6 @@ const TRIED_MS: readonly number[] = [...bothWays(18, 50 * SECOND_MS), ...bothWay
 
 /** Where others may listen in, no token is signed that is good for hours: they could use it later. */
 const MOST_AHEAD_IN_THE_OPEN_MS = 18 * 50 * SECOND_MS;
-
-/** Calls at once. */
-const AT_ONCE = 8;
 
 /** A token is taken for so long before and after its time at the most; where it ceases to be is then looked for. */
 const WIDEST_WINDOW_MS = 2 * MINUTE_MS;
@@ -42,8 +40,8 @@ export async function findClockDifference(
     const { code } = await callServerInfo(connection, timeoutMs, authorization);
     return code === 'OK';
   };
-  for (let index = 0; index < differencesMs.length; index += AT_ONCE) {
-    const tried = differencesMs.slice(index, index + AT_ONCE);
+  for (let index = 0; index < differencesMs.length; index += CLOCK_CALLS_AT_ONCE) {
+    const tried = differencesMs.slice(index, index + CLOCK_CALLS_AT_ONCE);
     const taken = await Promise.all(tried.map(isTaken));
     const found = tried.find((_difference, position) => taken[position]);
     if (found === undefined) continue;

@@ -1,10 +1,8 @@
 import { loadAnchors, systemAnchors } from './anchors.js';
-import { checkTarget } from './check-target.js';
-import { reportJson, reportText } from './check-report.js';
+import { checkTarget, type TargetReport } from './check-target.js';
 import type { CheckTarget } from './named-target.js';
 import type { ListenerClient } from './through.js';
 import { isTlsScheme } from '../../config/address.js';
-import type { Environment } from '../../config/build-context.js';
 import type { LoadResult } from '../../config/load.js';
 import type { Problem } from '../../config/model.js';
 import { formatProblem } from '../../config/problem.js';
@@ -12,20 +10,19 @@ import { loadPair } from '../../x509/certificate-pair.js';
 import { dateProblem } from '../../x509/dated.js';
 import { loadToken } from '../../gitaly-client/token-file.js';
 import type { CheckOptions } from '../command.js';
-
-/** What the command has to do with the world. */
-export interface CheckIo {
-  readonly env: Environment;
-  readonly writeStdout: (text: string) => void;
-  readonly writeStderr: (text: string) => void;
-}
+import type { CommandIo } from '../command-io.js';
+import { printable, printableJson } from '../../printable.js';
+import { STEP_TITLES, type CheckStep } from './check-step.js';
 
 /**
  * `check ADDRESS…`: is a client of Gitaly at each address and tells step by step how far it comes.
  *
  * @returns the exit code: 0, 1 if a step has failed, 2 if a file of the command line cannot be used.
  */
-export async function check(options: CheckOptions, io: CheckIo): Promise<number> {
+export async function check(
+  options: CheckOptions,
+  io: Pick<CommandIo, 'env' | 'writeStdout' | 'writeStderr'>,
+): Promise<number> {
   const problems: Problem[] = [];
   // A hundred authorities of the system's need not be read for a plaintext port.
   const anchors = needsTrust(options) ? await loadAnchors(options.ca, io.env, problems) : systemAnchors([]);
@@ -93,7 +90,7 @@ async function loadClientPair(
 function refuse(
   problems: readonly Problem[],
   source: Pick<LoadResult, 'file' | 'locate'>,
-  io: CheckIo,
+  io: Pick<CommandIo, 'env' | 'writeStdout' | 'writeStderr'>,
 ): number {
   for (const problem of problems)
     if (problem.severity === 'error') io.writeStderr(`gitaly-tls-proxy: ${formatProblem(problem, source)}\n`);
@@ -102,4 +99,60 @@ function refuse(
 
 function hasErrors(problems: readonly Problem[]): boolean {
   return problems.some(({ severity }) => severity === 'error');
+}
+
+const RESULTS = { passed: 'Passed', failed: 'Failed', skipped: 'Skipped' } as const;
+
+/** The report for a person: each step as Praefect's checks are told, and below it what was found and what to do. */
+function reportText(reports: readonly TargetReport[]): string {
+  return `${reports.map(targetText).join('\n\n')}\n`;
+}
+
+/** The report for a program. */
+function reportJson(reports: readonly TargetReport[]): string {
+  const passed = reports.every((report) => report.passed);
+  const targets = reports.map(({ title, role, passed: targetPassed, steps, endpoints }) => ({
+    address: title,
+    role,
+    passed: targetPassed,
+    steps: steps.map(stepJson),
+    endpoints: endpoints.map((endpoint) => ({
+      address: endpoint.title,
+      passed: endpoint.steps.every(({ result }) => result !== 'failed'),
+      steps: endpoint.steps.map(stepJson),
+    })),
+  }));
+  return `${printableJson({ passed, targets }, 2)}\n`;
+}
+
+function targetText({ title, role, steps, endpoints }: TargetReport): string {
+  const heading = printable(role === 'address' ? title : `${role} ${title}`);
+  const hasSeveral = endpoints.length > 1;
+  return [
+    heading,
+    ...steps.flatMap(stepText),
+    ...endpoints.flatMap((endpoint) => [
+      ...(hasSeveral ? ['', `${heading} at ${printable(endpoint.title)}`] : []),
+      ...endpoint.steps.flatMap(stepText),
+    ]),
+  ].join('\n');
+}
+
+function stepText({ name, result, detail, cure, lines }: CheckStep): string[] {
+  const advice = cure === undefined ? '' : result === 'passed' ? `. Warning: ${cure}` : `. Cure: ${cure}`;
+  return [
+    `Checking ${STEP_TITLES[name]} ... ${RESULTS[result]}`,
+    `  ${printable(`${detail}${advice}`)}`,
+    ...(lines ?? []).map((line) => `  ${printable(line)}`),
+  ];
+}
+
+function stepJson({ name, result, detail, cure, facts }: CheckStep): object {
+  return {
+    name,
+    result,
+    detail,
+    ...(cure !== undefined && (result === 'passed' ? { warning: cure } : { cure })),
+    ...facts,
+  };
 }

@@ -1,5 +1,4 @@
-import type { CommandEntry, Completes, CommandFlag } from '../command.js';
-import { COMMON_FLAGS } from '../common-flags.js';
+import { type CommandEntry, type Completes, type CommandFlag, COMMON_FLAGS } from '../command.js';
 
 /** The shells that can be taught, each with what makes its script of all commands. */
 export const COMPLETIONS = { bash, zsh, fish } as const;

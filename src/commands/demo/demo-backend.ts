@@ -1,5 +1,4 @@
 import { createServer, type Server as TcpServer, type Socket } from 'node:net';
-
 import {
   Server,
   ServerCredentials,
@@ -7,9 +6,9 @@ import {
   type ServerReadableStream,
   type ServerUnaryCall,
   type ServerWritableStream,
+  type ConnectionInjector,
 } from '@grpc/grpc-js';
 
-import { acceptEither } from './accept-either.js';
 import {
   demoService,
   HEALTH_SERVING,
@@ -18,6 +17,8 @@ import {
   SERVER_INFO,
   serverService,
 } from './demo-service.js';
+import { BACKCHANNEL_MAGIC } from '../../inspect/backchannel/magic.js';
+import { YamuxServer } from './yamux-session.js';
 
 /**
  * A gRPC server in Gitaly's place, which is reached over the backchannel, too: health, what `check` asks a Gitaly for, and
@@ -82,4 +83,29 @@ function count(call: ServerReadableStream<Buffer, Buffer>, done: sendUnaryData<B
   let bytes = 0;
   call.on('data', (message: Buffer) => (bytes += message.length));
   call.on('end', () => done(null, Buffer.from(String(bytes))));
+}
+
+/**
+ * Serves a connection as Gitaly does: its first 11 bytes say whether it is gRPC or the backchannel, whose first stream is
+ * gRPC.
+ */
+export function acceptEither(connection: Socket, server: ConnectionInjector): void {
+  connection.on('error', () => undefined);
+  const peek = (): void => {
+    const head: unknown = connection.read(BACKCHANNEL_MAGIC.length);
+    if (!Buffer.isBuffer(head)) return;
+    connection.off('readable', peek);
+    if (!head.equals(BACKCHANNEL_MAGIC)) {
+      connection.unshift(head);
+      server.injectConnection(connection);
+      return;
+    }
+    let isFirst = true;
+    const session = new YamuxServer(connection, 'server', (stream) => {
+      if (isFirst) stream.once('close', () => session.end());
+      isFirst = false;
+      server.injectConnection(stream);
+    });
+  };
+  connection.on('readable', peek);
 }

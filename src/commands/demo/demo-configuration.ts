@@ -13,9 +13,9 @@ export const DEMO_PORTS = { tls: 9999, tcp: 8076, backend: 8075, metrics: 9237 }
 /** The usual port, or 0 (any that is free) where somebody has it. */
 export function portOrAnyFree(port: number): Promise<number> {
   return new Promise((resolve) => {
-    const probe = createServer();
-    probe.once('error', () => resolve(0));
-    probe.listen(port, HOST, () => probe.close(() => resolve(port)));
+    const server = createServer();
+    server.once('error', () => resolve(0));
+    server.listen(port, HOST, () => server.close(() => resolve(port)));
   });
 }
 

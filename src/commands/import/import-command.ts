@@ -1,4 +1,4 @@
-import { SIDES, type ImportSide } from './import-side.js';
+import { SIDES, type ImportSide } from './import-plan.js';
 import type { CommandEntry } from '../command.js';
 import { UsageError } from '../parse-flags.js';
 

@@ -1,11 +1,10 @@
 import { planClients } from './client-plan.js';
 import { ImportFault, type Found } from './found.js';
-import type { ImportPlan } from './import-plan.js';
+import { type ImportPlan, SIDES, type ImportSide } from './import-plan.js';
 import { readGitlabFile } from './read-gitlab-file.js';
 import { tlsPorts } from './server-addresses.js';
 import { planServer } from './server-plan.js';
 import type { Unread } from './setting.js';
-import { SIDES, type ImportSide } from './import-side.js';
 import { writeConfiguration } from './write-import.js';
 
 export interface ImportOptions {

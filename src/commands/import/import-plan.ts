@@ -1,6 +1,10 @@
 import type { HostPort } from '../../config/model.js';
 import type { Unread } from './setting.js';
 
+/** Which sides of the proxy are wanted, where a file speaks of several. */
+export const SIDES = ['gitaly', 'praefect', 'clients'] as const;
+export type ImportSide = (typeof SIDES)[number];
+
 /** Something to do, in its turn: a paragraph, then lines that are shown as they are. */
 export interface ImportStep {
   readonly text: string;

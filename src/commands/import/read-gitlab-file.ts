@@ -1,8 +1,16 @@
-import { readConfigToml } from './config-toml.js';
-import { ImportFault, type FileKind, type Found } from './found.js';
-import { readGitlabRb } from './gitlab-rb.js';
-import { readGitlabYml } from './gitlab-yml.js';
-import { RENDERED, templateHint } from './template.js';
+import { parse, TomlError } from 'smol-toml';
+
+import { ImportFault, type FileKind, type Found, type ServerRole, type ServerSettings } from './found.js';
+import { RENDERED, templateHint, templateStatement } from './template.js';
+import { listens, serverSettings } from './server-settings.js';
+import { SettingReader } from './setting-reader.js';
+import { keyOf, settingAt, settingOf, type Unread, type SettingPath } from './setting.js';
+import { nodesIn, storagesIn, legacyNodesIn } from './upstreams.js';
+import { readYaml } from '../../config/yaml-file.js';
+import { assignmentsIn } from './ruby/assignments.js';
+import { statementsOf } from './ruby/statements.js';
+import { RubyFault } from './ruby/ruby-token.js';
+import { tokenize } from './ruby/tokenize.js';
 
 const READERS: Readonly<Record<FileKind, (text: string) => Found>> = {
   'gitlab.rb': readGitlabRb,
@@ -76,4 +84,128 @@ function firstSign<T>(
     if (at >= 0) return [meaning, at];
   }
   return [undefined, Infinity];
+}
+
+/**
+ * Reads the `config.toml` of Gitaly or Praefect. Only Praefect's has `[[virtual_storage]]`.
+ *
+ * @throws {ImportFault} for invalid TOML.
+ */
+function readConfigToml(text: string): Found {
+  const root = settingOf(parsed(text));
+  const unread: Unread[] = [];
+  const role = settingAt(root, ['virtual_storage']) === undefined ? 'gitaly' : 'praefect';
+  const reader = new SettingReader(root, keyOf, unread);
+  return {
+    kind: 'config.toml',
+    servers: [serverSettings(role, reader, { below: [], legacy: undefined })].filter(listens),
+    storages: [],
+    nodes: nodesIn(reader, []),
+    unread,
+  };
+}
+
+function parsed(text: string): unknown {
+  try {
+    // Go's integers have 64 bits: cgroups.memory_bytes = 9223372036854775807.
+    return parse(text, { integersAsBigInt: 'asNeeded' });
+  } catch (error) {
+    // The parser's message shows lines of the file, which may contain a token.
+    if (error instanceof TomlError)
+      throw new ImportFault(
+        `not valid TOML: ${templateHint(text) ?? `the error is at column ${error.column}`}`,
+        error.line,
+      );
+    throw error;
+  }
+}
+
+const STORAGES: SettingPath = ['repositories', 'storages'];
+
+/**
+ * Reads Rails' `gitlab.yml`: its `production` section, or the top level if it has none.
+ *
+ * @throws {ImportFault} for invalid YAML.
+ */
+function readGitlabYml(text: string): Found {
+  const statement = templateStatement(text);
+  // A statement of a template may add or remove settings, even if the file happens to be valid YAML.
+  if (statement !== undefined) throw new ImportFault(statement.hint, statement.line);
+  const yaml = readYaml(text, { merge: true });
+  if (yaml.content === undefined) {
+    // The parser's message may quote the file, which may contain a token.
+    const [problem] = yaml.problems;
+    const what =
+      templateHint(text) ??
+      (problem?.line === undefined
+        ? 'an alias has no anchor, or the nesting is too deep'
+        : 'the error is on this line');
+    throw new ImportFault(`not valid YAML: ${what}`, problem?.line);
+  }
+  const root = settingOf(yaml.content, yaml.locate);
+  const section: SettingPath = settingAt(root, ['production']) === undefined ? [] : ['production'];
+  const path = [...section, ...STORAGES];
+  const unread: Unread[] = yaml.problems
+    .filter(({ key }) => key.every((name, depth) => path[depth] === undefined || path[depth] === name))
+    .map(({ key, line }) => ({
+      key: keyOf(key),
+      line,
+      reason: 'it is set twice, and the last value was taken',
+    }));
+  const reader = new SettingReader(root, keyOf, unread);
+  return {
+    kind: 'gitlab.yml',
+    servers: [],
+    storages: storagesIn(reader, path),
+    nodes: [],
+    unread,
+  };
+}
+
+const ROOTS = ['gitaly', 'praefect', 'gitlab_rails'];
+/** Where storages were named before GitLab 17. */
+const GIT_DATA_DIRS = 'git_data_dirs';
+
+/**
+ * Reads the literal settings of Omnibus' `gitlab.rb`. Needed settings that Ruby computes, or sets under a condition, are
+ * listed.
+ *
+ * @throws {ImportFault} for Ruby that cannot be followed.
+ */
+function readGitlabRb(text: string): Found {
+  const { root, unread: includes } = assigned(text);
+  const unread: Unread[] = [...includes];
+  const reader = new SettingReader(root, rubyKey, unread);
+  const server = (role: ServerRole): ServerSettings =>
+    serverSettings(role, reader, { below: [role, 'configuration'], legacy: [role] });
+  return {
+    kind: 'gitlab.rb',
+    servers: [server('gitaly'), server('praefect')].filter(listens),
+    storages: [
+      ...storagesIn(reader, ['gitlab_rails', 'repositories_storages']),
+      ...storagesIn(reader, [GIT_DATA_DIRS]),
+    ],
+    nodes: [
+      ...nodesIn(reader, ['praefect', 'configuration']),
+      ...legacyNodesIn(reader, ['praefect', 'virtual_storages']),
+    ],
+    unread,
+  };
+}
+
+function assigned(text: string): ReturnType<typeof assignmentsIn> {
+  try {
+    return assignmentsIn(statementsOf(tokenize(text)), ROOTS, [GIT_DATA_DIRS]);
+  } catch (error) {
+    if (error instanceof RubyFault)
+      throw new ImportFault(`this cannot be followed as Ruby: ${error.message}`, error.line);
+    throw error;
+  }
+}
+
+/** `gitaly['configuration'].tls.key_path` */
+function rubyKey([root = '', name, ...rest]: SettingPath): string {
+  if (typeof name !== 'string' || !/^[\w-]+$/u.test(name))
+    return keyOf(name === undefined ? [root] : [root, name, ...rest]);
+  return keyOf(rest, `${root}['${name}']`);
 }

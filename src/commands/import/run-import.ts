@@ -1,9 +1,10 @@
+import type { CommandIo } from '../command-io.js';
 import { fileErrorReason } from '../../config/file-error.js';
 import { readContent } from '../../files/read-file.js';
 import { formatProblem } from '../../config/problem.js';
 import { ImportFault } from './found.js';
 import { importConfiguration, type Imported } from './import-configuration.js';
-import type { ImportSide } from './import-side.js';
+import type { ImportSide } from './import-plan.js';
 
 /** How the file is called in messages when it comes from stdin. */
 const STDIN_NAME = '<stdin>';
@@ -16,20 +17,16 @@ export interface ImportRequest {
   readonly socketDirectory: string;
 }
 
-/** What the command has to do with the world. */
-export interface ImportIo {
-  readonly readStdin: () => Promise<Buffer>;
-  readonly writeStdout: (text: string) => void;
-  readonly writeStderr: (text: string) => void;
-}
-
 /**
  * `configuration import [FILE]`: prints a configuration to stdout, and a warning to stderr for each setting that was not
  * taken over or needs attention.
  *
  * @returns the exit code: 0, or 2 if the file gives no configuration.
  */
-export async function runImport({ file, ...options }: ImportRequest, io: ImportIo): Promise<number> {
+export async function runImport(
+  { file, ...options }: ImportRequest,
+  io: Pick<CommandIo, 'readStdin' | 'writeStdout' | 'writeStderr'>,
+): Promise<number> {
   const name = file ?? STDIN_NAME;
   const tell = (
     severity: 'warning' | 'error',

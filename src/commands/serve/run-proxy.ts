@@ -11,11 +11,14 @@ import { Reloader } from '../../serving/reloader.js';
 import { openLogSink } from '../../telemetry/log-sink.js';
 import { createLogger } from '../../telemetry/logger.js';
 import { Metrics } from '../../telemetry/metrics.js';
-import { OwnTraffic } from '../../serving/local-traffic.js';
+import { LocalTraffic } from '../../serving/local-traffic.js';
 import type { Traffic } from '../../serving/traffic.js';
 import { WorkerTraffic } from '../../serving/workers/worker-traffic.js';
 import { readVersion } from '../../version.js';
 import type { Configuration, Logging } from '../../config/model.js';
+import { DEFAULT_LOGGING } from '../../config/defaults.js';
+import { readConfiguration } from '../../config/load.js';
+import type { ServeSource } from '../../config/serve-source.js';
 
 const STDOUT = 1;
 
@@ -23,7 +26,7 @@ const STDOUT = 1;
 const EXIT_USAGE = 2;
 
 /** What a command runs the proxy with. */
-export interface RunOptions {
+interface RunOptions {
   readonly load: ProxyOptions['load'];
   /** The file that worker processes run. It finds out itself that it runs in a worker. */
   readonly program: string;
@@ -65,7 +68,7 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   const trafficFor = ({ workers }: Configuration): Traffic =>
     workers > 1
       ? new WorkerTraffic(workers, program, metrics, logger, () => new ProcessBudget())
-      : new OwnTraffic(metrics, logger, new ProcessBudget());
+      : new LocalTraffic(metrics, logger, new ProcessBudget());
   const proxy = await startUnless(draining, { load, logger, metrics, trafficFor, sockets });
   if (!(proxy instanceof Proxy)) {
     if (!proxy) logger.log('stopped_before_ready', {});
@@ -120,4 +123,13 @@ function event<T = void>(): [happened: Promise<T>, happen: (value: T) => void] {
   let happen: (value: T) => void = () => undefined;
   const happened = new Promise<T>((resolve) => (happen = resolve));
   return [happened, (value) => happen(value)];
+}
+
+/** Runs the proxy until it is told to stop. Returns the exit code. */
+export function serve(source: ServeSource, program: string): Promise<number> {
+  return runProxy({
+    load: () => readConfiguration(source, process.env),
+    program,
+    logging: DEFAULT_LOGGING,
+  });
 }

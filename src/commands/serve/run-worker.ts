@@ -10,7 +10,7 @@ export async function runWorker(): Promise<number> {
   ignoreSignals();
   const worker = new Worker(readVersion());
   outliveFaults(worker.logger, worker.metrics);
-  process.on('message', (order: Order, socket: Socket | undefined) => worker.obey(order, socket));
+  process.on('message', (order: Order, socket: Socket | undefined) => worker.handle(order, socket));
   worker.begin();
   await worker.finished;
   return 0;

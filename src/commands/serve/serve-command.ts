@@ -1,8 +1,7 @@
 import type { ServeFlags } from '../../config/serve-source.js';
-import type { Command, CommandEntry } from '../command.js';
-import type { Given } from '../given.js';
+import type { Command, CommandEntry, Given } from '../command.js';
 import { UsageError } from '../parse-flags.js';
-import { SHORTEST_WAYS } from '../shortest-ways.js';
+import { SHORTEST_WAYS } from '../help.js';
 
 const FILE = { label: 'FILE', completes: 'file' } as const;
 const URL = { label: 'URL', completes: 'nothing' } as const;

@@ -1,5 +1,5 @@
+import type { CommandIo } from '../command-io.js';
 import { judgeText, readConfiguration, type LoadResult } from '../../config/load.js';
-import type { Environment } from '../../config/build-context.js';
 import type { Configuration, Problem } from '../../config/model.js';
 import { formatProblem } from '../../config/problem.js';
 import { inspectSocketAccess } from '../../serving/socket-access.js';
@@ -10,28 +10,21 @@ import { loadMaterial } from '../../tls/material.js';
 /** How the configuration is called in messages when it comes from stdin. */
 const STDIN_NAME = '<stdin>';
 
-/** What the command has to do with the world. */
-export interface ValidateIo {
-  readonly env: Environment;
-  /** What relative paths in a configuration from stdin are relative to. */
-  readonly directory: string;
-  readonly readStdin: () => Promise<string>;
-  readonly writeStdout: (text: string) => void;
-  readonly writeStderr: (text: string) => void;
-  /** Opens the certificate files that a configuration names and judges them. */
-  readonly checkFiles: (configuration: Configuration) => Promise<readonly Problem[]>;
-}
-
 /**
  * `configuration validate [FILE]`, in the form of `gitaly configuration validate`: nothing and 0 when all is well,
  * `{"errors":[{"key":[…],"message":…}]}` on stdout and 2 when not. Warnings are lines on stderr.
  *
  * @param file - `undefined` for stdin.
+ * @param judgeFiles - opens the certificate files that a configuration names and judges them.
  * @returns the exit code.
  */
-export async function validateConfiguration(file: string | undefined, io: ValidateIo): Promise<number> {
+export async function validateConfiguration(
+  file: string | undefined,
+  io: Omit<CommandIo, 'now'>,
+  judgeFiles = checkFiles,
+): Promise<number> {
   const result = await load(file, io);
-  const fileProblems = result.understood === undefined ? [] : await io.checkFiles(result.understood);
+  const fileProblems = result.understood === undefined ? [] : await judgeFiles(result.understood);
   const problems = [...result.problems, ...fileProblems];
   for (const problem of problems) {
     if (problem.severity === 'warning') io.writeStderr(`${formatProblem(problem, result)}\n`);
@@ -44,14 +37,14 @@ export async function validateConfiguration(file: string | undefined, io: Valida
 
 async function load(
   file: string | undefined,
-  { env, directory, readStdin }: ValidateIo,
+  { env, directory, readStdin }: Omit<CommandIo, 'now'>,
 ): Promise<LoadResult> {
   if (file !== undefined) return readConfiguration({ kind: 'file', file }, env);
-  return judgeText(await readStdin(), { file: STDIN_NAME, directory, env });
+  return judgeText(new TextDecoder().decode(await readStdin()), { file: STDIN_NAME, directory, env });
 }
 
 /** Problems of the files that a configuration names. */
-export async function checkFiles(configuration: Configuration): Promise<readonly Problem[]> {
+async function checkFiles(configuration: Configuration): Promise<readonly Problem[]> {
   return [
     ...(await inspectTlsFiles(configuration, new Date())),
     ...(await inspectSocketAccess(configuration)),

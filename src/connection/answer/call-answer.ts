@@ -7,7 +7,7 @@ import {
   FrameType,
   PING_BYTES,
 } from '../../inspect/http2/http2-frame.js';
-import { MAX_ANSWERED_BYTES } from '../../limits.js';
+import { MAX_ANSWERED_BYTES, MAX_ENCODED_MESSAGE_BYTES } from '../../limits.js';
 
 /** The status that answers every call on a connection. */
 export interface CallStatus {
@@ -57,12 +57,6 @@ function literal(name: string, value: string): Buffer {
     valueBytes,
   ]);
 }
-
-/**
- * Below the 8 KiB of headers that the strictest clients take, and within one frame. What a message names, an
- * upstream's certificate for one, may be of any length.
- */
-const MAX_ENCODED_MESSAGE_BYTES = 6000;
 
 /**
  * gRPC over HTTP/2, "Percent-Encoded": all but printable ASCII, and the percent sign, becomes %XX of its UTF-8. What

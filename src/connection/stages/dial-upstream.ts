@@ -6,8 +6,40 @@ import { ConnectionEnd } from '../connection-end.js';
 import { CLIENT_LEFT, interruptionOf, type ConnectionContext } from '../connection-context.js';
 import { encodeProxyHeader } from '../proxy-header.js';
 import type { Protocol } from '../protocol.js';
-import { EarlyBytes } from './early-bytes.js';
 import type { Head } from './read-head.js';
+import { MAX_UNANSWERED_BYTES } from '../../limits.js';
+import { ByteQueue } from '../relay/byte-queue.js';
+import { isFiller, stopRead } from '../relay/hang-up.js';
+
+/**
+ * Reads a client while its upstream is dialled, so that its leaving is noticed, and keeps what it sends. A client that sends too
+ * much is read no further.
+ */
+class EarlyBytes {
+  readonly #stream: Socket;
+  readonly #kept = new ByteQueue();
+
+  /** `head`: what the client has sent so far. */
+  constructor(stream: Socket, head: Buffer) {
+    this.#stream = stream;
+    this.#kept.add(head);
+    stream.on('data', this.#onData).resume();
+  }
+
+  readonly #onData = (bytes: Buffer): void => {
+    if (isFiller(bytes)) return;
+    this.#kept.add(bytes);
+    if (this.#kept.cost > MAX_UNANSWERED_BYTES) stopRead(this.#stream);
+  };
+
+  /** Stops reading, and returns all that the client has sent. */
+  take(): Buffer {
+    this.#stream.off('data', this.#onData).pause();
+    const chunks = this.#kept.take();
+    const [first] = chunks;
+    return first && chunks.length === 1 ? first : Buffer.concat(chunks);
+  }
+}
 
 /** A client that has passed every check. */
 export interface AdmittedClient {
@@ -19,7 +51,7 @@ export interface AdmittedClient {
 }
 
 /** A client with the upstream that it is to be relayed to, or with why that cannot be reached. */
-export interface Dialled {
+interface Dialled {
   readonly client: AdmittedClient;
   readonly upstream: Upstream | UpstreamFailure;
 }

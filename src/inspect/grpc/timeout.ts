@@ -1,3 +1,5 @@
+import { TIMEOUT_TOLERANCE } from '../../limits.js';
+
 /** Milliseconds of each unit, by its character. */
 const UNIT_MS = new Map(
   Object.entries({ H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 0.001, n: 0.000_001 }).map(([unit, ms]) => [
@@ -28,15 +30,9 @@ export function timeoutMs(value: string): number | undefined {
 }
 
 /**
- * The last tenth of a timeout, and at most its last 200 ms: busy ends and networks delay events. On two busy cores
- * one call of 10 000 was seen more than 50 ms after its client had started its clock.
- */
-const TOLERANCE = { share: 0.1, ms: 200 } as const;
-
-/**
  * Whether a call that was cancelled after `elapsedMs` had reached its deadline. The client's clock started before its
  * request was seen here, so its reset comes about as often before the deadline by this clock as after it.
  */
 export function isOverdue(elapsedMs: number, allowedMs: number): boolean {
-  return elapsedMs >= allowedMs - Math.min(allowedMs * TOLERANCE.share, TOLERANCE.ms);
+  return elapsedMs >= allowedMs - Math.min(allowedMs * TIMEOUT_TOLERANCE.share, TIMEOUT_TOLERANCE.ms);
 }

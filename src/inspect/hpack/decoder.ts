@@ -1,4 +1,4 @@
-import { MAX_HEADER_LIST_BYTES, MAX_HEADER_TABLE_BYTES } from '../../limits.js';
+import { MAX_HEADER_LIST_BYTES, MAX_HEADER_TABLE_BYTES, MAX_HPACK_INTEGER_BYTES } from '../../limits.js';
 import { DynamicTable, ENTRY_OVERHEAD_BYTES, type TableEntry } from './dynamic-table.js';
 import type { NameNumbers } from './field-names.js';
 import { decodeHuffman, HuffmanCounter } from './huffman.js';
@@ -15,12 +15,6 @@ export type HpackFailure = 'truncated' | 'integer' | 'index' | 'huffman' | 'tabl
 
 /** RFC 9113 section 6.5.2: SETTINGS_HEADER_TABLE_SIZE is 4096 until another has been acknowledged. */
 const DEFAULT_TABLE_BYTES = 4096;
-
-/**
- * The limit on continuation bytes of an integer: as in Go's hpack, zeros at the end included. Five suffice for any valid value,
- * but with a stricter limit a client could evade inspection on purpose.
- */
-const MAX_INTEGER_BYTES = 9;
 
 /** How much of a field in several parts is kept. The rest of a longer value is only counted. */
 const MAX_KEPT_BYTES = MAX_HEADER_LIST_BYTES;
@@ -310,7 +304,7 @@ export class HpackDecoder {
     if (first < mask) return first;
     let value = first;
     let scale = 1;
-    for (let bytes = 1; bytes <= MAX_INTEGER_BYTES; bytes++) {
+    for (let bytes = 1; bytes <= MAX_HPACK_INTEGER_BYTES; bytes++) {
       if (this.#offset >= this.#end) return TRUNCATED;
       const byte = this.#block[this.#offset++] ?? 0;
       value += (byte & 0x7f) * scale;

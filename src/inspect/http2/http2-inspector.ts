@@ -1,4 +1,9 @@
-import { ABUSE_LIMITS, DATA_BYTES_PER_SMALL_FRAME } from '../../limits.js';
+import {
+  ABUSE_LIMITS,
+  DATA_BYTES_PER_SMALL_FRAME,
+  STREAMS_PER_CONTROL_FRAME,
+  UNFOLLOWED_DATA_PAYS,
+} from '../../limits.js';
 import type { AbuseLimits } from '../abuse-limits.js';
 import type { CallRefusal } from '../call-pool.js';
 import type { FieldNames } from '../hpack/field-names.js';
@@ -24,14 +29,8 @@ export interface StreamFollower<Observer extends StreamObserver> {
   readonly stalls?: StallTallies | undefined;
 }
 
-/** Walking over this number of streams costs about as much as a frame. */
-const STREAMS_PER_CONTROL_FRAME = 100;
-
 /** RFC 9113 section 6.9.2: "the initial flow-control window size is 65,535 octets". */
 const DEFAULT_WINDOW_BYTES = 65_535;
-
-/** The tokens that a small DATA frame adds while its stream has no observer: fewer than creating the frame costs. */
-const UNFOLLOWED_DATA_PAYS = 0.5;
 
 /**
  * RFC 9113 section 7: codes by which a server reports an error of its client (PROTOCOL, FLOW_CONTROL, STREAM_CLOSED,

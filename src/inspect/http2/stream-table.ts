@@ -1,6 +1,4 @@
-const MIN_SLOTS = 8;
-/** An empty table keeps no more: one that was large once must not stay so. */
-const KEPT_SLOTS = 256;
+import { STREAM_TABLE_SLOTS_KEPT, STREAM_TABLE_SLOTS_MIN } from '../../limits.js';
 
 /** Random and secret, so that a client cannot choose ids that collide in one slot. */
 const MULTIPLIER = Math.floor(Math.random() * 2 ** 31) * 2 + 1;
@@ -27,7 +25,8 @@ export class StreamTable<Value> {
 
   /** `id` is not in the table yet. */
   add(id: number, value: Value): void {
-    if (2 * (this.#size + 1) > this.#ids.length) this.#resize(Math.max(2 * this.#ids.length, MIN_SLOTS));
+    if (2 * (this.#size + 1) > this.#ids.length)
+      this.#resize(Math.max(2 * this.#ids.length, STREAM_TABLE_SLOTS_MIN));
     this.#put(id, value);
     this.#size++;
   }
@@ -49,7 +48,7 @@ export class StreamTable<Value> {
     ids[hole] = 0;
     this.#values[hole] = undefined;
     this.#size--;
-    if (this.#size === 0 && ids.length > KEPT_SLOTS) this.#resize(MIN_SLOTS);
+    if (this.#size === 0 && ids.length > STREAM_TABLE_SLOTS_KEPT) this.#resize(STREAM_TABLE_SLOTS_MIN);
   }
 
   /** The first `limit` entries, the lowest id first: the oldest stream. */

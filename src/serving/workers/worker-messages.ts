@@ -5,6 +5,9 @@ import type { OpenExceeded } from '../connection-quota.js';
 import type { MetricsReport } from '../../telemetry/metrics.js';
 import type { ServingPlan } from '../serving-plan.js';
 
+/** The only argument of a worker's process; `ps` shows it. */
+export const WORKER_ARGUMENT = 'worker';
+
 /**
  * What the primary process tells a worker. An order with an `id` is answered; `accept` comes with the socket, which is
  * missing if its client has left on the way.
@@ -15,13 +18,13 @@ export type Order =
   | { readonly kind: 'publish' }
   /** Forgets what was prepared. */
   | { readonly kind: 'discard' }
-  | { readonly kind: 'accept'; readonly port: number; readonly arrival: Arrival }
-  /** TLS sessions of this port that began before this time must not be resumed after it. */
-  | { readonly kind: 'endSessions'; readonly port: number; readonly atMs: number }
+  | { readonly kind: 'accept'; readonly listenerId: number; readonly arrival: Arrival }
+  /** TLS sessions of this listener that began before this time must not be resumed after it. */
+  | { readonly kind: 'endSessions'; readonly listenerId: number; readonly atMs: number }
   /** Closes a connection that exceeds a limit. */
   | {
       readonly kind: 'refuse';
-      readonly port: number;
+      readonly listenerId: number;
       readonly connection: number;
       readonly exceeded: OpenExceeded;
     }
@@ -37,7 +40,7 @@ export type Notice =
   /** It listens. */
   | { readonly kind: 'up' }
   /** The order of the same name, for the other workers. */
-  | { readonly kind: 'endSessions'; readonly port: number; readonly atMs: number }
+  | { readonly kind: 'endSessions'; readonly listenerId: number; readonly atMs: number }
   /** The events of connections, by their ids. */
   | ({ readonly kind: 'connections' } & ConnectionNews)
   | { readonly kind: 'log'; readonly lines: string; readonly isUrgent: boolean }

@@ -1,10 +1,16 @@
-import cluster, { type Worker as ClusterWorker } from 'node:cluster';
+import cluster from 'node:cluster';
+import type { Worker as ClusterWorker } from 'node:cluster';
 
 import type { Accepted } from '../../connection/accepted.js';
 import { WORKER_ANSWER_MS, WORKER_REPORT_MS, WORKER_SILENT_REPORTS } from '../../limits.js';
 import { childExecArgv } from '../../process/node-options.js';
-import type { WorkerAnswer, Notice, Order, Question } from './worker-messages.js';
-import { WORKER_ARGUMENT } from './worker-program.js';
+import {
+  type WorkerAnswer,
+  type Notice,
+  type Order,
+  type Question,
+  WORKER_ARGUMENT,
+} from './worker-messages.js';
 
 /** How a worker's process ended. */
 export interface WorkerExit {
@@ -17,7 +23,7 @@ export interface WorkerExit {
 /** An accepted connection on its way to a worker. */
 export interface HandOver {
   /** Of the plan. */
-  readonly port: number;
+  readonly listenerId: number;
   readonly accepted: Accepted;
 }
 
@@ -88,10 +94,10 @@ export class WorkerProcess {
   }
 
   /** Hands an accepted connection over. */
-  hand(handOver: HandOver): void {
-    const { port, accepted } = handOver;
+  sendSocket(handOver: HandOver): void {
+    const { listenerId, accepted } = handOver;
     const { raw, ...arrival } = accepted;
-    const order: Order = { kind: 'accept', port, arrival };
+    const order: Order = { kind: 'accept', listenerId, arrival };
     this.#leaving.add(handOver);
     this.#worker.process.send(order, raw, { keepOpen: false }, (error) => {
       // What cannot be sent is left for the exit, which follows.

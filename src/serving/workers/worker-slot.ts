@@ -14,7 +14,7 @@ import type { ServingPlan } from '../serving-plan.js';
 import { WorkerProcess, type HandOver, type WorkerEvents, type WorkerExit } from './worker-process.js';
 
 /** What a slot tells the traffic that it is a part of. */
-export interface SlotEvents {
+export interface WorkerSlotEvents {
   notice: WorkerEvents['notice'];
   handed: WorkerEvents['handed'];
   /** The plan for a worker that prepares it now. */
@@ -27,7 +27,7 @@ export interface SlotEvents {
 
 /** A connection of a worker. */
 export interface OpenConnection {
-  readonly port: number;
+  readonly listenerId: number;
   readonly id: number;
 }
 
@@ -44,11 +44,11 @@ interface PastExit {
 }
 
 /** The place of one worker: its process, and the next one when that has ended. */
-export class Slot {
+export class WorkerSlot {
   /** From 1 on. */
   readonly number: number;
   readonly #program: string;
-  readonly #events: SlotEvents;
+  readonly #events: WorkerSlotEvents;
   /** Open connections of the process, by their ids. */
   readonly #open = new Map<number, OpenConnection>();
   /** When processes of this slot ended that should not have, ms; as far back as `WORKER_LOOP_MS`. */
@@ -63,7 +63,7 @@ export class Slot {
   #ending = false;
   #whenEnded: (() => void) | undefined;
 
-  constructor(number: number, program: string, events: SlotEvents) {
+  constructor(number: number, program: string, events: WorkerSlotEvents) {
     this.number = number;
     this.#program = program;
     this.#events = events;
@@ -90,7 +90,7 @@ export class Slot {
   }
 
   /** Why no traffic should be sent here, if there is a reason. */
-  get complaint(): string | undefined {
+  get crashLoopReason(): string | undefined {
     const exits = this.#recentExits();
     const last = exits.at(-1);
     if (!last || exits.length < WORKER_LOOP_EXITS) return undefined;
@@ -143,15 +143,15 @@ export class Slot {
   }
 
   /** Hands an accepted connection over. */
-  hand(handOver: HandOver): void {
-    const { port, accepted } = handOver;
-    this.#open.set(accepted.id, { port, id: accepted.id });
-    this.#process?.hand(handOver);
+  sendSocket(handOver: HandOver): void {
+    const { listenerId, accepted } = handOver;
+    this.#open.set(accepted.id, { listenerId, id: accepted.id });
+    this.#process?.sendSocket(handOver);
   }
 
   /** Closes a connection that exceeds a limit. */
-  refuse({ port, id }: OpenConnection, exceeded: OpenExceeded): void {
-    this.#process?.tell({ kind: 'refuse', port, connection: id, exceeded });
+  refuse({ listenerId, id }: OpenConnection, exceeded: OpenExceeded): void {
+    this.#process?.tell({ kind: 'refuse', listenerId, connection: id, exceeded });
   }
 
   /** Drains the process, or gives up starting one; settles when it has ended. */

@@ -3,7 +3,7 @@ import type { ListenerConfiguration } from '../../config/model.js';
 import { DEFAULT_LOGGING } from '../../config/defaults.js';
 import type { Accepted } from '../../connection/accepted.js';
 import type { DropReason } from '../../connection/connection-events.js';
-import type { ConnectionBudget } from '../../connection/connection-budget.js';
+import type { ConnectionBudget } from '../../connection/admission.js';
 import { formatEnd } from '../../connection/peer-address.js';
 import { MAX_WAITING_FOR_WORKER } from '../../limits.js';
 import { ConnectionQuota } from '../connection-quota.js';
@@ -17,11 +17,11 @@ import { SessionEpochs } from '../../tls/session-epochs.js';
 import { PlanRefused, TrafficFailure, type ServingPlan, type ServedListener } from '../serving-plan.js';
 import type { PreparedPlan, Traffic } from '../traffic.js';
 import type { WorkerAnswer, ConnectionNews, Question } from './worker-messages.js';
-import { describeExit, Slot } from './worker-slot.js';
+import { describeExit, WorkerSlot } from './worker-slot.js';
 import type { HandOver } from './worker-process.js';
 
-/** A port as the primary process knows it. */
-interface KnownPort {
+/** A listener as the primary process knows it. */
+interface KnownListener {
   readonly configuration: ListenerConfiguration;
   readonly telemetry: ListenerTelemetry;
   readonly expectsProxyHeader: (address: string | undefined) => boolean;
@@ -31,14 +31,14 @@ interface KnownPort {
 
 /** Has several processes serve the connections. This one accepts them and hands them on, unread. */
 export class WorkerTraffic implements Traffic {
-  readonly #slots: readonly Slot[];
+  readonly #slots: readonly WorkerSlot[];
   readonly #metrics: Metrics;
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
   readonly #lines: UnauthenticatedLines;
-  readonly #ports = new Map<number, KnownPort>();
+  readonly #listeners = new Map<number, KnownListener>();
   readonly #budget: ConnectionBudget;
-  /** The epochs of each port's TLS sessions, merged from all workers. */
+  /** The epochs of each listener's TLS sessions, merged from all workers. */
   readonly #sessions = new Map<number, { readonly fingerprint: string; readonly epochs: SessionEpochs }>();
   /** Accepted while no worker was ready. */
   #waiting: HandOver[] = [];
@@ -84,9 +84,9 @@ export class WorkerTraffic implements Traffic {
     return { publish: () => this.#publish(plan), discard };
   }
 
-  accept(port: number, accepted: Accepted): void {
-    const handOver = { port, accepted };
-    const known = this.#ports.get(port);
+  accept(listenerId: number, accepted: Accepted): void {
+    const handOver = { listenerId, accepted };
+    const known = this.#listeners.get(listenerId);
     if (!known) {
       // The listener was removed while the socket was being sent.
       accepted.raw.destroy();
@@ -108,9 +108,9 @@ export class WorkerTraffic implements Traffic {
   }
 
   async drain(why: string): Promise<void> {
-    for (const { port, accepted } of this.#waiting.splice(0)) {
+    for (const { listenerId, accepted } of this.#waiting.splice(0)) {
       accepted.raw.destroy();
-      this.#ports.get(port)?.quota.end(accepted.id);
+      this.#listeners.get(listenerId)?.quota.end(accepted.id);
     }
     await Promise.all(this.#slots.map((slot) => slot.end(why)));
   }
@@ -125,15 +125,15 @@ export class WorkerTraffic implements Traffic {
     return this.#slots.reduce((sum, { connections }) => sum + connections, this.#waiting.length);
   }
 
-  connectionsOn(port: number): number {
-    return this.#ports.get(port)?.quota.size ?? 0;
+  connectionsOn(listenerId: number): number {
+    return this.#listeners.get(listenerId)?.quota.size ?? 0;
   }
 
   listeners(): Snapshot['listeners'] {
-    return [...this.#ports].map(([port, { configuration }]) => ({
+    return [...this.#listeners].map(([listenerId, { configuration }]) => ({
       listener: configuration.listen.url,
       type: configuration.listen.scheme,
-      connections: this.connectionsOn(port),
+      connections: this.connectionsOn(listenerId),
     }));
   }
 
@@ -141,9 +141,9 @@ export class WorkerTraffic implements Traffic {
     return this.#slots.filter(({ state }) => state === 'serving').length;
   }
 
-  reasonsAgainst(): string[] {
-    const complaints = this.#slots.flatMap(({ complaint }) => complaint ?? []);
-    return this.workers > 0 ? complaints : ['no worker serves', ...complaints];
+  notReadyReasons(): string[] {
+    const crashLoops = this.#slots.flatMap(({ crashLoopReason }) => crashLoopReason ?? []);
+    return this.workers > 0 ? crashLoops : ['no worker serves', ...crashLoops];
   }
 
   async report(): Promise<void> {
@@ -161,20 +161,20 @@ export class WorkerTraffic implements Traffic {
     return mergePages(pages, limit);
   }
 
-  #slot(number: number, program: string): Slot {
-    const slot: Slot = new Slot(number, program, {
+  #slot(number: number, program: string): WorkerSlot {
+    const slot: WorkerSlot = new WorkerSlot(number, program, {
       notice: (notice) => {
         if (notice.kind === 'log') this.#logger.relay(notice.lines, notice.isUrgent);
         else if (notice.kind === 'counted') this.#metrics.addReport(number, notice.report);
-        else if (notice.kind === 'endSessions') this.#endSessions(notice.port, notice.atMs);
+        else if (notice.kind === 'endSessions') this.#endSessions(notice.listenerId, notice.atMs);
         else if (notice.kind === 'connections') this.#noteConnections(slot, notice);
       },
       handed: () => this.#budget.giveBack(),
       current: (plan) => this.#withCurrentSessions(plan),
       ready: (process) => {
         // It may have missed a change while it was preparing its plan.
-        for (const [port, { epochs }] of this.#sessions)
-          process.tell({ kind: 'endSessions', port, atMs: epochs.endsAtMs });
+        for (const [listenerId, { epochs }] of this.#sessions)
+          process.tell({ kind: 'endSessions', listenerId, atMs: epochs.endsAtMs });
         for (const handOver of this.#waiting.splice(0)) this.#place(handOver);
       },
       exit: ({ pid, connections, ...exit }, undelivered, lost) => {
@@ -182,24 +182,24 @@ export class WorkerTraffic implements Traffic {
         this.#metrics.workerExits.inc();
         const fields = { worker: number, pid, connections, error: describeExit(exit) };
         this.#logger.log('worker_exited', fields);
-        for (const { port, id } of lost) this.#ports.get(port)?.quota.end(id);
+        for (const { listenerId, id } of lost) this.#listeners.get(listenerId)?.quota.end(id);
         for (const handOver of [...this.#waiting.splice(0), ...undelivered]) this.#place(handOver);
-        this.#forgetGonePorts();
+        this.#forgetRemovedListeners();
       },
     });
     return slot;
   }
 
-  #noteConnections(slot: Slot, { identified, authenticated, ended }: ConnectionNews): void {
+  #noteConnections(slot: WorkerSlot, { identified, authenticated, ended }: ConnectionNews): void {
     for (const [id, address] of identified) {
       const connection = slot.connection(id);
-      const known = connection && this.#ports.get(connection.port);
+      const known = connection && this.#listeners.get(connection.listenerId);
       const exceeded = known?.quota.identify(id, address, known.configuration);
       if (exceeded !== undefined && connection) slot.refuse(connection, exceeded);
     }
     for (const id of authenticated) this.#quotaOf(slot, id)?.authenticate(id);
     for (const id of ended) this.#quotaOf(slot, id)?.end(id);
-    if (ended.length > 0) this.#forgetGonePorts();
+    if (ended.length > 0) this.#forgetRemovedListeners();
   }
 
   /** A connection that waits for a worker keeps waiting, because the wait is short. */
@@ -210,94 +210,95 @@ export class WorkerTraffic implements Traffic {
     }
   }
 
-  #quotaOf(slot: Slot, id: number): ConnectionQuota | undefined {
+  #quotaOf(slot: WorkerSlot, id: number): ConnectionQuota | undefined {
     const connection = slot.connection(id);
-    return connection && this.#ports.get(connection.port)?.quota;
+    return connection && this.#listeners.get(connection.listenerId)?.quota;
   }
 
   #publish(plan: ServingPlan): void {
     this.#plan = plan;
     this.#keepSessions(plan);
-    for (const { port, configuration } of plan.ports) {
-      const former = this.#ports.get(port);
+    for (const { listenerId, configuration } of plan.listeners) {
+      const former = this.#listeners.get(listenerId);
       const hasSameLabels = former?.configuration.listen.url === configuration.listen.url;
       const telemetry = hasSameLabels
         ? former.telemetry
         : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog, this.#lines);
       const expectsProxyHeader = networkCheck(configuration.proxyProtocol.acceptFrom);
       const quota = former?.quota ?? new ConnectionQuota((id) => this.#evict(id));
-      this.#ports.set(port, { configuration, telemetry, expectsProxyHeader, quota });
+      this.#listeners.set(listenerId, { configuration, telemetry, expectsProxyHeader, quota });
     }
     for (const slot of this.#slots) slot.publish(plan);
-    this.#forgetGonePorts();
+    this.#forgetRemovedListeners();
   }
 
-  /** Workers keep the epochs of a port whose TLS settings have not changed. */
-  #keepSessions({ ports }: ServingPlan): void {
+  /** Workers keep the epochs of a listener whose TLS settings have not changed. */
+  #keepSessions({ listeners }: ServingPlan): void {
     const former = new Map(this.#sessions);
     this.#sessions.clear();
-    for (const { port, server, fingerprint } of ports) {
+    for (const { listenerId, server, fingerprint } of listeners) {
       if (!server) continue;
-      const known = former.get(port);
+      const known = former.get(listenerId);
       const epochs =
         known?.fingerprint === fingerprint
           ? known.epochs
           : new SessionEpochs(server.sessions, server.sessionDates);
-      this.#sessions.set(port, { fingerprint, epochs });
+      this.#sessions.set(listenerId, { fingerprint, epochs });
     }
   }
 
-  #endSessions(port: number, atMs: number): void {
-    if (this.#sessions.get(port)?.epochs.endBy(atMs, Date.now()) !== true) return;
-    for (const { process } of this.#slots) process?.tell({ kind: 'endSessions', port, atMs });
+  #endSessions(listenerId: number, atMs: number): void {
+    if (this.#sessions.get(listenerId)?.epochs.endBy(atMs, Date.now()) !== true) return;
+    for (const { process } of this.#slots) process?.tell({ kind: 'endSessions', listenerId, atMs });
   }
 
   /** The plan for a worker that starts later than the others, with their current secrets. */
   #withCurrentSessions(plan: ServingPlan): ServingPlan {
-    const ports = plan.ports.map((port): ServedListener => {
-      const known = this.#sessions.get(port.port);
-      if (!port.server || known?.fingerprint !== port.fingerprint) return port;
-      return { ...port, server: { ...port.server, sessions: known.epochs.startAt(Date.now()) } };
+    const listeners = plan.listeners.map((listener): ServedListener => {
+      const known = this.#sessions.get(listener.listenerId);
+      if (!listener.server || known?.fingerprint !== listener.fingerprint) return listener;
+      return { ...listener, server: { ...listener.server, sessions: known.epochs.startAt(Date.now()) } };
     });
-    return { ...plan, ports };
+    return { ...plan, listeners };
   }
 
   /** Hands a connection to the worker with the fewest; while there is none, it waits. */
   #place(handOver: HandOver): void {
-    let chosen: Slot | undefined;
+    let chosen: WorkerSlot | undefined;
     for (const slot of this.#slots) {
       if (slot.state !== 'serving') continue;
       if (!chosen || slot.connections < chosen.connections) chosen = slot;
     }
     if (chosen) {
-      chosen.hand(handOver);
+      chosen.sendSocket(handOver);
       return;
     }
-    const comesSoon = this.#slots.some(({ complaint }) => complaint === undefined);
+    const comesSoon = this.#slots.some(({ crashLoopReason }) => crashLoopReason === undefined);
     if (comesSoon && this.#waiting.length < MAX_WAITING_FOR_WORKER) {
       this.#waiting.push(handOver);
       return;
     }
     this.#budget.giveBack();
-    this.#ports.get(handOver.port)?.quota.end(handOver.accepted.id);
+    this.#listeners.get(handOver.listenerId)?.quota.end(handOver.accepted.id);
     this.#drop(handOver, 'no_worker');
   }
 
-  #drop({ port, accepted }: HandOver, reason: DropReason): void {
-    this.#ports.get(port)?.telemetry.dropped(reason, formatEnd(accepted.peer));
+  #drop({ listenerId, accepted }: HandOver, reason: DropReason): void {
+    this.#listeners.get(listenerId)?.telemetry.dropped(reason, formatEnd(accepted.peer));
     accepted.raw.destroy();
   }
 
-  #askAll(question: Question): Promise<{ slot: Slot; answer: WorkerAnswer | undefined }[]> {
+  #askAll(question: Question): Promise<{ slot: WorkerSlot; answer: WorkerAnswer | undefined }[]> {
     return Promise.all(
       this.#slots.map(async (slot) => ({ slot, answer: await slot.process?.ask(question) })),
     );
   }
 
-  /** Ports that were removed are known as long as they have connections. */
-  #forgetGonePorts(): void {
-    const planned = new Set(this.#plan?.ports.map(({ port }) => port));
-    for (const port of [...this.#ports.keys()])
-      if (!planned.has(port) && this.connectionsOn(port) === 0) this.#ports.delete(port);
+  /** Removed listeners are known as long as they have connections. */
+  #forgetRemovedListeners(): void {
+    const planned = new Set(this.#plan?.listeners.map(({ listenerId }) => listenerId));
+    for (const listenerId of [...this.#listeners.keys()])
+      if (!planned.has(listenerId) && this.connectionsOn(listenerId) === 0)
+        this.#listeners.delete(listenerId);
   }
 }

@@ -8,7 +8,7 @@ import { batchLines, type Outlet } from '../../telemetry/log-sink.js';
 import { createLogger, type Logger } from '../../telemetry/logger.js';
 import { Metrics } from '../../telemetry/metrics.js';
 import { DEFAULT_LOGGING } from '../../config/defaults.js';
-import { OwnTraffic } from '../local-traffic.js';
+import { LocalTraffic } from '../local-traffic.js';
 import { PlanRefused, type ServingPlan } from '../serving-plan.js';
 import type { PreparedPlan } from '../traffic.js';
 import type { ConnectionNews, Notice, Order } from './worker-messages.js';
@@ -20,7 +20,7 @@ import type { ConnectionNews, Notice, Order } from './worker-messages.js';
 export class Worker {
   readonly #logger: Logger;
   readonly #metrics: Metrics;
-  readonly #traffic: OwnTraffic;
+  readonly #traffic: LocalTraffic;
   #news: News | undefined;
   #prepared: (PreparedPlan & { readonly plan: ServingPlan }) | undefined;
   #finish: () => void = () => undefined;
@@ -30,8 +30,8 @@ export class Worker {
   constructor(version: string) {
     this.#logger = createLogger(batchLines(new PrimaryOutlet()), DEFAULT_LOGGING);
     this.#metrics = new Metrics(version);
-    this.#traffic = new OwnTraffic(this.#metrics, this.#logger, new ProcessBudget(), (port, atMs) =>
-      tell({ kind: 'endSessions', port, atMs }),
+    this.#traffic = new LocalTraffic(this.#metrics, this.#logger, new ProcessBudget(), (listenerId, atMs) =>
+      tell({ kind: 'endSessions', listenerId, atMs }),
     );
     this.#metrics.observe({
       report: () => this.#traffic.report(),
@@ -64,7 +64,7 @@ export class Worker {
   }
 
   /** Does what the primary process says. */
-  obey(order: Order, socket: Socket | undefined): void {
+  handle(order: Order, socket: Socket | undefined): void {
     switch (order.kind) {
       case 'prepare':
         void this.#prepare(order.id, order.plan);
@@ -80,13 +80,13 @@ export class Worker {
         this.#prepared = undefined;
         return;
       case 'accept':
-        this.#accept(order.port, order.arrival, socket);
+        this.#accept(order.listenerId, order.arrival, socket);
         return;
       case 'endSessions':
-        this.#traffic.endSessions(order.port, order.atMs);
+        this.#traffic.endSessions(order.listenerId, order.atMs);
         return;
       case 'refuse':
-        this.#traffic.refuse(order.port, order.connection, order.exceeded);
+        this.#traffic.refuse(order.listenerId, order.connection, order.exceeded);
         return;
       case 'drain':
         void this.#drain(order.why);
@@ -114,17 +114,17 @@ export class Worker {
     }
   }
 
-  #accept(port: number, arrival: Arrival, socket = goneSocket()): void {
+  #accept(listenerId: number, arrival: Arrival, socket = goneSocket()): void {
     const { id } = arrival;
     const watcher: ConnectionWatcher = {
       identified: (address) => this.#newsDue().identified.push([id, address]),
       authenticated: () => this.#newsDue().authenticated.push(id),
       ended: () => this.#newsDue().ended.push(id),
     };
-    // Node has begun to read it. As a port of this process would hand it on: paused, and its halves end one by one.
+    // Node has begun to read it. As a listener of this process would hand it on: paused, and its halves end one by one.
     socket.pause();
     socket.allowHalfOpen = true;
-    this.#traffic.accept(port, { raw: socket, ...arrival }, watcher);
+    this.#traffic.accept(listenerId, { raw: socket, ...arrival }, watcher);
   }
 
   /** The events that are sent at the end of this turn of the event loop. */

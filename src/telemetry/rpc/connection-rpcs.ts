@@ -3,10 +3,10 @@ import type { InspectionEvents } from '../../inspect/inspection-events.js';
 import type { CallContext, CallEnd, CallObserver, GrpcCall } from '../../inspect/grpc/call.js';
 import type { StallTallies } from '../../inspect/send-window.js';
 import type { CallLines } from './call-lines.js';
-import { CallRecord } from './call-record.js';
-import type { CallGroupCounts, ListenerCounts } from './listener-counts.js';
+import type { CallGroupCounts, ListenerCounts, SidechannelCounts } from './listener-counts.js';
 import type { MethodCounts, MethodTable } from './method-table.js';
-import { SidechannelRecord } from './sidechannel-record.js';
+import type { Sender } from '../../inspect/sender.js';
+import { traceIdOf } from '../../inspect/grpc/traceparent.js';
 
 /** Counts and logs the calls of one connection. */
 export class ConnectionRpcs implements InspectionEvents {
@@ -38,5 +38,80 @@ export class ConnectionRpcs implements InspectionEvents {
   #groupOf({ protocol, direction }: CallContext): CallGroupCounts {
     const group = protocol === 'http2' ? 'http2 to_upstream' : (`backchannel ${direction}` as const);
     return this.#counts.groups[group];
+  }
+}
+
+/** Counts one sidechannel: its bytes, and its result. */
+class SidechannelRecord implements SidechannelObserver {
+  readonly #sidechannel: Sidechannel;
+  readonly #counts: SidechannelCounts;
+
+  constructor(sidechannel: Sidechannel, counts: SidechannelCounts) {
+    this.#sidechannel = sidechannel;
+    this.#counts = counts;
+    counts.opened++;
+    counts.active++;
+  }
+
+  moved(sender: Sender, bytes: number): void {
+    this.#counts.bytes[sender === 'client' ? 'to_upstream' : 'to_client'] += bytes;
+  }
+
+  ended(how: 'finished' | 'reset' | 'connection' | 'lost', nowMs: number): void {
+    this.#counts.active--;
+    if (how !== 'finished') this.#counts.cut++;
+    this.#counts.durations.observe((nowMs - this.#sidechannel.openedAtMs) / 1000, undefined);
+  }
+}
+
+/** Told of each call that has ended. */
+type CallEnded = (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
+
+/** Counts one call: its messages and bytes, and its result. */
+class CallRecord implements CallObserver {
+  readonly #call: GrpcCall;
+  readonly #method: MethodCounts;
+  readonly #methods: MethodTable;
+  readonly #group: CallGroupCounts;
+  readonly #onEnd: CallEnded;
+
+  constructor(call: GrpcCall, methods: MethodTable, group: CallGroupCounts, onEnd: CallEnded) {
+    const method = methods.find(call.start.path);
+    this.#call = call;
+    this.#method = method;
+    this.#methods = methods;
+    this.#group = group;
+    this.#onEnd = onEnd;
+    method.started++;
+    group.started.set(method.operation, (group.started.get(method.operation) ?? 0) + 1);
+    group.inFlight++;
+  }
+
+  moved(sender: Sender, messages: number, bytes: number): void {
+    const { payloadBytes } = this.#group;
+    if (sender === 'client') {
+      this.#method.received += messages;
+      payloadBytes.request += bytes;
+    } else {
+      this.#method.sent += messages;
+      payloadBytes.response += bytes;
+    }
+  }
+
+  ended(end: CallEnd): void {
+    const { start } = this.#call;
+    const method = this.#method;
+    this.#group.inFlight--;
+    method.handled.set(end.code, (method.handled.get(end.code) ?? 0) + 1);
+    method.durations.observe((end.endedAtMs - start.startedAtMs) / 1000, traceIdOf(start.traceparent));
+    // Only what upstream has said of a method shows that there is one: a malformed request it refuses before it looks.
+    if (method === this.#methods.other && end.answered && end.code !== 'Unimplemented')
+      this.#methods.learn(start.path);
+    this.#onEnd(this.#call, method, end);
+  }
+
+  lost(): void {
+    this.#group.inFlight--;
+    this.#group.lost++;
   }
 }

@@ -1,5 +1,5 @@
 import type { StatusCode } from '../../inspect/grpc/grpc-status.js';
-import { MAX_LEARNED_METHODS } from '../../limits.js';
+import { MAX_LEARNED_METHODS, MAX_METHOD_PATH_LENGTH } from '../../limits.js';
 import { DurationCounts } from './duration-counts.js';
 import { KNOWN_RPCS, type RpcOperation, type RpcType } from './known-rpcs.js';
 
@@ -32,9 +32,6 @@ export class MethodCounts {
 /** `/package.Service/Method`: letters, digits and underscores, as protobuf names are. */
 const PATH = /^\/((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*)\/([A-Za-z_]\w*)$/;
 
-/** No method of Gitaly's is longer than 80; a label need not hold what a client makes up. */
-const MAX_PATH_LENGTH = 160;
-
 /**
  * The methods that have a label of their own: Gitaly's from the start, another one once upstream has answered it as one
  * that exists. All others share one, so that a client that invents methods makes no time series.
@@ -64,7 +61,11 @@ export class MethodTable {
 
   /** Upstream has answered this path with another code than Unimplemented: from now on it has a label. */
   learn(path: string): void {
-    if (this.#learned >= MAX_LEARNED_METHODS || path.length > MAX_PATH_LENGTH || this.#methods.has(path))
+    if (
+      this.#learned >= MAX_LEARNED_METHODS ||
+      path.length > MAX_METHOD_PATH_LENGTH ||
+      this.#methods.has(path)
+    )
       return;
     const [, service, method] = PATH.exec(path) ?? [];
     if (service === undefined || method === undefined) return;

@@ -1,3 +1,4 @@
+import { MAX_CHAIN_PATHS, MAX_SIGNATURE_CHECKS } from '../../limits.js';
 import { describeIssuer, describeSubject } from '../certificate-names.js';
 import type { Certificate } from '../certificate.js';
 import {
@@ -27,12 +28,6 @@ export interface PathQuestion {
   /** Reads an authority of `trust`; `undefined` if it cannot be read. */
   readonly read: (certificate: Certificate) => Judged | undefined;
 }
-
-/** Go's crypto/x509 gives up on a chain after this number of signature checks. A normal chain needs one per certificate. */
-const MAX_SIGNATURE_CHECKS = 100;
-
-/** The number of paths that are examined: two suffice for a cross-signed root, and each further twin on a level doubles them. */
-const MAX_WAYS = 64;
 
 /** The fix for a chain whose leaf is not its first certificate. */
 export const LEAF_FIRST =
@@ -131,7 +126,7 @@ function findWaysUp(
     : chain.filter((each) => !isNamesake(each, path) && signatures.hasSigned(each, last));
   if (issuers.length === 0) found.push(path);
   for (const issuer of issuers) {
-    if (found.length >= MAX_WAYS) return;
+    if (found.length >= MAX_CHAIN_PATHS) return;
     findWaysUp([...path, issuer], chain, signatures, found);
   }
 }

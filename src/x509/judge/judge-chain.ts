@@ -1,5 +1,7 @@
+import { isIP } from 'node:net';
+
 import { certificateFacts } from '../certificate-facts.js';
-import { certificateNames, describeSubject } from '../certificate-names.js';
+import { certificateNames, describeSubject, describeNames, holdsName } from '../certificate-names.js';
 import type { Certificate } from '../certificate.js';
 import { followChain, leafNotFirst } from './build-chain.js';
 import {
@@ -8,8 +10,8 @@ import {
   type CertificateFinding,
   type FindingId,
   type Judged,
+  warning,
 } from './certificate-finding.js';
-import { judgeNames } from './judge-names.js';
 import { judgeCriticalExtensions, judgeStrength } from './judge-strength.js';
 import { judgeUsage } from './judge-usage.js';
 import { judgeValidity } from './judge-validity.js';
@@ -132,4 +134,43 @@ function readOne(x509: Certificate, name: string, findings: CertificateFinding[]
     );
     return undefined;
   }
+}
+
+/**
+ * Whether a server's certificate holds a name that clients accept, and the one that they use, where it is known.
+ * Gitaly's clients read the Subject Alternative Names and nothing else.
+ */
+function judgeNames({ x509, name }: Judged, serverName: string | undefined): CertificateFinding[] {
+  const names = certificateNames(x509);
+  if (names.dns.length + names.ip.length === 0) {
+    return [
+      error(
+        'no_subject_alternative_name',
+        `${name} has no Subject Alternative Name; Gitaly's clients ignore the Common Name ` +
+          '("x509: certificate relies on legacy Common Name field, use SANs instead")',
+        'issue one with the host name as SAN',
+      ),
+    ];
+  }
+  const findings: CertificateFinding[] = [];
+  if (serverName !== undefined && !holdsName(x509, serverName)) {
+    findings.push(
+      error(
+        'name_mismatch',
+        `${name} is not valid for ${serverName}; the names that it has: ${describeNames(names)}`,
+        `issue one with ${serverName} as SAN, or use one of its names in the address`,
+      ),
+    );
+  }
+  const [address] = names.dns.filter((each) => isIP(each) !== 0 && !names.ip.includes(each));
+  if (address !== undefined) {
+    findings.push(
+      warning(
+        'ip_address_as_dns_name',
+        `${name} holds ${address} as a DNS name, where no client looks for an IP address`,
+        `issue one with ${address} as a SAN of type IP`,
+      ),
+    );
+  }
+  return findings;
 }

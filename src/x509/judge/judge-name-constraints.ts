@@ -1,10 +1,8 @@
+import { MAX_NAME_COMPARISONS } from '../../limits.js';
 import { describeSubject } from '../certificate-names.js';
 import { describeGeneralName, type GeneralName } from '../general-names.js';
 import { violation } from '../name-constraints.js';
 import { error, type CertificateFinding, type Judged } from './certificate-finding.js';
-
-/** A certificate may have thousands of names; verifiers also give up after a number of comparisons. */
-const MAX_COMPARISONS = 10_000;
 
 /**
  * Whether the authorities of a path may issue for the names below them (RFC 5280 section 4.2.1.10).
@@ -18,7 +16,7 @@ export function judgeNameConstraints(path: readonly Judged[]): CertificateFindin
     for (const judged of path.slice(0, index)) {
       for (const name of namesOf(judged, judged === path[0])) {
         comparisons += nameConstraints.permitted.length + nameConstraints.excluded.length;
-        if (comparisons > MAX_COMPARISONS) return;
+        if (comparisons > MAX_NAME_COMPARISONS) return;
         const why = violation(name, nameConstraints);
         if (why === undefined) continue;
         findings.push(

@@ -1,5 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 
+import { MAX_RSA_KEY_BITS, MIN_RSA_KEY_BITS } from '../../limits.js';
 import type { GeneralName } from '../general-names.js';
 import {
   error,
@@ -8,11 +9,6 @@ import {
   type CertificateFinding,
   type Judged,
 } from './certificate-finding.js';
-
-/** What OpenSSL takes at its security level 2, the default of Debian, Ubuntu and OpenSSL 3.2. */
-const MIN_RSA_BITS = 2048;
-/** Go's crypto/tls refuses larger ones: each handshake would cost too much. */
-const MAX_RSA_BITS = 8192;
 
 const ISSUE_INSTEAD = 'issue one with an ECDSA key on P-256, or an RSA key of 2048 to 4096 bits';
 
@@ -111,10 +107,10 @@ function judgeKey(publicKey: KeyObject, name: string): CertificateFinding[] {
   switch (type) {
     case 'rsa': {
       const bits = details?.modulusLength ?? 0;
-      if (bits < MIN_RSA_BITS)
-        return [error('weak_key', `${key}, which OpenSSL refuses below ${MIN_RSA_BITS}`, ISSUE_INSTEAD)];
-      if (bits > MAX_RSA_BITS)
-        return [error('unusual_key', `${key}, which Go refuses above ${MAX_RSA_BITS}`, ISSUE_INSTEAD)];
+      if (bits < MIN_RSA_KEY_BITS)
+        return [error('weak_key', `${key}, which OpenSSL refuses below ${MIN_RSA_KEY_BITS}`, ISSUE_INSTEAD)];
+      if (bits > MAX_RSA_KEY_BITS)
+        return [error('unusual_key', `${key}, which Go refuses above ${MAX_RSA_KEY_BITS}`, ISSUE_INSTEAD)];
       return [];
     }
     case 'ec': {

@@ -1,10 +1,8 @@
+import { CERTIFICATE_WARN_DAYS } from '../../limits.js';
 import { isoDate } from '../iso-date.js';
 import { error, warning, type CertificateFinding, type Judged } from './certificate-finding.js';
 
 const DAY_MS = 86_400_000;
-
-/** From here on an operator should be told that a certificate ends. */
-const WARN_BEFORE_DAYS = 30;
 
 /** Days left, rounded down: 0 on the last day, below it the days since. */
 export function daysLeft({ validTo }: { readonly validTo: Date }, now: Date): number {
@@ -27,7 +25,7 @@ export function judgeValidity({ x509, name }: Judged, now: Date): CertificateFin
     ];
   }
   const days = daysLeft(x509, now);
-  if (days >= WARN_BEFORE_DAYS) return [];
+  if (days >= CERTIFICATE_WARN_DAYS) return [];
   const left = days === 0 ? 'within a day' : `in ${days} ${days === 1 ? 'day' : 'days'}`;
   return [warning('expires_soon', `${name} expires ${left}, on ${isoDate(x509.validTo)}`, 'renew it')];
 }

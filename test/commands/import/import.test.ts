@@ -1,13 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-
 import { describe, expect, test } from 'vitest';
 
 import { loadConfiguration } from '../../../src/config/load.js';
 import type { HostPort } from '../../../src/config/model.js';
 import { ImportFault } from '../../../src/commands/import/found.js';
 import { importConfiguration, type Imported } from '../../../src/commands/import/import-configuration.js';
-import type { ImportSide } from '../../../src/commands/import/import-side.js';
+import type { ImportSide } from '../../../src/commands/import/import-plan.js';
 import { kindOf } from '../../support/path-kind.js';
 
 /** A token, a password or a path that no message and no comment may hold. */

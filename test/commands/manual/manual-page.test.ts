@@ -1,8 +1,7 @@
 import { spawnSync } from 'node:child_process';
-
 import { expect, test } from 'vitest';
 
-import { manualPage } from '../../../src/commands/manual/manual-page.js';
+import { manualPage } from '../../../src/commands/manual/manual-command.js';
 import { COMMANDS } from '../../../src/commands/table.js';
 import { isInstalled } from '../../support/shell.js';
 

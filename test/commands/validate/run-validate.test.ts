@@ -12,18 +12,18 @@ async function validate(stdin: string, fileProblems: readonly Problem[] = [], fi
   const looked: string[] = [];
   let stdout = '';
   let stderr = '';
-  const exitCode = await validateConfiguration(file, {
+  const io = {
     env: {},
     directory: '/etc/proxy',
-    readStdin: () => Promise.resolve(stdin),
-    writeStdout: (text) => void (stdout += text),
-    writeStderr: (text) => void (stderr += text),
-    checkFiles(configuration) {
-      looked.push(
-        ...configuration.listeners.flatMap(({ tls }) => tls?.certificates ?? []).map(({ key }) => key.path),
-      );
-      return Promise.resolve(fileProblems);
-    },
+    readStdin: () => Promise.resolve(Buffer.from(stdin)),
+    writeStdout: (text: string) => void (stdout += text),
+    writeStderr: (text: string) => void (stderr += text),
+  };
+  const exitCode = await validateConfiguration(file, io, (configuration) => {
+    looked.push(
+      ...configuration.listeners.flatMap(({ tls }) => tls?.certificates ?? []).map(({ key }) => key.path),
+    );
+    return Promise.resolve(fileProblems);
   });
   return { exitCode, stdout, stderr, looked };
 }

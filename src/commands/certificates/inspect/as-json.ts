@@ -4,8 +4,7 @@ import type { Certificate } from '../../../x509/certificate.js';
 import { isoDate } from '../../../x509/iso-date.js';
 import { describeKey } from '../../../x509/judge/judge-strength.js';
 import { daysLeft } from '../../../x509/judge/judge-validity.js';
-import { modeText } from './mode-text.js';
-import type { Inspected } from './inspection-report.js';
+import { modeText, type Inspected } from './inspection-report.js';
 
 /** The report for programs. Names and meanings stay; keys may be added. */
 export function asJson(inspected: readonly Inspected[], now: Date): object {

@@ -11,8 +11,7 @@ import type { CertificateRole, CertificateFinding } from '../../../x509/judge/ce
 import { describeKey } from '../../../x509/judge/judge-strength.js';
 import { daysLeft } from '../../../x509/judge/judge-validity.js';
 import { readFacts, readKey } from './as-json.js';
-import { modeText } from './mode-text.js';
-import type { Inspected } from './inspection-report.js';
+import { modeText, type Inspected } from './inspection-report.js';
 
 const ROLES: Readonly<Record<CertificateRole, string>> = {
   server: 'server certificate',

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { createSecureContext } from 'node:tls';
 
+import { FETCH_CHAIN_MS } from '../../../limits.js';
 import type { NetworkAddress } from '../../../config/model.js';
 import { HandshakeSilence, observeHandshake } from '../../../gitaly-client/observe-handshake.js';
 import type { Certificate } from '../../../x509/certificate.js';
@@ -8,9 +9,6 @@ import { error, type CertificateFinding } from '../../../x509/judge/certificate-
 import { createDialer } from '../../../upstream/dialer.js';
 import { UpstreamFailure, upstreamFailure } from '../../../upstream/failure.js';
 import type { ServedTls } from './inspection-report.js';
-
-/** Of the connection, and again of the handshake. */
-const DEADLINE_MS = 10_000;
 
 /** What a server presents, or why it presents nothing. */
 export type Fetched =
@@ -28,14 +26,14 @@ export type Fetched =
  */
 export async function fetchChain(address: NetworkAddress): Promise<Fetched> {
   try {
-    const raw = await createDialer(address, undefined, DEADLINE_MS).connect();
+    const raw = await createDialer(address, undefined, FETCH_CHAIN_MS).connect();
     const { failure, certificates, version, cipher, protocol } = await observeHandshake(raw, {
       // Authorities would be of no use, and those of the system take long to read.
       context: createSecureContext({ ca: [] }),
       serverName: address.host,
       protocols: ['h2', 'http/1.1'],
       firstWords: undefined,
-      timeoutMs: DEADLINE_MS,
+      timeoutMs: FETCH_CHAIN_MS,
     });
     if (failure && certificates.length === 0) return { ok: false, finding: whyNot(failure) };
     const serverName = isIP(address.host) === 0 ? address.host : undefined;

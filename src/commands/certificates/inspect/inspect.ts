@@ -1,3 +1,4 @@
+import type { CommandIo } from '../../command-io.js';
 import type { NetworkAddress } from '../../../config/model.js';
 import { describeSubject } from '../../../x509/certificate-names.js';
 import type { Certificate } from '../../../x509/certificate.js';
@@ -10,9 +11,24 @@ import { LEAF_FIRST } from '../../../x509/judge/build-chain.js';
 import { judgeChain, likelyRole } from '../../../x509/judge/judge-chain.js';
 import { isIssuedBy } from '../existing-files.js';
 import { fetchChain, type Fetched } from './fetch-chain.js';
-import type { Place } from './place.js';
+import type { Place, Inspected, InspectedFile, InspectedServer } from './inspection-report.js';
 import { readPath, type ReadFile } from './read-certificates.js';
-import type { Inspected, InspectedFile, InspectedServer } from './inspection-report.js';
+import { asJson } from './as-json.js';
+import { printableJson } from '../../../printable.js';
+import { asText } from './as-text.js';
+
+/**
+ * `certificates inspect`: what certificates, keys and servers say, and each thing that is wrong with them.
+ * @returns the exit code: 1 if there is an error among the findings
+ */
+export async function runCertificatesInspect(
+  { places, json }: { readonly places: readonly Place[]; readonly json: boolean },
+  { now, writeStdout }: Pick<CommandIo, 'now' | 'writeStdout'>,
+): Promise<number> {
+  const inspected = await inspect(places, now);
+  writeStdout(json ? `${printableJson(asJson(inspected, now), 2)}\n` : asText(inspected, now));
+  return inspected.some(({ findings }) => findings.some(({ severity }) => severity === 'error')) ? 1 : 0;
+}
 
 /** What was read, before it is judged. */
 type Read =

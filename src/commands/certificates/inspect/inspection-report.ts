@@ -2,6 +2,12 @@ import type { KeyObject } from 'node:crypto';
 
 import type { Certificate } from '../../../x509/certificate.js';
 import type { CertificateRole, CertificateFinding } from '../../../x509/judge/certificate-finding.js';
+import type { NetworkAddress } from '../../../config/model.js';
+
+/** Where certificates are looked for: a file or a directory of them, or a server that presents them. */
+export type Place =
+  | { readonly kind: 'path'; readonly path: string }
+  | { readonly kind: 'address'; readonly address: NetworkAddress };
 
 /** What was found at a place, and what is wrong with it. */
 export type Inspected = InspectedFile | InspectedServer;
@@ -18,7 +24,7 @@ export interface InspectedFile {
   readonly findings: readonly CertificateFinding[];
 }
 
-export interface InspectedKey {
+interface InspectedKey {
   readonly object: KeyObject;
   readonly mode: number;
   /** The places whose certificate it belongs to. */
@@ -43,4 +49,9 @@ export interface ServedTls {
   readonly alpn: string | undefined;
   /** The name that was asked for (SNI); `undefined` for an IP address. */
   readonly serverName: string | undefined;
+}
+
+/** The permissions of a file as `chmod` takes them: `0600`. */
+export function modeText(mode: number): string {
+  return (mode & 0o777).toString(8).padStart(4, '0');
 }

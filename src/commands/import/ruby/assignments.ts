@@ -1,3 +1,4 @@
+import { MAX_RUBY_KEYS } from '../../../limits.js';
 import { unread, type Setting, type Unread } from '../setting.js';
 import { readArguments, readLiteral } from './literal.js';
 import type { Statement } from './statements.js';
@@ -73,8 +74,6 @@ function readStatement(
   return { ...target, value: readLiteral(tokens.slice(target.next + 1)) };
 }
 
-/** `gitaly['configuration']['tls']['key_path']` has four. */
-const MAX_KEYS = 16;
 const COMPUTED = 'it is changed by an expression of Ruby';
 
 function isIncluding(tokens: readonly Token[], index: number): boolean {
@@ -104,7 +103,7 @@ function targetAt(tokens: readonly Token[], index: number, roots: readonly strin
   if (root?.type !== 'word' || !roots.includes(root.text)) return undefined;
   const path = [root.text];
   let next = index + 1;
-  while (path.length < MAX_KEYS) {
+  while (path.length < MAX_RUBY_KEYS) {
     const key = tokens[next + 1];
     if (!isMark(tokens[next], '[') || key?.type !== 'text' || !isMark(tokens[next + 2], ']')) break;
     path.push(key.value);

@@ -1,9 +1,7 @@
+import { MAX_RUBY_DEPTH } from '../../../limits.js';
 import { scalar, unread, type Setting } from '../setting.js';
 import { Nesting } from './blocks.js';
 import { isMark, isWord, RubyFault, type Token } from './ruby-token.js';
-
-/** Hashes within arrays within hashes; a configuration has four levels. */
-const MAX_DEPTH = 64;
 
 const WORDS: ReadonlyMap<string, boolean | null> = new Map([
   ['true', true],
@@ -54,7 +52,7 @@ class LiteralReader {
   }
 
   #value(index: number, depth: number): Read<Setting> {
-    if (depth > MAX_DEPTH)
+    if (depth > MAX_RUBY_DEPTH)
       throw new RubyFault('hashes and arrays are nested too deeply', this.#lineAt(index));
     const literal = this.#literal(index, depth);
     if (literal !== undefined && this.#isEnd(literal.next)) return literal;

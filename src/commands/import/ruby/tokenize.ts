@@ -1,10 +1,8 @@
+import { MAX_RUBY_INTERPOLATIONS } from '../../../limits.js';
 import { templateHint } from '../template.js';
 import { skipDelimited, takeDoubleQuoted, takeSingleQuoted, type Quoted } from './quoted.js';
 import { Source } from './source.js';
 import { beforeValue, CLOSERS, isMark, type Token } from './ruby-token.js';
-
-/** Interpolations within interpolations; nobody writes more than two. */
-const MAX_NESTING = 20;
 
 /** Longer ones before those they begin with. */
 const MARKS =
@@ -143,7 +141,7 @@ class Tokenizer {
   }
 
   readonly #skipCode = (source: Source): void => {
-    if (this.nesting === MAX_NESTING) throw source.fault('interpolations are nested too deeply');
+    if (this.nesting === MAX_RUBY_INTERPOLATIONS) throw source.fault('interpolations are nested too deeply');
     const { line } = source;
     new Tokenizer(source, this.nesting + 1).run();
     if (source.peek() !== '}') throw source.fault('an interpolation is not closed', line);

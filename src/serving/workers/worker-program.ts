@@ -1,2 +1,0 @@
-/** The only argument of a worker's process; `ps` shows it. */
-export const WORKER_ARGUMENT = 'worker';
