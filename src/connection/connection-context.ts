@@ -6,7 +6,7 @@ import { ConnectionEnd, internalError } from './connection-end.js';
 import { ConnectionRecord } from './connection-record.js';
 import type { ConnectionFacts } from './connection-status.js';
 import { inspectAtClose } from './relay/abort.js';
-import type { ServedConnection } from './served-connection.js';
+import type { ServedConnection } from './connection-status.js';
 import type { OpeningSettings } from './opening-settings.js';
 
 /** The client has left before a stage had what it waits for. Each stage knows what that means for the connection. */
