@@ -1,8 +1,8 @@
 import { TLSSocket } from 'node:tls';
 
+import { tlsFaultOf } from '../error-codes.js';
 import { GUARDED_TRANSFER_BYTES } from '../limits.js';
 import type { Upstream } from '../upstream/dialer.js';
-import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { drainPingMs } from './age-limit.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
 import type { ConnectionContext } from './connection-context.js';
@@ -195,7 +195,7 @@ export class RelayedConnection {
 
   /** In TLS 1.3, upstream refuses our certificate after the handshake, when it may have sent something. */
   #explain(end: ConnectionEnd): ConnectionEnd {
-    if (end.initiator !== 'upstream' || !isClientCertificateRefusal(end.detail)) return end;
+    if (end.initiator !== 'upstream' || tlsFaultOf(end.detail) !== 'refused_certificate') return end;
     const { url } = this.#target;
     this.#context.settings.events.upstreamFailed(url, 'client_certificate_refused');
     const detail = `Gitaly at ${url} refused the client certificate of upstream_tls, or misses one (${end.detail})`;

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 
+import { codeOf } from '../error-codes.js';
 import { guarded } from '../guarded.js';
 import { BACKCHANNEL_MAGIC } from '../inspect/backchannel/magic.js';
 import { FrameReader, type FrameSink, type PayloadUse } from '../inspect/frame-reader.js';
@@ -47,7 +48,7 @@ export class BackchannelStream extends Duplex {
     );
     connection.once('error', (error: Error) => {
       // Whether a close is seen as this or as an end is a matter of time.
-      if ('code' in error && error.code === 'EPIPE') this.#over();
+      if (codeOf(error) === 'EPIPE') this.#over();
       else this.destroy(error);
     });
     connection.once('end', () => this.#over());

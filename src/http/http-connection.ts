@@ -1,6 +1,7 @@
 import type { ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 
+import { isHttpParserCode } from '../error-codes.js';
 import { abort, destroyOnceEnded, endGently, farewell, leaveAfterwards } from '../connection/relay/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import type { Admission } from '../connection/admission.js';
@@ -283,8 +284,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   unreadable(code: string): void {
     const stream = this.#stream;
     // An error of the socket, or an end within a request: the client has left.
-    const isParsers = /^(?:HPE_(?!INVALID_EOF_STATE)|ERR_HTTP)/u.test(code);
-    if (!stream || this.#state.kind === 'closing' || !isParsers) {
+    if (!stream || this.#state.kind === 'closing' || !isHttpParserCode(code)) {
       abort(this.#raw, stream);
       return;
     }

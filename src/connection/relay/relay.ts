@@ -1,3 +1,4 @@
+import { codeOrMessage } from '../../error-codes.js';
 import { guarded } from '../../guarded.js';
 import type { ReadReceiver } from '../../upstream/dialer.js';
 import { UpstreamFailure, upstreamFailure } from '../../upstream/failure.js';
@@ -6,7 +7,7 @@ import { ConnectionEnd, internalError } from '../connection-end.js';
 import { abort, farewell } from './abort.js';
 import { ByteQueue } from './byte-queue.js';
 import { ReadHalfPipe, TurnHalfPipe, type HalfPipe, type HalfPipeOptions } from './half-pipe.js';
-import { errorCode, HangUpWatch, type Peer } from './hang-up.js';
+import { HangUpWatch, type Peer } from './hang-up.js';
 import type { Direction, Tap } from './tap.js';
 
 /** The client's end of a relay, paused. */
@@ -259,7 +260,7 @@ export class Relay {
       this.#failed(
         error ? upstreamFailure(error) : new UpstreamFailure('reset', 'it broke off the connection at once'),
       );
-    else this.cut(new ConnectionEnd('reset', side, error ? errorCode(error) : ''));
+    else this.cut(new ConnectionEnd('reset', side, error ? codeOrMessage(error) : ''));
   }
 
   /** A side that had finished is gone. */
