@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { ConnectionInjector } from '@grpc/grpc-js';
 
 import { BACKCHANNEL_MAGIC } from '../../inspect/backchannel/magic.js';
-import { YamuxServer } from './yamux-session.js';
+import { YamuxSession } from './yamux-session.js';
 
 /**
  * Serves a connection as Gitaly does: its first 11 bytes say whether it is gRPC or the backchannel, whose first stream is
@@ -21,7 +21,7 @@ export function acceptEither(connection: Socket, server: ConnectionInjector): vo
       return;
     }
     let isFirst = true;
-    const session = new YamuxServer(connection, 'server', (stream) => {
+    const session = new YamuxSession(connection, 'server', (stream) => {
       if (isFirst) stream.once('close', () => session.end());
       isFirst = false;
       server.injectConnection(stream);
