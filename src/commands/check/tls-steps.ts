@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { isIP } from 'node:net';
-import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
+import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 
 import { codeOf, codeOrMessage, tlsFaultOf } from '../../error-codes.js';
 import { CLIENT_PREFACE } from '../../inspect/http2/http2-frame.js';
@@ -13,6 +13,7 @@ import {
 } from '../../gitaly-client/observe-handshake.js';
 import { certificateNames, describeNames } from '../../x509/certificate-names.js';
 import { ALPN_H2, contextParameters } from '../../tls/parameters.js';
+import { startTls } from '../../tls/start-tls.js';
 import { failed, passed, skipped, type CheckFinding } from './check-step.js';
 import type { CheckSettings, CheckTarget, TargetTls } from './named-target.js';
 
@@ -94,13 +95,10 @@ export function connectTls(
   timeoutMs: number,
 ): Promise<TLSSocket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({
-      socket: raw,
-      secureContext: contextOf(tls),
-      ALPNProtocols: protocolsOf(target),
-      rejectUnauthorized: false,
-      checkServerIdentity: () => undefined,
-      ...(isIP(tls.serverName) === 0 && { servername: tls.serverName }),
+    const socket = startTls(raw, {
+      context: contextOf(tls),
+      serverName: tls.serverName,
+      protocols: protocolsOf(target),
     });
     const timer = setTimeout(
       () => socket.destroy(new Error(`no TLS handshake within ${timeoutMs} ms`)),

@@ -1,3 +1,4 @@
+import { deferred } from '../../deferred.js';
 import { codeOrMessage } from '../../error-codes.js';
 import { guarded } from '../../guarded.js';
 import type { ReadReceiver } from '../../upstream/dialer.js';
@@ -97,9 +98,9 @@ export class Relay {
   constructor(client: ClientEnd, upstream: UpstreamEnd, options: RelayOptions) {
     this.#options = options;
     this.#ends = { client, upstream };
-    let settle: (outcome: RelayOutcome) => void = () => undefined;
-    this.done = new Promise((resolve) => (settle = resolve));
-    this.#settle = settle;
+    const { promise, resolve } = deferred<RelayOutcome>();
+    this.done = promise;
+    this.#settle = resolve;
     this.#watches = { client: this.#watch('client'), upstream: this.#watch('upstream') };
     this.#client = new TurnHalfPipe(this.#pipeOptions('client', 'to_upstream'), this.#sent);
     const upstreamOptions = this.#pipeOptions('upstream', 'to_client');
