@@ -1,3 +1,4 @@
+import { codeOf } from '../error-codes.js';
 const REASONS: ReadonlyMap<string, string> = new Map([
   ['ENOENT', 'no such file'],
   ['ENOTDIR', 'no such file: a part of the path is not a directory'],
@@ -11,7 +12,5 @@ const REASONS: ReadonlyMap<string, string> = new Map([
 
 /** Why a file could not be read, in the words of an operator. */
 export function fileErrorReason(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;
-  const reason = code === undefined ? undefined : REASONS.get(code);
-  return reason ?? (error instanceof Error ? error.message : String(error));
+  return REASONS.get(codeOf(error)) ?? (error instanceof Error ? error.message : String(error));
 }

@@ -1,8 +1,8 @@
 import { TLSSocket } from 'node:tls';
 
+import { tlsFaultOf } from '../error-codes.js';
 import { GUARDED_TRANSFER_BYTES } from '../limits.js';
 import type { Upstream } from '../upstream/dialer.js';
-import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { drainPingMs } from './age-limit.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
 import type { ConnectionContext } from './connection-context.js';
@@ -199,7 +199,7 @@ export class RelayedConnection {
     if (end.initiator !== 'upstream') return end;
     const { url } = this.#target;
     const { facts, record } = this.#context;
-    if (!isClientCertificateRefusal(end.detail)) {
+    if (tlsFaultOf(end.detail) !== 'refused_certificate') {
       if (url.startsWith('tls:') && record.bytesToClient === 0) facts.advice = LEFT_BEFORE_FIRST_BYTE;
       return end;
     }

@@ -7,6 +7,7 @@ import {
 } from 'node:http2';
 import type { Duplex } from 'node:stream';
 
+import { percentDecoded } from '../percent-encoding.js';
 import { guarded } from '../guarded.js';
 import { statusCode, statusCodeOfReset, type StatusCode } from '../inspect/grpc/grpc-status.js';
 import { MAX_HEALTH_MESSAGE_BYTES } from '../limits.js';
@@ -166,13 +167,4 @@ function unwrapped(content: Buffer): Buffer | undefined {
   if (content.length < MESSAGE_PREFIX_BYTES || content[0] !== 0) return undefined;
   if (content.readUInt32BE(1) !== content.length - MESSAGE_PREFIX_BYTES) return undefined;
   return content.subarray(MESSAGE_PREFIX_BYTES);
-}
-
-/** gRPC over HTTP/2, "Percent-Encoded"; what is no correct encoding stays as it is. */
-function percentDecoded(words: string): string {
-  try {
-    return decodeURIComponent(words);
-  } catch {
-    return words;
-  }
 }

@@ -1,8 +1,9 @@
-import { isIP, type Socket } from 'node:net';
-import { connect, type SecureContext, type TLSSocket } from 'node:tls';
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 
 import { MAX_TAPPED_BYTES } from '../limits.js';
 import { Certificate, peerCertificate } from '../x509/certificate.js';
+import { startTls, type ClientHandshake } from '../tls/start-tls.js';
 import { TappedStream } from '../tls/tapped-stream.js';
 import { failedVerification, type Verification } from '../tls/verification.js';
 import { readServerFlight } from './server-flight.js';
@@ -35,11 +36,7 @@ export type Sequel =
   | { readonly kind: 'left'; readonly error: Error | undefined };
 
 /** How to shake hands. */
-export interface ObservedHandshake {
-  readonly context: SecureContext;
-  /** For SNI, where it is no IP address. */
-  readonly serverName: string;
-  readonly protocols: readonly string[];
+export interface ObservedHandshake extends ClientHandshake {
   /** What to say behind the handshake to a server that asked for a certificate, to see whether it listens. */
   readonly firstWords: Buffer | undefined;
   readonly timeoutMs: number;
@@ -50,17 +47,9 @@ export async function observeHandshake(
   raw: Socket,
   handshake: ObservedHandshake,
 ): Promise<HandshakeObservation> {
-  const { context, serverName, protocols } = handshake;
   const sent = new FirstBytes();
   const tap = new TappedStream(raw, (bytes) => sent.keep(bytes));
-  const tls = connect({
-    socket: tap,
-    secureContext: context,
-    ALPNProtocols: [...protocols],
-    rejectUnauthorized: false,
-    checkServerIdentity: () => undefined,
-    ...(isIP(serverName) === 0 && { servername: serverName }),
-  });
+  const tls = startTls(tap, handshake);
   try {
     return await observe(tls, sent, handshake);
   } finally {

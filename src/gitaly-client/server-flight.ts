@@ -1,13 +1,17 @@
 import {
   certificatesOf,
-  Message,
-  MESSAGE_HEADER_BYTES,
   readServerHello,
   RecordDecrypter,
-  RECORD_HEADER_BYTES,
-  RecordType,
   type ServerHello,
 } from '../tls/handshake-records.js';
+import {
+  HandshakeMessages,
+  Message,
+  recordAt,
+  RecordType,
+  type HandshakeMessage,
+  type TlsRecord,
+} from '../tls/wire-format.js';
 
 /** What a TLS server said in its side of a handshake, read from the bytes that came. */
 export interface ServerFlight {
@@ -28,26 +32,9 @@ export interface ServerFlight {
  */
 export function readServerFlight(received: Buffer, secret: Buffer | undefined): ServerFlight {
   const flight = new FlightReader(secret);
-  for (const record of records(received)) if (!flight.record(record)) break;
+  let record = recordAt(received, 0);
+  while (record && flight.record(record)) record = recordAt(received, record.end);
   return flight;
-}
-
-interface TlsRecord {
-  readonly type: number;
-  /** What the cipher authenticates besides: RFC 8446 section 5.2. */
-  readonly header: Buffer;
-  readonly content: Buffer;
-}
-
-function* records(bytes: Buffer): Generator<TlsRecord> {
-  let offset = 0;
-  while (offset + RECORD_HEADER_BYTES <= bytes.length) {
-    const header = bytes.subarray(offset, offset + RECORD_HEADER_BYTES);
-    const end = offset + RECORD_HEADER_BYTES + header.readUInt16BE(3);
-    if (end > bytes.length) return;
-    yield { type: header.readUInt8(0), header, content: bytes.subarray(offset + RECORD_HEADER_BYTES, end) };
-    offset = end;
-  }
 }
 
 class FlightReader implements ServerFlight {
@@ -56,7 +43,7 @@ class FlightReader implements ServerFlight {
   readonly #secret: Buffer | undefined;
   #serverHello: ServerHello | undefined;
   #decrypter: RecordDecrypter | undefined;
-  #handshake: Buffer = Buffer.alloc(0);
+  readonly #messages = new HandshakeMessages();
 
   constructor(secret: Buffer | undefined) {
     this.#secret = secret;
@@ -91,19 +78,13 @@ class FlightReader implements ServerFlight {
   }
 
   #collect(content: Buffer): boolean {
-    this.#handshake = Buffer.concat([this.#handshake, content]);
-    while (this.#handshake.length >= MESSAGE_HEADER_BYTES) {
-      const end = MESSAGE_HEADER_BYTES + this.#handshake.readUIntBE(1, 3);
-      if (end > this.#handshake.length) return true;
-      const type = this.#handshake.readUInt8(0);
-      const body = this.#handshake.subarray(MESSAGE_HEADER_BYTES, end);
-      this.#handshake = this.#handshake.subarray(end);
-      if (!this.#message(type, body)) return false;
-    }
+    this.#messages.add(content);
+    for (let message = this.#messages.next(); message; message = this.#messages.next())
+      if (!this.#message(message)) return false;
     return true;
   }
 
-  #message(type: number, body: Buffer): boolean {
+  #message({ type, body }: HandshakeMessage): boolean {
     switch (type) {
       case Message.serverHello:
         this.#serverHello = readServerHello(body);

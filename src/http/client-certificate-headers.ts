@@ -1,3 +1,4 @@
+import { percentEncoded } from '../percent-encoding.js';
 import { MAX_CERTIFICATE_HEADER_LENGTH } from '../limits.js';
 import { certificateIdentity } from '../x509/certificate-names.js';
 import type { Certificate } from '../x509/certificate.js';
@@ -32,9 +33,5 @@ function field(name: string, text: string | undefined): HeaderField[] {
  * would drop, are percent-encoded: decoded, the value is exactly the text.
  */
 function fieldValue(text: string): string {
-  return text.replace(/[^ !-$&-~]|^ +| +$/gu, (characters) =>
-    [...Buffer.from(characters)]
-      .map((byte) => `%${byte.toString(16).padStart(2, '0').toUpperCase()}`)
-      .join(''),
-  );
+  return percentEncoded(text).replace(/^ +| +$/g, (spaces) => '%20'.repeat(spaces.length));
 }

@@ -1,5 +1,6 @@
 import { constants } from 'node:http2';
 
+import { deferred } from '../deferred.js';
 import { FAREWELL_MS } from '../limits.js';
 import type { Exchanged } from './message.js';
 import { answerBody, REFUSALS, type RefusalAnswer } from './refusal.js';
@@ -8,8 +9,8 @@ import { answerBody, REFUSALS, type RefusalAnswer } from './refusal.js';
 export class ClientSide {
   /** Settles when nothing more can be said: the answer was written, or the connection is gone. */
   readonly closed: Promise<void>;
+  readonly #closed = deferred();
   readonly #exchanged: Exchanged;
-  #settleClosed: () => void = () => undefined;
   #isClosed = false;
   #isLast = false;
   #isWritten = false;
@@ -17,7 +18,7 @@ export class ClientSide {
 
   constructor(exchanged: Exchanged) {
     this.#exchanged = exchanged;
-    this.closed = new Promise((resolve) => (this.#settleClosed = resolve));
+    this.closed = this.#closed.promise;
     const { protocol, response } = exchanged;
     response.once('close', () => this.close());
     if (protocol !== 'http2') return;
@@ -31,7 +32,7 @@ export class ClientSide {
   /** Nothing more can be said. */
   close(): void {
     this.#isClosed = true;
-    this.#settleClosed();
+    this.#closed.resolve();
   }
 
   /** The status of the answer, once that has begun. */

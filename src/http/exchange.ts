@@ -1,12 +1,12 @@
 import { request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
 
+import { codeOf, tlsFaultOf } from '../error-codes.js';
 import { ConnectionEnd, internalError } from '../connection/connection-end.js';
 import type { ConnectionFacts } from '../connection/connection-status.js';
 import { formatEnd } from '../connection/peer-address.js';
 import type { OpenRequest } from '../connection/connection-status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
 import { MAX_HTTP2_QUEUED_BYTES, MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
-import { isClientCertificateRefusal } from '../upstream/failure.js';
 import { ClientSide } from './client-side.js';
 import { ContentFlow } from './content-flow.js';
 import type { ExchangeEnder } from './http-events.js';
@@ -34,7 +34,6 @@ import { clientHeader, clientTrailers, hasContent, isEndless } from './response-
 import type { HttpService } from './service.js';
 import {
   EndlessAnswer,
-  errorCode,
   UnaskedCoding,
   UnknownVersion,
   upstreamFault,
@@ -396,7 +395,7 @@ export class Exchange {
     const isAnswering = this.#client.status !== undefined;
     this.#fault = upstreamFault(error, isAnswering);
     this.#detail = error instanceof Error ? error.message : String(error);
-    if (isClientCertificateRefusal(errorCode(error)))
+    if (tlsFaultOf(codeOf(error)) === 'refused_certificate')
       this.#service.events.upstreamFailed(this.#service.upstream.url, 'client_certificate_refused');
     if (isAnswering)
       this.#breakOff(new ConnectionEnd('reset', 'upstream', `within an answer: ${this.#detail}`));

@@ -1,3 +1,4 @@
+import { codeOf } from '../error-codes.js';
 import type { AbuseLimits } from '../inspect/abuse-limits.js';
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from 'node:http';
 import {
@@ -128,8 +129,7 @@ export class Frontend {
     server.on('checkContinue', (request, response) => on(request, response, 'continue'));
     server.on('checkExpectation', (request, response) => on(request, response, 'unknown'));
     server.on('clientError', (error, stream) => {
-      const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-      this.#tell(stream, (receiver) => receiver.unreadable(code));
+      this.#tell(stream, (receiver) => receiver.unreadable(codeOf(error)));
     });
     server.on('connect', (_request, stream) => this.#tell(stream, (receiver) => receiver.tunnel()));
     return server;
@@ -159,8 +159,7 @@ export class Frontend {
       on(request, response, 'none'),
     );
     server.on('sessionError', (error, session) => {
-      const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-      this.#tell(session, (receiver) => receiver.unreadable(code));
+      this.#tell(session, (receiver) => receiver.unreadable(codeOf(error)));
     });
     return server;
   }

@@ -1,6 +1,8 @@
 import type { ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 
+import { deferred } from '../deferred.js';
+import { isHttpParserCode } from '../error-codes.js';
 import { abort, destroyOnceEnded, endGently, farewell, leaveAfterwards } from '../connection/relay/abort.js';
 import type { Accepted } from '../connection/accepted.js';
 import type { Admission } from '../connection/admission.js';
@@ -72,8 +74,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   /** Requests that ended before their answer did, whoever has made them; and what the client has reset, request or not. */
   readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
   readonly #resets = new RateBucket(ABANDONED_REQUESTS);
-  #noteFirstRequest: () => void = () => undefined;
-  readonly #firstRequest = new Promise<void>((resolve) => (this.#noteFirstRequest = resolve));
+  readonly #firstRequest = deferred();
   /** Whether an HTTP/2 client has left while a request was open: that ends before the connection does. */
   #leftWithin = false;
   #ageLimit: AgeLimit | undefined;
@@ -227,7 +228,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       const { protocol } = exchanged;
       this.#context.record.facts.protocol = protocol;
       this.#settings.events.protocolDetected(protocol);
-      this.#noteFirstRequest();
+      this.#firstRequest.resolve();
       if (refused) this.#cutSoon(refused);
     }
     if (!this.#session && this.#exchanges.size > MAX_PIPELINED_REQUESTS) {
@@ -282,8 +283,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   unreadable(code: string): void {
     const stream = this.#stream;
     // An error of the socket, or an end within a request: the client has left.
-    const isParsers = /^(?:HPE_(?!INVALID_EOF_STATE)|ERR_HTTP)/u.test(code);
-    if (!stream || this.#state.kind === 'closing' || !isParsers) {
+    if (!stream || this.#state.kind === 'closing' || !isHttpParserCode(code)) {
       abort(this.#raw, stream);
       return;
     }
@@ -318,7 +318,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       () =>
         refused ?? new ConnectionEnd('preface_timeout', 'proxy', 'no whole request within timeouts.preface'),
     );
-    const early = await unlessAborted(deadline.signal, this.#firstRequest).finally(deadline.clear);
+    const early = await unlessAborted(deadline.signal, this.#firstRequest.promise).finally(deadline.clear);
     if (early !== undefined) return this.#endOf(early);
     this.#ageLimit = new AgeLimit(configuration.maxConnectionAge, context.facts.acceptedAtMs, {
       drain: (why) => this.#beginDrain({ why, refusesNew: false }),

@@ -1,4 +1,5 @@
-import { isClientCertificateRefusal, UpstreamFailure } from '../upstream/failure.js';
+import { codeOf, isHttpParserCode, tlsFaultOf } from '../error-codes.js';
+import { UpstreamFailure } from '../upstream/failure.js';
 import type { UpstreamFault } from './refusal.js';
 
 /** An upstream that was given up since it takes nothing of a request. */
@@ -25,15 +26,10 @@ export function upstreamFault(error: unknown, answering: boolean): UpstreamFault
   if (error instanceof UpstreamStalled) return 'write_stall';
   if ([UnaskedUpgrade, UnaskedCoding, UnknownVersion, EndlessAnswer].some((kind) => error instanceof kind))
     return 'malformed';
-  const code = errorCode(error);
+  const code = codeOf(error);
   // In TLS 1.3 our certificate is refused when the handshake is over for us.
-  if (isClientCertificateRefusal(code)) return 'unreachable';
-  // llhttp's, and what Node says of a header that cannot be passed on.
-  if (/^HPE_(?!INVALID_EOF_STATE)|^ERR_HTTP|^ERR_INVALID/.test(code)) return 'malformed';
+  if (tlsFaultOf(code) === 'refused_certificate') return 'unreachable';
+  // ERR_INVALID: Node cannot pass on a header.
+  if (isHttpParserCode(code) || code.startsWith('ERR_INVALID')) return 'malformed';
   return answering ? 'cut' : 'closed';
-}
-
-/** Node's code of an error, or nothing. */
-export function errorCode(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }

@@ -1,6 +1,7 @@
 import { lookup, type LookupAddress } from 'node:dns';
 import { isIP, type AddressInfo, type ListenOptions, type Server } from 'node:net';
 
+import { codeOf } from '../error-codes.js';
 import { MAX_PORT_ATTEMPTS, RESOLVE_MS } from '../limits.js';
 
 /** Servers that listen on all addresses of a host, on the same port. */
@@ -100,8 +101,4 @@ async function bindAll<T extends Server>(
 export function portOf(server: Server): number {
   const bound: AddressInfo | string | null = server.address();
   return bound !== null && typeof bound !== 'string' ? bound.port : 0;
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : '';
 }

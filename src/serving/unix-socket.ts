@@ -4,6 +4,7 @@ import { chmod, lchown, link, lstat, rename, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 
+import { codeOf, codeOrMessage } from '../error-codes.js';
 import { MAX_SOCKET_ATTEMPTS, MAX_UNIX_PATH_BYTES } from '../limits.js';
 
 /** The access to a unix socket; undefined settings keep the system's default. */
@@ -189,7 +190,7 @@ async function applyAccess(path: string, { mode, owner, group }: SocketAccess): 
   if (group && group.id !== facts.gid) await change(path, facts.uid, group.id, 'group', group);
   if (owner && owner.id !== facts.uid) await change(path, owner.id, group?.id ?? facts.gid, 'owner', owner);
   await chmod(path, mode ?? MAX_MODE & ~currentUmask()).catch((error: unknown) => {
-    throw new Error(`the mode of the socket cannot be set (${codeOf(error)})`);
+    throw new Error(`the mode of the socket cannot be set (${codeOrMessage(error)})`);
   });
 }
 
@@ -220,8 +221,4 @@ function currentUmask(): number {
 
 function isSame(one: SocketAccess, other: SocketAccess): boolean {
   return one.mode === other.mode && one.owner?.id === other.owner?.id && one.group?.id === other.group?.id;
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
 }

@@ -1,15 +1,14 @@
 import { MAX_CLIENT_FLIGHT_BYTES } from '../limits.js';
 import { chainFault } from './client-chain.js';
+import { certificatesOf, readServerHello, RecordDecrypter, type ServerHello } from './handshake-records.js';
 import {
-  certificatesOf,
+  HandshakeMessages,
   Message,
-  MESSAGE_HEADER_BYTES,
-  readServerHello,
-  RecordDecrypter,
   RECORD_HEADER_BYTES,
+  recordAt,
   RecordType,
-  type ServerHello,
-} from './handshake-records.js';
+  type TlsRecord,
+} from './wire-format.js';
 
 const UNREADABLE = 'the handshake of the client cannot be read';
 
@@ -27,8 +26,8 @@ export class ClientFlight {
   #length = 0;
   /** The start of the first incomplete record. */
   #record = 0;
-  /** Handshake messages, in the clear, that are incomplete. */
-  #messages: Buffer = Buffer.alloc(0);
+  /** The handshake messages, decrypted. */
+  readonly #messages = new HandshakeMessages();
   #serverHello: ServerHello | undefined;
   #secret: Buffer | undefined;
   #decrypter: RecordDecrypter | undefined;
@@ -47,10 +46,11 @@ export class ClientFlight {
 
   /** Takes the first message of the server: its ServerHello, or a HelloRetryRequest. */
   serverSends(bytes: Buffer): void {
-    const message = bytes.subarray(RECORD_HEADER_BYTES);
-    if (this.#serverHello || bytes[0] !== RecordType.handshake || message[0] !== Message.serverHello) return;
-    const end = MESSAGE_HEADER_BYTES + message.readUIntBE(1, 3);
-    this.#serverHello = readServerHello(message.subarray(MESSAGE_HEADER_BYTES, end));
+    if (this.#serverHello || bytes[0] !== RecordType.handshake) return;
+    const messages = new HandshakeMessages();
+    messages.add(bytes.subarray(RECORD_HEADER_BYTES));
+    const message = messages.next();
+    if (message?.type === Message.serverHello) this.#serverHello = readServerHello(message.body);
   }
 
   /** Whether the client's part of the handshake has been read completely. */
@@ -64,13 +64,10 @@ export class ClientFlight {
     this.#helloLeft -= hello;
     this.#length += bytes.copy(this.#bytes, this.#length, hello);
     for (;;) {
-      const start = this.#record + RECORD_HEADER_BYTES;
-      if (start > this.#length) break;
-      const header = this.#bytes.subarray(this.#record, start);
-      const end = start + header.readUInt16BE(3);
-      if (end > this.#length) break;
-      this.#record = end;
-      const fault = this.#readRecord(header, this.#bytes.subarray(start, end));
+      const record = recordAt(this.#bytes, this.#record, this.#length);
+      if (!record) break;
+      this.#record = record.end;
+      const fault = this.#readRecord(record);
       if (fault !== undefined || this.#isOver) return fault;
     }
     return this.#length < MAX_CLIENT_FLIGHT_BYTES
@@ -78,11 +75,11 @@ export class ClientFlight {
       : `the handshake of the client is longer than ${MAX_CLIENT_FLIGHT_BYTES} bytes`;
   }
 
-  #readRecord(header: Buffer, content: Buffer): string | undefined {
+  #readRecord({ type, header, content }: TlsRecord): string | undefined {
     // A client sends nothing before the server's answer, because the tickets do not allow early data.
     if (!this.#serverHello) return UNREADABLE;
     const isTls13 = this.#serverHello.version === 'TLSv1.3';
-    switch (header[0]) {
+    switch (type) {
       case RecordType.handshake:
         return this.#readMessages(content);
       case RecordType.changeCipherSpec:
@@ -108,13 +105,9 @@ export class ClientFlight {
   }
 
   #readMessages(content: Buffer): string | undefined {
-    this.#messages = Buffer.concat([this.#messages, content]);
-    while (this.#messages.length >= MESSAGE_HEADER_BYTES) {
-      const end = MESSAGE_HEADER_BYTES + this.#messages.readUIntBE(1, 3);
-      if (end > this.#messages.length) break;
-      const type = this.#messages[0];
-      const body = this.#messages.subarray(MESSAGE_HEADER_BYTES, end);
-      this.#messages = this.#messages.subarray(end);
+    this.#messages.add(content);
+    for (let message = this.#messages.next(); message; message = this.#messages.next()) {
+      const { type, body } = message;
       if (type === Message.finished) this.#isOver = true;
       if (type === Message.compressedCertificate) return UNREADABLE;
       if (type !== Message.certificate) continue;

@@ -1,4 +1,14 @@
 import { MAX_CLIENT_HELLO_BYTES } from '../limits.js';
+import {
+  FieldReader,
+  MAX_FRAGMENT_BYTES,
+  Message,
+  MESSAGE_HEADER_BYTES,
+  messageBytes,
+  RECORD_HEADER_BYTES,
+  recordAt,
+  RecordType,
+} from './wire-format.js';
 
 /** The fields of a ClientHello that are needed before OpenSSL reads it. */
 export interface ClientHello {
@@ -20,14 +30,8 @@ export type ClientHelloResult =
 export type ClientHelloAlert =
   'unexpected_message' | 'record_overflow' | 'illegal_parameter' | 'decode_error';
 
-const RECORD_HEADER_BYTES = 5;
-const MESSAGE_HEADER_BYTES = 4;
-const CONTENT_TYPE_HANDSHAKE = 22;
-const HANDSHAKE_TYPE_CLIENT_HELLO = 1;
 const EXTENSION_SERVER_NAME = 0;
 const EXTENSION_ALPN = 16;
-/** RFC 8446 section 5.1. */
-const MAX_FRAGMENT_BYTES = 16_384;
 
 const INCOMPLETE = { kind: 'incomplete' } as const;
 const NOT_TLS = { kind: 'not_tls' } as const;
@@ -57,7 +61,7 @@ export class ClientHelloReader {
   read(bytes: Buffer): ClientHelloResult {
     for (;;) {
       const left = bytes.length - this.#record;
-      if (left >= 1 && bytes[this.#record] !== CONTENT_TYPE_HANDSHAKE)
+      if (left >= 1 && bytes[this.#record] !== RecordType.handshake)
         return this.#record === 0
           ? NOT_TLS
           : malformed('unexpected_message', 'a record of another type is within it');
@@ -75,9 +79,9 @@ export class ClientHelloReader {
       const header =
         missing > 0 ? Buffer.concat([this.#header, fragment.subarray(0, missing)]) : this.#header;
       if (header.length === MESSAGE_HEADER_BYTES) {
-        if (header[0] !== HANDSHAKE_TYPE_CLIENT_HELLO)
+        if (header[0] !== Message.clientHello)
           return malformed('unexpected_message', 'another message comes first');
-        const needed = MESSAGE_HEADER_BYTES + header.readUIntBE(1, 3);
+        const needed = messageBytes(header);
         if (needed > MAX_CLIENT_HELLO_BYTES) return TOO_LONG;
         if (this.#collected + length > needed)
           return malformed('unexpected_message', 'another message follows it in its record');
@@ -102,17 +106,13 @@ function unfinished(bytes: Buffer): ClientHelloResult {
 /** The content of complete records. */
 function contentOf(records: Buffer): Buffer {
   const fragments: Buffer[] = [];
-  let offset = 0;
-  while (offset < records.length) {
-    const start = offset + RECORD_HEADER_BYTES;
-    offset = start + records.readUInt16BE(offset + 3);
-    fragments.push(records.subarray(start, offset));
-  }
+  for (let record = recordAt(records, 0); record; record = recordAt(records, record.end))
+    fragments.push(record.content);
   return Buffer.concat(fragments);
 }
 
 function readHello(body: Buffer, length: number): ClientHelloResult {
-  const reader = new Reader(body);
+  const reader = new FieldReader(body);
   reader.skip(2 + 32); // legacy_version, random
   reader.vector(1); // legacy_session_id
   reader.vector(2); // cipher_suites
@@ -120,10 +120,10 @@ function readHello(body: Buffer, length: number): ClientHelloResult {
   let serverName: string | undefined;
   let alpn: string[] | undefined;
   if (reader.remaining > 0) {
-    const extensions = new Reader(reader.vector(2));
+    const extensions = new FieldReader(reader.vector(2));
     while (extensions.remaining > 0) {
       const type = extensions.uint(2);
-      const data = new Reader(extensions.vector(2));
+      const data = new FieldReader(extensions.vector(2));
       if (type === EXTENSION_SERVER_NAME) serverName = readServerName(data);
       if (type === EXTENSION_ALPN) alpn = readAlpn(data);
       if (data.failed) return MALFORMED;
@@ -134,8 +134,8 @@ function readHello(body: Buffer, length: number): ClientHelloResult {
 }
 
 /** RFC 6066 section 3: a list of (type 0, name). */
-function readServerName(data: Reader): string | undefined {
-  const list = new Reader(data.vector(2));
+function readServerName(data: FieldReader): string | undefined {
+  const list = new FieldReader(data.vector(2));
   while (list.remaining > 0) {
     const type = list.uint(1);
     const name = list.vector(2);
@@ -145,52 +145,9 @@ function readServerName(data: Reader): string | undefined {
 }
 
 /** RFC 7301 section 3.1: a list of length-prefixed names. */
-function readAlpn(data: Reader): string[] {
-  const list = new Reader(data.vector(2));
+function readAlpn(data: FieldReader): string[] {
+  const list = new FieldReader(data.vector(2));
   const names: string[] = [];
   while (list.remaining > 0) names.push(list.vector(1).toString('latin1'));
   return names;
-}
-
-/** Reads TLS's length-prefixed vectors; a read past the end makes it fail and stay so, with nothing remaining. */
-class Reader {
-  #failed = false;
-  #offset = 0;
-  readonly #bytes: Buffer;
-
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes;
-  }
-
-  get failed(): boolean {
-    return this.#failed;
-  }
-
-  get remaining(): number {
-    return this.#bytes.length - this.#offset;
-  }
-
-  skip(length: number): void {
-    this.take(length);
-  }
-
-  uint(size: 1 | 2): number {
-    const bytes = this.take(size);
-    return this.#failed ? 0 : bytes.readUIntBE(0, size);
-  }
-
-  vector(lengthSize: 1 | 2): Buffer {
-    return this.take(this.uint(lengthSize));
-  }
-
-  private take(length: number): Buffer {
-    if (this.#failed || length > this.remaining) {
-      this.#failed = true;
-      this.#offset = this.#bytes.length;
-      return Buffer.alloc(0);
-    }
-    const start = this.#offset;
-    this.#offset += length;
-    return this.#bytes.subarray(start, this.#offset);
-  }
 }

@@ -1,7 +1,6 @@
 import type { TLSSocket } from 'node:tls';
 
-/** RFC 8446 section 5.1: type, version and length. */
-const RECORD_HEADER_BYTES = 5;
+import { RECORD_HEADER_BYTES } from './wire-format.js';
 
 /** Section 6: level and description. */
 const ALERT_BYTES = 2;

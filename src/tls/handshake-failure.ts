@@ -1,3 +1,4 @@
+import { tlsFaultOf } from '../error-codes.js';
 import type { ApplicationProtocol } from '../config/model.js';
 import { normalServerName } from '../config/server-name.js';
 import { printable } from '../printable.js';
@@ -22,7 +23,7 @@ export type HandshakeFailure =
   | 'certificate_rejected_by_client'
   | 'other';
 
-/** The label of an error that a handshake ended with. Codes are Node's names of OpenSSL's reasons. */
+/** The label of an error code that a handshake ended with. */
 export function handshakeFailure(code: string): HandshakeFailure {
   switch (code) {
     case 'ERR_TLS_HANDSHAKE_TIMEOUT':
@@ -30,28 +31,21 @@ export function handshakeFailure(code: string): HandshakeFailure {
     case 'ECONNRESET':
     case 'EPIPE':
       return 'reset';
-    case 'ERR_SSL_HTTP_REQUEST':
-    case 'ERR_SSL_HTTPS_PROXY_REQUEST':
-    case 'ERR_SSL_WRONG_VERSION_NUMBER':
+  }
+  switch (tlsFaultOf(code)) {
+    case 'http_request':
+    case 'not_a_record':
       return 'not_tls';
-    case 'ERR_SSL_NO_APPLICATION_PROTOCOL':
+    case 'no_common_alpn':
       return 'no_application_protocol';
-    case 'ERR_SSL_UNSUPPORTED_PROTOCOL':
-    case 'ERR_SSL_VERSION_TOO_LOW':
-    case 'ERR_SSL_INAPPROPRIATE_FALLBACK':
+    case 'unsupported_version':
       return 'unsupported_version';
-    case 'ERR_SSL_NO_SHARED_CIPHER':
-    case 'ERR_SSL_NO_SHARED_SIGNATURE_ALGORITHMS':
-    case 'ERR_SSL_NO_SUITABLE_SIGNATURE_ALGORITHM':
-    case 'ERR_SSL_NO_SUITABLE_KEY_SHARE':
+    case 'no_common_cipher':
       return 'no_shared_cipher';
+    case 'refused_certificate':
+      return 'certificate_rejected_by_client';
     default:
-      // Node 20 writes ERR_SSL_TLSV1_ALERT_UNKNOWN_CA, Node 24 other prefixes: what follows ALERT_ is the alert's name.
-      return /ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|CERTIFICATE_UNKNOWN|CERTIFICATE_EXPIRED|UNSUPPORTED_CERTIFICATE)/.test(
-        code,
-      )
-        ? 'certificate_rejected_by_client'
-        : 'other';
+      return 'other';
   }
 }
 

@@ -1,21 +1,7 @@
 import { createDecipheriv, createHmac, type CipherGCMTypes } from 'node:crypto';
 
-/** RFC 8446 section 5.1. */
-export const RecordType = { changeCipherSpec: 20, alert: 21, handshake: 22, applicationData: 23 } as const;
+import { FieldReader } from './wire-format.js';
 
-/** RFC 8446 section 4; TLS 1.2's are of RFC 5246 section 7.4. */
-export const Message = {
-  serverHello: 2,
-  certificate: 11,
-  certificateRequest: 13,
-  serverHelloDone: 14,
-  finished: 20,
-  /** RFC 8879. */
-  compressedCertificate: 25,
-} as const;
-
-export const RECORD_HEADER_BYTES = 5;
-export const MESSAGE_HEADER_BYTES = 4;
 const TAG_BYTES = 16;
 const NONCE_BYTES = 12;
 const SUPPORTED_VERSIONS = 43;
@@ -44,65 +30,36 @@ export interface ServerHello {
 
 /** RFC 8446 section 4.1.3. A HelloRetryRequest has the same format and is followed by another ServerHello. */
 export function readServerHello(body: Buffer): ServerHello {
-  const fields = new Fields(body);
-  fields.skip(2 + 32);
-  fields.take(1);
-  const suite = SUITES.get(fields.number(2));
-  fields.skip(1);
-  const extensions = new Fields(fields.take(2));
+  const fields = new FieldReader(body);
+  fields.skip(2 + 32); // legacy_version, random
+  fields.vector(1); // legacy_session_id_echo
+  const suite = SUITES.get(fields.uint(2));
+  fields.skip(1); // legacy_compression_method
+  const extensions = new FieldReader(fields.vector(2));
   let version: ServerHello['version'] = 'TLSv1.2';
-  while (extensions.left > 0) {
-    const type = extensions.number(2);
-    const content = extensions.take(2);
+  while (extensions.remaining > 0) {
+    const type = extensions.uint(2);
+    const content = extensions.vector(2);
     if (type === SUPPORTED_VERSIONS && content.length === 2 && content.readUInt16BE() === TLS_1_3)
       version = 'TLSv1.3';
   }
   return { version, suite };
 }
 
-/** RFC 8446 section 4.4.2: a context, then certificates with their extensions. RFC 5246 section 7.4.2 has neither. */
+/**
+ * RFC 8446 section 4.4.2: a context, then certificates with their extensions. RFC 5246 section 7.4.2 has neither. An incomplete
+ * certificate or list is returned as an empty certificate, so that it does not pass as a shorter chain.
+ */
 export function certificatesOf(body: Buffer, isTls13: boolean): Buffer[] {
-  const fields = new Fields(body);
-  if (isTls13) fields.take(1);
-  const list = new Fields(fields.take(3));
-  const certificates: Buffer[] = [];
-  while (list.left > 0) {
-    certificates.push(list.take(3));
-    if (isTls13) list.take(2);
+  const fields = new FieldReader(body);
+  if (isTls13) fields.vector(1);
+  const list = new FieldReader(fields.vector(3));
+  const certificates: Buffer[] = fields.failed ? [Buffer.alloc(0)] : [];
+  while (list.remaining > 0) {
+    certificates.push(list.vector(3));
+    if (isTls13) list.vector(2);
   }
   return certificates;
-}
-
-/** Reads consecutive fields; missing bytes are read as empty. */
-class Fields {
-  readonly #bytes: Buffer;
-  #offset = 0;
-
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes;
-  }
-
-  get left(): number {
-    return this.#bytes.length - this.#offset;
-  }
-
-  skip(length: number): void {
-    this.#offset = Math.min(this.#offset + length, this.#bytes.length);
-  }
-
-  number(bytes: number): number {
-    const value = this.left >= bytes ? this.#bytes.readUIntBE(this.#offset, bytes) : 0;
-    this.skip(bytes);
-    return value;
-  }
-
-  /** A field with a length prefix of `lengthBytes` bytes. */
-  take(lengthBytes: number): Buffer {
-    const length = this.number(lengthBytes);
-    const taken = this.#bytes.subarray(this.#offset, this.#offset + length);
-    this.skip(length);
-    return taken;
-  }
 }
 
 /** Opens the records of one traffic secret (RFC 8446 section 5.2 and 5.3). */

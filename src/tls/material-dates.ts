@@ -2,7 +2,7 @@ import type { ServerTls, TrustSource, UpstreamTls } from '../config/model.js';
 import { describeSubject } from '../x509/certificate-names.js';
 import type { LoadedPair } from '../x509/certificate-pair.js';
 import { periodOf, type Dated, type DatedRole, type Period } from '../x509/dated.js';
-import { subjectName } from '../x509/issuer-name.js';
+import { nameKey } from '../x509/distinguished-name.js';
 import type { RevocationLists } from '../x509/revocation.js';
 import type { TrustAnchors } from '../x509/trust.js';
 
@@ -50,7 +50,7 @@ function authorities(role: DatedRole, source: TrustSource, anchors: TrustAnchors
   if (!setting) return [];
   const groups = new Map<string, { name: string; periods: Period[] }>();
   for (const { x509 } of anchors) {
-    const { key } = subjectName(x509);
+    const key = nameKey(x509.subjectName);
     const group = groups.get(key) ?? {
       name: `the certificate of the CA ${describeSubject(x509)}`,
       periods: [],

@@ -1,4 +1,5 @@
 import type { TLSSocket } from 'node:tls';
+import { codeOrMessage } from '../error-codes.js';
 
 /** Why a peer's certificate was not accepted, as a closed set of labels. */
 export type CertificateFault =
@@ -104,7 +105,7 @@ export function failedVerification(
 function nameOf(error: unknown): string {
   if (typeof error === 'string') return error;
   if (!(error instanceof Error)) return 'UNSPECIFIED';
-  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
+  return codeOrMessage(error);
 }
 
 /**

@@ -1,6 +1,7 @@
 import { connect, type OnReadOpts, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
+import { deferred } from '../deferred.js';
 import { isTlsScheme } from '../config/address.js';
 import type { Address } from '../config/model.js';
 import { KEEP_ALIVE_MS, READ_BUFFER_BYTES, SHARED_READ_BUFFER_BYTES } from '../limits.js';
@@ -126,10 +127,8 @@ async function inTime<T>(
     new UpstreamFailure('timeout', `no connection within ${timeoutMs} ms (timeouts.dial)`);
   const deadline = withDeadline(signal, timeoutMs, timeout);
   let raw: Socket | undefined;
-  let abort: () => void = () => undefined;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    abort = () => reject(abortError(deadline.signal));
-  });
+  const aborted = deferred<never>();
+  const abort = (): void => aborted.reject(abortError(deadline.signal));
   // Before the first await: `dialHost` stops by itself, and a TLS handshake does not.
   deadline.signal.addEventListener('abort', abort, { once: true });
   const opened = (socket: Socket): Socket => {
@@ -139,7 +138,7 @@ async function inTime<T>(
     return raw;
   };
   try {
-    return await Promise.race([dial(deadline.signal, opened), aborted]);
+    return await Promise.race([dial(deadline.signal, opened), aborted.promise]);
   } catch (error) {
     raw?.destroy();
     if (error instanceof DialAborted || !(error instanceof Error)) throw error;

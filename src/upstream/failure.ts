@@ -1,3 +1,4 @@
+import { codeOf, tlsFaultOf } from '../error-codes.js';
 import type { CertificateFault } from '../tls/verification.js';
 
 /** The reason for which an upstream could not be reached; label `reason` of `upstream_connect_failures_total`. */
@@ -32,27 +33,32 @@ export class UpstreamFailure extends Error {
 /** Puts the system's or the TLS library's error of a dial into words. */
 export function upstreamFailure(error: Error): UpstreamFailure {
   if (error instanceof UpstreamFailure) return error;
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  return new UpstreamFailure(reasonOf(code), tlsWords(code) ?? error.message);
+  const code = codeOf(error);
+  return new UpstreamFailure(reasonOf(code), tlsMessage(code) ?? error.message);
 }
 
-/** The TLS library's error in an operator's words: its own message is a place in OpenSSL's source. */
-function tlsWords(code: string): string | undefined {
-  if (!code.startsWith('ERR_SSL')) return undefined;
-  if (isClientCertificateRefusal(code))
-    return `the upstream refused the client certificate of upstream_tls, or misses one (${code})`;
-  // TLS 1.2 has no alert of its own for a client certificate that is missing.
-  if (/ALERT_HANDSHAKE_FAILURE$/.test(code))
-    return `the upstream refused the handshake; it may want a client certificate (upstream_tls.certificate_path) or share no cipher suite (${code})`;
-  if (/ALERT_PROTOCOL_VERSION$|UNSUPPORTED_PROTOCOL$/.test(code))
-    return `the upstream has no TLS version in common with upstream_tls.min_version (${code})`;
-  if (/WRONG_VERSION_NUMBER$|PACKET_LENGTH_TOO_LONG$|UNEXPECTED_MESSAGE$/.test(code))
-    return `the upstream does not speak TLS on this port; forward to tcp:// if it is Gitaly's listen_addr (${code})`;
-  if (/ALERT_NO_APPLICATION_PROTOCOL$/.test(code))
-    return `the upstream does not know ALPN h2, so it is not a gRPC server (${code})`;
-  if (/UNRECOGNIZED_NAME$/.test(code))
-    return `the upstream does not serve the requested name; set upstream_tls.server_name to one that it serves (${code})`;
-  return `the TLS handshake failed (${code})`;
+/** Describes an error of OpenSSL for operators: its own message names a place in OpenSSL's source. */
+function tlsMessage(code: string): string | undefined {
+  switch (tlsFaultOf(code)) {
+    case undefined:
+      return undefined;
+    case 'refused_certificate':
+      return `the upstream refused the client certificate of upstream_tls, or misses one (${code})`;
+    case 'refused_handshake':
+      return `the upstream refused the handshake; it may want a client certificate (upstream_tls.certificate_path) or share no cipher suite (${code})`;
+    case 'refused_version':
+    case 'unsupported_version':
+      return `the upstream has no TLS version in common with upstream_tls.min_version (${code})`;
+    case 'not_a_record':
+    case 'invalid_record':
+      return `the upstream does not speak TLS on this port; forward to tcp:// if it is Gitaly's listen_addr (${code})`;
+    case 'refused_alpn':
+      return `the upstream does not know ALPN h2, so it is not a gRPC server (${code})`;
+    case 'refused_name':
+      return `the upstream does not serve the requested name; set upstream_tls.server_name to one that it serves (${code})`;
+    default:
+      return `the TLS handshake failed (${code})`;
+  }
 }
 
 function reasonOf(code: string): UpstreamFailureReason {
@@ -79,17 +85,7 @@ function reasonOf(code: string): UpstreamFailureReason {
     case 'EPIPE':
       return 'reset';
     default:
-      if (isClientCertificateRefusal(code)) return 'client_certificate_refused';
-      return code.startsWith('ERR_SSL') || code.startsWith('ERR_TLS') ? 'tls' : 'other';
+      if (tlsFaultOf(code) === 'refused_certificate') return 'client_certificate_refused';
+      return tlsFaultOf(code) !== undefined || code.startsWith('ERR_TLS') ? 'tls' : 'other';
   }
-}
-
-/**
- * Whether an error code is a peer's refusal of our certificate. In TLS 1.3 it arrives after the handshake is over
- * for us. Prefixes differ between Node's OpenSSL versions; what follows `ALERT_` is the alert's name.
- */
-export function isClientCertificateRefusal(code: string): boolean {
-  return /ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|CERTIFICATE_\w+|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED)$/.test(
-    code,
-  );
 }

@@ -1,6 +1,7 @@
 import { lookup, type LookupAddress } from 'node:dns';
 import { isIP, type Socket } from 'node:net';
 
+import { codeOrMessage } from '../error-codes.js';
 import { HAPPY_EYEBALLS_DELAY_MS } from '../limits.js';
 import { UpstreamFailure } from './failure.js';
 
@@ -66,7 +67,7 @@ export function dialHost(host: string, port: number, signal: AbortSignal, attemp
     // The system's resolver: /etc/hosts and search domains count, as for Gitaly's own clients.
     lookup(host, { all: true, order: 'verbatim' }, (error, addresses) => {
       if (error) {
-        const cause = error.code ?? error.message;
+        const cause = codeOrMessage(error);
         finish(
           new UpstreamFailure('name_not_found', `the name ${host} (port ${port}) does not resolve: ${cause}`),
         );

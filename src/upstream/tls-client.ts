@@ -1,5 +1,5 @@
-import { isIP, type Socket } from 'node:net';
-import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
+import type { Socket } from 'node:net';
+import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 
 import type { ApplicationProtocol } from '../config/model.js';
 import { normalServerName } from '../config/server-name.js';
@@ -15,6 +15,7 @@ import { peerCertificate, type Certificate } from '../x509/certificate.js';
 import { isoDate } from '../x509/iso-date.js';
 import type { UpstreamParts } from '../tls/material.js';
 import { ALPN_H2, contextParameters } from '../tls/parameters.js';
+import { startTls } from '../tls/start-tls.js';
 import { failedVerification, type Verification } from '../tls/verification.js';
 import { UpstreamFailure } from './failure.js';
 
@@ -48,15 +49,7 @@ export class TlsClient {
     // The root dot of a fully qualified name is for the resolver; certificates and SNI have none.
     const serverName = this.#serverName ?? normalServerName(host);
     return new Promise((resolve, reject) => {
-      const socket = connect({
-        socket: raw,
-        secureContext: this.#context,
-        ALPNProtocols: [this.#protocol],
-        // Judged below, before the first byte is written: with Node's own judgement no certificate is left to name.
-        rejectUnauthorized: false,
-        checkServerIdentity: () => undefined,
-        ...(isIP(serverName) === 0 && { servername: serverName }),
-      });
+      const socket = startTls(raw, { context: this.#context, serverName, protocols: [this.#protocol] });
       const onError = (error: Error): void => reject(error);
       const onClose = (): void =>
         reject(new UpstreamFailure('reset', 'the upstream closed the connection within the TLS handshake'));

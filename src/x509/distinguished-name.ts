@@ -83,6 +83,24 @@ export function formatDistinguishedName(name: DistinguishedName): string {
     .join(', ');
 }
 
+/**
+ * A key that is equal for names that OpenSSL considers equal: it ignores case, repeated spaces and the type of string.
+ */
+export function nameKey(name: DistinguishedName): string {
+  return JSON.stringify(
+    name.map((attributes) =>
+      attributes.map(({ type, value, der }) => [
+        type,
+        value === undefined ? format(value, der) : folded(value),
+      ]),
+    ),
+  );
+}
+
+function folded(value: string): string {
+  return value.trim().replace(/\s+/gu, ' ').toLowerCase();
+}
+
 const ESCAPED = new RegExp(`^[ #]|[",+;<>\\\\]| $|${UNPRINTABLE_CLASS}`, 'gu');
 
 function format(value: string | undefined, { tag, content }: DerElement): string {

@@ -1,6 +1,7 @@
 import type { BigIntStats } from 'node:fs';
 import { join } from 'node:path';
 
+import { codeOf } from '../error-codes.js';
 import { listDirectory, statPath } from '../files/read-file.js';
 import type { Configuration, FileSetting, TrustSource } from '../config/model.js';
 
@@ -40,7 +41,7 @@ async function signatureOf(path: string): Promise<string[]> {
     const inside = await Promise.all(names.map((name) => signatureOfEntry(join(path, name))));
     return [own, ...inside];
   } catch (error) {
-    return [`${path} ${error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'}`];
+    return [`${path} ${codeOf(error) || 'unreadable'}`];
   }
 }
 

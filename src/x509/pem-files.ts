@@ -1,3 +1,4 @@
+import { codeOf } from '../error-codes.js';
 import { readContent, type FileContent } from '../files/read-file.js';
 import { Certificate } from './certificate.js';
 
@@ -28,8 +29,7 @@ export async function readSettingContent(path: string): Promise<FileContent> {
 
 /** The system's error in an operator's words; the path stands in it. */
 export function describeFileError(path: string, error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  switch (code) {
+  switch (codeOf(error)) {
     case 'ENOENT':
       return `${path}: no such file`;
     case 'EACCES':

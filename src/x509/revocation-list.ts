@@ -1,5 +1,6 @@
 import { verify, type KeyObject } from 'node:crypto';
 
+import { formatDistinguishedName, nameKey, readDistinguishedName } from './distinguished-name.js';
 import {
   contextTag,
   readAll,
@@ -11,11 +12,11 @@ import {
   type DerElement,
 } from './der.js';
 import { readExtensionList, type Extension } from './extensions.js';
-import { readIssuerName, type IssuerName } from './issuer-name.js';
 
 /** A certificate revocation list (RFC 5280 section 5). */
 export interface RevocationList {
-  readonly issuer: IssuerName;
+  /** The name of the CA on one line, and a key that is equal for equal names. */
+  readonly issuer: { readonly text: string; readonly key: string };
   readonly thisUpdate: Date;
   /** `undefined` if the list does not contain it. */
   readonly nextUpdate: Date | undefined;
@@ -62,6 +63,7 @@ export function readRevocationList(der: Buffer): RevocationList {
   const version = readOptional(tbs.content, TAG.integer);
   const innerAlgorithm = readDer(version?.rest ?? tbs.content, TAG.sequence);
   const issuer = readDer(innerAlgorithm.rest, TAG.sequence);
+  const issuerName = readDistinguishedName(innerAlgorithm.rest);
   const thisUpdate = readDer(issuer.rest, TAG.utcTime, TAG.generalizedTime);
   const nextUpdate = readOptionalTime(thisUpdate.rest);
   const revoked = readOptional(nextUpdate?.rest ?? thisUpdate.rest, TAG.sequence);
@@ -76,7 +78,7 @@ export function readRevocationList(der: Buffer): RevocationList {
   const digest = DIGESTS[readObjectIdentifier(readDer(algorithm.content, TAG.objectIdentifier).content)];
   const signed = list.content.subarray(0, list.content.length - tbs.rest.length);
   return {
-    issuer: readIssuerName(issuer.content),
+    issuer: { text: formatDistinguishedName(issuerName), key: nameKey(issuerName) },
     thisUpdate: readTime(thisUpdate),
     nextUpdate: nextUpdate && readTime(nextUpdate),
     number: number && readInteger(readDer(number, TAG.integer).content),

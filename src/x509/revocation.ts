@@ -5,7 +5,7 @@ import { CRL_WARN_BEFORE_MS } from '../limits.js';
 import type { FileSetting, Problem } from '../config/model.js';
 import { describeSubject } from './certificate-names.js';
 import { attempt } from './certificate-pair.js';
-import { subjectName } from './issuer-name.js';
+import { nameKey } from './distinguished-name.js';
 import { FileProblem, readSettingFile } from './pem-files.js';
 import { readRevocationList, type RevocationList } from './revocation-list.js';
 import type { TrustAnchors } from './trust.js';
@@ -101,7 +101,7 @@ type Report = (severity: Problem['severity'], message: string) => void;
 function signedLists(loaded: readonly PemList[], anchors: TrustAnchors, report: Report): SignedList[] {
   const keysOf = new Map<string, KeyObject[]>();
   for (const { x509 } of anchors) {
-    const { key } = subjectName(x509);
+    const key = nameKey(x509.subjectName);
     keysOf.set(key, [...(keysOf.get(key) ?? []), x509.publicKey]);
   }
   const signed: SignedList[] = [];

@@ -5,7 +5,7 @@ import { type Duplex, pipeline } from 'node:stream';
 import type { ConnectionInjector } from '@grpc/grpc-js';
 import { onTestFinished } from 'vitest';
 
-import { YamuxServer } from '../../src/commands/demo/yamux-session.js';
+import { YamuxSession } from '../../src/commands/demo/yamux-session.js';
 import { BACKCHANNEL_MAGIC } from '../../src/inspect/backchannel/magic.js';
 
 /**
@@ -22,7 +22,7 @@ export async function startBackchannelBridge(
     connect().then(
       (connection) => {
         connection.setNoDelay(true).write(BACKCHANNEL_MAGIC);
-        const session = new YamuxServer(connection, 'client', (stream) => reverse.injectConnection(stream));
+        const session = new YamuxSession(connection, 'client', (stream) => reverse.injectConnection(stream));
         const stream = session.open();
         carry(plain, stream);
         stream.once('close', () => session.end());

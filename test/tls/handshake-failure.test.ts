@@ -23,7 +23,9 @@ describe('every code becomes one of the labels', () => {
     ['ERR_SSL_TLSV1_ALERT_UNKNOWN_CA', 'certificate_rejected_by_client'],
     ['ERR_SSL_SSL/TLS_ALERT_BAD_CERTIFICATE', 'certificate_rejected_by_client'],
     ['ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED', 'certificate_rejected_by_client'],
+    ['ERR_SSL_SSLV3_ALERT_CERTIFICATE_REVOKED', 'certificate_rejected_by_client'],
     ['ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE', 'other'],
+    ['ERR_SSL_PACKET_LENGTH_TOO_LONG', 'other'],
     ['', 'other'],
   ])('%s is %s', (code, failure) => {
     expect(handshakeFailure(code)).toBe(failure);

@@ -1,11 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import {
-  isClientCertificateRefusal,
-  UpstreamFailure,
-  upstreamFailure,
-  type UpstreamFailureReason,
-} from '../../src/upstream/failure.js';
+import { UpstreamFailure, upstreamFailure, type UpstreamFailureReason } from '../../src/upstream/failure.js';
 
 function systemError(code: string): Error {
   return Object.assign(new Error(`the library's words for ${code}`), { code });
@@ -51,16 +46,4 @@ describe('every error becomes one of the labels', () => {
     const failure = new UpstreamFailure('no_alpn', 'told');
     expect(upstreamFailure(failure)).toBe(failure);
   });
-});
-
-test.each([
-  ['ERR_SSL_TLSV1_ALERT_UNKNOWN_CA', true],
-  ['ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED', true],
-  ['ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_REVOKED', true],
-  ['ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED', true],
-  ['ERR_SSL_TLSV1_ALERT_ACCESS_DENIED', true],
-  ['ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE', false],
-  ['ECONNRESET', false],
-])('%s is a refusal of our certificate: %s', (code, expected) => {
-  expect(isClientCertificateRefusal(code)).toBe(expected);
 });

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 
+import { isSystemError } from '../../error-codes.js';
 import { describeIssuer, describeSubject } from '../../x509/certificate-names.js';
 import type { Certificate } from '../../x509/certificate.js';
 import { FileProblem } from '../../x509/pem-files.js';
@@ -246,8 +247,8 @@ async function attempt<T>(problems: string[], step: () => Promise<T>): Promise<T
   try {
     return await step();
   } catch (error) {
-    const isSystemError = error instanceof Error && 'code' in error && 'syscall' in error;
-    if (!(error instanceof FileProblem) && !(error instanceof FileExists) && !isSystemError) throw error;
+    if (!(error instanceof FileProblem) && !(error instanceof FileExists) && !isSystemError(error))
+      throw error;
     problems.push(error.message);
     return undefined;
   }

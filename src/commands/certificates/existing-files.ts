@@ -1,6 +1,7 @@
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { codeOf } from '../../error-codes.js';
 import { certificateFacts } from '../../x509/certificate-facts.js';
 import { certificateNames } from '../../x509/certificate-names.js';
 import type { Certificate } from '../../x509/certificate.js';
@@ -23,7 +24,7 @@ export async function isThere(path: string): Promise<boolean> {
     await lstat(path);
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    if (codeOf(error) === 'ENOENT') return false;
     throw new FileProblem(describeFileError(path, error));
   }
 }

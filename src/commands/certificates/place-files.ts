@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, open, rename, rm, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { codeOf } from '../../error-codes.js';
 
 /** A file to be written. */
 export interface NewFile {
@@ -69,7 +70,7 @@ async function linkNew(from: string, path: string): Promise<void> {
   try {
     await link(from, path);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') throw new FileExists(path);
+    if (codeOf(error) === 'EEXIST') throw new FileExists(path);
     throw error;
   }
   await unlink(from);

@@ -1,6 +1,7 @@
 import { lookup, type LookupAddress } from 'node:dns';
 import { isIP } from 'node:net';
 
+import { codeOrMessage } from '../../error-codes.js';
 import { formatHostPort } from '../../config/host-port.js';
 import type { Address, NetworkAddress } from '../../config/model.js';
 import { alternateFamilies } from '../../upstream/happy-eyeballs.js';
@@ -31,7 +32,7 @@ export async function resolveEndpoints(
       endpoints: found.map((ip) => endpointAt(address, ip)),
     };
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    const code = codeOrMessage(error);
     const cure = "is the name right? Look at DNS and /etc/hosts, on this machine as on GitLab's";
     return { finding: failed(`${host} does not resolve (${code})`, cure), endpoints: [] };
   }

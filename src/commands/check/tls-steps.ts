@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import { isIP } from 'node:net';
-import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
+import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 
+import { codeOf, codeOrMessage, tlsFaultOf } from '../../error-codes.js';
 import { CLIENT_PREFACE } from '../../inspect/http2/http2-frame.js';
 import { settingsFrame } from '../../inspect/http2/encode.js';
 import {
@@ -12,7 +13,7 @@ import {
 } from '../../gitaly-client/observe-handshake.js';
 import { certificateNames, describeNames } from '../../x509/certificate-names.js';
 import { ALPN_H2, contextParameters } from '../../tls/parameters.js';
-import { isClientCertificateRefusal } from '../../upstream/failure.js';
+import { startTls } from '../../tls/start-tls.js';
 import { failed, passed, skipped, type CheckFinding } from './check-step.js';
 import type { CheckSettings, CheckTarget, TargetTls } from './named-target.js';
 
@@ -33,9 +34,6 @@ const PRESENTED: Readonly<
   },
 };
 
-/** An alert is also TLS. */
-const ALERT = /_ALERT_|UNRECOGNIZED_NAME$/;
-
 /** Describes the TLS server at a plaintext address; `undefined` if the server does not speak TLS. */
 export async function findTls(
   raw: Socket,
@@ -49,7 +47,9 @@ export async function findTls(
     firstWords: undefined,
     timeoutMs,
   });
-  const isTls = !failure || version !== undefined || ALERT.test(codeOf(failure));
+  // A server that sends an alert speaks TLS, too.
+  const isRefused = tlsFaultOf(codeOf(failure))?.startsWith('refused_') === true;
+  const isTls = !failure || version !== undefined || isRefused;
   if (!isTls) return undefined;
   const [leaf] = certificates;
   const names = leaf && describeNames(certificateNames(leaf));
@@ -95,13 +95,10 @@ export function connectTls(
   timeoutMs: number,
 ): Promise<TLSSocket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({
-      socket: raw,
-      secureContext: contextOf(tls),
-      ALPNProtocols: protocolsOf(target),
-      rejectUnauthorized: false,
-      checkServerIdentity: () => undefined,
-      ...(isIP(tls.serverName) === 0 && { servername: tls.serverName }),
+    const socket = startTls(raw, {
+      context: contextOf(tls),
+      serverName: tls.serverName,
+      protocols: protocolsOf(target),
     });
     const timer = setTimeout(
       () => socket.destroy(new Error(`no TLS handshake within ${timeoutMs} ms`)),
@@ -124,7 +121,8 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): CheckFindi
   const { failure, version, cipher } = seen;
   if (!failure)
     return passed(`${version ?? 'unknown'}, ${cipher ?? 'unknown'}`, { facts: { version, cipher } });
-  const code = 'code' in failure && typeof failure.code === 'string' ? failure.code : failure.message;
+  const code = codeOrMessage(failure);
+  const fault = tlsFaultOf(code);
   if (failure instanceof HandshakeSilence)
     return failed(failure.message, 'something accepts there and does not speak TLS: is it the right port?');
   if (failure instanceof HandshakeBroken && version === undefined)
@@ -132,17 +130,17 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): CheckFindi
       failure.message,
       'it does not speak TLS here, or something between ends it: Gitaly without TLS has tcp:// addresses, 8075 is its usual port',
     );
-  if (/WRONG_VERSION_NUMBER$|PACKET_LENGTH_TOO_LONG$|UNEXPECTED_MESSAGE$|RECORD_TOO_SMALL$/.test(code))
+  if (fault === 'not_a_record' || fault === 'invalid_record')
     return failed(
       `what answers does not speak TLS (${code})`,
       'write tcp:// if this is a listen_addr of Gitaly; 9999 is the usual port of TLS, 8075 the other',
     );
-  if (/ALERT_PROTOCOL_VERSION$|UNSUPPORTED_PROTOCOL$/.test(code))
+  if (fault === 'refused_version' || fault === 'unsupported_version')
     return failed(
       `no common version of TLS (${code})`,
       'the server must speak TLS 1.2 or 1.3, as clients of Gitaly do',
     );
-  if (/UNRECOGNIZED_NAME$/.test(code))
+  if (fault === 'refused_name')
     return isIP(tls.serverName) === 0
       ? failed(
           `the server has no certificate or upstream for the name ${tls.serverName} (${code})`,
@@ -152,7 +150,7 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): CheckFindi
           `the server requires a name, and a client that dials an IP address asks for none (${code})`,
           'use a name that it serves: in ADDRESS, or with --server-name; a proxy serves other clients by the `default` of forward_by_server_name',
         );
-  if (/NO_APPLICATION_PROTOCOL$/.test(code))
+  if (fault === 'refused_alpn')
     return failed(
       `the server knows no ALPN h2 (${code})`,
       'it is no gRPC server: what stands in front of Gitaly must pass TCP, or offer h2',
@@ -164,7 +162,7 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): CheckFindi
           'it must be in date, made for clients and of an authority that the server trusts for clients; see its log',
         )
       : failed(`a client certificate is required (${code})`, PRESENTED[tls.pairFrom].give);
-  if (/ALERT_HANDSHAKE_FAILURE$|NO_SHARED_CIPHER$/.test(code))
+  if (fault === 'refused_handshake' || fault === 'no_common_cipher')
     return failed(
       `no common cipher suite (${code})`,
       'the server must have ECDHE suites with AES-GCM or ChaCha20',
@@ -174,9 +172,12 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): CheckFindi
 
 /** TLS 1.2 has no alert of its own for a certificate that is missing, and some servers send none at all. */
 function refusesClient(failure: Error, code: string): boolean {
+  const fault = tlsFaultOf(code);
   return (
-    isClientCertificateRefusal(code) ||
-    /ALERT_HANDSHAKE_FAILURE$|^ECONNRESET$|^EPIPE$/.test(code) ||
+    fault === 'refused_certificate' ||
+    fault === 'refused_handshake' ||
+    code === 'ECONNRESET' ||
+    code === 'EPIPE' ||
     failure instanceof HandshakeBroken
   );
 }
@@ -228,8 +229,4 @@ export function refusedCertificate(tls: TargetTls, words: string): CheckFinding 
         facts,
       )
     : failed(`required, and none was given${words}`, give, facts);
-}
-
-function codeOf(error: Error | undefined): string {
-  return error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }

@@ -18,7 +18,7 @@ import {
   serverService,
 } from './demo-service.js';
 import { BACKCHANNEL_MAGIC } from '../../inspect/backchannel/magic.js';
-import { YamuxServer } from './yamux-session.js';
+import { YamuxSession } from './yamux-session.js';
 
 /**
  * A gRPC server in Gitaly's place, which is reached over the backchannel, too: health, what `check` asks a Gitaly for, and
@@ -101,7 +101,7 @@ export function acceptEither(connection: Socket, server: ConnectionInjector): vo
       return;
     }
     let isFirst = true;
-    const session = new YamuxServer(connection, 'server', (stream) => {
+    const session = new YamuxSession(connection, 'server', (stream) => {
       if (isFirst) stream.once('close', () => session.end());
       isFirst = false;
       server.injectConnection(stream);

@@ -1,34 +1,35 @@
 import { Duplex } from 'node:stream';
 
-import { FrameReader, type FrameSink, type PayloadUse } from '../../inspect/frame-reader.js';
-import {
-  YAMUX_HEADER_BYTES,
-  YAMUX_INITIAL_WINDOW_BYTES,
-  YamuxFlag,
-  YamuxType,
-} from '../../inspect/yamux/yamux-frame.js';
+import { YamuxPeer } from '../../inspect/yamux/yamux-peer.js';
 
-/** One end of a yamux session on a connection, to run gRPC on. The connection ends with `end`, the streams with it. */
-export class YamuxServer implements FrameSink {
-  payloadBytes = 0;
+/** One end of a yamux session on a connection, with a stream of Node for each of its streams, to run gRPC on. */
+export class YamuxSession {
   readonly #connection: Duplex;
-  readonly #accept: (stream: Duplex) => void;
+  readonly #peer: YamuxPeer;
   readonly #streams = new Map<number, YamuxStream>();
-  readonly #reader = new FrameReader(this, { headerBytes: YAMUX_HEADER_BYTES, preface: undefined });
-  #nextStreamId: number;
-  /** Of the data frame that is being read: its stream, if that is open, and whether it is the last. */
-  #current: { readonly stream: YamuxStream | undefined; readonly fin: boolean } = {
-    stream: undefined,
-    fin: false,
-  };
+  /** Callbacks of writes that are in the output. */
+  #written: (() => void)[] = [];
 
-  /** `accept` takes the streams that the other end opens. What has been read of the connection must be put back before. */
+  /**
+   * `accept` takes the streams that the other end opens. Bytes that have been read from the connection must have been put back.
+   * The streams end with the connection.
+   */
   constructor(connection: Duplex, role: 'client' | 'server', accept: (stream: Duplex) => void) {
     this.#connection = connection;
-    this.#accept = accept;
-    this.#nextStreamId = role === 'client' ? 1 : 2;
+    this.#peer = new YamuxPeer(role, {
+      opened: (streamId) => accept(this.#add(streamId)),
+      data: (streamId, bytes) => this.#streams.get(streamId)?.received(bytes),
+      finished: (streamId) => this.#streams.get(streamId)?.push(null),
+      reset: (streamId) => this.#streams.get(streamId)?.destroy(),
+      sent: (streamId) => {
+        const written = this.#streams.get(streamId)?.takeWritten();
+        if (written) this.#written.push(written);
+      },
+      goAway: () => undefined,
+    });
     connection.on('data', (chunk: Buffer) => {
-      if (!this.#reader.read(chunk, 0, chunk.length)) connection.destroy();
+      if (!this.#peer.receive(chunk)) connection.destroy();
+      this.flush();
     });
     connection.on('end', () => connection.end());
     connection.on('error', () => undefined);
@@ -38,159 +39,89 @@ export class YamuxServer implements FrameSink {
   }
 
   open(): Duplex {
-    const stream = this.#add(this.#nextStreamId);
-    this.#nextStreamId += 2;
-    this.send(YamuxType.windowUpdate, YamuxFlag.syn, stream.id, 0);
+    const stream = this.#add(this.#peer.open());
+    this.flush();
     return stream;
   }
 
-  /** Ends the connection behind what has been sent. */
+  /** Ends the connection after the bytes that have been sent. */
   end(): void {
     this.#connection.end();
   }
 
-  /** For streams: sends a frame; `length` is a window's growth, or that of the data. */
-  send(type: number, flags: number, streamId: number, length: number, sent?: () => void): void {
-    const header = Buffer.alloc(YAMUX_HEADER_BYTES);
-    header.writeUInt8(type, 1);
-    header.writeUInt16BE(flags, 2);
-    header.writeUInt32BE(streamId, 4);
-    header.writeUInt32BE(length, 8);
-    this.#write(header, sent);
-  }
-
-  /** For streams: sends a part of a stream's data. */
-  sendData(streamId: number, data: Buffer, sent: () => void): void {
+  /** Called by the streams: writes the output of the peer. */
+  flush(): void {
+    const output = this.#peer.takeOutput();
+    if (output.length === 0 || !this.#connection.writable) return;
+    const written = this.#written;
+    this.#written = [];
     this.#connection.cork();
-    this.send(YamuxType.data, 0, streamId, data.length);
-    this.#write(data, sent);
+    for (const bytes of output.slice(0, -1)) this.#connection.write(bytes);
+    this.#connection.write(output.at(-1), () => {
+      for (const done of written) done();
+    });
     this.#connection.uncork();
   }
 
-  /** For streams: this one is over. */
-  forget(streamId: number): void {
-    this.#streams.delete(streamId);
-  }
-
-  header(bytes: Buffer, offset: number): PayloadUse | undefined {
-    const type = bytes[offset + 1];
-    const flags = bytes.readUInt16BE(offset + 2);
-    const streamId = bytes.readUInt32BE(offset + 4);
-    const length = bytes.readUInt32BE(offset + 8);
-    this.payloadBytes = type === YamuxType.data ? length : 0;
-    if (type === YamuxType.ping && (flags & YamuxFlag.syn) !== 0)
-      this.send(YamuxType.ping, YamuxFlag.ack, 0, length);
-    if (streamId === 0) return 'skip';
-    if ((flags & YamuxFlag.syn) !== 0) this.#accepted(streamId);
-    const stream = this.#streams.get(streamId);
-    if (type === YamuxType.windowUpdate) stream?.mayReceive(length);
-    if ((flags & YamuxFlag.rst) !== 0) stream?.destroy();
-    this.#current = { stream, fin: (flags & YamuxFlag.fin) !== 0 };
-    return 'stream';
-  }
-
-  part(bytes: Buffer, start: number, end: number, last: boolean): boolean {
-    const { stream, fin } = this.#current;
-    if (end > start) stream?.received(bytes.subarray(start, end));
-    if (last && fin) stream?.receivedFin();
-    return true;
-  }
-
-  payload(): boolean {
-    return true;
-  }
-
-  #accepted(streamId: number): void {
-    const stream = this.#add(streamId);
-    this.send(YamuxType.windowUpdate, YamuxFlag.ack, streamId, 0);
-    this.#accept(stream);
-  }
-
   #add(streamId: number): YamuxStream {
-    const stream = new YamuxStream(this, streamId);
+    const stream = new YamuxStream(this, this.#peer, streamId);
     this.#streams.set(streamId, stream);
+    stream.once('close', () => this.#streams.delete(streamId));
     return stream;
-  }
-
-  #write(bytes: Buffer, sent: (() => void) | undefined): void {
-    if (this.#connection.writable) this.#connection.write(bytes, () => sent?.());
   }
 }
 
-/** A stream of a session; what it has sent but may not send yet waits for the other end's window. */
+/** A stream of a session. */
 class YamuxStream extends Duplex {
-  readonly id: number;
-  readonly #session: YamuxServer;
-  #sendWindowBytes = YAMUX_INITIAL_WINDOW_BYTES;
-  /** Bytes that were received and that the other end has not been given back as window. */
-  #usedBytes = 0;
-  #waiting: { rest: Buffer; readonly sent: () => void } | undefined;
-  #finSent = false;
-  #finReceived = false;
+  readonly #session: YamuxSession;
+  readonly #peer: YamuxPeer;
+  readonly #id: number;
+  /** Received bytes that have not been reported as consumed. */
+  #unreportedBytes = 0;
+  #written: (() => void) | undefined;
 
-  constructor(session: YamuxServer, id: number) {
+  constructor(session: YamuxSession, peer: YamuxPeer, id: number) {
     super();
     this.#session = session;
-    this.id = id;
+    this.#peer = peer;
+    this.#id = id;
   }
 
-  /** For the session: data has come. */
-  received(data: Buffer): void {
-    this.#usedBytes += data.length;
-    this.push(data);
+  /** Called by the session. */
+  received(bytes: Buffer): void {
+    this.#unreportedBytes += bytes.length;
+    this.push(bytes);
   }
 
-  /** For the session: no more data comes. */
-  receivedFin(): void {
-    this.#finReceived = true;
-    this.push(null);
+  /** Called by the session: removes and returns the callback of the current write. */
+  takeWritten(): (() => void) | undefined {
+    const written = this.#written;
+    this.#written = undefined;
+    return written;
   }
 
-  /** For the session: the other end takes so many bytes more. */
-  mayReceive(bytes: number): void {
-    this.#sendWindowBytes += bytes;
-    this.#flush();
-  }
-
+  /** Node asks for more when the received bytes were read, except for its high-water mark. */
   override _read(): void {
-    // Node asks for more when what has come was read, less its high-water mark. Half a window at least, as hashicorp's does.
-    if (this.#usedBytes < YAMUX_INITIAL_WINDOW_BYTES / 2 || this.#finReceived) return;
-    this.#session.send(YamuxType.windowUpdate, 0, this.id, this.#usedBytes);
-    this.#usedBytes = 0;
+    this.#peer.consumed(this.#id, this.#unreportedBytes);
+    this.#unreportedBytes = 0;
+    this.#session.flush();
   }
 
-  override _write(chunk: Buffer, _encoding: BufferEncoding, sent: () => void): void {
-    this.#waiting = { rest: chunk, sent };
-    this.#flush();
+  override _write(chunk: Buffer, _encoding: BufferEncoding, written: () => void): void {
+    this.#written = written;
+    this.#peer.send(this.#id, chunk);
+    this.#session.flush();
   }
 
   override _final(done: () => void): void {
-    this.#finSent = true;
-    this.#session.send(YamuxType.windowUpdate, YamuxFlag.fin, this.id, 0);
+    this.#peer.finish(this.#id);
+    this.#session.flush();
     done();
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#session.forget(this.id);
-    if (!this.#finSent || !this.#finReceived)
-      this.#session.send(YamuxType.windowUpdate, YamuxFlag.rst, this.id, 0);
+    this.#peer.reset(this.#id);
+    this.#session.flush();
     done(error);
-  }
-
-  #flush(): void {
-    const waiting = this.#waiting;
-    if (!waiting) return;
-    while (waiting.rest.length > 0) {
-      const bytes = Math.min(waiting.rest.length, this.#sendWindowBytes);
-      if (bytes === 0) return;
-      const data = waiting.rest.subarray(0, bytes);
-      waiting.rest = waiting.rest.subarray(bytes);
-      this.#sendWindowBytes -= bytes;
-      const isLast = waiting.rest.length === 0;
-      if (isLast) this.#waiting = undefined;
-      this.#session.sendData(this.id, data, () => {
-        if (isLast) waiting.sent();
-      });
-    }
   }
 }

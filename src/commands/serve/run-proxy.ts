@@ -1,3 +1,4 @@
+import { deferred } from '../../deferred.js';
 import { STOP_MARGIN_MS } from '../../limits.js';
 import { isDebuggerWanted } from '../../process/debugger.js';
 import { takeEnvironment } from '../../process/environment.js';
@@ -55,9 +56,9 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   const sockets = InheritedSockets.takeFrom(process.env);
 
   // Signals may come before there is a proxy: a reload waits until it has started, an end ends it right then.
-  const [started, start] = event<Reloader>();
-  const [draining, drain] = event();
-  const [stopping, stop] = event();
+  const { promise: started, resolve: start } = deferred<Reloader>();
+  const { promise: draining, resolve: drain } = deferred();
+  const { promise: stopping, resolve: stop } = deferred();
   handleSignals({
     onReload: () => void started.then((reloader) => notifier.reload(() => reloader.reloadNow())),
     onDrain: drain,
@@ -116,13 +117,6 @@ function describe(proxy: Proxy, reloader: Reloader): string {
   const { connectionCount, state } = proxy;
   const serving = `${proxy.draining ? 'draining' : 'serving'}: ${state.listeners.length} listeners, ${connectionCount} connections`;
   return reloader.failing ? `${serving}; the last reload failed, the log says why` : serving;
-}
-
-/** A promise, and what resolves it. */
-function event<T = void>(): [happened: Promise<T>, happen: (value: T) => void] {
-  let happen: (value: T) => void = () => undefined;
-  const happened = new Promise<T>((resolve) => (happen = resolve));
-  return [happened, (value) => happen(value)];
 }
 
 /** Runs the proxy until it is told to stop. Returns the exit code. */

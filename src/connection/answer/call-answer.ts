@@ -1,3 +1,4 @@
+import { percentEncoded } from '../../percent-encoding.js';
 import { frame, goAwayFrame, pingFrame, resetFrame, settingsFrame } from '../../inspect/http2/encode.js';
 import {
   CLIENT_PREFACE,
@@ -59,17 +60,13 @@ function literal(name: string, value: string): Buffer {
 }
 
 /**
- * gRPC over HTTP/2, "Percent-Encoded": all but printable ASCII, and the percent sign, becomes %XX of its UTF-8. What
- * does not fit is cut off at a character; no space is left at the ends, where RFC 9113 section 8.2.1 forbids it.
+ * Percent-encodes a message. It is truncated at a character if it is too long; RFC 9113 section 8.2.1 forbids spaces at the
+ * ends.
  */
-function percentEncode(message: string): string {
+function encodedMessage(message: string): string {
   let encoded = '';
   for (const character of message) {
-    const next = /^[ -$&-~]$/.test(character)
-      ? character
-      : [...Buffer.from(character, 'utf8')]
-          .map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`)
-          .join('');
+    const next = percentEncoded(character);
     if (encoded.length + next.length > MAX_ENCODED_MESSAGE_BYTES) break;
     encoded += next;
   }
@@ -82,7 +79,7 @@ function trailersOnly({ code, message }: CallStatus): Buffer {
     Buffer.from([0x88]),
     literal('content-type', 'application/grpc'),
     literal('grpc-status', String(code)),
-    literal('grpc-message', percentEncode(message)),
+    literal('grpc-message', encodedMessage(message)),
   ]);
 }
 

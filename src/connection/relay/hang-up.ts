@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
+import { codeOf } from '../../error-codes.js';
 import { READ_BUFFER_BYTES } from '../../limits.js';
 import { closeNotifyBytes } from '../../tls/close-notify.js';
 
@@ -147,7 +148,7 @@ export class HangUpWatch {
     const isTcp = raw.localFamily !== undefined;
     const judge = (error: Error | null | undefined): void => {
       if (this.#isOver || this.#hasFinished) return;
-      if (error && (isTcp || errorCode(error) !== 'EPIPE')) this.#reset(error);
+      if (error && (isTcp || codeOf(error) !== 'EPIPE')) this.#reset(error);
       else this.#finish();
     };
     raw.write(EMPTY, judge);
@@ -215,11 +216,6 @@ interface EndedRecords {
   /** Whether anything came since we ended our side. */
   hasAnswered: boolean;
   readonly closeNotifyBytes: number;
-}
-
-/** The code of a socket's error, or its message. */
-export function errorCode(error: Error): string {
-  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }
 
 /** As long as the high-water mark of a socket's readable side, at the least: nothing fits beside it. */

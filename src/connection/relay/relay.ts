@@ -1,3 +1,5 @@
+import { deferred } from '../../deferred.js';
+import { codeOrMessage } from '../../error-codes.js';
 import { guarded } from '../../guarded.js';
 import type { ReadReceiver } from '../../upstream/dialer.js';
 import { UpstreamFailure, upstreamFailure } from '../../upstream/failure.js';
@@ -6,7 +8,7 @@ import { ConnectionEnd, internalError } from '../connection-end.js';
 import { abort, farewell } from './abort.js';
 import { ByteQueue } from './byte-queue.js';
 import { ReadHalfPipe, TurnHalfPipe, type HalfPipe, type HalfPipeOptions } from './half-pipe.js';
-import { errorCode, HangUpWatch, type Peer } from './hang-up.js';
+import { HangUpWatch, type Peer } from './hang-up.js';
 import type { Direction, Tap } from './tap.js';
 
 /** The client's end of a relay, paused. */
@@ -96,9 +98,9 @@ export class Relay {
   constructor(client: ClientEnd, upstream: UpstreamEnd, options: RelayOptions) {
     this.#options = options;
     this.#ends = { client, upstream };
-    let settle: (outcome: RelayOutcome) => void = () => undefined;
-    this.done = new Promise((resolve) => (settle = resolve));
-    this.#settle = settle;
+    const { promise, resolve } = deferred<RelayOutcome>();
+    this.done = promise;
+    this.#settle = resolve;
     this.#watches = { client: this.#watch('client'), upstream: this.#watch('upstream') };
     this.#client = new TurnHalfPipe(this.#pipeOptions('client', 'to_upstream'), this.#sent);
     const upstreamOptions = this.#pipeOptions('upstream', 'to_client');
@@ -261,7 +263,7 @@ export class Relay {
       this.#failed(
         error ? upstreamFailure(error) : new UpstreamFailure('reset', 'it broke off the connection at once'),
       );
-    else this.cut(new ConnectionEnd('reset', side, error ? errorCode(error) : ''));
+    else this.cut(new ConnectionEnd('reset', side, error ? codeOrMessage(error) : ''));
   }
 
   /** A side that had finished is gone. */

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
+import { codeOrMessage } from '../../error-codes.js';
 import type { ServerTls } from '../../config/model.js';
 import { withDeadline } from '../../deadline.js';
 import { MAX_LOGGED } from '../../limits.js';
@@ -149,7 +150,7 @@ async function finishHandshake(
       abort(raw);
       return handshakeFailed(context, 'client_chain', error.message);
     }
-    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    const code = codeOrMessage(error);
     return handshakeFailed(context, handshakeFailure(code), code);
   } finally {
     deadline.clear();

@@ -13,7 +13,7 @@ import type { NameNumbers } from '../hpack/field-names.js';
 import { STATIC_TABLE } from '../hpack/static-table.js';
 import { FrameLimit, type FrameFlood, type LimitedFrame } from './frame-limit.js';
 import { CLIENT_PREFACE, ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType } from './http2-frame.js';
-import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
+import { HeaderBlockReader } from './header-block.js';
 
 const GOOD_NAME = 1;
 const FORBIDDEN_NAME = 2;
@@ -74,7 +74,10 @@ export class ClientFrames implements FrameSink, FieldSink {
   #type = -1;
   #flags = 0;
   #streamId = 0;
-  #block: HeaderBlock | undefined;
+  readonly #block = new HeaderBlockReader(this.#decoder, this, MAX_HEADER_BLOCK_BYTES + 1, () => {
+    this.#exceed('continuation');
+    return false;
+  });
   #forbidden = 0;
   #fault: FramesFault = { errorCode: ErrorCode.protocol, limit: undefined };
   readonly #limit: FrameLimit;
@@ -121,7 +124,7 @@ export class ClientFrames implements FrameSink, FieldSink {
     this.#streamId = bytes.readUInt32BE(offset + 5) & 0x7fff_ffff;
     // Section 4.3: "a contiguous sequence of frames, with no interleaved frames of any other type or from any other stream".
     const continued = this.#type === FrameType.continuation ? this.#streamId : 0;
-    if ((this.#block?.streamId ?? 0) !== continued) return undefined;
+    if (this.#block.streamId !== continued) return undefined;
     switch (this.#type) {
       case FrameType.headers:
         if (this.#streamId > this.#lastStreamId) this.#payForRequest();
@@ -150,24 +153,21 @@ export class ClientFrames implements FrameSink, FieldSink {
   }
 
   payload(bytes: Buffer, start: number, end: number): boolean {
-    let [from, to] = [start, end];
-    if (this.#type === FrameType.headers) {
-      from = fragmentStart(this.#flags, start);
-      to = fragmentEnd(this.#flags, bytes, start, end);
-      if (from > to) return false;
+    const step =
+      this.#type === FrameType.headers
+        ? this.#block.headers(this.#flags, this.#streamId, bytes, start, end, this.#nowMs)
+        : this.#block.continuation(this.#flags, bytes, start, end);
+    switch (step) {
+      case 'open':
+        return this.#block.failure === undefined || this.#judge(this.#block.failure);
+      case 'whole':
+        return this.#judge(this.#block.failure);
+      case 'small_frames':
+        this.#exceed('continuation');
+        return false;
+      default:
+        return false;
     }
-    const isWhole = (this.#flags & Flag.endHeaders) !== 0;
-    if (isWhole && !this.#block) return this.#judge(this.#decoder.decode(bytes, from, to, this));
-    if (!this.#block) this.#decoder.begin();
-    this.#block ??= new HeaderBlock(this.#streamId, false, 0);
-    if (!this.#block.add(to - from) || this.#block.bytes > MAX_HEADER_BLOCK_BYTES) {
-      this.#exceed('continuation');
-      return false;
-    }
-    const failure = this.#decoder.part(bytes, from, to, this);
-    if (failure || !isWhole) return !failure || this.#judge(failure);
-    this.#block = undefined;
-    return this.#judge(this.#decoder.finish());
   }
 
   get #endsRequest(): boolean {

@@ -10,7 +10,7 @@ import { FrameReader, type FrameSink, type PayloadUse } from '../frame-reader.js
 import type { Sender } from '../sender.js';
 import type { FrameFlood, LimitedFrame } from './frame-limit.js';
 import { CLIENT_PREFACE, Flag, FRAME_HEADER_BYTES, FrameType } from './http2-frame.js';
-import { fragmentEnd, fragmentStart, HeaderBlock } from './header-block.js';
+import { HeaderBlockReader, type BlockStep } from './header-block.js';
 import type { ExceededReset } from './reset-limit.js';
 import { readSettings, type Settings } from './http2-settings.js';
 import type { FieldValues } from './stream-observer.js';
@@ -82,8 +82,6 @@ export class Http2Side implements FrameSink, FieldSink {
   readonly #events: SideEvents;
   readonly #maxListBytes: number;
   readonly #values: (string | undefined)[];
-  /** Set while header blocks are read. */
-  #decoder: HpackDecoder | undefined;
 
   // The frame that is being read.
   #type = -1;
@@ -94,14 +92,16 @@ export class Http2Side implements FrameSink, FieldSink {
   /** DATA: bytes of content that are still to come; -1 until the length of the padding is known. */
   #contentLeft = 0;
   #isContentTold = false;
-  #block: HeaderBlock | undefined;
+  readonly #block: HeaderBlockReader;
 
   constructor(sender: Sender, names: FieldNames, events: SideEvents, maxListBytes: number) {
     this.#sender = sender;
     this.#events = events;
     this.#maxListBytes = maxListBytes;
     this.reader = new FrameReader(this, sender === 'client' ? CLIENT_FRAMING : SERVER_FRAMING);
-    this.#decoder = new HpackDecoder(names);
+    this.#block = new HeaderBlockReader(new HpackDecoder(names), this, maxListBytes, () =>
+      events.headersTooLarge(sender),
+    );
     this.#values = new Array<undefined>(names.count + 1).fill(undefined);
   }
 
@@ -110,12 +110,12 @@ export class Http2Side implements FrameSink, FieldSink {
    * a header block.
    */
   get atBoundary(): boolean {
-    return this.#type >= 0 && this.reader.atBoundary && !this.#block;
+    return this.#type >= 0 && this.reader.atBoundary && this.#block.streamId === 0;
   }
 
   /** Since when it has been within a header block, if it is. */
   get headerBlockBeganAtMs(): number | undefined {
-    if (this.#block) return this.#block.beganAtMs;
+    if (this.#block.streamId !== 0) return this.#block.beganAtMs;
     return this.#awaitedSinceMs < 0 ? undefined : this.#awaitedSinceMs;
   }
 
@@ -126,13 +126,13 @@ export class Http2Side implements FrameSink, FieldSink {
 
   /** Stops reading header blocks and discards their tables. */
   stopReadingHeaders(): void {
-    this.#decoder = undefined;
+    this.#block.stopDecoding();
     this.unacknowledged.length = 0;
   }
 
   /** This end has acknowledged the SETTINGS_HEADER_TABLE_SIZE of the other end. */
   acknowledgeTableSize(bytes: number): void {
-    this.#decoder?.acknowledgeTableSize(bytes);
+    this.#block.decoder?.acknowledgeTableSize(bytes);
   }
 
   field(nameId: number, value: string): void {
@@ -151,8 +151,8 @@ export class Http2Side implements FrameSink, FieldSink {
     this.#streamId = streamId;
     // RFC 9113 section 4.3: "a contiguous sequence of frames, with no interleaved frames of any other type or from any
     // other stream".
-    if ((this.#block?.streamId ?? 0) !== (type === FrameType.continuation ? streamId : 0)) {
-      this.#block = undefined;
+    if (this.#block.streamId !== (type === FrameType.continuation ? streamId : 0)) {
+      this.#block.abandon();
       if (!this.#events.exceed(this.#sender, 'interleaved_block')) return undefined;
       if (type === FrameType.continuation) return 'skip';
     }
@@ -271,68 +271,47 @@ export class Http2Side implements FrameSink, FieldSink {
 
   #headers(bytes: Buffer, start: number, end: number): boolean {
     this.#awaitedSinceMs = -1;
-    const from = fragmentStart(this.#flags, start);
-    const to = fragmentEnd(this.#flags, bytes, start, end);
-    if (from > end) {
-      this.#events.lose('frame');
-      return this.#events.frame(this.#sender, 'small', this.#type);
-    }
-    // Go resets a stream whose HEADERS have more padding than payload, and does not read their block.
-    if (from > to) return this.#events.frame(this.#sender, 'small', this.#type);
-    const endStream = (this.#flags & Flag.endStream) !== 0;
-    const decoder = this.#decoder;
     this.#clearValues();
-    if ((this.#flags & Flag.endHeaders) !== 0) {
-      const failure = decoder?.decode(bytes, from, to, this);
-      return this.#decoded(failure, this.#streamId, endStream, to - from, false);
-    }
-    this.#block = new HeaderBlock(this.#streamId, endStream, this.#events.nowMs);
-    decoder?.begin();
-    return this.#part(this.#block, bytes, from, to);
+    const step = this.#block.headers(this.#flags, this.#streamId, bytes, start, end, this.#events.nowMs);
+    if (step === 'too_short') this.#events.lose('frame');
+    // Go resets a stream whose HEADERS have more padding than payload, and does not read their block.
+    if (step === 'too_short' || step === 'only_padding')
+      return this.#events.frame(this.#sender, 'small', this.#type);
+    return this.#proceed(step, false);
   }
 
   #continuation(bytes: Buffer, start: number, end: number): boolean {
     this.#awaitedSinceMs = -1;
-    const block = this.#block;
-    if (!block) return true;
-    if (!this.#part(block, bytes, start, end)) return false;
-    if ((this.#flags & Flag.endHeaders) === 0) return true;
-    this.#block = undefined;
-    const isCounted = block.bytes >= this.#maxListBytes;
-    return this.#decoded(this.#decoder?.finish(), block.streamId, block.endStream, block.bytes, isCounted);
+    if (this.#block.streamId === 0) return true;
+    const step = this.#block.continuation(this.#flags, bytes, start, end);
+    return this.#proceed(step, this.#block.bytes >= this.#maxListBytes);
   }
 
-  #part(block: HeaderBlock, bytes: Buffer, start: number, end: number): boolean {
-    const excess = Math.floor(block.bytes / this.#maxListBytes);
-    if (!block.add(end - start)) {
-      this.#block = undefined;
-      return this.#events.exceed(this.#sender, 'continuation');
+  /** `isCounted`: the block exceeded the limit on its length while it was open. */
+  #proceed(step: BlockStep, isCounted: boolean): boolean {
+    switch (step) {
+      case 'small_frames':
+        return this.#events.exceed(this.#sender, 'continuation');
+      case 'open':
+      case 'whole': {
+        const { failure } = this.#block;
+        if (failure) this.#events.lose(`hpack_${failure}`);
+        return step === 'open' || this.#decoded(isCounted);
+      }
+      default:
+        return false;
     }
-    // A block without end counts again and again.
-    const isLonger = Math.floor(block.bytes / this.#maxListBytes) > excess;
-    if (isLonger && !this.#events.headersTooLarge(this.#sender)) return false;
-    const failure = this.#decoder?.part(bytes, start, end, this);
-    if (failure) this.#events.lose(`hpack_${failure}`);
-    return true;
   }
 
-  #decoded(
-    failure: HpackFailure | undefined,
-    streamId: number,
-    endStream: boolean,
-    encodedBytes: number,
-    isCounted: boolean,
-  ): boolean {
-    if (failure) this.#events.lose(`hpack_${failure}`);
-    const decoder = this.#decoder;
+  #decoded(isCounted: boolean): boolean {
+    const { decoder, bytes, endStream } = this.#block;
     const values = decoder ? this.#values : undefined;
     const listBytes = decoder?.listBytes ?? 0;
     const isTooLarge =
-      listBytes > this.#maxListBytes ||
-      listBytes > MAX_HEADER_TABLE_BYTES + MAX_HEADER_AMPLIFICATION * encodedBytes;
+      listBytes > this.#maxListBytes || listBytes > MAX_HEADER_TABLE_BYTES + MAX_HEADER_AMPLIFICATION * bytes;
     if (isTooLarge && !isCounted && !this.#events.headersTooLarge(this.#sender)) return false;
-    if (!this.#events.headers(this.#sender, streamId, values)) return false;
-    if (endStream) this.#events.endStream(this.#sender, streamId);
+    if (!this.#events.headers(this.#sender, this.#streamId, values)) return false;
+    if (endStream) this.#events.endStream(this.#sender, this.#streamId);
     return true;
   }
 
@@ -354,7 +333,7 @@ export class Http2Side implements FrameSink, FieldSink {
       this.#events.lose('settings');
       return true;
     }
-    if (!this.#decoder) return true;
+    if (!this.#block.decoder) return true;
     this.unacknowledged.push(settings);
     if (this.unacknowledged.length <= MAX_UNACKNOWLEDGED_SETTINGS) return true;
     return this.#events.exceed(this.#sender, 'unacknowledged_settings');

@@ -1,5 +1,6 @@
 import { Socket } from 'node:net';
 
+import { deferred } from '../../deferred.js';
 import { ProcessBudget } from '../../process/process-budget.js';
 import { WORKER_REPORT_MS } from '../../limits.js';
 import type { Arrival } from '../../connection/accepted.js';
@@ -23,9 +24,9 @@ export class Worker {
   readonly #traffic: LocalTraffic;
   #news: News | undefined;
   #prepared: (PreparedPlan & { readonly plan: ServingPlan }) | undefined;
-  #finish: () => void = () => undefined;
-  /** Settles when the worker was drained and has told everything. */
-  readonly finished = new Promise<void>((resolve) => (this.#finish = resolve));
+  readonly #finished = deferred();
+  /** Settles when the worker was drained and has sent all its reports. */
+  readonly finished = this.#finished.promise;
 
   constructor(version: string) {
     this.#logger = createLogger(batchLines(new PrimaryOutlet()), DEFAULT_LOGGING);
@@ -145,7 +146,7 @@ export class Worker {
     await this.#logger.sink.flush();
     const report = await this.#metrics.takeReport();
     await new Promise<void>((resolve) => tell({ kind: 'counted', report }, resolve));
-    this.#finish();
+    this.#finished.resolve();
   }
 }
 

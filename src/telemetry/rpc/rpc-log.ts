@@ -1,3 +1,4 @@
+import { percentDecoded } from '../../percent-encoding.js';
 import type { Logging } from '../../config/model.js';
 import type { CallEnd, GrpcCall } from '../../inspect/grpc/call.js';
 import { traceIdOf } from '../../inspect/grpc/traceparent.js';
@@ -117,7 +118,7 @@ function fieldsOf({ start, messages, sidechannel, windows }: GrpcCall, end: Call
     correlation_id: start.correlationId && cut(start.correlationId, MAX_LOGGED.grpcName),
     trace_id: traceIdOf(start.traceparent),
     // grpc-go sends an empty message with each success.
-    error: end.message ? cut(decoded(end.message), MAX_LOGGED.grpcMessage) : undefined,
+    error: end.message ? cut(percentDecoded(end.message), MAX_LOGGED.grpcMessage) : undefined,
   };
 }
 
@@ -129,13 +130,4 @@ function stalled(window: SendWindow, { endedAtMs }: CallEnd): number | undefined
 
 function rounded(ms: number): number {
   return Math.round(ms * 1000) / 1000;
-}
-
-/** gRPC over HTTP/2, "Percent-Encoded": what is malformed is shown as it came. */
-function decoded(message: string): string {
-  try {
-    return decodeURIComponent(message);
-  } catch {
-    return message;
-  }
 }

@@ -11,7 +11,8 @@ import {
 import { onTestFinished } from 'vitest';
 
 import { ReadHalfPipe, TurnHalfPipe } from '../../../src/connection/relay/half-pipe.js';
-import { errorCode, HangUpWatch } from '../../../src/connection/relay/hang-up.js';
+import { codeOrMessage } from '../../../src/error-codes.js';
+import { HangUpWatch } from '../../../src/connection/relay/hang-up.js';
 import { abort, inspectAtClose } from '../../../src/connection/relay/abort.js';
 import { MAX_QUEUED_BYTES } from '../../../src/limits.js';
 import { TlsTerminator } from '../../../src/tls/terminator.js';
@@ -200,7 +201,7 @@ export class WatchedEnd {
     };
     this.#watch = new HangUpWatch(end, {
       finished: () => report('finished'),
-      reset: (error) => report('reset', error && errorCode(error)),
+      reset: (error) => report('reset', error && codeOrMessage(error)),
       gone: () => report('gone'),
     });
     const options = {

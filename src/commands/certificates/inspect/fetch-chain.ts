@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { createSecureContext } from 'node:tls';
 
+import { codeOf, tlsFaultOf } from '../../../error-codes.js';
 import { FETCH_CHAIN_MS } from '../../../limits.js';
 import type { NetworkAddress } from '../../../config/model.js';
 import { HandshakeSilence, observeHandshake } from '../../../gitaly-client/observe-handshake.js';
@@ -49,15 +50,16 @@ export async function fetchChain(address: NetworkAddress): Promise<Fetched> {
 }
 
 function whyNot(reason: Error): CertificateFinding {
-  const code = 'code' in reason ? String(reason.code) : '';
-  if (/WRONG_VERSION_NUMBER$|PACKET_LENGTH_TOO_LONG$|UNEXPECTED_MESSAGE$/u.test(code)) {
+  const code = codeOf(reason);
+  const fault = tlsFaultOf(code);
+  if (fault === 'not_a_record' || fault === 'invalid_record') {
     return error(
       'no_tls',
       `the server does not speak TLS on this port (${code})`,
       "give the port of its TLS listener: Gitaly's plaintext listen_addr is another one than tls_listen_addr",
     );
   }
-  if (code.startsWith('ERR_SSL') || reason instanceof HandshakeSilence) {
+  if (fault !== undefined || reason instanceof HandshakeSilence) {
     return error(
       'no_tls',
       `the TLS handshake failed (${code === '' ? reason.message : code})`,
