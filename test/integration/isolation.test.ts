@@ -75,7 +75,7 @@ test('a fault is logged with the positions of the source files, not of the built
   client.write('FAULT throw');
   await upstream.ended;
   const { 'close.detail': detail } = await proxy.log.waitForClose('internal_error');
-  expect(detail).toMatch(/at \S+ \(src\/connection\/[a-z-]+\.ts:\d+:\d+\)/u);
+  expect(detail).toMatch(/at \S+ \(src\/connection\/[a-z/-]+\.ts:\d+:\d+\)/u);
   expect(detail).not.toContain('/dist/');
 });
 

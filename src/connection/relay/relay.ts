@@ -284,7 +284,7 @@ export class Relay {
   }
 
   #silent(ms: number): void {
-    const detail = `it took the connection and said nothing for ${ms} ms (timeouts.dial)`;
+    const detail = `it accepted the connection and sent nothing for ${ms} ms (timeouts.dial)`;
     if (this.#canBeAnswered) this.#failed(new UpstreamFailure('silent', detail));
     else this.cut(new ConnectionEnd('upstream_unreachable', 'proxy', detail));
   }
