@@ -2,17 +2,17 @@ import type { SocketEnd } from './peer-address.js';
 import type { ConnectionProtocol } from './protocol.js';
 import type { TlsFacts } from './connection-events.js';
 
-/** What the stages have found out about a connection so far; the report is made of it whenever it ends. */
+/** The facts that the stages of a connection have found so far. The report of the connection is built from them. */
 export interface ConnectionFacts {
   /** `performance.now()` at accept. */
   readonly acceptedAtMs: number;
-  /** The other end of the socket. */
+  /** The remote end of the socket. */
   readonly socketEnd: SocketEnd | undefined;
-  /** Our end of the socket. */
+  /** The local end of the socket. */
   readonly localEnd: SocketEnd | undefined;
-  /** Who the client is: the socket's other end, or what a PROXY header says. */
+  /** The address of the client: the remote end of the socket, or the source in a PROXY header. */
   clientEnd: SocketEnd | undefined;
-  /** As the client asked for it, also when the handshake failed. */
+  /** The name that the client asked for, also if the handshake failed. */
   serverName: string | undefined;
   /** The URL of the upstream that the client goes to, once that is known. */
   upstream: string | undefined;
@@ -20,8 +20,8 @@ export interface ConnectionFacts {
   /** The name in the verified client certificate. */
   identity: string | undefined;
   protocol: ConnectionProtocol | undefined;
-  /** Whether the client has presented a verified certificate, or upstream has answered it. */
+  /** Whether the client has presented a verified certificate, or upstream has answered the client. */
   isAuthenticated: boolean;
-  /** What an operator should do about the end. */
+  /** The fix for the end of the connection, for the operator. */
   advice: string | undefined;
 }

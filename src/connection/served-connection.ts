@@ -1,18 +1,18 @@
 import type { ConnectionEnd } from './connection-end.js';
 import type { ConnectionStatus } from './connection-status.js';
 
-/** One client's connection, from accept to its end, whatever is spoken on it. */
+/** The connection of a client, from accept to its end, for any protocol. */
 export interface ServedConnection {
-  /** How it is at the moment. */
+  /** The current state of the connection. */
   readonly status: ConnectionStatus;
-  /** Serves the connection; settles when it has ended and was reported. Never rejects. */
+  /** Serves the connection. Settles when it has ended and was reported; never rejects. */
   run(): Promise<void>;
-  /** Lets what is open on the connection finish and then ends it. `why` is for the log. */
+  /** Lets open calls or requests finish, and then ends the connection. `why` is for the log. */
   drain(why: string): void;
-  /** Breaks the connection off, whatever it is doing. */
+  /** Resets the connection in any state. */
   cut(end: ConnectionEnd): void;
-  /** Ends it where a deadline has passed that has no timer of its own; called now and then. */
+  /** Ends the connection if a deadline without a timer of its own has expired. Called periodically. */
   sweep(nowMs: number): void;
-  /** Tells of what moved since the last call. */
+  /** Reports the bytes that moved since the last call. */
   reportBytes(): void;
 }

@@ -40,7 +40,7 @@ export function upstreamFailure(error: Error): UpstreamFailure {
 function tlsWords(code: string): string | undefined {
   if (!code.startsWith('ERR_SSL')) return undefined;
   if (isClientCertificateRefusal(code))
-    return `the upstream refused the client certificate of upstream_tls, or misses one (${code})`;
+    return `the upstream refused the client certificate of upstream_tls, or requires one (${code})`;
   // TLS 1.2 has no alert of its own for a client certificate that is missing.
   if (/ALERT_HANDSHAKE_FAILURE$/.test(code))
     return `the upstream refused the handshake; it may want a client certificate (upstream_tls.certificate_path) or share no cipher suite (${code})`;

@@ -86,7 +86,7 @@ export class TurnWriter implements TurnTask {
     if (!this.#isWriting) this.#writtenCost = 0;
   }
 
-  /** Forgets what waits. */
+  /** Drops the queued bytes. */
   drop(): void {
     this.#waiting.take();
   }
