@@ -39,6 +39,7 @@ export const CLEAN = [
   'src/connection',
   'src/files',
   'src/gitaly-client',
+  'src/http',
   'src/inspect',
   'src/upstream',
 ];

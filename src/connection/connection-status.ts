@@ -1,7 +1,6 @@
 import type { ConnectionInspector } from '../inspect/connection-inspector.js';
 import type { ConnectionFacts } from './connection-facts.js';
 
-/** An HTTP request that is open. */
 export interface OpenRequest {
   readonly method: string;
   /** Without the query; `undefined` if the request could not be read. */

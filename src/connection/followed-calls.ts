@@ -22,7 +22,6 @@ import { describeLimit, LOST_ADVICE } from './limit-advice.js';
 import type { Protocol } from './protocol.js';
 import type { Direction, Tap } from './relay/tap.js';
 
-/** The options of `FollowedCalls`. */
 export interface FollowedCallsOptions {
   readonly protocol: Protocol;
   readonly mode: Exclude<Inspect, 'off'>;
@@ -36,7 +35,6 @@ export interface FollowedCallsOptions {
   readonly share: CallShare;
 }
 
-/** The events of `FollowedCalls`. */
 export interface FollowedCallsEvents {
   /** Upstream has answered a call. */
   answered(): void;
@@ -80,7 +78,6 @@ export class FollowedCalls implements Tap {
     this.#inspector = inspectConnection(options.protocol, this.#answers, options.limits, options.share);
   }
 
-  /** The calls that are open. */
   get inspector(): ConnectionInspector {
     return this.#inspector;
   }

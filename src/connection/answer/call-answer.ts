@@ -11,7 +11,6 @@ import { MAX_ANSWERED_BYTES } from '../../limits.js';
 
 /** The status that answers every call on a connection. */
 export interface CallStatus {
-  /** The gRPC status code. */
   readonly code: (typeof GrpcCode)[keyof typeof GrpcCode];
   readonly message: string;
 }

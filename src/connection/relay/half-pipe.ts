@@ -30,7 +30,6 @@ export interface HalfPipe {
   finish(): void;
 }
 
-/** The options of a half-pipe. */
 export interface HalfPipeOptions {
   readonly source: Socket;
   readonly sink: Socket;

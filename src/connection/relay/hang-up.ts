@@ -89,7 +89,6 @@ export class HangUpWatch {
     if (stream.readableEnded) this.#onEnd();
   }
 
-  /** Stops watching. */
   stop(): void {
     const { stream, raw } = this.#peer;
     this.#isOver = true;

@@ -21,7 +21,6 @@ export interface UpstreamEnd extends Peer {
   readonly receive?: ((receiver: ReadReceiver) => void) | undefined;
 }
 
-/** The options of a relay. */
 export interface RelayOptions {
   readonly tap: Tap;
   /** How long the connection may be silent after one side has finished, milliseconds. */
@@ -39,7 +38,6 @@ export interface Unanswered {
   readonly sent: Buffer;
 }
 
-/** How a relay ended. */
 export type RelayOutcome = ConnectionEnd | Unanswered;
 
 /** The bytes of one direction: `read + edited === written + queued`. */

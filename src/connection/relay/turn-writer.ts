@@ -12,7 +12,6 @@ export interface TurnSink {
   write(chunk: Buffer, taken?: (error: Error | null | undefined) => void): boolean;
 }
 
-/** The events of a writer. */
 export interface TurnWriterEvents {
   /** Bytes were written, or the sink has accepted them. */
   readonly onProgress: () => void;
