@@ -2,9 +2,9 @@ import type { ConnectionEnd } from './connection-end.js';
 
 /** What a connection reports about its client, so that the limits of its listener can be enforced. */
 export interface Admission {
-  /** The PROXY header has named the client's address. Returns the end of a connection that exceeds a limit with it. */
+  /** The PROXY header has named the client's address. Returns an end if the connection now exceeds a limit. */
   identified(address: string): ConnectionEnd | undefined;
-  /** The client has presented a verified certificate, or upstream has answered it. */
+  /** The client has presented a verified certificate, or upstream has answered the client. */
   authenticated(): void;
 }
 

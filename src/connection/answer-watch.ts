@@ -12,9 +12,9 @@ import { ANSWERS_LOOKED_FOR, CALL_SERVED_MS } from '../limits.js';
 export class AnswerWatch implements InspectionEvents {
   readonly #events: InspectionEvents;
   readonly #onAnswer: () => void;
-  /** When the first message of a call was first seen to be complete, in milliseconds. */
+  /** When the first message of a call was first found complete, in milliseconds. */
   readonly #completeSinceMs = new WeakMap<GrpcCall, number>();
-  /** Since when no look has found bytes that wait for the client. */
+  /** Since when `look` has found no bytes waiting for the client. */
   #isReadSinceMs = 0;
   #isAnswered = false;
 
@@ -26,8 +26,9 @@ export class AnswerWatch implements InspectionEvents {
   /**
    * Looks among the open calls for one that is being answered. Looking at the oldest calls is sufficient.
    *
-   * A call that is not refused for `CALL_SERVED_MS` is being served. Upstream may read the first message before it refuses the
-   * call, and a refusal cannot be seen while bytes wait for a client that does not read: time before that does not count.
+   * A call counts as served once `CALL_SERVED_MS` have passed without a refusal. The time starts when the first message is complete,
+   * because upstream may read it before it refuses the call. It starts again while bytes wait for a client that does not read,
+   * because a refusal cannot be seen then.
    */
   look(connections: Iterable<FollowedConnection>, nowMs: number, isClientReading: boolean): void {
     if (!isClientReading) this.#isReadSinceMs = nowMs;
@@ -74,7 +75,7 @@ export class AnswerWatch implements InspectionEvents {
     };
   }
 
-  /** Gitaly opens one for a call that it serves. */
+  /** Gitaly opens a sidechannel only for a call that it serves. */
   sidechannelOpened(sidechannel: Sidechannel): SidechannelObserver {
     this.#answered();
     return this.#events.sidechannelOpened(sidechannel);

@@ -9,13 +9,13 @@ import { inspectAtClose } from './relay/abort.js';
 import type { ServedConnection } from './connection-status.js';
 import type { OpeningSettings } from './opening-settings.js';
 
-/** The client has left before a stage had what it waits for. Each stage knows what that means for the connection. */
-export const CLIENT_LEFT = Symbol('the client has left');
+/** The client disconnected before a stage could finish. Each stage decides how the connection ends then. */
+export const CLIENT_LEFT = Symbol('the client has disconnected');
 
-/** Why a stage has stopped before it had what it waits for. */
+/** The reason that a stage stopped before it could finish. */
 export type Interruption = ConnectionEnd | typeof CLIENT_LEFT;
 
-/** What the stages of one connection share. */
+/** The state that the stages of one connection share. */
 export class ConnectionContext {
   /** The accepted socket, below TLS. */
   readonly raw: Socket;
@@ -41,7 +41,7 @@ export class ConnectionContext {
     this.raw.once('close', () => this.#ending.abort(CLIENT_LEFT));
   }
 
-  /** What the stages have found out so far. */
+  /** The facts that the stages have found so far. */
   get facts(): ConnectionFacts {
     return this.record.facts;
   }
@@ -51,14 +51,14 @@ export class ConnectionContext {
     return this.#ending.signal;
   }
 
-  /** Ends the connection in the stage that waits. The first call counts. */
+  /** Ends the connection in its current stage. Only the first call has an effect. */
   end(end: ConnectionEnd): void {
     this.#ending.abort(end);
   }
 
   /**
-   * The client has proved that it is no stranger: by a verified certificate, by a call that upstream has answered, or, where calls are
-   * not followed, by any byte of upstream. The last is too little to remember its address.
+   * The client is authenticated: by a verified certificate, by a call that upstream has answered, or, if calls are not followed, by
+   * any byte from upstream. A byte is too weak a proof to remember the address of the client.
    */
   authenticated(by: 'certificate' | 'call' | 'byte'): void {
     this.facts.isAuthenticated = true;
@@ -66,19 +66,19 @@ export class ConnectionContext {
     this.admission.authenticated();
   }
 
-  /** What is left of `timeouts.handshake`, which runs from accept and covers PROXY header, ClientHello and handshake. */
+  /** The rest of `timeouts.handshake`, which starts at accept and covers the PROXY header, the ClientHello and the handshake. */
   get handshakeMs(): number {
     return this.settings.configuration.timeouts.handshakeMs - (performance.now() - this.facts.acceptedAtMs);
   }
 }
 
-/** The reason of a signal of a connection that has aborted. */
+/** Returns the reason of an aborted `ConnectionContext.signal`. */
 export function interruptionOf(signal: AbortSignal): Interruption {
   const reason: unknown = signal.reason;
   return reason === CLIENT_LEFT || reason instanceof ConnectionEnd ? reason : internalError(reason);
 }
 
-/** Waits for `work` until the signal aborts. A rejection of `work` is passed on. */
+/** Waits for `work` until the signal aborts. Rejects if `work` rejects. */
 export function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T | Interruption> {
   return new Promise((resolve, reject) => {
     const abort = (): void => resolve(interruptionOf(signal));

@@ -1,17 +1,17 @@
 import { stackOf } from '../stack.js';
 
-/** Who began the end of a connection. */
+/** The side that ended a connection. */
 export type Initiator = 'client' | 'upstream' | 'proxy';
 
-/** Why a connection ended; label `reason` of `connections_closed_total`. A closed set. */
+/** The reason that a connection ended; label `reason` of `connections_closed_total`. A closed set. */
 export type CloseReason =
-  /** Both sides said that they were done. */
+  /** Both sides sent an end. */
   | 'finished'
-  /** A side broke the connection off; the other side was reset too. */
+  /** A side reset the connection; the other side was reset too. */
   | 'reset'
-  /** The client left without a byte: a load balancer's probe, a port scan. */
+  /** The client disconnected without sending a byte: a load balancer's probe, a port scan. */
   | 'probe'
-  /** The client left between its first byte and a whole preface. */
+  /** The client disconnected between its first byte and a complete preface. */
   | 'left_early'
   | 'proxy_header_malformed'
   | 'proxy_header_timeout'
@@ -19,7 +19,7 @@ export type CloseReason =
   | 'client_certificate_refused'
   | 'protocol_unknown'
   | 'preface_timeout'
-  /** What came on an HTTP connection is no HTTP, or no request that is passed on. */
+  /** The bytes on an HTTP connection are not HTTP, or not a request that is forwarded. */
   | 'request_malformed'
   /** It was the oldest unauthenticated connection and was evicted for a new one. */
   | 'max_unauthenticated_connections'
@@ -27,27 +27,27 @@ export type CloseReason =
   | 'max_connections_per_source'
   | 'upstream_unreachable'
   | 'idle_timeout'
-  /** A side took nothing of what waited for it for `timeouts.write_stall`. */
+  /** A side did not read the bytes that waited for it for `timeouts.write_stall`. */
   | 'write_stall'
   | 'half_close_timeout'
-  /** Ended by us when its last call had, because the proxy stops, its listener was removed, or it was old enough. */
+  /** Closed by the proxy after its last call, because the proxy stops, its listener was removed, or it reached its maximum age. */
   | 'drained'
-  /** Cut because a drain took longer than `graceful_restart_timeout`, or a second signal came. */
+  /** Reset because a drain took longer than `graceful_restart_timeout`, or because of a second signal. */
   | 'drain_timeout'
-  /** Cut because its calls took longer than `max_connection_age_grace`. */
+  /** Reset because its calls took longer than `max_connection_age_grace`. */
   | 'max_connection_age'
   /** Closed because its client exceeded a limit; the detail names it. */
   | 'abuse'
   /** Closed because its calls cannot be followed and `inspect` is `required`; the detail gives the reason. */
   | 'inspection_lost'
-  /** A fault of the proxy in this connection's code. */
+  /** A bug in the proxy: an exception in the code of this connection. */
   | 'internal_error';
 
 /** How a connection ended. A stage that refuses a connection returns one; an abort signal carries one as its reason. */
 export class ConnectionEnd {
   readonly reason: CloseReason;
   readonly initiator: Initiator;
-  /** More than the reason says, for the log; empty if there is nothing to add. */
+  /** Details for the log, in addition to the reason; may be empty. */
   readonly detail: string;
 
   constructor(reason: CloseReason, initiator: Initiator, detail = '') {

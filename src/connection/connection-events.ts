@@ -6,7 +6,7 @@ import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { CloseReason, Initiator } from './connection-end.js';
 import type { ConnectionProtocol } from './protocol.js';
 
-/** What a finished handshake settled on. */
+/** The parameters that a handshake has negotiated. */
 export interface TlsFacts {
   /** `TLSv1.2` or `TLSv1.3`. */
   readonly version: string;
@@ -15,10 +15,10 @@ export interface TlsFacts {
   readonly resumed: boolean;
 }
 
-/** Why the server let a connection go before it was one. */
+/** The reason that a connection was refused at accept. */
 export type DropReason =
   | 'max_connections'
-  /** Too many connections whose clients are not authenticated yet. */
+  /** Too many connections have clients that are not authenticated yet. */
   | 'max_unauthenticated_connections'
   | 'max_connections_per_source'
   | 'descriptors'
@@ -26,17 +26,17 @@ export type DropReason =
   | 'memory'
   | 'no_worker';
 
-/** Everything there is to say of a connection that has ended. */
+/** A connection that has ended, for logs and metrics. */
 export interface ConnectionReport {
   readonly peerAddress: string;
-  /** The balancer's address, where a PROXY header named another. */
+  /** The load balancer's address, if a PROXY header named another one for the client. */
   readonly viaAddress: string | undefined;
   /** The name in the verified client certificate. */
   readonly identity: string | undefined;
   readonly protocol: ConnectionProtocol | undefined;
   readonly isAuthenticated: boolean;
   readonly serverName: string | undefined;
-  /** The URL of the upstream that it went to, or would have; `undefined` if the end came before that was known. */
+  /** The URL of the upstream that was chosen for it; `undefined` if it ended before that. */
   readonly upstream: string | undefined;
   readonly tls: TlsFacts | undefined;
   /** Plaintext bytes read from the client. */
@@ -47,21 +47,21 @@ export interface ConnectionReport {
   readonly reason: CloseReason;
   readonly initiator: Initiator;
   readonly detail: string;
-  /** What to do about it, where there is something to do. */
+  /** The fix, if one is known. */
   readonly advice: string | undefined;
 }
 
-/** Whose calls are followed. */
+/** A client whose calls are followed. */
 export interface InspectedPeer {
-  /** The URL of the upstream that they go to. */
+  /** The URL of the upstream that the calls go to. */
   readonly upstream: string;
   readonly peerAddress: string;
   readonly identity: string | undefined;
-  /** Whether the client is authenticated by now. */
+  /** Whether the client is authenticated at the time of the call. */
   readonly isAuthenticated: () => boolean;
 }
 
-/** What the connections of one listener tell as they go; telemetry listens. Calls are synchronous and never throw. */
+/** The events of the connections of one listener, for telemetry. Calls are synchronous and never throw. */
 export interface ConnectionEvents {
   accepted(): void;
   dropped(reason: DropReason, peerAddress: string): void;
@@ -72,7 +72,7 @@ export interface ConnectionEvents {
   /** `upstream`: its URL. */
   upstreamConnected(upstream: string, seconds: number): void;
   upstreamFailed(upstream: string, reason: UpstreamFailureReason): void;
-  /** The calls of a connection are followed from here on; who is told of them. */
+  /** The calls of a connection are followed from now on. Returns the receiver of their events. */
   inspecting(peer: InspectedPeer): InspectionEvents;
   /** Calls of a connection cannot be followed, or its client has exceeded a limit. */
   inspectorLost(reason: InspectionFailureReason, peer: InspectedPeer): void;

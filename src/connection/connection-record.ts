@@ -4,7 +4,7 @@ import { formatEnd } from './peer-address.js';
 import type { OpeningSettings } from './opening-settings.js';
 import type { ConnectionFacts, ConnectionStatus } from './connection-status.js';
 
-/** What is known and counted of one connection, and told to those who count and log. */
+/** The facts and byte counts of one connection. Reports them to telemetry. */
 export class ConnectionRecord {
   readonly id: number;
   readonly facts: ConnectionFacts;
@@ -33,14 +33,14 @@ export class ConnectionRecord {
     };
   }
 
-  /** What it adds to the connection's status. */
+  /** The part of the connection's status that is recorded here. */
   get status(): Pick<ConnectionStatus, 'id' | 'listener' | 'facts' | 'bytesToUpstream' | 'bytesToClient'> {
     const { id, facts, bytesToUpstream, bytesToClient } = this;
     const listener = this.#settings.configuration.listen.url;
     return { id, listener, facts, bytesToUpstream, bytesToClient };
   }
 
-  /** Tells of the bytes that moved since the last call. */
+  /** Reports the bytes that moved since the last call. */
   reportBytes(): void {
     const { bytesToUpstream, bytesToClient } = this;
     const [toUpstream, toClient] = [
@@ -54,7 +54,7 @@ export class ConnectionRecord {
     this.#reportedToClient = bytesToClient;
   }
 
-  /** Tells how it ended. */
+  /** Reports how the connection ended. */
   closed(end: ConnectionEnd): void {
     this.reportBytes();
     const { clientEnd, socketEnd: socket, acceptedAtMs, ...facts } = this.facts;

@@ -4,11 +4,11 @@ import type { RelayedConnection } from './relayed-connection.js';
 /**
  * The state of a connection.
  *
- * - `opening`: its stages run. No byte of it has been sent upstream. A drain takes effect when bytes pass.
- * - `answering`: the proxy answers its calls itself, since the client is refused or upstream cannot be reached. The connection
+ * - `opening`: its stages run. None of its bytes have been sent upstream. A drain takes effect once bytes are relayed.
+ * - `answering`: the proxy answers its calls itself, because the client is refused or upstream cannot be reached. The connection
  *   ends soon, so a drain has no effect.
- * - `relaying`: bytes pass in both directions.
- * - `draining`: bytes pass, and the connection ends when nothing is open on it any more.
+ * - `relaying`: bytes are relayed in both directions.
+ * - `draining`: bytes are relayed, and the connection ends when no call is open on it.
  * - `ended`: its sockets are closed, or about to be.
  */
 export type ConnectionState =
@@ -18,7 +18,7 @@ export type ConnectionState =
   | { readonly kind: 'draining'; readonly relayed: RelayedConnection; readonly why: string }
   | { readonly kind: 'ended'; readonly end: ConnectionEnd };
 
-/** What changes the state of a connection. */
+/** A change of the state of a connection. */
 export type ConnectionTransition =
   | { readonly kind: 'relay'; readonly relayed: RelayedConnection }
   | { readonly kind: 'answer' }
@@ -27,7 +27,7 @@ export type ConnectionTransition =
 
 export const OPENING: ConnectionState = { kind: 'opening', drain: undefined };
 
-/** Returns the next state. It is `state` itself where the transition has no effect. */
+/** Returns the next state, which is `state` itself if the transition has no effect. */
 export function nextState(state: ConnectionState, transition: ConnectionTransition): ConnectionState {
   if (state.kind === 'ended') return state;
   switch (transition.kind) {

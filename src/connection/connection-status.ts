@@ -28,40 +28,39 @@ export interface ConnectionFacts {
   advice: string | undefined;
 }
 
-/** An HTTP request that is open. */
 export interface OpenRequest {
   readonly method: string;
-  /** Without the query; `undefined` where the request could not be read. */
+  /** Without the query; `undefined` if the request could not be read. */
   readonly path: string | undefined;
-  /** `performance.now()` when its header had come. */
+  /** `performance.now()` when its header was complete. */
   readonly startedAtMs: number;
-  /** Of the answer, once that has begun. */
+  /** The status code of the answer, once that has begun. */
   readonly status: number | undefined;
   readonly requestBytes: number;
   readonly responseBytes: number;
   readonly correlationId: string | undefined;
 }
 
-/** An open connection as it is at the moment, for who asks what hangs. */
+/** The current state of an open connection, for the admin pages that show what hangs. */
 export interface ConnectionStatus {
-  /** Of no other connection of this process. */
+  /** Unique in this process. */
   readonly id: number;
-  /** Its address, as configured. */
+  /** The address of the listener, as configured. */
   readonly listener: string;
   readonly facts: Readonly<ConnectionFacts>;
-  /** `opening`: before upstream is connected; `draining`: nothing new may begin on it. */
+  /** `opening`: before upstream is connected; `draining`: no new calls or requests are accepted on it. */
   readonly stage: 'opening' | 'relaying' | 'draining';
   /** Plaintext bytes read so far. */
   readonly bytesToUpstream: number;
   readonly bytesToClient: number;
-  /** Bytes in this process that a side has not taken yet. */
+  /** Bytes in this process that a side has not read yet. */
   readonly queuedToUpstream: number;
   readonly queuedToClient: number;
   /** `off`: not followed yet, or not at all. */
   readonly inspection: 'followed' | 'lost' | 'off';
-  /** There while it is followed. */
+  /** Set while it is followed. */
   readonly inspector: ConnectionInspector | undefined;
-  /** Where HTTP is what passes. */
+  /** Set for HTTP connections only. */
   readonly requests: readonly OpenRequest[] | undefined;
 }
 

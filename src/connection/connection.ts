@@ -11,11 +11,11 @@ import { serveConnection } from './serve-connection.js';
 import type { ServedConnection, ConnectionStatus } from './connection-status.js';
 import type { OpeningSettings } from './opening-settings.js';
 
-/** One client's gRPC connection, as its listener sees it. `serveConnection` is what happens on it. */
+/** The gRPC connection of a client, as its listener sees it. `serveConnection` is its data path. */
 export class Connection implements ServedConnection {
   readonly #context: ConnectionContext;
   #state: ConnectionState = OPENING;
-  /** Set from when bytes pass: it outlives the state, as the end of the connection is reported before that of its calls. */
+  /** Set when the relay begins. It outlives the state, because the end of the connection is reported before that of its calls. */
   #relayed: RelayedConnection | undefined;
   #ageLimit: AgeLimit | undefined;
 
@@ -33,7 +33,7 @@ export class Connection implements ServedConnection {
     this.#close(end);
     this.#advance({ kind: 'end', end });
     this.#ageLimit?.clear();
-    // The line of the connection precedes the lines of its calls, which may be more than the log buffer can hold.
+    // The log line of the connection precedes those of its calls, because these may exceed the capacity of the log buffer.
     this.#context.record.closed(end);
     this.#relayed?.close();
   }
@@ -81,7 +81,7 @@ export class Connection implements ServedConnection {
     if (transition.kind === 'relay') this.#beginRelay(transition.relayed);
     if (state.kind !== 'draining') return;
     const { relayed, why } = state;
-    // A timer may have called, and an exception would not be caught elsewhere.
+    // The caller may be a timer, which does not catch exceptions.
     guarded(
       (error) => this.cut(internalError(error)),
       () => relayed.drain(why),
@@ -94,12 +94,12 @@ export class Connection implements ServedConnection {
     this.#ageLimit = new AgeLimit(settings.configuration.maxConnectionAge, facts.acceptedAtMs, this);
   }
 
-  /** Closes the client's socket, unless the relay has, and the relay if a fault has ended the connection. */
+  /** Closes the client's socket unless the relay has closed it, and the relay if a fault has ended the connection. */
   #close(end: ConnectionEnd): void {
     const { raw } = this.#context;
     // A stage has sent an alert, after which the socket closes by itself.
     if (end.reason === 'handshake_failed' && raw.writableEnded) return;
-    // What was written last must arrive, so these connections are closed; all others are reset.
+    // After an answer or an alert the connection is closed, because the last bytes must arrive. All others are reset.
     const hasAnswered = this.#state.kind === 'answering';
     if (end.reason === 'handshake_failed' || hasAnswered) raw.destroy();
     else if (this.#relayed) this.#relayed.cut(end);

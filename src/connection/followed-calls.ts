@@ -22,7 +22,6 @@ import { describeLimit, LOST_ADVICE } from './limit-advice.js';
 import type { Protocol } from './protocol.js';
 import type { Direction, Tap } from './relay/tap.js';
 
-/** What the calls of a connection are followed with. */
 export interface FollowedCallsOptions {
   readonly protocol: Protocol;
   readonly mode: Exclude<Inspect, 'off'>;
@@ -36,17 +35,16 @@ export interface FollowedCallsOptions {
   readonly share: CallShare;
 }
 
-/** What follows from the calls of a connection. */
 export interface FollowedCallsEvents {
   /** Upstream has answered a call. */
   answered(): void;
-  /** Sends bytes to the client, behind all that was passed on. */
+  /** Sends bytes to the client, after all bytes forwarded so far. */
   insert(bytes: Buffer): void;
   /** The connection must be closed; the client gets `lastBytes`. `advice` is for the operator. */
   refuse(end: ConnectionEnd, lastBytes: Buffer, advice: string): void;
-  /** It was drained: nothing is open on it, and nothing can begin. */
+  /** The connection is drained: no call is open on it, and none can begin. */
   drained(): void;
-  /** An exception in a timer. */
+  /** A timer has thrown an exception. */
   fault(error: Error): void;
 }
 
@@ -55,17 +53,17 @@ export class FollowedCalls implements Tap {
   readonly #options: FollowedCallsOptions;
   readonly #events: FollowedCallsEvents;
   readonly #inspector: ConnectionInspector;
-  /** Set until a call was answered. */
+  /** Set until upstream has answered a call. */
   #answers: AnswerWatch | undefined;
-  /** Why calls cannot be followed, once they cannot. The inspector still limits what the client sends. */
+  /** Set once calls can no longer be followed: the reason. The inspector still enforces the limits on the client. */
   #lost: InspectionFailure | undefined;
   /** Set while the connection is drained. */
   #drain: Drain<InspectionFailure> | undefined;
-  /** Whether upstream has sent something. HTTP/2 begins with its SETTINGS, before which nothing can be inserted. */
+  /** Whether upstream has sent its first bytes. In HTTP/2 these are its SETTINGS; no frame can be inserted before them. */
   #hasUpstreamBegun = false;
-  /** Whether a drain waits for that. */
+  /** Whether a drain waits for the first bytes of upstream. */
   #drainsLater = false;
-  /** Whether the client was refused or the connection has ended: nothing passes any more. */
+  /** Whether the client was refused or the connection has ended. No bytes are forwarded then. */
   #isOver = false;
   #insistTimer: NodeJS.Timeout | undefined;
   #lingerTimer: NodeJS.Timeout | undefined;
@@ -80,7 +78,6 @@ export class FollowedCalls implements Tap {
     this.#inspector = inspectConnection(options.protocol, this.#answers, options.limits, options.share);
   }
 
-  /** The calls that are open. */
   get inspector(): ConnectionInspector {
     return this.#inspector;
   }
@@ -116,10 +113,10 @@ export class FollowedCalls implements Tap {
   }
 
   /**
-   * Looks for an answered call, and for a client that exceeds a limit without sending anything.
+   * Looks for an answered call, and for a client that exceeds a deadline without sending anything.
    *
    * @param isClientReading - whether no bytes wait for the client.
-   * @param isClientRead - whether no bytes wait for upstream: otherwise the client is not read, and cannot be overdue.
+   * @param isClientRead - whether no bytes wait for upstream. Otherwise the client is not read, and deadlines do not apply to it.
    */
   sweep(nowMs: number, isClientReading: boolean, isClientRead: boolean): void {
     this.#answers?.look(this.#inspector.connections, nowMs, isClientReading);
@@ -128,7 +125,7 @@ export class FollowedCalls implements Tap {
     if (overdue !== undefined) this.#judge(overdue);
   }
 
-  /** The connection has ended: the calls that are open on it are cut. */
+  /** The connection has ended, and with it the calls that are open on it. */
   end(): void {
     clearTimeout(this.#insistTimer);
     clearTimeout(this.#lingerTimer);
@@ -138,7 +135,7 @@ export class FollowedCalls implements Tap {
 
   #upstreamBegins(): void {
     this.#hasUpstreamBegun = true;
-    // Behind the bytes that are passed on now.
+    // After the bytes that are being forwarded now.
     if (this.#drainsLater) setImmediate(this.#guarded(() => this.drain()));
   }
 
@@ -174,11 +171,11 @@ export class FollowedCalls implements Tap {
 
   #lookDrained(): void {
     if (!this.#drain?.finished || this.#lingerTimer) return;
-    // A client that was told leaves once it has read what it was sent; to grpc-js an end before that is an error. One
-    // that was not told is ended behind what is passed on now.
+    // A notified client closes the connection once it has read everything; grpc-js treats an earlier end as an error. The
+    // connection of a client that was not notified is ended after the bytes that are being forwarded now.
     const linger = (): void => {
       this.#lingerTimer = undefined;
-      // A call may have begun meanwhile on a connection whose client was not told.
+      // If the client was not notified, a new call may have begun meanwhile.
       if (this.#drain?.finished) this.#events.drained();
     };
     this.#lingerTimer = setTimeout(this.#guarded(linger), this.#drain.announced ? DRAINED_LINGER_MS : 0);

@@ -12,10 +12,10 @@ import {
   OLD_STREAM_MS,
 } from '../limits.js';
 
-/** A limit in words: what it bounds, and the setting that raises it. */
+/** The description of a limit, and the setting that raises it. */
 interface LimitText {
   readonly bound: string;
-  /** `undefined`: no client that speaks the protocol correctly can need more. */
+  /** `undefined` if no client that implements the protocol correctly can need more. */
   readonly setting: string | undefined;
 }
 
@@ -54,9 +54,12 @@ const TEXTS: Readonly<Record<ExceededLimit, (values: LimitValues) => LimitText>>
     bound: `CONTINUATION frames of one header block: ${MAX_CONTINUATION_FRAMES}, and one more for each ${MIN_CONTINUATION_BYTES} bytes`,
     setting: undefined,
   }),
-  interleaved_block: () => ({ bound: 'no other frame within a header block', setting: undefined }),
+  interleaved_block: () => ({
+    bound: 'no other frame between the frames of a header block',
+    setting: undefined,
+  }),
   slow_block: ({ prefaceMs }) => ({
-    bound: `the time for a header block: ${prefaceMs} ms`,
+    bound: `the time for a complete header block: ${prefaceMs} ms`,
     setting: 'timeouts.preface',
   }),
   hpack_too_large: ({ headerListBytes, oversizedHeaders }) => ({

@@ -8,27 +8,27 @@ import type { Admission } from './admission.js';
 import type { ConnectionEvents } from './connection-events.js';
 import type { ServedConnection, ConnectionStatus } from './connection-status.js';
 
-/** What a client is let in under. A reload makes a new one; connections keep theirs. */
+/** The settings under which a connection is admitted. A reload creates new ones; open connections keep theirs. */
 export interface OpeningSettings {
   readonly configuration: ListenerConfiguration;
-  /** There if and only if the listener is `tls://` or `https://`. */
+  /** Set if and only if the listener is `tls://` or `https://`. */
   readonly terminator: TlsTerminator | undefined;
-  /** Whether a client at this address must begin with a PROXY header; `undefined` is a unix socket. */
+  /** Whether a client at this address must begin with a PROXY header; the address of a unix socket is `undefined`. */
   readonly expectsProxyHeader: (address: string | undefined) => boolean;
-  /** Which upstream it goes to. */
+  /** Maps a server name to an upstream. */
   readonly routes: RouteTable<Dialer>;
   readonly events: ConnectionEvents;
   /** The calls that this process inspects. */
   readonly calls: CallPool<CallOwner>;
 }
 
-/** The connection of a call, for the page of open calls. */
+/** The connection that a call belongs to, for the page of open calls. */
 export interface CallOwner {
   readonly status: ConnectionStatus;
 }
 
-/** What a listener accepts connections under. */
+/** The settings with which a listener accepts connections. */
 export interface ListenerSettings extends OpeningSettings {
-  /** Makes of an accepted socket what its listener serves. */
+  /** Creates the gRPC or HTTP connection for an accepted socket. */
   readonly connect: (accepted: Accepted, admission: Admission) => ServedConnection;
 }

@@ -1,6 +1,6 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
-/** An end of a TCP connection; `undefined` stands for a unix socket or an end that nobody knows. */
+/** An end of a TCP connection; `undefined` stands for a unix socket or an unknown end. */
 export interface SocketEnd {
   readonly address: string;
   readonly port: number;
@@ -10,9 +10,9 @@ export interface SocketEnd {
 const IPV4_MAPPED = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/u;
 
 /**
- * The one spelling of an address, so that the log, limits and lists see the same for the same client: IPv4, also if it is mapped
- * into IPv6, with dots; IPv6 as in RFC 5952. `undefined` if it is not an address, or has a zone: that has a meaning only on the
- * machine that it comes from.
+ * Returns the canonical spelling of an address, so that logs, limits and lists identify a client by the same text: dotted IPv4,
+ * also for IPv4-mapped IPv6; IPv6 as in RFC 5952. Returns `undefined` if the text is not an address or has a zone, which is
+ * meaningful only on the machine that assigned it.
  */
 export function canonicalAddress(text: string): string | undefined {
   if (isIPv4(text)) return text;
@@ -25,7 +25,7 @@ export function canonicalAddress(text: string): string | undefined {
   return [front >> 8, front & 0xff, back >> 8, back & 0xff].join('.');
 }
 
-/** A socket's end as Node reports it; its address is canonical, and keeps its zone. */
+/** Converts the address and port that Node reports for a socket. The address becomes canonical and keeps its zone. */
 export function socketEnd(address: string | undefined, port: number | undefined): SocketEnd | undefined {
   if (address === undefined || port === undefined) return undefined;
   const [host = '', zone] = address.split('%', 2);

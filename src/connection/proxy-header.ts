@@ -4,11 +4,11 @@ import { MAX_PROXY_V1_BYTES, MAX_PROXY_V2_BYTES } from '../limits.js';
 import { canonicalAddress, type SocketEnd } from './peer-address.js';
 
 /**
- * The PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2), both ways. Section numbers below are of that
+ * Reads and writes PROXY headers (HAProxy's proxy-protocol.txt, versions 1 and 2). The section numbers below refer to that
  * document.
  */
 
-/** `source` is `undefined` where the header says to keep the socket's own address (v1 UNKNOWN, v2 LOCAL). */
+/** `source` is `undefined` if the header states that the socket's own address applies (v1 UNKNOWN, v2 LOCAL). */
 export type ProxyHeaderResult =
   | { readonly kind: 'incomplete' }
   | { readonly kind: 'malformed'; readonly detail: string }
@@ -49,12 +49,12 @@ function parseV1(bytes: Buffer): ProxyHeaderResult {
     .split(' ');
   if (protocol === 'UNKNOWN') return { kind: 'header', consumed, source: undefined };
   const isOfFamily = protocol === 'TCP4' ? isIPv4 : protocol === 'TCP6' ? isIPv6 : undefined;
-  if (isOfFamily === undefined) return malformed('PROXY v1: the protocol is none of TCP4, TCP6, UNKNOWN');
+  if (isOfFamily === undefined) return malformed('PROXY v1: the protocol must be TCP4, TCP6 or UNKNOWN');
   const address = canonicalAddress(source);
   if (!isOfFamily(source) || !isOfFamily(destination) || address === undefined)
-    return malformed('PROXY v1: an address is not of its family, or has a zone');
+    return malformed('PROXY v1: an address does not match its family, or has a zone');
   if (!isPort(sourcePort) || !isPort(destinationPort))
-    return malformed('PROXY v1: a port is not a number to 65535');
+    return malformed('PROXY v1: a port is not a number from 0 to 65535');
   if (more.length > 0) return malformed('PROXY v1: more than six words');
   return { kind: 'header', consumed, source: { address, port: Number(sourcePort) } };
 }
@@ -92,11 +92,11 @@ function parseV2(bytes: Buffer): ProxyHeaderResult {
       };
     case 0x00:
     case 0x31:
-      // Unspecified, or a unix socket at the balancer's other side: no address that means something here.
+      // Unspecified, or a unix socket on the client side of the balancer: the address has no meaning here.
       return { kind: 'header', consumed, source: undefined };
     default:
       return malformed(
-        'PROXY v2: the family is none of TCP over IPv4, TCP over IPv6, unix stream, unspecified',
+        'PROXY v2: the family must be TCP over IPv4, TCP over IPv6, unix stream or unspecified',
       );
   }
 }
@@ -111,7 +111,7 @@ function readIPv6(bytes: Buffer, offset: number): string {
   return canonicalAddress(text) ?? text;
 }
 
-/** The header that tells upstream who the client is. Ends that are unknown become UNKNOWN (v1) or LOCAL (v2). */
+/** Returns the header that passes the address of the client to upstream. Unknown ends become UNKNOWN (v1) or LOCAL (v2). */
 export function encodeProxyHeader(
   version: 'v1' | 'v2',
   source: SocketEnd | undefined,
@@ -127,11 +127,11 @@ interface Ends {
   readonly destination: SocketEnd;
 }
 
-/** One family for both ends: where they differ, IPv4 becomes IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2). */
+/** Converts both ends to one family: if they differ, IPv4 becomes IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2). */
 function sameFamily(source: SocketEnd, destination: SocketEnd): Ends {
   if (isIPv4(source.address) && isIPv4(destination.address)) return { family: 4, source, destination };
   const map = (end: SocketEnd): SocketEnd => ({
-    // A zone (`fe80::1%eth0`) means something on this machine only.
+    // A zone (`fe80::1%eth0`) is meaningful on this machine only.
     address: isIPv4(end.address) ? `::ffff:${end.address}` : end.address.replace(/%.*$/, ''),
     port: end.port,
   });
@@ -168,7 +168,7 @@ function packIPv4(address: string): Buffer {
 }
 
 function packIPv6(address: string): Buffer {
-  // A dotted tail is two groups.
+  // A dotted IPv4 tail stands for two groups.
   const text = address.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a, b, c, d) =>
     [Number(a) * 256 + Number(b), Number(c) * 256 + Number(d)].map((group) => group.toString(16)).join(':'),
   );

@@ -14,16 +14,16 @@ import { WriteStall } from './relay/write-stall.js';
 import type { AdmittedClient } from './stages/dial-upstream.js';
 import { LEFT_BEFORE_FIRST_BYTE } from './stages/refuse-client.js';
 
-/** What a client is relayed to. */
+/** The upstream that a client is relayed to. */
 export interface RelayTarget {
   readonly upstream: Upstream;
-  /** Its URL. */
+  /** The URL of the upstream. */
   readonly url: string;
-  /** How long dialling it took. */
+  /** The time that dialling took. */
   readonly dialSeconds: number;
 }
 
-/** A connection whose bytes pass: the relay with its taps, and the deadlines that are checked periodically. */
+/** A connection whose bytes are relayed: the relay with its taps, and the deadlines that are checked periodically. */
 export class RelayedConnection {
   readonly #context: ConnectionContext;
   readonly #client: AdmittedClient;
@@ -33,7 +33,7 @@ export class RelayedConnection {
   readonly #stalls = { client: new WriteStall(), upstream: new WriteStall() } as const;
   #movementAtSweep = -1;
   #idleSinceMs = 0;
-  /** Why the connection is drained, once it is. */
+  /** Set while the connection is drained: the reason. */
   #draining: string | undefined;
 
   constructor(context: ConnectionContext, client: AdmittedClient, target: RelayTarget) {
@@ -46,7 +46,7 @@ export class RelayedConnection {
     this.#relay = new Relay({ stream, raw: context.raw, head }, target.upstream, {
       tap: chainOf([this.#countBytes(), ...(this.#calls ? [this.#calls] : [])]),
       halfCloseMs: timeouts.halfCloseMs,
-      // RFC 9113 section 3.4: an HTTP/2 server sends SETTINGS without waiting for a request. A yamux server need not speak first.
+      // RFC 9113 section 3.4: an HTTP/2 server sends SETTINGS without waiting for a request. A yamux server need not send first.
       firstByteMs: protocol === 'http2' ? timeouts.dialMs : undefined,
       onAnswer: () => this.#answered(),
     });
@@ -76,7 +76,7 @@ export class RelayedConnection {
     return this.#calls;
   }
 
-  /** Whether it has moved many bytes at a cost that the next connection of its client would not have. */
+  /** Whether it has relayed many bytes at a CPU cost that the next connection of its client would not have. */
   get isReplaceable(): boolean {
     const { settings, record, facts } = this.#context;
     const { stream } = this.#client;
@@ -85,7 +85,7 @@ export class RelayedConnection {
     return settings.terminator?.isReplaceable(stream, facts.clientEnd?.address) ?? false;
   }
 
-  /** Lets what is open finish and then ends the connection, at once if it is idle. `why` is for the log. */
+  /** Lets open calls finish and then ends the connection, immediately if none is open. `why` is for the log. */
   drain(why: string): void {
     this.#draining = why;
     this.#calls?.drain();
@@ -95,7 +95,7 @@ export class RelayedConnection {
     this.#relay.cut(end);
   }
 
-  /** Checks the deadlines that have no timer of their own, so that a byte needs none. */
+  /** Checks the deadlines that have no timer of their own. Relaying a byte therefore needs no timer. */
   sweep(nowMs: number): void {
     const { idleMs } = this.#context.settings.configuration.timeouts;
     const { to_client: toClient, to_upstream: toUpstream } = this.queuedBytes;
@@ -168,7 +168,7 @@ export class RelayedConnection {
 
   #answered(): void {
     if (this.#client.protocol === 'http2') this.#connected();
-    // Calls that are not followed do not show whether upstream serves the client.
+    // If calls are not followed, it is unknown whether upstream serves the client.
     if (!this.#calls) this.#context.authenticated('byte');
   }
 
@@ -191,10 +191,10 @@ export class RelayedConnection {
     );
     if (!client && !gitaly) return undefined;
     const who = client ? 'the client' : 'Gitaly';
-    return new ConnectionEnd('write_stall', 'proxy', `${who} read nothing for timeouts.write_stall`);
+    return new ConnectionEnd('write_stall', 'proxy', `${who} stopped reading (timeouts.write_stall)`);
   }
 
-  /** In TLS 1.3, upstream refuses our certificate after the handshake, when it may have sent something. */
+  /** In TLS 1.3, upstream refuses our certificate after the handshake, possibly after it has sent bytes. */
   #explain(end: ConnectionEnd): ConnectionEnd {
     if (end.initiator !== 'upstream') return end;
     const { url } = this.#target;
@@ -204,7 +204,7 @@ export class RelayedConnection {
       return end;
     }
     this.#context.settings.events.upstreamFailed(url, 'client_certificate_refused');
-    const detail = `Gitaly at ${url} refused the client certificate of upstream_tls, or misses one (${end.detail})`;
+    const detail = `Gitaly at ${url} refused the client certificate of upstream_tls, or requires one (${end.detail})`;
     return new ConnectionEnd('upstream_unreachable', 'upstream', detail);
   }
 }

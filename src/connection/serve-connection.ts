@@ -14,7 +14,7 @@ import { terminateTls } from './stages/terminate-tls.js';
  * The data path of a gRPC connection, from its accepted socket to its end:
  * PROXY header, TLS, identity, protocol, upstream, relay.
  *
- * A stage returns what it has found, or the end of a connection that it refuses. An exception is a fault of the proxy.
+ * A stage returns its result, or the end of a connection that it refuses. An exception is a bug in the proxy.
  *
  * @param advance - changes the state of the connection.
  */

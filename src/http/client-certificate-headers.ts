@@ -5,10 +5,11 @@ import type { Certificate } from '../x509/certificate.js';
 import type { HeaderField } from './hop-by-hop.js';
 
 /**
- * The headers about a client's certificate, which has been verified; `undefined`: the client presented none. The names are
- * those that NGINX configurations commonly have.
+ * Returns the headers about a client's verified certificate; `undefined` if the client presented none. The names are those that
+ * NGINX configurations commonly use.
  *
- * A value that is missing, or too long, has no header: a part of a name can be another's name.
+ * A value that is missing or too long gets no header. It is not truncated, because a part of a name can be the name of another
+ * client.
  */
 export function clientCertificateFields(certificate: Certificate | undefined): HeaderField[] {
   if (!certificate) return [['x-ssl-client-verify', 'NONE']];
@@ -29,8 +30,8 @@ function field(name: string, text: string | undefined): HeaderField[] {
 }
 
 /**
- * RFC 9110 section 5.5: visible ASCII and spaces within. All other characters, `%`, and spaces at the ends, which a recipient
- * would drop, are percent-encoded: decoded, the value is exactly the text.
+ * RFC 9110 section 5.5: visible ASCII, and spaces between. All other characters, `%`, and leading and trailing spaces, which a
+ * recipient would drop, are percent-encoded. The decoded value is exactly the text.
  */
 function fieldValue(text: string): string {
   return percentEncoded(text).replace(/^ +| +$/g, (spaces) => '%20'.repeat(spaces.length));

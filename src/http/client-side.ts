@@ -5,9 +5,9 @@ import { FAREWELL_MS } from '../limits.js';
 import type { Exchanged } from './message.js';
 import { answerBody, REFUSALS, type RefusalAnswer } from './refusal.js';
 
-/** The client's side of an exchange: what can be said to it still, over HTTP/1.1 or HTTP/2, and whether it has had it. */
+/** The client's side of an exchange, over HTTP/1.1 or HTTP/2: sends the answer, and records whether it was written completely. */
 export class ClientSide {
-  /** Settles when nothing more can be said: the answer was written, or the connection is gone. */
+  /** Settles when no more can be sent: the answer was written, or the connection is closed. */
   readonly closed: Promise<void>;
   readonly #closed = deferred();
   readonly #exchanged: Exchanged;
@@ -29,26 +29,26 @@ export class ClientSide {
     return this.#isClosed;
   }
 
-  /** Nothing more can be said. */
+  /** No more can be sent to the client. */
   close(): void {
     this.#isClosed = true;
     this.#closed.resolve();
   }
 
-  /** The status of the answer, once that has begun. */
+  /** The status code of the answer, once that has begun. */
   get status(): number | undefined {
     const { response } = this.#exchanged;
     return response.headersSent ? response.statusCode : undefined;
   }
 
-  /** Whether the whole answer was written; a client that leaves afterwards has had it. */
+  /** Whether the complete answer was written. A client that disconnects afterwards has received it. */
   get isComplete(): boolean {
     const { protocol, response } = this.#exchanged;
     if (this.#isWritten) return true;
     return protocol === 'http1' ? response.writableFinished : this.#isStreamFinished;
   }
 
-  /** Node finishes an HTTP/2 answer that was broken off, too, and one that the client did not wait for. */
+  /** Node also finishes an HTTP/2 answer that was aborted, and one whose client did not wait for it. */
   get #isStreamFinished(): boolean {
     const { protocol, response } = this.#exchanged;
     if (protocol === 'http1') return false;
@@ -56,18 +56,18 @@ export class ClientSide {
     return writableEnded && stream.writableFinished && stream.rstCode === constants.NGHTTP2_NO_ERROR;
   }
 
-  /** Whether nobody is there to be answered. */
+  /** Whether the client can no longer be answered. */
   get isGone(): boolean {
     const { protocol, request, response } = this.#exchanged;
     return this.#isClosed || (protocol === 'http1' ? request.socket.destroyed : response.stream.destroyed);
   }
 
-  /** Bytes of the answer that it has not taken yet. */
+  /** Bytes of the answer that the client has not read yet. */
   get queuedBytes(): number {
     return this.#isClosed ? 0 : this.#exchanged.response.writableLength;
   }
 
-  /** An answer that has not begun tells an HTTP/1.1 client that the connection ends after it. */
+  /** Adds `Connection: close` to an HTTP/1.1 answer that has not begun. */
   closeAfterwards(): void {
     const { protocol, response } = this.#exchanged;
     if (protocol !== 'http1' || response.headersSent) return;
@@ -75,12 +75,12 @@ export class ClientSide {
     this.#isLast = true;
   }
 
-  /** Whether it was told so. */
+  /** Whether the answer has `Connection: close`. */
   get isLast(): boolean {
     return this.#isLast;
   }
 
-  /** What has begun cannot end well any more: the client must see that. `end` is what to do with HTTP/1.1. */
+  /** Aborts an answer that has begun, so that the client does not take it for complete. `end` aborts an HTTP/1.1 connection. */
   breakOff(end: () => void): void {
     const { protocol, response } = this.#exchanged;
     if (protocol === 'http1') end();
@@ -88,11 +88,12 @@ export class ClientSide {
   }
 
   /**
-   * Answers on behalf of the proxy, at once. `isLast`: whether the connection ends after this answer; asked when it begins.
+   * Answers immediately on behalf of the proxy. `isLast` returns whether the connection ends after this answer; it is called when
+   * the answer begins.
    *
-   * The client has `FAREWELL_MS` to read it and to end its request, whose content is dropped meanwhile. Then the stream, or
-   * the connection of HTTP/1.1, is ended, so that a refusal never stays open.
-   * @returns the bytes of the answer's content, or 0 if the client has left
+   * The client has `FAREWELL_MS` to read it and to end its request, whose content is dropped meanwhile. Then the stream, or the
+   * HTTP/1.1 connection, is ended, so that a refusal never stays open.
+   * @returns the bytes of the answer's content, or 0 if the client has disconnected
    */
   answer(answer: RefusalAnswer, isLast: () => boolean, breakOff: () => void): number {
     const { protocol, request, response } = this.#exchanged;
@@ -121,14 +122,14 @@ export class ClientSide {
   }
 
   /**
-   * Ends an answer of upstream's, which needs no more of the request. `sendsNothing`: whether the client holds its content
-   * back. What it still sends is dropped for `FAREWELL_MS`; then an HTTP/2 client is asked to stop.
+   * Ends an answer of upstream, which needs no more of the request. `sendsNothing`: whether the client holds its content back.
+   * Content that still arrives is dropped for `FAREWELL_MS`; then an HTTP/2 client is asked to stop.
    */
   async finish(sendsNothing: boolean): Promise<void> {
     const { protocol, request, response } = this.#exchanged;
     this.#dropContent();
     if (!request.readableEnded && !request.complete && !sendsNothing) await this.#contentDropped();
-    // `finish` of the response comes only when its stream is closed.
+    // The response emits `finish` only when its stream is closed.
     if (protocol === 'http2') response.stream.once('finish', () => this.#endLater(() => undefined));
     response.end();
   }
@@ -138,7 +139,7 @@ export class ClientSide {
     return this.#wasEnded;
   }
 
-  /** Ends the exchange after `FAREWELL_MS`. `breakOff` ends an HTTP/1.1 connection whose client reads nothing. */
+  /** Ends the exchange after `FAREWELL_MS`. `breakOff` aborts an HTTP/1.1 connection whose client is not reading. */
   #endLater(breakOff: () => void): void {
     const timer = setTimeout(() => this.#endNow(breakOff), FAREWELL_MS);
     void this.closed.then(() => clearTimeout(timer));
@@ -148,7 +149,7 @@ export class ClientSide {
     const { protocol, response } = this.#exchanged;
     if (protocol === 'http2') {
       this.#wasEnded = !this.#isWritten;
-      // RFC 9113 section 8.1: NO_ERROR behind a whole answer asks the client to stop sending.
+      // RFC 9113 section 8.1: NO_ERROR after a complete answer asks the client to stop sending.
       response.stream.close(this.#isWritten ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL);
     } else if (response.writableLength > 0) {
       breakOff();
@@ -160,7 +161,7 @@ export class ClientSide {
   /** Reads and drops the content of the request. http2-proxy may have paused it, and pauses it again. */
   #dropContent(): void {
     const { request, response } = this.#exchanged;
-    // Node keeps an HTTP/2 stream until all its content was read, and serves MAX_HTTP2_REQUESTS of them.
+    // Node keeps an HTTP/2 stream until all its content was read, and serves at most MAX_HTTP2_REQUESTS streams.
     request.on('pause', () => process.nextTick(() => request.resume()));
     response.once('finish', () => request.resume());
     request.resume();
@@ -182,7 +183,7 @@ export class ClientSide {
 
   /**
    * Waits for the end of an HTTP/2 request whose method has no content, but whose header did not end it.
-   * @returns whether it ended without content, and in time
+   * @returns whether it ended without content within `withinMs`
    */
   endsWithoutContent(withinMs: number): Promise<boolean> {
     const { request } = this.#exchanged;

@@ -6,22 +6,22 @@ import { TurnWriter, type TurnSink } from '../connection/relay/turn-writer.js';
 interface ContentFlowOptions {
   /** Emits the content. It is read from now on. */
   readonly source: Readable;
-  /** The stream below it whose reading is stopped while too much waits. */
+  /** The stream below `source`, whose reading is stopped while too much content waits. */
   readonly held: Readable;
-  /** What may wait before reading stops, at its cost in memory. */
+  /** The content that may wait before reading stops, measured by its cost in memory. */
   readonly maxCost: number;
   readonly onChunk: (chunk: Buffer) => void;
   readonly onFault: (error: unknown) => void;
 }
 
 /**
- * The content of a request or answer on its way to the sink. What the sink does not take waits here, where small pieces are
- * joined, and not in Node's queues, which keep each by itself.
+ * The content of a request or answer on its way to the sink. Content that the sink has not accepted waits here, where small chunks
+ * are joined, and not in Node's queues, which keep each chunk separately.
  */
 export class ContentFlow {
   readonly #options: ContentFlowOptions;
   readonly #held: HeldReading;
-  /** What comes before there is a sink. */
+  /** Content that arrives before `start`. */
   readonly #early = new ByteQueue();
   #writer: TurnWriter | undefined;
   #onEnd: (() => void) | undefined;
@@ -61,13 +61,13 @@ export class ContentFlow {
     this.#endIfAll();
   }
 
-  /** The sink needs no more content. From now on it is dropped when reading would stop. */
+  /** The sink needs no more content. From now on, content is dropped instead of stopping to read. */
   dropWhenFull(): void {
     this.#dropsWhenFull = true;
     if (this.#isFull) this.drop();
   }
 
-  /** Drops what waits, and reads and drops the rest. */
+  /** Drops the content that waits, and reads and drops the rest. */
   drop(): void {
     if (this.#isDropped) return;
     this.#isDropped = true;

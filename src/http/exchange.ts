@@ -41,23 +41,23 @@ import {
 } from './upstream-fault.js';
 import { passThrough } from './web.js';
 
-/** The connection that a request came on. */
+/** The connection of a request. */
 export interface ExchangeConnection {
   readonly facts: Readonly<ConnectionFacts>;
   readonly scheme: 'https' | 'http';
   /** X-SSL-Client-* of the client. */
   readonly certificateFields: readonly HeaderField[];
-  /** Why none of its requests is passed on now, if so. */
+  /** Set while all of its requests are refused: the reason. */
   readonly refusal: RefusalReason | undefined;
-  /** Whether it ends when the requests have that are open. */
+  /** Whether it ends after its open requests. */
   readonly isClosing: boolean;
-  /** Why the proxy has ended it, once it has. */
+  /** Set once the proxy has ended the connection: how it ended. */
   readonly brokenOffBy: ConnectionEnd | undefined;
-  /** Breaks it off, with all that is open on it. */
+  /** Resets the connection, with all of its open requests. */
   breakOff(end: ConnectionEnd): void;
 }
 
-/** One read may still follow when reading stops. */
+/** Leaves room for one read, which may still follow after reading was stopped. */
 const MAX_COST = MAX_QUEUED_BYTES - READ_BUFFER_BYTES;
 
 const NO_TRAILERS: readonly string[] = [];
@@ -72,13 +72,13 @@ export class Exchange {
   readonly #startedAtMs = performance.now();
   readonly #client: ClientSide;
   #sent: ClientRequest | undefined;
-  /** The content of the request, if it has any that is passed on, and that of the answer. */
+  /** The content of the request, if any is forwarded, and that of the answer. */
   readonly #content: ContentFlow | undefined;
   #answerContent: ContentFlow | undefined;
-  /** Whether a client that waits for 100 was told to go on. */
+  /** Whether 100 Continue was sent. */
   #continued = false;
   #hasUpstreamFailed = false;
-  /** Whether the whole answer has come from upstream. */
+  /** Whether upstream has sent the complete answer. */
   #isAnswered = false;
   #refusal: RefusalReason | undefined;
   #fault: UpstreamFault | undefined;
@@ -103,7 +103,7 @@ export class Exchange {
     service.requests.requestBegan();
   }
 
-  /** How it is at the moment. */
+  /** The current state of the request. */
   get status(): OpenRequest {
     return {
       method: this.#message.method,
@@ -116,7 +116,7 @@ export class Exchange {
     };
   }
 
-  /** Bytes in this process that a side has not taken yet. */
+  /** Bytes in this process that a side has not read yet. */
   get queuedBytes(): { readonly toUpstream: number; readonly toClient: number } {
     const toClient = this.#answerContent?.queuedBytes ?? this.#client.queuedBytes;
     return {
@@ -125,7 +125,7 @@ export class Exchange {
     };
   }
 
-  /** The stream that it came on, of HTTP/2. */
+  /** The id of the HTTP/2 stream of the request. */
   get streamId(): number | undefined {
     const { protocol, response } = this.#exchanged;
     return protocol === 'http2' ? response.stream.id : undefined;
@@ -133,7 +133,7 @@ export class Exchange {
 
   /** Serves the request; settles when it has ended and was reported. */
   async run(): Promise<void> {
-    // Its client may have left while it waited for its turn; http2-proxy would never hear of that.
+    // The client may have disconnected while the request waited for its turn. http2-proxy would never notice that.
     if (!this.#client.isClosed) await this.#serve();
     await this.#client.closed;
     this.#report();
@@ -150,14 +150,14 @@ export class Exchange {
     }
   }
 
-  /** The connection is gone, or the answer was written: nothing more can be said. */
+  /** The connection is closed, or the last answer on it was written: no more can be sent. */
   connectionClosed(): void {
     this.#client.close();
   }
 
   /**
-   * Refuses it in the midst of its content.
-   * @returns whether that is possible: neither the content is whole nor has the answer begun
+   * Refuses the request while its content is being received.
+   * @returns whether that was possible: the content must be incomplete, and the answer not begun
    */
   refuse(refusal: Refusal): boolean {
     if (this.#exchanged.request.complete || this.#client.status !== undefined) return false;
@@ -166,34 +166,34 @@ export class Exchange {
     return true;
   }
 
-  /** Refuses it before it is served, whatever it says. */
+  /** Refuses the request before it is served, regardless of its header. */
   refuseUnseen({ reason, detail = '' }: Refusal): void {
     this.#refusal = reason;
     this.#detail = detail;
   }
 
-  /** Refuses it because of its trailers, over HTTP/2: an answer that has begun is broken off. */
+  /** Refuses an HTTP/2 request because of its trailers. An answer that has begun is aborted. */
   refuseTrailers(refusal: Refusal): void {
     if (this.refuse(refusal)) return;
     this.refuseUnseen(refusal);
     this.#client.breakOff(() => undefined);
   }
 
-  /** An answer that has not begun tells an HTTP/1.1 client that the connection ends after it. */
+  /** Adds `Connection: close` to an HTTP/1.1 answer that has not begun. */
   closeAfterwards(): void {
     this.#client.closeAfterwards();
   }
 
-  /** Ends it if a side takes nothing of what waits for it; called now and then. */
+  /** Ends the exchange if a side is stalled. Called periodically. */
   sweep(nowMs: number): void {
     const { writeStallMs } = this.#service.configuration.timeouts;
     const { toUpstream, toClient } = this.queuedBytes;
     if (this.#stalls.upstream.stalledMs(nowMs, toUpstream, this.#requestBytes - toUpstream) >= writeStallMs) {
-      this.#sent?.destroy(new UpstreamStalled('it took nothing of the request for timeouts.write_stall'));
+      this.#sent?.destroy(new UpstreamStalled('it stopped reading the request (timeouts.write_stall)'));
     }
     if (this.#stalls.client.stalledMs(nowMs, toClient, this.#responseBytes - toClient) >= writeStallMs) {
       this.#breakOff(
-        new ConnectionEnd('write_stall', 'proxy', 'the client read nothing for timeouts.write_stall'),
+        new ConnectionEnd('write_stall', 'proxy', 'the client stopped reading (timeouts.write_stall)'),
       );
     }
   }
@@ -202,7 +202,7 @@ export class Exchange {
     return this.#target && pathOf(this.#target);
   }
 
-  /** Whether the client waits to be told that it may send its content. */
+  /** Whether the client waits for 100 Continue before it sends its content. */
   get #waits(): boolean {
     return this.#message.expectation === 'continue' && !this.#continued;
   }
@@ -213,14 +213,14 @@ export class Exchange {
   }
 
   #reasonToRefuse(): RefusalReason | undefined {
-    // Whoever may not come in at all learns nothing else.
+    // A refused client must not learn any other reason.
     return (
       this.#connection.refusal ??
       reasonToRefuse(this.#message, this.#target, this.#service.configuration.http?.paths)
     );
   }
 
-  /** Refuses content that would not be passed on: to drop it silently would help a smuggling attempt. */
+  /** Refuses content that would not be forwarded. Dropping it silently would help a smuggling attempt. */
   async #awaitNoContent(): Promise<void> {
     if (passesContent(this.#message) || !this.#message.hasContent) return;
     if (await this.#client.endsWithoutContent(this.#service.configuration.timeouts.prefaceMs)) return;
@@ -236,8 +236,8 @@ export class Exchange {
         await this.#passOnce(target);
         return;
       } catch (error) {
-        // The connection had been kept, and upstream closed it as the request was on its way. With it there is one less of
-        // those: in the end there is a new one.
+        // The request was sent on a kept connection, which upstream closed at the same time. Each attempt uses up one kept
+        // connection; after the last, a new one is dialled.
         if (this.#mayRepeat(error)) continue;
         this.#failed(error);
         return;
@@ -250,12 +250,12 @@ export class Exchange {
       onReq: () => this.#send(target),
       onRes: (answer) => this.#receive(answer),
     });
-    // http2-proxy does not hear of a client that leaves while an earlier answer is on its way still, nor if the answer to this
-    // request, which nobody can have any more, is whole by then.
+    // http2-proxy does not notice a client that disconnects while an earlier answer is still being sent, or after the answer to this
+    // request, which can no longer be delivered, is complete.
     await Promise.race([passed, this.#client.closed.then(() => this.#sent?.destroy())]);
   }
 
-  /** RFC 9110 section 9.2.2: what is idempotent may be sent again; and it has no content that is gone. */
+  /** RFC 9110 section 9.2.2: idempotent requests may be sent again. Requests with content are not, because it is not kept. */
   #mayRepeat(error: unknown): boolean {
     const reused = error instanceof Error && 'reusedSocket' in error && error.reusedSocket === true;
     if (!reused || upstreamFault(error, false) !== 'closed' || this.#refusal !== undefined) return false;
@@ -274,7 +274,7 @@ export class Exchange {
     });
     this.#sent = sent;
     this.#hasUpstreamFailed = false;
-    // http2-proxy listens too, but later, and not if the client leaves at this very moment.
+    // http2-proxy adds its listener later, and adds none if the client disconnects at this moment.
     sent.on('error', () => (this.#hasUpstreamFailed = true));
     if (this.#content) this.#passContent(this.#content, sent);
     else this.#sendNoContent(sent);
@@ -286,7 +286,7 @@ export class Exchange {
     return sent;
   }
 
-  /** Reads the content from now on. What arrives before it can be sent must not wait in Node's queues. */
+  /** Starts to read the content. Content that arrives before it can be sent must not wait in Node's queues. */
   #readContent(): ContentFlow {
     const { protocol, request } = this.#exchanged;
     return new ContentFlow({
@@ -325,25 +325,25 @@ export class Exchange {
     pool.heard(answer);
     const carriesContent = hasContent(answer.statusCode, this.#message.method);
     if (!isVersionServed(answer.httpVersion))
-      throw new UnknownVersion(`it has the version ${answer.httpVersion} of HTTP`);
+      throw new UnknownVersion(`it has HTTP version ${answer.httpVersion}`);
     const codings = foreignCodings(fieldsOf(answer.rawHeaders));
     if (codings.length > 0)
       throw new UnaskedCoding(`it has the transfer coding ${JSON.stringify(codings.join())}`);
     if (carriesContent && upstream.scheme === 'https' && isEndless(answer))
       throw new EndlessAnswer(
-        'it has neither a length nor chunks, so that nobody could tell whether it was cut',
+        'it has neither a length nor chunks, so a truncated answer could not be detected',
       );
     const takesTrailers = carriesContent && this.#message.httpVersion !== '1.0';
     for (const [name, value] of Object.entries(clientHeader(answer, protocol, takesTrailers)))
       response.setHeader(name, value);
-    // RFC 9110 section 10.1.1: a client that was not told to go on may or may not send its content: what comes next
-    // could be either.
+    // RFC 9110 section 10.1.1: a client that got no 100 Continue may or may not send its content. The next bytes could be content or
+    // another request.
     if (this.#connection.isClosing || this.#waits) this.closeAfterwards();
-    // Now, as what cannot be written must be found here.
+    // Written immediately, so that a header that cannot be written throws here.
     if (protocol === 'http1') response.writeHead(answer.statusCode ?? 0, reasonOf(answer));
     else response.writeHead(answer.statusCode ?? 0);
     const ended = (): void => {
-      // Node says of an answer that lasts as long as its connection that it has ended, however the connection did.
+      // If an answer ends with its connection, Node emits `end` no matter how the connection ended.
       if (this.#hasUpstreamFailed || this.#client.isClosed) return;
       this.#isAnswered = true;
       const trailers = takesTrailers ? answer.rawTrailers : NO_TRAILERS;
@@ -354,11 +354,11 @@ export class Exchange {
     if (carriesContent) {
       this.#passAnswer(answer, ended);
     } else {
-      // Whatever upstream sends behind the header is not for the client.
+      // Bytes that upstream sends after the header are not forwarded.
       this.#isAnswered = true;
       answer.once('end', ended).resume();
     }
-    // An answer may begin long before its content does; if not, both leave together.
+    // An answer may begin long before its content does. If the content has arrived already, both are sent together.
     setImmediate(() => {
       if (protocol === 'http1' && this.#responseBytes === 0 && !this.#client.isClosed)
         response.flushHeaders();
@@ -379,12 +379,11 @@ export class Exchange {
     content.start(this.#exchanged.response, onEnd);
   }
 
-  /** Upstream has failed. */
   #failed(error: unknown): void {
-    // Once the answer is whole, it does not matter what upstream does with the rest of the request.
+    // Once the answer is complete, it does not matter whether upstream reads the rest of the request.
     if (this.#client.isGone) return;
     if (this.#isAnswered) {
-      // One without content that upstream followed up with content is not ended yet.
+      // An answer that must not have content, but was followed by content, is not ended yet.
       if (!this.#exchanged.response.writableEnded) void this.#client.finish(this.#waits);
       return;
     }
@@ -402,7 +401,7 @@ export class Exchange {
     else this.#answer(BAD_GATEWAY);
   }
 
-  /** What has begun cannot end well any more: the client must see that. */
+  /** Aborts an answer that has begun, so that the client does not take it for complete. */
   #breakOff(end: ConnectionEnd): void {
     this.#client.breakOff(() => this.#connection.breakOff(end));
   }
@@ -449,23 +448,23 @@ export class Exchange {
     return this.#connection.brokenOffBy?.initiator ?? 'client';
   }
 
-  /** Whether the answer has told an HTTP/1.1 client that the connection ends after it. */
+  /** Whether the answer has `Connection: close`. */
   get isLast(): boolean {
     return this.#client.isLast;
   }
 
-  /** Whether the whole answer was written. */
+  /** Whether the complete answer was written. */
   get isComplete(): boolean {
     return this.#client.isComplete;
   }
 }
 
-/** Whether an answer with this status authenticates its client: upstream answers a client without a token with an error. */
+/** Whether an answer with this status authenticates its client. Upstream answers a client without a token with an error. */
 export function authenticates(status: number): boolean {
   return status >= 200 && status < 400;
 }
 
-/** The words beside the status, where they are such that Node writes them. */
+/** Returns the reason phrase of the status line, or an empty string if Node would refuse to write it. */
 function reasonOf({ statusMessage = '' }: IncomingMessage): string {
   return /^[\t -~]*$/u.test(statusMessage) ? statusMessage : '';
 }

@@ -18,54 +18,55 @@ import { TappedStream } from '../tls/tapped-stream.js';
 import { isHost } from './host.js';
 import type { Exchanged, Expectation } from './message.js';
 
-/** Who takes what the parsers of one connection find. */
+/** Receives the results of the parsers of one connection. */
 export interface RequestReceiver extends ClientFrameEvents {
   request(exchanged: Exchanged, expectation: Expectation): void;
   /** The frames of an HTTP/2 client cannot be followed, or exceed a limit. The client was sent GOAWAY. */
   unfollowed(fault: FramesFault): void;
-  /** What came is no HTTP, or none that is taken. Nothing more is parsed. `code`: Node's. */
+  /** The bytes are not HTTP, or HTTP that is not accepted. No more bytes are parsed. `code` is the error code of Node. */
   unreadable(code: string): void;
-  /** An HTTP/1.1 client wants a tunnel. Nothing more is parsed. */
+  /** An HTTP/1.1 client requested a tunnel. No more bytes are parsed. */
   tunnel(): void;
-  /** An exception was thrown in one of the above. */
+  /** One of the methods above has thrown an exception. */
   failed(fault: unknown): void;
 }
 
-/** An HTTP/2 connection as it is served. */
+/** An HTTP/2 connection that is being served. */
 export interface Http2Service {
   readonly session: ServerHttp2Session;
   /**
-   * Whether the session neither reads nor has anything to write. For longer than a moment that is so of one alone that nghttp2
-   * has ended by GOAWAY, for an error of the client's: Node does not close its connection while a stream is open (nghttp2's
-   * `nghttp2_session_want_read`: "the application should drop the connection").
+   * Whether the session neither reads nor has bytes to write. This lasts only if nghttp2 has ended the session with GOAWAY because
+   * of an error of the client. Node does not close such a connection while a stream is open (nghttp2's `nghttp2_session_want_read`:
+   * "the application should drop the connection").
    */
   standsStill(): boolean;
   /**
-   * Tells the client to make no new requests here, and serves those that it made before it knew: GOAWAY that names no last
-   * stream (RFC 9113 section 6.8). After Node's own `goaway`, nghttp2 would silently ignore new streams.
+   * Asks the client to make no new requests here, with a GOAWAY that has the maximum stream id as its last stream (RFC 9113 section
+   * 6.8). Requests that the client made before it received the GOAWAY are served. After Node's own `goaway`, nghttp2 would silently
+   * ignore new streams.
    */
   announceShutdown(): void;
 }
 
-/** Node's parsers of HTTP, which are handed connections; of an HTTP/2 connection there is a session then. */
+/** Node's HTTP parsers. They are given connections, and create a session for each HTTP/2 connection. */
 export class Frontend {
   readonly #receivers = new WeakMap<object, RequestReceiver>();
   readonly #http1 = this.#createHttp1();
   readonly #http2 = this.#createHttp2();
 
-  /** Has HTTP/1.1 read from a stream that is paused, and may hold bytes that have been read. */
+  /** Serves HTTP/1.1 on a paused stream, which may already hold bytes. */
   serveHttp1(stream: Socket, receiver: RequestReceiver): void {
     this.#receivers.set(stream, receiver);
     this.#http1.emit('connection', stream);
     stream.resume();
   }
 
-  /** The same of HTTP/2, whose frames are looked at before Node's parser has them. */
+  /** Serves HTTP/2 on a paused stream. `ClientFrames` checks the frames before Node's parser gets them. */
   serveHttp2(stream: Socket, receiver: RequestReceiver, limits: AbuseLimits): Http2Service {
     let session: ServerHttp2Session | undefined;
     const frames = new ClientFrames(receiver, isHost, limits);
     const tapped = new TappedStream(stream, (bytes) => {
-      // What comes yet is nobody's.
+      // The session has ended, so no parser would read these bytes.
       if (session?.destroyed === true) return false;
       let fault: FramesFault | undefined;
       try {
@@ -87,9 +88,9 @@ export class Frontend {
     });
     this.#http2.once('session', (created) => (session = created));
     this.#http2.emit('connection', tapped);
-    if (!session) throw new Error('Node made no HTTP/2 session of a connection');
+    if (!session) throw new Error('Node created no HTTP/2 session for a connection');
     this.#receivers.set(session, receiver);
-    // Node reads on as soon as what it wrote has been taken.
+    // Node continues to read as soon as its writes have been accepted.
     return {
       session,
       standsStill: () => tapped.isPaused() && tapped.writableLength === 0,
@@ -97,7 +98,7 @@ export class Frontend {
     };
   }
 
-  /** Node's servers are shared: an exception in the code of one connection would leave its handler with nobody's connection. */
+  /** Node's servers are shared. An exception in their handlers would otherwise not be assigned to its connection. */
   #tell(key: object, step: (receiver: RequestReceiver) => void): void {
     const receiver = this.#receivers.get(key);
     if (!receiver) return;
@@ -111,15 +112,15 @@ export class Frontend {
     const server = createHttp1Server({
       // Answered by the exchange, so that it is counted.
       requireHostHeader: false,
-      // Deadlines are the connection's own: Node looks for these only on a server that listens. There is none on a
-      // whole request or answer.
+      // The connection has its own deadlines: Node checks these only on a server that listens. A complete request or answer has no
+      // deadline.
       headersTimeout: 0,
       requestTimeout: 0,
       keepAliveTimeout: 0,
       insecureHTTPParser: false,
     });
-    // Of more than this Node would take the first and forget the others, one of which may be a second Host. The size
-    // is bounded (16 KiB), and the exchange counts.
+    // With a limit, Node would keep the first fields and silently drop the others, one of which may be a second Host. The size of
+    // the header is limited (16 KiB), and the exchange counts the fields.
     server.maxHeadersCount = 0;
     const on = (request: IncomingMessage, response: ServerResponse, expectation: Expectation): void => {
       const exchanged = { protocol: 'http1', request, response } as const;
@@ -154,7 +155,7 @@ export class Frontend {
     server.on('checkExpectation', (request: Http2ServerRequest, response: Http2ServerResponse) =>
       on(request, response, 'unknown'),
     );
-    // Else Node answers CONNECT itself, uncounted.
+    // Otherwise Node answers CONNECT itself, and the request is not counted.
     server.on('connect', (request: Http2ServerRequest, response: Http2ServerResponse) =>
       on(request, response, 'none'),
     );

@@ -8,7 +8,7 @@ import {
   MAX_PIPELINED_REQUESTS,
 } from '../limits.js';
 
-/** A limit of HTTP connections that no correct client exceeds; the detail of an end with the reason `abuse`. */
+/** A limit on HTTP connections that no correct client exceeds. It is the detail of a `ConnectionEnd` with the reason `abuse`. */
 export type GateLimit =
   NonNullable<FramesFault['limit']> | 'reset_flood' | 'malformed_headers' | 'pipelining';
 
@@ -21,7 +21,7 @@ const TEXTS: Readonly<Record<GateLimit, (limits: AbuseLimits) => string>> = {
   continuation: () =>
     `an encoded header of ${MAX_HEADER_BLOCK_BYTES / 1024} KiB in small CONTINUATION frames`,
   reset_flood: () =>
-    `requests that the client resets: ${rateText(ABANDONED_REQUESTS)}; it has no setting, since Node's HTTP/2 library has it too`,
+    `requests that the client resets: ${rateText(ABANDONED_REQUESTS)}; it has no setting, because Node's HTTP/2 library has the same limit`,
   malformed_headers: () => `${MAX_HTTP2_REQUESTS} malformed headers without a request between them`,
   pipelining: () => `${MAX_PIPELINED_REQUESTS} requests of HTTP/1.1 that wait for their answers`,
 };

@@ -1,6 +1,6 @@
 /**
- * Fields that are between two neighbours (RFC 9110 section 7.6.1, and what its predecessors named): an intermediary takes
- * them out. `Trailer` is none of them, but is worth something only where trailers can follow.
+ * Fields that apply to one connection (RFC 9110 section 7.6.1 and its predecessors): an intermediary removes them. `Trailer` is not
+ * one of them, but is meaningful only if trailers can follow.
  */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'connection',
@@ -19,7 +19,7 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
 /** A field of a header, its name in lower case. */
 export type HeaderField = readonly [name: string, value: string];
 
-/** The fields of a header that names and values make by turns. */
+/** The fields of a header, from alternating names and values. */
 export function fieldsOf(rawHeaders: readonly string[]): HeaderField[] {
   const fields: HeaderField[] = [];
   for (let index = 0; index + 1 < rawHeaders.length; index += 2)
@@ -27,13 +27,13 @@ export function fieldsOf(rawHeaders: readonly string[]): HeaderField[] {
   return fields;
 }
 
-/** The fields that go on from end to end: without those between neighbours, and without those that `Connection` names. */
+/** The end-to-end fields: without hop-by-hop fields and those that `Connection` names. */
 export function endToEnd(fields: readonly HeaderField[]): HeaderField[] {
   const named = new Set(fields.flatMap(([name, value]) => (name === 'connection' ? listOf(value) : [])));
   return fields.filter(([name]) => !HOP_BY_HOP.has(plainName(name)) && !named.has(name));
 }
 
-/** The members of a field that is a list of words, in lower case. */
+/** The members of a comma-separated field, in lower case. */
 export function listOf(value: string): string[] {
   return value
     .toLowerCase()
@@ -41,7 +41,7 @@ export function listOf(value: string): string[] {
     .map((word) => word.trim());
 }
 
-/** The transfer codings of a message besides `chunked`: whoever takes `Transfer-Encoding` out must decode them. */
+/** The transfer codings of a message besides `chunked`. An intermediary that removes `Transfer-Encoding` must decode them. */
 export function foreignCodings(fields: readonly HeaderField[]): string[] {
   return valuesOf(fields, 'transfer-encoding')
     .flatMap(listOf)
@@ -49,19 +49,19 @@ export function foreignCodings(fields: readonly HeaderField[]): string[] {
 }
 
 /**
- * CGI and its kin (Rack, WSGI, PHP) take `_`, and some of them `.` and others, for `-` in a field's name: so must whoever
- * takes one out. The name is in lower case.
+ * Returns a field name, given in lower case, as CGI and similar interfaces (Rack, WSGI, PHP) read it. They treat `_`, and some of
+ * them `.` and other characters, like `-`, so a check that removes fields must do the same.
  */
 export function plainName(name: string): string {
   return name.replaceAll(/[^a-z\d]/gu, '-');
 }
 
-/** Whether a field, by its plain name, says of a client what only the proxy knows: of clients it is never passed on. */
+/** Whether a field, by its plain name, states facts about a client that only the proxy knows. It is never accepted from clients. */
 export function isProxysOwn(name: string): boolean {
   return PROXYS_OWN.test(name) || OTHER_NAMES.has(name);
 }
 
-/** Names that begin so are the proxy's own, with whatever follows a hyphen. */
+/** The proxy's own names, alone or followed by a hyphen and more. */
 const PROXYS_OWN = /^(?:x-forwarded|x-ssl-client)(?:-.*)?$/u;
 
 /**
@@ -93,17 +93,16 @@ const OTHER_NAMES: ReadonlySet<string> = new Set([
   'x-rewrite-url',
 ]);
 
-/** The values of a field. */
 export function valuesOf(fields: readonly HeaderField[], wanted: string): string[] {
   return fields.flatMap(([name, value]) => (name === wanted ? [value] : []));
 }
 
-/** Fields as Node takes them: several of a name become several lines. */
+/** Fields in the form that Node accepts: several values of a name become several lines. */
 export type OutgoingFields = Record<string, string | string[]>;
 
 /**
- * Puts the lines of a name together into one, but those of Set-Cookie, of which each stays (RFC 9110 section 5.3). Node
- * refuses to send two lines of many a name over HTTP/2.
+ * Joins the lines of each name into one, except those of Set-Cookie (RFC 9110 section 5.3). For many names Node refuses to send two
+ * lines over HTTP/2.
  */
 export function oneLineEach(fields: readonly HeaderField[]): HeaderField[] {
   const joined = new Map<string, string>();
@@ -114,7 +113,7 @@ export function oneLineEach(fields: readonly HeaderField[]): HeaderField[] {
   return [...joined, ...fields.filter(([name]) => name === 'set-cookie')];
 }
 
-/** Puts fields together, in their order. */
+/** Groups fields by name, in their order. */
 export function outgoing(fields: readonly HeaderField[]): OutgoingFields {
   const together = new Map<string, string | string[]>();
   for (const [name, value] of fields) {
@@ -125,8 +124,8 @@ export function outgoing(fields: readonly HeaderField[]): OutgoingFields {
 }
 
 /**
- * The trailers that may go on. RFC 9110 section 6.5.1: none that is needed for framing, routing, authentication or
- * content; and none that says what only the proxy may say.
+ * The trailers that are forwarded. RFC 9110 section 6.5.1 excludes fields that are needed for framing, routing, authentication or
+ * content. Fields that only the proxy may set are excluded, too.
  */
 export function passedTrailers(rawTrailers: readonly string[]): HeaderField[] {
   return endToEnd(fieldsOf(rawTrailers)).filter(([name]) => {

@@ -6,17 +6,16 @@ import type { HeaderField } from './hop-by-hop.js';
 
 /** A client whose requests are read. */
 export interface HttpClient {
-  /** Its plaintext. */
+  /** The plaintext stream of the client. */
   readonly stream: Socket;
-  /** Set if and only if it speaks HTTP/2. */
+  /** Set if and only if the client speaks HTTP/2. */
   readonly http2: Http2Service | undefined;
   /** Fields about its certificate, for upstream. */
   readonly certificateFields: readonly HeaderField[];
-  /** Why its requests are refused, if they are. */
+  /** Set if its requests are refused: the reason. */
   readonly refused: ConnectionEnd | undefined;
 }
 
-/** A drain of a connection. */
 export interface HttpDrain {
   readonly why: string;
   /** Whether new requests over HTTP/1.1 are refused meanwhile. */
@@ -26,8 +25,8 @@ export interface HttpDrain {
 /**
  * The state of an HTTP connection.
  *
- * - `opening`: its stages run, and no request is read. A drain takes effect when requests are read.
- * - `serving`: requests are read and served, or refused if the client is.
+ * - `opening`: its stages run, and no request is read. A drain takes effect once requests are read.
+ * - `serving`: requests are read and served, or refused if the client is refused.
  * - `draining`: open requests finish, and the connection ends when none is open.
  * - `closing`: the proxy closes it, for the reason in `end`. No further request is served.
  */
@@ -37,7 +36,7 @@ export type HttpConnectionState =
   | { readonly kind: 'draining'; readonly client: HttpClient; readonly drain: HttpDrain }
   | { readonly kind: 'closing'; readonly client: HttpClient | undefined; readonly end: ConnectionEnd };
 
-/** What changes the state of an HTTP connection. */
+/** A change of the state of an HTTP connection. */
 export type HttpTransition =
   | { readonly kind: 'serve'; readonly client: HttpClient }
   | { readonly kind: 'drain'; readonly drain: HttpDrain }
@@ -45,7 +44,7 @@ export type HttpTransition =
 
 export const HTTP_OPENING: HttpConnectionState = { kind: 'opening', drain: undefined };
 
-/** Returns the next state. It is `state` itself where the transition has no effect. */
+/** Returns the next state, which is `state` itself if the transition has no effect. */
 export function nextHttpState(state: HttpConnectionState, transition: HttpTransition): HttpConnectionState {
   if (state.kind === 'closing') return state;
   const client = state.kind === 'opening' ? undefined : state.client;
@@ -66,7 +65,7 @@ export function nextHttpState(state: HttpConnectionState, transition: HttpTransi
   }
 }
 
-/** The first drain has the reason; each may refuse new requests. */
+/** Merges two drains: the reason of the first is kept, and either can refuse new requests. */
 function joined(first: HttpDrain, second: HttpDrain): HttpDrain {
   return first.refusesNew || !second.refusesNew ? first : { ...first, refusesNew: true };
 }

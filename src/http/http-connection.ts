@@ -49,29 +49,28 @@ import { Silence } from './silence.js';
 
 const NOTHING = Buffer.alloc(0);
 
-/** What an HTTP connection is served under. */
 export interface HttpConnectionSettings extends OpeningSettings {
   readonly frontend: Frontend;
   readonly current: CurrentService;
 }
 
-/** One client's connection on which HTTP is spoken. */
+/** The HTTP connection of a client. */
 export class HttpConnection implements ServedConnection, ExchangeConnection, RequestReceiver {
   readonly #raw: Socket;
   readonly #settings: HttpConnectionSettings;
   readonly #context: ConnectionContext;
   readonly #silence: Silence;
   readonly #stall = new WriteStall();
-  /** The requests that are open, each with its end. */
+  /** The open requests, each with a promise that settles when it has ended. */
   readonly #exchanges = new Map<Exchange, Promise<void>>();
   #state: HttpConnectionState = HTTP_OPENING;
-  /** The end of the last request that has come: of HTTP/1.1 each is served when the one before has its answer. */
+  /** Settles when the last request has ended. An HTTP/1.1 request is served when the previous one has its answer. */
   #turn: Promise<void> = Promise.resolve();
-  /** Whether an answer has told the client that the connection ends after it. */
+  /** Whether an answer with `Connection: close` was sent. */
   #lastAnswered = false;
   #requests = 0;
   readonly #refusedStreams = new RefusedStreams();
-  /** Requests that ended before their answer did, whoever has made them; and what the client has reset, request or not. */
+  /** Token buckets: for requests that either side ended before their answer, and for streams that the client has reset. */
   readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
   readonly #resets = new RateBucket(ABANDONED_REQUESTS);
   readonly #firstRequest = deferred();
@@ -85,13 +84,13 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#settings = settings;
     this.#context = new ConnectionContext(accepted, settings, admission, this);
     this.#silence = new Silence(settings.configuration.timeouts);
-    // Before the context notices: what is open now determines the end.
+    // Must run before the listener of the context: the requests that are open now determine the end.
     this.#raw.prependOnceListener('close', () => {
       if (this.#stream) this.#context.end(this.#endOfClosed());
     });
   }
 
-  /** Set from when requests are read. */
+  /** Set once requests are read. */
   get #client(): HttpClient | undefined {
     return this.#state.kind === 'opening' ? undefined : this.#state.client;
   }
@@ -139,10 +138,10 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       end = internalError(error);
     }
     this.#advance({ kind: 'close', end });
-    // Where a stage has sent an alert, the connection is ending already.
+    // If a stage has sent an alert, the connection is already ending.
     if (end.reason !== 'handshake_failed' || !this.#raw.writableEnded) abort(this.#raw, this.#stream);
     this.#ageLimit?.clear();
-    // Those that wait for their turn have nobody else to tell them.
+    // Requests that wait for their turn are not notified otherwise.
     for (const exchange of this.#exchanges.keys()) exchange.connectionClosed();
     await Promise.all(this.#exchanges.values());
     this.#count();
@@ -179,7 +178,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     else if (this.#silence.isSilent && (this.#http2 || this.#exchanges.size > 0)) this.#detectReset();
   }
 
-  /** Whether the end of an answer, or of the connection, waits for a client that does not read. */
+  /** Whether the end of an answer or of the connection waits for a stalled client. */
   #isStalled(nowMs: number): boolean {
     const waiting = this.#stream?.writableLength ?? 0;
     const { writeStallMs } = this.#settings.configuration.timeouts;
@@ -205,7 +204,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   get refusal(): RefusalReason | undefined {
     if (this.#client?.refused) return 'client_certificate';
-    // An HTTP/2 client that makes a request meanwhile has not seen GOAWAY yet: it is served.
+    // An HTTP/2 client that makes a request meanwhile has not received GOAWAY yet. The request is served.
     return this.#drain?.refusesNew === true && !this.#http2 ? 'draining' : undefined;
   }
 
@@ -238,9 +237,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const { service } = this.#settings.current;
     const exchange = new Exchange(exchanged, expectation, service, this);
     const fault = exchange.streamId === undefined ? undefined : this.#refusedStreams.take(exchange.streamId);
-    // Whoever may not come in at all learns nothing else.
+    // A refused client must not learn any other reason.
     if (fault && this.refusal === undefined) exchange.refuseUnseen(HEADER_FAULTS[fault]);
-    // The first takes the descriptor that the connection has paid for upstream.
+    // The first request uses the descriptor that the connection has already reserved for upstream.
     const extra = this.#exchanges.size > 0 && this.#session !== undefined;
     const { budget } = service;
     const paid = extra && !budget.isMemoryLow && budget.take();
@@ -256,7 +255,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
         this.#leftWithin ||= this.#stream?.readableEnded === true || this.#stream?.destroyed === true;
         if (!this.#abandoned.take(1, performance.now())) this.#cutForResets();
       }
-      // HTTP/1.1 has been told with the answer.
+      // An HTTP/1.1 answer has `Connection: close` instead.
       if (refused) this.#session?.close();
       this.#rest();
     });
@@ -274,7 +273,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   }
 
   unfollowed({ errorCode, limit }: FramesFault): void {
-    const detail = `the frames cannot be followed: error code ${errorCode} of HTTP/2`;
+    const detail = `the frames cannot be followed: HTTP/2 error code ${errorCode}`;
     const end = limit ? this.#exceeded(limit) : new ConnectionEnd('request_malformed', 'proxy', detail);
     this.#advance({ kind: 'close', end });
     if (this.#stream) leaveAfterwards(this.#raw, this.#stream);
@@ -298,7 +297,6 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.cut(internalError(fault));
   }
 
-  /** The data path. */
   async #serve(): Promise<ConnectionEnd> {
     const { configuration } = this.#settings;
     const context = this.#context;
@@ -316,7 +314,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
       // A refused client gets the reason in the answer to a request, if it makes one now.
       refused ? Math.min(FAREWELL_MS, prefaceMs) : prefaceMs,
       () =>
-        refused ?? new ConnectionEnd('preface_timeout', 'proxy', 'no whole request within timeouts.preface'),
+        refused ??
+        new ConnectionEnd('preface_timeout', 'proxy', 'no complete request header within timeouts.preface'),
     );
     const early = await unlessAborted(deadline.signal, this.#firstRequest.promise).finally(deadline.clear);
     if (early !== undefined) return this.#endOf(early);
@@ -341,13 +340,13 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     return interruption === CLIENT_LEFT ? this.#endOfClosed() : interruption;
   }
 
-  /** Gives a refused client the time to read the reason, whatever it still sends. */
+  /** Resets the connection of a refused client after `FAREWELL_MS`, so that the client can read the reason. */
   #cutSoon(refused: ConnectionEnd): void {
     const timer = setTimeout(() => this.cut(refused), FAREWELL_MS);
     this.#raw.once('close', () => clearTimeout(timer));
   }
 
-  /** Upstream refuses a client without a token, and the proxy one that it does not let in, with an error. */
+  /** Authenticates the client by an answer that is not an error: a client without a token, or one that is refused, gets an error. */
   #noteAnswer({ status: { status = 0 } }: Exchange): void {
     if (authenticates(status)) this.#context.authenticated('call');
   }
@@ -367,17 +366,17 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#advance({ kind: 'drain', drain });
     if (before || this.#state.kind === 'closing') return;
     for (const exchange of this.#exchanges.keys()) exchange.closeAfterwards();
-    // One that is being opened has a request under way, which is answered.
+    // A connection without requests is kept: its first request is on its way, and is answered.
     if (this.#http2) this.#beginHttp2Drain(this.#http2);
     else if (this.#requests > 0) this.#rest();
   }
 
-  /** RFC 9113 section 6.8: a GOAWAY that names no last stream, and one that does when the client has seen the first. */
+  /** RFC 9113 section 6.8: a GOAWAY with the maximum stream id, and one with the real last stream once the client has received it. */
   #beginHttp2Drain(http2: Http2Service): void {
     const { session } = http2;
     if (session.destroyed || session.closed) return;
     http2.announceShutdown();
-    // A client that does not answer could go on making requests.
+    // A client that does not acknowledge the PING could make new requests indefinitely.
     const { maxConnectionAge } = this.#settings.configuration;
     const timer = setTimeout(() => this.#closeSession(session), drainPingMs(maxConnectionAge));
     this.#raw.once('close', () => clearTimeout(timer));
@@ -388,16 +387,16 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (!session.ping(seen)) seen();
   }
 
-  /** From here on no request is taken. */
+  /** From now on no request is accepted. */
   #closeSession(session: ServerHttp2Session): void {
     if (!session.destroyed) session.close();
     this.#rest();
   }
 
   /**
-   * Finds out whether the client has reset a connection on which nothing moves. It may not be read, and nobody would know:
-   * while upstream takes nothing of a request, and by a session of HTTP/2 that was flooded (in all versions of Node up to
-   * 24). An empty write asks the system.
+   * Checks whether the client has reset a silent connection. A reset goes unnoticed while the connection is not read: while upstream
+   * does not read a request, or in an HTTP/2 session that was flooded (in all versions of Node up to 24). An empty write fails if the
+   * connection was reset.
    */
   #detectReset(): void {
     if (this.#detectingReset || this.#raw.writableEnded) return;
@@ -405,7 +404,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#raw.write(NOTHING, (error) => {
       this.#detectingReset = false;
       if (error)
-        this.cut(new ConnectionEnd('reset', 'client', 'the client left while its requests were open'));
+        this.cut(
+          new ConnectionEnd('reset', 'client', 'the client disconnected while its requests were open'),
+        );
     });
   }
 
@@ -415,7 +416,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     for (const exchange of this.#exchanges.keys()) exchange.connectionClosed();
   }
 
-  /** No request is open, for the moment or for good. */
+  /** If no request is open, records that, and closes a connection that is draining. */
   #rest(): void {
     if (this.#exchanges.size > 0 || !this.#stream) return;
     this.#count();
@@ -425,20 +426,20 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     else if (this.#http2.session.closed) destroyOnceEnded(this.#raw, this.#stream);
   }
 
-  /** Answers an HTTP/1.1 client whose bytes are not read as requests any more, and lets it go. */
+  /** Answers an HTTP/1.1 client whose bytes can no longer be parsed as requests, and closes the connection. */
   #refuseUnread(reason: RefusalReason, detail: string): void {
     const stream = this.#stream;
     if (!stream) return;
     const end = new ConnectionEnd('request_malformed', 'proxy', detail);
     this.#advance({ kind: 'close', end });
     const [exchange, ...others] = this.#exchanges.keys();
-    // An HTTP/2 client has had GOAWAY. In the midst of an answer there is no place for words.
+    // An HTTP/2 client has already received GOAWAY. A refusal cannot be written in the middle of an answer.
     if (this.#session || others.length > 0) this.cut(end);
     else if (!exchange) farewell(this.#raw, stream, this.#refuseUnknown(reason, detail));
     else if (!exchange.refuse({ reason, detail })) this.cut(end);
   }
 
-  /** Refuses what nobody knows as a request; returns the answer. */
+  /** Reports a refused request that could not be parsed, and returns the answer to it. */
   #refuseUnknown(reason: RefusalReason, detail: string): Buffer {
     const { facts } = this.#context.record;
     const { requests } = this.#settings.current.service;
@@ -470,13 +471,13 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (end) return end;
     const isUnanswered = [...this.#exchanges.keys()].some(({ isComplete }) => !isComplete);
     if (isUnanswered || this.#leftWithin)
-      return new ConnectionEnd('reset', 'client', 'the client left while its request was open');
+      return new ConnectionEnd('reset', 'client', 'the client disconnected while its request was open');
     if (this.#drain) return new ConnectionEnd('drained', 'proxy', this.#drain.why);
     if (this.#requests > 0) return new ConnectionEnd('finished', 'client');
     this.#count();
     return this.#context.record.bytesToUpstream === 0
       ? new ConnectionEnd('probe', 'client')
-      : new ConnectionEnd('left_early', 'client', 'the client left within its first request');
+      : new ConnectionEnd('left_early', 'client', 'the client disconnected within its first request');
   }
 
   #count(): void {

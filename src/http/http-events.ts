@@ -1,9 +1,9 @@
 import type { RefusalReason, UpstreamFault } from './refusal.js';
 
-/** Who ended an exchange; `upstream` also where its whole answer was passed on. */
+/** The side that ended an exchange. It is `upstream` if its complete answer was forwarded. */
 export type ExchangeEnder = 'client' | 'upstream' | 'proxy';
 
-/** Everything there is to say of a request that has ended. */
+/** A request that has ended, for logs and metrics. */
 export interface ExchangeReport {
   readonly protocol: 'http1' | 'http2';
   readonly peerAddress: string;
@@ -11,25 +11,25 @@ export interface ExchangeReport {
   readonly identity: string | undefined;
   /** Whether the client is authenticated, by this answer or before. */
   readonly isAuthenticated: boolean;
-  /** As it came; empty where the request could not be read. */
+  /** The method as received; empty if the request could not be read. */
   readonly method: string;
-  /** Without the query, which may hold secrets; `undefined` where the request could not be read. */
+  /** Without the query, which may contain secrets; `undefined` if the request could not be read. */
   readonly path: string | undefined;
   readonly correlationId: string | undefined;
-  /** Of the answer; `undefined` if none began. */
+  /** The status code of the answer; `undefined` if none began. */
   readonly status: number | undefined;
   readonly refusal: RefusalReason | undefined;
   readonly fault: UpstreamFault | undefined;
-  /** More than the reason says, for the log. */
+  /** Details for the log, in addition to the reason. */
   readonly detail: string;
   readonly endedBy: ExchangeEnder;
-  /** Bytes of content. */
+  /** The number of bytes of content. */
   readonly requestBytes: number;
   readonly responseBytes: number;
   readonly durationMs: number;
 }
 
-/** What the requests of one listener tell; telemetry listens. Calls are synchronous and never throw. */
+/** The events of the requests of one listener, for telemetry. Calls are synchronous and never throw. */
 export interface HttpEvents {
   requestBegan(): void;
   requestEnded(report: ExchangeReport): void;

@@ -10,25 +10,25 @@ export type Exchanged =
       readonly response: Http2ServerResponse;
     };
 
-/** What is known of a request of either. */
+/** The facts of a request, over HTTP/1.1 or HTTP/2. */
 export interface HttpRequest {
   readonly protocol: Exchanged['protocol'];
   readonly method: string;
-  /** The target as it came. */
+  /** The target as received. */
   readonly url: string;
-  /** As the client states it: Node's parser accepts 0.9, 1.0, 1.1 and 2.0 on a connection of HTTP/1.1. */
+  /** The version that the client states: Node's parser accepts 0.9, 1.0, 1.1 and 2.0 on an HTTP/1.1 connection. */
   readonly httpVersion: string;
-  /** Names and values by turns, as they came; in HTTP/2 with pseudo-headers. */
+  /** Alternating names and values as received; in HTTP/2 with pseudo-headers. */
   readonly rawHeaders: readonly string[];
   /** Whether content may follow the header. */
   readonly hasContent: boolean;
   readonly expectation: Expectation;
 }
 
-/** What stands in `Expect` (RFC 9110 section 10.1.1): `continue`, that the client waits for 100 before it sends the content. */
+/** The value of `Expect` (RFC 9110 section 10.1.1). `continue`: the client waits for 100 Continue before it sends content. */
 export type Expectation = 'none' | 'continue' | 'unknown';
 
-/** Reads what is known of a request. */
+/** Reads the facts of a request. */
 export function describeRequest({ protocol, request }: Exchanged, expectation: Expectation): HttpRequest {
   const { method = '', url = '', httpVersion, rawHeaders, headers } = request;
   const hasContent =

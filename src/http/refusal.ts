@@ -2,30 +2,30 @@ import { STATUS_CODES } from 'node:http';
 
 import type { HeaderFault } from '../inspect/http2/client-frames.js';
 
-/** Why a request is not passed on; label `reason` of `http_requests_refused_total`. A closed set. */
+/** The reason that a request is refused; label `reason` of `http_requests_refused_total`. A closed set. */
 export type RefusalReason =
-  /** It is no correct HTTP, or can be read in two ways. */
+  /** It is malformed or ambiguous. */
   | 'malformed'
   | 'header_too_large'
-  /** It has another version of HTTP than 1.0 and 1.1 on a connection of HTTP/1.1. */
+  /** It states an HTTP version other than 1.0 and 1.1 on an HTTP/1.1 connection. */
   | 'version'
   /** Its content has a transfer coding besides `chunked`. */
   | 'transfer_coding'
   /** The client's certificate was refused, or it has none. */
   | 'client_certificate'
-  /** Its path is none of `paths`. */
+  /** Its path is not below any of `paths`. */
   | 'path'
-  /** CONNECT and TRACE, which are not for passing on. */
+  /** CONNECT, TRACE or an unknown method, which are not forwarded. */
   | 'method'
-  /** It expects something else than 100-continue. */
+  /** It has an expectation other than 100-continue. */
   | 'expectation'
   | 'draining'
-  /** No file descriptors are left to reach upstream with. */
+  /** No file descriptors are left for a connection to upstream. */
   | 'descriptors'
-  /** The memory of the process is nearly used up. */
+  /** The memory of the process is nearly exhausted. */
   | 'memory';
 
-/** What a client is told: Gitaly shows the message to the person who pushes. */
+/** The answer to a refused request. Gitaly shows the message to the user who pushes. */
 export interface RefusalAnswer {
   readonly status: number;
   readonly message: string;
@@ -34,60 +34,60 @@ export interface RefusalAnswer {
 export const REFUSALS: Readonly<Record<RefusalReason, RefusalAnswer>> = {
   malformed: { status: 400, message: 'the request is malformed' },
   header_too_large: { status: 431, message: 'the header of the request is too large' },
-  version: { status: 505, message: 'the versions of HTTP that are served here are 1.0, 1.1 and 2' },
-  transfer_coding: { status: 501, message: 'the only transfer coding that is served here is chunked' },
+  version: { status: 505, message: 'unsupported HTTP version: 1.0, 1.1 and 2 are supported here' },
+  transfer_coding: { status: 501, message: 'unsupported transfer coding: only chunked is supported here' },
   client_certificate: {
     status: 403,
-    message: 'this needs a client certificate that is accepted here; the log of gitaly-tls-proxy says why',
+    message: 'client certificate missing or rejected; the log of gitaly-tls-proxy contains the reason',
   },
   path: { status: 404, message: 'this path is not served here' },
   method: { status: 405, message: 'this method is not served here' },
-  expectation: { status: 417, message: 'only the expectation 100-continue is known' },
+  expectation: { status: 417, message: 'unsupported expectation: only 100-continue is supported here' },
   draining: { status: 503, message: 'the proxy in front of GitLab is being restarted: please try again' },
   descriptors: { status: 503, message: 'the proxy in front of GitLab is at its limit: please try again' },
   memory: { status: 503, message: 'the proxy in front of GitLab is at its limit: please try again' },
 };
 
-/** That a request is refused; the detail is for the log. */
+/** A refusal of a request. The detail is for the log. */
 export interface Refusal {
   readonly reason: RefusalReason;
   readonly detail?: string;
 }
 
-/** What an HTTP/2 request is refused for whose header, or trailers, must not be passed on. */
+/** The refusals of HTTP/2 requests whose header or trailers must not be forwarded. */
 export const HEADER_FAULTS: Readonly<Record<HeaderFault, Refusal>> = {
   forbidden_field: {
     reason: 'malformed',
-    detail: 'a field holds a character that HTTP forbids there (RFC 9113 section 8.2.1)',
+    detail: 'a header field contains a forbidden character (RFC 9113 section 8.2.1)',
   },
   too_large: { reason: 'header_too_large' },
 };
 
-/** Why upstream did not answer; label `reason` of `http_upstream_failures_total`. A closed set. */
+/** The reason that upstream did not answer; label `reason` of `http_upstream_failures_total`. A closed set. */
 export type UpstreamFault =
-  /** It could not be reached; `upstream_connect_failures_total` says why. */
+  /** It could not be reached; `upstream_connect_failures_total` has the reason. */
   | 'unreachable'
   /** It ended the connection before its answer began. */
   | 'closed'
   /** It ended the connection within its answer. */
   | 'cut'
-  /** Its answer is no HTTP. */
+  /** Its answer is malformed, or not one that the proxy can forward. */
   | 'malformed'
-  /** It took nothing of the request for `timeouts.write_stall`. */
+  /** It stopped reading the request for `timeouts.write_stall`. */
   | 'write_stall';
 
-/** What a client is told whose request got no answer; it names nothing of what is behind the proxy. */
+/** The answer to a request that upstream did not answer. It contains no details of the network behind the proxy. */
 export const BAD_GATEWAY: RefusalAnswer = {
   status: 502,
   message: 'GitLab cannot be reached at the moment: please try again',
 };
 
-/** The body of an answer of the proxy's own, in the form of GitLab's internal API. */
+/** Returns the body of an answer of the proxy, in the format of GitLab's internal API. */
 export function answerBody({ message }: RefusalAnswer): string {
   return JSON.stringify({ message });
 }
 
-/** An answer in HTTP/1.1, where there is no parser any more to write one. */
+/** Encodes an answer for HTTP/1.1, for a connection that no longer has a parser to write one. */
 export function rawAnswer(answer: RefusalAnswer): Buffer {
   const body = answerBody(answer);
   const head = [

@@ -13,36 +13,36 @@ import {
 } from './hop-by-hop.js';
 import type { HttpRequest } from './message.js';
 
-/** Methods whose requests have no content; http2-proxy passes none on. */
+/** Methods whose requests have no content: http2-proxy forwards none. */
 const WITHOUT_CONTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
 
-/** How the proxy is called in `Via` (RFC 9110 section 7.6.3). */
+/** The pseudonym of the proxy in `Via` (RFC 9110 section 7.6.3). */
 const PSEUDONYM = 'gitaly-tls-proxy';
 
-/** Fields that the proxy writes itself, by what it has understood. */
+/** Fields that the proxy writes itself, from the parsed request. */
 const REWRITTEN: ReadonlySet<string> = new Set(['content-length', 'host', 'expect', 'via']);
 
-/** What upstream is told of a client by the proxy. */
+/** The facts about a client that the proxy passes to upstream. */
 export interface ClientDescription {
-  /** Who the client is, by the socket or a PROXY header; `undefined` on a unix socket. */
+  /** The address of the client, from the socket or a PROXY header; `undefined` on a unix socket. */
   readonly end: SocketEnd | undefined;
   readonly scheme: 'https' | 'http';
   /** The host that the client named. */
   readonly host: string | undefined;
-  /** X-SSL-Client-*, where upstream is to have them. */
+  /** X-SSL-Client-*, if they are enabled. */
   readonly certificate: readonly HeaderField[];
 }
 
-/** Whether a request of this method has content that is passed on. */
+/** Whether the content of a request with this method is forwarded. */
 export function passesContent({ method }: Pick<HttpRequest, 'method'>): boolean {
   return !WITHOUT_CONTENT.has(method);
 }
 
 /**
- * The header of a request as upstream, at the address `forward`, gets it.
+ * Returns the header of a request for upstream at the address `forward`.
  *
- * The framing is the proxy's own: a length that the client has stated and its parser has followed, else chunks. Node's client
- * would send the content of a DELETE without either.
+ * The proxy sets the framing itself: the length that the client has stated and the parser has enforced, otherwise chunks. Node's
+ * client would send the content of a DELETE without either.
  */
 export function upstreamHeader(
   request: HttpRequest,
@@ -62,7 +62,7 @@ export function upstreamHeader(
   ]);
 }
 
-/** RFC 9110 section 7.2: what upstream is asked for. One that is verified by name is asked for that name. */
+/** RFC 9110 section 7.2: the Host for upstream. An upstream that is verified by name gets that name. */
 function hostFor(forward: Address, named: string | undefined): string {
   if (forward.scheme === 'https' || (named === undefined && forward.scheme !== 'unix'))
     return forward.url.slice(forward.url.indexOf('//') + 2);
@@ -89,7 +89,7 @@ function framing(request: HttpRequest, received: readonly HeaderField[]): Header
   const expect: HeaderField[] = request.expectation === 'continue' ? [['expect', '100-continue']] : [];
   const [length] = valuesOf(received, 'content-length');
   const trailers = valuesOf(received, 'trailer');
-  // Trailers need chunks, in HTTP/1.1; over HTTP/2 a client may state a length too.
+  // Trailers require chunks in HTTP/1.1. Over HTTP/2 a client may state a length as well.
   if (length !== undefined && trailers.length === 0) return [...te, ...expect, ['content-length', length]];
   return [
     ...te,
@@ -99,16 +99,16 @@ function framing(request: HttpRequest, received: readonly HeaderField[]): Header
   ];
 }
 
-/** RFC 9113 section 8.2.3: over HTTP/2 a cookie may come in pieces. */
+/** RFC 9113 section 8.2.3: over HTTP/2 a cookie may be split into several fields. */
 function joinCookies(fields: readonly HeaderField[]): HeaderField[] {
   const cookies = valuesOf(fields, 'cookie');
   if (cookies.length < 2) return [...fields];
   return [...fields.filter(([name]) => name !== 'cookie'), ['cookie', cookies.join('; ')]];
 }
 
-/** RFC 7239, and the fields that it was made of. */
+/** The field of RFC 7239, and the X-Forwarded-* fields that it replaces. */
 function forwarded({ end, scheme, host }: ClientDescription): HeaderField[] {
-  // A loopback address says nothing on another host, and may be taken there for its own.
+  // A loopback address is meaningless on another host, which may mistake it for its own.
   const address = end && !isLoopback(end.address) ? end.address : undefined;
   const node = address?.includes(':') ? `"[${address}]"` : (address ?? 'unknown');
   return [

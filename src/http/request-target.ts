@@ -2,11 +2,11 @@ import { isHost } from './host.js';
 import { fieldsOf, valuesOf } from './hop-by-hop.js';
 import type { HttpRequest } from './message.js';
 
-/** Where a request goes to. */
+/** The path and the host that a request asks for. */
 export interface RequestTarget {
-  /** The path and the query, as they came. */
+  /** The path and the query, as received. */
   readonly path: string;
-  /** The host that the client named, with its port if it named that; `undefined` if it named none. */
+  /** The host that the client named, with the port if there is one; `undefined` if the client named none. */
   readonly host: string | undefined;
 }
 
@@ -14,12 +14,12 @@ export interface RequestTarget {
 const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)(.*)$/iu;
 
 /**
- * Reads where a request goes to, or `undefined` if that can be read in two ways: several hosts, a fragment, bytes that no
- * URI has. The authority form (CONNECT) is none of what can be passed on.
+ * Reads the target of a request. Returns `undefined` if it is ambiguous or invalid: several hosts, a fragment, bytes that a URI
+ * cannot contain, or the authority form (CONNECT), which is not forwarded.
  */
 export function requestTarget(request: HttpRequest): RequestTarget | undefined {
   const hosts = namedHosts(request);
-  // HTTP/2 has it in a field of its own.
+  // HTTP/2 has the scheme in a field of its own.
   const schemes = valuesOf(fieldsOf(request.rawHeaders), ':scheme');
   if (schemes.some((scheme) => !/^https?$/iu.test(scheme))) return undefined;
   if (!/^[!-~]+$/u.test(request.url) || request.url.includes('#')) return undefined;
@@ -39,16 +39,16 @@ export function requestTarget(request: HttpRequest): RequestTarget | undefined {
   return isHost(host) ? { path, host } : undefined;
 }
 
-/** The path of a target, without the query, which may hold secrets. */
+/** Returns the path of a target, without the query, which may contain secrets. */
 export function pathOf({ path }: RequestTarget): string {
   return path.split('?', 1)[0] ?? '';
 }
 
-/** The values of Host, and of `:authority` in HTTP/2, where they may stand beside each other if they are the same. */
+/** Returns the values of Host and, in HTTP/2, of `:authority`. HTTP/2 allows both if they are the same. */
 function namedHosts({ rawHeaders, protocol }: HttpRequest): string[] {
   const fields = fieldsOf(rawHeaders);
   const hosts = valuesOf(fields, 'host');
   if (protocol === 'http2') return [...valuesOf(fields, ':authority'), ...hosts];
-  // Several of them are malformed even if they are the same.
+  // In HTTP/1.1 several Host fields are malformed even if they are the same.
   return hosts.length > 1 ? [...hosts, ''] : hosts;
 }

@@ -14,11 +14,11 @@ import {
 import type { Exchanged } from './message.js';
 
 /**
- * The header of upstream's answer as the client gets it.
+ * Returns the header of upstream's answer for the client.
  *
- * RFC 9110 section 8.6: an answer 204 has no length; HTTP/2 clients take one for a protocol error. Of 205 it is 0.
+ * RFC 9110 section 8.6: an answer 204 has no length; HTTP/2 clients treat one as a protocol error. The length of a 205 is 0.
  *
- * @param takesTrailers - whether trailers can follow it: not to a client of HTTP/1.0, and not if there is no content.
+ * @param takesTrailers - whether trailers can follow: not to an HTTP/1.0 client, and not without content.
  */
 export function clientHeader(
   answer: IncomingMessage,
@@ -35,7 +35,7 @@ export function clientHeader(
   return asSent(statusCode === 205 ? [...sent, ['content-length', '0']] : sent, protocol);
 }
 
-/** The trailers of upstream's answer as the client gets them. */
+/** Returns the trailers of upstream's answer for the client. */
 export function clientTrailers(
   rawTrailers: readonly string[],
   protocol: Exchanged['protocol'],
@@ -48,7 +48,7 @@ export function hasContent(status: number | undefined, method: string): boolean 
   return method !== 'HEAD' && status !== 204 && status !== 205 && status !== 304;
 }
 
-/** Whether an answer that has content ends with its connection alone (RFC 9112 section 6.3, the last case). */
+/** Whether only the end of the connection marks the end of an answer with content (RFC 9112 section 6.3, the last case). */
 export function isEndless({ rawHeaders }: IncomingMessage): boolean {
   const received = fieldsOf(rawHeaders);
   const coding = valuesOf(received, 'transfer-encoding').flatMap(listOf).at(-1);

@@ -4,7 +4,7 @@ import type { ConnectionBudget } from '../connection/admission.js';
 import type { HttpEvents } from './http-events.js';
 import type { UpstreamPool } from './upstream-pool.js';
 
-/** What the requests of one listener are served with. */
+/** The configuration and upstream with which the requests of one listener are served. */
 export interface HttpService {
   readonly configuration: ListenerConfiguration;
   readonly upstream: Address;
@@ -15,13 +15,13 @@ export interface HttpService {
 }
 
 /**
- * What is served with at the moment. A connection lasts longer than a configuration: each of its requests follows the one
- * that is in force.
+ * The service currently in effect. A connection can outlive a configuration: each of its requests uses the one in effect when the
+ * request arrives.
  */
 export class CurrentService {
   #service: HttpService | undefined;
 
-  /** @throws before the first was published */
+  /** @throws before the first call of `publish` */
   get service(): HttpService {
     if (!this.#service) throw new Error('no service was published');
     return this.#service;

@@ -1,19 +1,19 @@
 import { ConnectionEnd } from '../connection/connection-end.js';
 
-/** What is to be seen of a connection at a moment. */
+/** The activity of a connection at a point in time. */
 export interface Activity {
-  /** From the client and to it, since the connection began. */
+  /** Bytes from and to the client, since the connection began. */
   readonly bytesRead: number;
   readonly bytesWritten: number;
   readonly isHttp2: boolean;
-  /** Of its requests so far, those that are open. */
+  /** The number of open requests. */
   readonly openRequests: number;
   readonly hadRequests: boolean;
   /** `Http2Service.standsStill` */
   readonly standsStill: boolean;
 }
 
-/** Tells what a connection on which nothing goes on is to be ended for. It is looked at now and then. */
+/** Determines whether a silent connection must be ended, and why. It is polled. */
 export class Silence {
   readonly #idleMs: number;
   readonly #headerMs: number;
@@ -21,27 +21,27 @@ export class Silence {
   #sinceMs = 0;
   #isSilent = false;
   #stoodStill = false;
-  /** What had been read when the last request ended: what comes after is the header of the next. */
+  /** The number of bytes read when the last request ended. The bytes after it are the header of the next one. */
   #readAtRest = 0;
   #headerSinceMs: number | undefined;
 
-  /** After how long without a byte, and without the rest of a header that has begun, milliseconds. */
+  /** `idleMs`: the time without a byte; `prefaceMs`: the time for a header that has begun, milliseconds. */
   constructor({ idleMs, prefaceMs }: { readonly idleMs: number; readonly prefaceMs: number }) {
     this.#idleMs = idleMs;
     this.#headerMs = prefaceMs;
   }
 
-  /** Whether no byte had moved between the last two looks. */
+  /** Whether no byte had moved between the last two calls of `look`. */
   get isSilent(): boolean {
     return this.#isSilent;
   }
 
-  /** No request is open any more; by now so many bytes have been read. */
+  /** No request is open any more. `bytesRead`: the number of bytes read so far. */
   rest(bytesRead: number): void {
     this.#readAtRest = bytesRead;
   }
 
-  /** @returns why it is to be ended, if it is */
+  /** @returns the end of the connection, if it must be ended */
   look(nowMs: number, seen: Activity): ConnectionEnd | undefined {
     return this.#idle(nowMs, seen) ?? this.#standingStill(seen) ?? this.#unfinishedHeader(nowMs, seen);
   }
@@ -57,16 +57,16 @@ export class Silence {
   }
 
   #standingStill({ standsStill }: Activity): ConnectionEnd | undefined {
-    // Between a write and the next read every connection looks like this for a moment, so that bytes must not have moved either.
+    // Every connection looks like this for a moment between a write and the next read, so no bytes may have moved either.
     const twice = standsStill && this.#stoodStill && this.#isSilent;
     this.#stoodStill = standsStill;
     return twice
-      ? new ConnectionEnd('request_malformed', 'proxy', 'its frames were given up as none of HTTP/2')
+      ? new ConnectionEnd('request_malformed', 'proxy', 'its frames were rejected as invalid HTTP/2')
       : undefined;
   }
 
   #unfinishedHeader(nowMs: number, seen: Activity): ConnectionEnd | undefined {
-    // Of HTTP/2 a byte may be anything; a header that is not finished there holds what an idle connection holds.
+    // In HTTP/2 a byte need not be part of a header. An incomplete header there costs no more than an idle connection.
     const hasBegun =
       !seen.isHttp2 && seen.hadRequests && seen.openRequests === 0 && seen.bytesRead > this.#readAtRest;
     this.#headerSinceMs = hasBegun ? (this.#headerSinceMs ?? nowMs) : undefined;
@@ -74,7 +74,7 @@ export class Silence {
       ? new ConnectionEnd(
           'preface_timeout',
           'proxy',
-          'neither the rest of a request nor a whole header came within timeouts.preface',
+          'neither the rest of a request nor a complete header arrived within timeouts.preface',
         )
       : undefined;
   }

@@ -2,25 +2,25 @@ import { codeOf, isHttpParserCode, tlsFaultOf } from '../error-codes.js';
 import { UpstreamFailure } from '../upstream/failure.js';
 import type { UpstreamFault } from './refusal.js';
 
-/** An upstream that was given up since it takes nothing of a request. */
+/** An upstream that has stopped reading a request. */
 export class UpstreamStalled extends Error {}
 
-/** An answer 101, though no request of ours asks for one. */
+/** An answer 101, although the proxy never requests an upgrade. */
 export class UnaskedUpgrade extends Error {}
 
 /**
- * An answer over TLS whose end would be that of its connection. RFC 9112 section 9.8: it is whole only if TLS was closed, too,
- * which Node does not tell.
+ * An answer over TLS that would end with its connection. RFC 9112 section 9.8: it is complete only if TLS was closed, too, which
+ * Node does not report.
  */
 export class EndlessAnswer extends Error {}
 
-/** An answer whose content has a transfer coding that no request of ours accepts, and that would be lost with its field. */
+/** An answer with a transfer coding that the proxy never accepts, and that would be lost when its field is removed. */
 export class UnaskedCoding extends Error {}
 
-/** An answer with another version of HTTP than 1.0 and 1.1. */
+/** An answer with an HTTP version other than 1.0 and 1.1. */
 export class UnknownVersion extends Error {}
 
-/** What an error of a request to upstream comes to. `answering`: whether its answer had begun. */
+/** Classifies the error of a request to upstream. `answering`: whether the answer had begun. */
 export function upstreamFault(error: unknown, answering: boolean): UpstreamFault {
   if (error instanceof UpstreamFailure) return 'unreachable';
   if (error instanceof UpstreamStalled) return 'write_stall';

@@ -10,20 +10,20 @@ import { UpstreamFailure } from '../upstream/failure.js';
 import { fieldsOf, valuesOf } from './hop-by-hop.js';
 
 /**
- * The connections to one HTTP upstream, each of which serves one request after the other. A pool never changes: a reload
- * that changes how upstream is reached makes another, and this one is retired.
+ * The connections to one HTTP upstream. Each serves one request at a time. The settings of a pool never change: a reload that changes
+ * how upstream is reached creates another pool, and retires this one.
  */
 export class UpstreamPool extends Agent {
   readonly #dialer: Dialer;
   readonly #events: Pick<ConnectionEvents, 'upstreamConnected' | 'upstreamFailed'>;
   readonly #budget: ConnectionBudget;
-  /** Sockets that wait for a request, each with what listens to it meanwhile. */
+  /** Idle sockets, each with its `data` listener. */
   readonly #idle = new Map<Socket, () => void>();
-  /** For how long upstream keeps a connection, milliseconds, where it has said so. */
+  /** The keep-alive timeouts that upstream has announced, in milliseconds. */
   readonly #keptMs = new WeakMap<Socket, number>();
   #retired = false;
 
-  /** `budget`: of descriptors; while a request is served, its client's connection has paid for upstream's too. */
+  /** `budget` is charged for idle connections. While a request is served, its client's connection has reserved both descriptors. */
   constructor(
     dialer: Dialer,
     events: Pick<ConnectionEvents, 'upstreamConnected' | 'upstreamFailed'>,
@@ -35,13 +35,13 @@ export class UpstreamPool extends Agent {
     this.#budget = budget;
   }
 
-  /** Keeps no connection from now on; requests under way finish. */
+  /** Closes idle connections, and keeps none from now on. Open requests finish. */
   retire(): void {
     this.#retired = true;
     for (const socket of this.#idle.keys()) socket.destroy();
   }
 
-  /** Takes note of how long upstream says that it keeps the connection of an answer: `Keep-Alive: timeout=5`. */
+  /** Records the keep-alive timeout that an answer announces: `Keep-Alive: timeout=5`. */
   heard({ rawHeaders, socket }: IncomingMessage): void {
     const [kept = ''] = valuesOf(fieldsOf(rawHeaders), 'keep-alive');
     const [, seconds] = /(?:^|[\s,;])timeout=(\d+)/iu.exec(kept) ?? [];
@@ -64,13 +64,13 @@ export class UpstreamPool extends Agent {
         const failure =
           error instanceof UpstreamFailure ? error : new UpstreamFailure('other', String(error));
         this.#events.upstreamFailed(url, failure.reason);
-        // Node wants a socket here whatever has happened, and does not look at it then.
+        // Node's type requires a socket here, but Node ignores it if there is an error.
         callback?.(failure, new Socket().destroy());
       },
     );
   }
 
-  /** Node asks whether to keep a socket whose request has ended. */
+  /** Node calls this when a request has ended. Returns whether to keep its socket. */
   override keepSocketAlive(socket: Duplex): boolean {
     super.keepSocketAlive(socket);
     if (this.#retired || !(socket instanceof Socket)) return false;
@@ -79,11 +79,11 @@ export class UpstreamPool extends Agent {
       (this.#keptMs.get(socket) ?? Infinity) - UPSTREAM_IDLE_MARGIN_MS,
     );
     if (idleMs <= 0 || !this.#budget.take()) return false;
-    // Nothing was asked: what comes now would be taken for the answer to what somebody asks next.
+    // No request is open: bytes that arrive now would be taken for the answer to the next request.
     const unasked = (): void => void socket.destroy();
     socket.on('data', unasked);
     this.#idle.set(socket, unasked);
-    // Node destroys one that is idle for so long; a request under way has no such bound.
+    // Node destroys a socket that is idle for this time. An open request has no such limit.
     socket.setTimeout(idleMs);
     return true;
   }

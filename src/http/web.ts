@@ -5,34 +5,34 @@ import http2Proxy from 'http2-proxy';
 import type { Exchanged } from './message.js';
 import { UnaskedUpgrade } from './upstream-fault.js';
 
-/** What http2-proxy asks as a request goes by. */
+/** The callbacks of http2-proxy for one request. */
 export interface WebHooks {
-  /** Makes the request to upstream; its header is what is sent, not what http2-proxy would have made of the client's. */
+  /** Creates the request to upstream. Its header is sent, not the one that http2-proxy would derive from the client's. */
   readonly onReq: () => ClientRequest;
-  /** Passes the answer on to the client. */
+  /** Forwards the answer to the client. */
   readonly onRes: (answer: IncomingMessage) => void;
 }
 
 /**
- * Has http2-proxy pass a request to upstream and wait for its end.
+ * Forwards a request to upstream with http2-proxy and waits for its end.
  *
- * It resolves when the answer was written or the client has left, and rejects when upstream has failed; it answers nothing
- * itself then. What must be known of version 5.0.53, and is guarded here or by whoever calls:
- * - it listens to upstream's request only some microtasks after `onReq`: nothing may happen to that before;
- * - it passes a 101 on that nobody has asked for, byte by byte into the answer;
- * - it writes content to upstream's request piece by piece, drops that of GET, HEAD and OPTIONS, and leaves the client's
- *   content-length: whoever makes the request writes and ends it (see `exchange.ts`), and http2-proxy does not get to it.
+ * Resolves when the answer was written or the client has disconnected. Rejects when upstream has failed; http2-proxy sends no answer
+ * then. Version 5.0.53 has these properties, which the code here or the caller works around:
+ * - It adds its listeners to upstream's request only some microtasks after `onReq`. No event may occur before.
+ * - It forwards an unrequested 101, byte by byte, into the answer.
+ * - It writes content to upstream's request chunk by chunk, drops that of GET, HEAD and OPTIONS, and keeps the client's
+ *   content-length. The caller therefore writes and ends the request itself (see `exchange.ts`), and http2-proxy never does.
  */
 export async function passThrough(exchanged: Exchanged, { onReq, onRes }: WebHooks): Promise<void> {
   const hooks = {
-    // Its types want to know where to; the request that `onReq` returns does.
+    // Required by its types; the request that `onReq` returns has the real address.
     hostname: '',
     port: 0,
     onReq: async (): Promise<ClientRequest> => {
-      // From here to the listeners there are microtasks alone, and Node tells of a request in none.
+      // Only microtasks run between here and the listeners, and Node emits no event of a request in a microtask.
       await Promise.resolve();
       const made: { sent?: ClientRequest } = {};
-      // Asked for before the request is made: Node gives it a socket that was kept in the tick behind this one.
+      // Must be scheduled before the request is created: Node assigns a kept socket to the request in the tick after this one.
       process.nextTick(() => {
         if (made.sent) takeOver(made.sent);
       });
@@ -41,7 +41,7 @@ export async function passThrough(exchanged: Exchanged, { onReq, onRes }: WebHoo
       return sent;
     },
     onRes: (_request: unknown, _response: unknown, answer: unknown): Promise<void> => {
-      // Its types say that it were the client's answer.
+      // Its types declare the client's response here, but it is upstream's answer.
       if (!(answer instanceof IncomingMessage)) throw new Error('http2-proxy has changed: no answer');
       onRes(answer);
       return Promise.resolve();
@@ -51,14 +51,14 @@ export async function passThrough(exchanged: Exchanged, { onReq, onRes }: WebHoo
   else await http2Proxy.web(exchanged.request, exchanged.response, hooks);
 }
 
-/** Replaces listeners of http2-proxy. */
+/** Replaces the listeners of http2-proxy on upstream's request. */
 function takeOver(sent: ClientRequest): void {
-  // Once there is a socket, it would read the content, and write it piece by piece.
+  // Once the request has a socket, http2-proxy would read the content and write it chunk by chunk.
   sent.removeAllListeners('socket');
-  // Without any of these, Node would end the request and tell nobody.
+  // Without an `upgrade` listener, Node would end the request without an event.
   sent.removeAllListeners('upgrade');
   sent.once('upgrade', (_answer, socket) => {
     socket.destroy();
-    sent.emit('error', new UnaskedUpgrade('it answers with an upgrade that was not asked for'));
+    sent.emit('error', new UnaskedUpgrade('it answered with an upgrade that was not requested'));
   });
 }

@@ -84,7 +84,7 @@ func (g *gateSetup) testOwnCertificate(t *testing.T) {
 }
 
 func (g *gateSetup) testRefused(t *testing.T) {
-	const message = `(?m)^remote: GitLab: this needs a client certificate that is accepted here; the log of gitaly-tls-proxy says why\s*$`
+	const message = `(?m)^remote: GitLab: client certificate missing or rejected; the log of gitaly-tls-proxy contains the reason\s*$`
 	for name, refused := range map[string]struct {
 		certificate authority.Pair
 		logged      string

@@ -283,7 +283,7 @@ describe('abuse of HTTP/2 at the gate costs little, harms no other client and le
     client.end();
     expect(await gate.proxy.log.waitForClose('reset')).toMatchObject({
       'close.initiator': 'client',
-      'close.detail': 'the client left while its request was open',
+      'close.detail': 'the client disconnected while its request was open',
     });
     await gate.endsWithNothingLeaked();
   });

@@ -116,7 +116,7 @@ test('an answer with another version of HTTP than 1.0 and 1.1 is 502', async () 
   const line = await gate.proxy.log.waitFor((one) => one['http.upstream_failure'] !== undefined);
   expect(line).toMatchObject({
     'http.upstream_failure': 'malformed',
-    error: 'it has the version 2.0 of HTTP',
+    error: 'it has HTTP version 2.0',
   });
 });
 

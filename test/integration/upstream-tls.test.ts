@@ -366,7 +366,7 @@ describe('a client certificate that upstream refuses is told', () => {
         ...(present && presenting(stranger)),
       });
       const { proxy } = clientMode;
-      const refusal = /refused the client certificate of upstream_tls, or misses one/;
+      const refusal = /refused the client certificate of upstream_tls, or requires one/;
       await expectFailure(proxy, 'client_certificate_refused', refusal);
       const client = await tcpClient(clientMode.port);
       client.write(BACKCHANNEL_PREFACE);

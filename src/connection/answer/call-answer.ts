@@ -12,7 +12,6 @@ import { MAX_ANSWERED_BYTES, MAX_ENCODED_MESSAGE_BYTES } from '../../limits.js';
 
 /** The status that answers every call on a connection. */
 export interface CallStatus {
-  /** The gRPC status code. */
   readonly code: (typeof GrpcCode)[keyof typeof GrpcCode];
   readonly message: string;
 }
@@ -36,7 +35,7 @@ const PREFACE_BYTES = CLIENT_PREFACE.length;
 /** RFC 9113 section 6.5.2: the initial SETTINGS_MAX_FRAME_SIZE, which we never raise. */
 const MAX_FRAME_BYTES = 16_384;
 
-/** RFC 7541 section 5.1: an integer behind a prefix of 7 bits, the form of a string's length without Huffman. */
+/** RFC 7541 section 5.1: an integer with a 7-bit prefix, which encodes the length of a string without Huffman coding. */
 function stringLength(length: number): number[] {
   if (length < 127) return [length];
   const bytes = [127];
@@ -48,7 +47,7 @@ function stringLength(length: number): number[] {
   return [...bytes, rest];
 }
 
-/** RFC 7541 section 6.2.2: a literal without indexing, name and value in the clear; it leaves no trace in a table. */
+/** RFC 7541 section 6.2.2: a literal without indexing, with name and value in plain text. It does not change the dynamic table. */
 function literal(name: string, value: string): Buffer {
   const [nameBytes, valueBytes] = [Buffer.from(name, 'latin1'), Buffer.from(value, 'latin1')];
   return Buffer.concat([
@@ -73,7 +72,7 @@ function encodedMessage(message: string): string {
   return encoded.trim();
 }
 
-/** A trailers-only response: `:status 200` (static table entry 8) and what gRPC needs. */
+/** A trailers-only response: `:status 200` (static table entry 8) and the fields that gRPC requires. */
 function trailersOnly({ code, message }: CallStatus): Buffer {
   return Buffer.concat([
     Buffer.from([0x88]),
@@ -87,7 +86,7 @@ function trailersOnly({ code, message }: CallStatus): Buffer {
 export class Http2Answer implements AnsweringServer {
   readonly #trailers: Buffer;
   #buffered: Buffer = Buffer.alloc(0);
-  /** Payload bytes of the current frame that are still to be passed over; the preface is passed over first. */
+  /** Payload bytes of the current frame that are still to be skipped. The preface is skipped first. */
   #skip = PREFACE_BYTES;
   #received = 0;
   #answered = 0;
@@ -124,7 +123,7 @@ export class Http2Answer implements AnsweringServer {
         replies.push(this.#goaway(ErrorCode.frameSize));
         break;
       }
-      // Only a PING's payload is needed; everything else is passed over by counting.
+      // Only the payload of a PING is needed; all other payloads are skipped by length.
       if (type === FrameType.ping) {
         if (this.#buffered.length < FRAME_HEADER_BYTES + PING_BYTES) break;
         const payload = this.#buffered.subarray(FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + PING_BYTES);
@@ -134,7 +133,7 @@ export class Http2Answer implements AnsweringServer {
       }
       this.#skip = length;
       this.#buffered = this.#buffered.subarray(FRAME_HEADER_BYTES);
-      // One read may hold thousands of calls, each of which is answered with more than it takes to make it.
+      // One read can contain thousands of calls, and each answer is larger than the call.
       if (this.#answered > MAX_ANSWERED_BYTES) replies.push(this.#goaway(ErrorCode.none));
     }
     if (this.#state === 'open' && this.#received > MAX_ANSWERED_BYTES)
@@ -142,7 +141,7 @@ export class Http2Answer implements AnsweringServer {
     return Buffer.concat(replies);
   }
 
-  /** The end: no stream above the last one answered was or will be processed. */
+  /** GOAWAY: no stream above the last answered one was or will be processed. */
   end(): Buffer {
     return this.#state === 'open' ? this.#goaway(ErrorCode.none) : Buffer.alloc(0);
   }
@@ -153,13 +152,13 @@ export class Http2Answer implements AnsweringServer {
     }
     const endsHeaders = (flags & Flag.endHeaders) !== 0;
     const isHeaders = type === FrameType.headers || type === FrameType.continuation;
-    // A stream that was answered may still send trailers: only a higher one is new (RFC 9113 section 5.1.1).
+    // An answered stream may still send trailers: only a stream with a higher id is new (RFC 9113 section 5.1.1).
     if (!isHeaders || !endsHeaders || stream <= this.#lastStream) return [];
     this.#lastStream = stream;
     this.#answered += this.#trailers.length;
     return [
       frame(FrameType.headers, Flag.endStream | Flag.endHeaders, stream, this.#trailers),
-      // RFC 9113 section 8.1: a complete answer before the request's end, then RST_STREAM with NO_ERROR.
+      // RFC 9113 section 8.1: a complete answer before the end of the request is followed by RST_STREAM with NO_ERROR.
       resetFrame(stream, ErrorCode.none),
     ];
   }

@@ -3,15 +3,15 @@ import type { Socket } from 'node:net';
 import { FAREWELL_MS } from '../../limits.js';
 
 /**
- * Breaks a connection off so that its peer sees an error. On TCP that is a reset: a bare FIN reads as a clean end
- * to Go's TLS. A unix socket has no reset; its peer sees the end.
+ * Aborts a connection so that its peer sees an error. On TCP that is a reset, because Go's TLS treats a bare FIN as a clean end. A
+ * unix socket has no reset; its peer sees an end.
  *
- * `stream` is what was written to, where that is TLS above `raw`.
+ * `stream` is the stream that was written to, if that is TLS above `raw`.
  */
 export function abort(raw: Socket, stream: Socket = raw): void {
   if (raw.destroyed) return;
-  // While an end of ours is under way libuv refuses to reset (uv_tcp_close_reset, EINVAL) and would keep the descriptor.
-  // By then all bytes have been taken (see `endWhenTaken`), so a FIN is the truth.
+  // While our own end is in progress, libuv refuses to reset (uv_tcp_close_reset, EINVAL) and would keep the descriptor. The kernel
+  // has accepted all bytes by then (see `endWhenTaken`), so a FIN is correct.
   const ending = [raw, stream].some((socket) => socket.writableEnded && !socket.writableFinished);
   if (ending || (raw.remoteFamily === undefined && !raw.connecting)) {
     stream.destroy();
@@ -22,8 +22,8 @@ export function abort(raw: Socket, stream: Socket = raw): void {
 }
 
 /**
- * Says last words to a client and lets it go: once it has left, or has had the time to. Until then what it sends is read and
- * dropped, as a reset for unread bytes could overtake the words.
+ * Sends the last bytes to a client, and closes the connection once the client has closed it, at the latest after `FAREWELL_MS`.
+ * Until then, bytes from the client are read and dropped, because a reset for unread bytes could overtake the last bytes.
  */
 export function farewell(raw: Socket, stream: Socket, words: Buffer): void {
   if (raw.destroyed || words.length === 0 || stream.writableEnded) {
@@ -34,7 +34,7 @@ export function farewell(raw: Socket, stream: Socket, words: Buffer): void {
   leaveAfterwards(raw, stream);
 }
 
-/** Ends a connection whose last words were written; otherwise as `farewell`. */
+/** Like `farewell`, for a connection whose last bytes were already written. */
 export function leaveAfterwards(raw: Socket, stream: Socket): void {
   abortLater(raw, stream);
   stream.once('end', () => raw.destroy());
@@ -42,13 +42,13 @@ export function leaveAfterwards(raw: Socket, stream: Socket): void {
   stream.resume();
 }
 
-/** Breaks a connection off if it is there still when a farewell has had its time. */
+/** Aborts a connection that is still open after `FAREWELL_MS`. */
 function abortLater(raw: Socket, stream: Socket): void {
   const timer = setTimeout(() => abort(raw, stream), FAREWELL_MS);
   raw.once('close', () => clearTimeout(timer));
 }
 
-/** Ends a connection on which nothing is open; a client that does not end it too is not waited for. */
+/** Ends a connection without open requests. If the client does not end it within `FAREWELL_MS`, it is destroyed. */
 export function endGently(raw: Socket, stream: Socket): void {
   if (raw.destroyed || stream.writableEnded) return;
   const timer = setTimeout(() => raw.destroy(), FAREWELL_MS);
@@ -66,7 +66,7 @@ export function destroyOnceEnded(raw: Socket, stream: Socket): void {
   else stream.once('finish', wait);
 }
 
-/** For `error` of a socket whose errors are inspected when it closes; without a listener Node would end the process. */
+/** An `error` listener for a socket whose error is inspected at `close`. Without a listener Node would end the process. */
 export function inspectAtClose(): void {
-  // See above.
+  // The error is inspected at `close`.
 }

@@ -1,11 +1,11 @@
 import { BYTE_QUEUE_BLOCK_BYTES, BYTE_QUEUE_ENTRY_BYTES, BYTE_QUEUE_FEW_ENTRIES } from '../../limits.js';
 
-/** Chunks shorter than this are copied into a block once there are more than a few. */
+/** Chunks shorter than this are copied into a block once the queue has more than a few entries. */
 const SMALL_BYTES = BYTE_QUEUE_BLOCK_BYTES / 2;
 
 /**
- * A queue of bytes that accounts for their cost in memory. A chunk of one byte can occupy about a thousand. The first few
- * chunks are kept as they are, which copies nothing; small chunks behind them are joined. A small view of a large read is joined at once.
+ * A queue of bytes that accounts for their cost in memory: a chunk of one byte can occupy about a thousand bytes. The first few
+ * chunks are queued without a copy; small chunks after them are joined. A small view of a large read is joined immediately.
  */
 export class ByteQueue {
   #chunks: Buffer[] = [];
@@ -31,7 +31,7 @@ export class ByteQueue {
   /** `chunk` must not be changed while it is queued. */
   add(chunk: Buffer): void {
     this.#bytes += chunk.length;
-    // A view keeps all of the memory that it is a view of.
+    // A view keeps the entire underlying buffer in memory.
     const isMany =
       this.#chunks.length >= BYTE_QUEUE_FEW_ENTRIES || chunk.buffer.byteLength > BYTE_QUEUE_BLOCK_BYTES * 2;
     if (chunk.length < SMALL_BYTES && isMany) {

@@ -8,48 +8,47 @@ import { isFiller, stopRead } from './hang-up.js';
 import { TurnWriter } from './turn-writer.js';
 
 /**
- * One direction of a relay: what the source reads is written to the sink, unchanged and in order. The source is
- * read no further while more than `MAX_QUEUED_BYTES` wait for the sink, each chunk at what it costs in memory.
+ * One direction of a relay: bytes read from the source are written to the sink, in order. Reading stops while more than
+ * `MAX_QUEUED_BYTES` wait for the sink, where each chunk counts with its cost in memory.
  *
- * Once we have ended our side of the source, nothing but reading tells its reset from its end. So reading is stopped
- * within each read from then on (`stopRead` says why), and goes on in the next turn of the event loop.
+ * Once we have ended our side of the source, only a read distinguishes its reset from its end. From then on, reading is therefore
+ * stopped within each read (see `stopRead` for the reason), and continues in the next turn of the event loop.
  */
 export interface HalfPipe {
-  /** Writes what was read before the relay began, and starts. */
+  /** Writes the bytes that were read before the relay began, and starts to read. */
   start(head: Buffer): void;
   /** Bytes that wait for the sink. */
   readonly queuedBytes: number;
-  /** Bytes that were read from the source, and that were written to the sink or wait for it. */
+  /** Bytes that were read from the source, and bytes that were written to the sink or wait for it. */
   readonly bytesIn: number;
   readonly bytesOut: number;
-  /** Writes bytes that the source did not send, behind what it sent so far. */
+  /** Writes bytes that the source did not send, after those that it has sent so far. */
   insert(bytes: Buffer): void;
   /** Writes all forwarded bytes, so that the sink can be written to directly. */
   flush(): void;
-  /** Writes what is left and then ends the sink. What the source may still send is read and dropped. */
+  /** Writes the queued bytes and then ends the sink. Further bytes of the source are read and dropped. */
   finish(): void;
 }
 
-/** What a half-pipe needs to know. */
 export interface HalfPipeOptions {
   readonly source: Socket;
   readonly sink: Socket;
-  /** Whether `write` on an idle sink leaves nothing behind that looks at what was written: TLS does. */
+  /** Whether the sink encrypts: after `write` on an idle TLS socket, the written buffer is no longer referenced. */
   readonly sinkEncrypts: boolean;
   /** The taps of this direction. */
   readonly pass: (bytes: Buffer) => Buffer | undefined;
   /** The sink is about to be ended. */
   readonly onEnd: () => void;
-  /** An exception in this connection's code (a tap's included): the connection ends, the process goes on. */
+  /** The code of this connection, or a tap, has thrown an exception. The connection ends, but not the process. */
   readonly onFault: (error: unknown) => void;
 }
 
 /**
- * For plaintext upstream sockets: they read into one fixed buffer, whose view goes to the sink without a copy.
+ * For plaintext upstream sockets, which read into one fixed buffer. A view of the buffer is written to the sink without a copy.
  *
- * The source goes on being read only while the view is free again when the callback returns; else it is stopped within
- * the callback until the sink has taken the view, so the buffer is never filled while somebody looks at it. Stopping
- * and starting costs two system calls a read, which small reads would feel.
+ * Reading continues only if the view is no longer in use when the callback returns. Otherwise the source is stopped within the
+ * callback until the sink has taken the view, so the buffer is never overwritten while it is in use. Stopping and starting costs two
+ * system calls per read, which would slow down small reads.
  */
 export class ReadHalfPipe implements HalfPipe {
   readonly #options: HalfPipeOptions;
@@ -99,7 +98,7 @@ export class ReadHalfPipe implements HalfPipe {
   }
 
   flush(): void {
-    // Bytes wait in the sink only.
+    // No bytes are queued outside the sink.
   }
 
   finish(): void {
@@ -138,34 +137,34 @@ export class ReadHalfPipe implements HalfPipe {
     const { sink, sinkEncrypts } = this.#options;
     this.#bytesOut += view.length;
     if (sink.writableLength > 0) {
-      // The sink will look at the view after it has taken what came before: only a copy can wait that long.
+      // The sink will read the view only after it has taken the previous bytes, so it gets a copy.
       sink.write(Buffer.from(view), this.#taken);
       return false;
     }
     sink.write(view, this.#taken);
-    // A sink that encrypts has done so by now, but the next read may come before the kernel has taken it: a full one must
-    // find room in the queue then. A plain sink still holds the view unless the kernel has all of it.
+    // A TLS sink has encrypted the view by now. But the next read may come before the kernel has accepted the result, so the queue
+    // must have room for a full read. A plaintext sink still references the view unless the kernel has accepted all of it.
     return sinkEncrypts ? !large : sink.writableLength === 0;
   }
 }
 
 /**
- * For sources that hand over a fresh buffer with each `data` event: TLS gives one for each record, 16 KiB at most.
- * What one turn of the event loop brought is written at its end with one system call.
+ * For sources that emit a new buffer with each `data` event: TLS emits one per record, at most 16 KiB. The bytes of one turn of the
+ * event loop are written at its end with one system call.
  */
 export class TurnHalfPipe implements HalfPipe {
   readonly #options: HalfPipeOptions;
-  /** A copy of all that was read, while it is kept. */
+  /** A copy of all bytes read so far, until `forget`. */
   #kept: ByteQueue | undefined;
   readonly #writer: TurnWriter;
   #paused = false;
   #finishing = false;
-  /** What the source held behind the filler of a stopped read comes within this tick: it is being read no further. */
+  /** Whether the source is emitting the bytes that it held behind the filler of a stopped read. Reading is already stopped then. */
   #emptying = false;
   #bytesIn = 0;
   #bytesOut = 0;
 
-  /** `kept`: where all that is read is kept, too, until `forget`. The source is read no further while it is full. */
+  /** `kept`: keeps a copy of all bytes read, until `forget`. Reading stops while it is full. */
   constructor(options: HalfPipeOptions, kept?: ByteQueue) {
     this.#options = options;
     this.#kept = kept;
@@ -202,13 +201,13 @@ export class TurnHalfPipe implements HalfPipe {
     if (!this.#paused) this.#options.source.resume();
   }
 
-  /** Keeps nothing any more. */
+  /** Stops keeping a copy of the bytes read. */
   forget(): void {
     this.#kept = undefined;
     this.#resumeIfRoom();
   }
 
-  /** Leaves the source to somebody else, paused. What waits for the sink is dropped. */
+  /** Releases the source, paused, for another reader. Bytes that wait for the sink are dropped. */
   release(): void {
     this.#finishing = true;
     this.#writer.drop();
@@ -292,8 +291,8 @@ export class TurnHalfPipe implements HalfPipe {
 const EMPTY = Buffer.alloc(0);
 
 /**
- * Ends a sink once the kernel has taken all that was written to it. Until then the connection can still be reset, if it
- * must be cut: its peer would take a FIN behind half of the bytes for their end.
+ * Ends a sink once the kernel has accepted all bytes written to it. Until then the connection can still be reset. A FIN after only
+ * some of the bytes would look like a complete end to the peer.
  */
 function endWhenTaken({ sink, onEnd }: HalfPipeOptions): void {
   const end = (): void => {

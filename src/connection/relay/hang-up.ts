@@ -5,7 +5,7 @@ import { codeOf } from '../../error-codes.js';
 import { READ_BUFFER_BYTES } from '../../limits.js';
 import { closeNotifyBytes } from '../../tls/close-notify.js';
 
-/** One end of a relay: `stream` carries plaintext, `raw` is the socket below TLS, or `stream` itself. */
+/** One end of a relay: `stream` carries plaintext; `raw` is the socket below TLS, or `stream` itself. */
 export interface Peer {
   readonly stream: Socket;
   readonly raw: Socket;
@@ -13,18 +13,18 @@ export interface Peer {
 
 /** How a peer hangs up. Every method is called at most once. */
 export interface HangUpEvents {
-  /** It has sent everything: a FIN, or a close_notify. It may still read. */
+  /** The peer has sent a FIN or a close_notify. It may still read. */
   finished(): void;
-  /** It broke the connection off, with this error of the socket if there is one. */
+  /** The peer reset the connection. `error` is the error of the socket, if there is one. */
   reset(error: Error | undefined): void;
-  /** It had finished, and reads no more. */
+  /** The peer had finished, and has now closed the connection. */
   gone(): void;
 }
 
 const EMPTY = Buffer.alloc(0);
 
 /**
- * Tells how a peer hangs up. What Node reports depends on whether the socket was being read, and whether our own side had ended.
+ * Detects how a peer hangs up. The events of Node depend on whether the socket was being read, and whether our own side had ended.
  * Each cell has a test in hang-up.test.ts, with its source in Node or libuv.
  *
  * | peer                       | read           | paused, then resumed         | after our own end   |
@@ -42,16 +42,16 @@ const EMPTY = Buffer.alloc(0);
  * ¹ `error` since libuv 1.52 (Node 24). ² `end` unless reading stops within the read, see `stopRead` and `stopReadBelow`.
  * ³ Node does not destroy the socket.
  *
- * So `end` alone proves nothing:
+ * An `end` alone is therefore ambiguous:
  * - Before our own end, an empty write below TLS decides: it fails on a connection that was reset.
- * - After our own end such a write would fail by itself. Reading must then stop within each read, so that the read that follows
- *   reports a reset; and the bytes of a TLS record that was cut give the reset away.
+ * - After our own end, such a write always fails. Reading must then stop within each read, so that the next read reports a reset. A
+ *   reset within a TLS record is detected by the bytes of the incomplete record.
  *
- * What remains undecided:
- * - A FIN within a TLS record counts as `finished` before our own end. Node reports a bare FIN like a close_notify, too.
- * - A close_notify before a reset counts as the end after our own end, since nothing was lost, and as a reset before.
- * - After an answer that followed our own end, up to `closeNotifyBytes` of a cut record count as a close_notify.
- * - The close of a unix socket is its FIN, unless some of our bytes were unread: that is an ECONNRESET.
+ * The following cases cannot be distinguished:
+ * - Before our own end, a FIN within a TLS record counts as `finished`. Node reports a bare FIN like a close_notify, too.
+ * - A close_notify before a reset counts as a reset before our own end, and as `finished` after it, because no bytes were lost.
+ * - After an answer that followed our own end, up to `closeNotifyBytes` of an incomplete record count as a close_notify.
+ * - The close of a unix socket counts as its FIN, unless some of our bytes were unread: then it is an ECONNRESET.
  */
 export class HangUpWatch {
   readonly #peer: Peer;
@@ -61,7 +61,7 @@ export class HangUpWatch {
   /** The TLS records of a peer whose side we have ended. */
   #records: EndedRecords | undefined;
 
-  /** `events` may be called from here on, and are not before `start`. */
+  /** `events` are called from `start` on, not before. */
   constructor(peer: Peer, events: HangUpEvents) {
     this.#peer = peer;
     this.#events = events;
@@ -72,7 +72,7 @@ export class HangUpWatch {
     return this.#hasFinished;
   }
 
-  /** Begins to watch. A peer that hung up before is reported at once. */
+  /** Begins to watch. A peer that hung up before is reported immediately. */
   start(): void {
     const { stream, raw } = this.#peer;
     if (raw.destroyed) {
@@ -83,14 +83,13 @@ export class HangUpWatch {
     stream.on('close', this.#onClose);
     if (raw !== stream) {
       raw.on('close', this.#onClose);
-      // Before those who break the socket off at once and know no reason.
+      // Must run before listeners that destroy the socket without a reason.
       stream.prependListener('error', this.#onError);
     }
-    // A pause does not hold an `end` back when nothing is left to read: it may have come while nobody listened.
+    // A pause does not delay `end` if no bytes are left to read, so `end` may have been emitted before there was a listener.
     if (stream.readableEnded) this.#onEnd();
   }
 
-  /** Stops watching. */
   stop(): void {
     const { stream, raw } = this.#peer;
     this.#isOver = true;
@@ -99,7 +98,7 @@ export class HangUpWatch {
     raw.off('close', this.#onClose);
   }
 
-  /** Our own side of the connection is about to be ended: from now on the peer's TLS records are followed. */
+  /** Our own side of the connection is about to end. From now on, the peer's TLS records are followed. */
   endingOurSide(): void {
     const { stream, raw } = this.#peer;
     if (!(stream instanceof TLSSocket) || stream.destroyed) return;
@@ -117,7 +116,7 @@ export class HangUpWatch {
     if (!isFiller(chunk)) this.#understood();
   };
 
-  /** A session ticket of a TLS server was read: nothing else reports that. */
+  /** A session ticket of a TLS server was read. No other event reports it. */
   readonly #onTicket = (): void => {
     this.#understood();
     stopReadBelow(this.#peer);
@@ -152,12 +151,12 @@ export class HangUpWatch {
       else this.#finish();
     };
     raw.write(EMPTY, judge);
-    // The empty write may also queue behind a write that waits for the peer to read. After a reset all of them fail within
-    // this turn.
+    // The empty write may also queue after a write that waits for the peer to read. After a reset, all of them fail within this
+    // turn.
     if (stream.writableLength > 0) setImmediate(() => judge(raw.errored));
   };
 
-  /** A fatal alert and a forged record are reported by `error` alone: the TLS socket is not destroyed, and an `end` follows. */
+  /** A fatal alert and a forged record are reported only by `error`: the TLS socket is not destroyed, and an `end` follows. */
   readonly #onError = (error: Error): void => {
     if (this.#isOver) return;
     if (this.#hasFinished) this.#leave();
@@ -168,7 +167,7 @@ export class HangUpWatch {
     if (this.#isOver) return;
     const { stream, raw } = this.#peer;
     if (!this.#hasFinished) {
-      // A socket that is done in both directions closes by itself, maybe before the empty write is answered.
+      // A socket that has ended in both directions closes by itself, possibly before the empty write completes.
       if (!stream.readableEnded || stream.errored || raw.errored) {
         this.#reset();
         return;
@@ -179,9 +178,9 @@ export class HangUpWatch {
   };
 
   /**
-   * Bytes below TLS of which nothing came, other than a close_notify: a record whose rest never came. That is the one reset
-   * which a stopped read does not show, as nobody is told of such bytes. Behind an answer, fewer bytes than those of a
-   * close_notify may be the rest of one, whose beginning came in one read with plaintext: they count as one.
+   * Whether the bytes below TLS end within a record other than a close_notify. That is the one kind of reset that a stopped read does
+   * not reveal, because no event reports the bytes of an incomplete record. After an answer, fewer bytes than those of a close_notify
+   * may be the rest of one whose beginning was read together with plaintext; they count as a close_notify.
    */
   get #isCutWithinRecord(): boolean {
     const records = this.#records;
@@ -211,9 +210,9 @@ export class HangUpWatch {
 }
 
 interface EndedRecords {
-  /** How much had been read below TLS when something last came of it. */
+  /** The number of bytes read below TLS when the last complete record was reported. */
   understoodAt: number;
-  /** Whether anything came since we ended our side. */
+  /** Whether the peer has sent a complete record since we ended our side. */
   hasAnswered: boolean;
   readonly closeNotifyBytes: number;
 }
@@ -222,12 +221,12 @@ interface EndedRecords {
 const FILLER = Buffer.alloc(READ_BUFFER_BYTES);
 
 /**
- * Stops the reading of a socket from within its `data` event, before the event returns; `resume()` in a later turn of the
- * event loop goes on. `pause()` does not: the socket is read until it holds as much as its high-water mark.
+ * Stops the reading of a socket from within its `data` event, before the event returns. `resume()` in a later turn of the event loop
+ * continues. `pause()` alone is not sufficient: the socket is still read until its buffer reaches the high-water mark.
  *
- * Where a hang-up comes together with bytes, libuv makes an `end` of it without asking the kernel, unless reading was
- * stopped while the bytes were handed over (uv__stream_io in its unix/stream.c): a reset looks like an end then. The read
- * that follows reports a reset.
+ * If a hang-up arrives together with bytes, libuv reports an `end` without asking the kernel, so that a reset looks like an end. It
+ * does not if reading was stopped while the bytes were delivered (uv__stream_io in its unix/stream.c): the next read then reports
+ * the reset.
  */
 export function stopRead(socket: Socket): void {
   socket.pause();
@@ -235,8 +234,8 @@ export function stopRead(socket: Socket): void {
 }
 
 /**
- * Stops the reading of a dialled TLS connection from within a read that brings no plaintext, until the next turn of the event
- * loop. `pause()` of the socket below TLS does that because it has `onread` (see `dialer.ts`): Node stops its handle at once.
+ * Stops the reading of a dialled TLS connection from within a read that contains no plaintext, until the next turn of the event
+ * loop. The socket below TLS has `onread` (see `dialer.ts`), so its `pause()` stops the handle immediately.
  */
 function stopReadBelow({ stream, raw }: Peer): void {
   raw.pause();
@@ -247,8 +246,8 @@ function stopReadBelow({ stream, raw }: Peer): void {
   });
 }
 
-/** Whether a `data` event brought what `stopRead` had filled the socket with, and nothing that was sent. */
+/** Whether a chunk is the filler of `stopRead`, not bytes of the peer. */
 export function isFiller(chunk: Buffer): boolean {
-  // The socket hands over a view of its own.
+  // The socket emits a new view of the same memory.
   return chunk.buffer === FILLER.buffer;
 }

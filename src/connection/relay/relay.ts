@@ -13,17 +13,16 @@ import type { Direction, Tap } from './tap.js';
 
 /** The client's end of a relay, paused. */
 export interface ClientEnd extends Peer {
-  /** What it has sent before the relay began. */
+  /** The bytes that it sent before the relay began. */
   readonly head: Buffer;
 }
 
 /** The upstream's end of a relay, paused. */
 export interface UpstreamEnd extends Peer {
-  /** Installs who takes what is read from a plaintext socket, without a copy. */
+  /** Installs the receiver of bytes read from a plaintext socket, which get no copy. */
   readonly receive?: ((receiver: ReadReceiver) => void) | undefined;
 }
 
-/** What a relay needs besides its ends. */
 export interface RelayOptions {
   readonly tap: Tap;
   /** How long the connection may be silent after one side has finished, milliseconds. */
@@ -34,48 +33,47 @@ export interface RelayOptions {
   readonly onAnswer: () => void;
 }
 
-/** An upstream that failed before its first byte. The client was not told, and is left as the relay found it. */
+/** An upstream that failed before its first byte. Nothing was sent to the client, and its connection is still open. */
 export interface Unanswered {
   readonly failure: UpstreamFailure;
-  /** All that the client has sent. */
+  /** All bytes that the client has sent. */
   readonly sent: Buffer;
 }
 
-/** How a relay ended. */
 export type RelayOutcome = ConnectionEnd | Unanswered;
 
 /** The bytes of one direction: `read + edited === written + queued`. */
 export interface Balance {
   readonly read: number;
-  /** Bytes that taps and the proxy have added, less those that taps have dropped or hold back. */
+  /** Bytes that taps and the proxy have added, minus those that taps have dropped or hold back. */
   readonly edited: number;
-  /** Written to the sink, or waiting for it. */
+  /** Bytes that were written to the sink or wait for it. */
   readonly written: number;
 }
 
 type Side = 'client' | 'upstream';
 
 /**
- * The state of a relay. It never goes back.
+ * The state of a relay. It only advances.
  *
- * - `unanswered`: upstream has sent nothing yet. If it fails now, its client can still be answered by the proxy, as long as all
- *   bytes of the client are kept.
- * - `running`: bytes pass in both directions. One side may have finished, or the proxy may be ending both.
- * - `settled`: the outcome is known, and nothing more is read or written.
+ * - `unanswered`: upstream has sent no bytes yet. If it fails now, the proxy can still answer the client, as long as all bytes of the
+ *   client are kept.
+ * - `running`: bytes are relayed in both directions. One side may have finished, or the proxy may be ending both.
+ * - `settled`: the outcome is known, and no more bytes are read or written.
  */
 type State = 'unanswered' | 'running' | 'settled';
 
 const NOTHING = Buffer.alloc(0);
 
 /**
- * Passes bytes between a client and upstream until both have finished or one breaks off. All bytes to upstream are written here,
- * except those that precede TLS.
+ * Relays bytes between a client and upstream until both have finished or one resets the connection. All bytes to upstream are
+ * written here, except those that precede TLS.
  *
- * An end of one side becomes an end of the other, a reset a reset. A side that breaks off without an end always
- * shows on the other as a reset, so that nobody takes a cut stream for a finished one.
+ * An end of one side becomes an end of the other, and a reset becomes a reset. A connection lost without an end always becomes
+ * a reset on the other side, so that a truncated stream never looks complete.
  */
 export class Relay {
-  /** How it ended; never rejects. All sockets are closed, or about to be, except the client's of an `Unanswered`. */
+  /** Resolves with the outcome; never rejects. All sockets are closed or closing then, except the client's of an `Unanswered`. */
   readonly done: Promise<RelayOutcome>;
   readonly #ends: { readonly client: ClientEnd; readonly upstream: UpstreamEnd };
   readonly #client: TurnHalfPipe;
@@ -84,13 +82,13 @@ export class Relay {
   readonly #options: RelayOptions;
   readonly #settle: (outcome: RelayOutcome) => void;
   readonly #edited: Record<Direction, number> = { to_upstream: 0, to_client: 0 };
-  /** What the client has sent, while it is kept. */
+  /** The bytes that the client has sent, while they are kept. */
   readonly #sent = new ByteQueue();
   #isKept = true;
   #state: State = 'unanswered';
   /** The side that finished first. */
   #firstFinished: Side | undefined;
-  /** Why both sides are being ended, where the proxy ends them. */
+  /** Set while the proxy is ending both sides: the reason. */
   #ending: ConnectionEnd | undefined;
   #halfCloseTimer: NodeJS.Timeout | undefined;
   #firstByteTimer: NodeJS.Timeout | undefined;
@@ -115,7 +113,7 @@ export class Relay {
       const { firstByteMs } = this.#options;
       if (firstByteMs !== undefined)
         this.#firstByteTimer = setTimeout(() => this.#silent(firstByteMs), firstByteMs);
-      // First: a client may have finished already, and its head precedes its end.
+      // Must be first: the client may have finished already, and its head precedes its end.
       this.#client.start(this.#ends.client.head);
       this.#watches.client.start();
       this.#watches.upstream.start();
@@ -123,32 +121,32 @@ export class Relay {
     });
   }
 
-  /** Breaks both sides off, now. */
+  /** Aborts both sides immediately. */
   cut(end: ConnectionEnd): void {
     if (this.#isSettled) return;
     for (const { raw, stream } of Object.values(this.#ends)) abort(raw, stream);
     this.#settleWith(this.#ending ?? end);
   }
 
-  /** Breaks upstream off now, and the client once it has had these last bytes. */
+  /** Aborts upstream immediately, sends these last bytes to the client and then closes its connection. */
   refuse(end: ConnectionEnd, lastBytes: Buffer): void {
     if (this.#isSettled) return;
     const { client, upstream } = this.#ends;
-    // The frame that ends the connection must follow whole frames.
+    // The frame that ends the connection must follow complete frames.
     this.#upstream.flush();
     abort(upstream.raw, upstream.stream);
     farewell(client.raw, client.stream, lastBytes);
     this.#settleWith(end);
   }
 
-  /** Sends bytes of the proxy, behind all that was passed on in this direction. */
+  /** Sends bytes of the proxy, after all bytes forwarded so far in this direction. */
   insert(direction: Direction, bytes: Buffer): void {
     if (this.#isSettled) return;
     this.#edited[direction] += bytes.length;
     this.#pipe(direction).insert(bytes);
   }
 
-  /** Ends both sides cleanly, as if each had finished; what they still send is dropped. */
+  /** Ends both sides in an orderly way, as if each had finished. Bytes that they still send are dropped. */
   end(end: ConnectionEnd): void {
     if (this.#isSettled || this.#ending) return;
     this.#ending = end;
@@ -164,15 +162,15 @@ export class Relay {
     return this.#pipe(direction).queuedBytes;
   }
 
-  /** The bytes of a direction so far, for checks. */
+  /** The byte counts of a direction so far, for checks. */
   balance(direction: Direction): Balance {
     const { bytesIn, bytesOut } = this.#pipe(direction);
     return { read: bytesIn, edited: this.#edited[direction], written: bytesOut };
   }
 
   /**
-   * Shows whether anything moves: changes if plaintext was read, or if a side that has bytes waiting for it takes some. Other bytes
-   * below TLS do not count: a client can send records without plaintext for ever.
+   * A number that changes if plaintext was read, or if a side has taken some of the bytes that wait for it. Other bytes below TLS do
+   * not count, because a client can send records without plaintext indefinitely.
    */
   get movement(): number {
     const { client, upstream } = this.#ends;
@@ -222,7 +220,7 @@ export class Relay {
     } else if (this.#mayBeSilent && this.#sent.cost > MAX_UNANSWERED_BYTES) this.#forget();
   }
 
-  /** Whether upstream need not send anything by itself. */
+  /** Whether upstream need not send the first byte by itself. */
   get #mayBeSilent(): boolean {
     return this.#options.firstByteMs === undefined;
   }
@@ -261,22 +259,22 @@ export class Relay {
   #reset(side: Side, error: Error | undefined): void {
     if (side === 'upstream' && this.#canBeAnswered)
       this.#failed(
-        error ? upstreamFailure(error) : new UpstreamFailure('reset', 'it broke off the connection at once'),
+        error ? upstreamFailure(error) : new UpstreamFailure('reset', 'it reset the connection at once'),
       );
     else this.cut(new ConnectionEnd('reset', side, error ? codeOrMessage(error) : ''));
   }
 
-  /** A side that had finished is gone. */
+  /** A side that had finished has closed the connection. */
   #gone(side: Side): void {
-    // It has all that it was sent: what it sent may still be on its way to the other side.
+    // It has read everything. The bytes that it sent may still be on their way to the other side.
     if (this.#ends[side].stream.writableFinished) this.#settleIfDone();
-    // It left before it had read all that it was sent: its right, but the other side must know.
+    // It closed the connection before it had read everything. It may do that, but the other side must be reset.
     else this.cut(new ConnectionEnd('finished', this.#firstFinished ?? side));
   }
 
   /**
-   * Whether a failure of upstream can still be answered by the proxy. A client that has finished reads the answer, too; but a
-   * backchannel without one may be complete then, and a reset stays a reset.
+   * Whether the proxy can still answer a failure of upstream. An HTTP/2 client that has finished still reads the answer. A backchannel
+   * whose client has finished may be complete without an answer, so a reset stays a reset.
    */
   get #canBeAnswered(): boolean {
     if (this.#state !== 'unanswered' || !this.#isKept || this.#ending) return false;
@@ -289,7 +287,7 @@ export class Relay {
     else this.cut(new ConnectionEnd('upstream_unreachable', 'proxy', detail));
   }
 
-  /** Upstream has failed before its first byte: lets go of the client. */
+  /** Upstream has failed before its first byte: releases the client. */
   #failed(failure: UpstreamFailure): void {
     const { client, upstream } = this.#ends;
     abort(upstream.raw, upstream.stream);
@@ -311,7 +309,7 @@ export class Relay {
     this.#settleWith(this.#ending ?? new ConnectionEnd('finished', this.#firstFinished ?? 'client'));
   }
 
-  /** Silence after one side's end is bounded; as long as bytes move, nothing is cut. */
+  /** Bounds the silence after the end of one side. The connection is kept as long as bytes move. */
   #watchHalfClose(): void {
     if (this.#halfCloseTimer) return;
     const { halfCloseMs } = this.#options;
@@ -336,13 +334,13 @@ export class Relay {
     this.#settle(outcome);
   }
 
-  /** An exception in a socket's callback has nobody to catch it, and the connection would never end. */
+  /** Catches exceptions in callbacks of sockets. Without it the connection would never end. */
   #guard(step: () => void): void {
     guarded((error) => this.cut(internalError(error)), step)();
   }
 }
 
-/** The bytes that a side with waiting bytes has taken so far. OpenSSL writes nothing of its own behind a write that waits. */
+/** The bytes that a side has taken so far, if more bytes wait for it. OpenSSL adds no bytes of its own while a write waits. */
 function takenBytes({ stream, raw }: Peer): number {
   return stream.writableLength > 0 ? raw.bytesWritten : 0;
 }

@@ -12,7 +12,6 @@ export interface TurnSink {
   write(chunk: Buffer, taken?: (error: Error | null | undefined) => void): boolean;
 }
 
-/** The events of a writer. */
 export interface TurnWriterEvents {
   /** Bytes were written, or the sink has accepted them. */
   readonly onProgress: () => void;
@@ -86,7 +85,7 @@ export class TurnWriter implements TurnTask {
     if (!this.#isWriting) this.#writtenCost = 0;
   }
 
-  /** Forgets what waits. */
+  /** Drops the queued bytes. */
   drop(): void {
     this.#waiting.take();
   }

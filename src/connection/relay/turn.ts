@@ -1,6 +1,6 @@
-/** Something that collects work within one turn of the event loop and does it at the turn's end. */
+/** Collects work within one turn of the event loop and does it at the end of the turn. */
 export interface TurnTask {
-  /** Must not throw: the tasks of other connections follow. */
+  /** Must not throw, because the tasks of other connections follow. */
   endOfTurn(): void;
 }
 
@@ -9,7 +9,7 @@ let running: TurnTask[] = [];
 
 /**
  * Runs a task's `endOfTurn` once, after all input of this turn of the event loop has been read. All connections
- * share one `setImmediate`: under load it costs nothing a connection.
+ * share one `setImmediate`, so that its cost per connection is negligible under load.
  */
 export function atEndOfTurn(task: TurnTask): void {
   if (waiting.length === 0) setImmediate(run);

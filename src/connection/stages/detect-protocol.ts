@@ -10,7 +10,7 @@ import { readHead, type Head } from './read-head.js';
 const TLS_ON_PLAINTEXT =
   'have the client dial tcp:// instead of tls://, or give it a tls:// listener: this one is plaintext';
 
-/** Waits for the bytes that show which protocol a gRPC client speaks, and returns them. */
+/** Waits for the bytes that identify the protocol of a gRPC client, and returns them. */
 export async function detectProtocol(
   context: ConnectionContext,
   stream: Socket,
@@ -20,12 +20,12 @@ export async function detectProtocol(
   const deadline = withDeadline(
     context.signal,
     deadlineMs,
-    () => new ConnectionEnd('preface_timeout', 'proxy', 'no whole preface within timeouts.preface'),
+    () => new ConnectionEnd('preface_timeout', 'proxy', 'no complete preface within timeouts.preface'),
   );
   const head = await readHead(stream, deadline.signal, protocolOf).finally(deadline.clear);
   if ('interruption' in head) {
     return leftWithin(context, head, () => {
-      return new ConnectionEnd('left_early', 'client', 'the client left within its first bytes');
+      return new ConnectionEnd('left_early', 'client', 'the client disconnected within its first bytes');
     });
   }
   const { value, bytes } = head;

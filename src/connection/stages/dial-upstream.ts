@@ -43,10 +43,10 @@ class EarlyBytes {
 
 /** A client that has passed every check. */
 export interface AdmittedClient {
-  /** Its plaintext, paused. */
+  /** The plaintext stream of the client, paused. */
   readonly stream: Socket;
   readonly protocol: Protocol;
-  /** All that it has sent so far. */
+  /** All bytes that it has sent so far. */
   readonly head: Buffer;
 }
 
@@ -56,7 +56,7 @@ interface Dialled {
   readonly upstream: Upstream | UpstreamFailure;
 }
 
-/** Connects to upstream. The client is read meanwhile, so that its leaving is noticed. */
+/** Connects to upstream. The client is read meanwhile, so that a disconnect is detected. */
 export async function dialUpstream(
   { facts, settings, signal }: ConnectionContext,
   stream: Socket,
@@ -79,7 +79,7 @@ export async function dialUpstream(
     if (upstream && !(upstream instanceof UpstreamFailure)) upstream.raw.destroy();
     const interruption = interruptionOf(signal);
     return interruption === CLIENT_LEFT
-      ? new ConnectionEnd('reset', 'client', 'the client left while upstream was dialled')
+      ? new ConnectionEnd('reset', 'client', 'the client disconnected while upstream was dialled')
       : interruption;
   }
   return { client, upstream };

@@ -3,7 +3,7 @@ import { ConnectionEnd } from '../connection-end.js';
 import type { ConnectionContext } from '../connection-context.js';
 import type { OpenClient } from './terminate-tls.js';
 
-/** Finds out who the client is by its certificate. Returns the end of a connection whose client is refused. */
+/** Identifies the client by its certificate. Returns the end of the connection if the client is refused. */
 export function identifyClient(context: ConnectionContext, { tls }: OpenClient): ConnectionEnd | undefined {
   const { facts, settings } = context;
   const { clientAuth = 'none' } = settings.configuration.tls ?? {};

@@ -9,9 +9,10 @@ import { CLIENT_LEFT, type ConnectionContext } from '../connection-context.js';
 import type { IncompleteHead } from './read-head.js';
 
 /**
- * The end of a connection that was interrupted within a stage.
+ * Returns the end of a connection that was interrupted within a stage.
  *
- * @param left - the end if its client has left; if that has sent nothing in this stage, the connection counts as a probe.
+ * @param left - returns the end if the client has disconnected. If the client has sent no bytes in this stage, the connection counts
+ * as a probe instead.
  */
 export function leftWithin(
   context: ConnectionContext,
@@ -25,13 +26,13 @@ export function leftWithin(
   return receivedBytes === 0 ? new ConnectionEnd('probe', 'client') : left();
 }
 
-/** What to do about a failed handshake, where that can be known. */
+/** Returns the fix for a failed handshake, if one is known. */
 export function adviceFor(context: ConnectionContext, failure: HandshakeFailure): string | undefined {
   const presented = presentedTo(context);
   return presented && handshakeAdvice(failure, presented, new Date());
 }
 
-/** What the client was shown in its handshake. */
+/** Returns the certificate and protocols that the client was offered in its handshake. */
 function presentedTo({ settings, facts }: ConnectionContext): Presented | undefined {
   const { configuration, terminator } = settings;
   if (!configuration.tls || !terminator) return undefined;

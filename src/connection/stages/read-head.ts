@@ -2,16 +2,16 @@ import type { Socket } from 'node:net';
 
 import { CLIENT_LEFT, interruptionOf, type Interruption } from '../connection-context.js';
 
-/** The first bytes of a stream, as many as a parser needed, and what else came with them. */
+/** The value that a parser has read from the first bytes of a stream, and all bytes received so far. */
 export interface Head<T> {
   readonly value: T;
   readonly bytes: Buffer;
 }
 
-/** A head that was not read to its end. */
+/** A head that was interrupted before it was complete. */
 export interface IncompleteHead {
   readonly interruption: Interruption;
-  /** What had come of it. */
+  /** The number of bytes received before the interruption. */
   readonly receivedBytes: number;
 }
 
@@ -42,8 +42,8 @@ class FirstBytes {
 }
 
 /**
- * Collects a stream's first bytes until `parse` returns a value, or `signal` aborts; the stream is then paused. Each call sees
- * all bytes so far; `parse` bounds how many it asks for. Rejects with what `parse` throws.
+ * Collects a stream's first bytes until `parse` returns a value, or `signal` aborts; the stream is then paused. Each call of `parse`
+ * gets all bytes so far; `parse` must bound how many it waits for. Rejects if `parse` throws.
  */
 export function readHead<T>(
   stream: Socket,
@@ -82,7 +82,7 @@ export function readHead<T>(
       onAbort();
       return;
     }
-    // The end may have come while the previous stage had the stream paused: a pause does not hold an end back.
+    // The stream may have ended while the previous stage had it paused: a pause does not delay `end`.
     if (stream.readableEnded) {
       onEnd();
       return;
@@ -90,12 +90,12 @@ export function readHead<T>(
     stream.on('data', onData);
     stream.on('end', onEnd);
     signal.addEventListener('abort', onAbort, { once: true });
-    // A stream that was paused does not start to flow for a new listener.
+    // A paused stream does not start to flow when a listener is added.
     stream.resume();
   });
 }
 
-/** Puts bytes back that the next stage is to read. */
+/** Returns bytes to the stream for the next stage. */
 export function putBack(stream: Socket, bytes: Buffer): void {
   if (bytes.length > 0) stream.unshift(bytes);
 }

@@ -5,7 +5,7 @@ import { parseProxyHeader, type ProxyHeaderResult } from '../proxy-header.js';
 import { leftWithin } from './left-within.js';
 import { putBack, readHead } from './read-head.js';
 
-/** Reads the PROXY header, where one is expected, and puts back what follows it. Returns the end of a connection without one. */
+/** Reads the PROXY header if one is expected, and puts back the bytes after it. Returns an end if the connection is refused. */
 export async function readProxyHeader(context: ConnectionContext): Promise<ConnectionEnd | undefined> {
   const { raw, facts, settings } = context;
   if (!settings.expectsProxyHeader(facts.socketEnd?.address)) return undefined;
@@ -13,12 +13,16 @@ export async function readProxyHeader(context: ConnectionContext): Promise<Conne
     context.signal,
     context.handshakeMs,
     () =>
-      new ConnectionEnd('proxy_header_timeout', 'proxy', 'no whole PROXY header within timeouts.handshake'),
+      new ConnectionEnd(
+        'proxy_header_timeout',
+        'proxy',
+        'no complete PROXY header within timeouts.handshake',
+      ),
   );
   const head = await readHead(raw, deadline.signal, parse).finally(deadline.clear);
   if ('interruption' in head) {
     return leftWithin(context, head, () => {
-      return new ConnectionEnd('left_early', 'client', 'the client left within its PROXY header');
+      return new ConnectionEnd('left_early', 'client', 'the client disconnected within its PROXY header');
     });
   }
   const { value, bytes } = head;

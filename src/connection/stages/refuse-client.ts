@@ -19,8 +19,8 @@ export const LEFT_BEFORE_FIRST_BYTE =
   'that is refused or missing looks like this: see the log of the upstream';
 
 /**
- * Answers the first calls of a client that is refused with UNAUTHENTICATED; none of its bytes are forwarded. Returns `refused`,
- * whatever else ends the connection meanwhile. `onAnswer` is called when it has made one.
+ * Answers the first calls of a refused client with UNAUTHENTICATED; none of its bytes are forwarded. Always returns `refused`, even
+ * if something else ends the connection meanwhile. `onAnswer` is called before the first answer.
  */
 export async function refuseClient(
   context: ConnectionContext,
@@ -30,7 +30,7 @@ export async function refuseClient(
 ): Promise<ConnectionEnd> {
   const { advice = '' } = context.facts;
   const head = await detectProtocol(context, stream, REFUSED_WINDOW_MS);
-  // What it speaks is no reason to forget why it was refused.
+  // `detectProtocol` may have set other advice; the refusal takes precedence.
   context.facts.advice = advice === '' ? undefined : advice;
   if (head instanceof ConnectionEnd) return refused;
   onAnswer();
@@ -40,7 +40,7 @@ export async function refuseClient(
   return refused;
 }
 
-/** Answers the calls of a client whose upstream cannot be reached with UNAVAILABLE. */
+/** Answers calls with UNAVAILABLE, because upstream cannot be reached. */
 export async function answerUnreachable(
   context: ConnectionContext,
   { stream, protocol, head }: AdmittedClient,

@@ -23,15 +23,15 @@ import { putBack, readHead } from './read-head.js';
 
 /** A client whose bytes can be read. */
 export interface OpenClient {
-  /** Its plaintext, paused. */
+  /** The plaintext stream of the client, paused. */
   readonly stream: Socket;
-  /** The same stream, where the listener terminates TLS. */
+  /** The same stream, if the listener terminates TLS. */
   readonly tls: TLSSocket | undefined;
-  /** Of the upstream that it goes to. */
+  /** The dialer of the upstream that the client goes to. */
   readonly dialer: Dialer;
 }
 
-/** What a client asks for that its listener does not have. */
+/** The reason that a ClientHello is refused: its listener does not have the requested name or protocol. */
 interface Objection {
   readonly failure: 'unrecognized_name' | 'no_application_protocol';
   readonly detail: string;
@@ -42,7 +42,8 @@ export async function terminateTls(context: ConnectionContext): Promise<OpenClie
   const { configuration, terminator, routes } = context.settings;
   const { tls } = configuration;
   if (!tls || !terminator) {
-    if (!routes.only) throw new Error('a listener without TLS has no names to go by');
+    if (!routes.only)
+      throw new Error('a listener without TLS cannot choose between upstreams by server name');
     return { stream: context.raw, tls: undefined, dialer: routes.only };
   }
   const startedAtMs = performance.now();
@@ -73,12 +74,12 @@ async function readClientHello(
     return result.kind === 'incomplete' ? undefined : result;
   };
   const deadline = withDeadline(context.signal, context.handshakeMs, () =>
-    handshakeTimedOut(context, 'no whole ClientHello within timeouts.handshake'),
+    handshakeTimedOut(context, 'no complete ClientHello within timeouts.handshake'),
   );
   const head = await readHead(context.raw, deadline.signal, parse).finally(deadline.clear);
   if ('interruption' in head) {
     return leftWithin(context, head, () =>
-      handshakeFailed(context, 'closed', 'the client left within its ClientHello'),
+      handshakeFailed(context, 'closed', 'the client disconnected within its ClientHello'),
     );
   }
   const { value, bytes } = head;
@@ -95,7 +96,10 @@ async function readClientHello(
   }
 }
 
-/** The upstream of a client, by the name in its own ClientHello whatever session it resumes; or what it lacks. */
+/**
+ * Chooses the upstream by the name in the ClientHello, also for a resumed session. Returns an objection if the listener has no
+ * route for the name, or no protocol of the client.
+ */
 function chooseUpstream(
   { facts, settings }: ConnectionContext,
   { serverName, alpn }: ClientHello,
@@ -134,14 +138,14 @@ async function finishHandshake(
   const handshake = terminator
     .handshake(raw, facts.clientEnd?.address, facts.serverName, helloBytes, onKeyUpdateFlood)
     .then((socket) => {
-      // Node does not destroy a TLS socket for a forged record or an alert, and may report nothing more of it.
+      // Node does not destroy a TLS socket for a forged record or an alert, and may report no further event for it.
       socket.on('error', () => abort(raw, socket));
       return socket.pause();
     });
   try {
     const socket = await unlessAborted(deadline.signal, handshake);
     return socket === CLIENT_LEFT
-      ? handshakeFailed(context, 'closed', 'the client left within the handshake')
+      ? handshakeFailed(context, 'closed', 'the client disconnected within the handshake')
       : socket;
   } catch (error) {
     if (error instanceof JudgementFault) throw error.cause;
@@ -158,8 +162,8 @@ async function finishHandshake(
 }
 
 /**
- * No alert tells the client, so a reset does. In TLS 1.3 the handshake may be over for a client whose last bytes have not come:
- * it would take a FIN for the end of an answer.
+ * Resets the connection, because no alert can be sent. In TLS 1.3 the handshake may be complete for the client while its last
+ * bytes have not arrived here; such a client would treat a FIN as the end of an answer.
  */
 function handshakeTimedOut(context: ConnectionContext, detail: string): ConnectionEnd {
   abort(context.raw);
