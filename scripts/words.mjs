@@ -39,6 +39,7 @@ export const CLEAN = [
   'src/files',
   'src/gitaly-client',
   'src/inspect',
+  'src/telemetry',
   'src/upstream',
 ];
 

@@ -26,13 +26,13 @@ import type { UnauthenticatedLines } from './unauthenticated-lines.js';
 
 const DROP_LOG_INTERVAL_MS = 10_000;
 
-/** Turns what the connections of one listener tell into metrics and log lines. */
+/** Turns the connection reports of one listener into metrics and log lines. */
 export class ListenerTelemetry implements ConnectionEvents {
   readonly #metrics: Metrics;
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
   readonly #lines: UnauthenticatedLines;
-  /** Connections that are counted by Gitaly's own name, and their calls: those that are relayed. */
+  /** Whether connections and their calls are also counted under Gitaly's own metric names: true if they are relayed. */
   readonly #isRelay: boolean;
   readonly #listener: string;
   readonly #type: string;
@@ -53,7 +53,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#rpcLog = rpcLog;
     this.#lines = lines;
     this.#isRelay = configuration.http === undefined;
-    // Present from the start, so that a rate is right from the first connection on.
+    // Initialised to 0, so that rates are correct from the first connection.
     if (this.#isRelay) {
       metrics.rpcs.of(this.#listener);
       metrics.gitalyConnections.inc({ type: this.#type }, 0);
@@ -71,7 +71,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#metrics.connectionsDropped.inc({ listener: this.#listener, reason });
     this.#dropsUnlogged++;
     const now = performance.now();
-    // A flood of refusals must not become a flood of lines.
+    // A flood of refusals must not cause a flood of log lines.
     if (now - this.#dropsLoggedAtMs < DROP_LOG_INTERVAL_MS) return;
     this.#dropsLoggedAtMs = now;
     const fields = {
@@ -161,7 +161,7 @@ export class ListenerTelemetry implements ConnectionEvents {
       this.dropped(reason, report.peerAddress);
     if (reason === 'internal_error') this.#metrics.internalErrors.inc({ scope: 'connection' });
     if (!this.#logger.isEnabled('connection_closed', { 'close.reason': reason })) return;
-    // A fault of the proxy must be seen, whoever causes it.
+    // Internal errors are always logged, even if an unauthenticated client triggers them.
     const isLimited = !report.isAuthenticated && reason !== 'internal_error';
     if (isLimited && !this.#lines.admits('connection', reason, report.peerAddress)) return;
     this.#logger.log('connection_closed', this.#fields(report));
@@ -172,7 +172,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   }
 
   #fields(report: ConnectionReport): FieldsOf<'connection_closed'> {
-    // The detail of a fault is a stack trace.
+    // The detail of an internal error is a stack trace, which is not cut.
     const detail = report.reason === 'internal_error' ? report.detail : cut(report.detail, MAX_LOGGED.detail);
     return {
       listener: this.#listener,

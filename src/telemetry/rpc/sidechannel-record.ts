@@ -2,7 +2,7 @@ import type { Sidechannel, SidechannelObserver } from '../../inspect/backchannel
 import type { Sender } from '../../inspect/sender.js';
 import type { SidechannelCounts } from './listener-counts.js';
 
-/** Counts one sidechannel: its bytes, and its result. */
+/** Counts the bytes and the result of one sidechannel. */
 export class SidechannelRecord implements SidechannelObserver {
   readonly #sidechannel: Sidechannel;
   readonly #counts: SidechannelCounts;
