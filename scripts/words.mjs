@@ -41,6 +41,7 @@ export const CLEAN = [
   'src/inspect',
   'src/telemetry',
   'src/upstream',
+  'src/x509',
 ];
 
 /** This file, whose examples are to be found. */

@@ -5,7 +5,7 @@ import { isPrintable, printable } from '../printable.js';
 import type { Certificate } from './certificate.js';
 import { describeGeneralName, formatIpAddress, type GeneralName } from './general-names.js';
 
-/** The names of a certificate that count: its Subject Alternative Names. The Common Name does not. */
+/** The Subject Alternative Names of a certificate. The Common Name is ignored. */
 export interface CertificateNames {
   /** Lower case; may begin with `*.`. */
   readonly dns: readonly string[];
@@ -37,7 +37,7 @@ function textOf(name: GeneralName): string | undefined {
   }
 }
 
-/** A certificate may hold thousands of names; a message needs some of them. */
+/** A certificate may have thousands of names; a message shows only the first ones. */
 const MAX_NAMES_SHOWN = 20;
 
 /** The names for a message: `gitaly-a.internal, 10.0.0.1`, or `none`. */

@@ -166,7 +166,7 @@ test.runIf(isInstalled('openssl'))(
     });
     expect(await proxy.exited).toBe(2);
     expect(proxy.stderr.text).toContain(
-      'describes its elliptic curve by explicit parameters, and Go cannot read',
+      'describes its elliptic curve by explicit parameters, which Go cannot parse',
     );
   },
 );

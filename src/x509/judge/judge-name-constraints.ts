@@ -3,7 +3,7 @@ import { describeGeneralName, type GeneralName } from '../general-names.js';
 import { violation } from '../name-constraints.js';
 import { error, type CertificateFinding, type Judged } from './certificate-finding.js';
 
-/** A certificate may have thousands of names; verifiers also give up after a number of comparisons. */
+/** A certificate may have thousands of names. Verifiers, too, give up after a number of comparisons. */
 const MAX_COMPARISONS = 10_000;
 
 /**

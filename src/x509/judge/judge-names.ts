@@ -4,8 +4,8 @@ import { certificateNames, describeNames, holdsName } from '../certificate-names
 import { error, warning, type CertificateFinding, type Judged } from './certificate-finding.js';
 
 /**
- * Whether a server's certificate holds a name that clients accept, and the one that they use, where it is known.
- * Gitaly's clients read the Subject Alternative Names and nothing else.
+ * Whether a server's certificate has a name that clients accept and, if known, the name that they use. Gitaly's clients read
+ * only the Subject Alternative Names.
  */
 export function judgeNames({ x509, name }: Judged, serverName: string | undefined): CertificateFinding[] {
   const names = certificateNames(x509);
@@ -34,7 +34,7 @@ export function judgeNames({ x509, name }: Judged, serverName: string | undefine
     findings.push(
       warning(
         'ip_address_as_dns_name',
-        `${name} holds ${address} as a DNS name, where no client looks for an IP address`,
+        `${name} has ${address} as a SAN of type DNS, but clients look for IP addresses only in SANs of type IP`,
         `issue one with ${address} as a SAN of type IP`,
       ),
     );

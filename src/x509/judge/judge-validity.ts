@@ -3,15 +3,15 @@ import { error, warning, type CertificateFinding, type Judged } from './certific
 
 const DAY_MS = 86_400_000;
 
-/** From here on an operator should be told that a certificate ends. */
+/** The number of days before its expiry from which a certificate causes a warning. */
 const WARN_BEFORE_DAYS = 30;
 
-/** Days left, rounded down: 0 on the last day, below it the days since. */
+/** Days left, rounded down: 0 on the last day, negative after it. */
 export function daysLeft({ validTo }: { readonly validTo: Date }, now: Date): number {
   return Math.floor((validTo.getTime() - now.getTime()) / DAY_MS);
 }
 
-/** Whether now is within the dates of a certificate, and how long it will be. */
+/** Whether a certificate is valid now, and whether it expires soon. */
 export function judgeValidity({ x509, name }: Judged, now: Date): CertificateFinding[] {
   if (Number.isNaN(x509.validFrom.getTime()) || Number.isNaN(x509.validTo.getTime()))
     return [error('broken_certificate', `${name} has a date that cannot be read`, 'have it issued again')];
