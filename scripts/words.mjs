@@ -36,6 +36,7 @@ export const CLEAN = [
   'docs/upgrade.md',
   'scripts',
   'src/admin',
+  'src/config',
   'src/files',
   'src/gitaly-client',
   'src/inspect',

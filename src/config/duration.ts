@@ -11,27 +11,27 @@ const UNIT_MS: ReadonlyMap<string, number> = new Map([
   ['h', 3_600_000],
 ]);
 
-/** A timer of Node's holds 31 bits of milliseconds; a longer one would fire at once. */
+/** Node's timers have 31 bits of milliseconds; a longer timer would fire immediately. */
 const MAX_DURATION_MS = 2 ** 31 - 1;
 
-/** The same literals as a pattern, for the JSON Schema of the file. */
+/** The same syntax as a pattern, for the JSON Schema. */
 export const DURATION_PATTERN = '^\\+?(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$';
 
 const WHOLE = new RegExp(DURATION_PATTERN, 'u');
 const PART = /([0-9.]+)(ns|us|µs|μs|ms|s|m|h)/gu;
 
 /**
- * Reads a duration as Go writes it (`time.ParseDuration`), which is what Gitaly's configuration holds: `"10s"`,
- * `"1h30m"`, `"500ms"`, `"1.5h"`.
+ * Parses a duration in Go's syntax (`time.ParseDuration`), which Gitaly's configuration uses: `"10s"`, `"1h30m"`,
+ * `"500ms"`, `"1.5h"`.
  *
- * @returns whole milliseconds, from 1 to the 24 days that a timer can hold.
+ * @returns whole milliseconds, from 1 to the maximum of a timer, 24 days.
  */
 export function parseDuration(text: string): Parsed<number> {
   if (!WHOLE.test(text)) {
-    if (/^-/u.test(text)) return refused('a duration is more than zero, for example "10s"');
+    if (/^-/u.test(text)) return refused('a duration must be greater than zero, for example "10s"');
     if (/^[0-9]+$/u.test(text))
       return refused(`a duration needs a unit, for example "${text}s" or "${text}m"`);
-    if (/[0-9]d/u.test(text)) return refused('a duration has no days: write hours, for example "24h"');
+    if (/[0-9]d/u.test(text)) return refused('days are not supported: use hours, for example "24h"');
     return refused('expected a duration such as "500ms", "10s", "1m" or "1h30m"');
   }
   let total = 0;
@@ -39,7 +39,7 @@ export function parseDuration(text: string): Parsed<number> {
     total += Number(number) * (UNIT_MS.get(unit) ?? NaN);
   }
   const ms = Math.round(total);
-  if (ms < 1) return refused('a duration is at least one millisecond, for example "10s"');
-  if (ms > MAX_DURATION_MS) return refused('a duration is at most 596 hours, for example "6h"');
+  if (ms < 1) return refused('a duration must be at least one millisecond, for example "10s"');
+  if (ms > MAX_DURATION_MS) return refused('a duration must not exceed 596 hours, for example "6h"');
   return parsed(ms);
 }

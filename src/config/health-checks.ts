@@ -3,7 +3,7 @@ import { DEFAULTS } from './defaults.js';
 import type { HealthChecks } from './model.js';
 import type { Draft } from './schema.js';
 
-/** What the proxy finds out of its upstreams by itself; what makes use of that needs it. */
+/** Builds the settings of health checks. Reports settings that have no effect without health checks. */
 export function buildHealthChecks(draft: Draft, context: BuildContext): HealthChecks | undefined {
   const {
     health_check_interval: intervalMs,
@@ -11,7 +11,7 @@ export function buildHealthChecks(draft: Draft, context: BuildContext): HealthCh
     readiness_requires_upstream: requires = DEFAULTS.readinessRequiresUpstream,
   } = draft;
   if (intervalMs === undefined) {
-    const needs = 'needs health checks: set `health_check_interval`, to "15s" for one';
+    const needs = 'needs health checks: set `health_check_interval`, for example to "15s"';
     if (context.isBroken(['health_check_interval'])) return undefined;
     if (token !== undefined) reportError(context, ['health_check_token_path'], needs, token);
     if (requires) reportError(context, ['readiness_requires_upstream'], needs, requires);

@@ -1,6 +1,6 @@
 import type { KeyPath } from './model.js';
 
-/** Values by the path of their key. The cost of a look-up depends on the length of the path only. */
+/** Values by key path. The cost of a lookup depends only on the length of the path. */
 export class KeyTree<T> {
   value: T | undefined;
   readonly #below = new Map<string | number, KeyTree<T>>();

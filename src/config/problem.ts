@@ -3,13 +3,13 @@ import type { KeyPath, Problem } from './model.js';
 
 const MAX_VALUE_LENGTH = 80;
 
-/** Finds the line (from 1) of a key in the file, or of the nearest key above it that is there. */
+/** Finds the line (from 1) of a key in the file, or of its nearest ancestor in the file. */
 export type Locate = (key: KeyPath) => number | undefined;
 
 /**
  * A problem as one line for a terminal: `FILE:LINE: listeners[0].listen: message (got "x")`.
  *
- * @param source - the file's name, absent where the configuration came from flags.
+ * @param source - the name of the file; absent if the configuration is from flags.
  */
 export function formatProblem(
   problem: Problem,
@@ -24,7 +24,7 @@ export function formatProblem(
   return printable(`${[...place, ...severity, ...key, problem.message].join(': ')}${value}`);
 }
 
-/** A key path as it is written in prose: `listeners[0].tls.key_path`. */
+/** Formats a key path for messages: `listeners[0].tls.key_path`. */
 export function formatKey(key: KeyPath): string {
   return key.reduce<string>((text, part) => {
     if (typeof part === 'number') return `${text}[${part}]`;
@@ -33,7 +33,7 @@ export function formatKey(key: KeyPath): string {
   }, '');
 }
 
-/** Values that a message can show. */
+/** Whether a message can show the value. */
 export function isScalar(value: unknown): value is string | number | boolean | null {
   return (
     value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'

@@ -8,9 +8,9 @@ import { resolveTrust } from './trust-settings.js';
 type DraftUpstreamTls = NonNullable<DraftListener['upstream_tls']>;
 
 /**
- * How the `tls://` or `https://` upstreams of a listener are verified and what is presented to them.
+ * Builds the TLS settings for the `tls://` or `https://` upstreams of a listener.
  *
- * @param protocol - what is spoken to them.
+ * @param protocol - the protocol inside TLS.
  */
 export function buildUpstreamTls(
   context: BuildContext,
