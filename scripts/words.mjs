@@ -40,7 +40,10 @@ export const CLEAN = [
   'src/files',
   'src/gitaly-client',
   'src/inspect',
+  'src/process',
+  'src/systemd',
   'src/telemetry',
+  'src/tls',
   'src/upstream',
   'src/x509',
 ];

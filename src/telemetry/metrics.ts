@@ -61,7 +61,7 @@ export interface MetricsReport extends SampleReport {
   readonly upstreams: UpstreamReport;
 }
 
-/** The formats that a scraper can ask for. */
+/** The formats that a scraper can request. */
 export type ExpositionFormat = 'prometheus' | 'openmetrics';
 
 /** The response to a scrape. */

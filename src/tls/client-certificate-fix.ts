@@ -1,6 +1,6 @@
 import type { ClientCertificateResult } from './client-certificate.js';
 
-/** The fix for a refused client certificate; it appears in the log and in the answers to the client's calls. */
+/** The fix for a refused client certificate. It is part of the log and of the responses to the client's calls. */
 export function clientCertificateFix(result: ClientCertificateResult): string {
   switch (result) {
     case 'absent':

@@ -57,7 +57,7 @@ const EXTENSION = {
   extendedKeyUsage: '2.5.29.37',
 } as const;
 
-/** The fields of a certificate besides its names and dates. */
+/** The fields of a certificate except its names and dates. */
 export interface CertificateFacts {
   /** Its name in this file, or its OID. */
   readonly signatureAlgorithm: string;
