@@ -44,6 +44,7 @@ export const CLEAN = [
   'src/limit-relations.ts',
   'src/limits.ts',
   'src/upstream',
+  'src/x509',
 ];
 
 /** This file, whose examples are to be found. */

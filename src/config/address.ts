@@ -13,7 +13,7 @@ const EXAMPLES: Readonly<Record<AddressSide, string>> = {
     'tcp://127.0.0.1:8075, tls://gitaly.internal:9999, dns:gitaly.internal:8075, unix:/var/opt/gitlab/gitaly/gitaly.socket or https://gitlab.example.com',
 };
 
-/** The port of examples: Gitaly's own, that of the gate, and upstream those that the schemes stand for. */
+/** The ports in examples: Gitaly's own, the gate's, and for upstreams the default ports of the schemes. */
 const USUAL_PORTS: Readonly<Record<NetworkAddress['scheme'], Readonly<Record<AddressSide, number>>>> = {
   tls: { listen: 9999, forward: 9999 },
   tcp: { listen: 8075, forward: 8075 },
@@ -22,13 +22,13 @@ const USUAL_PORTS: Readonly<Record<NetworkAddress['scheme'], Readonly<Record<Add
 };
 
 /**
- * Reads an address in one of Gitaly's forms: `tls://host:port`, `tcp://host:port`, `unix:/path` (and `unix:///path`).
- * An upstream may also be `dns:host:port` (and `dns:///host:port`), which is plaintext TCP, or `dns+tls:host:port`, which
- * is TLS. `https://host:port` and `http://host:port` are addresses of GitLab; as an upstream they may omit the port.
+ * Parses an address in one of Gitaly's forms: `tls://host:port`, `tcp://host:port`, `unix:/path` (or `unix:///path`). An
+ * upstream may also be `dns:host:port` (or `dns:///host:port`) for plaintext TCP, or `dns+tls:host:port` for TLS.
+ * `https://host:port` and `http://host:port` are addresses of GitLab; for upstreams the port is optional.
  */
 export function parseAddress(text: string, side: AddressSide): Parsed<Address> {
   if (/[\s\p{Cc}]/u.test(text))
-    return refused(`an address has no spaces: write for example ${EXAMPLES[side]}`);
+    return refused(`an address must not contain spaces: write for example ${EXAMPLES[side]}`);
   const scheme = /^([a-z][a-z0-9+.-]*):/iu.exec(text)?.[1]?.toLowerCase();
   const rest = text.slice((scheme?.length ?? 0) + 1);
   switch (scheme) {
@@ -42,7 +42,7 @@ export function parseAddress(text: string, side: AddressSide): Parsed<Address> {
       return side === 'forward'
         ? parseDns(scheme, rest)
         : refused(
-            `${scheme}: names an upstream and is valid in \`forward\` only; listen on tls://, tcp://, unix:, https:// or http://`,
+            `${scheme}: is only valid in \`forward\`; listen on tls://, tcp://, unix:, https:// or http://`,
           );
     case 'https':
     case 'http':
@@ -56,20 +56,20 @@ export function parseAddress(text: string, side: AddressSide): Parsed<Address> {
 function parseNetwork(scheme: NetworkAddress['scheme'], rest: string, side: AddressSide): Parsed<Address> {
   const usualPort = USUAL_PORTS[scheme][side];
   if (!rest.startsWith('//'))
-    return refused(`two slashes follow ${scheme}: write ${scheme}://host:${usualPort}`);
+    return refused(`${scheme}: must be followed by two slashes: write ${scheme}://host:${usualPort}`);
   const authority = rest.slice(2);
   if (authority.includes('@'))
-    return refused(`an address has no user or password: write ${scheme}://host:${usualPort}`);
+    return refused(`an address must not contain a user or password: write ${scheme}://host:${usualPort}`);
   return networkAddress(scheme, authority, { prefix: `${scheme}://`, side });
 }
 
-/** gRPC's name resolution: two slashes are followed by a DNS server, three by the name. */
+/** Parses gRPC's name syntax: a DNS server follows two slashes, the name follows three. */
 function parseDns(scheme: 'dns' | 'dns+tls', rest: string): Parsed<Address> {
   const dials = scheme === 'dns' ? 'tcp' : 'tls';
   if (rest.startsWith('//') && !rest.startsWith('///')) {
     const host = `host:${USUAL_PORTS[dials].forward}`;
     return refused(
-      `a DNS server cannot be chosen: write ${scheme}:${host}, or ${scheme}:///${host} with three slashes`,
+      `a DNS server cannot be specified: write ${scheme}:${host}, or ${scheme}:///${host} with three slashes`,
     );
   }
   const authority = rest.startsWith('///') ? rest.slice(3) : rest;
@@ -82,7 +82,7 @@ function networkAddress(
   { prefix, side }: { prefix: string; side: AddressSide },
 ): Parsed<Address> {
   const usualPort = USUAL_PORTS[scheme][side];
-  // RFC 9110 section 4.2: the port of these schemes may be left out. What is listened on is said in full.
+  // RFC 9110 section 4.2: these schemes have default ports. They apply to upstreams only.
   const defaultPort = side === 'forward' && isHttpScheme(scheme) ? usualPort : undefined;
   const hostPort = parseHostPort(authority, {
     prefix,
@@ -98,22 +98,22 @@ function networkAddress(
   return parsed({ scheme, host, port, url: `${scheme}://${url}` });
 }
 
-/** Whether HTTP is spoken at an address of this scheme. */
+/** Whether addresses of this scheme use HTTP. */
 export function isHttpScheme(scheme: Address['scheme']): scheme is 'https' | 'http' {
   return scheme === 'https' || scheme === 'http';
 }
 
-/** Whether TLS is spoken at an address of this scheme. */
+/** Whether addresses of this scheme use TLS. */
 export function isTlsScheme(scheme: Address['scheme']): scheme is 'tls' | 'https' {
   return scheme === 'tls' || scheme === 'https';
 }
 
-/** What is bound or dialled at an address, whichever protocol is spoken there. */
+/** The part of an address that is bound or dialled, independent of the protocol. */
 export function place(address: Address): string {
   return address.scheme === 'unix' ? address.url : formatHostPort(address);
 }
 
-/** Whether any free port is taken. */
+/** Whether the address stands for any free port. */
 export function isAnyPort(address: Address): boolean {
   return address.scheme !== 'unix' && address.port === 0;
 }
@@ -121,12 +121,12 @@ export function isAnyPort(address: Address): boolean {
 function parseUnix(rest: string): Parsed<Address> {
   if (rest.startsWith('//') && !rest.startsWith('///')) {
     return refused(
-      'the path of a unix socket is absolute: write unix:/run/gitaly-tls-proxy/gitaly.socket, with one slash or three',
+      'the path of a unix socket must be absolute: write unix:/run/gitaly-tls-proxy/gitaly.socket, with one slash or three',
     );
   }
   if (!rest.startsWith('/')) {
     return refused(
-      'the path of a unix socket is absolute: write for example unix:/run/gitaly-tls-proxy/gitaly.socket',
+      'the path of a unix socket must be absolute: write for example unix:/run/gitaly-tls-proxy/gitaly.socket',
     );
   }
   const path = posix.normalize(rest.startsWith('//') ? rest.slice(2) : rest);
@@ -135,7 +135,7 @@ function parseUnix(rest: string): Parsed<Address> {
       'a unix socket is a file, not a directory: write unix:/run/gitaly-tls-proxy/gitaly.socket',
     );
   if (Buffer.byteLength(path) > MAX_UNIX_PATH_BYTES) {
-    return refused(`the path of a unix socket has at most ${MAX_UNIX_PATH_BYTES} bytes`);
+    return refused(`the path of a unix socket must not exceed ${MAX_UNIX_PATH_BYTES} bytes`);
   }
   return parsed({ scheme: 'unix', path, url: `unix:${path}` });
 }

@@ -1,27 +1,27 @@
 import { resolve } from 'node:path';
 import type { FileSetting, KeyPath, Problem } from './model.js';
 
-/** The environment variables that name certificate authorities, as Go and OpenSSL know them. */
+/** The environment variables that name certificate authorities, as in Go and OpenSSL. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The type of a path, with links followed, or the reason why it is unknown. */
 export type PathKind = 'file' | 'directory' | { readonly reason: string };
 export type KindOfPath = (path: string) => PathKind;
 
-/** What the parts of a configuration need to be judged in their place. */
+/** The context in which the parts of a configuration are validated. */
 export interface BuildContext {
   /** Relative paths are relative to it. */
   readonly directory: string;
   readonly env: Environment;
   readonly kindOf: KindOfPath;
-  /** Whether the schema has complained about a key already, or about one above it. */
+  /** Whether the schema has already reported a problem with a key, or with one above it. */
   readonly isBroken: (key: KeyPath) => boolean;
-  /** The name that the operator knows a key by: the key itself, or the flag that stands for it. */
+  /** The operator's name of a key: the key itself, or the flag that sets it. */
   readonly nameKey: (key: KeyPath) => KeyPath;
   readonly report: (problem: Problem) => void;
 }
 
-/** A value of the file together with the key it was written under. */
+/** A value of the file and its key. */
 export interface Written<T> {
   readonly value: T;
   readonly key: KeyPath;

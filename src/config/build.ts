@@ -32,12 +32,12 @@ import type { Draft, DraftListener } from './schema.js';
 import { buildServerTls, pick, type TlsLayers, TLS_VERSIONS } from './server-tls.js';
 import { resolveTrust } from './trust-settings.js';
 
-/** Stands in a configuration that is only looked at, for an address that could not be read. */
+/** A placeholder for an invalid address, in a configuration that is not used to run the proxy. */
 const NOWHERE: Address = { scheme: 'unix', path: '', url: 'unix:' };
 
 /**
- * Judges what depends on several keys and fills in the defaults. Everything is reported to the context; the result
- * is fit for use only if neither the schema nor this found an error.
+ * Validates combinations of keys and fills in the defaults. Problems are reported to the context. The result may only be
+ * used if neither the schema nor this function reported an error.
  */
 export function buildConfiguration(draft: Draft, context: BuildContext): Configuration {
   const timeouts = buildTimeouts(draft);
@@ -96,7 +96,7 @@ function buildListener(
     reportError(
       context,
       tlsKey,
-      `\`tls\` is for tls:// and https:// listeners, and this one listens on ${listen.url}: remove it or listen with TLS`,
+      `\`tls\` is for tls:// and https:// listeners, but this one listens on ${listen.url}: remove it or listen with TLS`,
     );
   }
   const forwarding = buildForwarding(context, listener, key);
@@ -126,7 +126,7 @@ function buildSocket(
 ): SocketSettings | undefined {
   if (socket === undefined) return undefined;
   if (listen !== undefined && listen.scheme !== 'unix') {
-    const message = `\`socket\` is for unix: listeners, and this one listens on ${listen.url}: remove it`;
+    const message = `\`socket\` is for unix: listeners, but this one listens on ${listen.url}: remove it`;
     reportError(context, key, message);
     return undefined;
   }
@@ -140,7 +140,7 @@ function buildTls(
   key: KeyPath,
 ): ServerTls | undefined {
   if (listen !== undefined && !isTlsScheme(listen.scheme)) return undefined;
-  // An address that could not be read may have been a tls:// one: look at its certificates where there are some.
+  // An invalid address may have been meant as a tls:// one, so its certificates are checked if there are any.
   const hasCertificate =
     pick(layers, 'certificate_path') !== undefined && pick(layers, 'key_path') !== undefined;
   if (listen === undefined && !hasCertificate) return undefined;
@@ -159,12 +159,12 @@ function buildTlsOfUpstreams(
     const speaksHttp = upstreams.some(({ scheme }) => isHttpScheme(scheme));
     return buildUpstreamTls(context, settings ?? {}, key, speaksHttp ? 'http/1.1' : 'h2');
   }
-  // What could not be read may have been one with TLS.
+  // An invalid address may have been meant as one with TLS.
   const hasReadAll = (byName ? Object.values(byName) : [forward]).every((upstream) => upstream !== undefined);
   if (settings !== undefined && upstreams.length > 0 && hasReadAll) {
     const urls = upstreams.map(({ url }) => url);
     const which = urls.length === 1 ? `this one is ${urls.join()}` : `these are ${urls.join(', ')}`;
-    const message = `\`upstream_tls\` is for tls:// and https:// upstreams, and ${which}: remove it or forward with TLS`;
+    const message = `\`upstream_tls\` is for tls:// and https:// upstreams, but ${which}: remove it or forward with TLS`;
     reportError(context, key, message);
   }
   return undefined;
@@ -176,13 +176,13 @@ function buildProxyProtocol(context: BuildContext, listener: DraftListener, key:
     if (network === undefined) continue;
     acceptFrom.push(network);
     if (network.endsWith('/0')) {
-      const message = 'every client could claim any address: name the networks of the load balancers only';
+      const message = 'every client could claim any address: list only the networks of the load balancers';
       reportWarning(context, [...key, index], message, network);
     }
   }
   if (acceptFrom.length > 0 && listener.listen?.scheme === 'unix') {
     const message =
-      'the clients of a unix socket have no network address: `accept_from` works with those of a port only';
+      'clients of a unix socket have no network address: `accept_from` only works with a listener on a port';
     reportError(context, key, message);
   }
   return { acceptFrom, send: listener.proxy_protocol?.send };
@@ -192,7 +192,7 @@ function buildMaxConnectionAge(draft: Draft, context: BuildContext): MaxConnecti
   const { max_connection_age: ageMs, max_connection_age_grace: graceMs } = draft;
   if (ageMs === undefined) {
     if (graceMs !== undefined) {
-      const message = 'says how long after `max_connection_age` a connection is cut: set that too';
+      const message = 'has no effect without `max_connection_age`: set that too';
       reportError(context, ['max_connection_age_grace'], message);
     }
     return undefined;
@@ -200,8 +200,8 @@ function buildMaxConnectionAge(draft: Draft, context: BuildContext): MaxConnecti
   for (const [index, listener] of (draft.listeners ?? []).entries()) {
     if (listener?.inspect !== false) continue;
     const message =
-      'whose connections cannot be drained after `max_connection_age`, as nobody sees when their calls end: ' +
-      (graceMs === undefined ? 'they go on' : 'they are cut after `max_connection_age_grace`');
+      'connections cannot be drained after `max_connection_age`, because their calls are not followed: ' +
+      (graceMs === undefined ? 'they are kept' : 'they are reset after `max_connection_age_grace`');
     reportWarning(context, ['listeners', index, 'inspect'], message, false);
   }
   return { ageMs, graceMs };
@@ -242,7 +242,7 @@ function standard(duration: string): number {
   return result.value;
 }
 
-/** Two sockets cannot be bound to one address; said here, it names both places in the file. */
+/** Reports addresses that two sockets would be bound to. Binding would fail too, but without naming both places in the file. */
 function reportSharedAddresses(context: BuildContext, draft: Draft): void {
   const taken = new Map<string, KeyPath>();
   const claim = (at: string, key: KeyPath, value: string): void => {
@@ -252,7 +252,7 @@ function reportSharedAddresses(context: BuildContext, draft: Draft): void {
       reportError(
         context,
         key,
-        `the address is taken by ${formatKey(context.nameKey(earlier))} already: choose another`,
+        `the address is already used by ${formatKey(context.nameKey(earlier))}: choose another`,
         value,
       );
   };

@@ -2,9 +2,9 @@ import { BlockList, isIP, isIPv6 } from 'node:net';
 import { parsed, refused, type Parsed } from './parsed.js';
 
 /**
- * Reads a network in CIDR notation; an IP address alone stands for itself (`/32`, `/128`).
+ * Parses a network in CIDR notation. An IP address alone is a network of one address (`/32`, `/128`).
  *
- * @returns the network as `address/prefix`, as `net.BlockList#addSubnet` takes its two parts.
+ * @returns the network as `address/prefix`, whose parts `net.BlockList#addSubnet` accepts.
  */
 export function parseCidr(text: string): Parsed<string> {
   const [address = '', prefix, ...more] = text.split('/');
@@ -16,15 +16,15 @@ export function parseCidr(text: string): Parsed<string> {
   const length = prefix === undefined ? bits : /^[0-9]{1,3}$/u.test(prefix) ? Number(prefix) : NaN;
   if (!(length <= bits)) {
     return refused(
-      `the number after the slash is 0 to ${bits} for an IPv${family} network, for example ${address}/${bits}`,
+      `the prefix length of an IPv${family} network must be 0 to ${bits}, for example ${address}/${bits}`,
     );
   }
-  // What BlockList takes is what the connection will be judged by: prove it here rather than at the first connection.
+  // Connections are matched by BlockList, so a network that it does not accept must fail here, not at the first connection.
   new BlockList().addSubnet(address, length, family === 4 ? 'ipv4' : 'ipv6');
   return parsed(`${address}/${length}`);
 }
 
-/** Tells whether an address is of one of these networks; `undefined`, that of a unix socket, is of none. */
+/** Returns a function that matches addresses against these networks. `undefined`, the address of a unix socket, never matches. */
 export function networkCheck(networks: readonly string[]): (address: string | undefined) => boolean {
   const list = new BlockList();
   for (const network of networks) {

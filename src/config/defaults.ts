@@ -1,12 +1,12 @@
 import { ABUSE_LIMITS } from '../limits.js';
 import type { Logging } from './model.js';
 
-/** What holds where the file is silent, in the file's own literals. */
+/** The defaults, as literals of the configuration file. */
 export const DEFAULTS = {
   minVersion: 'TLS 1.2',
   clientAuth: 'none',
   requireAlpn: true,
-  /** Most clones of large repositories take less. Until it has passed, a restart may keep new connections waiting. */
+  /** Most clones of large repositories take less time. A restart may keep new connections waiting until this timeout. */
   gracefulRestartTimeout: '10m',
   logging: { level: 'info', format: 'json', rpc: 'failed', rpcSampling: 1 },
   timeouts: {
@@ -23,13 +23,13 @@ export const DEFAULTS = {
   readinessRequiresUpstream: false,
   inspect: true,
   http: {
-    /** GitLab's internal API, all that Gitaly calls. */
+    /** GitLab's internal API; Gitaly calls nothing else. */
     gatePaths: ['/api/v4/internal/'],
     clientCertificateHeaders: false,
   },
 } as const;
 
-/** The log until the configuration is read. */
+/** The log settings until the configuration has been read. */
 export const DEFAULT_LOGGING: Logging = {
   level: DEFAULTS.logging.level,
   format: DEFAULTS.logging.format,

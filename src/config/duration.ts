@@ -19,17 +19,17 @@ const WHOLE = new RegExp(DURATION_PATTERN, 'u');
 const PART = /([0-9.]+)(ns|us|µs|μs|ms|s|m|h)/gu;
 
 /**
- * Reads a duration as Go writes it (`time.ParseDuration`), which is what Gitaly's configuration holds: `"10s"`,
- * `"1h30m"`, `"500ms"`, `"1.5h"`.
+ * Parses a duration in Go's syntax (`time.ParseDuration`), which Gitaly's configuration uses: `"10s"`, `"1h30m"`,
+ * `"500ms"`, `"1.5h"`.
  *
- * @returns whole milliseconds, from 1 to the 24 days that a timer can hold.
+ * @returns whole milliseconds, from 1 to the maximum of a timer, 24 days.
  */
 export function parseDuration(text: string): Parsed<number> {
   if (!WHOLE.test(text)) {
-    if (/^-/u.test(text)) return refused('a duration is more than zero, for example "10s"');
+    if (/^-/u.test(text)) return refused('a duration must be greater than zero, for example "10s"');
     if (/^[0-9]+$/u.test(text))
       return refused(`a duration needs a unit, for example "${text}s" or "${text}m"`);
-    if (/[0-9]d/u.test(text)) return refused('a duration has no days: write hours, for example "24h"');
+    if (/[0-9]d/u.test(text)) return refused('days are not supported: use hours, for example "24h"');
     return refused('expected a duration such as "500ms", "10s", "1m" or "1h30m"');
   }
   let total = 0;

@@ -10,7 +10,7 @@ const REASONS: ReadonlyMap<string, string> = new Map([
   ['EMFILE', 'too many open files'],
 ]);
 
-/** Why a file could not be read, in the words of an operator. */
+/** Converts the error of a file operation to a reason for the operator. */
 export function fileErrorReason(error: unknown): string {
   return REASONS.get(codeOf(error)) ?? (error instanceof Error ? error.message : String(error));
 }

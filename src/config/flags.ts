@@ -12,7 +12,7 @@ const FLAGS: ReadonlyMap<string, string> = new Map([
   ['prometheus_listen_addr', '--prometheus-listen-addr'],
 ]);
 
-/** What a file that says the same as the flags would hold, so that both are judged by the same rules. */
+/** Converts the flags to the content of an equivalent file, so that the same validation applies to both. */
 export function contentFromFlags(flags: ServeFlags): object {
   return withoutUndefined({
     tls: withoutUndefined({
@@ -26,7 +26,7 @@ export function contentFromFlags(flags: ServeFlags): object {
   });
 }
 
-/** `['tls', 'key_path']` → `['--key']`; what has no flag of its own belongs to the listener's. */
+/** `['tls', 'key_path']` → `['--key']`. A listener's key without a flag of its own is reported under `--listen`. */
 export function flagKey(key: KeyPath): KeyPath {
   for (const part of [...key].reverse()) {
     const flag = typeof part === 'string' ? FLAGS.get(part) : undefined;
@@ -35,7 +35,7 @@ export function flagKey(key: KeyPath): KeyPath {
   return key[0] === 'listeners' ? ['--listen'] : key;
 }
 
-/** The same problem in terms of flags: messages name keys in backticks. */
+/** Rewrites a problem in terms of flags. Messages have keys in backticks. */
 export function flagProblem(problem: Problem): Problem {
   const message = problem.message.replace(/`([a-z_]+)`/gu, (text, name: string) => {
     const flag = FLAGS.get(name);
@@ -44,7 +44,7 @@ export function flagProblem(problem: Problem): Problem {
   return { ...problem, key: flagKey(problem.key), message };
 }
 
-/** Flags about TLS towards clients where no listener does TLS: whoever gave them expects it. */
+/** Reports flags for TLS towards clients if no listener uses TLS, because the user expects TLS. */
 export function unusedTlsFlags(flags: ServeFlags): Problem[] {
   if (flags.pairs.some(({ listen }) => /^(?:tls|https):/iu.test(listen))) return [];
   const given: readonly (readonly [string, string | undefined])[] = [
@@ -60,7 +60,7 @@ export function unusedTlsFlags(flags: ServeFlags): Problem[] {
           {
             severity: 'error',
             key: [flag],
-            message: 'has no use here, as no `--listen` is a tls:// or https:// address',
+            message: 'has no effect, because no `--listen` is a tls:// or https:// address',
             value,
           },
         ],

@@ -6,16 +6,16 @@ import { formatKey } from './problem.js';
 import type { DraftListener } from './schema.js';
 import { normalServerName } from './server-name.js';
 
-/** The key of the upstream for all names that have none of their own. */
+/** The key of the upstream for all names without an entry of their own. */
 const DEFAULT_KEY = 'default';
 
-/** Every upstream of a listener once, by URL, in the order of the configuration. */
+/** The distinct upstreams of a listener, by URL, in the order of the configuration. */
 export function upstreamsOf({ routes, fallback }: Forwarding): Address[] {
   const all = [...routes.map(({ upstream }) => upstream), ...(fallback ? [fallback] : [])];
   return [...new Map(all.map((address) => [address.url, address])).values()];
 }
 
-/** In one line, for the log: `tcp://127.0.0.1:8075`, or `gitaly-a.internal=tcp://10.0.0.1:8075 default=tcp://10.0.0.9:8075`. */
+/** Formats the upstreams on one line for the log: `tcp://127.0.0.1:8075`, or `gitaly-a.internal=tcp://10.0.0.1:8075 default=tcp://10.0.0.9:8075`. */
 export function describeForwarding({ routes, fallback }: Forwarding): string {
   if (routes.length === 0) return fallback?.url ?? '';
   const entries = routes.map(({ name, upstream }) => `${name}=${upstream.url}`);
@@ -23,8 +23,8 @@ export function describeForwarding({ routes, fallback }: Forwarding): string {
 }
 
 /**
- * Which upstream the clients of a listener go to. Problems are reported; what could not be read is left out, so that the
- * others can still be looked at.
+ * Determines the upstreams for the clients of a listener. Problems are reported, and invalid entries are omitted, so that
+ * the others can still be validated.
  */
 export function buildForwarding(context: BuildContext, listener: DraftListener, key: KeyPath): Forwarding {
   const { forward, forward_by_server_name: byName } = listener;
@@ -41,7 +41,7 @@ export function buildForwarding(context: BuildContext, listener: DraftListener, 
   }
   if (forward !== undefined) {
     const message =
-      'a listener has either this or `forward`: keep one of them; its `default` takes what `forward` would';
+      'cannot be combined with `forward`: remove one of them; its `default` entry has the same effect as `forward`';
     reportError(context, byNameKey, message);
   }
   return buildRoutes(context, listener.listen, byName, byNameKey);
@@ -57,15 +57,15 @@ function buildRoutes(
     const why =
       listen.scheme === 'https'
         ? 'requests for several names may share a connection'
-        : 'clients ask for no name';
-    const message = `is for tls:// listeners, and this one listens on ${listen.url}, where ${why}: use \`forward\``;
+        : 'clients send no server name';
+    const message = `is for tls:// listeners, but this one listens on ${listen.url}, where ${why}: use \`forward\``;
     reportError(context, key, message);
   }
   if (Object.keys(entries).length === 0 && !context.isBroken(key)) {
     reportError(
       context,
       key,
-      'names no upstream: write for example "gitaly-a.internal: tcp://10.0.0.1:8075"',
+      'contains no upstream: write for example "gitaly-a.internal: tcp://10.0.0.1:8075"',
     );
   }
   const routes = new Map<string, ServerNameRoute>();
@@ -83,7 +83,7 @@ function buildRoutes(
     if (fault !== undefined) reportError(context, entryKey, fault, written);
     else if (earlier !== undefined) {
       const place = formatKey(context.nameKey(earlier.key));
-      reportError(context, entryKey, `the name is that of ${place}: keep one of them`, written);
+      reportError(context, entryKey, `the same name as ${place}: remove one of them`, written);
     } else if (upstream !== undefined) {
       routes.set(name, { key: context.nameKey(entryKey), name, upstream });
     }
@@ -91,20 +91,19 @@ function buildRoutes(
   return { routes: [...routes.values()], fallback };
 }
 
-/** What is wrong with a name; `undefined` for one that a client can ask for. */
+/** Returns the problem of a server name; `undefined` if clients can send this name. */
 function nameFault(name: string): string | undefined {
-  if (name === DEFAULT_KEY) return 'a name that stands for all others is written `default`';
-  if (name === '*') return 'a `*` stands for one label of a longer name: write `default` for all other names';
+  if (name === DEFAULT_KEY) return 'the entry for all other names is `default`';
+  if (name === '*') return 'a `*` matches one label of a longer name: write `default` for all other names';
   const host = name.replace(/^\*\./u, '');
-  if (host.includes('*'))
-    return 'a `*` stands for the whole first label and nothing else: write "*.eu.internal"';
+  if (host.includes('*')) return 'a `*` is only allowed as the whole first label: write "*.eu.internal"';
   const withoutPort = /^([^:]+):\d*$/u.exec(host)?.[1];
-  if (withoutPort !== undefined) return `a name has no port: write ${withoutPort}`;
+  if (withoutPort !== undefined) return `a server name must not have a port: write ${withoutPort}`;
   // RFC 6066 section 3: "Literal IPv4 and IPv6 addresses are not permitted in "HostName"."
   if (/^[0-9.]+$/u.test(host) || host.includes(':'))
-    return 'a client that dials an IP address asks for no name, it goes to `default`: write a name such as gitaly-a.internal';
+    return 'a client that dials an IP address sends no server name and uses `default`: write a name such as gitaly-a.internal';
   if (checkHost(host) !== undefined)
-    return 'expected a name that clients ask for, such as gitaly-a.internal or "*.eu.internal", or `default`';
+    return 'expected a server name such as gitaly-a.internal or "*.eu.internal", or `default`';
   return undefined;
 }
 
@@ -116,7 +115,7 @@ function reportUnfit(
 ): void {
   if (isHttpScheme(upstream.scheme)) {
     const message =
-      'HTTP is not forwarded by server name: write the tcp://, unix:, dns:, tls:// or dns+tls: address of a Gitaly';
+      'HTTP cannot be forwarded by server name: write the tcp://, unix:, dns:, tls:// or dns+tls: address of a Gitaly';
     reportError(context, key, message, upstream.url);
   }
   reportOwnAddress(context, listen, upstream, key);
@@ -130,6 +129,6 @@ function reportOwnAddress(
 ): void {
   if (listen === undefined || upstream === undefined || isAnyPort(listen)) return;
   if (place(listen) !== place(upstream)) return;
-  const message = 'forwards to its own `listen` address: name that of the server behind it';
+  const message = 'forwards to its own `listen` address: write the address of the server behind it';
   reportError(context, key, message, upstream.url);
 }

@@ -2,22 +2,22 @@ import { isIPv4, isIPv6, SocketAddress } from 'node:net';
 import type { HostPort } from './model.js';
 import { parsed, refused, type Parsed } from './parsed.js';
 
-/** What a `host:port` may look like in a given place, and how to write it right. */
+/** The syntax of a `host:port` in a given place, with parts of examples for messages. */
 export interface HostPortRules {
-  /** Put before the example in messages: `tls://`, `dns:` or nothing. */
+  /** The prefix of examples in messages: `tls://`, `dns:` or empty. */
   readonly prefix: string;
-  /** The port that Gitaly has in this place, for examples. */
+  /** Gitaly's usual port in this place, for examples. */
   readonly usualPort: number;
-  /** The port where none is written; `undefined` where one must be. */
+  /** The default port; `undefined` if the port is required. */
   readonly defaultPort?: number | undefined;
-  /** Port 0 asks the system for a free one, which makes sense only where it is listened on. */
+  /** Port 0 requests a free port from the system, which only makes sense for listening. */
   readonly allowPortZero: boolean;
-  /** Go's `":9236"`, every interface; the host is then the empty string, as `server.listen` understands it. */
+  /** Go's `":9236"`, for every interface. The host is then the empty string, as in `server.listen`. */
   readonly allowEmptyHost: boolean;
 }
 
 /**
- * Reads `host:port` with IPv6 addresses in brackets.
+ * Parses `host:port` with IPv6 addresses in brackets.
  *
  * @returns the host in lower case, IPv6 in its shortest form and without brackets.
  */
@@ -29,7 +29,7 @@ export function parseHostPort(text: string, rules: HostPortRules): Parsed<HostPo
   const split = splitHostPort(text);
   if (split === undefined) {
     return isIPv6(text) || isIPv6(text.replace(/:[0-9]+$/u, ''))
-      ? refused(`an IPv6 address stands in brackets: write ${example('[::1]')}`)
+      ? refused(`an IPv6 address must be in brackets: write ${example('[::1]')}`)
       : refused(`expected a host and a port: write ${example('host')}`);
   }
   const { host } = split;
@@ -48,34 +48,36 @@ export function parseHostPort(text: string, rules: HostPortRules): Parsed<HostPo
   const hostError = host === '' ? undefined : checkHost(name, host.startsWith('['));
   if (hostError !== undefined) return refused(hostError);
   const number = /^[0-9]{1,5}$/u.test(port) ? Number(port) : NaN;
-  if (!(number <= 65_535)) return refused(`the port is a number from 1 to 65535: write ${example(host)}`);
+  if (!(number <= 65_535))
+    return refused(`the port must be a number from 1 to 65535: write ${example(host)}`);
   if (number === 0 && !rules.allowPortZero) {
     return refused(
-      'port 0 means "any free port" and can only be listened on; write the port of the upstream',
+      'port 0 means "any free port" and is only valid for listening; write the port of the upstream',
     );
   }
   return parsed({ host: normalHost(name), port: number });
 }
 
-/** Puts a host and a port together again, IPv6 in brackets. */
+/** Formats a host and a port, with IPv6 addresses in brackets. */
 export function formatHostPort({ host, port }: HostPort): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 /**
- * Checks a host name or IP address that stands alone, such as a server name.
+ * Checks a host name or IP address without a port, such as a server name.
  *
- * @returns what is wrong, or `undefined`.
+ * @returns the problem, or `undefined`.
  */
 export function checkHost(host: string, ipv6Only = false): string | undefined {
   if (isIPv6(host)) return undefined;
-  if (ipv6Only) return 'brackets hold an IPv6 address such as [::1]';
+  if (ipv6Only) return 'brackets must contain an IPv6 address such as [::1]';
   if (isIPv4(host)) return undefined;
-  if (/^[0-9.]+$/u.test(host)) return 'an IPv4 address is four numbers from 0 to 255, for example 10.0.0.5';
+  if (/^[0-9.]+$/u.test(host))
+    return 'an IPv4 address must have four numbers from 0 to 255, for example 10.0.0.5';
   const labels = host.replace(/\.$/u, '').split('.');
-  // Underscores are no part of a host name by RFC 952, but container networks resolve names that hold them.
+  // RFC 952 does not allow underscores in host names, but container networks resolve names that contain them.
   const good = host.length <= 254 && labels.every((label) => /^(?!-)[a-z0-9_-]{1,63}(?<!-)$/iu.test(label));
-  return good ? undefined : 'a host is a name such as gitaly-a.internal or an IP address';
+  return good ? undefined : 'expected a host name such as gitaly-a.internal or an IP address';
 }
 
 function splitHostPort(text: string): { host: string; port: string | undefined } | undefined {

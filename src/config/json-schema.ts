@@ -1,17 +1,17 @@
 import * as z from 'zod';
 import { settingsSchema } from './schema.js';
 
-/** The JSON Schema (draft 2020-12) of the configuration file, for editors and CI of those who write one. */
+/** The JSON Schema (draft 2020-12) of the configuration file, for editors and CI. */
 function configurationJsonSchema(): object {
   const { $schema, ...schema } = z.toJSONSchema(settingsSchema, {
     target: 'draft-2020-12',
-    // The file is what goes in; what the program makes of it is not the reader's business.
+    // Describes the file, not the values that the program reads from it.
     io: 'input',
     override({ zodSchema, jsonSchema }) {
-      // Examples are left out by zod where a text is read into something else, though they describe the text.
+      // zod omits examples of a string that is parsed into another type, although they describe the string.
       const examples = zodSchema instanceof z.ZodType ? zodSchema.meta()?.['examples'] : undefined;
       if (Array.isArray(examples)) jsonSchema.examples = [...(examples as unknown[])];
-      // JSON has no other numbers; the bound says nothing to an operator.
+      // Every number in JSON is within these bounds, which are therefore of no use to an operator.
       if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
     },
   });

@@ -12,15 +12,15 @@ import { checkShape } from './schema-problems.js';
 import type { ServeFlags, ServeSource } from './serve-source.js';
 import { readYaml, type YamlFile } from './yaml-file.js';
 
-/** What came of reading a configuration. */
+/** The result of reading a configuration. */
 export interface LoadResult {
-  /** The file as it was named; `undefined` for flags. */
+  /** The file name as given; `undefined` for flags. */
   readonly file: string | undefined;
   /** Set if and only if no problem is an error. */
   readonly configuration: Configuration | undefined;
   /**
-   * As much as could be understood in spite of errors. Good for looking at the files that it names, so that their
-   * problems are reported together with the others; not for running.
+   * The valid parts of a configuration with errors. It is used to check the files that it names, so that their problems are
+   * reported together with the others, but never to run the proxy.
    */
   readonly understood: Configuration | undefined;
   /** All problems, in the order of their lines. */
@@ -39,8 +39,8 @@ export interface Surroundings {
 const nowhere: Locate = () => undefined;
 
 /**
- * Reads the text of a configuration file. Never throws on what the text holds: whatever is wrong is a problem, and
- * all problems are found at once.
+ * Reads the text of a configuration file. Never throws because of the text: every error in it is reported as a problem, and
+ * all problems are found in one pass.
  */
 export function loadConfiguration(
   text: string,
@@ -52,7 +52,7 @@ export function loadConfiguration(
 function judgeFile(yaml: YamlFile, options: Surroundings & { readonly file: string }): LoadResult {
   const locate: Locate = (key) => {
     const [top] = key;
-    // A key such as SSL_CERT_FILE stands in the environment and on no line.
+    // A key such as SSL_CERT_FILE is an environment variable and has no line.
     const inFile =
       top === undefined || Object.hasOwn(settingsSchema.shape, top) || isObject(yaml.content, top);
     return inFile ? yaml.locate(key) : undefined;
@@ -80,7 +80,7 @@ function judgeFile(yaml: YamlFile, options: Surroundings & { readonly file: stri
   return { ...result, problems, understood, configuration: hasErrors(problems) ? undefined : understood };
 }
 
-/** The same from the flags of `serve`; keys of problems and of the configuration are the flags' names. */
+/** Reads the flags of `serve`. The keys of problems and of the configuration are the names of the flags. */
 export function configurationFromFlags(flags: ServeFlags, options: Surroundings): LoadResult {
   const judged = judge(contentFromFlags(flags), options, flagKey);
   const problems = [...judged.problems.map(flagProblem), ...unusedTlsFlags(flags)];
@@ -90,8 +90,8 @@ export function configurationFromFlags(flags: ServeFlags, options: Surroundings)
 }
 
 /**
- * Reads the configuration of `serve`, as often as wanted: once at the start and again on each reload. A file that
- * cannot be read is a problem, not an exception.
+ * Reads the configuration of `serve`, at startup and on each reload. A file that cannot be read is reported as a problem, not
+ * thrown.
  */
 export async function readConfiguration(source: ServeSource, env: Environment): Promise<LoadResult> {
   if (source.kind === 'flags') {
@@ -130,7 +130,7 @@ function judge(
 ): { problems: Problem[]; understood: Configuration } {
   const shape = checkShape(content);
   const problems = [...shape.problems];
-  // Several listeners inherit the same top-level keys; what is wrong with those is said once.
+  // Several listeners inherit the same top-level keys, whose problems are reported once.
   const seen = new Set<string>();
   const understood = buildConfiguration(shape.draft, {
     directory,

@@ -2,37 +2,37 @@
 
 import type { AbuseLimits } from '../inspect/abuse-limits.js';
 
-/** Where a setting stands: the keys from the root of the file (`['listeners', 0, 'listen']`), or the flag (`['--cert']`). */
+/** The location of a setting: the keys from the root of the file (`['listeners', 0, 'listen']`), or the flag (`['--cert']`). */
 export type KeyPath = readonly (string | number)[];
 
-/** One thing wrong with the configuration, in words for the operator. */
+/** A problem with the configuration, for the operator. */
 export interface Problem {
   readonly severity: 'error' | 'warning';
   readonly key: KeyPath;
-  /** What is wrong and what would be right. */
+  /** The problem and its fix. */
   readonly message: string;
-  /** The offending value as written, where there is one and it is no secret. */
+  /** The invalid value as written, unless it is absent or a secret. */
   readonly value?: unknown;
-  /** The line in the file where the key does not tell it: syntax errors. `locate` of the load result knows the others. */
+  /** The line in the file, for syntax errors. For other problems, `locate` of the load result finds it by the key. */
   readonly line?: number;
-  /** A certificate or CRL is out of date; while the proxy runs, it logs this itself. */
+  /** The problem is that a certificate or CRL is out of date. A running proxy logs this separately. */
   readonly isAboutDates?: true;
 }
 
-/** A path from the configuration, absolute, and the setting that named it. */
+/** An absolute path from the configuration, and its setting. */
 export interface FileSetting {
   readonly path: string;
   readonly key: KeyPath;
 }
 
-/** An address as Gitaly writes them. `url` is the normalised text, used as metric label and in the log. */
+/** An address in Gitaly's syntax. `url` is its normalised form, used as metric label and in the log. */
 export type Address = NetworkAddress | UnixAddress;
 
 export interface NetworkAddress {
   readonly scheme: 'tls' | 'tcp' | 'https' | 'http';
   /** A host name or an IP address, IPv6 without brackets. */
   readonly host: string;
-  /** 0 to 65535; 0 only where it is listened on. */
+  /** 0 to 65535; 0 only for listening. */
   readonly port: number;
   readonly url: string;
 }
@@ -44,7 +44,7 @@ export interface UnixAddress {
 }
 
 export interface HostPort {
-  /** IPv6 without brackets. Empty for every interface (`":9237"`), as `server.listen` understands it. */
+  /** IPv6 without brackets. Empty for every interface (`":9237"`), as in `server.listen`. */
   readonly host: string;
   readonly port: number;
 }
@@ -65,9 +65,9 @@ export interface CertificatePair {
   readonly key: FileSetting;
 }
 
-/** How a `tls://` or `https://` listener does TLS. */
+/** The TLS settings of a `tls://` or `https://` listener. */
 export interface ServerTls {
-  /** The first is the default; the others are chosen by SNI. Never empty. */
+  /** The first is the default; the others are selected by SNI. Never empty. */
   readonly certificates: readonly CertificatePair[];
   readonly minVersion: TlsVersion;
   readonly clientAuth: ClientAuth;
@@ -75,25 +75,25 @@ export interface ServerTls {
   readonly clientCa: TrustSource | undefined;
   readonly clientCrl: FileSetting | undefined;
   readonly requireAlpn: boolean;
-  /** What is selected by ALPN, the best first. */
+  /** The protocols that can be selected by ALPN, in order of preference. */
   readonly protocols: readonly ApplicationProtocol[];
 }
 
-/** What is spoken inside TLS, by its name in ALPN (RFC 7301, and IANA's registry). */
+/** The protocol inside TLS, by its ALPN name (RFC 7301, and IANA's registry). */
 export type ApplicationProtocol = 'h2' | 'http/1.1';
 
-/** How a `tls://` or `https://` upstream is reached. */
+/** The TLS settings for a `tls://` or `https://` upstream. */
 export interface UpstreamTls {
   /** `undefined`: the system's trust store. */
   readonly ca: TrustSource | undefined;
   readonly certificate: CertificatePair | undefined;
   /**
-   * The name that the certificate must hold as SAN, and the SNI sent (not for IP addresses); `undefined`: the host of the
-   * address that is dialled.
+   * The name that the certificate must have as SAN, also sent as SNI unless it is an IP address; `undefined`: the host of the
+   * dialled address.
    */
   readonly serverName: string | undefined;
   readonly minVersion: TlsVersion;
-  /** What is asked for by ALPN. An upstream must select `h2`; one that knows no ALPN speaks `http/1.1`. */
+  /** The protocol offered by ALPN. An upstream must select `h2`; for `http/1.1`, it need not support ALPN. */
   readonly protocol: ApplicationProtocol;
 }
 
@@ -109,40 +109,40 @@ export interface Timeouts {
 
 /** Milliseconds. */
 export interface MaxConnectionAge {
-  /** From accept; each connection has a tenth more or less, so that not all leave at once. */
+  /** Measured from accept. It varies by a tenth per connection, so that they do not all reconnect at once. */
   readonly ageMs: number;
-  /** How long its calls may take to end then; after it the connection is cut. `undefined`: as long as they need. */
+  /** The time for its calls to end after that; then the connection is reset. `undefined`: unlimited. */
   readonly graceMs: number | undefined;
 }
 
 export interface ProxyProtocol {
   /** Networks in CIDR notation whose connections must start with a PROXY header. */
   readonly acceptFrom: readonly string[];
-  /** The version of the header sent to upstream. */
+  /** The version of the header sent to the upstream. */
   readonly send: 'v1' | 'v2' | undefined;
 }
 
-/** What is particular to a pair that speaks HTTP. */
+/** The settings of a listener that forwards HTTP. */
 export interface HttpSettings {
-  /** A request's path must begin with one of these; `undefined`: all paths are let through. */
+  /** A request's path must begin with one of these; `undefined`: all paths are allowed. */
   readonly paths: readonly string[] | undefined;
-  /** Whether upstream is told of the client's certificate. */
+  /** Whether the client's certificate is forwarded to the upstream in headers. */
   readonly clientCertificateHeaders: boolean;
 }
 
-/** Where the clients of one `forward_by_server_name` entry go. */
+/** An entry of `forward_by_server_name`. */
 export interface ServerNameRoute {
   readonly key: KeyPath;
-  /** In lower case, without a dot at its end. With `*.` at the start it stands for every name with one label there. */
+  /** In lower case, without a trailing dot. A leading `*.` matches any one label. */
   readonly name: string;
   readonly upstream: Address;
 }
 
-/** Which upstream a client goes to. A plain `forward` is a `fallback` without routes. */
+/** The upstreams of a listener. A plain `forward` is a `fallback` without routes. */
 export interface Forwarding {
-  /** By the name that the client asks for (SNI); the names differ. Empty where the listener is not `tls`. */
+  /** By the server name (SNI) of the client; the names are distinct. Empty if the listener is not `tls`. */
   readonly routes: readonly ServerNameRoute[];
-  /** Where all other clients go; `undefined`: they are refused. Set where there is no route. */
+  /** The upstream of all other clients; `undefined`: they are refused. Always set if `routes` is empty. */
   readonly fallback: Address | undefined;
 }
 
@@ -162,30 +162,30 @@ export interface SocketSettings {
 /** The limits on a listener's open connections. */
 export interface ConnectionLimits {
   readonly maxConnections: number;
-  /** How many of them may belong to unauthenticated clients. */
+  /** The limit on unauthenticated clients among them. */
   readonly maxUnauthenticatedConnections: number;
   /** The limit per source address; `undefined`: unlimited. */
   readonly maxConnectionsPerSource: number | undefined;
 }
 
 export interface ListenerConfiguration extends ConnectionLimits {
-  /** Where the listener stands in the file: `['listeners', 0]`, or `['--listen']` for flags. */
+  /** The location of the listener in the file: `['listeners', 0]`, or `['--listen']` for flags. */
   readonly key: KeyPath;
   readonly listen: Address;
   readonly forwarding: Forwarding;
-  /** Set only where `listen` is `unix`. */
+  /** Set only if `listen` is `unix`. */
   readonly socket: SocketSettings | undefined;
   /** Set if and only if `listen` is `tls` or `https`. */
   readonly tls: ServerTls | undefined;
-  /** Set if and only if an upstream is `tls` or `https`; for all of them that are. */
+  /** Set if and only if an upstream is `tls` or `https`; applies to all such upstreams. */
   readonly upstreamTls: UpstreamTls | undefined;
-  /** Set if and only if HTTP is what passes: `listen` or `forward` is `https` or `http`. */
+  /** Set if and only if the listener forwards HTTP: `listen` or `forward` is `https` or `http`. */
   readonly http: HttpSettings | undefined;
   readonly proxyProtocol: ProxyProtocol;
   readonly timeouts: Timeouts;
-  /** When a connection is drained by itself; `undefined`: never. */
+  /** The age at which a connection is drained; `undefined`: never. */
   readonly maxConnectionAge: MaxConnectionAge | undefined;
-  /** What one connection may do while it is inspected. */
+  /** The limits on one inspected connection. */
   readonly abuseLimits: AbuseLimits;
   /** Whether the calls on its connections are followed; `required`: a connection whose calls cannot be followed is closed. */
   readonly inspect: Inspect;
@@ -193,19 +193,19 @@ export interface ListenerConfiguration extends ConnectionLimits {
 
 /** Which calls have a line in the log. */
 export interface RpcLogging {
-  /** `failed`: those that ended with another code than OK; `slow`: these, and those that took `slowMs` or longer. */
+  /** `failed`: calls that ended with a code other than OK; `slow`: these, and calls that took `slowMs` or longer. */
   readonly which: 'all' | 'failed' | 'slow' | 'none';
-  /** Milliseconds; of meaning with `slow` alone. */
+  /** Milliseconds; only used with `slow`. */
   readonly slowMs: number;
   /** With `all`, the share of successful calls that are logged: 0 to 1. */
   readonly sampling: number;
 }
 
-/** Health checks of the upstreams, which the proxy makes by itself. */
+/** The settings of periodic health checks of the upstreams. */
 export interface HealthChecks {
-  /** Milliseconds, from the beginning of one to that of the next. */
+  /** Milliseconds from the start of one check to the start of the next. */
   readonly intervalMs: number;
-  /** What holds Gitaly's token; `undefined`: none is sent. */
+  /** The file with Gitaly's token; `undefined`: no token is sent. */
   readonly token: FileSetting | undefined;
   /** Whether the proxy is not ready while none of its upstreams is up. */
   readonly readinessRequiresUpstream: boolean;
@@ -218,12 +218,12 @@ export interface Logging {
 }
 
 export interface Configuration {
-  /** Never empty; their `listen` addresses differ (but for port 0). */
+  /** Never empty. The `listen` addresses are distinct, except with port 0. */
   readonly listeners: readonly ListenerConfiguration[];
   readonly prometheusListenAddr: HostPort | undefined;
   /** Host names that clients of the admin port may use, in lower case; a leading `*.` matches any one label. */
   readonly adminHosts: readonly string[];
-  /** Processes that serve connections; with 1 it is the program's own. */
+  /** The number of processes that serve connections; with 1, the main process does. */
   readonly workers: number;
   readonly gracefulRestartTimeoutMs: number;
   /** `undefined`: upstreams are not checked. */

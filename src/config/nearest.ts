@@ -1,8 +1,8 @@
 /**
  * Finds the word that was probably meant.
  *
- * @returns the candidate with the smallest Damerau-Levenshtein distance, or `undefined` when none is near: more
- * than a third of its letters wrong is another word, not a slip.
+ * @returns the candidate with the smallest Damerau-Levenshtein distance; `undefined` if it differs in more than a third of its
+ * letters, which is more likely another word than a typing error.
  */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
@@ -19,7 +19,7 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
   return best;
 }
 
-/** Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours count one each. */
+/** Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours each count as one. */
 function distance(from: string, to: string): number {
   let beforePrevious: number[] = [];
   let previous = Array.from({ length: to.length + 1 }, (_, column) => column);

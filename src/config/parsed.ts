@@ -1,4 +1,4 @@
-/** What came of reading a piece of text: its meaning, or one sentence that says what would be right. */
+/** The result of parsing a string: its value, or a message that describes the valid form. */
 export type Parsed<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly message: string };
 

@@ -4,7 +4,7 @@ import { fileErrorReason } from './file-error.js';
 
 /**
  * Runs a check that depends on the types of paths. The first run collects the paths, then all of them are looked up, and the
- * second run has the results. So no other code waits for a file system.
+ * second run uses the results. Therefore no other code waits for a file system.
  */
 export async function withKinds<T>(judge: (kindOf: KindOfPath) => T): Promise<T> {
   const asked = new Set<string>();

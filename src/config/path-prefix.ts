@@ -2,16 +2,16 @@ import { DEFAULTS } from './defaults.js';
 import { parsed, refused, type Parsed } from './parsed.js';
 
 /**
- * Reads a beginning of paths as it is compared with requests: plain, as nothing else can be told from what gets around
- * it.
+ * Parses a path prefix in the form in which it is compared with requests. It must be plain: other forms cannot be
+ * distinguished from attempts to bypass it.
  */
 export function parsePathPrefix(text: string): Parsed<string> {
   const example = DEFAULTS.http.gatePaths[0];
   if (!text.startsWith('/'))
-    return refused(`expected the beginning of a path with its slash, for example ${example}`);
+    return refused(`expected a path prefix that begins with a slash, for example ${example}`);
   if (!/^[\w.~!$&'()*+,:@/-]+$/u.test(text) || /\/\/|\/\.{1,2}(?:\/|$)/u.test(text)) {
     return refused(
-      `a path is written plain, without %, ;, ?, #, \\, spaces, // and dots as a segment, for example ${example}`,
+      `a path prefix must not contain %, ;, ?, #, \\, spaces, // or dot segments, for example ${example}`,
     );
   }
   return parsed(text);

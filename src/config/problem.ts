@@ -8,7 +8,7 @@ export type Locate = (key: KeyPath) => number | undefined;
 /**
  * A problem as one line for a terminal: `FILE:LINE: listeners[0].listen: message (got "x")`.
  *
- * @param source - the file's name, absent where the configuration came from flags.
+ * @param source - the name of the file; absent if the configuration is from flags.
  */
 export function formatProblem(
   problem: Problem,
@@ -23,7 +23,7 @@ export function formatProblem(
   return printable(`${[...place, ...severity, ...key, problem.message].join(': ')}${value}`);
 }
 
-/** A key path as it is written in prose: `listeners[0].tls.key_path`. */
+/** Formats a key path for messages: `listeners[0].tls.key_path`. */
 export function formatKey(key: KeyPath): string {
   return key.reduce<string>((text, part) => {
     if (typeof part === 'number') return `${text}[${part}]`;
@@ -32,7 +32,7 @@ export function formatKey(key: KeyPath): string {
   }, '');
 }
 
-/** Values that a message can show. */
+/** Whether a message can show the value. */
 export function isScalar(value: unknown): value is string | number | boolean | null {
   return (
     value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'

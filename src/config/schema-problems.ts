@@ -8,16 +8,16 @@ import { draftSchema, settingsSchema, type Draft } from './schema.js';
 /** What the schema alone can say of a file. */
 interface Shape {
   readonly problems: readonly Problem[];
-  /** All that is well formed. */
+  /** The valid parts. */
   readonly draft: Draft;
-  /** Whether a key, or one above it, has been complained about already: its absence from the draft means nothing. */
+  /** Whether a problem with a key, or with one above it, has already been reported, so that its absence from the draft means nothing. */
   readonly isBroken: (key: KeyPath) => boolean;
 }
 
 /**
- * Judges every value by itself and says in words what would be right.
+ * Validates each value on its own and reports the expected form of invalid ones.
  *
- * @param content - a map, as read from the file.
+ * @param content - the map that was read from the file.
  */
 export function checkShape(content: object): Shape {
   const issues = settingsSchema.safeParse(content).error?.issues ?? [];
@@ -30,7 +30,7 @@ export function checkShape(content: object): Shape {
     for (const name of issue.keys) {
       const { problem, meant } = unknownKey(path, name);
       problems.push(problem);
-      // Whoever misspelt a key has written it: do not also say that it is missing.
+      // A misspelt key is reported as unknown, so it is not also reported as missing.
       if (meant !== undefined) broken.set([...path, meant], true);
       removed.set([...path, name], 'key');
     }
@@ -57,7 +57,7 @@ function keyPath(path: readonly PropertyKey[]): KeyPath {
   return path.map((part) => (typeof part === 'number' ? part : String(part)));
 }
 
-/** An address with a user and a password in it is refused; the password does not belong into a log. */
+/** Whether a value may contain a password, which must not be logged. Addresses with a user and a password are refused. */
 function isSecret(value: unknown): boolean {
   return typeof value === 'string' && value.includes('@');
 }
@@ -124,7 +124,7 @@ function unknownKey(path: KeyPath, name: string): { problem: Problem; meant: str
     return inner instanceof z.ZodObject && Object.hasOwn(inner.shape, name);
   });
   const place = path.length === 0 ? 'the top level' : `\`${formatKey(path)}\``;
-  let hint = `${place} knows ${Object.keys(shape).map(tick).join(', ')}`;
+  let hint = `the keys of ${place} are ${Object.keys(shape).map(tick).join(', ')}`;
   if (meant !== undefined) hint = `did you mean ${tick(meant)}?`;
   else if (home !== undefined) hint = `it belongs under ${tick(home)}`;
   else if (Object.hasOwn(settingsSchema.shape, name)) hint = 'it belongs at the top level of the file';
@@ -183,7 +183,7 @@ function valueAt(content: unknown, path: KeyPath): unknown {
   return value;
 }
 
-/** What is removed: the value only, so that a map keeps its key, or the key too. */
+/** The part that is removed: only the value, so that a map keeps its key, or also the key. */
 type Removed = 'key' | 'value';
 
 /** A copy without the removed parts; an array keeps its indices. Unaffected parts are shared. */

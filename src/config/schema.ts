@@ -13,9 +13,9 @@ import { parsed, refused, type Parsed } from './parsed.js';
 import { duration, path, textOf, tokenBucket } from './setting-kinds.js';
 
 /**
- * The configuration file, key by key. Each leaf reads its text into what the program works with, so that every bad
- * value is found in one pass; what depends on several keys is judged in `build.ts`. Descriptions, defaults and
- * examples go into the JSON Schema, and the examples into the messages.
+ * The schema of the configuration file. Each leaf parses its string into the type that the program uses, so that all invalid
+ * values are found in one pass; `build.ts` validates combinations of keys. Descriptions, defaults and examples are part of
+ * the JSON Schema, and messages contain the examples.
  */
 
 const minVersion = z.enum(['TLS 1.2', 'TLS 1.3']);
@@ -40,18 +40,15 @@ const tlsShape = {
     .enum(['none', 'optional', 'require'])
     .meta({
       description:
-        'Client certificates: not asked for, verified where one is presented, or required and verified. No Gitaly client of GitLab can present one by itself.',
+        'Client certificates: not requested, verified if presented, or required and verified. No Gitaly client of GitLab can present one by itself.',
       default: DEFAULTS.clientAuth,
     })
     .optional(),
   client_ca_path: path(
-    'The CAs that client certificates are verified with: a PEM file or a directory of them. Required with `client_auth`.',
+    'The CAs that verify client certificates: a PEM file or a directory of them. Required with `client_auth`.',
     'clients-ca.pem',
   ).optional(),
-  client_crl_path: path(
-    'PEM file: revocation lists of the authorities of the clients.',
-    'clients.crl',
-  ).optional(),
+  client_crl_path: path('PEM file: revocation lists of the CAs of the clients.', 'clients.crl').optional(),
   require_alpn: z
     .boolean()
     .meta({
@@ -62,7 +59,7 @@ const tlsShape = {
     .optional(),
   certificates: z
     .array(certificatePair)
-    .meta({ description: 'Further certificates, chosen by SNI from the names that they hold.' })
+    .meta({ description: 'Further certificates, selected by SNI and their SANs.' })
     .optional(),
 };
 
@@ -80,24 +77,24 @@ const proxyProtocolShape = {
     .optional(),
   send: z
     .enum(['v1', 'v2'])
-    .meta({ description: 'Send a PROXY protocol header of this version to upstream.' })
+    .meta({ description: 'Send a PROXY protocol header of this version to the upstream.' })
     .optional(),
 };
 
 const upstreamTlsShape = {
   ca_path: path(
-    'The authorities that the upstream is verified with: a PEM file or a directory of them. Without it SSL_CERT_FILE and SSL_CERT_DIR are used, else the trust store of the system.',
+    'The CAs that verify the upstream: a PEM file or a directory of them. Default: SSL_CERT_FILE and SSL_CERT_DIR, otherwise the trust store of the system.',
     'ca.pem',
   ).optional(),
   certificate_path: path('PEM file: the client certificate to present.', 'client.pem').optional(),
   key_path: path('PEM file: the private key of the client certificate.', 'client.key').optional(),
   server_name: textOf(parseServerName, {
     description:
-      'The name that the certificate of the upstream must hold as SAN. Default: the host of the upstream.',
+      'The name that the certificate of the upstream must have as SAN. Default: the host of the upstream.',
     examples: ['gitaly-a.internal'],
   }).optional(),
   min_version: minVersion
-    .meta({ description: 'The lowest TLS version towards upstream.', default: DEFAULTS.minVersion })
+    .meta({ description: 'The lowest TLS version to the upstream.', default: DEFAULTS.minVersion })
     .optional(),
 };
 
@@ -109,7 +106,7 @@ const pathPrefix = textOf(parsePathPrefix, {
 
 const forwardAddress = textOf((text) => parseAddress(text, 'forward'), {
   description:
-    'Where connections go: tcp://host:port or dns:host:port (plaintext), unix:/path, tls://host:port or dns+tls:host:port (TLS); HTTP requests to http://host, https://host or unix:/path. A name that has several addresses is tried address by address.',
+    'The upstream address: tcp://host:port or dns:host:port (plaintext), unix:/path, tls://host:port or dns+tls:host:port (TLS); for HTTP, http://host, https://host or unix:/path. If a name has several addresses, they are tried in turn.',
   examples: [
     'tcp://127.0.0.1:8075',
     'tls://gitaly.internal:9999',
@@ -123,7 +120,7 @@ const forwardAddress = textOf((text) => parseAddress(text, 'forward'), {
 
 const gitalyAddress = forwardAddress.meta({
   description:
-    'Where these connections go: tcp://host:port, dns:host:port, unix:/path, tls://host:port or dns+tls:host:port.',
+    'The upstream address for this name: tcp://host:port, dns:host:port, unix:/path, tls://host:port or dns+tls:host:port.',
   examples: ['tcp://10.0.0.1:8075', 'tls://gitaly.internal:9999'],
 });
 
@@ -132,7 +129,7 @@ const serverNameKey = z.string().meta({ pattern: '^(\\*\\.)?[A-Za-z0-9_-]+(\\.[A
 const socketShape = {
   mode: textOf(parseMode, {
     description:
-      'The permission bits of the socket, octal and in quotes; clients need write permission. Default: as the umask allows.',
+      'The permission bits of the socket, octal and in quotes; clients need write permission. Default: determined by the umask.',
     examples: ['0660'],
     pattern: '^0?[0-7]{3}$',
   }).optional(),
@@ -142,7 +139,7 @@ const socketShape = {
   }).optional(),
   group: textOf(parseAccount, {
     description:
-      'The group of the socket, by name or number. Only root may choose one that its user is not in.',
+      'The group of the socket, by name or number. Only root may set a group that the user of the proxy does not belong to.',
     examples: ['git'],
   }).optional(),
 };
@@ -150,7 +147,7 @@ const socketShape = {
 const listenerShape = {
   listen: textOf((text) => parseAddress(text, 'listen'), {
     description:
-      'Where clients connect: tls://host:port, tcp://host:port or unix:/path; for HTTP https://host:port, http://host:port or unix:/path. Port 0 takes a free one.',
+      'The address for clients: tls://host:port, tcp://host:port or unix:/path; for HTTP, https://host:port, http://host:port or unix:/path. Port 0 selects a free port.',
     examples: [
       'tls://0.0.0.0:9999',
       'tcp://127.0.0.1:8076',
@@ -165,7 +162,7 @@ const listenerShape = {
     .record(serverNameKey, gitalyAddress)
     .meta({
       description:
-        'In place of `forward`, for tls:// listeners: where connections go by the name that the client asks for (SNI). A name that begins with *. (in quotes) stands for one label there; `default` is for all other names, and for clients that ask for none. Without `default` they are refused.',
+        'Instead of `forward`, for tls:// listeners: the upstream address for each server name (SNI). A leading *. (in quotes) matches one label. `default` is for all other names and for clients that send no name; without it they are refused.',
       examples: [{ 'gitaly-a.internal': 'tcp://10.0.0.1:8075', default: 'tcp://10.0.0.9:8075' }],
     })
     .optional(),
@@ -181,7 +178,7 @@ const listenerShape = {
     .union([z.boolean(), z.literal('required')], { error: 'expected true, false or "required"' })
     .meta({
       description:
-        'Follow the calls on its connections, for the metrics and the log of RPCs, and close connections that exceed a limit on abuse. Bytes pass unchanged either way. `required` also closes a connection whose calls cannot be followed.',
+        'Follow the calls on its connections, for the metrics and the log of RPCs, and close connections that exceed an abuse limit. Bytes are never changed. `required` also closes connections whose calls cannot be followed.',
       default: DEFAULTS.inspect,
       examples: [true, false, 'required'],
     })
@@ -189,19 +186,21 @@ const listenerShape = {
   proxy_protocol: z
     .strictObject(proxyProtocolShape)
     .meta({
-      description: 'PROXY protocol, which carries the address of the client through TCP load balancers.',
+      description: 'PROXY protocol, which passes the address of the client through TCP load balancers.',
     })
     .optional(),
   upstream_tls: z
     .strictObject(upstreamTlsShape)
-    .meta({ description: 'How a tls:// or https:// upstream is verified and what is presented to it.' })
+    .meta({
+      description: 'TLS to a tls:// or https:// upstream: its verification, and the client certificate.',
+    })
     .optional(),
   paths: z
     .array(pathPrefix)
     .min(1)
     .meta({
       description:
-        'For https:// and http:// listeners: what the path of a request must begin with; all others get 404. Default for https://: /api/v4/internal/, for others: every path.',
+        'For https:// and http:// listeners: prefixes of the allowed request paths; other requests get 404. Default for https://: /api/v4/internal/, for others: every path.',
       examples: [[...DEFAULTS.http.gatePaths]],
     })
     .optional(),
@@ -209,7 +208,7 @@ const listenerShape = {
     .boolean()
     .meta({
       description:
-        'For https:// listeners: tell upstream of the verified certificate of the client, in X-SSL-Client-* headers.',
+        'For https:// listeners: forward the verified certificate of the client to the upstream in X-SSL-Client-* headers.',
       default: DEFAULTS.http.clientCertificateHeaders,
     })
     .optional(),
@@ -279,17 +278,17 @@ const rootShape = {
       }),
     )
     .min(1)
-    .meta({ description: 'Pairs of addresses: what arrives at `listen` is relayed to `forward`.' }),
+    .meta({ description: 'Pairs of addresses: connections to `listen` are relayed to `forward`.' }),
   prometheus_listen_addr: textOf(parsePrometheusAddress, {
     description:
-      'host:port of the admin port, which serves /metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs. Not listened on unless set.',
+      'host:port of the admin port, which serves /metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs. Disabled unless set.',
     examples: ['127.0.0.1:9237'],
   }).optional(),
   admin_hosts: z
     .array(adminHost)
     .meta({
       description:
-        'Further host names under which clients, such as Prometheus, reach the admin port. It answers to IP addresses, localhost, the host of prometheus_listen_addr and the host name of the machine; requests for other names are refused, because web pages can make them (DNS rebinding).',
+        'Further host names that clients, such as Prometheus, may use for the admin port. IP addresses, localhost, the host of prometheus_listen_addr and the host name of the machine are always accepted; requests for other names are refused, because web pages can make them (DNS rebinding).',
       examples: [['gitaly-a.internal']],
     })
     .optional(),
@@ -297,13 +296,13 @@ const rootShape = {
     .union([z.literal('auto'), z.int().min(1).max(MAX_WORKERS)])
     .meta({
       description:
-        'Processes that serve connections: a number, or auto for one a core. One process serves one core. Takes a restart to change.',
+        'Processes that serve connections: a number, or auto for one per core. A process uses one core. Changes require a restart.',
       default: DEFAULTS.workers,
       examples: ['auto', 2],
     })
     .optional(),
   graceful_restart_timeout: duration(
-    'How long a drain after SIGTERM may take. Connections that are open after that are reset.',
+    'Maximum duration of a drain after SIGTERM. Connections that are still open are then reset.',
     DEFAULTS.gracefulRestartTimeout,
   ).optional(),
   logging: z
@@ -318,7 +317,7 @@ const rootShape = {
         .optional(),
       rpc: textOf(parseRpcLogging, {
         description:
-          'The calls that have a line in the log: all, failed, those slower than a duration (and the failed ones), or none. Health checks that pass never have one.',
+          'The calls that are logged: all, failed, those slower than a duration (and the failed ones), or none. Successful health checks are never logged.',
         default: DEFAULTS.logging.rpc,
         examples: ['failed', 'all', 'slow:1s', 'none'],
         pattern: '^(all|failed|none|slow:.+)$',
@@ -328,13 +327,13 @@ const rootShape = {
         .min(0)
         .max(1)
         .meta({
-          description: 'With `rpc: all`, the share of the successful calls that is logged.',
+          description: 'With `rpc: all`, the share of successful calls that is logged.',
           default: DEFAULTS.logging.rpcSampling,
           examples: [0.01],
         })
         .optional(),
     })
-    .meta({ description: 'The log, which goes to stdout.' })
+    .meta({ description: 'The log, which is written to stdout.' })
     .optional(),
   timeouts: z
     .strictObject({
@@ -343,33 +342,35 @@ const rootShape = {
         DEFAULTS.timeouts.handshake,
       ).optional(),
       preface: duration(
-        'From the end of the handshake to the first bytes that identify the protocol; and the time for a header block of HTTP/2.',
+        'From the end of the handshake to the first bytes that identify the protocol; also the time for a header block of HTTP/2.',
         DEFAULTS.timeouts.preface,
       ).optional(),
       dial: duration(
-        'Connecting to upstream, its TLS handshake included; and then, for an HTTP/2 client, its first bytes.',
+        'Connecting to the upstream, including its TLS handshake; then, for an HTTP/2 client, waiting for the first bytes of the upstream.',
         DEFAULTS.timeouts.dial,
       ).optional(),
       half_close: duration(
-        'How long the second direction may stay open after the first has ended.',
+        'How long one direction may stay open after the other has ended.',
         DEFAULTS.timeouts.half_close,
       ).optional(),
       write_stall: duration(
-        'How long a side may take nothing of what waits for it: a peer that has stopped reading its socket.',
+        'How long a peer may stop reading its socket while data is queued for it.',
         DEFAULTS.timeouts.write_stall,
       ).optional(),
       idle: duration(
-        'How long a connection may pass no byte in either direction.',
+        'How long a connection may be without a byte in either direction.',
         DEFAULTS.timeouts.idle,
       ).optional(),
     })
-    .meta({ description: 'Deadlines. There is no total timeout: long clones are never cut.' })
+    .meta({
+      description: 'Timeouts. None of them limits the total duration: long clones are never interrupted.',
+    })
     .optional(),
   max_connections: z
     .int()
     .min(1)
     .meta({
-      description: 'Open connections per listener; further ones are closed at once and counted.',
+      description: 'Open connections per listener. Further connections are closed immediately and counted.',
       default: DEFAULTS.maxConnections,
       examples: [DEFAULTS.maxConnections],
     })
@@ -379,7 +380,7 @@ const rootShape = {
     .min(1)
     .meta({
       description:
-        'How many of `max_connections` per listener may be unauthenticated: without a verified client certificate, and without an answer of the upstream to a call or request. A new one replaces the oldest that is older than a second, or is closed immediately; both are counted. Default: half of `max_connections`.',
+        'Maximum number of `max_connections` per listener that may be unauthenticated: without a verified client certificate, and without a response of the upstream to a call or request. A new one replaces the oldest that is older than a second, or is closed immediately; both are counted. Default: half of `max_connections`.',
       examples: [DEFAULTS.maxConnections / 2],
     })
     .optional(),
@@ -388,7 +389,7 @@ const rootShape = {
     .min(1)
     .meta({
       description:
-        'Open connections per listener and source address, which is that of the PROXY header, if there is one. Further ones are closed and counted. No limit unless set.',
+        'Open connections per listener and source address, which is that of the PROXY header if present. Further connections are closed and counted. Unlimited unless set.',
       examples: [100],
     })
     .optional(),
@@ -396,48 +397,48 @@ const rootShape = {
     .strictObject(abuseLimitsShape)
     .meta({
       description:
-        'What one client connection may do while it is inspected. A connection that exceeds a limit is closed, and the log names the limit. Each token bucket has a burst and a refill rate per second.',
+        'Limits on each inspected client connection. A connection that exceeds one is closed, and the log has the name of the limit. Each token bucket has a burst and a refill rate per second.',
       examples: [{ resets: { rate: 100, burst: 5000 } }],
     })
     .optional(),
   health_check_interval: textOf(parseHealthCheckInterval, {
     description:
-      'How often each upstream is connected to and asked for its gRPC health (an HTTP upstream is connected to), for upstream_up and the log. Not at all unless set.',
+      'Interval of health checks, for upstream_up and the log: gRPC health checks, or connection attempts for HTTP upstreams. Disabled unless set.',
     examples: ['15s'],
     pattern: DURATION_PATTERN,
   }).optional(),
   health_check_token_path: path(
-    'A file that holds the token of Gitaly, to sign health checks with. Unless set they have none, and one that Gitaly refuses for that counts as up.',
+    'A file with the token of Gitaly, which signs health checks. Without it, an upstream that refuses unsigned health checks counts as up.',
     'gitaly-token',
   ).optional(),
   readiness_requires_upstream: z
     .boolean()
     .meta({
       description:
-        'Not to be ready while no upstream is up. By default readiness does not depend on them: clients are told that Gitaly is down.',
+        'Report not ready while no upstream is up. By default, readiness does not depend on upstreams, and clients get an error that Gitaly is down.',
       default: DEFAULTS.readinessRequiresUpstream,
     })
     .optional(),
   max_connection_age: textOf(parseDuration, {
     description:
-      'Drain a connection at this age, a tenth more or less: HTTP/2 clients are told to reconnect, so that a load balancer spreads them again; calls finish. Never unless set.',
+      'Drain connections at this age, plus or minus a tenth: HTTP/2 clients receive a GOAWAY and reconnect, so that a load balancer distributes them again; open calls finish. Disabled unless set.',
     examples: ['30m'],
     pattern: DURATION_PATTERN,
   }).optional(),
   max_connection_age_grace: textOf(parseDuration, {
     description:
-      'How long the calls of a connection may take to end after `max_connection_age`; then it is reset. As long as they need unless set. A client that ignores GOAWAY can begin calls for half of it, at most 10 s.',
+      'How long the calls of a connection may continue after `max_connection_age`; then it is reset. Unlimited unless set. A client that ignores GOAWAY can start calls for half of this time, at most 10 s.',
     examples: ['6h'],
     pattern: DURATION_PATTERN,
   }).optional(),
 };
 
-/** The file as it must be. */
+/** The schema of a valid file. */
 export const settingsSchema = z.strictObject(rootShape).meta({ title: 'Configuration of gitaly-tls-proxy' });
 
 /**
- * The file with its bad values taken out, so that the rest of it can still be judged: required keys and array
- * elements may be absent.
+ * The schema of a file without its invalid values, so that the rest can still be validated: required keys and array elements
+ * may be absent.
  */
 export const draftSchema = z.strictObject({
   ...rootShape,
@@ -458,7 +459,7 @@ export const draftSchema = z.strictObject({
   admin_hosts: z.array(adminHost.optional()).optional(),
 });
 
-/** What could be read of a file. */
+/** The valid parts of a file. */
 export type Draft = z.output<typeof draftSchema>;
 export type DraftListener = NonNullable<NonNullable<Draft['listeners']>[number]>;
 export type DraftTls = NonNullable<Draft['tls']>;
@@ -493,7 +494,7 @@ function parsePrometheusAddress(text: string): Parsed<{ host: string; port: numb
 
 function parseAdminHost(text: string): Parsed<string> {
   const withoutPort = /^([^:]+):\d*$/u.exec(text)?.[1];
-  if (withoutPort !== undefined) return refused(`a name has no port: write ${withoutPort}`);
+  if (withoutPort !== undefined) return refused(`a host name must not have a port: write ${withoutPort}`);
   if (checkHost(text.replace(/^\*\./u, '')) !== undefined)
     return refused('expected a host name such as gitaly-a.internal or "*.gitlab.svc.cluster.local"');
   return parsed(text.toLowerCase().replace(/\.$/u, ''));

@@ -1,6 +1,6 @@
-/** The flags of `serve` that stand for a file. */
+/** The flags of `serve` that replace a configuration file. */
 export interface ServeFlags {
-  /** `--listen` and `--forward`, paired in the order they were written. */
+  /** `--listen` and `--forward`, paired in the order in which they were given. */
   readonly pairs: readonly { readonly listen: string; readonly forward: string }[];
   readonly cert?: string;
   readonly key?: string;
@@ -9,6 +9,6 @@ export interface ServeFlags {
   readonly prometheusListenAddr?: string;
 }
 
-/** Where `serve` has its configuration from; a reload reads it again. */
+/** The source of the configuration of `serve`; a reload reads it again. */
 export type ServeSource =
   { readonly kind: 'file'; readonly file: string } | { readonly kind: 'flags'; readonly flags: ServeFlags };

@@ -1,11 +1,11 @@
-/** A name as it is compared: in lower case (RFC 4343), without the dot of the root, which only resolvers know. */
+/** Normalises a name for comparison: lower case (RFC 4343), without the trailing dot of the root, which only resolvers use. */
 export function normalServerName(name: string): string {
   return name.toLowerCase().replace(/\.$/u, '');
 }
 
 /**
- * What stands for a name in a certificate or in a configuration, the best first. RFC 6125 section 6.4: the name itself, then
- * a wildcard for its whole leftmost label. That is one label and no more, so no second wildcard can stand for it.
+ * The patterns in a certificate or configuration that match a name, the most specific first. RFC 6125 section 6.4: the name
+ * itself, then a wildcard for its whole leftmost label. A wildcard matches exactly one label, so there is only one.
  */
 export function namesFor(serverName: string): string[] {
   const name = normalServerName(serverName);

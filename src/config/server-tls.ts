@@ -12,7 +12,7 @@ import type {
 import type { DraftTls } from './schema.js';
 import { resolveTrust } from './trust-settings.js';
 
-/** The `tls` maps that hold for a listener, its own before the top-level one. */
+/** The `tls` maps that apply to a listener, its own before the top-level one. */
 export type TlsLayers = readonly Written<DraftTls>[];
 
 export const TLS_VERSIONS: Readonly<Record<'TLS 1.2' | 'TLS 1.3', TlsVersion>> = {
@@ -32,17 +32,17 @@ export function pick<Name extends keyof DraftTls>(
   return undefined;
 }
 
-/** What is spoken inside the TLS of a `tls://` and of an `https://` listener. */
+/** The protocols inside the TLS of a `tls://` and an `https://` listener. */
 const PROTOCOLS: Readonly<Record<'tls' | 'https', readonly ApplicationProtocol[]>> = {
   tls: ['h2'],
   https: ['h2', 'http/1.1'],
 };
 
 /**
- * What a `tls://` or `https://` listener does, from the layers that hold for it. Problems are reported; certificates
- * that are missing leave the list shorter, so that the others can still be looked at.
+ * Builds the TLS settings of a `tls://` or `https://` listener from the layers that apply to it. Problems are reported.
+ * Missing certificates are omitted, so that the others can still be validated.
  *
- * @param listenKey - where the listener's address stands, for what is missing altogether.
+ * @param listenKey - the key of the listener's address, under which missing settings are reported.
  */
 export function buildServerTls(
   context: BuildContext,
@@ -61,7 +61,7 @@ export function buildServerTls(
     clientAuth,
     clientCa,
     clientCrl: crl === undefined || clientAuth === 'none' ? undefined : fileSetting(context, crl),
-    // HTTP/1.1 needs none, and Gitaly, a client of https:// listeners, offers none.
+    // HTTP/1.1 does not need ALPN, and Gitaly, a client of https:// listeners, does not offer it.
     requireAlpn: scheme === 'tls' && (pick(layers, 'require_alpn')?.value ?? DEFAULTS.requireAlpn),
     protocols: PROTOCOLS[scheme],
   };
@@ -131,7 +131,7 @@ function buildClientAuth(
     return { clientAuth, clientCa: undefined };
   }
   if (ca === undefined) {
-    // SSL_CERT_FILE and SSL_CERT_DIR are the CAs that this machine trusts for servers: any public CA could issue for a client.
+    // SSL_CERT_FILE and SSL_CERT_DIR name the CAs that this machine trusts for servers: any public CA could issue for a client.
     reportError(
       context,
       auth?.key ?? listenKey,
@@ -144,8 +144,8 @@ function buildClientAuth(
 }
 
 /**
- * Whoever names authorities or revocations expects clients to be verified. Where `client_auth` says `none` in so
- * many words that is worth a warning; where it is silent, letting everybody in would be a guess.
+ * Reports CAs or CRLs that are configured but not used, because the operator probably expects clients to be verified. If
+ * `client_auth` is explicitly `none`, this is a warning; if it is absent, an error, because admitting all clients would be a guess.
  */
 function reportUnused(context: BuildContext, layers: TlsLayers, auth: Written<ClientAuth> | undefined): void {
   for (const name of ['client_ca_path', 'client_crl_path'] as const) {
@@ -155,8 +155,8 @@ function reportUnused(context: BuildContext, layers: TlsLayers, auth: Written<Cl
       const message = `clients would not be verified: \`${name}\` needs \`client_auth\`: set it to require or optional (or none)`;
       reportError(context, unused.key, message, unused.value);
     } else if (unused.key.length >= auth.key.length) {
-      // One listener that says `none` against a default that verifies is no mistake: its key is the longer one.
-      const message = `\`${name}\` has no effect while \`client_auth\` is none: set that to require or optional`;
+      // A listener that overrides a verifying default with `none` is intended. Its key is longer than that of the default.
+      const message = `\`${name}\` has no effect with \`client_auth: none\`: set that to require or optional`;
       reportWarning(context, unused.key, message, unused.value);
     }
   }

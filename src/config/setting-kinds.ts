@@ -3,7 +3,7 @@ import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { parsed, refused, type Parsed } from './parsed.js';
 import * as z from 'zod';
 
-/** What the JSON Schema says of a setting. */
+/** The description of a setting in the JSON Schema. */
 interface About {
   readonly description: string;
   readonly examples?: readonly string[];
@@ -11,7 +11,7 @@ interface About {
   readonly pattern?: string;
 }
 
-/** A text that is read into what the program works with. */
+/** A string that is parsed into the type that the program uses. */
 export function textOf<T>(parse: (text: string) => Parsed<T>, about: About) {
   return z
     .string()
@@ -32,7 +32,7 @@ export function path(description: string, example: string) {
   });
 }
 
-/** A length of time; `standard` is its default. */
+/** A duration; `standard` is its default. */
 export function duration(description: string, standard: string) {
   return textOf(parseDuration, {
     description,
@@ -69,6 +69,6 @@ export function tokenBucket(description: string, standard: Rate, least: Rate) {
 }
 
 function parsePath(text: string): Parsed<string> {
-  if (text === '') return refused('expected the path of a file, got an empty text');
-  return text.includes('\0') ? refused('a path cannot hold a NUL byte') : parsed(text);
+  if (text === '') return refused('expected the path of a file, got an empty string');
+  return text.includes('\0') ? refused('a path cannot contain a NUL byte') : parsed(text);
 }

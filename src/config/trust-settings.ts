@@ -3,10 +3,10 @@ import { fileSetting, reportError, type BuildContext, type Written } from './bui
 import type { FileSetting, TrustSource } from './model.js';
 
 /**
- * The authorities that a setting names, else those that the environment names (`SSL_CERT_FILE`: a file;
- * `SSL_CERT_DIR`: directories, separated as in PATH), which Node by itself does not look at.
+ * The authorities of a setting, or else those of the environment, which Node itself does not use (`SSL_CERT_FILE`: a file;
+ * `SSL_CERT_DIR`: directories, separated as in PATH).
  *
- * @returns `undefined` where neither names any, or where what is named is not there, which has then been reported.
+ * @returns `undefined` if none are configured, or if they cannot be found, which is then reported.
  */
 export function resolveTrust(
   context: BuildContext,
@@ -37,7 +37,7 @@ function trustFromEnvironment(context: BuildContext): TrustSource | undefined {
   const directoryNames = (context.env['SSL_CERT_DIR'] ?? '').split(delimiter).filter((name) => name !== '');
   const files: FileSetting[] = [];
   if (fileName !== '') {
-    // What the environment names is relative to where the program was started, as for every other program.
+    // Paths in the environment are relative to the working directory, as in every other program.
     const file = { path: resolve(fileName), key: ['SSL_CERT_FILE'] };
     const kind = context.kindOf(file.path);
     if (kind === 'file') files.push(file);
@@ -48,10 +48,10 @@ function trustFromEnvironment(context: BuildContext): TrustSource | undefined {
   }
   const directories = directoryNames
     .map((name) => ({ path: resolve(name), key: ['SSL_CERT_DIR'] }))
-    // Distributions set a list of which only some exist, and Go skips the others too.
+    // Distributions set lists of directories of which only some exist. Go also skips missing ones.
     .filter(({ path }) => context.kindOf(path) === 'directory');
   if (files.length + directories.length > 0) return { files, directories };
-  // To go on with the trust store of the system would be to trust other authorities than the ones that were named.
+  // The trust store of the system is not a fallback: it would trust authorities other than the ones that were named.
   if (directoryNames.length > 0 && fileName === '') {
     reportError(
       context,

@@ -16,20 +16,20 @@ import type { Locate } from './problem.js';
 
 /** What to do about some errors of the parser, by its code. */
 const ADVICE: Readonly<Record<string, string>> = {
-  BAD_ALIAS: ' (a text that begins with * is written in quotes, for example "*.eu.internal")',
+  BAD_ALIAS: ' (a string that begins with * must be in quotes, for example "*.eu.internal")',
 };
 
 export interface YamlFile {
-  /** The content as plain values; `undefined` where the file is no YAML. */
+  /** The content as plain values; `undefined` if the file is not valid YAML. */
   readonly content: unknown;
   readonly problems: readonly Problem[];
   readonly locate: Locate;
 }
 
 /**
- * Reads YAML 1.2. Never throws: syntax errors and keys written twice are problems with their line.
+ * Parses YAML 1.2. Never throws: syntax errors and repeated keys are problems with a line.
  *
- * @param merge - whether `<<` merges another map, as in YAML 1.1, which Ruby reads.
+ * @param merge - whether `<<` merges another map, as in YAML 1.1, which Ruby uses.
  */
 export function readYaml(text: string, { merge }: { readonly merge: boolean } = { merge: false }): YamlFile {
   const lines = new LineCounter();
@@ -49,7 +49,7 @@ export function readYaml(text: string, { merge }: { readonly merge: boolean } = 
       logLevel: 'silent',
     });
   } catch (error) {
-    // Nesting thousands of levels deep exhausts the parser's stack.
+    // Thousands of nested levels exhaust the parser's stack.
     refuse(`the file cannot be read as YAML: ${reasonOf(error)}`);
     return { content: undefined, problems, locate: () => undefined };
   }
@@ -64,7 +64,7 @@ export function readYaml(text: string, { merge }: { readonly merge: boolean } = 
     refuse(`not valid YAML: ${fault.message}${ADVICE[fault.code] ?? ''}`, lineAt(fault.pos[0]));
   }
   for (const { key, offset } of repeatedKeys(document)) {
-    const message = 'the key is written twice here: keep one of them';
+    const message = 'the key is repeated: remove one of them';
     problems.push({ severity: 'error', key, message, line: lineAt(offset) });
   }
   if (broken) return { content: undefined, problems, locate };
@@ -80,7 +80,7 @@ function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Where a key stands, as an offset into the text; its nearest ancestor's where it is absent. */
+/** The offset of a key in the text, or that of its nearest ancestor if it is absent. */
 function offsetOf(document: Document, key: KeyPath, pairs: PairIndex): number | undefined {
   let node = resolved(document.contents, document);
   let offset = node?.range?.[0];
@@ -102,7 +102,7 @@ function offsetOf(document: Document, key: KeyPath, pairs: PairIndex): number | 
   return offset;
 }
 
-/** The pairs of maps by their key; each map is read once. */
+/** The pairs of maps by key; each map is read once. */
 class PairIndex {
   readonly #maps = new WeakMap<YAMLMap, Map<string, Pair>>();
 

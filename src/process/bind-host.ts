@@ -21,7 +21,7 @@ const ABSENT: ReadonlySet<string> = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT']);
 /**
  * Resolves the host of a listener to its addresses, without duplicates. An IP address, or an empty host (every interface),
  * resolves to itself.
- * @throws the error of the look-up, or a timeout error
+ * @throws the error of the lookup, or a timeout error
  */
 export async function addressesOf(host: string): Promise<string[]> {
   if (host === '' || isIP(host) !== 0) return [host];
@@ -36,7 +36,7 @@ export async function addressesOf(host: string): Promise<string[]> {
   return [...new Set(found)];
 }
 
-/** @throws the error of the look-up, or a timeout error */
+/** @throws the error of the lookup, or a timeout error */
 function lookupWithin(host: string): Promise<LookupAddress[]> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
@@ -54,7 +54,7 @@ function lookupWithin(host: string): Promise<LookupAddress[]> {
 /**
  * Listens on every address of a host. Port 0 becomes the same free port on each. An address that this machine does not have is
  * skipped, unless all of them are.
- * @throws the system's error; nothing is bound then
+ * @throws the system's error; in that case nothing is bound
  */
 export async function bindHost<T extends Server>(
   { host, port }: { readonly host: string; readonly port: number },

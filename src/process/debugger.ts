@@ -1,6 +1,6 @@
 import inspector from 'node:inspector';
 
-/** Node's options that open the debugger on purpose: `--inspect`, `--inspect-brk=…`, `--inspect-wait`. */
+/** Node's options that enable the debugger: `--inspect`, `--inspect-brk=…`, `--inspect-wait`. */
 const INSPECT = /^--inspect(?:-brk|-wait)?(?:=|$)/u;
 
 /** Whether Node's command line enables the debugger. */

@@ -31,8 +31,8 @@ const RULES: readonly Rule[] = [
       const options = [...new Set(harmfulNodeOptions(value))];
       if (options.length === 0) return undefined;
       return {
-        error: `NODE_OPTIONS holds ${options.join(' ')}, which changes how the program works or who can inspect it.`,
-        fix: 'Unset NODE_OPTIONS; an option that is needed goes on the command line: node OPTION dist/cli.js serve.',
+        error: `NODE_OPTIONS contains ${options.join(' ')}, which changes how the program works or who can inspect it.`,
+        fix: 'Unset NODE_OPTIONS; if an option is needed, set it on the command line: node OPTION dist/cli.js serve.',
       };
     },
   },
@@ -63,7 +63,7 @@ const RULES: readonly Rule[] = [
     isRemoved: true,
     judge: always(
       'NODE_USE_SYSTEM_CA is ignored: it adds no authority.',
-      'Unset it; the trust store of the system is used where no authority is configured.',
+      'Unset it; the trust store of the system is used if no authority is configured.',
     ),
   },
   {
@@ -85,7 +85,7 @@ const RULES: readonly Rule[] = [
     variable: 'NODE_DEBUG',
     severity: 'warn',
     judge: always(
-      'NODE_DEBUG makes Node print the internals of connections, headers included, to stderr.',
+      'NODE_DEBUG makes Node print the internals of connections, including headers, to stderr.',
       'Unset it.',
     ),
   },
@@ -97,7 +97,7 @@ const RULES: readonly Rule[] = [
   {
     variable: 'NODE_V8_COVERAGE',
     severity: 'warn',
-    judge: always('NODE_V8_COVERAGE makes Node slower, and write files when it ends.', 'Unset it.'),
+    judge: always('NODE_V8_COVERAGE makes Node slower and makes it write files when it exits.', 'Unset it.'),
   },
   {
     variable: 'NODE_COMPILE_CACHE',
@@ -111,7 +111,7 @@ const RULES: readonly Rule[] = [
     variable: 'NODE_PATH',
     severity: 'warn',
     judge: always(
-      'NODE_PATH makes Node look for code in further directories: their owners may control the program.',
+      'NODE_PATH makes Node load code from further directories: their owners may control the program.',
       'Unset it.',
     ),
   },
@@ -124,7 +124,7 @@ const RULES: readonly Rule[] = [
     variable,
     severity: 'warn',
     judge: always(
-      `${variable} changes the TLS library: its algorithms, and the code that it loads.`,
+      `${variable} changes the algorithms of the TLS library and the code that it loads.`,
       'Unset it, unless this is intended.',
     ),
   })),

@@ -35,7 +35,7 @@ export class MemoryGuard {
     this.#read = read;
   }
 
-  /** Begins to check the memory of this process periodically. */
+  /** Starts to check the memory of this process periodically. */
   static ofProcess(): MemoryGuard {
     const limits = {
       heap: MAX_HEAP_SHARE * heapLimit(),
@@ -63,7 +63,7 @@ export class MemoryGuard {
   }
 }
 
-/** How many calls this process may follow, for all connections together. */
+/** The number of calls that this process may follow, over all connections. */
 export function maxFollowedCalls(): number {
   return Math.floor((heapLimit() * CALLS_HEAP_SHARE) / CALL_HEAP_BYTES);
 }

@@ -43,7 +43,7 @@ export function harmfulNodeOptions(value: string): string[] {
   });
 }
 
-/** Splits as Node does: at spaces outside double quotes; a backslash inside quotes escapes. */
+/** Splits as Node does: at spaces outside double quotes. Inside quotes, a backslash escapes the next character. */
 function words(value: string): string[] {
   const found: string[] = [];
   let word: string | undefined;

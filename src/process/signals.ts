@@ -1,18 +1,18 @@
 import { SAME_INTERRUPT_MS } from '../limits.js';
 
-/** What the signals of the process ask for. */
+/** The handlers of the signals of the process. */
 export interface SignalHandlers {
   /** SIGHUP; also SIGUSR1, at which ghostunnel and HAProxy reload. */
   readonly onReload: () => void;
   /** The first SIGTERM, SIGINT or SIGQUIT. */
   readonly onDrain: () => void;
-  /** A second one. */
+  /** A second one of these. */
   readonly onStop: () => void;
   /** SIGUSR2. */
   readonly onIgnored: (signal: NodeJS.Signals) => void;
 }
 
-/** Handles the signals from now on. Only a second request to end ends the process immediately. */
+/** Starts to handle the signals. Only the second signal to stop ends the process immediately. */
 export function handleSignals(handlers: SignalHandlers): void {
   let draining = false;
   let interruptedAtMs = Number.NEGATIVE_INFINITY;

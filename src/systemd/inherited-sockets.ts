@@ -12,29 +12,29 @@ const FIRST_DESCRIPTOR = 3;
 const TCP_LISTEN = '0A';
 const UNIX_LISTEN = '00010000 0001';
 
-/** Something to listen on. */
+/** An address to listen on. */
 export type ListenAddress = HostPort | UnixAddress;
 
 /** A descriptor that systemd has handed over. */
 interface Inherited {
   readonly fd: number;
-  /** The socket unit, or what its `FileDescriptorName=` says. */
+  /** The name of the socket unit, or its `FileDescriptorName=`. */
   readonly name: string;
-  /** `host:port` or `unix:path`, as it is bound; `undefined` if it is no listening stream socket. */
+  /** `host:port` or `unix:path`, as it is bound; `undefined` if it is not a listening stream socket. */
   readonly address: string | undefined;
 }
 
-/** What came of the sockets under a configuration. */
+/** The assignment of sockets to the addresses of a configuration. */
 export interface Assignment<T> {
-  /** The descriptors of the addresses that have any: a name has one descriptor per address. */
+  /** The descriptors by address; addresses without one are omitted. A host name has one descriptor per IP address. */
   readonly descriptors: ReadonlyMap<T, readonly number[]>;
-  /** A line for each socket that is none of the addresses', in words for the operator. */
+  /** A message for the operator per socket that matches none of the addresses. */
   readonly unclaimed: readonly string[];
 }
 
 /**
- * Listening sockets that systemd has bound and keeps (socket activation, sd_listen_fds(3)): what connects while one process
- * ends and another starts waits in them. Each belongs to the listener that is configured with its address.
+ * Listening sockets that systemd has bound and keeps open (socket activation, sd_listen_fds(3)): clients that connect between
+ * the exit of one process and the start of the next wait in them. Each socket belongs to the listener with its address.
  */
 export class InheritedSockets {
   readonly #sockets: readonly Inherited[];
@@ -43,7 +43,7 @@ export class InheritedSockets {
     this.#sockets = sockets;
   }
 
-  /** Reads and removes the variables: they are meant for this process and none of its children. */
+  /** Reads and removes the variables, which are meant for this process but not for its children. */
   static takeFrom(env: NodeJS.ProcessEnv): InheritedSockets {
     const { LISTEN_PID: pid, LISTEN_FDS: count, LISTEN_FDNAMES: names } = env;
     for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']) Reflect.deleteProperty(env, name);
@@ -60,7 +60,7 @@ export class InheritedSockets {
     );
   }
 
-  /** Finds the sockets of each address. Host names are resolved now. */
+  /** Finds the sockets of each address. Host names are resolved by this call. */
   async assign<T extends ListenAddress>(addresses: readonly T[]): Promise<Assignment<T>> {
     const descriptors = new Map<T, readonly number[]>();
     const left = new Set(this.#sockets);
@@ -80,11 +80,11 @@ export class InheritedSockets {
 function unclaimedLine({ fd, name, address }: Inherited): string {
   const what = `descriptor ${fd} from systemd (${name})`;
   return address === undefined
-    ? `${what} is no listening stream socket: a socket unit has ListenStream= and not Accept=yes`
-    : `${what} listens on ${address}, and no listener is configured with this address: take it out of the socket unit, or write it as listen`;
+    ? `${what} is not a listening stream socket: the socket unit must have ListenStream= and must not have Accept=yes`
+    : `${what} listens on ${address}, but no listener has this address: remove it from the socket unit, or add a listener with it`;
 }
 
-/** How an address reads once it is bound. */
+/** The forms of an address once it is bound. */
 async function boundAs(address: ListenAddress): Promise<readonly string[]> {
   if ('path' in address) return [address.url];
   const { host, port } = address;
@@ -122,12 +122,12 @@ function procNet(family: string): string[] {
   try {
     return readFileSync(`/proc/self/net/${family}`, 'utf8').split('\n').slice(1);
   } catch {
-    // A kernel without IPv6 has no tcp6.
+    // A kernel without IPv6 does not have tcp6.
     return [];
   }
 }
 
-/** `0100007F:1F90` is 127.0.0.1:8080: the address in words of 32 bits in the machine's own order. */
+/** Decodes an address such as `0100007F:1F90` (127.0.0.1:8080), which consists of 32-bit words in the machine's byte order. */
 function hostPortOf(local: string): string {
   const [address = '', port = ''] = local.split(':');
   const words = (address.match(/.{8}/gu) ?? []).map((word) => Number.parseInt(word, 16));

@@ -6,24 +6,25 @@ import type { Logger } from '../telemetry/logger.js';
 const PROGRAM = 'systemd-notify';
 const USEC_PER_MS = 1000;
 
-/** What the service manager has told of itself by the environment. */
+/** The service manager's settings from the environment. */
 interface Manager {
   /** `NOTIFY_SOCKET`. */
   readonly socket: string;
-  /** `WATCHDOG_USEC` in ms, where this process is the one that is watched. */
+  /** `WATCHDOG_USEC` in ms, if this process is the watched one. */
   readonly watchdogMs: number | undefined;
 }
 
 /**
- * Tells systemd how the process is (sd_notify(3)), or nobody, where none has started it.
+ * Notifies systemd of the state of the process (sd_notify(3)). Does nothing if systemd has not started the process.
  *
- * Node has no unix datagram sockets, so `systemd-notify` speaks for us: `NotifyAccess=all` lets it. It comes with systemd
- * and waits until its message has been taken, which keeps messages in order and lets systemd see whose child it was.
+ * Node has no unix datagram sockets, so notifications are sent by `systemd-notify`, which `NotifyAccess=all` allows. It is part
+ * of systemd and waits until its message has been processed. This keeps messages in order and lets systemd identify the sender
+ * as a child of this process.
  */
 export class Notifier {
   readonly #manager: Manager | undefined;
   readonly #logger: Logger;
-  /** Where systemd-notify is looked for. */
+  /** The `PATH` in which systemd-notify is looked up. */
   readonly #path: string | undefined;
   #last: Promise<void> = Promise.resolve();
   #waiting = 0;
@@ -37,7 +38,7 @@ export class Notifier {
     this.#path = path;
   }
 
-  /** Reads and removes the variables: they are meant for this process and none of its children. */
+  /** Reads and removes the variables, which are meant for this process but not for its children. */
   static takeFrom(env: NodeJS.ProcessEnv, logger: Logger): Notifier {
     const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: usec, WATCHDOG_PID: pid, PATH: path } = env;
     for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) Reflect.deleteProperty(env, name);
@@ -47,7 +48,7 @@ export class Notifier {
     return new Notifier({ socket, watchdogMs }, logger, path);
   }
 
-  /** It serves; from now on the watchdog is told so as long as the event loop turns. `status` is asked anew each time. */
+  /** Reports that the process is ready. The watchdog is then notified as long as the event loop runs, with the current `status`. */
   start(status: () => string): void {
     this.#status = status;
     this.#send(['READY=1', this.#statusLine]);
@@ -59,10 +60,10 @@ export class Notifier {
     }, watchdogMs / 2).unref();
   }
 
-  /** A reload that it was asked for begins and ends, well or not: `work` never rejects. */
+  /** Reports the start and the end of a requested reload, whether it succeeds or not. `work` never rejects. */
   async reload(work: () => Promise<void>): Promise<void> {
     if (this.#stopping) return work();
-    // `Type=notify-reload` compares it with the time of its SIGHUP, by the clock that hrtime has on Linux.
+    // `Type=notify-reload` compares this time with that of its SIGHUP. On Linux, hrtime uses the same clock.
     const usec = process.hrtime.bigint() / BigInt(USEC_PER_MS);
     this.#send(['RELOADING=1', `MONOTONIC_USEC=${usec}`, 'STATUS=reloading']);
     await work();
@@ -70,13 +71,13 @@ export class Notifier {
     this.#send(['READY=1', this.#statusLine]);
   }
 
-  /** It drains, which takes `withinMs` at most: `TimeoutStopSec` is extended if it is shorter. */
+  /** Reports a drain, which takes at most `withinMs`. A shorter `TimeoutStopSec` is extended. */
   stop(withinMs: number): void {
     this.#stopping = true;
     this.#send(['STOPPING=1', `EXTEND_TIMEOUT_USEC=${withinMs * USEC_PER_MS}`, this.#statusLine]);
   }
 
-  /** Settles when everything has been told. */
+  /** Settles when all notifications have been sent. */
   get told(): Promise<void> {
     return this.#last;
   }
@@ -85,7 +86,7 @@ export class Notifier {
     return `STATUS=${this.#status()}`;
   }
 
-  // A call, as TypeScript does not see that the field changes while something is awaited.
+  // A method, because TypeScript does not know that the field can change during an await.
   #isStopping(): boolean {
     return this.#stopping;
   }
@@ -106,7 +107,7 @@ export class Notifier {
   }
 }
 
-/** One datagram with these assignments. Returns what went wrong, never rejects. */
+/** Sends one datagram with these assignments. Resolves to the error message if this fails; never rejects. */
 function run(assignments: readonly string[], env: NodeJS.ProcessEnv): Promise<string | undefined> {
   return new Promise((resolve) => {
     execFile(PROGRAM, assignments, { env, timeout: NOTIFY_MS }, (error, _stdout, stderr) => {

@@ -3,13 +3,13 @@ import type { CloseReason } from '../connection/connection-end.js';
 import type { DropReason } from '../connection/connection-events.js';
 import type { StatusCode } from '../inspect/grpc/grpc-status.js';
 
-/** A field of log lines: the type of its value, and what it is. */
+/** A field of log lines: the type and the meaning of its value. */
 interface FieldDefinition {
   readonly type: 'string' | 'number' | 'boolean';
   readonly meaning: string;
 }
 
-/** Every field of a log line, besides `level`, `time`, `event` and `msg`. A name has one meaning in all events. */
+/** Every field of a log line except `level`, `time`, `event` and `msg`. A name has the same meaning in all events. */
 export const LOG_FIELDS = {
   error: { type: 'string', meaning: 'what happened' },
   fix: { type: 'string', meaning: 'what to do about it' },
@@ -127,7 +127,7 @@ export interface EventDefinition {
 
 const REPORT = 'Please report this, with `error` and the version of the program.';
 
-/** Each end of a connection. `debug`: probes. `warn`: refusals and failures that an operator can do something about. */
+/** How a connection can end. `debug`: probes. `warn`: refusals and failures that an operator can fix. */
 const CLOSES: Readonly<Record<CloseReason, EventVariant>> = {
   finished: { level: 'info', message: 'connection finished' },
   reset: { level: 'info', message: 'connection reset' },
@@ -185,8 +185,8 @@ const CLOSES: Readonly<Record<CloseReason, EventVariant>> = {
   idle_timeout: { level: 'info', message: 'connection closed: timeouts.idle exceeded' },
   write_stall: {
     level: 'warn',
-    message: 'connection reset: a side stopped reading (timeouts.write_stall)',
-    fix: 'Look for a hung process or an overloaded machine on the side that close.initiator names.',
+    message: 'connection reset: client or upstream stopped reading (timeouts.write_stall)',
+    fix: 'Look for a hung process or an overloaded machine at the end that close.initiator names.',
   },
   half_close_timeout: { level: 'info', message: 'connection closed: timeouts.half_close exceeded' },
   drained: { level: 'info', message: 'connection drained' },
@@ -262,12 +262,12 @@ const CODES: Readonly<Record<StatusCode, EventVariant>> = {
   Unauthenticated: { level: 'info' },
 };
 
-/** Why the calls of a connection can no longer be followed, if the cause is more than malformed bytes. */
+/** Explains each reason to stop following the calls of a connection that has a cause other than malformed bytes. */
 const LOSSES: Readonly<Record<string, EventVariant>> = {
   call_budget: {
     error:
       'There is not enough memory to follow more calls, or Gitaly has opened more than `abuse_limits.calls_per_connection`. They are still relayed, and the limits on frames still apply.',
-    fix: 'Give the process more memory, or find the clients that open so many calls at /-/connections. If Gitaly opened them, raise `abuse_limits.calls_per_connection`.',
+    fix: 'Give the process more memory, or find the clients that open most calls at /-/connections. If Gitaly opened them, raise `abuse_limits.calls_per_connection`.',
   },
   stream_kind: { error: 'A stream of its backchannel carries neither HTTP/2 nor a sidechannel.' },
   sidechannel: { error: 'A sidechannel began with bytes that Gitaly and its clients do not send.' },
@@ -297,12 +297,12 @@ const OPTIONAL_REQUEST_FIELDS = [
 
 const DATE_FIELDS = ['listener', 'role', 'file'] as const satisfies readonly FieldName[];
 
-/** Every event of the log, in the order of docs/log-events.md, which is made of it. Ids are stable: alerts and tests match them. */
+/** Every event of the log, in the order of docs/log-events.md, which is generated from this table. Ids are stable: alerts and tests match them. */
 export const LOG_EVENTS = {
   listening: {
     level: 'info',
     message: 'listening',
-    meaning: 'An address was bound, at the start or by a reload.',
+    meaning: 'An address was bound at startup or by a reload.',
     fields: ['listener', 'listen'],
     optional: ['addresses', 'forward', 'inherited'],
   },
@@ -315,7 +315,7 @@ export const LOG_EVENTS = {
   reloaded: {
     level: 'info',
     message: 'reloaded',
-    meaning: 'The configuration and all certificates, or certificates alone, were read and applied.',
+    meaning: 'The configuration and all certificates, or only certificates, were read and applied.',
     fields: [],
   },
   reload_failed: {
@@ -334,7 +334,7 @@ export const LOG_EVENTS = {
   draining: {
     level: 'info',
     message: 'draining: waiting for open connections',
-    meaning: 'The process was told to stop. It accepts no new connections.',
+    meaning: 'The process received a signal to stop. It accepts no new connections.',
     fields: ['connections'],
   },
   stopped: {
@@ -348,13 +348,14 @@ export const LOG_EVENTS = {
     message: 'stopped, some connections were reset',
     meaning: 'The last line of a process that reset connections. The exit code is 1.',
     fields: ['connections'],
-    error: 'Connections were open when graceful_restart_timeout had passed, or when a second signal came.',
+    error:
+      'Connections were still open after graceful_restart_timeout, or when a second signal was received.',
     fix: 'Raise graceful_restart_timeout if calls take longer than that.',
   },
   stopped_before_ready: {
     level: 'info',
     message: 'stopped before it was ready',
-    meaning: 'The process was told to stop during its start.',
+    meaning: 'The process received a signal to stop during startup.',
     fields: [],
   },
   configuration_warning: {
@@ -367,7 +368,7 @@ export const LOG_EVENTS = {
   listening_incomplete: {
     level: 'warn',
     message: 'listening on some addresses of the name only',
-    meaning: 'The host name in `listen` also has addresses of other machines.',
+    meaning: 'The host name in `listen` also resolves to addresses of other machines.',
     fields: ['listener', 'error'],
     fix: 'Correct the name in DNS or the hosts file, or listen on an IP address.',
   },
@@ -390,7 +391,7 @@ export const LOG_EVENTS = {
     message: 'debugger is open',
     meaning: 'Node was started with --inspect.',
     fields: [],
-    error: 'The command line of Node enables its debugger: every local user can read the keys.',
+    error: 'The command line of Node enables its debugger, so every local user can read the keys.',
     fix: 'Start the program without --inspect.',
   },
   signal_ignored: {
@@ -403,7 +404,7 @@ export const LOG_EVENTS = {
   sd_notify_failed: {
     level: 'warn',
     message: 'sd_notify failed',
-    meaning: 'systemd could not be notified. Traffic is not affected. Repeated failures have no line.',
+    meaning: 'systemd could not be notified. Traffic is not affected. Repeated failures are not logged.',
     fields: ['error'],
     fix: 'Install systemd-notify, and check NotifyAccess= of the unit.',
   },
@@ -428,14 +429,14 @@ export const LOG_EVENTS = {
   upstream_down: {
     level: 'error',
     message: 'upstream is down, its health check failed',
-    meaning: 'A health check failed for the first time. `upstream_up` ends this state.',
+    meaning: 'A health check failed for the first time. The event `upstream_up` reports the recovery.',
     fields: ['listener', 'upstream', 'reason', 'error'],
     fix: 'Run `gitaly-tls-proxy check` with the address in `upstream` on this machine.',
   },
   upstream_up: {
     level: 'info',
     message: 'upstream is up again, its health check passed',
-    meaning: 'A health check passed after one that had failed.',
+    meaning: 'A health check passed after a failed one.',
     fields: ['listener', 'upstream'],
   },
   upstream_warning: {
@@ -448,14 +449,14 @@ export const LOG_EVENTS = {
   health_check_error: {
     level: 'error',
     message: 'health check failed unexpectedly',
-    meaning: 'An internal error interrupted a health check. The next check is made as usual.',
+    meaning: 'An internal error interrupted a health check. The next check runs as usual.',
     fields: ['listener', 'upstream', 'error'],
     fix: REPORT,
   },
   connection_closed: {
     level: 'info',
     message: 'connection finished',
-    meaning: 'A connection ended, for any reason. Every accepted connection has one such line.',
+    meaning: 'A connection ended, for any reason. Every accepted connection has one line.',
     fields: [
       'listener',
       'peer.address',
@@ -482,7 +483,8 @@ export const LOG_EVENTS = {
   connection_refused: {
     level: 'warn',
     message: 'connections refused',
-    meaning: 'Connections were refused because a limit was exceeded. At most one line per listener in 10 s.',
+    meaning:
+      'Connections were refused because a limit was exceeded. At most one line per listener every 10 s.',
     fields: ['listener', 'peer.address', 'close.reason', 'count'],
     variants: { field: 'close.reason', of: DROPS },
   },
@@ -494,7 +496,7 @@ export const LOG_EVENTS = {
     fields: ['listener', 'upstream', 'peer.address', 'inspection.reason'],
     optional: ['peer.identity'],
     error: 'The client, or Gitaly, sends malformed HTTP/2 or yamux.',
-    fix: 'Identify the client software; if nothing but Gitaly and its clients should connect, set `inspect: required`.',
+    fix: 'Identify the client software. If only Gitaly and its clients should connect, set `inspect: required`.',
     variants: { field: 'inspection.reason', of: LOSSES },
   },
   call_finished: {
@@ -538,21 +540,22 @@ export const LOG_EVENTS = {
   call_lines_suppressed: {
     level: 'warn',
     message: 'too many failed calls of one connection to log',
-    meaning: 'Failed calls of one connection exceeded the rate at which they are logged.',
+    meaning: 'Failed calls of one connection exceeded the rate limit of their log lines.',
     fields: ['listener', 'upstream', 'peer.address', 'lines'],
     optional: ['peer.identity'],
-    error: 'More calls of this connection failed than are logged.',
-    fix: 'Read the `call_finished` lines of this connection before this one: they have the reason.',
+    error: 'More calls of this connection failed than the rate limit of log lines allows.',
+    fix: 'Read the earlier `call_finished` lines of this connection: they have the reason.',
     isUrgent: false,
   },
   unauthenticated_lines_suppressed: {
     level: 'warn',
     message: 'too many lines about unauthenticated clients to log',
     meaning:
-      'Unauthenticated clients caused more lines than a burst of 1000 and 10 per second, or calls and requests of theirs more than half of that; `reasons` has their number by reason. The metrics count all.',
+      'Lines about unauthenticated clients exceeded their rate limit: a burst of 1000 and 10 per second, half of it for calls and requests. `reasons` has the number of suppressed lines by reason. The metrics count all.',
     fields: ['lines', 'reasons', 'sources', 'peer.address'],
-    error: 'Unauthenticated clients cause more log lines than are written; the metrics count all of them.',
-    fix: 'Block the sources, or require client certificates. /-/connections lists the connections that are open.',
+    error:
+      'Unauthenticated clients cause more log lines than the rate limit allows; the metrics count all of them.',
+    fix: 'Block the sources, or require client certificates. /-/connections lists the open connections.',
   },
   http_request_finished: {
     level: 'info',
@@ -571,7 +574,7 @@ export const LOG_EVENTS = {
   http_request_refused: {
     level: 'warn',
     message: 'HTTP request refused',
-    meaning: 'The proxy answered an HTTP request itself, because it must not be passed on.',
+    meaning: 'The proxy answered an HTTP request itself, because it must not be forwarded.',
     fields: REQUEST_FIELDS,
     optional: OPTIONAL_REQUEST_FIELDS,
     fix: 'Look up http.refusal in docs/metrics.md, http_requests_refused_total.',
@@ -595,7 +598,7 @@ export const LOG_EVENTS = {
   admin_request_refused: {
     level: 'warn',
     message: 'admin request refused: unknown host or origin',
-    meaning: 'A request to the admin port has a host name that is not known. At most one line in 10 s.',
+    meaning: 'A request to the admin port has an unknown host name or origin. At most one line every 10 s.',
     fields: ['error', 'peer.address', 'count'],
     fix: 'If clients of the admin port may use this name, add it to admin_hosts.',
   },
@@ -605,7 +608,7 @@ export const LOG_EVENTS = {
     meaning: 'A worker process ended unexpectedly.',
     fields: ['worker', 'connections', 'error'],
     optional: ['pid'],
-    fix: 'If it repeats, look for the out-of-memory killer in the log of the kernel, and report exits that it does not explain.',
+    fix: 'If this repeats, look for the out-of-memory killer in the kernel log, and report exits that it does not explain.',
   },
   log_lines_dropped: {
     level: 'warn',
@@ -618,7 +621,7 @@ export const LOG_EVENTS = {
   internal_error: {
     level: 'error',
     message: 'internal error outside of any connection',
-    meaning: 'A fault of the proxy that belongs to no connection. Traffic is not interrupted.',
+    meaning: 'A bug in the proxy that does not concern a connection. Traffic is not interrupted.',
     fields: ['error'],
     fix: REPORT,
   },

@@ -14,13 +14,13 @@ export type MethodLabel = (typeof METHODS)[number] | 'other';
 
 const CODE_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
 
-/** The class of an answer's status; label `code_class`. `none`: no answer began. */
+/** The class of a response's status; label `code_class`. `none`: no response began. */
 export type CodeClass = (typeof CODE_CLASSES)[number] | 'none' | 'other';
 
 /** The events at the end of a request, which have the same fields. */
 type RequestEvent = Extract<EventId, `http_request_${string}`>;
 
-/** Turns what the requests of one listener tell into metrics and log lines. */
+/** Turns the request reports of one listener into metrics and log lines. */
 export class HttpTelemetry implements HttpEvents {
   readonly #metrics: Metrics;
   readonly #logger: Logger;

@@ -30,7 +30,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
   readonly #lines: UnauthenticatedLines;
-  /** Connections that are counted by Gitaly's own name, and their calls: those that are relayed. */
+  /** Whether connections and their calls are also counted under Gitaly's own metric names: true if they are relayed. */
   readonly #isRelay: boolean;
   readonly #listener: string;
   readonly #type: string;
@@ -51,7 +51,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#rpcLog = rpcLog;
     this.#lines = lines;
     this.#isRelay = configuration.http === undefined;
-    // Present from the start, so that a rate is right from the first connection on.
+    // Initialised to 0, so that rates are correct from the first connection.
     if (this.#isRelay) {
       metrics.rpcs.of(this.#listener);
       metrics.gitalyConnections.inc({ type: this.#type }, 0);
@@ -159,7 +159,7 @@ export class ListenerTelemetry implements ConnectionEvents {
       this.dropped(reason, report.peerAddress);
     if (reason === 'internal_error') this.#metrics.internalErrors.inc({ scope: 'connection' });
     if (!this.#logger.isEnabled('connection_closed', { 'close.reason': reason })) return;
-    // A fault of the proxy must be seen, whoever causes it.
+    // Internal errors are always logged, even if an unauthenticated client triggers them.
     const isLimited = !report.isAuthenticated && reason !== 'internal_error';
     if (isLimited && !this.#lines.admits('connection', reason, report.peerAddress)) return;
     this.#logger.log('connection_closed', this.#fields(report));
@@ -170,7 +170,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   }
 
   #fields(report: ConnectionReport): FieldsOf<'connection_closed'> {
-    // The detail of a fault is a stack trace.
+    // The detail of an internal error is a stack trace, which is not cut.
     const detail = report.reason === 'internal_error' ? report.detail : cut(report.detail, MAX_LOGGED.detail);
     return {
       listener: this.#listener,

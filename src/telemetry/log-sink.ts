@@ -10,42 +10,42 @@ import {
   RESERVED_LOG_BYTES,
 } from '../limits.js';
 
-/** Where log lines go. Writing never waits and never throws: what cannot leave in time is dropped and counted. */
+/** A destination of log lines. Writing never blocks and never throws: lines that do not fit into the buffer are dropped and counted. */
 export interface LogSink {
-  /** One or more lines, each with its line end. Urgent lines are still accepted when the buffer is full for others. */
+  /** Writes one or more lines, each with its line end. A part of the buffer is reserved for urgent lines. */
   write(lines: string, isUrgent?: boolean): void;
-  /** Lines that were dropped since the start. */
+  /** The number of lines dropped since startup. */
   readonly droppedLines: number;
-  /** Waits until what was written has left, at most `LOG_FLUSH_MS`. */
+  /** Waits until all lines have been written to the file descriptor, at most `LOG_FLUSH_MS`. */
   flush(): Promise<void>;
 }
 
 /**
- * The sink for a file descriptor, which is standard output's unless a test says otherwise.
+ * Opens a sink for a file descriptor: standard output, except in tests.
  *
- * A pipe or socket is written without blocking: were it written on a thread, as files are, a reader that does not
- * read would hold that thread, and with it the process when it wants to exit.
+ * Pipes and sockets are written without blocking. Files are written on a thread; a stalled reader of a pipe would block
+ * that thread, and with it the exit of the process.
  */
 export function openLogSink(fd: number): LogSink {
   const kind = fstatSync(fd);
   return batchLines(kind.isFIFO() || kind.isSocket() ? new PipeOutlet(fd) : new FileOutlet(fd));
 }
 
-/** A sink that lets lines wait for each other before they leave by an outlet. */
+/** A sink that collects lines into batches before it sends them to an outlet. */
 export function batchLines(outlet: Outlet): LogSink {
   return new BatchingSink(outlet);
 }
 
-/** Where lines leave the process. */
+/** Writes batches of lines to a file descriptor. */
 export interface Outlet {
-  /** Bytes that were sent and have not left; infinite once nothing leaves any more. */
+  /** Bytes that were sent but not yet written; infinite once nothing can be written any more. */
   readonly queued: number;
   send(lines: Buffer, isUrgent: boolean): void;
-  /** Waits until what was sent has left, at most `LOG_FLUSH_MS`. */
+  /** Waits until everything sent has been written, at most `LOG_FLUSH_MS`. */
   flush(): Promise<void>;
 }
 
-/** Lets lines wait for each other, not long: a write costs as much as ten of them. */
+/** Collects lines for a short time: one write costs as much as ten lines do. */
 class BatchingSink implements LogSink {
   droppedLines = 0;
   readonly #outlet: Outlet;
@@ -88,7 +88,7 @@ class PipeOutlet implements Outlet {
 
   constructor(fd: number) {
     this.#socket = new Socket({ fd, readable: false, writable: true });
-    // The reader is gone (EPIPE): from here on every line is dropped and counted, and the traffic goes on.
+    // The reader has closed the pipe (EPIPE): from now on every line is dropped and counted. Traffic is not affected.
     this.#socket.on('error', () => undefined);
   }
 
@@ -105,7 +105,7 @@ class PipeOutlet implements Outlet {
     return within(LOG_FLUSH_MS, (done) => {
       this.#socket.once('drain', done);
       this.#socket.once('close', done);
-      // `drain` is only promised after a write that returned false; an empty write's callback comes after all others.
+      // `drain` is only emitted after a write that returned false; the callback of an empty write runs after all others.
       this.#socket.write('', done);
     });
   }
@@ -117,7 +117,7 @@ class FileOutlet implements Outlet {
   #waiting: Buffer[] = [];
   #isWriting = false;
   #retry: NodeJS.Timeout | undefined;
-  /** Waits for the first moment at which nothing is left to write, or nothing can be written. */
+  /** Called when nothing is left to write, or when a write fails. */
   #onStop: (() => void) | undefined;
 
   constructor(fd: number) {
@@ -137,7 +137,7 @@ class FileOutlet implements Outlet {
       this.#onStop = done;
       this.#write();
     });
-    // What could not leave now will not: it must not hold the process.
+    // Lines that could not be written by now are given up, so that they do not delay the exit.
     if (this.#waiting.length > 0) this.queued = Number.POSITIVE_INFINITY;
   }
 
@@ -152,7 +152,7 @@ class FileOutlet implements Outlet {
     write(this.#fd, first, (error, written) => {
       this.#isWriting = false;
       if (error) {
-        // A full disk, or a terminal that is stopped: the lines wait, up to the queue's bound.
+        // The disk is full or the terminal is stopped: the lines wait, up to the limit of the queue.
         this.#onStop?.();
         this.#retry ??= setTimeout(() => {
           this.#retry = undefined;
@@ -168,7 +168,7 @@ class FileOutlet implements Outlet {
   }
 }
 
-/** Settles when `start` calls back, or after `ms`; the timer does not keep the process. */
+/** Settles when `start` calls back, or after `ms`. */
 function within(ms: number, start: (done: () => void) => void): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);

@@ -16,30 +16,30 @@ import { cut, printableText } from '../printable.js';
 /** The settings that apply to lines of every kind. */
 type LineLogging = Pick<Logging, 'level' | 'format'>;
 
-/** Writes lines of one event. `message` replaces the text of the table, if that has parts to fill in. */
+/** Writes lines of one event. `message` replaces the message of the table, if that has placeholders. */
 export type LogBound<Id extends EventId, Bound extends keyof FieldsOf<Id>> = (
   fields: Omit<FieldsOf<Id>, Bound>,
   message?: string,
 ) => void;
 
-/** The program's log: writes events, each with its fields. Level and text are those of the table. */
+/** The program's log: writes events, each with its fields. Level and message come from `LOG_EVENTS`. */
 export interface Logger {
   log<Id extends EventId>(event: Id, fields: FieldsOf<Id>): void;
-  /** Whether a line of an event with these fields is written: its level may be too low. */
+  /** Whether the log level allows a line of an event with these fields. */
   isEnabled<Id extends EventId>(event: Id, fields: Partial<FieldsOf<Id>>): boolean;
-  /** Serialises fields once that many lines of an event share. */
+  /** Serialises once the fields that many lines of an event share. */
   bind<Id extends EventId, Bound extends keyof FieldsOf<Id>>(
     event: Id,
     fields: Pick<FieldsOf<Id>, Bound>,
   ): LogBound<Id, Bound>;
-  /** Writes whole lines of another process. */
+  /** Writes complete lines that another process formatted. */
   readonly relay: (lines: string, isUrgent: boolean) => void;
   /** Applies level and format to all later lines. */
   configure(logging: LineLogging): void;
   readonly sink: LogSink;
 }
 
-/** The levels in the words of logrus, which Gitaly logs with. */
+/** The names of the levels in logrus, which Gitaly uses. */
 const LEVEL_WORDS: Readonly<Record<string, string>> = {
   debug: 'debug',
   info: 'info',
@@ -48,8 +48,8 @@ const LEVEL_WORDS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Fields whose value is never written. No line has such a field; the list keeps it so if metadata or headers are ever passed on
- * as fields.
+ * Fields whose value is never written. No line has such a field today; the list is a safeguard in case metadata or headers are
+ * ever logged as fields.
  */
 const SECRET_PATHS = [
   'authorization',
@@ -66,7 +66,7 @@ const SECRET_PATHS = [
   'private_key',
 ].flatMap((name) => ['', 'grpc.meta.', 'http.header.'].map((prefix) => `["${prefix}${name}"]`));
 
-/** Makes the log: JSON lines in Gitaly's shape, or text for a terminal. */
+/** Creates the log: JSON lines in Gitaly's format, or text for a terminal. */
 export function createLogger(sink: LogSink, initial: LineLogging): Logger {
   let { format } = initial;
   let isLineUrgent = false;
@@ -74,7 +74,7 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
   const relay = (text: string, isUrgent: boolean): void => {
     const droppedBefore = sink.droppedLines;
     sink.write(text, isUrgent);
-    // The first line after a gap reports the gap; if its notice is dropped too, a later line does.
+    // The first line after a gap reports the gap. If that report is dropped too, a later line repeats it.
     const lines = droppedBefore - reportedDrops;
     if (lines === 0 || sink.droppedLines > droppedBefore) return;
     reportedDrops = droppedBefore;
@@ -101,7 +101,7 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
   const log = <Id extends EventId>(event: Id, fields: FieldsOf<Id>): void => {
     const definition: EventDefinition = LOG_EVENTS[event];
     const { error = definition.error, fix = definition.fix } = variantOf(definition, fields) ?? {};
-    // What happened and what to do come first, whoever gave them.
+    // `error` and `fix` come first, whether they are from the table or from the caller.
     write(root, event, { event, error, fix, ...fields });
   };
   return {
@@ -111,7 +111,7 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
       return root.isLevelEnabled(variantOf(definition, fields)?.level ?? definition.level);
     },
     bind: (event, fields) => {
-      // Without options, a child of pino's has no level of its own and follows the root's.
+      // A pino child without options has no level of its own and follows the root's.
       const child = root.child(printableFields({ event, ...fields }));
       return (more, text) => write(child, event, more, text);
     },
@@ -129,16 +129,16 @@ function variantOf({ variants }: EventDefinition, fields: LogFields): EventVaria
   return typeof value === 'string' ? variants?.of[value] : undefined;
 }
 
-/** For a terminal: time, level, event and text, then the fields. */
+/** Formats a line for a terminal: time, level, event and message, then the fields. */
 const pretty = prettyFactory({
   colorize: false,
   ignore: 'pid,hostname,event',
   singleLine: true,
   translateTime: false,
   messageFormat: '{event}: {msg}',
-  // It would print `error` on a line of its own.
+  // By default, pino-pretty prints `error` on a line of its own.
   errorLikeObjectKeys: [],
-  // It calls logrus's `warning` USERLVL.
+  // By default, pino-pretty prints USERLVL for logrus's `warning`.
   customPrettifiers: { level: (level) => (typeof level === 'string' ? level.toUpperCase() : '') },
 });
 

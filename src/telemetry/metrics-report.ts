@@ -4,7 +4,7 @@ import type { Exemplar } from './rpc/duration-counts.js';
 
 /** One number of a metric. */
 export interface ReportedSample {
-  /** Where it is not the metric's own name: `_bucket`, `_sum` and `_count` of a histogram. */
+  /** The sample's name if it differs from the metric's: `_bucket`, `_sum` and `_count` of a histogram. */
   readonly metricName?: string;
   readonly labels: Partial<Record<string, string | number>>;
   readonly value: number;
@@ -14,18 +14,18 @@ export interface ReportedSample {
 /** The samples of metrics, by name. */
 export type ReportedSamples = readonly (readonly [metric: string, samples: readonly ReportedSample[]])[];
 
-/** The samples that one process tells another of: plain values. */
+/** The samples that one process reports to another, as plain values. */
 export interface SampleReport {
-  /** Of counters and histograms: how much they grew since the report before. */
+  /** Counters and histograms: their growth since the previous report. */
   readonly growth: ReportedSamples;
-  /** Of gauges: what they are. */
+  /** Gauges: their current values. */
   readonly levels: ReportedSamples;
 }
 
-/** A metric as prom-client reads it out. */
+/** A metric as prom-client's `getMetricsAsJSON` returns it. */
 export interface ReadMetric {
   readonly name: string;
-  /** prom-client's types have numbers here, and it has words. */
+  /** A string at runtime; prom-client's types declare a number. */
   readonly type: unknown;
   readonly aggregator: string;
   readonly values: ReportedSample[];
@@ -35,15 +35,15 @@ function isGauge({ type }: ReadMetric): boolean {
   return type === 'gauge';
 }
 
-/** Gauges of which each process has a part; the others are those of the process that is scraped. */
+/** Whether a gauge is combined over all processes. Other gauges describe only the scraped process. */
 function isShared({ aggregator }: ReadMetric): boolean {
   return aggregator !== 'first' && aggregator !== 'omit';
 }
 
-/** Tells what has changed in the metrics of this process, each change once. */
+/** Reports the changes in the metrics of this process, each change once. */
 export class ReportSource {
   readonly #registry: Registry;
-  /** What was told of each counter. */
+  /** The last reported value of each counter. */
   readonly #told = new Map<string, number>();
 
   constructor(registry: Registry) {
@@ -64,7 +64,7 @@ export class ReportSource {
     return { growth, levels };
   }
 
-  /** A sample is told of once although it is 0: a histogram has all its buckets. */
+  /** A new sample is reported even if it is 0, so that a histogram has all its buckets. */
   #grown(metric: string, sample: ReportedSample): ReportedSample[] {
     const key = `${metric} ${sampleKey(sample)}`;
     const before = this.#told.get(key);
@@ -74,14 +74,14 @@ export class ReportSource {
   }
 }
 
-/** What other processes have told of their metrics. */
+/** The metrics that other processes have reported. */
 export class MergedReports {
-  /** By metric; what processes counted that are gone stays. */
+  /** By metric; the counts of processes that have exited are kept. */
   readonly #grown = new Map<string, Map<string, ReportedSample>>();
   /** By process. */
   readonly #levels = new Map<number, ReportedSamples>();
 
-  /** Takes a report in, once. */
+  /** Adds a report. Each report must be added once. */
   add(process: number, { growth, levels }: SampleReport): void {
     this.#levels.set(process, levels);
     for (const [metric, samples] of growth) {
@@ -91,12 +91,12 @@ export class MergedReports {
     }
   }
 
-  /** A process is gone: what it held, it holds no more. */
+  /** Removes the gauges of a process that has exited. */
   forget(process: number): void {
     this.#levels.delete(process);
   }
 
-  /** The samples of a metric of this process together with those of the others. */
+  /** The samples of a metric, combined from this process and the others. */
   merge(metric: ReadMetric): ReportedSample[] {
     const others = isGauge(metric)
       ? this.#levelsOf(metric)
@@ -119,7 +119,7 @@ export class MergedReports {
 
 const sum = (one: number, other: number): number => one + other;
 
-/** By prom-client's word for it. Of lags the worst is shown: an idle process must not hide a busy one. */
+/** By prom-client's name of the aggregator. `average`, used for event loop lag, shows the maximum: an idle process must not hide a busy one. */
 const COMBINE: Readonly<Record<string, (one: number, other: number) => number>> = {
   sum,
   min: (one, other) => Math.min(one, other),

@@ -20,16 +20,16 @@ import { UpstreamStates, type UpstreamOfListener, type UpstreamReport } from './
 /** The role of a certificate; label `role` of `tls_certificate_not_after_timestamp_seconds`. */
 export type CertificateRole = Exclude<DatedRole, 'client_crl'>;
 
-/** What is true of the proxy at the moment of a scrape. */
+/** The state of the proxy at the moment of a scrape. */
 export interface Snapshot {
   readonly listeners: readonly {
     readonly listener: string;
     readonly type: string;
     readonly connections: number;
   }[];
-  /** All that are configured. */
+  /** All configured upstreams. */
   readonly upstreams: readonly UpstreamOfListener[];
-  /** Of each listener and role the date that comes first. */
+  /** The earliest expiry per listener and role. */
   readonly certificates: readonly {
     readonly listener: string;
     readonly role: CertificateRole;
@@ -42,29 +42,29 @@ export interface Snapshot {
     readonly role: DatedRole;
     readonly count: number;
   }[];
-  /** What the last health check of each upstream came to, where they are made. */
+  /** The result of the last health check of each upstream, if health checks are enabled. */
   readonly health?: readonly (UpstreamOfListener & { readonly up: boolean })[] | undefined;
   readonly droppedLogLines: number;
   /** Processes that serve connections. */
   readonly workers: number;
 }
 
-/** Where a scrape gets its facts from. */
+/** Provides the state for a scrape. */
 export interface SnapshotSource {
-  /** Makes what is counted current. */
+  /** Brings all counters up to date. */
   report(): Promise<void>;
   snapshot(): Snapshot;
 }
 
-/** What one process tells another of its metrics: plain values. */
+/** The metrics that one process reports to another, as plain values. */
 export interface MetricsReport extends SampleReport {
   readonly upstreams: UpstreamReport;
 }
 
-/** The formats that a scraper can ask for. */
+/** The formats that a scraper can request. */
 export type ExpositionFormat = 'prometheus' | 'openmetrics';
 
-/** What a scrape is answered with. */
+/** The response to a scrape. */
 export interface Exposition {
   readonly contentType: string;
   readonly body: string;
@@ -93,27 +93,27 @@ export class Metrics {
   #source: SnapshotSource = EMPTY;
 
   readonly upstreams = new UpstreamStates();
-  /** What is counted by looking inside connections. */
+  /** Counts of the inspected calls and sidechannels. */
   readonly rpcs = new RpcCounts();
 
   readonly gitalyConnections = this.#counter({
     name: 'gitaly_connections_total',
-    help: 'Connections accepted, by type of listener: tls, tcp or unix. HTTP is not counted. The name and label of Gitaly itself.',
+    help: 'Connections accepted, by type of listener: tls, tcp or unix. HTTP is not counted. Name and label are the same as in Gitaly.',
     labelNames: ['type'],
   });
   readonly connections = this.#counter({
     name: `${PREFIX}connections_total`,
-    help: 'Connections by what they turned out to speak: http2, backchannel, http1, or unknown.',
+    help: 'Connections by detected protocol: http2, backchannel, http1, or unknown.',
     labelNames: ['listener', 'type', 'protocol'],
   });
   readonly connectionsClosed = this.#counter({
     name: `${PREFIX}connections_closed_total`,
-    help: 'Connections that ended, by reason and by who began it: client, upstream or proxy.',
+    help: 'Connections closed, by reason and initiator: client, upstream or proxy.',
     labelNames: ['listener', 'reason', 'initiator'],
   });
   readonly connectionsDropped = this.#counter({
     name: `${PREFIX}connections_dropped_total`,
-    help: 'Connections refused before they were served, by the limit: max_connections, max_unauthenticated_connections, max_connections_per_source, descriptors, memory, or no_worker.',
+    help: 'Connections refused on accept, by reason: max_connections, max_unauthenticated_connections, max_connections_per_source, descriptors, memory, or no_worker.',
     labelNames: ['listener', 'reason'],
   });
   readonly connectionBytes = this.#counter({
@@ -123,29 +123,29 @@ export class Metrics {
   });
   readonly connectionDuration = this.#histogram({
     name: `${PREFIX}connection_duration_seconds`,
-    help: 'How long connections lasted.',
+    help: 'Duration of connections.',
     labelNames: ['listener'],
     buckets: [0.01, 0.1, 1, 10, 60, 300, 1800, 7200, 21_600, 86_400],
   });
   readonly handshakes = this.#counter({
     name: `${PREFIX}tls_handshakes_total`,
-    help: 'TLS handshakes that clients finished, by version and by whether a session was resumed.',
+    help: 'TLS handshakes with clients that succeeded, by version and by whether the session was resumed.',
     labelNames: ['listener', 'version', 'resumed'],
   });
   readonly handshakeFailures = this.#counter({
     name: `${PREFIX}tls_handshake_failures_total`,
-    help: 'TLS handshakes that failed, by reason.',
+    help: 'TLS handshakes with clients that failed, by reason.',
     labelNames: ['listener', 'reason'],
   });
   readonly handshakeSeconds = this.#histogram({
     name: `${PREFIX}tls_handshake_seconds`,
-    help: 'Time from the first stage of TLS to the end of the handshake, the waits for the client included.',
+    help: 'Duration of TLS handshakes, including the time spent waiting for the client.',
     labelNames: ['listener'],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
   });
   readonly clientCertificates = this.#counter({
     name: `${PREFIX}tls_client_certificates_total`,
-    help: 'Clients by what their certificate was found to be: verified, absent, or why it was refused.',
+    help: 'Clients by the result of verifying their certificate: verified, absent, or the reason for refusing it.',
     labelNames: ['listener', 'result'],
   });
   readonly reloads = this.#counter({
@@ -155,60 +155,60 @@ export class Metrics {
   });
   readonly lastReloadSuccessful = this.#gauge({
     name: `${PREFIX}tls_last_reload_successful`,
-    help: '1 if what is on disk is what is served; 0 if the last reload failed and the former state is served.',
+    help: '1 if the last reload succeeded; 0 if it failed and the previous configuration is still served.',
   });
   readonly lastReload = this.#gauge({
     name: `${PREFIX}tls_last_reload_success_timestamp_seconds`,
-    help: 'When the state that is served was loaded, unix seconds.',
+    help: 'Time of the last successful reload, in Unix seconds.',
   });
   readonly upstreamConnectSeconds = this.#histogram({
     name: `${PREFIX}upstream_connect_seconds`,
-    help: 'Time to connect to upstream, TLS included.',
+    help: 'Time to connect to the upstream, including TLS.',
     labelNames: ['listener', 'upstream'],
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
   });
   readonly upstreamConnectFailures = this.#counter({
     name: `${PREFIX}upstream_connect_failures_total`,
-    help: 'Upstreams that could not be reached, by reason.',
+    help: 'Failed attempts to connect to an upstream, by reason.',
     labelNames: ['listener', 'upstream', 'reason'],
   });
   readonly internalErrors = this.#counter({
     name: `${PREFIX}internal_errors_total`,
-    help: 'Faults of the proxy itself: in one connection (which ended), or outside of any. Each is logged; please report it.',
+    help: 'Internal errors of the proxy, by scope: in one connection, which was closed, or outside of any. Each is logged; please report it.',
     labelNames: ['scope'],
   });
 
   readonly httpRequests = this.#counter({
     name: `${PREFIX}http_requests_total`,
-    help: 'HTTP requests that ended, by the class of the status that the client got (none: no answer began) and by method.',
+    help: 'HTTP requests that ended, by class of the status sent to the client (none: no response began) and by method.',
     labelNames: ['listener', 'code_class', 'method'],
   });
   readonly httpRequestSeconds = this.#histogram({
     name: `${PREFIX}http_request_duration_seconds`,
-    help: 'Time from the header of an HTTP request to the end of its answer.',
+    help: 'Time from the header of an HTTP request to the end of its response.',
     labelNames: ['listener'],
     buckets: [...DURATION_BUCKETS],
   });
   readonly httpRequestsInFlight = this.#gauge({
     name: `${PREFIX}http_requests_in_flight`,
-    help: 'HTTP requests that are open.',
+    help: 'HTTP requests currently in flight.',
     labelNames: ['listener'],
     aggregator: 'sum',
   });
   readonly httpRequestsRefused = this.#counter({
     name: `${PREFIX}http_requests_refused_total`,
-    help: 'HTTP requests that the proxy did not pass on, by reason.',
+    help: 'HTTP requests that the proxy did not forward, by reason.',
     labelNames: ['listener', 'reason'],
   });
   readonly httpUpstreamFailures = this.#counter({
     name: `${PREFIX}http_upstream_failures_total`,
-    help: 'HTTP requests that upstream did not answer, or not to the end, by reason.',
+    help: 'HTTP requests that the upstream did not answer completely, by reason.',
     labelNames: ['listener', 'reason'],
   });
 
   readonly workerExits = this.#counter({
     name: `${PREFIX}worker_exits_total`,
-    help: 'Workers that ended and should not have, and their connections with them.',
+    help: 'Workers that exited unexpectedly. Their connections were lost.',
   });
 
   constructor(version: string) {
@@ -219,7 +219,7 @@ export class Metrics {
     });
     this.#gauge({
       name: `${PREFIX}connections_active`,
-      help: 'Connections that are open.',
+      help: 'Connections currently open.',
       labelNames: ['listener', 'type'],
       collect: (gauge) => {
         gauge.reset();
@@ -230,19 +230,19 @@ export class Metrics {
     });
     this.#gauge({
       name: `${PREFIX}upstream_up`,
-      help: 'Whether the last health check of an upstream passed, or without health checks whether the last connection to it could be made; absent before the first.',
+      help: '1 if the last health check of the upstream passed or, without health checks, if the last connection attempt succeeded; otherwise 0. Absent before the first.',
       labelNames: ['listener', 'upstream'],
       collect: (gauge) => {
         gauge.reset();
         const { upstreams, health } = this.#source.snapshot();
-        // One that a reload has taken away is nobody's concern, up or down.
+        // Upstreams that a reload has removed are not shown.
         const known = health ?? upstreams.map((each) => ({ ...each, up: this.upstreams.of(each)?.up }));
         for (const { up, ...labels } of known) if (up !== undefined) gauge.set(labels, up ? 1 : 0);
       },
     });
     this.#gauge({
       name: `${PREFIX}tls_certificate_not_after_timestamp_seconds`,
-      help: 'When the first certificate of a role expires, unix seconds.',
+      help: 'Earliest expiry of a certificate of the role, in Unix seconds.',
       labelNames: ['listener', 'role'],
       collect: (gauge) => {
         gauge.reset();
@@ -253,7 +253,7 @@ export class Metrics {
     });
     this.#gauge({
       name: `${PREFIX}tls_crl_next_update_timestamp_seconds`,
-      help: 'When the first certificate revocation list must have been replaced, unix seconds; after it the clients of its CA are refused.',
+      help: 'Earliest nextUpdate of a certificate revocation list, in Unix seconds. After that time the clients of its CA are refused.',
       labelNames: ['listener'],
       collect: (gauge) => {
         gauge.reset();
@@ -275,7 +275,7 @@ export class Metrics {
     let reportedLines = 0;
     const dropped = this.#counter({
       name: `${PREFIX}log_lines_dropped_total`,
-      help: 'Log lines that were dropped because nobody took them in time.',
+      help: 'Log lines dropped because the output was not read fast enough.',
       collect: () => {
         const { droppedLogLines } = this.#source.snapshot();
         dropped.inc(droppedLogLines - reportedLines);
@@ -284,7 +284,7 @@ export class Metrics {
     });
     this.#gauge({
       name: `${PREFIX}build_info`,
-      help: 'The versions of the proxy, of Node and of OpenSSL; always 1.',
+      help: 'Versions of the proxy, Node and OpenSSL; always 1.',
       labelNames: ['version', 'node_version', 'openssl_version'],
     }).set({ version, node_version: process.versions.node, openssl_version: process.versions.openssl }, 1);
     for (const metric of rpcMetrics(this.rpcs)) this.#registry.registerMetric(metric);
@@ -297,31 +297,31 @@ export class Metrics {
     };
   }
 
-  /** Where scrapes get their facts from, from now on. */
+  /** Sets the source of all later scrapes. */
   observe(source: SnapshotSource): void {
     this.#source = source;
   }
 
-  /** What this process has counted since it was last asked, for another process to take in. */
+  /** Reports the counts of this process since the previous call, for another process to add to its own. */
   async takeReport(): Promise<MetricsReport> {
     await this.#source.report();
     return { ...(await this.#ownReport.take()), upstreams: this.upstreams.report() };
   }
 
-  /** Takes in what another process has counted: from now on it shows in the exposition. */
+  /** Adds a report of another process, so that later expositions include it. */
   addReport(process: number, report: MetricsReport): void {
     this.#reports.add(process, report);
     this.upstreams.add(report.upstreams);
   }
 
-  /** Another process is gone; what it counted stays. */
+  /** Removes the gauges of a process that has exited; its counts are kept. */
   forgetProcess(process: number): void {
     this.#reports.forget(process);
   }
 
   /**
-   * The exposition in one of its two formats, with the content type to send it as. Scrapes that come while one is
-   * being made share it: a scraper that pipelines hundreds of requests costs no more than one.
+   * The exposition in one of its two formats, with its content type. Concurrent scrapes share one exposition: a scraper
+   * that pipelines hundreds of requests costs no more than one request.
    */
   expose(format: ExpositionFormat): Promise<Exposition> {
     const underWay = this.#underWay.get(format);
@@ -333,7 +333,7 @@ export class Metrics {
 
   async #makeExposition(format: ExpositionFormat): Promise<Exposition> {
     const registry = this.#views[format];
-    // A turn of the event loop, so that the traffic has its own before each exposition.
+    // Yields to the event loop, so that traffic is served before each exposition.
     await setImmediate();
     await this.#source.report();
     return { contentType: registry.contentType, body: await registry.metrics() };
@@ -361,7 +361,7 @@ export class Metrics {
     name: string;
     help: string;
     labelNames?: Label[];
-    /** How those of several processes come together; unless set, it is told by the process that is scraped alone. */
+    /** How the values of several processes are combined. By default only the scraped process reports the gauge. */
     aggregator?: 'sum';
     collect?: (gauge: Gauge<Label>) => void;
   }): Gauge<Label> {
@@ -377,8 +377,8 @@ export class Metrics {
 }
 
 /**
- * The same metrics in another registry: prom-client has one format a registry, and the one that writes OpenMetrics takes
- * `_total` off the names of its counters, for good.
+ * The same metrics in another registry. A prom-client registry has one format, and one that writes OpenMetrics permanently
+ * removes `_total` from the names of its counters.
  */
 function viewOf(
   registry: Registry,
@@ -394,9 +394,9 @@ function viewOf(
   return view;
 }
 
-/** A metric together with what other processes have told of it. */
+/** A metric, combined with the reports of other processes. */
 class MetricView extends Gauge {
-  /** What the registry goes by; prom-client's types leave it out. */
+  /** The registry reads this property, which prom-client's types omit. */
   readonly type: unknown;
   readonly #metric: Metric;
   readonly #reports: MergedReports;
@@ -410,7 +410,7 @@ class MetricView extends Gauge {
 
   override async get(): ReturnType<Gauge['get']> {
     const own = await this.#metric.get();
-    // Under this view's own name, which may have lost its `_total`.
+    // The view's own name, from which the registry may have removed `_total`.
     const { name } = await super.get();
     return { ...own, name, values: this.#reports.merge(own) };
   }

@@ -15,16 +15,16 @@ export interface OpenEntry {
   readonly [field: string]: unknown;
 }
 
-/** How many are open, and the oldest of them, the oldest first. */
+/** The number of open entries and the oldest of them, the oldest first. */
 export interface OpenPage {
   readonly open: number;
   readonly entries: readonly OpenEntry[];
 }
 
-/** A page in JSON, or what is wrong with what was asked for. */
+/** A page in JSON, or the reason why the request is invalid. */
 export type StatusPage = { readonly content: object } | { readonly refusal: string };
 
-/** `/-/connections`, or `/-/rpcs?state=open`: what `list` finds, as many of them as the query asks for. */
+/** The content of `/-/connections` or `/-/rpcs?state=open`: the entries of `list`, limited by the query. */
 export async function statusPage(
   kind: OpenKind,
   query: URLSearchParams,
@@ -39,7 +39,7 @@ export async function statusPage(
   return { content: { open, shown: entries.length, [kind]: entries } };
 }
 
-/** One list of several. */
+/** Merges several lists into one. */
 export function mergePages(pages: readonly OpenPage[], limit: number): OpenPage {
   return {
     open: pages.reduce((sum, { open }) => sum + open, 0),
@@ -209,10 +209,10 @@ function describeSidechannel(sidechannel: Sidechannel, nowMs: number) {
   };
 }
 
-/** How much the sender may still send, and for how long so far it could not: then its reader is the slow one. */
+/** How much the sender may still send, and how long it has been unable to send in total, because its reader is slow. */
 function describeWindow(window: SendWindow, nowMs: number) {
   return {
-    // It no longer matters once the sender has ended its side.
+    // The window is no longer finite once the sender has ended its side.
     window_bytes: Number.isFinite(window.bytes) ? window.bytes : null,
     blocked: window.bytes <= 0,
     stalled_ms: Math.round(window.stalledMs(nowMs)),

@@ -7,20 +7,20 @@ import {
 } from '../limits.js';
 import type { Logger } from './logger.js';
 
-/** What a line is about; the first word of its reason. */
+/** The subject of a line; the first word of its reason. */
 type Subject = 'call' | 'request' | 'connection' | 'inspection';
 
 /**
- * Limits the log lines of this process about unauthenticated clients, all listeners together. Lines beyond the limit are counted,
- * and reported periodically in one line. Calls and requests use up a part of the limit only, so that the connections that carry
- * them still have a line.
+ * Limits the log lines of this process about unauthenticated clients, over all listeners. Lines beyond the limit are counted and
+ * reported periodically in one line. Calls and requests may use only a part of the limit, so that the connections that carry
+ * them are still logged.
  */
 export class UnauthenticatedLines {
   readonly #logger: Logger;
   readonly #now: () => number;
   readonly #all = new RateBucket(UNAUTHENTICATED_LINES);
   readonly #calls = new RateBucket(UNAUTHENTICATED_CALL_LINES);
-  /** How many lines were left out, by reason: a closed set, so that no client can make it grow. */
+  /** The number of suppressed lines by reason: a closed set, so that clients cannot make it grow. */
   #byReason = new Map<string, number>();
   #sources = new Set<string>();
   #example = '';
@@ -30,7 +30,7 @@ export class UnauthenticatedLines {
     this.#now = now;
   }
 
-  /** Whether a line may be written. If not, it is counted by `detail`, which must be one of a closed set. */
+  /** Whether a line may be written. If not, it is counted by `detail`, which must be from a closed set. */
   admits(subject: Subject, detail: string, peerAddress: string): boolean {
     const isOfCall = subject === 'call' || subject === 'request';
     if (this.#take(isOfCall ? [this.#calls, this.#all] : [this.#all])) return true;

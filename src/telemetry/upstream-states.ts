@@ -4,26 +4,26 @@ export interface UpstreamOfListener {
   readonly upstream: string;
 }
 
-/** What the last attempt to reach an upstream came to. */
+/** The result of the last attempt to reach an upstream. */
 export interface UpstreamState {
   readonly up: boolean;
   /** Unix milliseconds. */
   readonly atMs: number;
 }
 
-/** The states that one process tells another of: plain values. */
+/** The states that one process reports to another, as plain values. */
 export type UpstreamReport = readonly (readonly [key: string, state: UpstreamState])[];
 
-/** What the last attempts to reach upstreams came to, of any process. */
+/** The results of the last attempts to reach upstreams, by any process. */
 export class UpstreamStates {
   readonly #states = new Map<string, UpstreamState>();
 
-  /** Takes in an attempt; an older one than is known changes nothing. */
+  /** Records an attempt, unless a newer one is known. */
   seen(upstream: UpstreamOfListener, state: UpstreamState): void {
     this.#note(keyOf(upstream), state);
   }
 
-  /** `undefined`: none was made. */
+  /** `undefined` before the first attempt. */
   of(upstream: UpstreamOfListener): UpstreamState | undefined {
     return this.#states.get(keyOf(upstream));
   }
@@ -32,7 +32,7 @@ export class UpstreamStates {
     return [...this.#states];
   }
 
-  /** Takes in what another process has told. */
+  /** Adds the report of another process. */
   add(report: UpstreamReport): void {
     for (const [key, state] of report) this.#note(key, state);
   }

@@ -12,10 +12,10 @@ import {
   type Verification,
 } from './verification.js';
 
-/** What became of a client's certificate; label `result` of `tls_client_certificates_total`. */
+/** The result of verifying a client's certificate; label `result` of `tls_client_certificates_total`. */
 export type ClientCertificateResult = 'verified' | 'absent' | CertificateFault;
 
-/** The decision on a client, made before a byte of it is read. */
+/** The decision on a client, made before any application data of the client is read. */
 export type ClientVerdict =
   | {
       readonly allowed: true;
@@ -27,7 +27,7 @@ export type ClientVerdict =
   | { readonly allowed: false; readonly result: ClientCertificateResult; readonly detail: string };
 
 /**
- * Judges the client of a finished handshake that asked for a certificate and accepted any
+ * Judges the client of a finished handshake that requested a certificate and accepted any
  * (`rejectUnauthorized: false`, so that the log can name the certificate and the reason).
  *
  * `optional` admits a client without a certificate; an invalid one is refused in both modes.
@@ -35,7 +35,7 @@ export type ClientVerdict =
 export function judgeClient(socket: TLSSocket, mode: Exclude<ClientAuth, 'none'>): ClientVerdict {
   const certificate = peerCertificate(socket);
   if (certificate === undefined) {
-    // A client without a certificate has `authorized` false with UNABLE_TO_GET_ISSUER_CERT: only absence tells it.
+    // Without a certificate, `authorized` is false with UNABLE_TO_GET_ISSUER_CERT, so only its absence identifies this case.
     if (mode === 'optional') return { allowed: true, result: 'absent' };
     return {
       allowed: false,
@@ -65,7 +65,7 @@ function explain({ fault, code }: Verification, { validFrom, validTo }: Certific
     case 'revoked':
       return `revoked by client_crl_path (${code})`;
     case 'invalid_purpose':
-      // OpenSSL's last word may hide an earlier one: it is refused, whatever else may be right with it.
+      // OpenSSL reports only its last error, which may hide earlier ones.
       return `not meant for client use (${code}): its extended key usage must hold clientAuth; ${ISSUE_FOR_CLIENTS}`;
     case 'invalid_authority':
       return `one of its issuers may not issue it (${code}): it lacks CA:TRUE or keyCertSign, or its pathlen is exceeded; have it issued by a proper CA`;
@@ -78,7 +78,7 @@ function explain({ fault, code }: Verification, { validFrom, validTo }: Certific
     case 'weak_key':
       return `its key, or that of a CA above it, is too weak or not on a named curve (${code}); use ECDSA on P-256, or RSA with 2048 bits or more`;
     case 'crl':
-      return `client_crl_path holds no usable CRL for its issuer (${code})`;
+      return `client_crl_path contains no usable CRL for its issuer (${code})`;
     case 'name_mismatch':
     case 'other':
       return `OpenSSL does not accept it (${code})`;

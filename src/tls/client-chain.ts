@@ -1,7 +1,7 @@
 import { MAX_CLIENT_CERTIFICATES, MAX_RSA_EXPONENT, MAX_RSA_KEY_BITS } from '../limits.js';
 import { Certificate } from '../x509/certificate.js';
 
-/** The curves that are allowed for keys of Gitaly's clients, by OpenSSL's names. */
+/** The curves that are allowed for keys of Gitaly's clients, by their OpenSSL names. */
 const CURVES = ['prime256v1', 'secp384r1', 'secp521r1'];
 
 /**
@@ -25,7 +25,7 @@ function keyFault(der: Buffer): string | undefined {
   try {
     key = new Certificate(der).publicKey;
   } catch {
-    return 'cannot be read, or its key cannot';
+    return 'cannot be read, or has an unreadable key';
   }
   const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key;
   switch (type) {

@@ -11,9 +11,9 @@ export interface UnguardedHandshake {
 /**
  * The addresses from which clients with a verified certificate have connected: handshakes from these are not guarded.
  *
- * A stranger can share such an address, behind a load balancer for example. So an attack from a known address makes it unknown,
- * and for some minutes afterwards (the alarm) no address is treated as known. Until the attack is noticed, the number of
- * concurrent handshakes that are not guarded bounds its cost.
+ * An attacker can share such an address, for example behind a load balancer. So an attack from a known address makes it
+ * unknown, and for some minutes afterwards (the alarm) no address is treated as known. Until the attack is noticed, the limit
+ * on concurrent unguarded handshakes bounds its cost.
  */
 export class ClientSources {
   /** The least recently verified first. */
@@ -22,7 +22,7 @@ export class ClientSources {
   readonly #unguarded = new Map<string, number>();
   #alarmUntilMs = Number.NEGATIVE_INFINITY;
 
-  /** A client with a verified certificate has connected from this address. */
+  /** Records that a client with a verified certificate has connected from this address. */
   authenticated(address: string | undefined): void {
     const network = sourceNetwork(address);
     if (network === undefined) return;
@@ -61,10 +61,10 @@ export class ClientSources {
   }
 
   /**
-   * A client at this address sent certificates that exceed a limit.
+   * Records that a client at this address sent certificates that exceed a limit.
    *
-   * @param wasGuarded - whether they were refused before OpenSSL read them. A stranger at an unknown address, who has cost
-   * nothing, cannot raise the alarm.
+   * @param wasGuarded - whether they were refused before OpenSSL read them. A guarded client at an unknown address has caused
+   * no cost, so it cannot raise the alarm.
    */
   attackedFrom(address: string | undefined, wasGuarded: boolean, nowMs: number): void {
     const network = sourceNetwork(address);

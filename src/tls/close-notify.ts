@@ -5,10 +5,10 @@ import { RECORD_HEADER_BYTES } from './wire-format.js';
 /** Section 6: level and description. */
 const ALERT_BYTES = 2;
 
-/** Of the AEAD ciphers that are offered (`parameters.ts`), each. */
+/** The tag length of every AEAD cipher that is offered (`parameters.ts`). */
 const TAG_BYTES = 16;
 
-/** How long the record of a close_notify is which the peer of a connection sends. None that is known pads it. */
+/** The length of the record with a peer's close_notify. No known TLS implementation pads it. */
 export function closeNotifyBytes(socket: TLSSocket): number {
   return RECORD_HEADER_BYTES + ALERT_BYTES + TAG_BYTES + extraBytes(socket);
 }

@@ -8,7 +8,7 @@ import { ClientFlight } from './client-flight.js';
 import { ClientSources, type UnguardedHandshake } from './client-sources.js';
 import { TappedStream } from './tapped-stream.js';
 
-/** A client sent certificates, or a handshake, that exceed a limit. */
+/** The error for a client whose certificates or handshake exceed a limit. */
 export class ClientChainFault extends Error {}
 
 /** A client's socket whose handshake is read before OpenSSL reads it. */
@@ -49,10 +49,10 @@ export class GuardedStream extends TappedStream {
   }
 }
 
-/** Shared by all listeners of the process, and across reloads, so that a client is guarded once and an attack is paid for once. */
+/** Shared by all listeners of the process and across reloads, so that a client is guarded only once and an attack costs only once. */
 const PROCESS_SOURCES = new ClientSources();
 
-/** A stream for OpenSSL to read a client from, with the handshake that ends on it if that is not guarded. */
+/** The stream from which OpenSSL reads a client, and the handshake if it is not guarded. */
 export interface Source {
   readonly stream: Socket | GuardedStream;
   readonly unguarded: UnguardedHandshake | undefined;
@@ -81,8 +81,8 @@ export class FlightGuard {
   /**
    * Starts a handshake.
    *
-   * @param address - the client's.
-   * @param helloBytes - the length of its ClientHello's records.
+   * @param address - the client's address.
+   * @param helloBytes - the length of the records of its ClientHello.
    */
   begin(
     raw: Socket,
@@ -117,7 +117,7 @@ export class FlightGuard {
     if (bytes > SUSPECT_FLIGHT_BYTES) this.#sources.attackedFrom(address, false, performance.now());
   }
 
-  /** The client at this address has a verified certificate. */
+  /** Records that the client at this address has a verified certificate. */
   authenticated(address: string | undefined): void {
     this.#sources.authenticated(address);
   }

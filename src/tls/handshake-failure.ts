@@ -6,7 +6,7 @@ import { certificateNames, describeNames, holdsName } from '../x509/certificate-
 import type { Certificate } from '../x509/certificate.js';
 import { isoDate } from '../x509/iso-date.js';
 
-/** Why a TLS handshake with a client failed; label `reason` of `tls_handshake_failures_total`. */
+/** The reason why a TLS handshake with a client failed; label `reason` of `tls_handshake_failures_total`. */
 export type HandshakeFailure =
   | 'timeout'
   | 'closed'
@@ -49,19 +49,19 @@ export function handshakeFailure(code: string): HandshakeFailure {
   }
 }
 
-/** What a listener presented in a handshake, or would have presented. */
+/** The parameters that a listener presented in a handshake, or would have presented. */
 export interface Presented {
-  /** The protocols that it selects from by ALPN. */
+  /** The protocols that it supports by ALPN. */
   readonly protocols: readonly ApplicationProtocol[];
-  /** Its certificate for the name. */
+  /** Its certificate for the server name. */
   readonly certificate: Certificate;
-  /** The server name (SNI) of the client; `undefined` if it sent none, as a client that dials an IP address. */
+  /** The server name (SNI) of the client; `undefined` if it sent none, as clients that dial an IP address. */
   readonly serverName: string | undefined;
 }
 
 /**
- * What an operator should do about a failed handshake, where there is something to do. Clients that refuse a certificate do
- * not tell why, and some only leave: what is wrong with our own is said before anything else.
+ * The fix for a failed handshake, if there is one. Clients that refuse a certificate do not send the reason, and some only close
+ * the connection. So problems of the listener's own certificate are reported first.
  */
 export function handshakeAdvice(
   failure: HandshakeFailure,
@@ -71,15 +71,15 @@ export function handshakeAdvice(
   switch (failure) {
     case 'no_application_protocol':
       if (presented.protocols.includes('http/1.1'))
-        return 'the client offers ALPN, and neither h2 nor http/1.1 in it';
+        return 'the client offers ALPN, but neither h2 nor http/1.1';
       return (
         'current gRPC clients offer ALPN h2; for an older one set `require_alpn: false`, which is what Gitaly does; ' +
-        'if this client does offer it, a TLS terminator between client and proxy removes it'
+        'if this client does offer it, a TLS terminator between the client and the proxy removes it'
       );
     case 'unrecognized_name':
       return (
         'forward_by_server_name has neither this name nor a `default`: add one of them, or have the client dial one of ' +
-        'the names there (one that dials an IP address asks for no name)'
+        'the names there (a client that dials an IP address sends no server name)'
       );
     case 'not_tls':
       return 'the client does not speak TLS on this port; give it a tls:// or https:// address, or a listener of its own without TLS';
@@ -90,7 +90,7 @@ export function handshakeAdvice(
     case 'certificate_rejected_by_client':
       return (
         whyRefused(presented, now) ??
-        "the client does not trust this listener's certificate, which is in date and holds the name: its CA is missing there, " +
+        "the client does not trust this listener's certificate, which is in date and has the name: the client lacks its CA, " +
           'or an intermediate is missing in certificate_path'
       );
     case 'timeout':
@@ -99,7 +99,7 @@ export function handshakeAdvice(
       return 'no TLS library sends such a ClientHello: a scanner sent it, or a device between client and proxy changed it';
     case 'client_chain':
       return (
-        'have the client send its own certificate and its intermediates only, with ECDSA keys on P-256 or RSA keys of 2048 ' +
+        'have the client send only its own certificate and its intermediates, with ECDSA keys on P-256 or RSA keys of 2048 ' +
         'to 4096 bits'
       );
     case 'closed':
@@ -109,26 +109,26 @@ export function handshakeAdvice(
   }
 }
 
-/** Why every client refuses our certificate; `undefined` if the certificate alone does not show it. */
+/** The reason why every client refuses the listener's certificate; `undefined` if the certificate alone does not show one. */
 export function whyRefused(
   { certificate, serverName }: Pick<Presented, 'certificate' | 'serverName'>,
   now: Date,
 ): string | undefined {
   const { validFrom, validTo } = certificate;
   if (validTo < now)
-    return `this listener's certificate expired on ${isoDate(validTo)}: renew it, clients refuse it`;
+    return `this listener's certificate expired on ${isoDate(validTo)}, so clients refuse it: renew it`;
   if (validFrom > now)
-    return `this listener's certificate is not valid before ${isoDate(validFrom)}: is this machine's clock right?`;
+    return `this listener's certificate is not valid before ${isoDate(validFrom)}: check the clock of this machine`;
   const names = certificateNames(certificate);
   if (serverName === undefined) {
     return names.ip.length > 0
       ? undefined
-      : "the client asked for no name, as one that dials an IP address, and this listener's certificate has no IP address as " +
+      : "the client sent no server name, as if it dialled an IP address, but this listener's certificate has no IP address as " +
           `SAN; its names are ${describeNames(names)}: have the client dial one of them`;
   }
   if (holdsName(certificate, normalServerName(serverName))) return undefined;
   return (
-    `the client asked for ${printable(serverName)}, which is not in the SAN of this listener's certificate; its names are ` +
+    `the client requested ${printable(serverName)}, which is not in the SAN of this listener's certificate; its names are ` +
     `${describeNames(names)}: issue one with that name, or have the client dial one of these`
   );
 }

@@ -4,7 +4,7 @@ import type { TLSSocket } from 'node:tls';
 import { KEY_UPDATES } from '../limits.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
 
-/** A line of OpenSSL's key log that has a client's secret after a handshake: the first one ends in `_0`, all others in `_N`. */
+/** Matches lines of OpenSSL's key log with a client's secret after a handshake: the first one ends in `_0`, all others in `_N`. */
 const CLIENT_SECRET = Buffer.from('CLIENT_TRAFFIC_SECRET_', 'latin1');
 const FIRST = '0'.charCodeAt(0);
 
@@ -38,7 +38,7 @@ export class KeyUpdateLimit {
     client.updates ??= new RateBucket(KEY_UPDATES);
     if (client.updates.take(1, performance.now())) return;
     client.isOver = true;
-    // OpenSSL is reading: the socket below it may be closed now, so that libuv reads no more, but the TLS socket must not be.
+    // OpenSSL is reading. The socket below it may be closed now, which stops libuv from reading, but the TLS socket may not.
     reset(client.raw);
     setImmediate(client.onFlood);
   }

@@ -25,7 +25,7 @@ interface DatedMaterial {
     | undefined;
 }
 
-/** All certificates and CRLs of a listener whose dates matter. */
+/** All certificates and CRLs of a listener that are checked for their dates. */
 export function datedOf({ server, upstream }: DatedMaterial): Dated[] {
   const found: Dated[] = [];
   for (const pair of server?.pairs ?? []) found.push(pair.dated);
@@ -44,7 +44,7 @@ export function datedOf({ server, upstream }: DatedMaterial): Dated[] {
   return found;
 }
 
-/** CAs with the same name count as one: a bundle contains the old certificate of a CA beside the new one. */
+/** CAs with the same name count as one: a bundle may contain both the old and the new certificate of a CA. */
 function authorities(role: DatedRole, source: TrustSource, anchors: TrustAnchors): Dated[] {
   const [setting] = [...source.files, ...source.directories];
   if (!setting) return [];

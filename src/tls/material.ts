@@ -20,7 +20,7 @@ import { loadSystemTrust, loadTrust, type TrustAnchors } from '../x509/trust.js'
 import { namesFor } from '../config/server-name.js';
 import { describeNames, type CertificateNames } from '../x509/certificate-names.js';
 
-/** Everything that a listener with TLS needs from files, read and checked together. */
+/** All material that a TLS listener needs from files, read and validated together. */
 export interface ServerMaterial {
   readonly settings: ServerTls;
   /** In the order of the configuration; the first is the default. */
@@ -29,13 +29,13 @@ export interface ServerMaterial {
   readonly revocations: RevocationLists | undefined;
 }
 
-/** Everything that an upstream with TLS needs from files. */
+/** All material that a TLS upstream needs from files. */
 export interface UpstreamMaterial {
   readonly settings: UpstreamTls;
   readonly pair: LoadedPair | undefined;
   /** PEM texts. */
   readonly ca: readonly string[];
-  /** The authorities, where the configuration names them (the system's store is not watched). */
+  /** The authorities, if the configuration names them (the system's trust store is not watched). */
   readonly anchors: TrustAnchors | undefined;
 }
 
@@ -48,21 +48,21 @@ export interface ListenerMaterial {
 /** A certificate, its key and its names. */
 export type ServerPair = Pick<LoadedPair, 'certificatePem' | 'keyPem' | 'names'>;
 
-/** What the server's side of TLS is made of: plain values, so that they can be sent to another process. */
+/** The material for the server's side of TLS, as plain values that can be sent to another process. */
 export interface ServerParts {
   readonly settings: Pick<ServerTls, 'minVersion' | 'clientAuth' | 'protocols'>;
   /** The first is the default. */
   readonly pairs: readonly ServerPair[];
-  /** PEM texts; `undefined` where no client certificate is asked for. */
+  /** PEM texts; `undefined` if no client certificate is requested. */
   readonly clientCa: readonly string[] | undefined;
   /** PEM texts. */
   readonly revocations: readonly string[] | undefined;
   readonly sessions: SessionStart;
-  /** When the verdict on a client may next change without new files, ms: CAs and CRLs become valid or expire. */
+  /** The times, in ms, at which the verdict on a client may change without new files: CAs and CRLs become valid or expire. */
   readonly sessionDates: readonly number[];
 }
 
-/** What the client's side of TLS is made of, in plain values. */
+/** The material for the client's side of TLS, as plain values. */
 export interface UpstreamParts {
   readonly settings: Pick<UpstreamTls, 'minVersion' | 'serverName' | 'protocol'>;
   readonly pair: Pick<LoadedPair, 'certificatePem' | 'keyPem'> | undefined;
@@ -122,7 +122,7 @@ export interface KeptPair {
   readonly replacedFrom: Date | undefined;
 }
 
-/** The parameters for judging files as they are read. */
+/** The parameters for validating files. */
 interface Loading {
   readonly now: Date;
   /** The material in use. */
@@ -132,10 +132,10 @@ interface Loading {
 }
 
 /**
- * Reads and checks every certificate, key, CA and CRL that a configuration names. All problems are found in one go;
- * with an error among them there is no result, so that nothing is ever half-applied.
+ * Reads and validates every certificate, key, CA and CRL that a configuration names. All problems are found in one pass. If one
+ * of them is an error, nothing is returned, so that a configuration is never partly applied.
  *
- * @param former - what is in use: a certificate that is valid is not replaced by one that is not.
+ * @param former - the material in use: a valid certificate is not replaced with an invalid one.
  */
 export async function loadMaterial(
   configuration: Configuration,
@@ -173,7 +173,7 @@ async function loadListenerMaterial(
   if (server) problems.push(...uncoveredRoutes(listener.forwarding.routes, server.pairs));
   if ((listener.tls && !server) || (listener.upstreamTls && !upstream)) return undefined;
   const material = { server, upstream };
-  // Those of key pairs were reported with their files.
+  // The dates of key pairs were reported with their files.
   const others = datedOf(material).filter(({ role }) => role !== 'server' && role !== 'upstream_client');
   problems.push(...others.flatMap((dated) => dateProblem(dated, now) ?? []));
   return material;
@@ -186,7 +186,7 @@ async function loadServer(settings: ServerTls, loading: Loading): Promise<Server
     const pair = await loadValidPair(setting, 'server', loading);
     if (pair === undefined) continue;
     pairs.push(pair);
-    // What Node's TLS does not take (a key too small, a broken extension) shows here and not in a handshake.
+    // Detects what Node's TLS does not accept (a key too small, a malformed extension) before a handshake does.
     tryContext(
       { cert: pair.certificatePem, key: pair.keyPem },
       setting.certificate.key,
@@ -219,7 +219,7 @@ async function loadUpstream(
   return { settings, pair, ca, anchors };
 }
 
-/** Reads a key pair, and keeps the previous one of the same file if that is valid and the new one is not. */
+/** Reads a key pair. Keeps the previous one of the same file if that is valid and the new one is not. */
 async function loadValidPair(
   setting: CertificatePair,
   role: PairRole,
@@ -239,7 +239,7 @@ async function loadValidPair(
     key,
     message:
       `${path}: the certificate in this file ${fault === 'expired' ? `expired on ${isoDate(pair.leaf.validTo)}` : `is not valid before ${isoDate(pair.leaf.validFrom)}`}; ` +
-      `the previous one is still used, it is valid until ${isoDate(previous.leaf.validTo)}; replace the file by a valid certificate`,
+      `the previous one is still used, it is valid until ${isoDate(previous.leaf.validTo)}; replace the file with a valid certificate`,
     value: path,
   });
   const [period] = pair.dated.periods;
@@ -261,14 +261,14 @@ function tryContext(
     problems.push({
       severity: 'error',
       key,
-      message: `the TLS library refuses it: ${reason}`,
+      message: `refused by the TLS library: ${reason}`,
       ...(value && { value }),
     });
     return false;
   }
 }
 
-/** Listeners that share the default `tls:` block would report each of its problems once a listener. */
+/** Removes duplicates: listeners that share the default `tls:` block report the same problems. */
 function withoutRepeats(problems: readonly Problem[]): Problem[] {
   const seen = new Map<string, Problem>();
   for (const problem of problems) seen.set(JSON.stringify([problem.key, problem.message]), problem);

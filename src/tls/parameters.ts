@@ -3,7 +3,7 @@ import { createSecureContext, type SecureContextOptions } from 'node:tls';
 
 import type { TlsVersion } from '../config/model.js';
 
-/** The only application protocol that Gitaly and its gRPC clients speak. */
+/** The only application protocol of Gitaly and its gRPC clients. */
 export const ALPN_H2 = 'h2';
 
 /** RFC 8446 section 6.2: the fatal alerts, as TLS records, for a ClientHello that is refused before OpenSSL reads it. */
@@ -49,7 +49,7 @@ const GROUPS = 'X25519:P-256:P-384';
 /** Includes the post-quantum hybrid of Go 1.24 and OpenSSL 3.5. OpenSSL 3.0 of Node 20 does not support it. */
 const HYBRID_GROUPS = `X25519MLKEM768:${GROUPS}`;
 
-/** A client that offers the hybrid also sends a share of X25519 (`*`): an older server answers without another round trip. */
+/** A client that offers the hybrid also sends an X25519 key share (`*`), so that an older server needs no further round trip. */
 const HYBRID_CLIENT_GROUPS = '*X25519MLKEM768:*X25519:P-256:P-384';
 
 /** The algorithms that Go offers, without SHA-1. OpenSSL's default adds Ed448, SHA-224, Brainpool curves, and ML-DSA or DSA. */
@@ -82,8 +82,8 @@ function supportsGroups(groups: string): boolean {
 }
 
 /**
- * The options that all TLS contexts of the program share. They prevent strangers from choosing an expensive algorithm: without
- * `ecdhCurve` and `sigalgs` OpenSSL offers all that it implements.
+ * The options that all TLS contexts of the program share. They prevent unauthenticated peers from selecting an expensive
+ * algorithm: without `ecdhCurve` and `sigalgs`, OpenSSL offers all algorithms that it implements.
  */
 export function contextParameters(minVersion: TlsVersion, side: 'server' | 'client'): SecureContextOptions {
   const hybrid = side === 'server' ? HYBRID_GROUPS : HYBRID_CLIENT_GROUPS;

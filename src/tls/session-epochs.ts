@@ -26,7 +26,7 @@ export class SessionEpochs {
   #sinceMs: number;
   #endsAtMs: number;
 
-  /** @param dates - the times that are known at the start, ms, in any order. */
+  /** @param dates - the times that are known initially, in ms and any order. */
   constructor({ secret, sinceMs }: SessionStart, dates: readonly number[]) {
     this.#dates = dates;
     this.#secret = secret;

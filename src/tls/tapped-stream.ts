@@ -3,7 +3,7 @@ import { Duplex } from 'node:stream';
 
 import { guarded } from '../guarded.js';
 
-/** Passes the bytes of a socket on, and shows those that come from it to somebody first. */
+/** Wraps a socket: bytes from the socket are first passed to an inspector, and may be inserted into those sent to it. */
 export class TappedStream extends Duplex {
   readonly #socket: Socket;
   #hasWritten = false;
@@ -11,7 +11,7 @@ export class TappedStream extends Duplex {
   /** Inserted before the first write; sent after it. */
   #held: Buffer | undefined;
 
-  /** `mayPass` is called with all that comes, in its order; what it says no to is dropped. */
+  /** @param mayPass - called with all received bytes, in order; bytes for which it returns false are dropped */
   constructor(socket: Socket, mayPass: (bytes: Buffer) => boolean) {
     super({ allowHalfOpen: false });
     this.#socket = socket;
@@ -30,14 +30,14 @@ export class TappedStream extends Duplex {
   }
 
   /**
-   * Sends bytes between two writes, which each consist of whole frames. They never precede the first write, HTTP/2's SETTINGS.
+   * Sends bytes between two writes, each of which consists of whole frames. They never precede the first write, HTTP/2's SETTINGS.
    */
   insert(bytes: Buffer): void {
     if (!this.#hasWritten) this.#held = bytes;
     else if (this.#socket.writable) this.#socket.write(bytes);
   }
 
-  /** Sends bytes as the last ones, and leaves the socket open when the stream is destroyed. Writes that wait are dropped. */
+  /** Sends the last bytes, and keeps the socket open when the stream is destroyed. Pending writes are dropped. */
   release(lastBytes: Buffer): void {
     this.#isReleased = true;
     if (this.#socket.writable) this.#socket.write(lastBytes);
@@ -56,7 +56,7 @@ export class TappedStream extends Duplex {
     this.#write(bytes, done);
   }
 
-  /** What HTTP/2 writes at once is many small frames: they leave as one. */
+  /** HTTP/2 writes many small frames at once, which are combined into one write. */
   override _writev(
     chunks: readonly { readonly chunk: Buffer }[],
     done: (error?: Error | null) => void,

@@ -49,19 +49,19 @@ export interface TerminatorEnvironment {
 /**
  * Does the TLS handshakes of one listener with one set of certificates, keys, CAs and CRLs.
  *
- * A reload builds another terminator for new connections, while handshakes under way finish with the one they began with.
- * Ticket keys belong to a set of CAs and CRLs and to an epoch of it (`SessionEpochs`): a session cannot be resumed with
- * another set or in another epoch, and each process that serves the set can resume what another began.
+ * A reload builds another terminator for new connections, while handshakes in progress finish with their own one. Ticket keys
+ * belong to a set of CAs and CRLs and to an epoch of it (`SessionEpochs`): a session cannot be resumed with another set or in
+ * another epoch, but each process that serves the set can resume sessions that another one created.
  *
- * Every certificate has a server of its own. A context that an `SNICallback` hands out does not replace the default
- * certificate (SSLWrap's UseSNIContext in Node's crypto_common.cc) but stands beside it if its key is of another
- * type, and then OpenSSL takes the one whose type comes first: an ECDSA default for an RSA name.
+ * Every certificate has a server of its own. A context from an `SNICallback` does not replace the default certificate
+ * (SSLWrap's UseSNIContext in Node's crypto_common.cc) but is added to it if its key has another type. OpenSSL then selects
+ * the certificate whose type comes first: an ECDSA default for an RSA name.
  */
 export class TlsTerminator {
   readonly #pairs: readonly ServerPair[];
   readonly #servers: ReadonlyMap<ServerPair, Server>;
   readonly #default: Server;
-  /** Those that were requested: most are never read in this process. */
+  /** Only certificates that clients have requested, because most are never needed in this process. */
   readonly #certificates = new Map<ServerPair, Certificate>();
   readonly #waiting = new WeakMap<object, Waiting>();
   /** Set if client certificates are requested. */
@@ -72,7 +72,7 @@ export class TlsTerminator {
   /** The secret that the ticket keys in use were derived from. */
   #secret: Uint8Array;
 
-  /** @throws if the TLS library does not take the parts */
+  /** @throws if the TLS library does not accept the parts */
   constructor(
     parts: ServerParts,
     environment: TerminatorEnvironment = { now: Date.now, onSessionsEnd: () => undefined },
@@ -93,12 +93,11 @@ export class TlsTerminator {
   }
 
   /**
-   * Does the server's side of a handshake on an accepted socket, whose first bytes have been put back on it, with
-   * the certificate for the name that its ClientHello asks for; the default one for `undefined`.
-   * The promise rejects with the TLS library's error, or with why the client is not served; a caller that destroys
-   * `raw` must not wait for it.
+   * Does the server's side of a handshake on an accepted socket, whose first bytes have been put back on it, with the
+   * certificate for the server name in its ClientHello, or the default one for `undefined`. The promise rejects with the TLS
+   * library's error, or with the reason why the client is refused. A caller that destroys `raw` must not wait for it.
    *
-   * @param address - the client's; `undefined` if it has none.
+   * @param address - the client's address; `undefined` if it has none.
    * @param helloBytes - the length of the ClientHello's records.
    * @param onKeyUpdateFlood - called if the client exceeds `KEY_UPDATES` later; `raw` has been reset by then.
    */
@@ -131,15 +130,15 @@ export class TlsTerminator {
         onKeyUpdateFlood,
       };
       this.#waiting.set(source, waiting);
-      // The TLS socket takes this over: a client that leaves within the handshake must end it, and one that ends its
-      // side of the connection later must not.
+      // The TLS socket takes this setting over. A client that ends its side during the handshake must end the connection; one
+      // that does so later must not.
       source.allowHalfOpen = false;
       server.emit('connection', source);
       source.allowHalfOpen = true;
     });
   }
 
-  /** The client at this address, whose handshake this terminator has done, has a verified certificate. */
+  /** Records that the client at this address, whose handshake this terminator has done, has a verified certificate. */
   clientAuthenticated(address: string | undefined): void {
     this.#guard?.authenticated(address);
   }
@@ -149,7 +148,7 @@ export class TlsTerminator {
     return this.#guard?.isReplaceable(socket, address) ?? false;
   }
 
-  /** Sessions that began before this time are not resumed after it. */
+  /** Prevents sessions created before this time from being resumed after it. */
   endSessions(atMs: number): void {
     this.#epochs.endBy(atMs, this.#environment.now());
   }
@@ -185,7 +184,7 @@ export class TlsTerminator {
     const server = createServer({
       ALPNProtocols: [...parts.settings.protocols],
       requestCert: verifiesClients,
-      // Judged after the handshake by judgeClient: a refusal inside of it carries no certificate to name in the log.
+      // judgeClient verifies the client after the handshake: a refusal during it would leave no certificate for the log.
       rejectUnauthorized: false,
       // The listener's own deadline covers the PROXY header and the ClientHello too; Node's is switched off (maximum).
       handshakeTimeout: MAX_TIMER_MS,
@@ -195,7 +194,7 @@ export class TlsTerminator {
       createSecureContext({
         ...contextOptions(parts, pair),
         ticketKeys: ticketKeysFor(pair, this.#secret),
-        // By default Node derives it from the command line, which can differ between processes.
+        // Node's default is derived from the command line, which can differ between processes.
         sessionIdContext: 'gitaly-tls-proxy',
       }),
     );
@@ -205,8 +204,8 @@ export class TlsTerminator {
       if (!waiting) return;
       this.#keyUpdates.watch(socket, waiting.raw, waiting.onKeyUpdateFlood);
       const refuse = (fault: Error): void => {
-        // Immediately: OpenSSL has made the tickets of the session, or makes them next, and Node sends them when this returns.
-        // The client could use such a ticket to be admitted.
+        // Called immediately: OpenSSL has created the tickets of the session, or creates them next, and Node sends them when
+        // this returns. The client could use such a ticket to be admitted.
         reset(waiting.raw);
         waiting.reject(fault);
       };
@@ -220,7 +219,7 @@ export class TlsTerminator {
     server.on('keylog', (line: Buffer, socket: TLSSocket) => {
       this.#guard?.keylog(line, socket);
       this.#keyUpdates.keylog(line, socket);
-      // The secrets stay in memory no longer than OpenSSL keeps them.
+      // The secrets are not kept in memory longer than in OpenSSL.
       line.fill(0);
     });
     server.on('tlsClientError', (error, socket) => {
@@ -253,7 +252,7 @@ export class TlsTerminator {
   }
 }
 
-/** An exception while judging a client whose handshake is complete. */
+/** An exception during the verification of a client whose handshake is complete. */
 export class JudgementFault extends Error {
   constructor(cause: Error) {
     super(cause.message, { cause });
@@ -265,15 +264,15 @@ class SessionEnded extends Error {
   readonly code = 'TLS_SESSION_ENDED';
 
   constructor() {
-    super('the session was resumed while it expired');
+    super('the session expired while it was being resumed');
   }
 }
 
 /**
- * When the first issuer in the chain that a verified client presented expires; its own certificate can be judged again
- * when the session is resumed, as OpenSSL keeps that one alone.
+ * The earliest expiry of an issuer in the chain that a verified client presented. The client's own certificate is not included:
+ * OpenSSL keeps it, and only it, so it is verified again when the session is resumed.
  *
- * @param startedAtMs - of the handshake: a certificate that had expired by then is not one that the client was verified with.
+ * @param startedAtMs - the start of the handshake: certificates that had expired by then were not used to verify the client.
  */
 function issuersExpireAt(chain: readonly Certificate[], startedAtMs: number): number {
   const ends = chain.slice(1).map(({ validTo }) => validTo.getTime());
@@ -301,12 +300,12 @@ function contextOptions(parts: ServerParts, pair: ServerPair): SecureContextOpti
   };
 }
 
-/** The 48 bytes of one certificate: a session is resumed with the certificate that it began with. */
+/** The 48 bytes of ticket keys for one certificate: a session is only resumed with the certificate that it was created with. */
 function ticketKeysFor({ certificatePem }: ServerPair, secret: Uint8Array): Buffer {
   return createHash('sha512').update(secret).update(certificatePem).digest().subarray(0, 48);
 }
 
-/** The first certificate that holds the name, else the first that holds its wildcard. */
+/** The first certificate that has the name, otherwise the first that has its wildcard. */
 export function choosePair<Pair extends Pick<ServerPair, 'names'>>(
   pairs: readonly Pair[],
   serverName: string,

@@ -1,7 +1,7 @@
 import type { TLSSocket } from 'node:tls';
 import { codeOrMessage } from '../error-codes.js';
 
-/** Why a peer's certificate was not accepted, as a closed set of labels. */
+/** The reason why a peer's certificate was not accepted, as a closed set of labels. */
 export type CertificateFault =
   | 'unknown_authority'
   | 'expired'
@@ -50,7 +50,7 @@ const FAULTS: Readonly<Record<string, CertificateFault>> = {
   CRL_SIGNATURE_FAILURE: 'crl',
 };
 
-/** The errors that Node reports as `UNSPECIFIED`, by OpenSSL's text for them (crypto/x509/x509_txt.c). */
+/** The errors that Node reports as `UNSPECIFIED`, by their OpenSSL text (crypto/x509/x509_txt.c). */
 const UNNAMED: Readonly<Record<string, string>> = {
   'permitted subtree violation': 'PERMITTED_VIOLATION',
   'excluded subtree violation': 'EXCLUDED_VIOLATION',
@@ -88,7 +88,7 @@ export function verificationOf(code: string): Verification {
   return { code, fault: Object.hasOwn(FAULTS, code) ? (FAULTS[code] ?? 'other') : 'other' };
 }
 
-/** Why the peer's certificate was not verified; `undefined` if it was. */
+/** The reason why the peer's certificate was not verified; `undefined` if it was. */
 export function failedVerification(
   socket: Pick<TLSSocket, 'authorized' | 'authorizationError'>,
 ): Verification | undefined {

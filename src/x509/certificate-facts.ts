@@ -2,7 +2,7 @@ import type { Certificate } from './certificate.js';
 import { readDer, readObjectIdentifier, readOptional, TAG } from './der.js';
 import { readNameConstraints, type NameConstraints } from './name-constraints.js';
 
-/** What a key may be used for, by the names of RFC 5280 section 4.2.1.3, in the order of their bits. */
+/** The key usages by their names in RFC 5280 section 4.2.1.3, in the order of their bits. */
 const KEY_USAGES = [
   'digitalSignature',
   'nonRepudiation',
@@ -17,7 +17,7 @@ const KEY_USAGES = [
 
 export type KeyUsage = (typeof KEY_USAGES)[number];
 
-/** RFC 5280 section 4.2.1.12; those with no name here keep their number. */
+/** RFC 5280 section 4.2.1.12. Usages without a name in this list are shown by their OID. */
 const EXTENDED_KEY_USAGES: Readonly<Record<string, string>> = {
   '1.3.6.1.5.5.7.3.1': 'serverAuth',
   '1.3.6.1.5.5.7.3.2': 'clientAuth',
@@ -28,7 +28,7 @@ const EXTENDED_KEY_USAGES: Readonly<Record<string, string>> = {
   '2.5.29.37.0': 'anyExtendedKeyUsage',
 };
 
-/** RFC 8017 appendix C, RFC 5758, RFC 8410; those with no name here keep their number. */
+/** RFC 8017 appendix C, RFC 5758, RFC 8410. Algorithms without a name in this list are shown by their OID. */
 const SIGNATURE_ALGORITHMS: Readonly<Record<string, string>> = {
   '1.2.840.113549.1.1.2': 'md2WithRSAEncryption',
   '1.2.840.113549.1.1.4': 'md5WithRSAEncryption',
@@ -57,16 +57,16 @@ const EXTENSION = {
   extendedKeyUsage: '2.5.29.37',
 } as const;
 
-/** The fields of a certificate besides its names and dates. */
+/** The fields of a certificate except its names and dates. */
 export interface CertificateFacts {
-  /** By its name where it has one here, else its object identifier. */
+  /** Its name in this file, or its OID. */
   readonly signatureAlgorithm: string;
   /** `undefined`: the certificate does not limit the use of its key. */
   readonly keyUsage: readonly KeyUsage[] | undefined;
-  /** `undefined`: it does not limit what it is for. */
+  /** `undefined`: the certificate does not limit its purpose. */
   readonly extendedKeyUsage: readonly string[] | undefined;
   readonly authority: boolean;
-  /** How many intermediates may stand below an authority; `undefined`: any number. */
+  /** The number of intermediates allowed below an authority; `undefined`: any number. */
   readonly pathLength: number | undefined;
   /** Lower-case hexadecimal. */
   readonly subjectKeyId: string | undefined;
@@ -80,7 +80,7 @@ export interface CertificateFacts {
 
 /**
  * Reads a certificate's DER (RFC 5280 section 4.1).
- * @throws Error if a part that is read here is broken, though OpenSSL has parsed the certificate
+ * @throws Error if a part that is read here is malformed, although OpenSSL has parsed the certificate
  */
 export function certificateFacts(certificate: Certificate): CertificateFacts {
   const { extensions } = certificate;
@@ -119,7 +119,7 @@ function hasExplicitCurve(publicKey: Buffer): boolean {
   return readObjectIdentifier(id.content) === EC_PUBLIC_KEY && id.rest[0] === TAG.sequence;
 }
 
-/** A bit string: the first byte says how many bits of the last one are no part of it. */
+/** A bit string: the first byte is the number of unused bits in the last one. */
 function readKeyUsage(value: Buffer): KeyUsage[] {
   const bits = readDer(value, TAG.bitString).content.subarray(1);
   return KEY_USAGES.filter((_usage, bit) => ((bits[bit >> 3] ?? 0) & (0x80 >> (bit & 7))) !== 0);
@@ -147,7 +147,7 @@ function readBasicConstraints(value: Buffer): Pick<CertificateFacts, 'authority'
   };
 }
 
-/** Only the identifier of the key is of use: `[0]`, primitive. */
+/** Reads the key identifier, `[0]` primitive, which is the only part that is used. */
 function readAuthorityKeyId(value: Buffer): string | undefined {
   return readOptional(readDer(value, TAG.sequence).content, 0x80)?.content.toString('hex');
 }

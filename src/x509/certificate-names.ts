@@ -5,7 +5,7 @@ import { isPrintable, printable } from '../printable.js';
 import type { Certificate } from './certificate.js';
 import { describeGeneralName, formatIpAddress, type GeneralName } from './general-names.js';
 
-/** The names of a certificate that count: its Subject Alternative Names. The Common Name does not. */
+/** The Subject Alternative Names of a certificate. The Common Name is ignored. */
 export interface CertificateNames {
   /** Lower case; may begin with `*.`. */
   readonly dns: readonly string[];

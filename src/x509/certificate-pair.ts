@@ -8,7 +8,7 @@ import { judgeForServing } from './judge/judge-chain.js';
 import { loadKey, warnOfReaders } from './key-file.js';
 import { FileProblem, parseCertificates, readSettingFile } from './pem-files.js';
 
-/** A certificate with its key, read, parsed and found to belong together. */
+/** A key pair: a certificate and its matching key, parsed and verified. */
 export interface LoadedPair {
   /** Leaf first, then intermediates, as in the file. */
   readonly certificatePem: string;
@@ -19,12 +19,12 @@ export interface LoadedPair {
   readonly names: CertificateNames;
 }
 
-/** What the certificate is for: it decides which names it must hold. */
+/** The use of the certificate, which determines the names that it must have. */
 export type PairRole = 'server' | 'client';
 
 /**
- * Reads a certificate and its key and checks all that can be checked without a peer: both parse, the key matches, a server's
- * has a SAN, the certificate is in date (a warning), and the key is not readable by others (a warning).
+ * Reads a certificate and its key and checks everything that can be checked without a peer: both parse, the key matches, a
+ * server's certificate has a SAN, the certificate is in date (a warning), and the key is not readable by others (a warning).
  * @returns the pair, or `undefined` with at least one problem of severity `error` added to `problems`
  */
 export async function loadPair(
@@ -62,7 +62,7 @@ export async function loadPair(
   const { path } = setting.certificate;
   const owner = certificates.findIndex(({ x509 }) => x509.belongsTo(key.object));
   if (owner > 0) {
-    // All other findings would be about the wrong certificate.
+    // All other findings would concern the wrong certificate.
     const own = certificates[owner]?.x509 ?? leaf;
     report(
       'certificate',
@@ -76,7 +76,7 @@ export async function loadPair(
     { role, now },
   );
   // Dates alone never prevent a start or a renewal, so they are warnings. Imminent expiry is a metric with alerts: a
-  // certificate that is valid for one day only would otherwise cause a warning at every reload.
+  // certificate that is valid for only one day would otherwise cause a warning at every reload.
   for (const finding of judged.leaf) {
     if (finding.id === 'expires_soon') continue;
     const isAboutDates = DATES.has(finding.id);
@@ -110,7 +110,7 @@ export async function loadPair(
 
 const DATES: ReadonlySet<FindingId> = new Set(['expired', 'not_yet_valid']);
 
-/** Runs a step; a problem with a file becomes a value, anything else is a fault of ours and goes on. */
+/** Runs a step and returns a `FileProblem` that it throws. Other errors are bugs and are rethrown. */
 export async function attempt<T>(step: () => Promise<T>): Promise<T | FileProblem> {
   try {
     return await step();

@@ -21,7 +21,7 @@ export interface Dated {
   readonly periods: readonly Period[];
 }
 
-/** Why a certificate or CRL is not valid now. */
+/** The reason why a certificate or CRL is not valid now. */
 export type DateFault = 'expired' | 'not_yet_valid';
 
 /** The validity period of a certificate. Unreadable dates are invalid dates: the certificate is then not valid. */
@@ -64,7 +64,7 @@ export function describeDateFault(
     fix:
       fault === 'expired'
         ? `${FIXES[role]}, or correct the clock of this machine.`
-        : 'Correct the clock of this machine; otherwise wait, or use one that is valid already.',
+        : 'Correct the clock of this machine; otherwise wait, or use one that is already valid.',
   };
 }
 
@@ -72,14 +72,14 @@ const CONSEQUENCES: Readonly<Record<DatedRole, string>> = {
   server: 'clients refuse to connect',
   client_ca: 'the clients of this CA are refused',
   client_crl: 'the clients of this CA are refused',
-  upstream_client: 'upstreams that verify it refuse to be connected',
+  upstream_client: 'upstreams that verify it refuse connections',
   upstream_ca: 'upstreams of this CA cannot be verified',
 };
 
 const FIXES: Readonly<Record<DatedRole, string>> = {
   server: 'Renew the certificate',
   client_ca: 'Replace the certificate of the CA, or remove it',
-  client_crl: 'Replace the CRL by the current one of this CA, or remove it if the CA is not in use',
+  client_crl: 'Replace the CRL with the current one of this CA, or remove it if the CA is not in use',
   upstream_client: 'Renew the certificate',
   upstream_ca: 'Replace the certificate of the CA, or remove it',
 };

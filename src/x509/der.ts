@@ -19,7 +19,7 @@ export const TAG = {
   set: 0x31,
 } as const;
 
-/** `[number]`, constructed: how RFC 5280 marks what may be left out. */
+/** `[number]`, constructed: the tag that RFC 5280 gives to optional fields. */
 export function contextTag(number: number): number {
   return 0xa0 | number;
 }
@@ -33,13 +33,13 @@ export interface DerElement {
 
 /**
  * Reads the value at the start of the bytes.
- * @throws Error if it has none of the tags, or is cut off
+ * @throws Error if it has none of the tags, or is truncated
  */
 export function readDer(bytes: Buffer, ...tags: readonly number[]): DerElement {
   const [tag, first] = bytes;
   if (tag === undefined || first === undefined || !tags.includes(tag))
     throw new Error('not the DER expected');
-  // X.690 section 8.1.3: up to 127 the length stands in one byte, above that in as many bytes as the first one says.
+  // X.690 section 8.1.3: a length up to 127 takes one byte. For longer ones, the first byte is the number of length bytes.
   const lengthBytes = first < 0x80 ? 0 : first & 0x7f;
   const start = 2 + lengthBytes;
   if (first === 0x80 || lengthBytes > 4 || bytes.length < start) throw new Error('not a length of DER');

@@ -29,7 +29,7 @@ const ATTRIBUTES: Readonly<Record<string, string>> = {
 
 /** One attribute of a name: `CN=value`. */
 interface Attribute {
-  /** The short name, or the object identifier if there is none. */
+  /** The short name if the attribute has one, otherwise the object identifier. */
   readonly type: string;
   /** Exactly as in the certificate; `undefined` if the value is not valid text. */
   readonly value: string | undefined;
@@ -58,8 +58,8 @@ export function readDistinguishedName(der: Buffer): DistinguishedName {
 }
 
 /**
- * The Common Name; `undefined` if there is none or more than one. OpenSSL uses the first then, Go the last, so the intended
- * holder is unknown.
+ * The Common Name; `undefined` if the name has none or more than one. With several, OpenSSL uses the first and Go the last, so
+ * the intended holder is unknown.
  */
 export function commonNameOf(name: DistinguishedName): string | undefined {
   const [first, ...others] = name.flat().filter(({ type }) => type === 'CN');

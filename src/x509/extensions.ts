@@ -4,13 +4,13 @@ import { contextTag, readAll, readDer, readObjectIdentifier, readOptional, TAG }
 export interface Extension {
   readonly id: string;
   readonly critical: boolean;
-  /** Its value's DER. */
+  /** The DER of its value. */
   readonly value: Buffer;
 }
 
 /**
  * The extensions of a certificate, in its order.
- * @param behindKey - the bytes after the public key in a `TBSCertificate`
+ * @param behindKey - the bytes that follow the public key in a `TBSCertificate`
  * @throws Error if an extension is malformed
  */
 export function readExtensions(behindKey: Buffer): Extension[] {

@@ -5,7 +5,7 @@ import { codeOf } from '../error-codes.js';
 import { listDirectory, statPath } from '../files/read-file.js';
 import type { Configuration, FileSetting, TrustSource } from '../config/model.js';
 
-/** Every file and directory that a configuration names: what TLS is made of, and the token. */
+/** Every file and directory that a configuration names: certificates, keys, CAs, CRLs, and the token. */
 export function watchedPaths(configuration: Configuration): string[] {
   const settings: FileSetting[] = [];
   const addTrust = (trust: TrustSource | undefined): void => {
@@ -24,8 +24,8 @@ export function watchedPaths(configuration: Configuration): string[] {
 }
 
 /**
- * A text that changes when one of the files does. It is made with `stat`, which follows links: Kubernetes renews a
- * secret by swapping the `..data` link, and watching the file itself would miss that.
+ * Returns a string that changes when one of the files changes. It uses `stat`, which follows links: Kubernetes renews a
+ * secret by swapping the `..data` link, which watching the file itself would miss.
  */
 export async function fileSignature(paths: readonly string[]): Promise<string> {
   const signatures = await Promise.all(paths.map((path) => signatureOf(path)));
@@ -45,7 +45,7 @@ async function signatureOf(path: string): Promise<string[]> {
   }
 }
 
-/** One level deep: a directory of authorities holds files, or links to them. */
+/** Reads one level: a directory of authorities contains files, or links to files. */
 async function signatureOfEntry(path: string): Promise<string> {
   try {
     return factsText(path, await statPath(path));

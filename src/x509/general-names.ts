@@ -13,7 +13,7 @@ export type GeneralName =
   /** 4 or 16 bytes of an address; in name constraints twice as many, followed by the mask. */
   | { readonly kind: 'ip'; readonly value: Buffer }
   | { readonly kind: 'directory'; readonly value: DistinguishedName }
-  /** Of a kind that is not used here, such as `otherName`. */
+  /** A kind that is not used here, such as `otherName`. */
   | { readonly kind: 'other'; readonly value: Buffer }
   /** A DNS name, URI or mail address with bytes that are not ASCII; as text, one character per byte. */
   | { readonly kind: 'malformed'; readonly of: 'dns' | 'uri' | 'email'; readonly value: string };

@@ -1,4 +1,4 @@
-/** Formats a date by RFC 3339; an invalid date, as of a malformed certificate, gives `an unreadable date`. */
+/** Formats a date as RFC 3339. Returns `an unreadable date` for an invalid date, as in a malformed certificate. */
 export function isoDate(date: Date): string {
   return Number.isNaN(date.getTime()) ? 'an unreadable date' : date.toISOString();
 }

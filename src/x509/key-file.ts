@@ -5,7 +5,7 @@ import { judgeKeyMode } from './judge/judge-files.js';
 import { sentenceWithCure } from './judge/certificate-finding.js';
 import { FileProblem, readSettingContent } from './pem-files.js';
 
-/** A private key, and who may read its file. */
+/** A private key and the mode of its file. */
 export interface KeyFile {
   readonly pem: string;
   readonly object: KeyObject;
@@ -15,7 +15,7 @@ export interface KeyFile {
 
 /**
  * Reads a private key in PEM.
- * @throws FileProblem that says why it cannot be used; nothing of the key stands in it
+ * @throws FileProblem with the reason why it cannot be used, which contains no part of the key
  */
 export async function loadKey(path: string): Promise<KeyFile> {
   const { bytes, mode } = await readSettingContent(path);
@@ -24,8 +24,8 @@ export async function loadKey(path: string): Promise<KeyFile> {
 }
 
 /**
- * The private key of a PEM text.
- * @throws FileProblem that says why there is none
+ * Parses the private key in a PEM text.
+ * @throws FileProblem with the reason why this fails
  */
 export function parseKey(path: string, pem: string): KeyObject {
   try {
@@ -45,7 +45,7 @@ export function parseKey(path: string, pem: string): KeyObject {
 /** Adds a warning to `problems` if others than its owner and group may read the file of a secret. @param mode - as `stat` has it */
 export function warnOfReaders({ path, key }: FileSetting, mode: number, problems: Problem[]): void {
   for (const finding of judgeKeyMode(mode)) {
-    // A group that may read it is how a proxy that is not root gets at a key of root's.
+    // Group access is accepted: it lets a proxy that does not run as root read a key that root owns.
     if (finding.id === 'key_readable_by_others')
       problems.push({
         severity: 'warning',

@@ -4,9 +4,9 @@ import { describeGeneralName, formatIpAddress, readGeneralName, type GeneralName
 
 /** The names that an authority may issue for (RFC 5280 section 4.2.1.10). */
 export interface NameConstraints {
-  /** A name must lie within one of those of its kind, if there are any. */
+  /** If there are constraints of its kind, a name must be within one of them. */
   readonly permitted: readonly GeneralName[];
-  /** A name must not lie within any of these. */
+  /** A name must not be within any of these. */
   readonly excluded: readonly GeneralName[];
 }
 
@@ -27,7 +27,7 @@ function readSubtrees(content: Buffer | undefined): GeneralName[] {
   });
 }
 
-/** Why a name is outside of constraints, as a clause whose subject is the authority; `undefined` if it is within. */
+/** Explains why constraints exclude a name, as a clause whose subject is the authority; `undefined` if they permit it. */
 export function violation(name: GeneralName, { permitted, excluded }: NameConstraints): string | undefined {
   const excluding = excluded.find((base) => isWithin(name, base));
   if (excluding) return `it excludes ${describeConstraint(excluding)}`;
@@ -55,8 +55,8 @@ function isWithin(name: GeneralName, base: GeneralName): boolean {
 }
 
 /**
- * A leading dot requires at least one more label. Without it, the name itself is within, and for DNS names also everything
- * below it. For URIs the host must be equal.
+ * Whether a host is within a constraint. A leading dot requires at least one more label. Without the dot, the name itself is
+ * within and, for DNS names, so are its subdomains. For URIs the host must be equal.
  */
 function isHostWithin(host: string, base: string, below: boolean): boolean {
   const [name, suffix] = [host.toLowerCase().replace(/\.$/u, ''), base.toLowerCase()];

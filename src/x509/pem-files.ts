@@ -9,14 +9,14 @@ export class FileProblem extends Error {}
 
 /**
  * Reads a file.
- * @throws FileProblem that says why it cannot be read
+ * @throws FileProblem with the reason why it cannot be read
  */
 export async function readSettingFile(path: string): Promise<string> {
   return (await readSettingContent(path)).bytes.toString('utf8');
 }
 
 /**
- * Like the previous function, but with the mode of the file.
+ * Reads a file and its mode.
  * @throws FileProblem
  */
 export async function readSettingContent(path: string): Promise<FileContent> {
@@ -27,7 +27,7 @@ export async function readSettingContent(path: string): Promise<FileContent> {
   }
 }
 
-/** The system's error in an operator's words; the path stands in it. */
+/** Converts an error of the operating system to a message for the operator, which contains the path. */
 export function describeFileError(path: string, error: unknown): string {
   switch (codeOf(error)) {
     case 'ENOENT':
@@ -36,7 +36,7 @@ export function describeFileError(path: string, error: unknown): string {
     case 'EPERM':
       return `${path}: permission denied; the user that runs the proxy must be able to read it`;
     case 'EISDIR':
-      return `${path}: is a directory, a PEM file is needed`;
+      return `${path}: is a directory; expected a PEM file`;
     case 'ENOTDIR':
       return `${path}: a part of the path is not a directory`;
     default:
@@ -44,7 +44,7 @@ export function describeFileError(path: string, error: unknown): string {
   }
 }
 
-/** One certificate of a PEM file: its text as the TLS library takes it, and what it says. */
+/** One certificate of a PEM file: its PEM text for the TLS library, and the parsed certificate. */
 export interface PemCertificate {
   readonly pem: string;
   readonly x509: Certificate;
@@ -52,13 +52,12 @@ export interface PemCertificate {
 
 /**
  * All certificates of a PEM text, in order.
- * @throws FileProblem if one of them cannot be parsed, or text stands where a certificate was begun and not ended
+ * @throws FileProblem if one of them cannot be parsed or is truncated
  */
 export function parseCertificates(path: string, text: string): PemCertificate[] {
   const blocks = text.match(CERTIFICATE_BLOCK) ?? [];
   const begun = text.split('-----BEGIN CERTIFICATE-----').length - 1;
-  if (begun !== blocks.length)
-    throw new FileProblem(`${path}: truncated, a certificate begins and does not end`);
+  if (begun !== blocks.length) throw new FileProblem(`${path}: truncated, a certificate has no END line`);
   return blocks.map((pem, index) => {
     try {
       return { pem, x509: new Certificate(pem) };

@@ -25,7 +25,7 @@ export interface RevocationList {
   readonly authorityKeyId: string | undefined;
   /** The distribution point that it is limited to, as hexadecimal DER; empty for a list of all certificates of its issuer. */
   readonly scope: string;
-  /** Why OpenSSL's verdict with this list would be wrong, or would refuse every client; a predicate of "the CRL". */
+  /** The reason why OpenSSL would misapply this list or refuse every client, as a predicate of "the CRL". */
   readonly objection: string | undefined;
   /** Whether the key has signed it; `undefined` for an unknown signature algorithm. */
   isSignedBy(key: KeyObject): boolean | undefined;
@@ -94,7 +94,7 @@ function isSignedBy(digest: string | null, signed: Buffer, key: KeyObject, signa
   try {
     return verify(digest, signed, key, signature);
   } catch {
-    // A key of another kind.
+    // The key has another type.
     return false;
   }
 }
@@ -136,7 +136,7 @@ const LIMITS: Readonly<Record<number, string>> = {
   0x85: 'covers only attribute certificates (onlyContainsAttributeCerts)',
 };
 
-/** A list for one distribution point is accepted: OpenSSL uses it for certificates that name this point, and refuses others. */
+/** A list for one distribution point is accepted: OpenSSL uses it for certificates that name this point and refuses all others. */
 function objectionToScope(value: Buffer): string | undefined {
   for (const element of readAll(readDer(value, TAG.sequence).content)) {
     if (element.tag === contextTag(0) || (element.tag !== 0x83 && !isTrue(element))) continue;

@@ -61,8 +61,8 @@ export async function loadRevocations(
   for (const { x509 } of withoutRoot(anchors)) {
     report(
       'warning',
-      `the clients of ${describeSubject(x509)} are refused, as it is not self-signed and its issuer is not in client_ca_path: ` +
-        'with a CRL OpenSSL verifies each chain up to a self-signed CA; add that one, with its CRL',
+      `the clients of ${describeSubject(x509)} are refused: it is not self-signed and its issuer is not in client_ca_path, ` +
+        'but with a CRL, OpenSSL verifies each chain up to a self-signed CA; add that CA and its CRL',
     );
   }
   problems.push(...found);
@@ -75,7 +75,7 @@ export async function loadRevocations(
   };
 }
 
-/** Trust anchors that do not lead to a self-signed one. */
+/** Trust anchors that do not chain to a self-signed one. */
 function withoutRoot(anchors: TrustAnchors): TrustAnchors {
   const rooted = new Set(anchors.filter(({ x509 }) => x509.subject === x509.issuer));
   for (let before = -1; before < rooted.size;) {
@@ -91,13 +91,13 @@ function warnInTime({ issuer, nextUpdate }: RevocationList, now: Date, report: R
   if (nextUpdate === undefined || leftMs <= 0 || leftMs >= CRL_WARN_BEFORE_MS) return;
   report(
     'warning',
-    `the CRL of ${issuer.text} must be replaced before ${nextUpdate.toISOString()}; after it the clients of this CA are refused`,
+    `the CRL of ${issuer.text} must be replaced before ${nextUpdate.toISOString()}; after that the clients of this CA are refused`,
   );
 }
 
 type Report = (severity: Problem['severity'], message: string) => void;
 
-/** Removes lists that the CA of their name has not signed: because of one, OpenSSL would refuse all clients of that CA. */
+/** Removes lists that the CA with their issuer name has not signed. One such list makes OpenSSL refuse all clients of that CA. */
 function signedLists(loaded: readonly PemList[], anchors: TrustAnchors, report: Report): SignedList[] {
   const keysOf = new Map<string, KeyObject[]>();
   for (const { x509 } of anchors) {
@@ -153,9 +153,9 @@ function isOlder(list: RevocationList, than: RevocationList): boolean {
 
 function parseLists(path: string, text: string): PemList[] {
   const blocks = text.match(CRL_BLOCK) ?? [];
-  // What is left of a list that is being written would refuse every client of its issuer.
+  // A list that was read while it was being written would refuse every client of its issuer.
   if (text.split('-----BEGIN X509 CRL-----').length - 1 !== blocks.length)
-    throw new FileProblem(`${path}: truncated, a certificate revocation list begins and does not end`);
+    throw new FileProblem(`${path}: truncated, a certificate revocation list has no END line`);
   if (blocks.length === 0)
     throw new FileProblem(`${path}: contains no certificate revocation list in PEM (X509 CRL)`);
   return blocks.map((pem) => ({ pem, list: parseList(path, pem) }));
@@ -167,6 +167,6 @@ function parseList(path: string, pem: string): RevocationList {
     createSecureContext({ crl: pem });
     return readRevocationList(Buffer.from(pem.replace(/-----[^-]+-----/g, ''), 'base64'));
   } catch {
-    throw new FileProblem(`${path}: a certificate revocation list in it cannot be parsed`);
+    throw new FileProblem(`${path}: contains a certificate revocation list that cannot be parsed`);
   }
 }

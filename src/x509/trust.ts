@@ -12,15 +12,15 @@ import {
   type PemCertificate,
 } from './pem-files.js';
 
-/** Certificate authorities, at least one. */
+/** One or more certificate authorities. */
 export type TrustAnchors = readonly PemCertificate[];
 
 /**
- * Reads all certificates of a trust source. A directory's files without a certificate are passed over, as Go does
- * with `SSL_CERT_DIR`; a named file must hold one.
+ * Reads all certificates of a trust source. In a directory, files without a certificate are skipped, as Go does with
+ * `SSL_CERT_DIR`; a file that is named must contain one.
  *
- * An empty result is an error, never a fallback: Node takes `ca: ''` for "the public roots", which would let
- * anybody with a public certificate in.
+ * An empty result is an error, never a fallback: Node interprets `ca: ''` as "the public roots", which would admit every
+ * client with a certificate of a public CA.
  */
 export async function loadTrust(source: TrustSource, problems: Problem[]): Promise<TrustAnchors | undefined> {
   const anchors: PemCertificate[] = [];
@@ -56,7 +56,7 @@ export async function loadTrust(source: TrustSource, problems: Problem[]): Promi
 }
 
 /**
- * The files of a trust directory in a stable order; hash links of `c_rehash` name the same files again. A file that cannot be
+ * The files of a trust directory in a stable order. Hash links of `c_rehash` point to the same files. A file that cannot be
  * read or parsed, such as a dangling link, is skipped and reported; the other authorities are still trusted.
  */
 async function loadDirectory(path: string, warn: (message: string) => void): Promise<PemCertificate[]> {
@@ -68,14 +68,14 @@ async function loadDirectory(path: string, warn: (message: string) => void): Pro
   }
   const byFingerprint = new Map<string, PemCertificate>();
   for (const name of names) {
-    // Kubernetes' `..data` and `..2026_…` are directories beside links to their content.
+    // In Kubernetes, `..data` and `..2026_…` are directories next to links to their content.
     if (name.startsWith('.')) continue;
     const file = join(path, name);
     const certificates = await attempt(async () =>
       (await isDirectory(file)) ? [] : parseCertificates(file, await readSettingFile(file)),
     );
     if (certificates instanceof FileProblem) {
-      warn(`${certificates.message}; it is skipped: remove the file, or correct it`);
+      warn(`${certificates.message}; the file is skipped: remove or correct it`);
       continue;
     }
     for (const certificate of certificates) byFingerprint.set(certificate.x509.fingerprint256, certificate);
@@ -92,7 +92,7 @@ async function isDirectory(path: string): Promise<boolean> {
   }
 }
 
-/** Where Go looks for the system's roots on Linux (crypto/x509, root_linux.go), in its order. */
+/** The files in which Go looks for the system's roots on Linux (crypto/x509, root_linux.go), in its order. */
 const SYSTEM_BUNDLES = [
   '/etc/ssl/certs/ca-certificates.crt',
   '/etc/pki/tls/certs/ca-bundle.crt',
@@ -102,7 +102,7 @@ const SYSTEM_BUNDLES = [
   '/etc/ssl/cert.pem',
 ];
 
-/** The PEM text of the system's trust store, else of the roots that Node carries. */
+/** The PEM text of the system's trust store, or else of the roots bundled with Node. */
 export async function loadSystemTrust(): Promise<string[]> {
   for (const bundle of SYSTEM_BUNDLES) {
     const text = await attempt(() => readSettingFile(bundle));

@@ -81,7 +81,7 @@ test('upstream_tls is for those that are tls://, whichever they are', () => {
     protocol: 'h2',
   });
   expect(problems(load(listener + map('tcp://10.0.0.2:1')))).toEqual([
-    '4: listeners[0].upstream_tls: `upstream_tls` is for tls:// and https:// upstreams, and these are tcp://10.0.0.1:1, tcp://10.0.0.2:1: remove it or forward with TLS',
+    '4: listeners[0].upstream_tls: `upstream_tls` is for tls:// and https:// upstreams, but these are tcp://10.0.0.1:1, tcp://10.0.0.2:1: remove it or forward with TLS',
   ]);
   // One that cannot be read may have been meant to be one.
   expect(problems(load(listener + map('nowhere')))).toHaveLength(1);
@@ -94,7 +94,7 @@ describe('problems, each with its line:', () => {
       'names that are one when compared',
       ['gitaly-a.internal: tcp://h:1', 'GITALY-A.internal.: tcp://h:2'],
       [
-        `6: ${name}.GITALY-A.internal.: the name is that of ${name}.gitaly-a.internal: keep one of them (got "GITALY-A.internal.")`,
+        `6: ${name}.GITALY-A.internal.: the same name as ${name}.gitaly-a.internal: remove one of them (got "GITALY-A.internal.")`,
       ],
     ],
     [
@@ -102,17 +102,17 @@ describe('problems, each with its line:', () => {
       ['10.0.0.1: tcp://h:1', '"::1": tcp://h:1', '"[::1]": tcp://h:1', '"*.0.0.1": tcp://h:1'],
       ['10.0.0.1', '::1', '[::1]', '*.0.0.1'].map(
         (address, index) =>
-          `${5 + index}: ${name}.${address}: a client that dials an IP address asks for no name, it goes to \`default\`: write a name such as gitaly-a.internal (got "${address}")`,
+          `${5 + index}: ${name}.${address}: a client that dials an IP address sends no server name and uses \`default\`: write a name such as gitaly-a.internal (got "${address}")`,
       ),
     ],
     [
       'wildcards that are none',
       ['"*": tcp://h:1', '"gitaly-*.internal": tcp://h:1', '"*.*.internal": tcp://h:1', '"a.*": tcp://h:1'],
       [
-        `5: ${name}.*: a \`*\` stands for one label of a longer name: write \`default\` for all other names (got "*")`,
+        `5: ${name}.*: a \`*\` matches one label of a longer name: write \`default\` for all other names (got "*")`,
         ...['gitaly-*.internal', '*.*.internal', 'a.*'].map(
           (text, index) =>
-            `${6 + index}: ${name}.${text}: a \`*\` stands for the whole first label and nothing else: write "*.eu.internal" (got "${text}")`,
+            `${6 + index}: ${name}.${text}: a \`*\` is only allowed as the whole first label: write "*.eu.internal" (got "${text}")`,
         ),
       ],
     ],
@@ -120,24 +120,24 @@ describe('problems, each with its line:', () => {
       'no names',
       ['"a b": tcp://h:1', 'gitaly-a.internal:9999: tcp://h:1', '"-a": tcp://h:1', '"": tcp://h:1'],
       [
-        `5: ${name}."a b": expected a name that clients ask for, such as gitaly-a.internal or "*.eu.internal", or \`default\` (got "a b")`,
-        `6: ${name}.gitaly-a.internal:9999: a name has no port: write gitaly-a.internal (got "gitaly-a.internal:9999")`,
-        `7: ${name}.-a: expected a name that clients ask for, such as gitaly-a.internal or "*.eu.internal", or \`default\` (got "-a")`,
-        `8: ${name}.: expected a name that clients ask for, such as gitaly-a.internal or "*.eu.internal", or \`default\` (got "")`,
+        `5: ${name}."a b": expected a server name such as gitaly-a.internal or "*.eu.internal", or \`default\` (got "a b")`,
+        `6: ${name}.gitaly-a.internal:9999: a server name must not have a port: write gitaly-a.internal (got "gitaly-a.internal:9999")`,
+        `7: ${name}.-a: expected a server name such as gitaly-a.internal or "*.eu.internal", or \`default\` (got "-a")`,
+        `8: ${name}.: expected a server name such as gitaly-a.internal or "*.eu.internal", or \`default\` (got "")`,
       ],
     ],
     [
       'default in other letters',
       ['Default: tcp://h:1'],
-      [`5: ${name}.Default: a name that stands for all others is written \`default\` (got "Default")`],
+      [`5: ${name}.Default: the entry for all other names is \`default\` (got "Default")`],
     ],
     [
       'upstreams that cannot be',
       ['a: ftp://h:1', 'b: http://h:1', 'c: tls://0.0.0.0:9999', 'd:', 'default: tcp://h'],
       [
         `5: ${name}.a: expected an address with its scheme: tcp://127.0.0.1:8075, tls://gitaly.internal:9999, dns:gitaly.internal:8075, unix:/var/opt/gitlab/gitaly/gitaly.socket or https://gitlab.example.com (got "ftp://h:1")`,
-        `6: ${name}.b: HTTP is not forwarded by server name: write the tcp://, unix:, dns:, tls:// or dns+tls: address of a Gitaly (got "http://h:1")`,
-        `7: ${name}.c: forwards to its own \`listen\` address: name that of the server behind it (got "tls://0.0.0.0:9999")`,
+        `6: ${name}.b: HTTP cannot be forwarded by server name: write the tcp://, unix:, dns:, tls:// or dns+tls: address of a Gitaly (got "http://h:1")`,
+        `7: ${name}.c: forwards to its own \`listen\` address: write the address of the server behind it (got "tls://0.0.0.0:9999")`,
         `8: ${name}.d: the key has no value: expected a string such as "tcp://10.0.0.1:8075" (got null)`,
         `9: ${name}.default: the port is missing: write tcp://h:8075 (got "tcp://h")`,
       ],
@@ -145,7 +145,7 @@ describe('problems, each with its line:', () => {
     [
       'the same key twice',
       ['a: tcp://h:1', 'a: tcp://h:2'],
-      [`6: ${name}.a: the key is written twice here: keep one of them`],
+      [`6: ${name}.a: the key is repeated: remove one of them`],
     ],
   ])('%s', (_what, entries, expected) => {
     const result = byName(...entries);
@@ -159,7 +159,7 @@ describe('problems, each with its line:', () => {
       'beside `forward`',
       `  - listen: tls://0.0.0.0:9999\n    forward: tcp://h:1\n${NAMES}`,
       [
-        `5: ${name}: a listener has either this or \`forward\`: keep one of them; its \`default\` takes what \`forward\` would`,
+        `5: ${name}: cannot be combined with \`forward\`: remove one of them; its \`default\` entry has the same effect as \`forward\``,
       ],
     ],
     [
@@ -172,7 +172,7 @@ describe('problems, each with its line:', () => {
     [
       'without an entry',
       '  - listen: tls://0.0.0.0:9999\n    forward_by_server_name: {}\n',
-      [`4: ${name}: names no upstream: write for example "gitaly-a.internal: tcp://10.0.0.1:8075"`],
+      [`4: ${name}: contains no upstream: write for example "gitaly-a.internal: tcp://10.0.0.1:8075"`],
     ],
     [
       'no map',
@@ -185,21 +185,21 @@ describe('problems, each with its line:', () => {
       'on an https:// listener',
       `  - listen: https://0.0.0.0:8443\n${NAMES}`,
       [
-        `4: ${name}: is for tls:// listeners, and this one listens on https://0.0.0.0:8443, where requests for several names may share a connection: use \`forward\``,
+        `4: ${name}: is for tls:// listeners, but this one listens on https://0.0.0.0:8443, where requests for several names may share a connection: use \`forward\``,
       ],
     ],
     [
       'on a plaintext listener',
       `  - listen: unix:/run/a\n${NAMES}`,
       [
-        `4: ${name}: is for tls:// listeners, and this one listens on unix:/run/a, where clients ask for no name: use \`forward\``,
+        `4: ${name}: is for tls:// listeners, but this one listens on unix:/run/a, where clients send no server name: use \`forward\``,
       ],
     ],
     [
       'with what is for HTTP',
       `  - listen: tls://0.0.0.0:9999\n${NAMES}    paths: [/a]\n`,
       [
-        '5: listeners[0].paths: `paths` is for pairs with https:// or http://, and this one passes bytes: remove it',
+        '5: listeners[0].paths: `paths` is for listeners that forward HTTP (https:// or http://), but this one does not: remove it',
       ],
     ],
     [
@@ -219,7 +219,7 @@ describe('problems, each with its line:', () => {
     const [first] = problems(byName('*.eu.internal : tcp://h:1'));
     expect(first).toMatch(/^(?:5: )?not valid YAML|cannot be read as YAML/u);
     expect(problems(byName('*.eu.internal: tcp://h:1')).join('\n')).toContain(
-      'a text that begins with * is written in quotes, for example "*.eu.internal"',
+      'a string that begins with * must be in quotes, for example "*.eu.internal"',
     );
   });
 });

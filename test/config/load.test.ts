@@ -372,7 +372,7 @@ describe('problems of a file', () => {
     [
       'a duplicate key',
       `${tcp(forward)}${forward}`,
-      ['proxy.yaml:4: listeners[0].forward: the key is written twice here: keep one of them'],
+      ['proxy.yaml:4: listeners[0].forward: the key is repeated: remove one of them'],
     ],
     [
       'an unknown key',
@@ -400,7 +400,7 @@ describe('problems of a file', () => {
       'a key like no other',
       `${tcp(forward)}zzz: 1\n`,
       [
-        'proxy.yaml:4: zzz: unknown key `zzz`; the top level knows `tls`, `listeners`, `prometheus_listen_addr`, `admin_hosts`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_unauthenticated_connections`, `max_connections_per_source`, `abuse_limits`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
+        'proxy.yaml:4: zzz: unknown key `zzz`; the keys of the top level are `tls`, `listeners`, `prometheus_listen_addr`, `admin_hosts`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_unauthenticated_connections`, `max_connections_per_source`, `abuse_limits`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
       ],
     ],
     [
@@ -420,16 +420,14 @@ describe('problems of a file', () => {
       'a limit on abuse that does not exist',
       `${tcp(forward)}abuse_limits:\n  resets: { per_second: 5 }\n  reset: { burst: 50 }\n`,
       [
-        'proxy.yaml:5: abuse_limits.resets.per_second: unknown key `per_second`; `abuse_limits.resets` knows `rate`, `burst`',
+        'proxy.yaml:5: abuse_limits.resets.per_second: unknown key `per_second`; the keys of `abuse_limits.resets` are `rate`, `burst`',
         'proxy.yaml:6: abuse_limits.reset: unknown key `reset`; did you mean `resets`?',
       ],
     ],
     [
       'a grace without an age',
       `${tcp(forward)}max_connection_age_grace: 1h\n`,
-      [
-        'proxy.yaml:4: max_connection_age_grace: says how long after `max_connection_age` a connection is cut: set that too',
-      ],
+      ['proxy.yaml:4: max_connection_age_grace: has no effect without `max_connection_age`: set that too'],
     ],
     [
       'a value that `inspect` does not have',
@@ -440,7 +438,7 @@ describe('problems of a file', () => {
       'an age for connections that cannot be drained',
       `${tcp(forward)}    inspect: false\nmax_connection_age: 1h\n`,
       [
-        'proxy.yaml:4: warning: listeners[0].inspect: whose connections cannot be drained after `max_connection_age`, as nobody sees when their calls end: they go on (got false)',
+        'proxy.yaml:4: warning: listeners[0].inspect: connections cannot be drained after `max_connection_age`, because their calls are not followed: they are kept (got false)',
       ],
     ],
     [
@@ -454,13 +452,15 @@ describe('problems of a file', () => {
       'a bad address',
       tcp('    forward: https://gitlab:443\n'),
       [
-        'proxy.yaml:3: listeners[0].forward: HTTP does not pass from tcp://127.0.0.1:1 to https://gitlab: both are https://, http:// or unix:, or neither is (got "https://gitlab")',
+        'proxy.yaml:3: listeners[0].forward: cannot forward from tcp://127.0.0.1:1 to https://gitlab: for HTTP, both must be https://, http:// or unix: (got "https://gitlab")',
       ],
     ],
     [
       'an address with a password',
       tcp('    forward: tcp://u:secret@h:1\n'),
-      ['proxy.yaml:3: listeners[0].forward: an address has no user or password: write tcp://host:8075'],
+      [
+        'proxy.yaml:3: listeners[0].forward: an address must not contain a user or password: write tcp://host:8075',
+      ],
     ],
     [
       'a key without value',
@@ -477,7 +477,7 @@ describe('problems of a file', () => {
     [
       'a bad duration',
       `${tcp(forward)}timeouts: { idle: "1d" }\n`,
-      ['proxy.yaml:4: timeouts.idle: a duration has no days: write hours, for example "24h" (got "1d")'],
+      ['proxy.yaml:4: timeouts.idle: days are not supported: use hours, for example "24h" (got "1d")'],
     ],
     [
       'a bad choice',
@@ -514,13 +514,13 @@ describe('problems of a file', () => {
       'a bad network',
       tcp(`${forward}    proxy_protocol:\n      accept_from:\n        - 10.0.0.0/8\n        - 10.0.0.0/40\n`),
       [
-        'proxy.yaml:7: listeners[0].proxy_protocol.accept_from[1]: the number after the slash is 0 to 32 for an IPv4 network, for example 10.0.0.0/32 (got "10.0.0.0/40")',
+        'proxy.yaml:7: listeners[0].proxy_protocol.accept_from[1]: the prefix length of an IPv4 network must be 0 to 32, for example 10.0.0.0/32 (got "10.0.0.0/40")',
       ],
     ],
     [
       'an empty path',
       `tls: { certificate_path: "", key_path: k }\n${PAIR}`,
-      ['proxy.yaml:1: tls.certificate_path: expected the path of a file, got an empty text (got "")'],
+      ['proxy.yaml:1: tls.certificate_path: expected the path of a file, got an empty string (got "")'],
     ],
     [
       'no certificate',
@@ -562,28 +562,28 @@ describe('problems of a file', () => {
       'a revocation list without effect',
       `tls: { certificate_path: a, key_path: b, client_auth: none, client_crl_path: x }\n${PAIR}`,
       [
-        'proxy.yaml:1: warning: tls.client_crl_path: `client_crl_path` has no effect while `client_auth` is none: set that to require or optional (got "x")',
+        'proxy.yaml:1: warning: tls.client_crl_path: `client_crl_path` has no effect with `client_auth: none`: set that to require or optional (got "x")',
       ],
     ],
     [
       'authorities of a listener under a default of none',
       `tls: { certificate_path: a, key_path: b, client_auth: none }\n${PAIR}    tls: { client_ca_path: ca.pem }\n`,
       [
-        'proxy.yaml:5: warning: listeners[0].tls.client_ca_path: `client_ca_path` has no effect while `client_auth` is none: set that to require or optional (got "ca.pem")',
+        'proxy.yaml:5: warning: listeners[0].tls.client_ca_path: `client_ca_path` has no effect with `client_auth: none`: set that to require or optional (got "ca.pem")',
       ],
     ],
     [
       'tls of a plaintext listener',
       tcp(`${forward}    tls: { client_auth: require }\n`),
       [
-        'proxy.yaml:4: listeners[0].tls: `tls` is for tls:// and https:// listeners, and this one listens on tcp://127.0.0.1:1: remove it or listen with TLS',
+        'proxy.yaml:4: listeners[0].tls: `tls` is for tls:// and https:// listeners, but this one listens on tcp://127.0.0.1:1: remove it or listen with TLS',
       ],
     ],
     [
       'upstream_tls of a plaintext upstream',
       tcp(`${forward}    upstream_tls: {}\n`),
       [
-        'proxy.yaml:4: listeners[0].upstream_tls: `upstream_tls` is for tls:// and https:// upstreams, and this one is tcp://127.0.0.1:2: remove it or forward with TLS',
+        'proxy.yaml:4: listeners[0].upstream_tls: `upstream_tls` is for tls:// and https:// upstreams, but this one is tcp://127.0.0.1:2: remove it or forward with TLS',
       ],
     ],
     [
@@ -604,28 +604,28 @@ describe('problems of a file', () => {
       'a bad server name',
       tcp('    forward: tls://h:1\n    upstream_tls: { server_name: "a b" }\n'),
       [
-        'proxy.yaml:4: listeners[0].upstream_tls.server_name: a host is a name such as gitaly-a.internal or an IP address (got "a b")',
+        'proxy.yaml:4: listeners[0].upstream_tls.server_name: expected a host name such as gitaly-a.internal or an IP address (got "a b")',
       ],
     ],
     [
       'one address twice',
       `${tcp(forward)}  - listen: tcp://127.0.0.1:1\n${forward}`,
       [
-        'proxy.yaml:4: listeners[1].listen: the address is taken by listeners[0].listen already: choose another (got "tcp://127.0.0.1:1")',
+        'proxy.yaml:4: listeners[1].listen: the address is already used by listeners[0].listen: choose another (got "tcp://127.0.0.1:1")',
       ],
     ],
     [
       'the admin port on a listener',
       `${tcp(forward)}prometheus_listen_addr: 127.0.0.1:1\n`,
       [
-        'proxy.yaml:4: prometheus_listen_addr: the address is taken by listeners[0].listen already: choose another (got "127.0.0.1:1")',
+        'proxy.yaml:4: prometheus_listen_addr: the address is already used by listeners[0].listen: choose another (got "127.0.0.1:1")',
       ],
     ],
     [
       'a loop',
       tcp('    forward: tcp://127.0.0.1:1\n'),
       [
-        'proxy.yaml:3: listeners[0].forward: forwards to its own `listen` address: name that of the server behind it (got "tcp://127.0.0.1:1")',
+        'proxy.yaml:3: listeners[0].forward: forwards to its own `listen` address: write the address of the server behind it (got "tcp://127.0.0.1:1")',
       ],
     ],
     [
@@ -639,35 +639,35 @@ describe('problems of a file', () => {
       'HTTP to what speaks none',
       `${TLS}listeners:\n  - listen: https://0.0.0.0:8443\n    forward: tcp://127.0.0.1:8181\n`,
       [
-        'proxy.yaml:4: listeners[0].forward: HTTP does not pass from https://0.0.0.0:8443 to tcp://127.0.0.1:8181: both are https://, http:// or unix:, or neither is (got "tcp://127.0.0.1:8181")',
+        'proxy.yaml:4: listeners[0].forward: cannot forward from https://0.0.0.0:8443 to tcp://127.0.0.1:8181: for HTTP, both must be https://, http:// or unix: (got "tcp://127.0.0.1:8181")',
       ],
     ],
     [
       'keys of HTTP for a relay',
       `${tcp(forward)}    paths: [/]\n    client_certificate_headers: true\n`,
       [
-        'proxy.yaml:4: listeners[0].paths: `paths` is for pairs with https:// or http://, and this one passes bytes: remove it',
-        'proxy.yaml:5: listeners[0].client_certificate_headers: `client_certificate_headers` is for pairs with https:// or http://, and this one passes bytes: remove it',
+        'proxy.yaml:4: listeners[0].paths: `paths` is for listeners that forward HTTP (https:// or http://), but this one does not: remove it',
+        'proxy.yaml:5: listeners[0].client_certificate_headers: `client_certificate_headers` is for listeners that forward HTTP (https:// or http://), but this one does not: remove it',
       ],
     ],
     [
       'keys of a relay for HTTP',
       `${TLS}listeners:\n  - listen: https://0.0.0.0:8443\n    forward: http://127.0.0.1:8181\n    inspect: false\n    proxy_protocol: { send: v2 }\n    tls: { require_alpn: true }\n    client_certificate_headers: true\n`,
       [
-        'proxy.yaml:5: listeners[0].inspect: `inspect` follows the calls of gRPC, and HTTP passes here: remove it',
-        'proxy.yaml:6: listeners[0].proxy_protocol.send: requests of several clients share a connection to upstream, which is told of each by X-Forwarded-For: remove it',
-        'proxy.yaml:7: listeners[0].tls.require_alpn: HTTP/1.1 needs no ALPN, and Gitaly as a client offers none: remove it',
-        'proxy.yaml:8: listeners[0].client_certificate_headers: needs clients that are asked for a certificate: listen on https:// and set `client_auth` to require or optional (got true)',
+        'proxy.yaml:5: listeners[0].inspect: `inspect` follows gRPC calls, but this listener forwards HTTP: remove it',
+        'proxy.yaml:6: listeners[0].proxy_protocol.send: requests of several clients share a connection to the upstream, which receives their addresses in X-Forwarded-For: remove it',
+        'proxy.yaml:7: listeners[0].tls.require_alpn: HTTP/1.1 does not need ALPN, and Gitaly as a client does not offer it: remove it',
+        'proxy.yaml:8: listeners[0].client_certificate_headers: needs client certificates: listen on https:// and set `client_auth` to require or optional (got true)',
       ],
     ],
     [
       'paths that are not plain',
       'listeners:\n  - listen: http://127.0.0.1:1\n    forward: http://127.0.0.1:2\n    paths: [api, /a/../b, /a%2fb, //a, "/a;b"]\n',
       [
-        'proxy.yaml:4: listeners[0].paths[0]: expected the beginning of a path with its slash, for example /api/v4/internal/ (got "api")',
+        'proxy.yaml:4: listeners[0].paths[0]: expected a path prefix that begins with a slash, for example /api/v4/internal/ (got "api")',
         ...['/a/../b', '/a%2fb', '//a', '/a;b'].map(
           (path, index) =>
-            `proxy.yaml:4: listeners[0].paths[${index + 1}]: a path is written plain, without %, ;, ?, #, \\, spaces, // and dots as a segment, for example /api/v4/internal/ (got "${path}")`,
+            `proxy.yaml:4: listeners[0].paths[${index + 1}]: a path prefix must not contain %, ;, ?, #, \\, spaces, // or dot segments, for example /api/v4/internal/ (got "${path}")`,
         ),
       ],
     ],
@@ -675,14 +675,14 @@ describe('problems of a file', () => {
       'a network that is everybody',
       tcp(`${forward}    proxy_protocol: { accept_from: ["::/0"] }\n`),
       [
-        'proxy.yaml:4: warning: listeners[0].proxy_protocol.accept_from[0]: every client could claim any address: name the networks of the load balancers only (got "::/0")',
+        'proxy.yaml:4: warning: listeners[0].proxy_protocol.accept_from[0]: every client could claim any address: list only the networks of the load balancers (got "::/0")',
       ],
     ],
     [
       'PROXY headers on a unix socket',
       `listeners:\n  - listen: unix:/a\n${forward}    proxy_protocol: { accept_from: ["::1"] }\n`,
       [
-        'proxy.yaml:4: listeners[0].proxy_protocol.accept_from: the clients of a unix socket have no network address: `accept_from` works with those of a port only',
+        'proxy.yaml:4: listeners[0].proxy_protocol.accept_from: clients of a unix socket have no network address: `accept_from` only works with a listener on a port',
       ],
     ],
     [
@@ -758,8 +758,8 @@ describe('problems of flags', () => {
     const pairs = [{ listen: 'tcp://127.0.0.1:1', forward: 'tls://gitaly:9999' }];
     const result = configurationFromFlags({ pairs, cert: 'c', key: 'k' }, { directory, env: {}, kindOf });
     expect(lines(result)).toEqual([
-      '--cert: has no use here, as no `--listen` is a tls:// or https:// address (got "c")',
-      '--key: has no use here, as no `--listen` is a tls:// or https:// address (got "k")',
+      '--cert: has no effect, because no `--listen` is a tls:// or https:// address (got "c")',
+      '--key: has no effect, because no `--listen` is a tls:// or https:// address (got "k")',
     ]);
   });
 });

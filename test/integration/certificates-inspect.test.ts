@@ -131,7 +131,7 @@ test('a certificate for serverAuth alone: what to issue instead; a warning, exit
   const { exitCode, output } = await inspect(directory, 'only.pem');
   expect(exitCode).toBe(0);
   expect(output).toMatch(
-    /WARNING +the certificate holds serverAuth as extended key usage: every verifier that follows/,
+    /WARNING +the certificate has serverAuth as extended key usage: every verifier that follows/,
   );
   expect(output).toMatch(/→ issue one with serverAuth and clientAuth where it is a server's too/);
   expect(output).toMatch(/^0 errors, 1 warning$/m);

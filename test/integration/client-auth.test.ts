@@ -240,7 +240,7 @@ describe('client_auth: require refuses, before a byte reaches Gitaly, and with i
       return { tls: { client_auth: 'require', client_ca_path, client_crl_path } };
     });
     const line = await refused(setup, presenting(await setup.ca.client()));
-    expect(line['close.detail']).toMatch(/holds no usable CRL for its issuer/);
+    expect(line['close.detail']).toMatch(/contains no usable CRL for its issuer/);
     await admitted(setup, presenting(await listed.client()));
     await expectCounted(setup.proxy, { crl: 1, verified: 1 });
     await setup.proxy.endsWithNothingLeaked();

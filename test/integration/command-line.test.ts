@@ -74,8 +74,8 @@ describe('wrong usage is one line that says what would be right, exit 2', () => 
     [['serv'], 'serve'],
     [['configuration', 'validat'], 'validate'],
     [['serve', '--listen', 'tls://127.0.0.1:0'], '--forward'],
-    [['serve', '--listen', 'http://127.0.0.1:0', '--forward', 'tcp://127.0.0.1:1'], 'HTTP does not pass'],
-    [['serve', '--listen', 'tcp://127.0.0.1:0', '--forward', 'http://127.0.0.1:1'], 'HTTP does not pass'],
+    [['serve', '--listen', 'http://127.0.0.1:0', '--forward', 'tcp://127.0.0.1:1'], 'for HTTP, both must be'],
+    [['serve', '--listen', 'tcp://127.0.0.1:0', '--forward', 'http://127.0.0.1:1'], 'for HTTP, both must be'],
     [['serve', '--config', '/nowhere/gitaly-tls-proxy.yaml'], '/nowhere/gitaly-tls-proxy.yaml'],
     [['serve', '--config', '/'], 'it is a directory, not a file'],
   ])('%j', async (args, words) => {

@@ -284,6 +284,6 @@ test('what speaks no HTTP, or no TLS, is closed, and the log says what it did', 
   );
   expect(output).toContain('alert no application protocol');
   const line = await gate.proxy.log.waitFor((entry) => String(entry['close.advice']).includes('http/1.1'));
-  expect(line['close.advice']).toBe('the client offers ALPN, and neither h2 nor http/1.1 in it');
+  expect(line['close.advice']).toBe('the client offers ALPN, but neither h2 nor http/1.1');
   await gate.endsWithNothingLeaked();
 });

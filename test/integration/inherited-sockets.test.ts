@@ -93,13 +93,13 @@ describe('inherited sockets', () => {
       env: { LISTEN_FDNAMES: 'one.socket:two.socket:three:four' },
     });
     expect(await proxy.exited).toBe(2);
-    const advice = 'take it out of the socket unit, or write it as listen';
+    const advice = 'remove it from the socket unit, or add a listener with it';
     const unclaimed = (fd: number, name: string, address: string): string =>
-      `gitaly-tls-proxy: descriptor ${fd} from systemd (${name}) listens on ${address}, and no listener is configured with this address: ${advice}\n`;
+      `gitaly-tls-proxy: descriptor ${fd} from systemd (${name}) listens on ${address}, but no listener has this address: ${advice}\n`;
     expect(proxy.stderr.text).toBe(
       unclaimed(3, 'one.socket', `127.0.0.1:${other.port}`) +
         unclaimed(5, 'three', `unix:${path}`) +
-        'gitaly-tls-proxy: descriptor 6 from systemd (four) is no listening stream socket: a socket unit has ListenStream= and not Accept=yes\n',
+        'gitaly-tls-proxy: descriptor 6 from systemd (four) is not a listening stream socket: the socket unit must have ListenStream= and must not have Accept=yes\n',
     );
   });
 
@@ -113,7 +113,7 @@ describe('inherited sockets', () => {
     await proxy.configure({ listeners: [{ listen: 'tcp://127.0.0.1:0', forward: backend.url }] });
     proxy.signal('SIGHUP');
     const line = await proxy.log.waitForEvent('reload_failed');
-    expect(line['error']).toContain(`listens on 127.0.0.1:${held.port}, and no listener is configured`);
+    expect(line['error']).toContain(`listens on 127.0.0.1:${held.port}, but no listener has this address`);
     const client = await tcpClient(held.port);
     (await connected(client, backend)).socket.destroy();
     client.destroy();

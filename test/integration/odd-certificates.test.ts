@@ -166,7 +166,7 @@ test.runIf(isInstalled('openssl'))(
     });
     expect(await proxy.exited).toBe(2);
     expect(proxy.stderr.text).toContain(
-      'describes its elliptic curve by explicit parameters, and Go cannot read',
+      'describes its elliptic curve by explicit parameters, which Go cannot parse',
     );
   },
 );
@@ -201,7 +201,7 @@ test.runIf(isInstalled('openssl'))(
       expect(
         await connect('-servername', `other${version}.test`, '-verify_hostname other.test', version),
       ).toMatch(
-        /^the client asked for other-tls1_\d\.test, which is not in the SAN of this listener's certificate; its names are localhost/,
+        /^the client requested other-tls1_\d\.test, which is not in the SAN of this listener's certificate; its names are localhost/,
       );
     }
     await setup.proxy.endsWithNothingLeaked();

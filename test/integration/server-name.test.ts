@@ -463,7 +463,7 @@ test('configuration validate warns of a name that no certificate holds, with its
   for (const { name, line } of warned)
     expect(output).toMatch(
       new RegExp(
-        `:${line}: warning: .*no certificate of this listener holds the name.*"${name.replace(/[.*]/gu, '\\$&')}"`,
+        `:${line}: warning: .*no certificate of this listener has this name.*"${name.replace(/[.*]/gu, '\\$&')}"`,
       ),
     );
   expect(output.trim().split('\n')).toHaveLength(warned.length);

@@ -209,7 +209,7 @@ describe('refused, each with its own reason', () => {
     const socket = await handshake({ client: await ca.client(), clientCa: ca.caPath, clientCrl });
     const { result, detail } = refused(judgeClient(socket, 'require'));
     expect(result).toBe('crl');
-    expect(detail).toMatch(/holds no usable CRL for its issuer \(UNABLE_TO_GET_CRL\)$/);
+    expect(detail).toMatch(/contains no usable CRL for its issuer \(UNABLE_TO_GET_CRL\)$/);
   });
 
   test('a CRL that expires while it is in use refuses the clients of its CA', async () => {

@@ -48,7 +48,7 @@ test('what an operator can do something about comes with advice, the setting nam
   expect(advice('timeout')).toMatch(/timeouts\.handshake/);
   expect(advice('unsupported_version')).toMatch(/min_version/);
   expect(advice('not_tls')).toMatch(/a listener of its own without TLS/);
-  expect(advice('certificate_rejected_by_client')).toMatch(/CA is missing there/);
+  expect(advice('certificate_rejected_by_client')).toMatch(/the client lacks its CA/);
   expect([advice('closed'), advice('other')]).toEqual(['', '']);
 });
 
@@ -60,7 +60,7 @@ describe('what is wrong with our own certificate is said first, whatever the cli
       'gitaly.test',
       [['dns', 'gitaly.test']],
       new Date('2040-01-01'),
-      /certificate expired on 2036-01-01T00:00:00\.000Z: renew it/,
+      /certificate expired on 2036-01-01T00:00:00\.000Z, so clients refuse it: renew it/,
     ],
     [
       'expired and for another name',
@@ -81,14 +81,14 @@ describe('what is wrong with our own certificate is said first, whatever the cli
       'other.test',
       [['dns', 'gitaly.test']],
       WITHIN,
-      /the client asked for other\.test, which is not in the SAN .* its names are gitaly\.test/,
+      /the client requested other\.test, which is not in the SAN .* its names are gitaly\.test/,
     ],
     [
       'with a Common Name alone',
       'gitaly',
       [],
       WITHIN,
-      /the client asked for gitaly, which is not in the SAN .* its names are none/,
+      /the client requested gitaly, which is not in the SAN .* its names are none/,
     ],
     [
       'without an IP address, for a client that dials one',

@@ -80,13 +80,13 @@ describe('the certificate', () => {
     [
       'truncated',
       ({ certificatePath, certificatePem }) => writeFile(certificatePath, certificatePem.slice(0, 300)),
-      /: truncated, a certificate begins and does not end$/,
+      /: truncated, a certificate has no END line$/,
     ],
     [
       'whole, with a truncated intermediate',
       ({ certificatePath, certificatePem }) =>
         writeFile(certificatePath, certificatePem + certificatePem.slice(0, 300)),
-      /: truncated, a certificate begins and does not end$/,
+      /: truncated, a certificate has no END line$/,
     ],
     [
       'broken in the middle',
@@ -112,7 +112,7 @@ describe('the certificate', () => {
     const issued = await issue();
     const certificatePath = await temporaryDirectory();
     expect(only(await load({ ...issued, certificatePath }))).toBe(
-      `certificate_path: ${certificatePath}: is a directory, a PEM file is needed`,
+      `certificate_path: ${certificatePath}: is a directory; expected a PEM file`,
     );
   });
 
@@ -146,7 +146,9 @@ describe('the certificate', () => {
 
   test('not for servers: refused for a server; not for clients: refused for a client', async () => {
     const forClients = await issue({ usages: ['clientAuth'] });
-    expect(only(await load(forClients))).toMatch(/is not meant for a server: .* clients want serverAuth; /);
+    expect(only(await load(forClients))).toMatch(
+      /is not meant for a server: .* clients require serverAuth; /,
+    );
     expect((await load(forClients, 'client')).problems).toEqual([]);
     const forServers = await issue({ usages: ['serverAuth'] });
     expect((await load(forServers)).problems).toEqual([]);

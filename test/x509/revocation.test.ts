@@ -174,11 +174,19 @@ describe('loadRevocations', () => {
     [
       'truncated',
       (good) => good.slice(0, 100),
-      /: truncated, a certificate revocation list begins and does not end$/,
+      /: truncated, a certificate revocation list has no END line$/,
     ],
     ['a certificate', () => rootCertificates[0] ?? '', /: contains no certificate revocation list in PEM/],
-    ['garbage in the right frame', (good) => good.replace(/\n.{64}\n/, '\n'), /in it cannot be parsed$/],
-    ['good, then garbage', (good) => good + good.replace(/\n.{64}\n/, '\n'), /in it cannot be parsed$/],
+    [
+      'garbage in the right frame',
+      (good) => good.replace(/\n.{64}\n/, '\n'),
+      /contains a certificate revocation list that cannot be parsed$/,
+    ],
+    [
+      'good, then garbage',
+      (good) => good + good.replace(/\n.{64}\n/, '\n'),
+      /contains a certificate revocation list that cannot be parsed$/,
+    ],
     ['good, then truncated', (good) => good + good.slice(0, 100), /truncated/],
   ])('%s', async (_name, spoil, message) => {
     const good = await oddRevocationList(THIS_UPDATE, NEXT_UPDATE);

@@ -107,10 +107,10 @@ describe('a directory', () => {
     const { problems, subjects } = await load([], [directory]);
     expect(subjects).toEqual(['CN=good']);
     expect(problems.map(({ severity }) => severity)).toEqual(['warning', 'warning', 'warning']);
-    const remedy = 'it is skipped: remove the file, or correct it';
+    const remedy = 'the file is skipped: remove or correct it';
     expect(problems.map(({ message }) => message)).toEqual([
       `${join(directory, '5ed36f99.0')}: no such file; ${remedy}`,
-      `${join(directory, 'broken.pem')}: truncated, a certificate begins and does not end; ${remedy}`,
+      `${join(directory, 'broken.pem')}: truncated, a certificate has no END line; ${remedy}`,
       `${join(directory, 'garbage.pem')}: certificate 1 cannot be parsed; ${remedy}`,
     ]);
   });

@@ -26,7 +26,7 @@ export class CallLines {
   #cut = 0;
   #leftOut = 0;
 
-  /** `admits`: whether a line may be written about this client now; it counts a line that may not be, by its reason. */
+  /** @param admits - whether a line about this client may be written now; suppressed lines are counted by their reason */
   constructor(log: RpcLog, peer: RpcPeer, admits: (reason: string) => boolean) {
     this.#log = log;
     this.#peer = peer;
@@ -57,7 +57,7 @@ export class CallLines {
     if (known?.direction === direction) return known.log;
     const log = this.#log.logCallsOf(call, method, this.#peer);
     const [service, name] = namesOf(call);
-    // Methods without a label of their own share their counts, and each has its own name.
+    // Methods without a label of their own share one `MethodCounts`, but each has its own name in the log.
     if (method.service === service && method.method === name) {
       if (methods.size >= MAX_METHOD_LOGGERS) methods.clear();
       methods.set(method, { direction, log });

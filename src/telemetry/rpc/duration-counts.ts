@@ -1,4 +1,4 @@
-/** A trace that a duration belongs to, and when that was seen. */
+/** The trace that a duration belongs to, and the time of the observation. */
 export interface Exemplar {
   readonly labelSet: { readonly trace_id: string };
   /** Seconds. */
@@ -7,12 +7,12 @@ export interface Exemplar {
   readonly timestamp: number;
 }
 
-/** Gitaly's own buckets of `grpc_server_handling_seconds`, seconds. */
+/** Gitaly's buckets of `grpc_server_handling_seconds`, in seconds. */
 export const DURATION_BUCKETS = [0.001, 0.005, 0.025, 0.1, 0.5, 1, 10, 30, 60, 300, 1500] as const;
 
-/** Durations by bucket. To count one costs a few comparisons; what a scrape shows is made when it asks. */
+/** Durations by bucket. Counting one costs a few comparisons; the samples are created when a scrape reads them. */
 export class DurationCounts {
-  /** Not cumulative; the last is of what is longer than every bound. */
+  /** Not cumulative; the last one counts durations above every bound. */
   readonly #counts = new Array<number>(DURATION_BUCKETS.length + 1).fill(0);
   readonly #exemplars: (Exemplar | undefined)[] = [];
   sumSeconds = 0;
@@ -32,7 +32,7 @@ export class DurationCounts {
       };
   }
 
-  /** Each bucket with its upper bound and how many durations are at most that. */
+  /** Each bucket with its upper bound and the number of durations up to it. */
   *cumulative(): Iterable<{ le: number | '+Inf'; count: number; exemplar: Exemplar | undefined }> {
     let count = 0;
     for (const [index, inBucket] of this.#counts.entries()) {

@@ -1,14 +1,14 @@
 /** How many messages each side of an RPC sends; label `grpc_type` of go-grpc-prometheus. */
 export type RpcType = 'unary' | 'client_stream' | 'server_stream' | 'bidi_stream';
 
-/** What an RPC does to a repository, by Gitaly's own option `op_type`; `none` where it gives none. */
+/** The effect of an RPC on a repository, from Gitaly's option `op_type`; `none` if the option is not set. */
 export type RpcOperation = 'accessor' | 'mutator' | 'maintenance' | 'none';
 
 type Row = readonly [method: string, type: RpcType, operation: RpcOperation];
 
 /**
- * The RPCs of Gitaly 15.11, 16.7 and 16.11 by service, read from the .proto files of these versions, and those of gRPC
- * itself that a Gitaly serves.
+ * The RPCs of Gitaly 15.11, 16.7 and 16.11 by service, from the .proto files of these versions, and the RPCs of gRPC itself
+ * that Gitaly serves.
  */
 export const KNOWN_RPCS: Readonly<Record<string, readonly Row[]>> = {
   'gitaly.AnalysisService': [['CheckBlobsGenerated', 'bidi_stream', 'accessor']],

@@ -3,7 +3,7 @@ import { MAX_LEARNED_METHODS, MAX_METHOD_PATH_LENGTH } from '../../limits.js';
 import { DurationCounts } from './duration-counts.js';
 import { KNOWN_RPCS, type RpcOperation, type RpcType } from './known-rpcs.js';
 
-/** What is counted of one method, in plain numbers: a scrape reads them, a call costs a few additions. */
+/** The counts of one method as plain numbers: a call costs a few additions, and a scrape reads them. */
 export class MethodCounts {
   readonly service: string;
   readonly method: string;
@@ -33,8 +33,8 @@ export class MethodCounts {
 const PATH = /^\/((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*)\/([A-Za-z_]\w*)$/;
 
 /**
- * The methods that have a label of their own: Gitaly's from the start, another one once upstream has answered it as one
- * that exists. All others share one, so that a client that invents methods makes no time series.
+ * The methods that have a label of their own: Gitaly's from startup, another one once a response of the upstream shows that
+ * it exists. All others share one label, so that a client that makes up methods creates no time series.
  */
 export class MethodTable {
   readonly other = new MethodCounts('other', 'other', 'unknown', 'unknown');
@@ -54,12 +54,12 @@ export class MethodTable {
     yield this.other;
   }
 
-  /** Where a call of this `:path` is counted. */
+  /** The counts for a call with this `:path`. */
   find(path: string): MethodCounts {
     return this.#methods.get(path) ?? this.other;
   }
 
-  /** Upstream has answered this path with another code than Unimplemented: from now on it has a label. */
+  /** Gives a path a label, because the upstream has answered it with a code other than Unimplemented. */
   learn(path: string): void {
     if (
       this.#learned >= MAX_LEARNED_METHODS ||

@@ -1,12 +1,12 @@
 import { ListenerCounts } from './listener-counts.js';
 import { MethodTable } from './method-table.js';
 
-/** Everything that is counted by looking inside connections; one for the process. */
+/** All counts of inspected traffic; one instance per process. */
 export class RpcCounts {
   readonly methods = new MethodTable();
   readonly #listeners = new Map<string, ListenerCounts>();
 
-  /** Of each listener that there is or was since the start. */
+  /** The counts of each listener that has existed since startup. */
   get listeners(): Iterable<readonly [listener: string, counts: ListenerCounts]> {
     return this.#listeners;
   }

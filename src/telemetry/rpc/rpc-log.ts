@@ -19,7 +19,7 @@ const TYPE_WORDS: Readonly<Record<MethodCounts['type'], string>> = {
   unknown: 'unknown',
 };
 
-/** The fields of a connection that the lines of its calls have. */
+/** The fields of a connection that its call lines contain. */
 export type RpcPeer = Pick<
   FieldsOf<'call_finished'>,
   'listener' | 'upstream' | 'peer.address' | 'peer.identity'
@@ -33,11 +33,11 @@ export type LogCall = LogBound<'call_finished', keyof RpcPeer | MethodField>;
 
 type CallFields = Parameters<LogCall>[0];
 
-/** One line for each call that `logging.rpc` asks for, in the words and fields of Gitaly's own log. */
+/** Writes one line per call that `logging.rpc` selects, with the messages and fields of Gitaly's own log. */
 export class RpcLog {
   readonly #logger: Logger;
   #settings: Logging['rpc'];
-  /** What is left of the next line's turn, where successful calls are sampled. */
+  /** If successful calls are sampled: the accumulated share, which allows a line when it reaches 1. */
   #sampled = 0;
 
   constructor(logger: Logger, settings: Logging['rpc']) {
@@ -45,7 +45,7 @@ export class RpcLog {
     this.#settings = settings;
   }
 
-  /** Which calls are logged from now on. */
+  /** Sets which later calls are logged. */
   configure(settings: Logging['rpc']): void {
     this.#settings = settings;
   }
@@ -85,7 +85,7 @@ export class RpcLog {
     if (code !== 'OK') return true;
     if (which === 'failed' || call.start.path.startsWith('/grpc.health.v1.Health/')) return false;
     if (which === 'slow') return durationMs >= slowMs;
-    // Every so-manieth, so that what is logged is the share that was asked for.
+    // Logs calls at regular intervals, so that their share is the configured one.
     this.#sampled += sampling;
     if (this.#sampled < 1) return false;
     this.#sampled -= 1;
@@ -122,7 +122,7 @@ function fieldsOf({ start, messages, sidechannel, windows }: GrpcCall, end: Call
   };
 }
 
-/** Milliseconds without window, if there were any. */
+/** Milliseconds without window; `undefined` if 0. */
 function stalled(window: SendWindow, { endedAtMs }: CallEnd): number | undefined {
   const stalledMs = window.stalledMs(endedAtMs);
   return stalledMs === 0 ? undefined : rounded(stalledMs);

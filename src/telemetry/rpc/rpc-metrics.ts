@@ -65,14 +65,14 @@ const PREFIX = 'gitaly_tls_proxy_';
 const HANDLING_SECONDS = 'grpc_server_handling_seconds';
 const SIDECHANNEL_SECONDS = `${PREFIX}sidechannel_duration_seconds`;
 
-/** A sample under the labels of its method or listener. */
+/** A sample with the labels of its method or listener. */
 type Of<Counts> = (
   counts: Counts,
 ) => Iterable<{ readonly labels?: Record<string, string>; readonly value: number }>;
 
 /**
  * The metrics of calls and sidechannels. Those without the program's prefix have the names and labels of
- * go-grpc-prometheus, which Gitaly exports too: a dashboard made for it shows the calls as they passed here.
+ * go-grpc-prometheus, which Gitaly exports too: a dashboard for Gitaly also works with the calls seen by the proxy.
  */
 export function rpcMetrics(counts: RpcCounts): TalliedMetric[] {
   return [...methodMetrics(counts), ...listenerMetrics(counts)].map(
@@ -96,22 +96,22 @@ function methodMetrics({ methods }: RpcCounts): TallyDescription[] {
           yield { labels: { ...labelsOf(method), ...labels }, value };
     },
   });
-  // The first is there for every known method, so that a rate is right from the first call on; the others once used.
+  // The first metric exists for every known method, so that rates are correct from the first call; the others once used.
   const ifUsed = (method: MethodCounts, value: number) => (method.started > 0 ? [{ value }] : []);
   return [
-    counter('grpc_server_started_total', 'RPCs that clients started.', ({ started }) => [{ value: started }]),
+    counter('grpc_server_started_total', 'RPCs started by callers.', ({ started }) => [{ value: started }]),
     counter('grpc_server_handled_total', 'RPCs that ended, by status code.', ({ handled }) =>
       [...handled].map(([code, value]) => ({ labels: { grpc_code: code }, value })),
     ),
-    counter('grpc_server_msg_received_total', 'Messages that callers sent.', (method) =>
+    counter('grpc_server_msg_received_total', 'Messages sent by callers.', (method) =>
       ifUsed(method, method.received),
     ),
-    counter('grpc_server_msg_sent_total', 'Messages that callers were sent.', (method) =>
+    counter('grpc_server_msg_sent_total', 'Messages sent to callers.', (method) =>
       ifUsed(method, method.sent),
     ),
     {
       name: HANDLING_SECONDS,
-      help: "Time from an RPC's first bytes to its end as they passed here, seconds.",
+      help: 'Time from the first bytes of an RPC to its end, as seen by the proxy, in seconds.',
       type: 'histogram',
       *samples(): Iterable<Sample> {
         for (const method of methods.all())
@@ -156,58 +156,58 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
     perListener(
       'counter',
       'rpcs_total',
-      'RPCs that started, by protocol, by where they go and by what they do to a repository.',
+      'RPCs started, by protocol, direction and effect on the repository.',
       perGroup(({ started }) => [...started].map(([operation, value]) => ({ labels: { operation }, value }))),
     ),
     perListener(
       'gauge',
       'rpcs_in_flight',
-      'RPCs that run.',
+      'RPCs currently in flight.',
       perGroup(({ inFlight }) => [{ value: inFlight }]),
     ),
     perListener(
       'counter',
       'rpcs_lost_total',
-      'RPCs whose end is not known, because their connection could not be followed any further.',
+      'RPCs whose end is unknown because their connection could no longer be followed.',
       perGroup(({ lost }) => [{ value: lost }]),
     ),
     perListener(
       'counter',
       'rpc_payload_bytes_total',
-      'Bytes of messages, by the side that sent them: request or response.',
+      'Bytes of messages, by side: request or response.',
       perGroup(({ payloadBytes }) => bySide(payloadBytes)),
     ),
     perListener(
       'counter',
       'rpc_stall_seconds_total',
-      "Time in which a side could not send on an RPC because the other's flow-control window was empty.",
+      'Time during which a side could not send on an RPC because the flow-control window was empty.',
       perGroup(({ stalls }) => {
         const { client: request, server: response } = stallSeconds(stalls);
         return bySide({ request, response });
       }),
     ),
-    perListener('counter', 'sidechannels_total', 'Sidechannels that Gitaly opened.', ({ sidechannels }) => [
+    perListener('counter', 'sidechannels_total', 'Sidechannels opened by Gitaly.', ({ sidechannels }) => [
       { value: sidechannels.opened },
     ]),
-    perListener('gauge', 'sidechannels_active', 'Sidechannels that are open.', ({ sidechannels }) => [
+    perListener('gauge', 'sidechannels_active', 'Sidechannels currently open.', ({ sidechannels }) => [
       { value: sidechannels.active },
     ]),
     perListener(
       'counter',
       'sidechannels_cut_total',
-      'Sidechannels that did not end on both sides.',
+      'Sidechannels that were not closed on both sides.',
       ({ sidechannels }) => [{ value: sidechannels.cut }],
     ),
     perListener(
       'counter',
       'sidechannel_bytes_total',
-      'Bytes moved over sidechannels, by direction.',
+      'Bytes relayed on sidechannels, by direction.',
       ({ sidechannels }) => byDirection(sidechannels.bytes),
     ),
     perListener(
       'counter',
       'sidechannel_stall_seconds_total',
-      "Time in which a side could not send on a sidechannel because the other's window was empty, by direction.",
+      'Time during which a side could not send on a sidechannel because the flow-control window was empty, by direction.',
       ({ sidechannels }) => {
         const { client, server } = stallSeconds(sidechannels.stalls);
         return byDirection({ to_upstream: client, to_client: server });
@@ -215,7 +215,7 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
     ),
     {
       name: SIDECHANNEL_SECONDS,
-      help: 'How long sidechannels were open.',
+      help: 'Duration of sidechannels.',
       type: 'histogram',
       *samples(): Iterable<Sample> {
         for (const [listener, { sidechannels }] of counts.listeners)
@@ -225,13 +225,13 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
     perListener(
       'counter',
       'inspector_lost_total',
-      'Connections whose calls could not be followed any further, and those closed for a limit, by reason.',
+      'Connections whose calls could no longer be followed, or that were closed because of a limit, by reason.',
       ({ lost }) => [...lost].map(([reason, value]) => ({ labels: { reason }, value })),
     ),
   ];
 }
 
-/** Seconds in which each end could not send, until now. */
+/** Seconds during which each end could not send, until now. */
 function stallSeconds(stalls: StallTallies): Readonly<Record<'client' | 'server', number>> {
   const nowMs = performance.now();
   return { client: stalls.client.totalMs(nowMs) / 1000, server: stalls.server.totalMs(nowMs) / 1000 };

@@ -31,14 +31,14 @@ export interface PathQuestion {
 
 /** The fix for a chain whose leaf is not its first certificate. */
 export const LEAF_FIRST =
-  'put the leaf first, then each issuer after what it issued: cat leaf.pem intermediate.pem > certificate.pem';
+  'put the leaf first, then each issuer after the certificate that it issued: cat leaf.pem intermediate.pem > certificate.pem';
 
 /**
- * Follows a chain from its leaf to an authority and reports what is wrong on the way.
+ * Follows a chain from its leaf to an authority and reports the problems on the way.
  *
- * Where several ways lead up (a cross-signed root, an issuer beside its own renewal) verifiers look for one that holds: so
- * the way with the fewest problems is judged, and certificates of the others are not reported. An issuer should stand right
- * after what it issued (RFC 5246 section 7.4.2).
+ * If several paths exist (a cross-signed root, an issuer next to its own renewal), verifiers look for a valid one. So the path
+ * with the fewest problems is judged, and the certificates of the others are not reported. An issuer should directly follow
+ * the certificate that it issued (RFC 5246 section 7.4.2).
  */
 export function followChain(chain: readonly [Judged, ...Judged[]], question: PathQuestion): Path {
   const findings: CertificateFinding[] = [];
@@ -59,13 +59,13 @@ export function followChain(chain: readonly [Judged, ...Judged[]], question: Pat
   const reachable = new Set(ways.flatMap(({ whole }) => whole));
   for (const stray of unique) {
     if (reachable.has(stray) || isNamesake(stray, best.whole)) continue;
-    // Another finding reports it.
+    // Duplicates are reported by another finding.
     if (best.whole.some((each) => isNamedAsIssuer(stray, each))) continue;
     findings.push(
       warning(
         'unrelated_certificate',
         `the certificate of ${describeSubject(stray.x509)} has not issued any certificate of the chain`,
-        'remove it, or add the issuer that is missing between',
+        'remove it, or add the missing issuer between them',
       ),
     );
   }
@@ -77,15 +77,15 @@ export function followChain(chain: readonly [Judged, ...Judged[]], question: Pat
     findings.push(
       warning(
         'chain_order',
-        'the intermediates are not in order; some clients refuse that in TLS 1.2',
-        'put each issuer right after what it issued',
+        'the intermediates are not in order, which some clients refuse in TLS 1.2',
+        'put each issuer directly after the certificate that it issued',
       ),
     );
   }
   return { path: best.path, findings: [...findings, ...best.findings] };
 }
 
-/** The certificates of a chain are in the wrong order. */
+/** Reports certificates in the wrong order. */
 export function leafNotFirst(first: Judged, leaf: Judged): CertificateFinding {
   return error(
     'chain_order',
@@ -120,7 +120,7 @@ function findWaysUp(
   found: NonEmpty[],
 ): void {
   const last = path.at(-1) ?? path[0];
-  // A certificate with the same name and key is the same authority: passing through it twice is pointless.
+  // A certificate with the same name and key is the same authority, so a path need not contain both.
   const issuers = signatures.isSelfSigned(last)
     ? []
     : chain.filter((each) => !isNamesake(each, path) && signatures.hasSigned(each, last));
@@ -186,8 +186,8 @@ function judgeIssuers(
     const validity = judgeValidity(issuer, now).filter(({ severity }) => !isAnchor || severity === 'error');
     return [
       ...judgeAsIssuer(issuer, below),
-      // The first has signed the leaf and is needed. Further up a client may know another one with the same key: that is
-      // how new authorities are introduced.
+      // The first one has signed the leaf and is needed. Further up, a client may know another certificate with the same key:
+      // this is how new authorities are introduced.
       ...(below === 0 || end === 'trusted'
         ? validity
         : validity.map((finding) => ({ ...finding, severity: 'warning' as const }))),
@@ -205,7 +205,7 @@ function judgeAsIssuer({ facts, x509 }: Judged, below: number): CertificateFindi
     return [
       error(
         'issuer_is_no_authority',
-        `${describeSubject(x509)} has issued a certificate of the chain and is not an authority: ` +
+        `${describeSubject(x509)} has issued a certificate of the chain but is not an authority: ` +
           (facts.authority ? 'its key usage lacks keyCertSign' : 'its certificate lacks CA:TRUE'),
         'have the certificate issued by an authority',
       ),
@@ -215,13 +215,13 @@ function judgeAsIssuer({ facts, x509 }: Judged, below: number): CertificateFindi
   return [
     error(
       'path_too_long',
-      `the authority ${describeSubject(x509)} allows ${facts.pathLength} intermediates below it (pathlen), and there are ${below}`,
+      `the authority ${describeSubject(x509)} allows ${facts.pathLength} intermediates below it (pathlen), but there are ${below}`,
       'have the certificate issued by an authority further up',
     ),
   ];
 }
 
-/** A path ends below an authority of the chain that has the name of its issuer but another key. */
+/** Reports a path that ends below an authority of the chain that has the name of its issuer but another key. */
 function wrongIssuers(path: readonly Judged[], chain: readonly Judged[]): CertificateFinding[] {
   const last = path.at(-1);
   if (last === undefined || isSelfIssued(last)) return [];
@@ -229,7 +229,7 @@ function wrongIssuers(path: readonly Judged[], chain: readonly Judged[]): Certif
   return namesake && !path.includes(namesake) ? [wrongIssuer(last, namesake)] : [];
 }
 
-/** Reports why no trusted authority is reached. */
+/** Reports the reason why the path does not reach a trusted authority. */
 function untrusted(
   path: NonEmpty,
   question: PathQuestion,
@@ -248,7 +248,7 @@ function untrusted(
         path.length === 1
           ? `${last.name} is self-signed and is not among the trusted authorities`
           : `the chain ends in ${describeSubject(last.x509)}, which is not among the trusted authorities`,
-        'add it to the trusted authorities of whoever connects, if it is the right one',
+        'add it to the trusted authorities of the peers if it is the right one',
       ),
     ];
   }
@@ -258,7 +258,7 @@ function untrusted(
       'missing_issuer',
       `${last.name} was issued by ${issuer}, which is neither in the chain nor among the trusted authorities`,
       `append the certificate of ${issuer} to the certificate file if it is an intermediate; if it is the root, add it to ` +
-        'the trusted authorities of whoever connects',
+        'the trusted authorities of the peers',
     ),
   ];
 }
@@ -266,9 +266,9 @@ function untrusted(
 function wrongIssuer(subject: Judged, issuer: Judged): CertificateFinding {
   return error(
     'wrong_issuer',
-    `${subject.name} names ${describeSubject(issuer.x509)} as its issuer, and the key of that certificate has not signed it: ` +
+    `${subject.name} names ${describeSubject(issuer.x509)} as its issuer, but the key of that certificate has not signed it: ` +
       'two authorities have the same name',
-    'replace it by the certificate of the authority that has signed',
+    'replace it with the certificate of the authority that has signed',
   );
 }
 
@@ -297,7 +297,7 @@ function isSelfIssued({ x509 }: Judged): boolean {
   return x509.subjectDer.equals(x509.issuerDer);
 }
 
-/** By name, and by the identifier of the key where both have one: authorities that renew their key keep their name. */
+/** Whether one names the other as issuer: by name and, if both have one, by key identifier, because a renewed key keeps the name. */
 function isNamedAsIssuer(issuer: Judged, subject: Judged): boolean {
   // Compared byte by byte, as in Go.
   if (!issuer.x509.subjectDer.equals(subject.x509.issuerDer)) return false;
@@ -336,7 +336,7 @@ function withoutDuplicates(
       findings.push(
         warning(
           'duplicate_certificate',
-          `the certificate of ${describeSubject(each.x509)} is there more than once`,
+          `the chain contains the certificate of ${describeSubject(each.x509)} more than once`,
           'keep one of them',
         ),
       );

@@ -3,7 +3,7 @@ import type { KeyObject } from 'node:crypto';
 import type { CertificateFacts } from '../certificate-facts.js';
 import type { Certificate } from '../certificate.js';
 
-/** What can be wrong with a certificate, its chain or its files; stable, for programs. */
+/** The possible problems of a certificate, its chain or its files. The ids are stable, for use by programs. */
 export type FindingId =
   // names
   | 'no_subject_alternative_name'
@@ -13,7 +13,7 @@ export type FindingId =
   | 'not_yet_valid'
   | 'expired'
   | 'expires_soon'
-  // what it may be used for
+  // usage
   | 'no_server_usage'
   | 'no_client_usage'
   | 'no_digital_signature'
@@ -53,29 +53,29 @@ export type FindingId =
   | 'unreachable'
   | 'no_tls';
 
-/** One thing wrong, and what to do about it. */
+/** A problem and its fix. */
 export interface CertificateFinding {
   readonly id: FindingId;
-  /** `error`: a peer that must accept it will not. `warning`: it works, for some or for now. */
+  /** `error`: a peer that must accept the certificate will reject it. `warning`: it works with some peers, or for now. */
   readonly severity: 'error' | 'warning';
-  /** What is wrong; no capital, no full stop. */
+  /** The problem, without initial capital and full stop. */
   readonly sentence: string;
-  /** What to do; no capital, no full stop. */
+  /** The fix, without initial capital and full stop. */
   readonly cure: string;
 }
 
 /**
- * What a certificate is for. `gitaly` is a server's that is a client's too: Gitaly presents its server certificate to
- * GitLab's internal API. `authority` signs others.
+ * The purpose of a certificate. `gitaly`: both server and client, because Gitaly presents its server certificate to GitLab's
+ * internal API. `authority`: signs other certificates.
  */
 export type CertificateRole = 'server' | 'client' | 'gitaly' | 'authority';
 
-/** A certificate with all that is judged of it. */
+/** A certificate with the parts that are judged. */
 export interface Judged {
   readonly x509: Certificate;
   readonly publicKey: KeyObject;
   readonly facts: CertificateFacts;
-  /** How a sentence calls it: `the certificate`, or `the certificate of CN=…` where there are several. */
+  /** Its name in a sentence: `the certificate`, or `the certificate of CN=…` if there are several. */
   readonly name: string;
 }
 
@@ -87,7 +87,7 @@ export function warning(id: FindingId, sentence: string, cure: string): Certific
   return { id, severity: 'warning', sentence, cure };
 }
 
-/** A finding as one text for a log or a list of problems. */
+/** Formats a finding for a log or a list of problems. */
 export function sentenceWithCure({ sentence, cure }: CertificateFinding): string {
   return `${sentence}; ${cure}`;
 }

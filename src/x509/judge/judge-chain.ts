@@ -16,21 +16,21 @@ import { judgeCriticalExtensions, judgeStrength } from './judge-strength.js';
 import { judgeUsage } from './judge-usage.js';
 import { judgeValidity } from './judge-validity.js';
 
-/** What a chain is judged for. */
+/** The use that a chain is judged for. */
 export interface ChainQuestion {
   readonly role: CertificateRole;
-  /** The name or IP address that clients use, where it is known; for servers. */
+  /** For servers: the name or IP address that clients use, if known. */
   readonly serverName?: string | undefined;
-  /** The authorities that the other side trusts; left out, whether it is trusted is not judged. */
+  /** The authorities that the peer trusts; if absent, trust is not judged. */
   readonly trust?: readonly Certificate[] | undefined;
   readonly now: Date;
 }
 
 /**
- * All that is wrong with a chain for its job, without a peer and without a file: names, validity, usages, strength, order,
- * issuers and, if asked, trust. What is wrong with the leaf comes first.
+ * Finds all problems of a chain for its purpose, without a peer or a file: names, validity, usages, strength, order, issuers
+ * and, if requested, trust. Problems of the leaf come first.
  *
- * @param chain - as a file holds it, or a server sends it: the leaf first.
+ * @param chain - as in a file or as sent by a server: the leaf first.
  */
 export function judgeChain(chain: readonly Certificate[], question: ChainQuestion): CertificateFinding[] {
   const findings: CertificateFinding[] = [];
@@ -38,7 +38,11 @@ export function judgeChain(chain: readonly Certificate[], question: ChainQuestio
   if (first === undefined) {
     if (findings.length > 0) return findings;
     return [
-      error('empty_chain', 'there is no certificate', 'present one, the leaf first, then its intermediates'),
+      error(
+        'empty_chain',
+        'the certificate is missing',
+        'present one, the leaf first, then its intermediates',
+      ),
     ];
   }
   const { path, findings: ofChain } = followChain([first, ...others], { ...question, read: readAnchor });
@@ -49,12 +53,12 @@ export function judgeChain(chain: readonly Certificate[], question: ChainQuestio
 /** Go cannot parse such a certificate anywhere in the chain, and aborts the handshake. */
 const OF_THE_WHOLE: ReadonlySet<FindingId> = new Set(['explicit_curve']);
 
-/** Clients differ in the critical extensions that they accept: the finding is reported, but the certificate is served. */
+/** Clients differ in the critical extensions that they accept, so the finding is reported, but the certificate is served. */
 const OF_SOME_CLIENTS: ReadonlySet<FindingId> = new Set(['critical_extension']);
 
 /**
  * The findings of `judgeChain` about the leaf or the whole file, and those that a client may not notice because it knows
- * another path to an authority. For a chain in the wrong order nothing else is reported: it would be about the wrong
+ * another path to an authority. For a chain in the wrong order nothing else is reported, because it would concern the wrong
  * certificate.
  */
 export function judgeForServing(
@@ -95,8 +99,8 @@ function judgeLeaf(leaf: Judged, { role, serverName, now }: ChainQuestion): Cert
 }
 
 /**
- * What a certificate is for, as far as it tells itself; one that is for servers may be Gitaly's. `openssl req -x509` makes
- * authorities of all: one that is named as a host, and does not say that it signs certificates, is a server's.
+ * Guesses the purpose of a certificate from its content. A certificate for servers may be Gitaly's. `openssl req -x509` makes
+ * every certificate an authority, so one that has a host name, and whose key usage is not keyCertSign, is a server's.
  */
 export function likelyRole(x509: Certificate): CertificateRole {
   try {
@@ -128,7 +132,7 @@ function readOne(x509: Certificate, name: string, findings: CertificateFinding[]
     findings.push(
       error(
         'broken_certificate',
-        `${name} has a part that cannot be read (${reason instanceof Error ? reason.message : String(reason)})`,
+        `${name} is malformed (${reason instanceof Error ? reason.message : String(reason)})`,
         'have it issued again',
       ),
     );

@@ -12,7 +12,7 @@ import {
 
 const ISSUE_INSTEAD = 'issue one with an ECDSA key on P-256, or an RSA key of 2048 to 4096 bits';
 
-/** Curves that all clients of Gitaly take, by OpenSSL's names. */
+/** Curves that all clients of Gitaly accept, by their OpenSSL names. */
 const CURVES = ['prime256v1', 'secp384r1'];
 
 /** Whether key and signature are accepted by Gitaly's clients: Go, and gRPC for Ruby with BoringSSL. */
@@ -34,8 +34,8 @@ export function judgeStrength({ x509, publicKey, facts, name }: Judged): Certifi
 function explicitCurve(name: string): CertificateFinding {
   return error(
     'explicit_curve',
-    `the key of ${name} describes its elliptic curve by explicit parameters, and Go cannot read such a certificate`,
-    'make a key on a named curve: openssl ecparam -name prime256v1 -genkey -noout',
+    `the key of ${name} describes its elliptic curve by explicit parameters, which Go cannot parse`,
+    'create a key on a named curve: openssl ecparam -name prime256v1 -genkey -noout',
   );
 }
 
@@ -62,7 +62,7 @@ const EXTENSION_NAMES: Readonly<Record<string, string>> = {
   '1.3.6.1.5.5.7.1.24': 'TLS feature (must-staple)',
 };
 
-/** Whether verifiers know all critical extensions, which RFC 5280 section 4.2 requires to accept a certificate. */
+/** Whether verifiers know all critical extensions, as RFC 5280 section 4.2 requires before they accept a certificate. */
 export function judgeCriticalExtensions(
   { facts, name }: Judged,
   role: CertificateRole,
@@ -85,17 +85,17 @@ export function judgeCriticalExtensions(
       error(
         'critical_extension',
         `${name} has critical name constraints on directory names or on names of another kind, which Go does not support`,
-        'have the authority issued with constraints on DNS names, IP addresses, URIs or mail addresses alone',
+        'have the authority issued with constraints on only DNS names, IP addresses, URIs or mail addresses',
       ),
     );
   }
   return findings;
 }
 
-/** crypto/x509, parseNameConstraintsExtension. */
+/** The kinds that Go supports: crypto/x509, parseNameConstraintsExtension. */
 const GO_CONSTRAINTS: ReadonlySet<GeneralName['kind']> = new Set(['dns', 'ip', 'uri', 'email']);
 
-/** A key in words: `RSA 2048`, `EC prime256v1`, `ED25519`. */
+/** Describes a key: `RSA 2048`, `EC prime256v1`, `ED25519`. */
 export function describeKey({ asymmetricKeyType: type, asymmetricKeyDetails: details }: KeyObject): string {
   const more = details?.modulusLength ?? details?.namedCurve;
   return `${(type ?? 'unknown').toUpperCase()}${more === undefined ? '' : ` ${more}`}`;
@@ -116,14 +116,14 @@ function judgeKey(publicKey: KeyObject, name: string): CertificateFinding[] {
     case 'ec': {
       const curve = details?.namedCurve ?? '';
       if (CURVES.includes(curve)) return [];
-      // BoringSSL, which Rails' gRPC is built with, offers neither; Go takes P-521.
+      // BoringSSL, which gRPC for Ruby in Rails uses, offers neither; Go accepts P-521.
       return curve === 'secp521r1'
-        ? [warning('unusual_key', `${key}, which gRPC for Ruby does not take`, ISSUE_INSTEAD)]
-        : [error('unusual_key', `${key}, a curve that Gitaly's clients do not take`, ISSUE_INSTEAD)];
+        ? [warning('unusual_key', `${key}, which gRPC for Ruby does not accept`, ISSUE_INSTEAD)]
+        : [error('unusual_key', `${key}, a curve that Gitaly's clients do not accept`, ISSUE_INSTEAD)];
     }
     case 'ed25519':
-      return [warning('unusual_key', `${key}, which gRPC for Ruby does not take`, ISSUE_INSTEAD)];
+      return [warning('unusual_key', `${key}, which gRPC for Ruby does not accept`, ISSUE_INSTEAD)];
     default:
-      return [error('unusual_key', `${key}, which Gitaly's clients do not take`, ISSUE_INSTEAD)];
+      return [error('unusual_key', `${key}, which Gitaly's clients do not accept`, ISSUE_INSTEAD)];
   }
 }

@@ -6,12 +6,12 @@ import {
   type Judged,
 } from './certificate-finding.js';
 
-/** What to issue instead of a certificate that may not be presented by a client. */
+/** The fix for a certificate that a client may not present. */
 export const ISSUE_FOR_CLIENTS =
   "issue one with serverAuth and clientAuth where it is a server's too, as that of a Gitaly which calls GitLab; else " +
   'one with clientAuth';
 
-/** Whether key usage, extended key usage and basic constraints allow what a certificate is for. */
+/** Whether key usage, extended key usage and basic constraints allow the purpose of a certificate. */
 export function judgeUsage(judged: Judged, role: CertificateRole): CertificateFinding[] {
   return role === 'authority'
     ? judgeAuthority(judged)
@@ -29,8 +29,8 @@ function judgePurpose(
     findings.push(
       error(
         'no_server_usage',
-        `${name} is not meant for a server: its extended key usage holds ${list}, and clients want serverAuth`,
-        'issue one with serverAuth, and clientAuth too where Gitaly presents it to GitLab',
+        `${name} is not meant for a server: its extended key usage is ${list}, but clients require serverAuth`,
+        'issue one with serverAuth, and also clientAuth if Gitaly presents it to GitLab',
       ),
     );
   }
@@ -38,14 +38,10 @@ function judgePurpose(
     const refused = 'every verifier that follows OpenSSL refuses it as client certificate';
     findings.push(
       role === 'client'
-        ? error(
-            'no_client_usage',
-            `${name} holds ${list} as extended key usage: ${refused}`,
-            ISSUE_FOR_CLIENTS,
-          )
+        ? error('no_client_usage', `${name} has ${list} as extended key usage: ${refused}`, ISSUE_FOR_CLIENTS)
         : warning(
             'no_client_usage',
-            `${name} holds ${list} as extended key usage: ${refused}, and Gitaly presents its server certificate ` +
+            `${name} has ${list} as extended key usage: ${refused}, but Gitaly presents its server certificate ` +
               "to GitLab's internal API",
             ISSUE_FOR_CLIENTS,
           ),
@@ -55,7 +51,7 @@ function judgePurpose(
     findings.push(
       error(
         'no_digital_signature',
-        `${name} may not sign handshakes: its key usage holds ${keyUsage.join(', ') || 'nothing'}, and TLS 1.3 and the ` +
+        `${name} may not sign handshakes: its key usage is ${keyUsage.join(', ') || 'nothing'}, but TLS 1.3 and the ` +
           'ECDHE suites of TLS 1.2 need digitalSignature',
         'issue one with digitalSignature as key usage',
       ),
@@ -69,7 +65,7 @@ function judgeLeaf({ facts, name }: Judged): CertificateFinding[] {
     return [
       warning(
         'authority_as_leaf',
-        `${name} is that of an authority (CA:TRUE): whoever has its key can issue certificates that all who trust it accept`,
+        `${name} is that of an authority (CA:TRUE): its key can issue certificates that everyone who trusts it accepts`,
         'issue one with CA:FALSE from it, and keep its key elsewhere',
       ),
     ];
@@ -78,7 +74,7 @@ function judgeLeaf({ facts, name }: Judged): CertificateFinding[] {
     return [
       warning(
         'contradictory_authority',
-        `${name} has keyCertSign as key usage and is no authority (CA:FALSE); strict verifiers refuse it`,
+        `${name} has keyCertSign as key usage but is not an authority (CA:FALSE); strict verifiers refuse it`,
         'issue one without keyCertSign',
       ),
     ];
@@ -91,8 +87,8 @@ function judgeAuthority({ facts, name }: Judged): CertificateFinding[] {
     return [
       error(
         'no_authority',
-        `${name} is not that of an authority (CA:TRUE is missing): what it signed is refused`,
-        "use the issuer's certificate, or make an authority with CA:TRUE as basic constraint",
+        `${name} is not that of an authority (CA:TRUE is missing): certificates that it signed are refused`,
+        "use the issuer's certificate, or create an authority with CA:TRUE as basic constraint",
       ),
     ];
   }
@@ -100,8 +96,8 @@ function judgeAuthority({ facts, name }: Judged): CertificateFinding[] {
     return [
       error(
         'no_authority',
-        `${name} is that of an authority which may not sign certificates: its key usage lacks keyCertSign`,
-        'make an authority with keyCertSign and cRLSign as key usage',
+        `${name} is that of an authority that may not sign certificates: its key usage lacks keyCertSign`,
+        'create an authority with keyCertSign and cRLSign as key usage',
       ),
     ];
   }

@@ -9,7 +9,7 @@ export function daysLeft({ validTo }: { readonly validTo: Date }, now: Date): nu
   return Math.floor((validTo.getTime() - now.getTime()) / DAY_MS);
 }
 
-/** Whether now is within the dates of a certificate, and how long it will be. */
+/** Whether a certificate is valid now, and whether it expires soon. */
 export function judgeValidity({ x509, name }: Judged, now: Date): CertificateFinding[] {
   if (Number.isNaN(x509.validFrom.getTime()) || Number.isNaN(x509.validTo.getTime()))
     return [error('broken_certificate', `${name} has a date that cannot be read`, 'have it issued again')];
