@@ -1,6 +1,6 @@
 import type { ConnectionEnd } from './connection-end.js';
 
-/** What a connection reports about its client, so that the limits of its listener can be enforced. */
+/** Events of a client that the limits of its listener depend on. */
 export interface Admission {
   /** The PROXY header has named the client's address. Returns an end if the connection now exceeds a limit. */
   identified(address: string): ConnectionEnd | undefined;
@@ -15,7 +15,7 @@ export interface ConnectionWatcher {
   ended(): void;
 }
 
-/** What all listeners of the process share. */
+/** The memory and file descriptors that all listeners of the process share. */
 export interface ConnectionBudget {
   /** Whether memory was nearly exhausted recently: new connections are refused then. */
   readonly isMemoryLow: boolean;

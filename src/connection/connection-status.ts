@@ -4,7 +4,7 @@ import type { SocketEnd } from './peer-address.js';
 import type { ConnectionProtocol } from './protocol.js';
 import type { ConnectionEnd } from './connection-end.js';
 
-/** What the stages have found out about a connection so far; the report is made of it whenever it ends. */
+/** The facts about a connection that its stages have found out so far. They are reported at its end. */
 export interface ConnectionFacts {
   /** `performance.now()` at accept. */
   readonly acceptedAtMs: number;
@@ -12,7 +12,7 @@ export interface ConnectionFacts {
   readonly socketEnd: SocketEnd | undefined;
   /** Our end of the socket. */
   readonly localEnd: SocketEnd | undefined;
-  /** Who the client is: the socket's other end, or what a PROXY header says. */
+  /** The client's address: that of the PROXY header, or the other end of the socket. */
   clientEnd: SocketEnd | undefined;
   /** As the client asked for it, also when the handshake failed. */
   serverName: string | undefined;
@@ -24,7 +24,7 @@ export interface ConnectionFacts {
   protocol: ConnectionProtocol | undefined;
   /** Whether the client has presented a verified certificate, or upstream has answered it. */
   isAuthenticated: boolean;
-  /** What an operator should do about the end. */
+  /** The fix for the operator, if the end has one. */
   advice: string | undefined;
 }
 
@@ -64,9 +64,9 @@ export interface ConnectionStatus {
   readonly requests: readonly OpenRequest[] | undefined;
 }
 
-/** One client's connection, from accept to its end, whatever is spoken on it. */
+/** One client's connection of any protocol, from accept to its end. */
 export interface ServedConnection {
-  /** How it is at the moment. */
+  /** Its current status. */
   readonly status: ConnectionStatus;
   /** Serves the connection; settles when it has ended and was reported. Never rejects. */
   run(): Promise<void>;
@@ -74,8 +74,8 @@ export interface ServedConnection {
   drain(why: string): void;
   /** Breaks the connection off, whatever it is doing. */
   cut(end: ConnectionEnd): void;
-  /** Ends it where a deadline has passed that has no timer of its own; called now and then. */
+  /** Ends it if a deadline without a timer of its own has passed. Called periodically. */
   sweep(nowMs: number): void;
-  /** Tells of what moved since the last call. */
+  /** Reports the bytes that moved since the last call. */
   reportBytes(): void;
 }

@@ -174,7 +174,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     });
     if (end) this.cut(end);
     else if (this.#exchanges.size === 0 && this.#isStalled(nowMs))
-      this.cut(new ConnectionEnd('write_stall', 'proxy', 'the client read nothing for timeouts.write_stall'));
+      this.cut(
+        new ConnectionEnd('write_stall', 'proxy', 'the client stopped reading (timeouts.write_stall)'),
+      );
     else if (this.#silence.isSilent && (this.#http2 || this.#exchanges.size > 0)) this.#detectReset();
   }
 
