@@ -344,7 +344,7 @@ describe('checks', () => {
   test.each([
     [{ readiness_requires_upstream: true }, 'readiness_requires_upstream: needs health checks'],
     [{ health_check_token_path: 'token' }, 'health_check_token_path: needs health checks'],
-    [{ health_check_interval: '1ms' }, 'health_check_interval: at least 100ms'],
+    [{ health_check_interval: '1ms' }, 'health_check_interval: must be at least 100ms'],
     [{ health_check_interval: '1s', health_check_token_path: '/not/there' }, '/not/there: no such file'],
   ])('that are configured by halves are exit code 2: %j', async (settings, words) => {
     const proxy = await ProxyProcess.spawn({

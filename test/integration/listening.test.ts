@@ -230,7 +230,7 @@ describe('a unix socket', () => {
     [{ owner: 'no-such-user' }, 'listeners[0].socket.owner: this machine knows no such user'],
     [{ group: 'no-such-group' }, 'listeners[0].socket.group: this machine knows no such group'],
     [{ mode: 660 }, 'listeners[0].socket.mode: expected a string such as "0660"'],
-    [{ mode: '0440' }, 'listeners[0].socket.mode: nobody could connect'],
+    [{ mode: '0440' }, 'listeners[0].socket.mode: no client could connect'],
     [{ mode: 'rw' }, 'listeners[0].socket.mode: expected permission bits'],
   ])('with %j as `socket` is not made: one line, exit 2', async (socket, message) => {
     const path = join(await temporaryDirectory(), 'gitaly.socket');

@@ -100,7 +100,7 @@ function judgeLeaf(leaf: Judged, { role, serverName, now }: ChainQuestion): Cert
 
 /**
  * Guesses the purpose of a certificate from its content. A certificate for servers may be Gitaly's. `openssl req -x509` makes
- * every certificate an authority, so one that has a host name, and whose key usage is not keyCertSign, is a server's.
+ * every certificate an authority, so one that has a host name, and whose key usage does not include keyCertSign, is a server's.
  */
 export function likelyRole(x509: Certificate): CertificateRole {
   try {
