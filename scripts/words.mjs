@@ -41,6 +41,7 @@ export const CLEAN = [
   'src/inspect',
   'src/limit-relations.ts',
   'src/limits.ts',
+  'src/serving',
   'src/upstream',
 ];
 
