@@ -43,6 +43,7 @@ export const CLEAN = [
   'src/inspect',
   'src/limit-relations.ts',
   'src/limits.ts',
+  'src/serving',
   'src/upstream',
   'src/x509',
 ];

@@ -8,14 +8,14 @@ import { settingsFrame } from '../inspect/http2/encode.js';
 import { YamuxPeer } from '../inspect/yamux/yamux-peer.js';
 
 /**
- * The stream of a backchannel on which a client calls Gitaly, over an existing connection: sends the magic bytes and opens the
- * first stream of a yamux session. Streams that Gitaly opens are accepted; their bytes are ignored.
+ * The backchannel stream on which a client calls Gitaly, over an existing connection. It sends the magic bytes and opens the
+ * first stream of a yamux session. Streams opened by Gitaly are accepted; their bytes are ignored.
  */
 export class BackchannelStream extends Duplex {
   readonly #connection: Socket;
   readonly #peer: YamuxPeer;
   readonly #streamId: number;
-  /** Completes the write that waits for the window. */
+  /** Completes the write that is waiting for the window. */
   #written: ((error?: Error) => void) | undefined;
 
   constructor(connection: Socket) {
@@ -25,7 +25,7 @@ export class BackchannelStream extends Duplex {
     const onData = (bytes: Buffer): void => {
       const isYamux = this.#peer.receive(bytes);
       if (!isYamux && !this.destroyed)
-        this.destroy(new Error('the answer is not yamux: the server does not support the backchannel'));
+        this.destroy(new Error('the response is not yamux: the server does not support the backchannel'));
       this.#flush();
     };
     connection.on(
@@ -33,7 +33,7 @@ export class BackchannelStream extends Duplex {
       guarded((error) => this.destroy(error), onData),
     );
     connection.once('error', (error: Error) => {
-      // It is a matter of time whether a close appears as this error or as an end.
+      // Depending on timing, a close is reported as this error or as an end.
       if (codeOf(error) === 'EPIPE') this.#closed();
       else this.destroy(error);
     });
@@ -44,7 +44,7 @@ export class BackchannelStream extends Duplex {
   }
 
   override _read(): void {
-    // Responses are short, and pushed as they come.
+    // Responses are short, and are pushed as they arrive.
   }
 
   override _write(bytes: Buffer, _encoding: BufferEncoding, written: (error?: Error) => void): void {
@@ -71,10 +71,10 @@ export class BackchannelStream extends Duplex {
 
   #createPeer(): YamuxPeer {
     const peer: YamuxPeer = new YamuxPeer('client', {
-      // Gitaly calls its client on a stream of its own; the response is that of a gRPC server without work.
+      // Gitaly opens a stream to call its client. The answer is the SETTINGS frame of a gRPC server that receives no calls.
       opened: (streamId) => peer.send(streamId, settingsFrame('settings')),
       data: (streamId, bytes) => {
-        // Bytes of a stream that Gitaly opened are within its first window, which is enough.
+        // Streams opened by Gitaly never need more than their initial window.
         if (streamId !== this.#streamId) return;
         this.push(Buffer.from(bytes));
         peer.consumed(streamId, bytes.length);
@@ -83,8 +83,7 @@ export class BackchannelStream extends Duplex {
         if (streamId === this.#streamId) this.push(null);
       },
       reset: (streamId) => {
-        if (streamId === this.#streamId)
-          this.destroy(new Error('the other end has reset the stream of the backchannel'));
+        if (streamId === this.#streamId) this.destroy(new Error('the server reset the backchannel stream'));
       },
       sent: (streamId) => {
         if (streamId !== this.#streamId) return;
@@ -104,6 +103,6 @@ export class BackchannelStream extends Duplex {
 
   #closed(): void {
     if (!this.destroyed && !this.readableEnded)
-      this.destroy(new Error('the connection was closed within the backchannel'));
+      this.destroy(new Error('the connection was closed during the backchannel session'));
   }
 }

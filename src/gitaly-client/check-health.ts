@@ -9,21 +9,19 @@ const WHOLE_SERVER = Buffer.alloc(0);
 /** `HealthCheckResponse.ServingStatus`. */
 const SERVING_STATUSES = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
 
-/** What a health check came to, in words. */
+/** The result of a health check. `words` describes it. */
 export type Health =
   | { readonly kind: 'serving' }
-  /** A Gitaly with `[auth] token` answers this to a call without a token or with a wrong one. */
+  /** Gitaly with `[auth] token` returns this for a call without a token or with an invalid one. */
   | { readonly kind: 'wants_token'; readonly words: string }
-  /** Our proxy answers this to a client without a valid certificate. Gitaly does not use client certificates. */
+  /** This proxy returns this to a client without a valid certificate. Gitaly does not use client certificates. */
   | { readonly kind: 'refuses_certificate'; readonly words: string }
   | { readonly kind: 'not_serving'; readonly words: string }
-  /** It answers gRPC and knows no health check. */
+  /** The server speaks gRPC, but does not implement the health service. */
   | { readonly kind: 'unknown_service'; readonly words: string }
   | { readonly kind: 'error'; readonly words: string };
 
-/**
- * Makes the check that `gitlab-rake gitlab:gitaly:check` makes. Rejects with a `CallFailure` where there is no answer.
- */
+/** Makes the same check as `gitlab-rake gitlab:gitaly:check`. Rejects with a `CallFailure` if the server does not respond. */
 export async function checkHealth(
   connection: GrpcClient,
   timeoutMs: number,
@@ -46,12 +44,12 @@ function healthOf({ code, message, response }: CallResult): Health {
       return { kind: 'error', words };
   }
   const status = response && readServingStatus(response);
-  if (status === undefined) return { kind: 'error', words: 'the answer is not a HealthCheckResponse' };
+  if (status === undefined) return { kind: 'error', words: 'the response is not a HealthCheckResponse' };
   const name = SERVING_STATUSES[status] ?? String(status);
   return name === 'SERVING' ? { kind: 'serving' } : { kind: 'not_serving', words: name };
 }
 
-/** `HealthCheckResponse`: its status. */
+/** Returns the status of a `HealthCheckResponse`, or `undefined` if the bytes are not one. */
 export function readServingStatus(response: Buffer): number | undefined {
   let status = 0;
   const read = readMessage(response, {

@@ -1,10 +1,10 @@
 import { createHmac } from 'node:crypto';
 
 /**
- * The `authorization` of a call to Gitaly (auth/rpccredentials.go, version 2): the time in unix seconds, signed with the
- * secret that both ends know. The secret itself is never sent. Gitaly takes it for 30 s before and after that time.
+ * Returns the `authorization` header of a call to Gitaly (auth/rpccredentials.go, version 2): the time in Unix seconds, signed
+ * with the shared secret. The secret itself is never sent. Gitaly accepts the header for 30 s before and after that time.
  *
- * @param atMs - the time that it says, unix milliseconds.
+ * @param atMs - the time to sign, in Unix milliseconds.
  */
 export function gitalyAuthorization(secret: string, atMs: number): string {
   const seconds = String(Math.floor(atMs / 1000));

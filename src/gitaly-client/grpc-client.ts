@@ -12,46 +12,46 @@ import { guarded } from '../guarded.js';
 import { statusCode, statusCodeOfReset, type StatusCode } from '../inspect/grpc/grpc-status.js';
 import { MAX_HEALTH_MESSAGE_BYTES } from '../limits.js';
 
-/** What a unary call was answered with. */
+/** The result of a unary call. */
 export interface CallResult {
   readonly code: StatusCode;
-  /** What the server said about it; empty for most calls that succeed. */
+  /** The decoded `grpc-message`. Usually empty if the call succeeded. */
   readonly message: string;
-  /** There if and only if the code is OK. */
+  /** Set if and only if the code is OK. */
   readonly response: Buffer | undefined;
 }
 
-/** A call without an answer: the connection was lost, or the answer is not gRPC. */
+/** A call without a valid response: it timed out, the connection was lost, or the response is not gRPC. */
 export class CallFailure extends Error {}
 
-/** An HTTP server answered that is not a gRPC server. Its status is unrelated to any gRPC service. */
+/** The server speaks HTTP but not gRPC. Its HTTP status is unrelated to any gRPC service. */
 export class NotGrpc extends CallFailure {}
 
 /** Compressed flag (0) and the length of a message, big endian (gRPC over HTTP/2, "Length-Prefixed-Message"). */
 const MESSAGE_PREFIX_BYTES = 5;
 
 /**
- * A gRPC client on a connection that is there already, a stream of yamux or one of TLS: unary calls, no retries, no
- * connection of its own. grpc-js can only dial.
+ * A gRPC client for an existing connection, a yamux or TLS stream. It makes unary calls, does not retry, and does not dial.
+ * grpc-js cannot be used because it always dials.
  */
 export class GrpcClient {
   readonly #session: ClientHttp2Session;
   readonly #stream: Duplex;
   #failure: Error | undefined;
 
-  /** `authority`: the name of the server, for `:authority`. */
+  /** `authority` is sent as `:authority`. */
   constructor(stream: Duplex, authority: string, scheme: 'http' | 'https') {
     this.#stream = stream;
     this.#session = connect(`${scheme}://${authority}`, { createConnection: () => stream });
-    // Whoever waits for a call is told; without a listener Node would end the process.
+    // Pending calls reject with this error. Without a listener, Node would end the process.
     this.#session.on('error', (error: Error) => (this.#failure ??= error));
     stream.on('error', (error: Error) => (this.#failure ??= error));
   }
 
   /**
-   * Makes one call. Rejects with a `CallFailure` if there is no answer, and after `timeoutMs` milliseconds.
+   * Makes one call. Rejects with a `CallFailure` without a valid response within `timeoutMs` milliseconds.
    *
-   * @param path - such as `/grpc.health.v1.Health/Check`.
+   * @param path - for example `/grpc.health.v1.Health/Check`.
    */
   call(path: string, request: Uint8Array, timeoutMs: number, authorization?: string): Promise<CallResult> {
     return new Promise((resolve, reject) => {
@@ -72,7 +72,7 @@ export class GrpcClient {
         reject(new CallFailure(`no answer within ${timeoutMs} ms`));
         stream.close(constants.NGHTTP2_CANCEL);
       }, timeoutMs);
-      // What broke is the connection, which tells of it itself, or the stream, whose code tells.
+      // A connection error is recorded by the listeners above; a stream error is visible in `rstCode`.
       stream.on('error', () => undefined);
       const onClose = (): void => {
         clearTimeout(timer);
@@ -86,7 +86,7 @@ export class GrpcClient {
     });
   }
 
-  /** Ends the connection, and the stream below it. */
+  /** Closes the connection and its underlying stream. */
   close(): void {
     this.#session.destroy();
     this.#stream.destroy();
@@ -94,12 +94,12 @@ export class GrpcClient {
 
   #broken(): CallFailure {
     const failure = this.#stream.errored ?? this.#failure;
-    if (!failure) return new CallFailure('the connection was closed before an answer');
+    if (!failure) return new CallFailure('the connection was closed before a response');
     return new CallFailure(failure.message, { cause: failure });
   }
 }
 
-/** Collects what comes on the stream of a call. */
+/** Collects the response on the stream of a call. */
 class PendingAnswer {
   readonly #stream: ClientHttp2Stream;
   readonly #content: Buffer[] = [];
@@ -122,11 +122,11 @@ class PendingAnswer {
     });
   }
 
-  /** `undefined` where none had come by the end of the connection. */
+  /** Returns `undefined` if the connection ended before a response arrived. */
   result(connectionIsOver: boolean): CallResult | CallFailure | undefined {
-    if (this.#bytes > MAX_HEALTH_MESSAGE_BYTES) return new CallFailure('the answer is too large');
+    if (this.#bytes > MAX_HEALTH_MESSAGE_BYTES) return new CallFailure('the response is too large');
     const header = this.#header;
-    // A trailers-only answer has its status in the header.
+    // A trailers-only response has its status in the header.
     const status = text(this.#trailer, 'grpc-status') ?? (header && text(header, 'grpc-status'));
     const words = text(this.#trailer, 'grpc-message') ?? (header && text(header, 'grpc-message')) ?? '';
     if (status === undefined) {
@@ -134,13 +134,13 @@ class PendingAnswer {
       if (header === undefined) return this.#ofReset();
       const httpStatus = String(header[':status']);
       const type = text(header, 'content-type') ?? 'no content type';
-      return new NotGrpc(`the answer is not gRPC (HTTP status ${httpStatus}, ${type}, no grpc-status)`);
+      return new NotGrpc(`the response is not gRPC (HTTP status ${httpStatus}, ${type}, no grpc-status)`);
     }
     const code = statusCode(status);
     if (code !== 'OK') return { code, message: percentDecoded(words), response: undefined };
     const response = unwrapped(Buffer.concat(this.#content));
     return response === undefined
-      ? new CallFailure('the answer holds no whole message of gRPC')
+      ? new CallFailure('the response does not contain a complete gRPC message')
       : { code, message: percentDecoded(words), response };
   }
 
@@ -162,7 +162,7 @@ function message(content: Uint8Array): Buffer {
   return Buffer.concat([prefix, content]);
 }
 
-/** The one message of an answer; nothing was said of a compression that we know, so it has none. */
+/** Returns the only message of a response. It must be uncompressed, because the request offered no compression. */
 function unwrapped(content: Buffer): Buffer | undefined {
   if (content.length < MESSAGE_PREFIX_BYTES || content[0] !== 0) return undefined;
   if (content.readUInt32BE(1) !== content.length - MESSAGE_PREFIX_BYTES) return undefined;

@@ -6,16 +6,16 @@ import { checkUpstream, type CheckedUpstream, type UpstreamHealth } from './upst
 
 type HealthLogger = Pick<Logger, 'log'>;
 
-/** Which upstreams to check, and how often. */
+/** The upstreams to check, and the check interval. */
 export interface HealthPlan {
   readonly intervalMs: number;
   readonly upstreams: readonly CheckedUpstream[];
 }
 
 /**
- * Checks the upstreams again and again, each by itself: the next check of one begins when its last is over. It runs in the
- * process that has the configuration, also where others carry the traffic, so that each check is made once; it counts as
- * no client's connection, and keeps no process alive.
+ * Checks each upstream periodically and independently. The checks of one upstream never overlap. Checks run in the primary
+ * process even if workers serve the traffic, so each check is made only once. A check is not counted as a client connection and
+ * does not keep the process alive.
  */
 export class HealthWatch {
   readonly #logger: HealthLogger;
@@ -28,7 +28,7 @@ export class HealthWatch {
     this.#logger = logger;
   }
 
-  /** Checks these from now on, and no others. The known state of an upstream that stays is kept. */
+  /** Replaces the set of checked upstreams. Upstreams that are in both sets keep their known state. */
   configure(plan: HealthPlan | undefined): void {
     this.#isChecking = plan !== undefined;
     const former = this.#watched;
@@ -45,12 +45,12 @@ export class HealthWatch {
     for (const watched of this.#watched.values()) watched.start();
   }
 
-  /** Checks no more; what is known stays. */
+  /** Stops checking. Known states are kept. */
   stop(): void {
     for (const watched of this.#watched.values()) watched.stop();
   }
 
-  /** The known state of each listener's upstreams; `undefined` if none is checked. */
+  /** Returns the known state of each listener's upstreams, or `undefined` if health checks are disabled. */
   states(): (UpstreamOfListener & { readonly up: boolean })[] | undefined {
     if (!this.#isChecking) return undefined;
     return [...this.#watched.values()].flatMap(({ upstream: { listener, dialer }, health }) =>
@@ -58,7 +58,7 @@ export class HealthWatch {
     );
   }
 
-  /** The reasons for which no upstream can take a call, one per line; empty if one can. */
+  /** Returns the reason for each upstream why it is unavailable; empty if at least one is up. */
   notReadyReasons(): string[] {
     const all = [...this.#watched.values()];
     if (all.some(({ health }) => health?.up === true)) return [];
@@ -96,7 +96,7 @@ class WatchedUpstream {
     if (this.#stopped.signal.aborted) return;
     const startedAtMs = performance.now();
     void this.#check()
-      // A fault here must not end the checks.
+      // An internal error must not stop the checks.
       .catch((error: unknown) => {
         const { listener, dialer } = this.upstream;
         const fields = { listener, upstream: dialer.address.url, error: String(error) };
@@ -144,7 +144,7 @@ class WatchedUpstream {
   }
 }
 
-/** Runs a limited number of pieces of work at a time, in their order. */
+/** Runs a limited number of tasks concurrently, in FIFO order. */
 class Turns {
   #free: number;
   readonly #waiting: (() => void)[] = [];

@@ -8,41 +8,42 @@ import { TappedStream } from '../tls/tapped-stream.js';
 import { failedVerification, type Verification } from '../tls/verification.js';
 import { readServerFlight } from './server-flight.js';
 
-/** What was seen of a TLS server. */
+/** The observed behaviour of a TLS server. */
 export interface HandshakeObservation {
-  /** Why the handshake did not come to its end. What was sent before that is told nevertheless. */
+  /** The error that ended the handshake early. Fields that the server sent before it are still set. */
   readonly failure: Error | undefined;
   readonly version: string | undefined;
-  /** The standard name. */
+  /** The standard (IANA) name. */
   readonly cipher: string | undefined;
-  /** `undefined` where the server selected none. */
+  /** The ALPN protocol; `undefined` if the server selected none. */
   readonly protocol: string | undefined;
-  /** As the server sent them, the leaf first. */
+  /** In the order sent by the server, the leaf first. */
   readonly certificates: readonly Certificate[];
-  /** Whether a client certificate was asked for; `undefined` where that could not be seen. */
+  /** Whether the server requested a client certificate; `undefined` if that could not be determined. */
   readonly asksForCertificate: boolean | undefined;
-  /** OpenSSL's verdict on the chain; `undefined` if it holds. */
+  /** OpenSSL's verification error for the chain; `undefined` if the chain is valid. */
   readonly verification: Verification | undefined;
-  /** What came of the first words of the client behind the handshake. */
+  /** How the server reacted to the first bytes after the handshake. */
   readonly sequel: Sequel;
 }
 
 /**
- * In TLS 1.3 a server judges the client certificate when the handshake is over for the client. `answered`: it said
- * something; `left`: it ended the connection, with an alert perhaps; `silent`: neither within the time; `not_awaited`.
+ * In TLS 1.3 a server verifies the client certificate after the client has completed its handshake. `answered`: the server
+ * sent data; `left`: it closed the connection, possibly with an alert; `silent`: neither within the timeout; `not_awaited`: no
+ * bytes were sent.
  */
 export type Sequel =
   | { readonly kind: 'answered' | 'silent' | 'not_awaited' }
   | { readonly kind: 'left'; readonly error: Error | undefined };
 
-/** How to shake hands. */
+/** The handshake to perform. */
 export interface ObservedHandshake extends ClientHandshake {
-  /** What to say behind the handshake to a server that asked for a certificate, to see whether it listens. */
+  /** Bytes sent after the handshake to a server that requested a certificate, to find out whether it accepted ours. */
   readonly firstWords: Buffer | undefined;
   readonly timeoutMs: number;
 }
 
-/** Shakes hands on a connected socket, tells all that is to be seen of the server, and ends the connection. */
+/** Performs a handshake on a connected socket, returns everything observed about the server, and closes the connection. */
 export async function observeHandshake(
   raw: Socket,
   handshake: ObservedHandshake,
@@ -71,7 +72,7 @@ async function observe(
   const chain = flight.certificates.flatMap((der) => parsed(der) ?? []);
   const common = {
     version: failure ? flight.version : (tls.getProtocol() ?? undefined),
-    // What is sent compressed (RFC 8879) is known from the library alone.
+    // A compressed Certificate message (RFC 8879) is not parsed here: only the TLS library knows its content.
     certificates: chain.length > 0 || own === undefined ? chain : [own],
     asksForCertificate: flight.asksForCertificate,
   };
@@ -98,7 +99,7 @@ async function observe(
   };
 }
 
-/** A certificate that OpenSSL cannot parse ended the handshake. */
+/** Returns `undefined` if OpenSSL cannot parse the certificate, which also fails the handshake. */
 function parsed(der: Buffer): Certificate | undefined {
   try {
     return new Certificate(der);
@@ -107,7 +108,7 @@ function parsed(der: Buffer): Certificate | undefined {
   }
 }
 
-/** The first bytes that a server has sent. */
+/** The first bytes sent by the server. */
 class FirstBytes {
   readonly #kept: Buffer[] = [];
   #bytes = 0;
@@ -139,7 +140,7 @@ function handshakeEnd(tls: TLSSocket, timeoutMs: number): Promise<Error | undefi
       () => settle(new HandshakeSilence(`no TLS handshake within ${timeoutMs} ms`)),
       timeoutMs,
     );
-    const onClose = (): void => settle(new HandshakeBroken('the connection was closed within the handshake'));
+    const onClose = (): void => settle(new HandshakeBroken('the connection was closed during the handshake'));
     const settle = (failure: Error | undefined): void => {
       clearTimeout(timer);
       tls.off('secureConnect', onSecure).off('close', onClose).off('end', onClose);
@@ -149,15 +150,15 @@ function handshakeEnd(tls: TLSSocket, timeoutMs: number): Promise<Error | undefi
     tls.once('secureConnect', onSecure);
     tls.once('close', onClose);
     tls.once('end', onClose);
-    // Stays: what comes later is told to whoever waits for the sequel, or to nobody.
+    // Not removed: an error after the handshake would otherwise be unhandled. `sequelOf` handles it if it is running.
     tls.on('error', settle);
   });
 }
 
-/** The server said nothing for too long. */
+/** The handshake timed out. */
 export class HandshakeSilence extends Error {}
 
-/** The server left without a word. */
+/** The server closed the connection without an alert. */
 export class HandshakeBroken extends Error {}
 
 function sequelOf(tls: TLSSocket, firstWords: Buffer, timeoutMs: number): Promise<Sequel> {

@@ -3,7 +3,7 @@ import { Reader } from 'protobufjs/minimal.js';
 /** Wire types (protobuf.dev, "Encoding"). */
 export const WIRE_TYPE = { varint: 0, lengthDelimited: 2 } as const;
 
-/** The wire type of each known field, by its number, and what reads its value. */
+/** The wire type and the reader of each known field, by field number. */
 export type FieldReaders = Readonly<
   Record<number, readonly [wireType: number, read: (reader: Reader) => unknown]>
 >;
@@ -11,7 +11,7 @@ export type FieldReaders = Readonly<
 /**
  * Reads a message and skips unknown fields.
  *
- * @returns whether the bytes are a message; if not, some fields may have been read.
+ * @returns `false` if the bytes are not a valid message; some fields may have been read even then.
  */
 export function readMessage(message: Uint8Array, fields: FieldReaders): boolean {
   const reader = Reader.create(message);
@@ -29,7 +29,7 @@ export function readMessage(message: Uint8Array, fields: FieldReaders): boolean 
   }
 }
 
-/** Reads a text. `Reader.string` accepts a truncated one if the message is a `Buffer`. */
+/** Reads a string. `Reader.string` accepts a truncated string if the message is a `Buffer`; this function does not. */
 export function readText(reader: Reader): string {
   return Buffer.from(reader.bytes()).toString('utf8');
 }

@@ -13,22 +13,22 @@ import {
   type TlsRecord,
 } from '../tls/wire-format.js';
 
-/** What a TLS server said in its side of a handshake, read from the bytes that came. */
+/** The handshake messages of a TLS server, parsed from the received bytes. */
 export interface ServerFlight {
-  /** `undefined` where the server said nothing that could be read. */
+  /** `undefined` if no valid ServerHello was received. */
   readonly version: 'TLSv1.2' | 'TLSv1.3' | undefined;
-  /** DER, in the order they were sent; none where its Certificate did not come or could not be read. */
+  /** DER, in the order sent; empty if the Certificate message was not received or could not be parsed. */
   readonly certificates: readonly Buffer[];
-  /** Whether it asked for a client certificate; `undefined` where its flight could not be read as far as that. */
+  /** Whether the server requested a client certificate; `undefined` if that part of the flight could not be read. */
   readonly asksForCertificate: boolean | undefined;
 }
 
 /**
- * Reads the handshake messages of a server. Node tells a client neither whether it was asked for a certificate nor which
- * certificates were sent (its chain is made up from the trust store). In TLS 1.2 both stand in the clear.
+ * Reads the handshake messages of a server. Node does not report whether the server requested a client certificate, nor which
+ * certificates it sent (Node completes the chain from the trust store). In TLS 1.2 both are sent unencrypted.
  *
- * @param received - what came from the server, from its first byte on.
- * @param secret - of TLS 1.3: SERVER_HANDSHAKE_TRAFFIC_SECRET, which Node's `keylog` event tells.
+ * @param received - the bytes from the server, starting with the first.
+ * @param secret - SERVER_HANDSHAKE_TRAFFIC_SECRET from Node's `keylog` event (TLS 1.3 only).
  */
 export function readServerFlight(received: Buffer, secret: Buffer | undefined): ServerFlight {
   const flight = new FlightReader(secret);
@@ -53,13 +53,13 @@ class FlightReader implements ServerFlight {
     return this.#serverHello?.version;
   }
 
-  /** `false` once there is no more to read. */
+  /** Returns `false` when there is nothing more to read. */
   record({ type, header, content }: TlsRecord): boolean {
     switch (type) {
       case RecordType.handshake:
         return this.#collect(content);
       case RecordType.changeCipherSpec:
-        // In TLS 1.3 it means nothing (appendix D.4); in TLS 1.2 all that follows is encrypted.
+        // TLS 1.3 ignores it (RFC 8446, appendix D.4). In TLS 1.2 all later records are encrypted.
         return this.version === 'TLSv1.3';
       case RecordType.applicationData:
         return this.#decrypt(header, content);
@@ -91,7 +91,7 @@ class FlightReader implements ServerFlight {
         return true;
       case Message.certificate:
         this.certificates = certificatesOf(body, this.version === 'TLSv1.3');
-        // In TLS 1.3 the request stands before the certificate, in TLS 1.2 behind it.
+        // CertificateRequest precedes Certificate in TLS 1.3 and follows it in TLS 1.2.
         if (this.version === 'TLSv1.3') this.asksForCertificate ??= false;
         return true;
       case Message.certificateRequest:

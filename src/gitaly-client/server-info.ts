@@ -4,7 +4,7 @@ import { readMessage, readText, WIRE_TYPE } from './protobuf.js';
 const SERVER_INFO = '/gitaly.ServerService/ServerInfo';
 const EMPTY = Buffer.alloc(0);
 
-/** What a Gitaly says of itself: `ServerInfoResponse` of its server.proto. */
+/** The fields of `ServerInfoResponse` (server.proto of Gitaly) that are used here. */
 export interface ServerInfo {
   readonly serverVersion: string;
   readonly gitVersion: string;
@@ -17,7 +17,7 @@ interface Storage {
   readonly writeable: boolean;
 }
 
-/** Asks; what was answered is read by `readServerInfo`. Rejects with a `CallFailure` where there is no answer. */
+/** Calls ServerInfo; `readServerInfo` parses the response. Rejects with a `CallFailure` if the server does not respond. */
 export function callServerInfo(
   connection: GrpcClient,
   timeoutMs: number,
@@ -26,7 +26,7 @@ export function callServerInfo(
   return connection.call(SERVER_INFO, EMPTY, timeoutMs, authorization);
 }
 
-/** `undefined` if the bytes are not a `ServerInfoResponse`. */
+/** Returns `undefined` if the bytes are not a `ServerInfoResponse`. */
 export function readServerInfo(response: Buffer): ServerInfo | undefined {
   let serverVersion = '';
   let gitVersion = '';

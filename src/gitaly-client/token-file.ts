@@ -4,9 +4,9 @@ import { warnOfReaders } from '../x509/key-file.js';
 import { FileProblem, readSettingContent } from '../x509/pem-files.js';
 
 /**
- * Reads the file that holds the secret which Gitaly and its clients share; what stands around it is no part of it. That others may
- * read it is a warning.
- * @returns the secret, or `undefined` with a problem added to `problems`, which does not hold it
+ * Reads the file with the secret shared by Gitaly and its clients. Leading and trailing whitespace is removed. A file that other
+ * users can read adds a warning to `problems`.
+ * @returns the secret, or `undefined` with an error added to `problems`; no problem contains the secret
  */
 export async function loadToken(setting: FileSetting, problems: Problem[]): Promise<string | undefined> {
   const { path, key } = setting;

@@ -5,30 +5,30 @@ import { gitalyAuthorization } from './gitaly-token.js';
 import type { Dialer } from '../upstream/dialer.js';
 import { UpstreamFailure, upstreamFailure } from '../upstream/failure.js';
 
-/** An upstream, and how its health is looked at. */
+/** An upstream and the settings of its health check. */
 export interface CheckedUpstream {
-  /** The listener whose upstream it is, as label. */
+  /** The `listener` label. */
   readonly listener: string;
   readonly dialer: Dialer;
-  /** Bytes to send before anything else: a PROXY header that names no client. */
+  /** The first bytes to send: a PROXY header without a client address. */
   readonly hello: Buffer | undefined;
-  /** Of HTTP, connecting is the check: its servers have no path for it in common. */
+  /** For `http` the check only connects: HTTP servers have no common path for health checks. */
   readonly speaks: 'grpc' | 'http';
-  /** For a connection, and again for the call on it. */
+  /** The timeout for connecting, and again for the call. */
   readonly timeoutMs: number;
-  /** Gitaly's token; without it the call has none. */
+  /** Gitaly's token; if it is undefined, the call is sent without one. */
   readonly token: string | undefined;
 }
 
 /** The result of a check. */
 export type UpstreamHealth =
-  /** `warning`: it answers, and something is wrong all the same. */
+  /** `warning`: the upstream responds, but there is a problem. */
   | { readonly up: true; readonly warning: string | undefined }
   | { readonly up: false; readonly reason: string; readonly words: string };
 
 /**
- * Connects to an upstream, and asks a Gitaly for its health, on a connection of its own that ends with the check. It is
- * made on behalf of no client. `signal` breaks it off; what it comes to then is of no meaning.
+ * Connects to an upstream and, if it is Gitaly, calls its health service. The check uses its own connection, closes it at the
+ * end, and does not act for any client. `signal` aborts the check; its result is then meaningless.
  */
 export async function checkUpstream(upstream: CheckedUpstream, signal: AbortSignal): Promise<UpstreamHealth> {
   signal.throwIfAborted();
@@ -64,13 +64,13 @@ async function askHealth(
     case 'serving':
       return FINE;
     case 'wants_token':
-      // It is reachable, and serves clients with a token.
+      // The upstream is reachable and serves clients that send a token.
       return {
         up: true,
         warning:
           token === undefined
             ? undefined
-            : `Gitaly refuses the token of health_check_token_path, or the time of it: ${health.words}`,
+            : `Gitaly refuses the token in health_check_token_path or its timestamp: ${health.words}`,
       };
     case 'refuses_certificate':
       return { up: false, reason: 'client_certificate_refused', words: health.words };

@@ -12,16 +12,16 @@ export type OpenExceeded = Extract<
 export type ExceededQuota = 'max_connections' | OpenExceeded;
 
 /**
- * Counts the open connections of one listener against its limits. When there are too many, or too many unauthenticated ones, a new
- * connection replaces the oldest unauthenticated one that has used up its grace period. Otherwise idle strangers could lock
- * out all other clients.
+ * Counts the open connections of one listener against its limits. If `max_connections` or `max_unauthenticated_connections` is
+ * reached, a new connection replaces the oldest unauthenticated one whose grace period has expired. Otherwise idle
+ * unauthenticated clients could lock out all other clients.
  */
 export class ConnectionQuota {
   readonly #evict: (id: number) => void;
-  /** The ids of the open connections, each with the address of its client, if it is known. */
+  /** The client address of each open connection, if known, by connection id. */
   readonly #open = new Map<number, string | undefined>();
   readonly #bySource = new Map<string, number>();
-  /** When each connection was accepted, in milliseconds; the oldest first. */
+  /** The time each unauthenticated connection was accepted, in milliseconds; the oldest first. */
   readonly #unauthenticated = new Map<number, number>();
   /** Replaced connections that have not ended yet. */
   readonly #leaving = new Set<number>();
@@ -35,7 +35,7 @@ export class ConnectionQuota {
     return this.#open.size;
   }
 
-  /** Counts an accepted connection, unless it exceeds a limit. `source`: the address of its client, if it is already known. */
+  /** Counts an accepted connection, unless it exceeds a limit. `source`: the client address, if it is already known. */
   admit(
     id: number,
     source: string | undefined,
@@ -51,14 +51,14 @@ export class ConnectionQuota {
     return undefined;
   }
 
-  /** The address of the client has become known. */
+  /** Records the client address once it is known. */
   identify(id: number, source: string, limits: ConnectionLimits): OpenExceeded | undefined {
     if (this.#isFull(source, limits)) return 'max_connections_per_source';
     this.#setSource(id, source);
     return undefined;
   }
 
-  /** The client has presented a verified certificate, or upstream has answered it. */
+  /** Records that the client presented a verified certificate or received a response from the upstream. */
   authenticate(id: number): void {
     this.#unauthenticated.delete(id);
   }

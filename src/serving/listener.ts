@@ -11,7 +11,7 @@ import { DEFAULT_ACCESS, UnixSocket, type SocketAccess } from './unix-socket.js'
 interface Bound {
   /** One per address of a name, on the same port. At least one. */
   readonly servers: readonly Server[];
-  /** Addresses of the name that this machine does not have. */
+  /** Addresses that the name resolves to but that are not assigned to this machine. */
   readonly absent: readonly string[];
   readonly socket: UnixSocket | undefined;
   readonly isInherited: boolean;
@@ -19,16 +19,16 @@ interface Bound {
 
 /** Options for binding a listener, besides its address. */
 export interface BindOptions {
-  /** Descriptors of sockets that are already bound to the address. If there are none, it is bound here. */
+  /** Descriptors of sockets that are already bound to the address. If empty, the address is bound here. */
   readonly inherited?: readonly number[];
-  /** For a unix socket that is bound here. */
+  /** For a unix socket that is bound by this process. */
   readonly access?: SocketAccess | undefined;
 }
 
-/** A bound address: accepts connections and hands them on, unread. */
+/** A bound address: accepts connections and hands them over without reading from them. */
 export class Listener {
   readonly #bound: Bound;
-  /** What was accepted before it was open. */
+  /** Connections accepted before the listener was opened. */
   #early: Accepted[] = [];
 
   private constructor(bound: Bound) {
@@ -37,9 +37,9 @@ export class Listener {
   }
 
   /**
-   * Binds the address, each one of a name, or takes the descriptors of sockets that are bound to it. Connections wait until
-   * the listener is opened.
-   * @throws the system's error, `EADDRINUSE` and `EACCES` among them; nothing is bound then
+   * Binds the address, or every address that a name resolves to; or adopts the descriptors of sockets that are already bound.
+   * Connections wait until the listener is opened.
+   * @throws the system's error, for example `EADDRINUSE` or `EACCES`; nothing is bound then
    */
   static async bind(
     listen: Address,
@@ -61,12 +61,12 @@ export class Listener {
     return this.#bound.isInherited;
   }
 
-  /** Addresses of its name that this machine does not have. */
+  /** Addresses that its name resolves to but that are not assigned to this machine. */
   get absent(): readonly string[] {
     return this.#bound.absent;
   }
 
-  /** The bound addresses, each as `host:port`; none for a unix socket. */
+  /** The bound addresses as `host:port`; empty for a unix socket. */
   get addresses(): string[] {
     return this.#bound.servers.flatMap((server) => {
       const bound = server.address();
@@ -75,27 +75,27 @@ export class Listener {
     });
   }
 
-  /** The address as bound: port 0 has become the port that was taken. `listen` says what is spoken there now. */
+  /** The bound address. Port 0 is replaced by the assigned port. The scheme is that of `listen`. */
   url(listen: Address): string {
     const [server] = this.#bound.servers;
     if (listen.scheme === 'unix' || !server) return listen.url;
     return `${listen.scheme}://${formatHostPort({ host: listen.host, port: portOf(server) || listen.port })}`;
   }
 
-  /** Whether it is bound, on every address of a name. */
+  /** Whether every address is bound. */
   get listening(): boolean {
     return this.#bound.servers.every(({ listening }) => listening);
   }
 
   /**
-   * Changes the access to a unix socket that was bound here.
+   * Changes the access to a unix socket that was bound by this process.
    * @throws an error that names the missing permission; nothing has changed then
    */
   async setAccess(access: SocketAccess): Promise<void> {
     await this.#bound.socket?.setAccess(access);
   }
 
-  /** From now on each connection is handed to `accept`, those that wait first. */
+  /** Passes all connections to `accept`, starting with those that are waiting. */
   open(accept: (accepted: Accepted) => void): void {
     for (const server of this.#bound.servers) {
       server.off('connection', this.#keep);
@@ -104,7 +104,7 @@ export class Listener {
     for (const early of this.#early.splice(0)) accept(early);
   }
 
-  /** Accepts no more. An inherited socket stays open with whoever else has it, and what connects waits there. */
+  /** Stops accepting. An inherited socket stays open in other processes that have it; new connections wait in its backlog. */
   close(): void {
     this.#bound.socket?.remove();
     for (const server of this.#bound.servers) if (server.listening) server.close();

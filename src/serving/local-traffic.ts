@@ -44,10 +44,10 @@ export class LocalTraffic implements Traffic {
   readonly #frontend = new Frontend();
   /** By listener id: the listeners of the current plan. */
   #serving = new Map<number, Serving>();
-  /** By listener id: those of the current plan, and of removed listeners that still have some. */
+  /** By listener id: the connections of the current plan, and of removed listeners that still have open connections. */
   readonly #connections = new Map<number, OpenConnections>();
 
-  /** `onSessionsEnd`: TLS sessions of a listener must not be resumed from this time on; other processes must be notified. */
+  /** `onSessionsEnd` notifies other processes that TLS sessions of a listener must not be resumed from this time on. */
   constructor(
     metrics: Metrics,
     logger: Logger,
@@ -73,7 +73,7 @@ export class LocalTraffic implements Traffic {
       connections.accept(accepted, watcher);
       return;
     }
-    // Its listener was removed while the socket was on its way.
+    // The listener was removed while the socket was being sent to this process.
     accepted.raw.destroy();
     watcher?.ended();
   }
@@ -167,7 +167,7 @@ export class LocalTraffic implements Traffic {
     }
   }
 
-  /** @throws what the TLS library says */
+  /** @throws the error of the TLS library */
   #build(listener: ServedListener): Serving {
     const { configuration, server, upstream } = listener;
     const { forwarding, timeouts, proxyProtocol } = configuration;
@@ -199,7 +199,7 @@ export class LocalTraffic implements Traffic {
 
   #httpServing({ configuration, routes, events }: OpeningSettings, kept: Reused): HttpServing {
     const dialer = routes.only;
-    if (!dialer) throw new Error('HTTP requests have one upstream');
+    if (!dialer) throw new Error('an HTTP listener must have exactly one upstream');
     const { listen } = configuration;
     const upstream = dialer.address;
     const service: HttpService = {

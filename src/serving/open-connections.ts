@@ -25,17 +25,17 @@ export class OpenConnections {
     this.publish(settings);
   }
 
-  /** What new connections are accepted under. */
+  /** The settings that apply to new connections. */
   get settings(): ListenerSettings {
     return this.#settings;
   }
 
-  /** Connections that are open, those accepted under earlier settings too. */
+  /** The number of open connections, including those accepted under earlier settings. */
   get connectionCount(): number {
     return this.#connections.size;
   }
 
-  /** From now on connections are accepted under these settings; open ones keep theirs. */
+  /** Applies these settings to new connections. Open connections keep theirs. */
   publish(settings: ListenerSettings): void {
     this.#settings = settings;
     const { idleMs, prefaceMs, writeStallMs } = settings.configuration.timeouts;
@@ -51,7 +51,7 @@ export class OpenConnections {
     this.#sweep.unref();
   }
 
-  /** Serves an accepted connection, or closes it immediately if it exceeds a limit. `watcher` has already admitted it. */
+  /** Serves an accepted connection, or closes it immediately if it exceeds a limit. With a `watcher` it is already admitted. */
   accept(accepted: Accepted, watcher?: ConnectionWatcher): void {
     const { id } = accepted;
     const settings = this.#settings;
@@ -84,12 +84,12 @@ export class OpenConnections {
     });
   }
 
-  /** Ends an open connection that exceeds a limit. */
+  /** Closes an open connection that exceeds a limit. */
   refuse(id: number, exceeded: OpenExceeded): void {
     this.#connections.get(id)?.cut(limitExceeded(exceeded));
   }
 
-  /** Drains open connections; none is accepted any more. Settles when the last has ended. `why` is for the log. */
+  /** Drains open connections. No more are accepted. Settles when the last has ended. `why` is for the log. */
   drain(why: string): Promise<void> {
     this.#each((connection) => connection.drain(why));
     this.#drained ??= new Promise((resolve) => {
@@ -102,14 +102,14 @@ export class OpenConnections {
     return this.#drained;
   }
 
-  /** Breaks all connections off and says how many there were. */
+  /** Aborts all connections and returns their number. */
   cutAll(end: ConnectionEnd): number {
     const count = this.#connections.size;
     for (const connection of this.#connections.values()) connection.cut(end);
     return count;
   }
 
-  /** The open connections that were accepted first, at most `limit` of them. */
+  /** The oldest open connections, at most `limit`. */
   oldest(limit: number): ConnectionStatus[] {
     const statuses: ConnectionStatus[] = [];
     for (const connection of this.#connections.values()) {
@@ -119,12 +119,12 @@ export class OpenConnections {
     return statuses;
   }
 
-  /** Makes every connection tell of the bytes that have moved. */
+  /** Makes every connection report its transferred bytes. */
   reportBytes(): void {
     this.#each((connection) => connection.reportBytes());
   }
 
-  /** An exception in the code of one connection ends that connection only; the others are still processed. */
+  /** An exception in one connection closes only that connection. The others are still processed. */
   #each(step: (connection: ServedConnection) => void): void {
     for (const connection of this.#connections.values()) {
       guarded(

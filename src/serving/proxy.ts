@@ -27,21 +27,21 @@ import { PlanRefused, TrafficFailure, type ServingPlan } from './serving-plan.js
 import type { Traffic } from './traffic.js';
 import { ValidityWatch } from './validity-watch.js';
 
-/** What a proxy is made of; the command that runs it says where each comes from. */
+/** The dependencies of a proxy, supplied by the command that runs it. */
 export interface ProxyOptions {
-  /** Reads the configuration, at the start and again for each reload that asks for it. */
+  /** Reads the configuration: at startup and for each reload of `everything`. */
   readonly load: () => Promise<LoadResult>;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** Who serves the connections; asked once, for the first configuration. */
+  /** Returns the traffic that serves the connections. Called once, with the first configuration. */
   readonly trafficFor: (configuration: Configuration) => Traffic;
-  /** Sockets that need not be bound. */
+  /** Sockets that are already bound. */
   readonly sockets: InheritedSockets;
-  /** Aborted when the process ends before the proxy has started: nothing more is bound then. */
+  /** Aborted if the process stops before the proxy has started. Nothing more is bound then. */
   readonly giveUp: AbortSignal;
 }
 
-/** A proxy that cannot start or reload: one line for each reason. `kind` decides the exit code. */
+/** A failed start or reload, with one line per reason. `kind` determines the exit code. */
 export class ProxyFailure extends Error {
   readonly kind: 'configuration' | 'system';
   readonly lines: readonly string[];
@@ -53,13 +53,13 @@ export class ProxyFailure extends Error {
   }
 }
 
-/** A listener, and the id that its connections know it by. */
+/** A listener and its id, which its connections refer to. */
 interface NumberedListener {
   readonly id: number;
   readonly listener: Listener;
 }
 
-/** What is served at the moment. */
+/** The state in effect, with its listeners. */
 interface Running {
   readonly state: ProxyState;
   /** By `bindKey`, in the configuration's order. */
@@ -68,10 +68,10 @@ interface Running {
 }
 
 /**
- * The composition root: configuration in, running proxy out.
+ * The composition root: builds a running proxy from a configuration.
  *
- * A reload reads and validates everything, has the traffic prepare for it, binds what is new, and then puts it in force
- * at once; whatever fails before that changes nothing.
+ * A reload reads and validates everything, lets the traffic prepare, binds new addresses, and then applies everything at once.
+ * A failure before that point changes nothing.
  */
 export class Proxy {
   readonly #options: ProxyOptions;
@@ -109,22 +109,22 @@ export class Proxy {
     return proxy;
   }
 
-  /** Whether it drains, or has. */
+  /** Whether the proxy is draining or drained. */
   get draining(): boolean {
     return this.#phase === 'draining';
   }
 
-  /** Connections that are open, on all listeners. */
+  /** The number of open connections on all listeners. */
   get connectionCount(): number {
     return this.#traffic?.connectionCount ?? 0;
   }
 
-  /** The state in force. */
+  /** The state in effect. */
   get state(): ProxyState {
     return this.#running.state;
   }
 
-  /** Where the listeners are bound, in the configuration's order. */
+  /** The bound URL of each listener, in the configuration's order. */
   get listenUrls(): readonly string[] {
     const { state, listeners } = this.#running;
     return keyed(state.listeners).map(
@@ -132,14 +132,14 @@ export class Proxy {
     );
   }
 
-  /** Where the admin port is bound, as `http://host:port`. */
+  /** The bound URL of the admin port, `http://host:port`. */
   get adminUrl(): string | undefined {
     return this.#running.admin?.url;
   }
 
   /**
-   * Puts what is on disk in force: `everything`, the configuration too, or only the `files` that the configuration
-   * in force names. Calls run one after the other. While draining nothing happens.
+   * Applies the state on disk: `everything`, including the configuration, or only the `files` named by the configuration in
+   * effect. Calls run one at a time. Does nothing while draining.
    * @throws ProxyFailure; nothing has changed then
    */
   reload(what: 'everything' | 'files'): Promise<void> {
@@ -149,9 +149,9 @@ export class Proxy {
   }
 
   /**
-   * Accepts no more and waits for all connections to end, at most `graceful_restart_timeout`; what is left is cut. A reload
-   * that is under way is not waited for, and changes nothing any more.
-   * @returns how many were cut
+   * Stops accepting and waits up to `graceful_restart_timeout` for all connections to end. Remaining connections are aborted. A
+   * reload in progress is not awaited and no longer takes effect.
+   * @returns the number of aborted connections
    */
   async drain(): Promise<number> {
     this.#phase = 'draining';
@@ -162,18 +162,18 @@ export class Proxy {
     for (const { listener } of this.#running.listeners.values()) listener.close();
     this.#running.admin?.drain();
     let cut = 0;
-    const timer = setTimeout(() => (cut = this.cutAll('graceful_restart_timeout has passed')), timeoutMs);
-    await this.#traffic?.drain('the proxy stops');
+    const timer = setTimeout(() => (cut = this.cutAll('graceful_restart_timeout exceeded')), timeoutMs);
+    await this.#traffic?.drain('the proxy is stopping');
     clearTimeout(timer);
     return cut;
   }
 
-  /** Breaks every connection off and says how many there were. */
+  /** Aborts all connections and returns their number. */
   cutAll(why: string): number {
     return this.#traffic?.cutAll(why) ?? 0;
   }
 
-  /** Closes the admin port, the last thing to go. */
+  /** Closes the admin port. Called last. */
   closeAdmin(): void {
     this.#running.admin?.close();
   }
@@ -191,11 +191,12 @@ export class Proxy {
     const configuration = loaded ? loaded.configuration : previous.state.configuration;
     if (!configuration) return refuse(loaded?.problems ?? []);
     if (this.#traffic && configuration.workers !== previous.state.configuration.workers) {
-      const message = `cannot change while the proxy runs, it is ${previous.state.configuration.workers}: restart it`;
+      const current = previous.state.configuration.workers;
+      const message = `cannot change while the proxy is running (currently ${current}): restart the proxy`;
       return refuse([{ severity: 'error', key: ['workers'], message, value: configuration.workers }]);
     }
     const inherited = await sockets.assign(addressesOf(configuration));
-    // Nobody would accept what connects to it.
+    // Connections to an unclaimed socket would never be accepted.
     if (inherited.unclaimed.length > 0) throw new ProxyFailure('configuration', inherited.unclaimed);
     const { state, problems } = await loadState(configuration, previous.state);
     if (!state) return refuse(problems);
@@ -221,7 +222,7 @@ export class Proxy {
 
     const health = checksOf(state);
 
-    // Everything is in place: from here on nothing can fail.
+    // Nothing can fail from here on.
     this.#running = next;
     next.admin?.answerTo(adminHostsOf(configuration));
     logger.configure(configuration.logging);
@@ -235,19 +236,19 @@ export class Proxy {
     metrics.lastReload.set(Date.now() / 1000);
   }
 
-  /** @throws ProxyFailure if a drain has begun during a reload or the start */
+  /** @throws ProxyFailure if draining began during a reload or startup */
   #throwIfDraining(): void {
     if (this.draining) throw new ProxyFailure('system', ['the proxy is draining']);
   }
 
-  /** Listeners that are kept keep their id. */
+  /** Assigns an id to each listener. Kept listeners keep theirs. */
   #numberListeners(state: ProxyState, previous: Running): ReadonlyMap<string, number> {
     return new Map(
       keyed(state.listeners).map(([key]) => [key, previous.listeners.get(key)?.id ?? ++this.#lastListenerId]),
     );
   }
 
-  /** Binds what the new state needs and the former did not have; after a failure nothing of it is left. */
+  /** Binds the addresses that the previous state did not have. After a failure none of them stays bound. */
   async #bind(
     state: ProxyState,
     ids: ReadonlyMap<string, number>,
@@ -307,7 +308,7 @@ export class Proxy {
     return AdminServer.listen(address, source, inherited);
   }
 
-  /** Says what comes and goes. */
+  /** Logs added and removed listeners. */
   #report(next: Running, previous: Running): void {
     const { logger } = this.#options;
     for (const [key, { configuration }] of keyed(next.state.listeners)) {
@@ -341,11 +342,11 @@ export class Proxy {
   #warnOfListener({ listen, socket }: ListenerConfiguration, listener: Listener | undefined): void {
     const { logger } = this.#options;
     const absent = listener?.absent ?? [];
-    // Many containers have ::1 for localhost in their hosts file, but no IPv6.
+    // In many containers the hosts file maps localhost to ::1 although IPv6 is disabled.
     if (absent.length > 0 && !(listen.scheme !== 'unix' && listen.host === 'localhost'))
       logger.log('listening_incomplete', {
         listener: listen.url,
-        error: `The name has addresses that this machine does not have: ${absent.join(', ')}.`,
+        error: `The name resolves to addresses that are not assigned to this machine: ${absent.join(', ')}.`,
       });
     if (socket && listener?.isInherited === true)
       logger.log('socket_settings_ignored', { listener: listen.url });
@@ -387,25 +388,25 @@ export class Proxy {
   }
 }
 
-/** Closes the listeners of a state that does not take effect. */
+/** Closes the new listeners of a state that is not applied. */
 function closeNew(next: Running, previous: Running): void {
   for (const [key, { listener }] of next.listeners) if (!previous.listeners.has(key)) listener.close();
   if (next.admin !== previous.admin) next.admin?.close();
 }
 
-/** The names that clients use for the admin port. */
+/** The host names that clients may use for the admin port. */
 function adminHostsOf({ prometheusListenAddr, adminHosts }: Configuration): string[] {
   const name = hostname();
   const [shortName = name] = name.split('.', 1);
   return [...(prometheusListenAddr ? [prometheusListenAddr.host] : []), name, shortName, ...adminHosts];
 }
 
-/** All that a configuration listens on. */
+/** All addresses that a configuration listens on. */
 function addressesOf({ listeners, prometheusListenAddr }: Configuration): (Address | HostPort)[] {
   return [...listeners.map(({ listen }) => listen), ...(prometheusListenAddr ? [prometheusListenAddr] : [])];
 }
 
-/** Each listener under what it binds; several on port 0 of a host are told apart by their order. */
+/** Listeners by `bindKey` and an index. The index distinguishes several listeners on port 0 of the same host. */
 function keyed(listeners: readonly ListenerState[]): [string, ListenerState][] {
   const seen = new Map<string, number>();
   return listeners.map((listener) => {
@@ -416,7 +417,7 @@ function keyed(listeners: readonly ListenerState[]): [string, ListenerState][] {
   });
 }
 
-/** What the traffic is told of a state. */
+/** The part of a state that the traffic needs. */
 function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): ServingPlan {
   const listeners = keyed(state.listeners).map(([key, { configuration, server, upstream, fingerprint }]) => ({
     listenerId: ids.get(key) ?? 0,
@@ -428,15 +429,15 @@ function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): ServingPla
   return { listeners, logging: state.configuration.logging };
 }
 
-/** The address that a name is bound to. */
+/** The log field with the addresses that a host name is bound to. */
 function addressesField(listen: Address, listener: Listener | undefined): { addresses?: string } {
   const isName = listen.scheme !== 'unix' && isIP(listen.host) === 0;
   return isName && listener ? { addresses: listener.addresses.join(', ') } : {};
 }
 
 /**
- * Changes the access to the sockets that are kept.
- * @throws ProxyFailure; all have their previous access then
+ * Changes the access to kept unix sockets.
+ * @throws ProxyFailure; the previous access is restored then
  */
 async function changeAccess(
   state: ProxyState,
@@ -450,10 +451,7 @@ async function changeAccess(
       const before = former.get(key);
       const listener = listeners.get(key)?.listener;
       if (!before || !listener) continue;
-      await orFailure(
-        listener.setAccess(access),
-        `cannot change who may connect to ${configuration.listen.url}`,
-      );
+      await orFailure(listener.setAccess(access), `cannot change the access to ${configuration.listen.url}`);
       changed.push({ listener, access: before.access });
     }
   } catch (error) {
@@ -462,7 +460,7 @@ async function changeAccess(
   }
 }
 
-/** The log field of a listener that was inherited. */
+/** The log field of an inherited listener. */
 function inheritedField(listener: { readonly isInherited: boolean } | undefined): { inherited?: true } {
   return listener?.isInherited === true ? { inherited: true } : {};
 }

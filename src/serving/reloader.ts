@@ -13,21 +13,21 @@ type What = Parameters<Proxy['reload']>[0];
 type OnFailure = 'answer' | 'report' | 'wait';
 
 /**
- * Keeps what is served equal to what is on disk: looks at the certificate files once a second, and reloads all,
- * the configuration too, when told to.
+ * Applies changes on disk. Polls the certificate files every `RELOAD_POLL_MS` and reloads them when they change. Reloads
+ * everything, including the configuration, on request.
  *
- * A renewal replaces two files one after the other. So a state that does not load is only called a failure when the
- * files have not changed for a whole interval; and after a failure each look tries again, until it succeeds. While
- * it is the configuration that fails, certificates are still renewed under the one in force.
+ * A renewal replaces two files one after the other. Therefore a state that does not load is reported as a failure only if the
+ * files have not changed for one polling interval. After a failure every poll retries until it succeeds. While the new
+ * configuration is invalid, certificates are still renewed under the configuration in effect.
  */
 export class Reloader {
   readonly #proxy: Pick<Proxy, 'state' | 'reload'>;
   readonly #logger: Pick<Logger, 'log'>;
   readonly #metrics: Metrics;
   #timer: NodeJS.Timeout | undefined;
-  /** The files as they were at the last look. */
+  /** The file signature at the last poll. */
   #seen = '';
-  /** What the last reported failure of each kind said; empty while all is well. */
+  /** The message of the last reported failure of each kind; empty if the last reloads succeeded. */
   readonly #failures = new Map<What, string>();
   #stopped = false;
 
@@ -37,7 +37,7 @@ export class Reloader {
     this.#metrics = metrics;
   }
 
-  /** Begins to look at the files. */
+  /** Starts polling the files. */
   start(): void {
     this.#seen = this.#proxy.state.signature;
     this.#schedule();
@@ -53,7 +53,7 @@ export class Reloader {
     return this.#failures.size > 0 || this.#proxy.state.kept.length > 0;
   }
 
-  /** Reloads everything now; never rejects, what fails is logged and counted. */
+  /** Reloads everything now. Never rejects: a failure is logged and counted. */
   async reloadNow(): Promise<void> {
     await this.#reload('everything', 'answer');
   }
@@ -62,7 +62,7 @@ export class Reloader {
     if (this.#stopped) return;
     this.#timer = setTimeout(() => {
       void this.#look()
-        // A fault here must not end the renewal of certificates.
+        // An internal error must not stop the renewal of certificates.
         .catch((error: unknown) => this.#fail('files', String(error), 'report'))
         .finally(() => this.#schedule());
     }, RELOAD_POLL_MS);
@@ -75,7 +75,7 @@ export class Reloader {
     this.#seen = seen;
     if (this.#failures.has('everything')) await this.#reload('everything', onFailure);
     const { signature, kept } = this.#proxy.state;
-    // A new certificate that was not yet valid when it was read is used as soon as it is.
+    // A certificate that was not yet valid when it was read is applied as soon as it becomes valid.
     const isDue = kept.some(({ replacedFrom }) => replacedFrom !== undefined && replacedFrom <= new Date());
     if (seen !== signature || isDue || this.#failures.has('files')) await this.#reload('files', onFailure);
   }
@@ -87,7 +87,7 @@ export class Reloader {
       await this.#proxy.reload(what);
     } catch (error) {
       const reason = error instanceof ProxyFailure ? error.lines.join('; ') : String(error);
-      // No renewal takes this long between its two files, so a file system hangs.
+      // A renewal never takes this long between its two files, so the file system must be hanging.
       const hasHung = performance.now() - startedAtMs >= FILE_DEADLINE_MS;
       this.#fail(what, reason, hasHung && onFailure === 'wait' ? 'report' : onFailure);
       return;

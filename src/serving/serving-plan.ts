@@ -3,27 +3,27 @@ import type { ServerParts, UpstreamParts } from '../tls/material.js';
 
 /** The settings and parts that the connections of one listener are served with. */
 export interface ServedListener {
-  /** Identifies the listener within this process. A listener that is removed and bound again gets a new one. */
+  /** Identifies the listener within this process. A listener that is removed and bound again gets a new id. */
   readonly listenerId: number;
   readonly configuration: ListenerConfiguration;
-  /** There if and only if the listener is `tls://` or `https://`. */
+  /** Set if and only if the listener is `tls://` or `https://`. */
   readonly server: ServerParts | undefined;
-  /** There if and only if an upstream is `tls://` or `https://`. */
+  /** Set if and only if an upstream is `tls://` or `https://`. */
   readonly upstream: UpstreamParts | undefined;
-  /** While it stays, so does what TLS is made of. */
+  /** Changes if and only if the TLS settings, certificates, keys, CAs or CRLs change. */
   readonly fingerprint: string;
 }
 
-/** Everything that traffic is served with: plain values, so that it can be sent to another process. */
+/** All settings for serving traffic, as plain values that can be sent to another process. */
 export interface ServingPlan {
   readonly listeners: readonly ServedListener[];
   readonly logging: Logging;
 }
 
-/** Who was to serve a plan did not come to the point of saying whether it can. */
+/** A worker failed before it reported whether it can serve a plan. */
 export class TrafficFailure extends Error {}
 
-/** A plan that cannot be put in force. */
+/** A plan that cannot be applied. */
 export class PlanRefused extends Error {
   readonly problems: readonly Problem[];
 

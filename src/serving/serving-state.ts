@@ -28,16 +28,16 @@ import { createDialer } from '../upstream/dialer.js';
 import { TlsClient } from '../upstream/tls-client.js';
 import type { ListenerDated } from './validity-watch.js';
 
-/** Everything that a configuration and its files come to, read and checked and not yet in force. */
+/** A configuration and the content of its files, loaded and validated but not yet applied. */
 export interface ProxyState {
   readonly configuration: Configuration;
-  /** One a listener, in the configuration's order. */
+  /** One per listener, in the configuration's order. */
   readonly listeners: readonly ListenerState[];
-  /** Gitaly's token, to check its health with. */
+  /** Gitaly's token for health checks. */
   readonly healthToken: string | undefined;
-  /** The certificate files as they were just before they were read (`fileSignature`): what differs is newer. */
+  /** The `fileSignature` of the certificate files just before they were read. A different signature means newer files. */
   readonly signature: string;
-  /** Key pairs that are still used although their files contain others that are out of date. */
+  /** Key pairs that are kept because the new ones in their files are expired or not yet valid. */
   readonly kept: readonly KeptPair[];
 }
 
@@ -65,17 +65,17 @@ export interface ListenerState {
   readonly material: ListenerMaterial;
   readonly server: ServerParts | undefined;
   readonly upstream: UpstreamParts | undefined;
-  /** Changes with what TLS is made of; while it stays, sessions may be resumed across a reload. */
+  /** Changes with TLS settings, certificates, keys, CAs and CRLs. Until it changes, sessions may be resumed across reloads. */
   readonly fingerprint: string;
 }
 
-/** A state, or why there is none. `problems` may hold warnings beside a state. */
+/** A state, or the problems that prevented it. With a state, `problems` contains only warnings. */
 export interface StateResult {
   readonly state: ProxyState | undefined;
   readonly problems: readonly Problem[];
 }
 
-/** Reads the files that a configuration names; changes nothing. */
+/** Reads the files named by a configuration. Has no side effects. */
 export async function loadState(
   configuration: Configuration,
   previous: ProxyState | undefined,
@@ -121,7 +121,7 @@ function listenerState(
 
 const NO_SESSIONS: SessionStart = { secret: new Uint8Array(0), sinceMs: 0 };
 
-/** What is bound, whatever is spoken there: a listener keeps its port when only its scheme changes. */
+/** Identifies the bound address without the scheme: a listener whose scheme changes stays bound. */
 export function bindKey({ listen }: ListenerConfiguration): string {
   return listen.scheme === 'unix' ? `unix:${listen.path}` : `${listen.host} ${listen.port}`;
 }
@@ -133,7 +133,7 @@ export function datedOfState({ listeners }: ProxyState): ListenerDated[] {
   );
 }
 
-/** When the certificates and CRLs of a state expire, the earliest of each listener and role. */
+/** The earliest expiry of the certificates and CRLs of a state, per listener and role. */
 export function expiries(state: ProxyState): Pick<Snapshot, 'certificates' | 'revocationLists'> {
   const earliest = new Map<string, { listener: string; role: Dated['role']; end: Date }>();
   for (const { listener, dated } of datedOfState(state)) {
@@ -153,7 +153,7 @@ export function expiries(state: ProxyState): Pick<Snapshot, 'certificates' | 're
   };
 }
 
-/** What of a state its health checks are made of; `undefined` where none are to be made. */
+/** Returns the health checks of a state, or `undefined` if they are disabled. */
 export function checksOf({ configuration, listeners, healthToken }: ProxyState): HealthPlan | undefined {
   const { healthChecks } = configuration;
   if (!healthChecks) return undefined;

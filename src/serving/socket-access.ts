@@ -40,7 +40,7 @@ async function accessOf(
     const id = await findId(database, name);
     if (id !== undefined) return { id, name };
     const what = setting === 'owner' ? 'user' : 'group';
-    const message = `this machine knows no such ${what}: create it, or give its number`;
+    const message = `unknown ${what} on this machine: create it, or use its numeric ID`;
     problems.push({ severity: 'error', key: [...key, setting], message, value: name });
     return undefined;
   };
@@ -52,8 +52,8 @@ async function accessOf(
 }
 
 /**
- * Resolves a user or group to its number: a number itself, an entry of the local file, or an entry of LDAP and similar by
- * getent(1).
+ * Resolves a user or group to its numeric ID: a number as it is, a name by the local file, then by getent(1) for LDAP and
+ * similar sources.
  */
 async function findId(database: Database, name: string): Promise<number | undefined> {
   if (/^[0-9]+$/u.test(name)) return Number(name);
@@ -61,7 +61,7 @@ async function findId(database: Database, name: string): Promise<number | undefi
   return idOf(local, name) ?? idOf(await getent(database, name), name);
 }
 
-/** passwd(5), group(5): in both, `name:password:number:…`. */
+/** Finds a name in the format of passwd(5) and group(5), `name:password:number:…`. */
 function idOf(lines: string, name: string): number | undefined {
   for (const line of lines.split('\n')) {
     const [found, , id] = line.split(':');

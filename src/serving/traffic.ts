@@ -3,15 +3,15 @@ import type { Accepted } from '../connection/accepted.js';
 import type { Snapshot } from '../telemetry/metrics.js';
 import type { ServingPlan } from './serving-plan.js';
 
-/** A plan that is built and not yet in effect. */
+/** A plan that is built but not yet in effect. */
 export interface PreparedPlan {
-  /** Applies it; cannot fail. The connections of listeners that it does not have are drained. */
+  /** Applies the plan. Cannot fail. Connections of listeners that are not in the plan are drained. */
   publish(): void;
-  /** Forgets it. */
+  /** Discards the plan. */
   discard(): void;
 }
 
-/** Who serves accepted connections: this process, or workers. */
+/** Serves accepted connections, in this process or in workers. */
 export interface Traffic {
   /**
    * Builds what a plan needs.
@@ -22,19 +22,19 @@ export interface Traffic {
   accept(listenerId: number, accepted: Accepted): void;
   /** Drains every connection; settles when the last has ended. `why` is for the log. */
   drain(why: string): Promise<void>;
-  /** Breaks every connection off and says how many there were. */
+  /** Aborts all connections and returns their number. */
   cutAll(why: string): number;
-  /** The open connections of all listeners. */
+  /** The number of open connections on all listeners. */
   readonly connectionCount: number;
-  /** The open connections of one listener. */
+  /** The number of open connections on one listener. */
   connectionsOn(listenerId: number): number;
   /** The listeners of the current plan, and removed ones that still have connections. */
   listeners(): Snapshot['listeners'];
-  /** Processes that serve. */
+  /** The number of processes that are serving. */
   readonly workers: number;
-  /** Why no traffic should be sent here, one a line. */
+  /** The reasons why no traffic should be sent to this process, one line per reason. */
   notReadyReasons(): string[];
-  /** Makes the metrics current. */
+  /** Updates the metrics. */
   report(): Promise<void>;
   /** The oldest open connections or calls, at most `limit`. */
   open(kind: OpenKind, limit: number): Promise<OpenPage>;

@@ -17,7 +17,6 @@ export interface SocketAccess {
 /** A user or a group, with its configured name. */
 export interface Account {
   readonly id: number;
-  /** As it is configured. */
   readonly name: string;
 }
 
@@ -26,7 +25,8 @@ export const DEFAULT_ACCESS: SocketAccess = { mode: undefined, owner: undefined,
 
 const MAX_MODE = 0o777;
 const TEMPORARY_NAME_BYTES = 13;
-/** A unix socket in the file system. Only the process that made it removes it. */
+
+/** A unix socket in the file system. Only the process that created it removes it. */
 export class UnixSocket {
   readonly #path: string;
   readonly #dev: bigint;
@@ -41,8 +41,8 @@ export class UnixSocket {
   }
 
   /**
-   * Listens on a path, and sets owner, group and mode before clients can reach the socket: it is bound under another name, and
-   * linked to the path when it is ready. A socket that a dead process left at the path is replaced.
+   * Listens on a path. The socket is bound under a temporary name and linked to the path once owner, group and mode are set, so
+   * clients cannot connect earlier. A stale socket at the path is replaced.
    * @throws the system's error, or one that names the missing permission; nothing is left behind then
    */
   static async listen(
@@ -57,7 +57,7 @@ export class UnixSocket {
       await place(at, path);
       return { server, socket: new UnixSocket(path, facts, access) };
     } catch (error) {
-      // Closing the server removes the name that it was bound to.
+      // Closing the server removes the temporary name.
       server.close();
       throw error;
     }
@@ -78,12 +78,12 @@ export class UnixSocket {
     this.#access = access;
   }
 
-  /** Removes the path if it leads to this socket; the socket of a successor is kept. The server must still be open. */
+  /** Removes the path if it is this socket. The socket of a successor is kept. The server must still be open. */
   remove(): void {
     try {
       if (this.#isOurs()) unlinkSync(this.#path);
     } catch {
-      // The path was removed meanwhile, or removing it is not permitted: then it is stale, and the next process replaces it.
+      // The path was already removed, or removing it is not permitted. In that case the next process replaces the stale socket.
     }
   }
 
@@ -105,7 +105,7 @@ async function bindTemporary(
   for (let attempt = 1; ; attempt++) {
     const at = temporaryPath(path);
     const umask = process.umask(MAX_MODE);
-    // The socket is made before `bind` returns.
+    // The socket is created before `bind` returns.
     const bound = bind(at);
     process.umask(umask);
     try {
@@ -128,7 +128,7 @@ function temporaryPath(path: string): string {
   return at === path ? temporaryPath(path) : at;
 }
 
-/** Gives a bound socket its path. A link never replaces a socket that another process has put there meanwhile. */
+/** Links a bound socket to its path. Unlike a rename, a link never replaces a socket created by another process meanwhile. */
 async function place(at: string, path: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -153,7 +153,7 @@ async function place(at: string, path: string): Promise<void> {
 }
 
 function inUse(path: string): Error {
-  return new Error(`EADDRINUSE: another process listens on it, or ${path} is not a socket`);
+  return new Error(`EADDRINUSE: another process is listening on it, or ${path} is not a socket`);
 }
 
 /**
@@ -190,7 +190,7 @@ async function applyAccess(path: string, { mode, owner, group }: SocketAccess): 
   if (group && group.id !== facts.gid) await change(path, facts.uid, group.id, 'group', group);
   if (owner && owner.id !== facts.uid) await change(path, owner.id, group?.id ?? facts.gid, 'owner', owner);
   await chmod(path, mode ?? MAX_MODE & ~currentUmask()).catch((error: unknown) => {
-    throw new Error(`the mode of the socket cannot be set (${codeOrMessage(error)})`);
+    throw new Error(`cannot set the mode of the socket (${codeOrMessage(error)})`);
   });
 }
 
@@ -207,9 +207,9 @@ async function change(
     if (codeOf(error) !== 'EPERM') throw error;
     const fix =
       what === 'owner'
-        ? `only root may give a file away: run the proxy as ${name}, or remove socket.owner`
+        ? `only root can change the owner of a file: run the proxy as ${name}, or remove socket.owner`
         : `the user that runs the proxy is not a member of the group: add it, or remove socket.group`;
-    throw new Error(`the socket cannot be given to ${what} ${name}: ${fix}`);
+    throw new Error(`cannot set the ${what} of the socket to ${name}: ${fix}`);
   }
 }
 

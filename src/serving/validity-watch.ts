@@ -5,12 +5,12 @@ import { dateFault, describeDateFault, type Dated, type DateFault } from '../x50
 
 /** A certificate or CRL of a listener. */
 export interface ListenerDated {
-  /** The `listen` of the listener. */
+  /** The `listen` URL of the listener. */
   readonly listener: string;
   readonly dated: Dated;
 }
 
-/** Logs certificates and CRLs in use that are expired or not yet valid: when they are applied, and when their state changes. */
+/** Logs expired or not yet valid certificates and CRLs, when they are applied and whenever their validity changes. */
 export class ValidityWatch {
   readonly #logger: Logger;
   readonly #now: () => Date;
@@ -43,7 +43,7 @@ export class ValidityWatch {
     }
   }
 
-  /** How many of each listener and role are out of date now. */
+  /** The number of expired or not yet valid certificates and CRLs, per listener and role. */
   outOfDate(): NonNullable<Snapshot['outOfDate']> {
     const now = this.#now();
     const counts = new Map<string, { listener: string; role: Dated['role']; count: number }>();

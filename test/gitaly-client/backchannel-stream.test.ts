@@ -18,6 +18,8 @@ test('a server that closes is told of in one way, whether its end or a failed wr
     const failure = new Promise((resolve) => stream.once('error', resolve));
     if (end === 'error') socket.destroy(brokenPipe);
     else socket.emit('end');
-    expect(await failure).toMatchObject({ message: 'the connection was closed within the backchannel' });
+    expect(await failure).toMatchObject({
+      message: 'the connection was closed during the backchannel session',
+    });
   }
 });

@@ -80,7 +80,7 @@ describe('other answers', () => {
 
   test('one of HTTP alone', async () => {
     const answer = await answered((stream) => stream.respond({ ':status': 503 }, { endStream: true }));
-    expect(answer).toBe('the answer is not gRPC (HTTP status 503, no content type, no grpc-status)');
+    expect(answer).toBe('the response is not gRPC (HTTP status 503, no content type, no grpc-status)');
   });
 
   test('a page of HTML', async () => {
@@ -88,7 +88,7 @@ describe('other answers', () => {
       stream.respond({ ':status': 200, 'content-type': 'text/html' });
       stream.end('<html>');
     });
-    expect(answer).toBe('the answer is not gRPC (HTTP status 200, text/html, no grpc-status)');
+    expect(answer).toBe('the response is not gRPC (HTTP status 200, text/html, no grpc-status)');
   });
 
   test('a reset', async () => {
@@ -101,7 +101,7 @@ describe('other answers', () => {
       stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
       stream.end(Buffer.from('\0\0\0\0\u0006ans', 'latin1'));
     });
-    expect(answer).toBe('the answer holds no whole message of gRPC');
+    expect(answer).toBe('the response does not contain a complete gRPC message');
   });
 
   test('none in time', async () => {

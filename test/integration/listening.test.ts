@@ -227,8 +227,8 @@ describe('a unix socket', () => {
   });
 
   test.each([
-    [{ owner: 'no-such-user' }, 'listeners[0].socket.owner: this machine knows no such user'],
-    [{ group: 'no-such-group' }, 'listeners[0].socket.group: this machine knows no such group'],
+    [{ owner: 'no-such-user' }, 'listeners[0].socket.owner: unknown user on this machine'],
+    [{ group: 'no-such-group' }, 'listeners[0].socket.group: unknown group on this machine'],
     [{ mode: 660 }, 'listeners[0].socket.mode: expected a string such as "0660"'],
     [{ mode: '0440' }, 'listeners[0].socket.mode: no client could connect'],
     [{ mode: 'rw' }, 'listeners[0].socket.mode: expected permission bits'],

@@ -391,7 +391,7 @@ describe('of two workers', () => {
     const { status, body } = await ask(proxy, '/-/readiness');
     expect(status).toBe(503);
     expect(body).toMatch(
-      new RegExp(`^worker 1 keeps ending, ${WORKER_LOOP_EXITS} times within 60 s, the last time: SIGKILL\n$`),
+      new RegExp(`^worker 1 keeps exiting, ${WORKER_LOOP_EXITS} times within 60 s, last exit: SIGKILL\n$`),
     );
     expect((await ask(proxy, '/-/liveness')).status).toBe(200);
     await allServe(proxy);
@@ -404,7 +404,7 @@ describe('of two workers', () => {
     process.kill(hung, 'SIGSTOP');
     onTestFinished(() => void tryKill(hung, 'SIGKILL'));
     const line = await proxy.log.waitForEvent('worker_exited', { pid: hung });
-    expect(line['error']).toBe('its event loop hung: it was ended after 20 s without a sign of life');
+    expect(line['error']).toBe('its event loop hung: it was killed after 20 s without a report');
     await allServe(proxy);
     const clients = [await tlsClient(port, { ca: ca.caPem }), await tlsClient(port, { ca: ca.caPem })];
     expect(clients.map(({ authorized }) => authorized)).toEqual([true, true]);
@@ -441,7 +441,9 @@ describe('of two workers', () => {
     await proxy.configure({ ...configuration, workers: 3 });
     proxy.signal('SIGHUP');
     const line = await proxy.log.waitForEvent('reload_failed');
-    expect(line['error']).toMatch(/workers: cannot change while the proxy runs, it is 2: restart it/);
+    expect(line['error']).toMatch(
+      /workers: cannot change while the proxy is running \(currently 2\): restart the proxy/,
+    );
     await proxy.endsWithNothingLeaked();
   });
 });

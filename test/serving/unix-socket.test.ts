@@ -69,7 +69,7 @@ test('an owner that it may not have is one error that says what to do, and nothi
     return;
   }
   await expect(listening).rejects.toThrow(
-    'the socket cannot be given to owner git: only root may give a file away: run the proxy as git, or remove socket.owner',
+    'cannot set the owner of the socket to git: only root can change the owner of a file: run the proxy as git, or remove socket.owner',
   );
   await expect.poll(() => readdir(directory)).toEqual([]);
 });

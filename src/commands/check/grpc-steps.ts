@@ -202,7 +202,7 @@ export async function checkServerInfo(
     if (response) {
       const info = readServerInfo(response);
       if (info) return infoFinding(info, token !== undefined);
-      return failed('the answer is not a ServerInfoResponse', NOT_GITALY);
+      return failed('the response is not a ServerInfoResponse', NOT_GITALY);
     }
     if (code === 'Unimplemented') return failed(words, NOT_GITALY);
     const isRefused = code === 'PermissionDenied' || code === 'Unauthenticated';

@@ -5,18 +5,18 @@ import type { OpenExceeded } from '../connection-quota.js';
 import type { MetricsReport } from '../../telemetry/metrics.js';
 import type { ServingPlan } from '../serving-plan.js';
 
-/** The only argument of a worker's process; `ps` shows it. */
+/** The only argument of a worker process, visible in `ps`. */
 export const WORKER_ARGUMENT = 'worker';
 
 /**
- * What the primary process tells a worker. An order with an `id` is answered; `accept` comes with the socket, which is
- * missing if its client has left on the way.
+ * A message from the primary process to a worker. A worker answers each order that has an `id`. `accept` carries the socket,
+ * which is missing if the client disconnected before it was delivered.
  */
 export type Order =
   | { readonly kind: 'prepare'; readonly id: number; readonly plan: ServingPlan }
-  /** Puts what was prepared in force. */
+  /** Applies the prepared plan. */
   | { readonly kind: 'publish' }
-  /** Forgets what was prepared. */
+  /** Discards the prepared plan. */
   | { readonly kind: 'discard' }
   | { readonly kind: 'accept'; readonly listenerId: number; readonly arrival: Arrival }
   /** TLS sessions of this listener that began before this time must not be resumed after it. */
@@ -28,40 +28,40 @@ export type Order =
       readonly connection: number;
       readonly exceeded: OpenExceeded;
     }
-  /** Ends once all connections have. */
+  /** Drains all connections, then exits. */
   | { readonly kind: 'drain'; readonly why: string }
   | { readonly kind: 'cut'; readonly why: string }
   | { readonly kind: 'report'; readonly id: number }
   | { readonly kind: 'open'; readonly id: number; readonly list: OpenKind; readonly limit: number };
 
-/** What a worker tells the primary process. */
+/** A message from a worker to the primary process. */
 export type Notice =
   | WorkerAnswer
-  /** It listens. */
+  /** The worker is ready to receive orders. */
   | { readonly kind: 'up' }
-  /** The order of the same name, for the other workers. */
+  /** To be sent to the other workers as the order of the same name. */
   | { readonly kind: 'endSessions'; readonly listenerId: number; readonly atMs: number }
-  /** The events of connections, by their ids. */
+  /** Connection events, by connection id. */
   | ({ readonly kind: 'connections' } & ConnectionNews)
   | { readonly kind: 'log'; readonly lines: string; readonly isUrgent: boolean }
   | { readonly kind: 'counted'; readonly report: MetricsReport };
 
-/** The events of connections since the last message. A connection may be in several of these lists, in this order. */
+/** Connection events since the last message. A connection may be in several lists; its events happened in this order. */
 export interface ConnectionNews {
-  /** Their PROXY header has named the client's address. */
+  /** The client address has become known from the PROXY header. */
   readonly identified: readonly (readonly [connection: number, address: string])[];
   readonly authenticated: readonly number[];
   readonly ended: readonly number[];
 }
 
-/** What an order with an `id` is answered with. */
+/** The answer to an order with an `id`. */
 export type WorkerAnswer =
-  /** What speaks against the plan; nothing if it is prepared. */
+  /** `problems` is empty if the plan is prepared. */
   | { readonly kind: 'prepared'; readonly id: number; readonly problems: readonly Problem[] }
   | { readonly kind: 'reported'; readonly id: number; readonly report: MetricsReport }
   | { readonly kind: 'listed'; readonly id: number; readonly page: OpenPage };
 
-/** An order that is answered, before it has its number. */
+/** An order that expects an answer, before it is assigned an id. */
 export type Question =
   | { readonly kind: 'prepare'; readonly plan: ServingPlan }
   | { readonly kind: 'report' }

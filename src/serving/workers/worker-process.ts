@@ -12,45 +12,45 @@ import {
   WORKER_ARGUMENT,
 } from './worker-messages.js';
 
-/** How a worker's process ended. */
+/** How a worker process exited. */
 export interface WorkerExit {
   readonly code: number | undefined;
   readonly signal: string | undefined;
-  /** It told nothing any more, and was ended for that. */
+  /** The process stopped sending reports and was killed. */
   readonly hung: boolean;
 }
 
-/** An accepted connection on its way to a worker. */
+/** An accepted connection that is being sent to a worker. */
 export interface HandOver {
-  /** Of the plan. */
+  /** The listener in the plan. */
   readonly listenerId: number;
   readonly accepted: Accepted;
 }
 
-/** What a worker's process tells without being asked. */
+/** Callbacks for the events of a worker process. */
 export interface WorkerEvents {
   notice(notice: Exclude<Notice, WorkerAnswer>): void;
-  /** The connection has left this process. */
+  /** A connection was sent to the worker and is no longer open in this process. */
   handed(): void;
-  /** It has ended; `undelivered` never got there. */
+  /** The process exited. The connections in `undelivered` did not reach it. */
   exit(exit: WorkerExit, undelivered: readonly HandOver[]): void;
 }
 
-/** The primary's end of one worker's process. */
+/** The primary's handle of one worker process. */
 export class WorkerProcess {
   readonly #worker: ClusterWorker;
   readonly #events: WorkerEvents;
   readonly #questions = new Map<number, (answer: WorkerAnswer | undefined) => void>();
   #lastQuestion = 0;
-  /** Orders wait until the worker listens: Node drops what comes before. */
+  /** Orders queued until the worker is up, because Node drops earlier messages. Then undefined. */
   #early: Order[] | undefined = [];
-  /** Connections that have not left yet: Node sends one when the one before has arrived. */
+  /** Connections not sent yet. Node sends a socket only after the previous one has arrived. */
   readonly #leaving = new Set<HandOver>();
-  /** Reports that were due since it last told anything; counted by this process' clock, which stands when this one does. */
+  /** Reports missed since the last message. Counted by a timer, so a pause of this process is not counted against the worker. */
   #silentReports = 0;
   #exited = false;
 
-  /** Starts the process. `program`: the file that it runs. */
+  /** Starts the process. `program` is the file to run. */
   constructor(program: string, events: WorkerEvents) {
     this.#events = events;
     cluster.setupPrimary({
@@ -58,12 +58,12 @@ export class WorkerProcess {
       args: [WORKER_ARGUMENT],
       execArgv: childExecArgv(),
       serialization: 'advanced',
-      // Standard output is the log's alone, and the primary process writes it.
+      // Only the primary process writes to stdout, which is reserved for the log.
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     this.#worker = cluster.fork();
     const watch = setInterval(() => {
-      // Before it is up, whoever has it prepare its plan waits for that.
+      // Until the worker is up, the timeout of its first `prepare` applies instead.
       if (!this.#early && ++this.#silentReports === WORKER_SILENT_REPORTS) this.kill();
     }, WORKER_REPORT_MS).unref();
     this.#worker.on('message', (notice: Notice) => {
@@ -72,7 +72,7 @@ export class WorkerProcess {
       else if (notice.kind === 'up') this.#up();
       else events.notice(notice);
     });
-    // Sending to a process that ends at this moment fails; its exit says so too.
+    // Sending to a process that is exiting fails. The exit event handles this case.
     this.#worker.on('error', () => undefined);
     this.#worker.once('exit', (code: number | null, signal: string | null) => {
       this.#exited = true;
@@ -87,7 +87,7 @@ export class WorkerProcess {
     return this.#worker.process.pid;
   }
 
-  /** Tells it to do something; of a process that has ended, nothing comes. */
+  /** Sends an order. Does nothing if the process has exited. */
   tell(order: Order): void {
     if (this.#early) this.#early.push(order);
     else if (!this.#exited && this.#worker.isConnected()) this.#worker.send(order);
@@ -100,14 +100,14 @@ export class WorkerProcess {
     const order: Order = { kind: 'accept', listenerId, arrival };
     this.#leaving.add(handOver);
     this.#worker.process.send(order, raw, { keepOpen: false }, (error) => {
-      // What cannot be sent is left for the exit, which follows.
+      // A connection that cannot be sent is handled by the exit event, which follows.
       if (!error && this.#leaving.delete(handOver)) this.#events.handed();
     });
   }
 
   /**
-   * Asks something.
-   * @returns its answer, or `undefined` if it ends before or does not answer within `WORKER_ANSWER_MS`
+   * Sends an order and waits for the answer.
+   * @returns the answer, or `undefined` if the process exits first or does not answer within `timeoutMs`
    */
   ask(question: Question, timeoutMs: number = WORKER_ANSWER_MS): Promise<WorkerAnswer | undefined> {
     if (this.#exited) return Promise.resolve(undefined);
@@ -122,7 +122,7 @@ export class WorkerProcess {
     });
   }
 
-  /** Ends it at once. */
+  /** Kills the process with SIGKILL. */
   kill(): void {
     this.#worker.process.kill('SIGKILL');
   }
@@ -135,7 +135,7 @@ export class WorkerProcess {
 
   #answered(answer: WorkerAnswer): void {
     const isLate = !this.#questions.has(answer.id);
-    // The counts of a late report are in no other report.
+    // The counts of a late report are not repeated in any other report, so they must be kept.
     if (isLate && answer.kind === 'reported') this.#events.notice({ kind: 'counted', report: answer.report });
     else this.#settle(answer.id, answer);
   }

@@ -13,15 +13,15 @@ import type { OpenExceeded } from '../connection-quota.js';
 import type { ServingPlan } from '../serving-plan.js';
 import { WorkerProcess, type HandOver, type WorkerEvents, type WorkerExit } from './worker-process.js';
 
-/** What a slot tells the traffic that it is a part of. */
+/** Callbacks from a slot to its traffic. */
 export interface WorkerSlotEvents {
   notice: WorkerEvents['notice'];
   handed: WorkerEvents['handed'];
-  /** The plan for a worker that prepares it now. */
+  /** Returns the plan with current TLS sessions, for a worker that prepares it now. */
   current(plan: ServingPlan): ServingPlan;
-  /** The worker serves from now on. */
+  /** The worker is serving. */
   ready(process: WorkerProcess): void;
-  /** The worker's process ended and took its connections with it, but not those that it never got. */
+  /** The worker process exited. Connections in `lost` are lost; those in `undelivered` did not reach it. */
   exit(exit: LostWorker, undelivered: readonly HandOver[], lost: readonly OpenConnection[]): void;
 }
 
@@ -31,10 +31,10 @@ export interface OpenConnection {
   readonly id: number;
 }
 
-/** A worker's process that should not have ended. */
+/** A worker process that exited unexpectedly. */
 export interface LostWorker extends WorkerExit {
   readonly pid: number | undefined;
-  /** How many it had. */
+  /** The number of its connections. */
   readonly connections: number;
 }
 
@@ -43,20 +43,20 @@ interface PastExit {
   readonly exit: WorkerExit;
 }
 
-/** The place of one worker: its process, and the next one when that has ended. */
+/** Runs one worker: starts its process, and restarts it when it exits. */
 export class WorkerSlot {
-  /** From 1 on. */
+  /** Starts at 1. */
   readonly number: number;
   readonly #program: string;
   readonly #events: WorkerSlotEvents;
-  /** Open connections of the process, by their ids. */
+  /** Open connections of the process, by connection id. */
   readonly #open = new Map<number, OpenConnection>();
-  /** When processes of this slot ended that should not have, ms; as far back as `WORKER_LOOP_MS`. */
+  /** Unexpected exits within the last `WORKER_LOOP_MS`. */
   #exits: PastExit[] = [];
   #process: WorkerProcess | undefined;
-  /** The plan in force. */
+  /** The plan in effect. */
   #plan: ServingPlan | undefined;
-  /** The plan that the process has prepared and not published. */
+  /** The plan that is prepared but not published. */
   #prepared: ServingPlan | undefined;
   #ready = false;
   #restart: NodeJS.Timeout | undefined;
@@ -69,12 +69,12 @@ export class WorkerSlot {
     this.#events = events;
   }
 
-  /** The process, while there is one. */
+  /** The running process, if any. */
   get process(): WorkerProcess | undefined {
     return this.#process;
   }
 
-  /** `serving`; `starting`: soon; `down`: after a back-off. */
+  /** `starting`: preparing its first plan. `down`: waiting for the restart back-off. */
   get state(): 'serving' | 'starting' | 'down' {
     if (!this.#process) return 'down';
     return this.#ready ? 'serving' : 'starting';
@@ -84,18 +84,18 @@ export class WorkerSlot {
     return this.#open.size;
   }
 
-  /** An open connection, by its id. */
+  /** Returns an open connection by its id. */
   connection(id: number): OpenConnection | undefined {
     return this.#open.get(id);
   }
 
-  /** Why no traffic should be sent here, if there is a reason. */
+  /** The reason to report as not ready if this worker is in a crash loop, otherwise undefined. */
   get crashLoopReason(): string | undefined {
     const exits = this.#recentExits();
     const last = exits.at(-1);
     if (!last || exits.length < WORKER_LOOP_EXITS) return undefined;
     const often = `${exits.length} times within ${WORKER_LOOP_MS / 1000} s`;
-    return `worker ${this.number} keeps ending, ${often}, the last time: ${describeExit(last.exit)}`;
+    return `worker ${this.number} keeps exiting, ${often}, last exit: ${describeExit(last.exit)}`;
   }
 
   /** Starts the process. */
@@ -111,8 +111,8 @@ export class WorkerSlot {
   }
 
   /**
-   * Has the process prepare a plan.
-   * @returns what speaks against it; `undefined` if the process ended or does not answer
+   * Makes the process prepare a plan.
+   * @returns the problems of the plan; `undefined` if the process exited or does not answer
    */
   async prepare(plan: ServingPlan): Promise<readonly Problem[] | undefined> {
     const process = this.#process;
@@ -123,7 +123,7 @@ export class WorkerSlot {
     return answer.problems;
   }
 
-  /** Puts a plan in force; a process that has not prepared it (it was started meanwhile) does that first. */
+  /** Applies a plan. A process that was started meanwhile prepares it first. */
   publish(plan: ServingPlan): void {
     this.#plan = plan;
     if (!this.#process) return;
@@ -154,7 +154,7 @@ export class WorkerSlot {
     this.#process?.tell({ kind: 'refuse', listenerId, connection: id, exceeded });
   }
 
-  /** Drains the process, or gives up starting one; settles when it has ended. */
+  /** Drains the process, or cancels its restart. Settles when it has exited. */
   end(why: string): Promise<void> {
     this.#ending = true;
     clearTimeout(this.#restart);
@@ -163,18 +163,18 @@ export class WorkerSlot {
     return new Promise((resolve) => (this.#whenEnded = resolve));
   }
 
-  /** Breaks its connections off. A process that ought to end and does not even so is ended. */
+  /** Aborts all connections. A draining process that does not exit within `WORKER_END_MS` is killed. */
   cut(why: string): void {
     const process = this.#process;
     process?.tell({ kind: 'cut', why });
     if (this.#ending) setTimeout(() => process?.kill(), WORKER_END_MS).unref();
   }
 
-  /** Prepares a plan and puts it in force, in a process that has just been started. */
+  /** Prepares and applies a plan in a newly started process. */
   async #bring(process: WorkerProcess, plan: ServingPlan): Promise<void> {
     const problems = await this.prepare(plan);
     if (process !== this.#process || plan !== this.#plan || this.#ending) return;
-    // What others serve, this one cannot, or it hangs: another process may do better.
+    // The process hangs or rejects a plan that other workers serve. A new process may succeed.
     if (problems?.length === 0) this.publish(plan);
     else process.kill();
   }
@@ -207,9 +207,9 @@ export class WorkerSlot {
   }
 }
 
-/** For a log line. */
+/** Describes an exit for log lines and readiness. */
 export function describeExit({ code, signal, hung }: WorkerExit): string {
   const silentS = (WORKER_SILENT_REPORTS * WORKER_REPORT_MS) / 1000;
-  if (hung) return `its event loop hung: it was ended after ${silentS} s without a sign of life`;
+  if (hung) return `its event loop hung: it was killed after ${silentS} s without a report`;
   return signal === undefined ? `exit code ${code ?? 'unknown'}` : signal;
 }

@@ -20,16 +20,16 @@ import type { WorkerAnswer, ConnectionNews, Question } from './worker-messages.j
 import { describeExit, WorkerSlot } from './worker-slot.js';
 import type { HandOver } from './worker-process.js';
 
-/** A listener as the primary process knows it. */
+/** The state of a listener in the primary process. */
 interface KnownListener {
   readonly configuration: ListenerConfiguration;
   readonly telemetry: ListenerTelemetry;
   readonly expectsProxyHeader: (address: string | undefined) => boolean;
-  /** The total of all workers. */
+  /** Counts the connections of all workers. */
   readonly quota: ConnectionQuota;
 }
 
-/** Has several processes serve the connections. This one accepts them and hands them on, unread. */
+/** Serves connections in several worker processes. This process accepts them and hands them over without reading. */
 export class WorkerTraffic implements Traffic {
   readonly #slots: readonly WorkerSlot[];
   readonly #metrics: Metrics;
@@ -38,15 +38,15 @@ export class WorkerTraffic implements Traffic {
   readonly #lines: UnauthenticatedLines;
   readonly #listeners = new Map<number, KnownListener>();
   readonly #budget: ConnectionBudget;
-  /** The epochs of each listener's TLS sessions, merged from all workers. */
+  /** The TLS session epochs of each listener, merged from all workers. */
   readonly #sessions = new Map<number, { readonly fingerprint: string; readonly epochs: SessionEpochs }>();
-  /** Accepted while no worker was ready. */
+  /** Connections accepted while no worker was ready. */
   #waiting: HandOver[] = [];
   #plan: ServingPlan | undefined;
 
   /**
-   * `program`: the file that a worker's process runs. `budget`: for the connections that are on their way to a worker; asked
-   * for once the workers are started, which takes descriptors too.
+   * `program`: the file that a worker process runs. `budget`: for connections that are being sent to a worker. It is created
+   * after the workers are started, because starting them takes descriptors too.
    */
   constructor(
     workers: number,
@@ -75,11 +75,11 @@ export class WorkerTraffic implements Traffic {
       for (const { slot, problems } of results) if (problems?.length === 0) slot.discard();
     };
     for (const { slot, process, problems } of results) {
-      // One that ended meanwhile gets the plan when it is there again.
+      // A worker that exited meanwhile gets the plan when it is restarted.
       if (problems?.length === 0 || (!problems && !isFirst && slot.process !== process)) continue;
       discard();
       if (problems) throw new PlanRefused(problems);
-      throw new TrafficFailure(`worker ${slot.number} ended or hung before it was ready`);
+      throw new TrafficFailure(`worker ${slot.number} exited or hung before it was ready`);
     }
     return { publish: () => this.#publish(plan), discard };
   }
@@ -88,7 +88,7 @@ export class WorkerTraffic implements Traffic {
     const handOver = { listenerId, accepted };
     const known = this.#listeners.get(listenerId);
     if (!known) {
-      // The listener was removed while the socket was being sent.
+      // The listener was removed before the connection was accepted here.
       accepted.raw.destroy();
       return;
     }
@@ -143,7 +143,7 @@ export class WorkerTraffic implements Traffic {
 
   notReadyReasons(): string[] {
     const crashLoops = this.#slots.flatMap(({ crashLoopReason }) => crashLoopReason ?? []);
-    return this.workers > 0 ? crashLoops : ['no worker serves', ...crashLoops];
+    return this.workers > 0 ? crashLoops : ['no worker is serving', ...crashLoops];
   }
 
   async report(): Promise<void> {
@@ -172,7 +172,7 @@ export class WorkerTraffic implements Traffic {
       handed: () => this.#budget.giveBack(),
       current: (plan) => this.#withCurrentSessions(plan),
       ready: (process) => {
-        // It may have missed a change while it was preparing its plan.
+        // The worker may have missed a change while it was preparing its plan.
         for (const [listenerId, { epochs }] of this.#sessions)
           process.tell({ kind: 'endSessions', listenerId, atMs: epochs.endsAtMs });
         for (const handOver of this.#waiting.splice(0)) this.#place(handOver);
@@ -202,7 +202,7 @@ export class WorkerTraffic implements Traffic {
     if (ended.length > 0) this.#forgetRemovedListeners();
   }
 
-  /** A connection that waits for a worker keeps waiting, because the wait is short. */
+  /** Closes a connection of a worker. A connection that waits for a worker is kept, because the wait is short. */
   #evict(id: number): void {
     for (const slot of this.#slots) {
       const connection = slot.connection(id);
@@ -252,7 +252,7 @@ export class WorkerTraffic implements Traffic {
     for (const { process } of this.#slots) process?.tell({ kind: 'endSessions', listenerId, atMs });
   }
 
-  /** The plan for a worker that starts later than the others, with their current secrets. */
+  /** Returns the plan with the current TLS session secrets, for a worker that starts later than the others. */
   #withCurrentSessions(plan: ServingPlan): ServingPlan {
     const listeners = plan.listeners.map((listener): ServedListener => {
       const known = this.#sessions.get(listener.listenerId);
@@ -262,7 +262,7 @@ export class WorkerTraffic implements Traffic {
     return { ...plan, listeners };
   }
 
-  /** Hands a connection to the worker with the fewest; while there is none, it waits. */
+  /** Hands a connection to the serving worker with the fewest connections, or queues it until a worker is serving. */
   #place(handOver: HandOver): void {
     let chosen: WorkerSlot | undefined;
     for (const slot of this.#slots) {
@@ -294,7 +294,7 @@ export class WorkerTraffic implements Traffic {
     );
   }
 
-  /** Removed listeners are known as long as they have connections. */
+  /** Forgets removed listeners that have no more connections. */
   #forgetRemovedListeners(): void {
     const planned = new Set(this.#plan?.listeners.map(({ listenerId }) => listenerId));
     for (const listenerId of [...this.#listeners.keys()])

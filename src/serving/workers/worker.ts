@@ -15,8 +15,8 @@ import type { PreparedPlan } from '../traffic.js';
 import type { ConnectionNews, Notice, Order } from './worker-messages.js';
 
 /**
- * One of several processes that serve connections. It binds nothing and reads no file: plans and accepted sockets come
- * from the primary process, and what is counted and logged goes there.
+ * A worker process, one of several that serve connections. It does not bind sockets or read files: it receives plans and accepted
+ * sockets from the primary process, and sends metrics and log lines to it.
  */
 export class Worker {
   readonly #logger: Logger;
@@ -25,7 +25,7 @@ export class Worker {
   #news: News | undefined;
   #prepared: (PreparedPlan & { readonly plan: ServingPlan }) | undefined;
   readonly #finished = deferred();
-  /** Settles when the worker was drained and has sent all its reports. */
+  /** Settles when the worker is drained and has sent all its reports. */
   readonly finished = this.#finished.promise;
 
   constructor(version: string) {
@@ -45,7 +45,7 @@ export class Worker {
         workers: 1,
       }),
     });
-    // What was counted is not lost with a worker that ends at once.
+    // Periodic reports limit the counts that are lost if the worker crashes.
     setInterval(() => {
       void this.#metrics.takeReport().then((report) => tell({ kind: 'counted', report }));
     }, WORKER_REPORT_MS).unref();
@@ -59,12 +59,12 @@ export class Worker {
     return this.#metrics;
   }
 
-  /** Tells that it can be told what to do. */
+  /** Notifies the primary process that the worker is ready for orders. */
   begin(): void {
     tell({ kind: 'up' });
   }
 
-  /** Does what the primary process says. */
+  /** Executes an order of the primary process. */
   handle(order: Order, socket: Socket | undefined): void {
     switch (order.kind) {
       case 'prepare':
@@ -122,13 +122,13 @@ export class Worker {
       authenticated: () => this.#newsDue().authenticated.push(id),
       ended: () => this.#newsDue().ended.push(id),
     };
-    // Node has begun to read it. As a listener of this process would hand it on: paused, and its halves end one by one.
+    // Node has started reading the socket. Pause it and allow half-open, as a listener in this process would.
     socket.pause();
     socket.allowHalfOpen = true;
     this.#traffic.accept(listenerId, { raw: socket, ...arrival }, watcher);
   }
 
-  /** The events that are sent at the end of this turn of the event loop. */
+  /** Returns the events to send at the end of this event loop iteration. */
   #newsDue(): News {
     if (!this.#news) {
       const news: News = { identified: [], authenticated: [], ended: [] };
@@ -156,19 +156,19 @@ interface News extends ConnectionNews {
   readonly ended: number[];
 }
 
-/** In place of one that did not arrive, as its client left on the way: it is counted like every client that leaves so early. */
+/** Stands in for a socket whose client disconnected before delivery. It is counted like any client that disconnects early. */
 function goneSocket(): Socket {
   return new Socket().destroy();
 }
 
-/** `sent` is called when it has left, or cannot. */
+/** Sends a notice. `sent` is called once it is sent or sending has failed. */
 function tell(notice: Notice, sent: () => void = () => undefined): void {
-  // The primary process may be gone: then this one ends too, by Node's own doing.
+  // If the primary process has exited, Node ends this process too.
   if (!process.connected) sent();
   else process.send?.(notice, undefined, undefined, () => sent());
 }
 
-/** Lines leave by the primary process: those of several processes would break into each other in a pipe. */
+/** Sends log lines through the primary process. Several processes writing to one pipe would interleave their lines. */
 class PrimaryOutlet implements Outlet {
   queued = 0;
   #whenEmpty: (() => void) | undefined;
