@@ -267,7 +267,7 @@ function reportSharedAddresses(context: BuildContext, draft: Draft): void {
   }
 }
 
-/** What the proxy finds out of its upstreams by itself; what makes use of that needs it. */
+/** Builds the settings of health checks. Reports settings that have no effect without health checks. */
 function buildHealthChecks(draft: Draft, context: BuildContext): HealthChecks | undefined {
   const {
     health_check_interval: intervalMs,
@@ -275,7 +275,7 @@ function buildHealthChecks(draft: Draft, context: BuildContext): HealthChecks | 
     readiness_requires_upstream: requires = DEFAULTS.readinessRequiresUpstream,
   } = draft;
   if (intervalMs === undefined) {
-    const needs = 'needs health checks: set `health_check_interval`, to "15s" for one';
+    const needs = 'needs health checks: set `health_check_interval`, for example to "15s"';
     if (context.isBroken(['health_check_interval'])) return undefined;
     if (token !== undefined) reportError(context, ['health_check_token_path'], needs, token);
     if (requires) reportError(context, ['readiness_requires_upstream'], needs, requires);
@@ -294,9 +294,9 @@ function buildHealthChecks(draft: Draft, context: BuildContext): HealthChecks | 
 type DraftUpstreamTls = NonNullable<DraftListener['upstream_tls']>;
 
 /**
- * How the `tls://` or `https://` upstreams of a listener are verified and what is presented to them.
+ * Builds the TLS settings for the `tls://` or `https://` upstreams of a listener.
  *
- * @param protocol - what is spoken to them.
+ * @param protocol - the protocol inside TLS.
  */
 function buildUpstreamTls(
   context: BuildContext,

@@ -12,7 +12,7 @@ const UNIT_MS: ReadonlyMap<string, number> = new Map([
   ['h', 3_600_000],
 ]);
 
-/** The same literals as a pattern, for the JSON Schema of the file. */
+/** The same syntax as a pattern, for the JSON Schema. */
 export const DURATION_PATTERN = '^\\+?(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$';
 
 const WHOLE = new RegExp(DURATION_PATTERN, 'u');

@@ -2,7 +2,7 @@ import { MAX_SHOWN_VALUE_LENGTH } from '../limits.js';
 import { printable } from '../printable.js';
 import type { KeyPath, Problem } from './model.js';
 
-/** Finds the line (from 1) of a key in the file, or of the nearest key above it that is there. */
+/** Finds the line (from 1) of a key in the file, or of its nearest ancestor in the file. */
 export type Locate = (key: KeyPath) => number | undefined;
 
 /**

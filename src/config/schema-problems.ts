@@ -5,7 +5,7 @@ import { nearest } from './nearest.js';
 import { formatKey, isScalar } from './problem.js';
 import { draftSchema, settingsSchema, type Draft } from './schema.js';
 
-/** What the schema alone can say of a file. */
+/** The result of validating a file against the schema. */
 interface Shape {
   readonly problems: readonly Problem[];
   /** The valid parts. */
@@ -201,7 +201,7 @@ function without(content: unknown, removed: KeyTree<Removed> | undefined): unkno
   return Object.fromEntries(entries);
 }
 
-/** Values by the path of their key. The cost of a look-up depends on the length of the path only. */
+/** Values by key path. The cost of a lookup depends only on the length of the path. */
 class KeyTree<T> {
   value: T | undefined;
   readonly #below = new Map<string | number, KeyTree<T>>();

@@ -14,7 +14,7 @@ import { MAX_YAML_ALIASES } from '../limits.js';
 import type { KeyPath, Problem } from './model.js';
 import type { Locate } from './problem.js';
 
-/** What to do about some errors of the parser, by its code. */
+/** The fixes for some errors of the parser, by error code. */
 const ADVICE: Readonly<Record<string, string>> = {
   BAD_ALIAS: ' (a string that begins with * must be in quotes, for example "*.eu.internal")',
 };

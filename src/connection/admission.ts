@@ -21,7 +21,7 @@ export interface ConnectionBudget {
   readonly isMemoryLow: boolean;
   /** Whether memory is nearly exhausted now. */
   lookAtMemory(): boolean;
-  /** Whether descriptors for one more connection are left; if so, they are taken. */
+  /** Reserves the descriptors for one more connection. Returns whether enough were left. */
   take(): boolean;
   giveBack(): void;
 }

@@ -8,13 +8,13 @@ import type { ConnectionEnd } from './connection-end.js';
 export interface ConnectionFacts {
   /** `performance.now()` at accept. */
   readonly acceptedAtMs: number;
-  /** The other end of the socket. */
+  /** The remote end of the socket. */
   readonly socketEnd: SocketEnd | undefined;
-  /** Our end of the socket. */
+  /** The local end of the socket. */
   readonly localEnd: SocketEnd | undefined;
   /** The client's address: that of the PROXY header, or the other end of the socket. */
   clientEnd: SocketEnd | undefined;
-  /** As the client asked for it, also when the handshake failed. */
+  /** The name that the client asked for, also if the handshake failed. */
   serverName: string | undefined;
   /** The URL of the upstream that the client goes to, once that is known. */
   upstream: string | undefined;
@@ -22,7 +22,7 @@ export interface ConnectionFacts {
   /** The name in the verified client certificate. */
   identity: string | undefined;
   protocol: ConnectionProtocol | undefined;
-  /** Whether the client has presented a verified certificate, or upstream has answered it. */
+  /** Whether the client has presented a verified certificate, or upstream has answered the client. */
   isAuthenticated: boolean;
   /** The fix for the operator, if the end has one. */
   advice: string | undefined;
@@ -68,11 +68,11 @@ export interface ConnectionStatus {
 export interface ServedConnection {
   /** Its current status. */
   readonly status: ConnectionStatus;
-  /** Serves the connection; settles when it has ended and was reported. Never rejects. */
+  /** Serves the connection. Settles when it has ended and was reported; never rejects. */
   run(): Promise<void>;
-  /** Lets what is open on the connection finish and then ends it. `why` is for the log. */
+  /** Lets open calls or requests finish, and then ends the connection. `why` is for the log. */
   drain(why: string): void;
-  /** Breaks the connection off, whatever it is doing. */
+  /** Resets the connection in any state. */
   cut(end: ConnectionEnd): void;
   /** Ends it if a deadline without a timer of its own has passed. Called periodically. */
   sweep(nowMs: number): void;

@@ -4,7 +4,7 @@ import { ByteQueue } from '../connection/relay/byte-queue.js';
 import { TurnWriter, type TurnSink } from '../connection/relay/turn-writer.js';
 
 interface ContentFlowOptions {
-  /** Emits the content. It is read from now on. */
+  /** The stream that emits the content. It is read from now on. */
   readonly source: Readable;
   /** The stream below `source`, whose reading is stopped while too much content waits. */
   readonly held: Readable;
@@ -107,16 +107,16 @@ export class ContentFlow {
 }
 
 /**
- * Stops reading below a stream without pausing the stream. A paused stream queues each piece by itself: those that arrive
+ * Stops reading below a stream without pausing the stream. A paused stream queues each chunk separately: the chunks that arrive
  * until reading has stopped, and all that an HTTP/2 client may send without a WINDOW_UPDATE.
  *
- * Node calls `push` with each piece and stops reading at once if it returns false. It calls `_read` to start again.
+ * Node calls `push` with each chunk and stops reading immediately if it returns false. It calls `_read` to start again.
  */
 class HeldReading {
   readonly #stream: Readable;
   readonly #read: () => void;
 
-  /** `isFull` is called after each piece. `stream` must be flowing. */
+  /** `isFull` is called after each chunk. `stream` must be flowing. */
   constructor(stream: Readable, isFull: () => boolean) {
     this.#stream = stream;
     const push = stream.push.bind(stream);
@@ -133,7 +133,7 @@ class HeldReading {
     if (!this.#stream.destroyed) this.#read();
   }
 
-  /** Restores the stream: a socket may serve another request. */
+  /** Restores the methods of the stream: a socket may serve another request. */
   release(): void {
     Reflect.deleteProperty(this.#stream, 'push');
     Reflect.deleteProperty(this.#stream, '_read');

@@ -74,7 +74,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
   readonly #resets = new RateBucket(ABANDONED_REQUESTS);
   readonly #firstRequest = deferred();
-  /** Whether an HTTP/2 client has left while a request was open: that ends before the connection does. */
+  /** Whether an HTTP/2 client has disconnected while a request was open. The request ends before the connection does. */
   #leftWithin = false;
   #ageLimit: AgeLimit | undefined;
   #detectingReset = false;
@@ -283,7 +283,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   unreadable(code: string): void {
     const stream = this.#stream;
-    // An error of the socket, or an end within a request: the client has left.
+    // An error of the socket, or an end within a request, means that the client has disconnected.
     if (!stream || this.#state.kind === 'closing' || !isHttpParserCode(code)) {
       abort(this.#raw, stream);
       return;

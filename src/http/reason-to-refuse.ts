@@ -50,21 +50,21 @@ function statesContent({ protocol, rawHeaders, hasContent }: HttpRequest): boole
 /**
  * Whether a path (the part of a target before `?`) is below one of these prefixes for every server that may read it.
  *
- * Servers read paths differently: some decode them once, some twice, some normalise Unicode, some take `\` for `/`, some cut a
- * segment at `;`, or the path at an encoded `?` or `#`, some merge `//`. So the path must begin with the prefix as it came,
- * and in none of these readings may it contain a segment that leads out again: without `..` nothing does.
+ * Servers read paths differently: some decode them once, some twice, some normalise Unicode, some treat `\` like `/`, some cut a
+ * segment at `;`, or the path at an encoded `?` or `#`, some merge `//`. The path as received must therefore begin with the prefix,
+ * and must not contain a segment that leaves the prefix in any of these readings. Only `..` can leave it.
  */
 export function isBelow(path: string, prefixes: readonly string[]): boolean {
   return prefixes.some((prefix) => beginsWith(path, prefix)) && staysBelow(path);
 }
 
 function beginsWith(path: string, prefix: string): boolean {
-  // `/api` is /api and what is below it, and not /apiary.
+  // `/api` matches /api and paths below it, but not /apiary.
   return prefix.endsWith('/') ? path.startsWith(prefix) : path === prefix || path.startsWith(`${prefix}/`);
 }
 
 function staysBelow(path: string): boolean {
-  // RFC 3986 section 2.1: a `%` is followed by two hexadecimal digits; readings of anything else differ.
+  // RFC 3986 section 2.1: a `%` is followed by two hexadecimal digits. Servers differ on anything else.
   if (/%(?![0-9a-f]{2})/iu.test(path)) return false;
   let reading = path;
   for (let readings = 0; readings <= MAX_PATH_READINGS; readings++) {
@@ -90,7 +90,7 @@ function hasParentSegment(text: string): boolean {
   return PARENT.test(text);
 }
 
-/** One character a byte, as in the path itself. */
+/** Percent-decodes a path to one character per byte, as in the path itself. */
 function decodeBytes(text: string): string {
   return text.replace(/%([0-9a-f]{2})/giu, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 16)),

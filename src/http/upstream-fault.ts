@@ -27,7 +27,7 @@ export function upstreamFault(error: unknown, answering: boolean): UpstreamFault
   if ([UnaskedUpgrade, UnaskedCoding, UnknownVersion, EndlessAnswer].some((kind) => error instanceof kind))
     return 'malformed';
   const code = codeOf(error);
-  // In TLS 1.3 our certificate is refused when the handshake is over for us.
+  // In TLS 1.3 upstream refuses our certificate after the handshake is complete for us.
   if (tlsFaultOf(code) === 'refused_certificate') return 'unreachable';
   // ERR_INVALID: Node cannot pass on a header.
   if (isHttpParserCode(code) || code.startsWith('ERR_INVALID')) return 'malformed';

@@ -135,7 +135,7 @@ const RULES: readonly Rule[] = [
       Number(value) >= UV_THREADS_MIN
         ? undefined
         : {
-            error: `UV_THREADPOOL_SIZE=${value} leaves too few threads: a file system that hangs would also stop DNS.`,
+            error: `UV_THREADPOOL_SIZE=${value} leaves too few threads: a hung file system would also block DNS.`,
             fix: `Unset it, or set it to ${UV_THREADS_MIN} or more.`,
           },
   },

@@ -5,19 +5,19 @@ import { MemoryGuard } from './memory-guard.js';
 import { DESCRIPTORS_PER_CONNECTION, RESERVED_DESCRIPTORS } from '../limits.js';
 
 /**
- * Keeps the process below its limit of open files. Node says nothing when `accept` finds none left: it takes the
- * connection with a descriptor kept for that and closes it unseen. So we refuse before that, and count.
+ * Keeps the process below its limit on open files. When `accept` finds no free descriptor, Node accepts the connection with a
+ * spare descriptor and closes it without an event. So connections are refused and counted before that happens.
  */
 export class DescriptorBudget {
   readonly #connectionsMax: number;
   #taken = 0;
 
-  /** `connectionsMax`: how many connections the descriptors suffice for. */
+  /** @param connectionsMax - the number of connections for which the descriptors suffice */
   constructor(connectionsMax: number) {
     this.#connectionsMax = connectionsMax;
   }
 
-  /** What this process may open still, less a reserve; without limit where the system does not tell. */
+  /** Creates a budget of the descriptors that this process may still open, less a reserve. Unlimited if the limit is unknown. */
   static ofProcess(): DescriptorBudget {
     const limit = softLimit();
     const free = limit - openDescriptors() - RESERVED_DESCRIPTORS;
@@ -36,7 +36,7 @@ export class DescriptorBudget {
   }
 }
 
-/** Linux, proc(5): `Max open files            1024                 1048576              files`. */
+/** Reads the limit on Linux, proc(5): `Max open files            1024                 1048576              files`. */
 function softLimit(): number {
   try {
     const soft = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];

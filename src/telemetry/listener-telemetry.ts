@@ -24,7 +24,7 @@ import type { ListenerCounts } from './rpc/listener-counts.js';
 import type { RpcLog } from './rpc/rpc-log.js';
 import type { UnauthenticatedLines } from './unauthenticated-lines.js';
 
-/** Turns what the connections of one listener tell into metrics and log lines. */
+/** Turns the connection reports of one listener into metrics and log lines. */
 export class ListenerTelemetry implements ConnectionEvents {
   readonly #metrics: Metrics;
   readonly #logger: Logger;
@@ -69,7 +69,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#metrics.connectionsDropped.inc({ listener: this.#listener, reason });
     this.#dropsUnlogged++;
     const now = performance.now();
-    // A flood of refusals must not become a flood of lines.
+    // A flood of refusals must not cause a flood of log lines.
     if (now - this.#dropsLoggedAtMs < DROP_LOG_MS) return;
     this.#dropsLoggedAtMs = now;
     const fields = {

@@ -142,13 +142,13 @@ const pretty = prettyFactory({
   customPrettifiers: { level: (level) => (typeof level === 'string' ? level.toUpperCase() : '') },
 });
 
-/** Fields of a log line: flat, with dotted keys, as Gitaly writes them. `undefined` leaves a field out. */
+/** Fields of a log line: flat, with dotted keys, as in Gitaly's log. Fields that are `undefined` are omitted. */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
 
-/** Matches values that need no escaping, in JSON and on a terminal; nearly all values do. */
+/** Matches values that need no escaping in JSON or on a terminal, as nearly all do. */
 const PLAIN = /^[ !#-[\]-~]*$/;
 
-/** Bounds all texts and escapes what a terminal interprets; JSON's own escapes are left to the writer. */
+/** Limits the length of all strings and escapes characters that a terminal interprets. The writer adds JSON's own escapes. */
 function printableFields<Fields extends Readonly<Record<string, unknown>>>(
   fields: Fields,
 ): Fields | Record<string, unknown> {
@@ -177,7 +177,7 @@ function escaped(value: string): string {
 let writtenMs = Number.NaN;
 let written = '';
 
-/** The current time as RFC 3339 in UTC with milliseconds; lines of one millisecond share the text. */
+/** The current time as RFC 3339 in UTC with milliseconds. Lines of the same millisecond share the string. */
 function timestamp(): string {
   const now = Date.now();
   if (now !== writtenMs) {

@@ -78,8 +78,8 @@ const GROUPS = 8;
 const NETWORK_GROUPS = 4;
 
 /**
- * The part of an address that names a client's machine, or its network: an IPv4 address, also if it is mapped into IPv6; of an IPv6
- * address its /64, with the zone of a link-local one. All spellings of an address have the same result.
+ * The part of an address that identifies a client's machine or network: an IPv4 address, also if it is mapped into IPv6, or the
+ * /64 of an IPv6 address, with the zone of a link-local one. All spellings of an address have the same result.
  *
  * @returns `undefined` for a client without an address, as on a unix socket, and for text that is not an address.
  */

@@ -108,7 +108,7 @@ export function upstreamParts({ settings, pair, ca }: UpstreamMaterial): Upstrea
   };
 }
 
-/** What all files hold together: one entry a listener, in the configuration's order, or the reasons why not. */
+/** The content of all files: one entry per listener, in the configuration's order, or the problems that prevent this. */
 interface MaterialResult {
   readonly listeners: readonly ListenerMaterial[] | undefined;
   readonly problems: readonly Problem[];
@@ -276,8 +276,8 @@ function withoutRepeats(problems: readonly Problem[]): Problem[] {
 }
 
 /**
- * Warns of names that clients are told apart by and no certificate of the listener holds: who asks for one of these refuses
- * the certificate that it gets.
+ * Warns about names in `forward_by_server_name` that no certificate of the listener has. Clients that request such a name
+ * reject the certificate that they receive.
  */
 function uncoveredRoutes(
   routes: readonly ServerNameRoute[],
@@ -285,7 +285,7 @@ function uncoveredRoutes(
 ): Problem[] {
   const held = pairs.flatMap(({ names }) => names.dns);
   const isCovered = ({ name }: ServerNameRoute): boolean =>
-    // A wildcard may stand for a few names, each with a certificate of its own.
+    // A wildcard may match several names, each with a certificate of its own.
     held.some((other) => namesFor(name).includes(other) || namesFor(other).includes(name));
   const known = describeNames({ dns: held, ip: [], uri: [] });
   return routes
@@ -293,7 +293,7 @@ function uncoveredRoutes(
     .map(({ key, name }) => ({
       severity: 'warning',
       key,
-      message: `no certificate of this listener holds the name, so clients that ask for it will refuse the one that they get: add it to \`certificates\` (the names that they hold: ${known})`,
+      message: `no certificate of this listener has this name, so clients that request it will reject the certificate: add one to \`certificates\` (names in the certificates: ${known})`,
       value: name,
     }));
 }

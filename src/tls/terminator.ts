@@ -186,7 +186,7 @@ export class TlsTerminator {
       requestCert: verifiesClients,
       // judgeClient verifies the client after the handshake: a refusal during it would leave no certificate for the log.
       rejectUnauthorized: false,
-      // The listener's own deadline covers the PROXY header and the ClientHello too; Node's is switched off (maximum).
+      // The listener's own timeout also covers the PROXY header and the ClientHello. Node's is disabled (set to the maximum).
       handshakeTimeout: MAX_TIMER_MS,
     });
     useContext(

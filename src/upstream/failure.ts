@@ -43,7 +43,7 @@ function tlsMessage(code: string): string | undefined {
     case undefined:
       return undefined;
     case 'refused_certificate':
-      return `the upstream refused the client certificate of upstream_tls, or misses one (${code})`;
+      return `the upstream refused the client certificate of upstream_tls, or requires one (${code})`;
     case 'refused_handshake':
       return `the upstream refused the handshake; it may want a client certificate (upstream_tls.certificate_path) or share no cipher suite (${code})`;
     case 'refused_version':

@@ -25,7 +25,7 @@ export class TlsClient {
   readonly #serverName: string | undefined;
   readonly #protocol: ApplicationProtocol;
 
-  /** @throws if the TLS library does not take the parts */
+  /** @throws if the TLS library does not accept the parts */
   constructor({ settings, pair, ca }: UpstreamParts) {
     this.#serverName = settings.serverName;
     this.#protocol = settings.protocol;

@@ -1,6 +1,11 @@
 import fc from 'fast-check';
 import { once } from 'node:events';
-import { connect as connectHttp2, constants, type ClientHttp2Session, type IncomingHttpHeaders } from 'node:http2';
+import {
+  connect as connectHttp2,
+  constants,
+  type ClientHttp2Session,
+  type IncomingHttpHeaders,
+} from 'node:http2';
 import { connect, createServer, type Socket } from 'node:net';
 import { credentials, Metadata, makeClientConstructor, status, type ServiceError } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -8,7 +13,19 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { answerCalls } from '../../src/connection/stages/refuse-client.js';
 import { Http2Answer, GrpcCode } from '../../src/connection/answer/call-answer.js';
 import { MAX_ANSWERED_BYTES, UNAVAILABLE_WINDOW_MS } from '../../src/limits.js';
-import { ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, frame, framesOf, HEADERS, PING, PRIORITY, SETTINGS } from '../support/http2-frames.js';
+import {
+  ACK,
+  CONTINUATION,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  framesOf,
+  HEADERS,
+  PING,
+  PRIORITY,
+  SETTINGS,
+} from '../support/http2-frames.js';
 
 const MESSAGE = 'Gitaly at tcp://10.0.0.1:8075 cannot be reached: 100 % „höchst“ nicht da, 届かない';
 const LONG = `${MESSAGE}; ${'and another address that was tried, '.repeat(10)}end`;

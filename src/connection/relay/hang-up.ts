@@ -217,7 +217,7 @@ interface EndedRecords {
   readonly closeNotifyBytes: number;
 }
 
-/** As long as the high-water mark of a socket's readable side, at the least: nothing fits beside it. */
+/** At least as long as the high-water mark of a socket's readable side, so that the read buffer is full. */
 const FILLER = Buffer.alloc(READ_BUFFER_BYTES);
 
 /**

@@ -12,14 +12,14 @@ import { ByteQueue } from '../relay/byte-queue.js';
 import { isFiller, stopRead } from '../relay/hang-up.js';
 
 /**
- * Reads a client while its upstream is dialled, so that its leaving is noticed, and keeps what it sends. A client that sends too
- * much is read no further.
+ * Reads a client while its upstream is dialled, so that a disconnect is detected, and keeps its bytes. Reading stops if the client
+ * sends too much.
  */
 class EarlyBytes {
   readonly #stream: Socket;
   readonly #kept = new ByteQueue();
 
-  /** `head`: what the client has sent so far. */
+  /** `head`: the bytes that the client has sent so far. */
   constructor(stream: Socket, head: Buffer) {
     this.#stream = stream;
     this.#kept.add(head);
@@ -32,7 +32,7 @@ class EarlyBytes {
     if (this.#kept.cost > MAX_UNANSWERED_BYTES) stopRead(this.#stream);
   };
 
-  /** Stops reading, and returns all that the client has sent. */
+  /** Stops reading, and returns all bytes that the client has sent. */
   take(): Buffer {
     this.#stream.off('data', this.#onData).pause();
     const chunks = this.#kept.take();
@@ -50,7 +50,7 @@ export interface AdmittedClient {
   readonly head: Buffer;
 }
 
-/** A client with the upstream that it is to be relayed to, or with why that cannot be reached. */
+/** A client, with its upstream or the reason that this cannot be reached. */
 interface Dialled {
   readonly client: AdmittedClient;
   readonly upstream: Upstream | UpstreamFailure;

@@ -21,7 +21,7 @@ export function identifyClient(context: ConnectionContext, { tls }: OpenClient):
   return undefined;
 }
 
-/** The fix for a refused client certificate; it appears in the log and in the answers to the client's calls. */
+/** The fix for a refused client certificate. It is part of the log and of the responses to the client's calls. */
 function clientCertificateFix(result: ClientCertificateResult): string {
   switch (result) {
     case 'absent':

@@ -61,9 +61,9 @@ export async function answerUnreachable(
 
 /**
  * Answers the calls of a client that no upstream serves, as a gRPC server without services does. Settles when the end has been
- * sent and the client has closed the connection or has had `windowMs` more to close it; the caller then closes the connection.
+ * sent and the client has closed the connection, or after another `windowMs`. The caller then closes the connection.
  *
- * @param head - the client's bytes so far, from its first.
+ * @param head - all bytes of the client so far.
  * @param windowMs - how long calls are answered before the end is sent.
  */
 export function answerCalls(

@@ -41,7 +41,7 @@ export class ConnectionRpcs implements InspectionEvents {
   }
 }
 
-/** Counts one sidechannel: its bytes, and its result. */
+/** Counts the bytes and the result of one sidechannel. */
 class SidechannelRecord implements SidechannelObserver {
   readonly #sidechannel: Sidechannel;
   readonly #counts: SidechannelCounts;
@@ -64,7 +64,7 @@ class SidechannelRecord implements SidechannelObserver {
   }
 }
 
-/** Told of each call that has ended. */
+/** Called for each call that has ended. */
 type CallEnded = (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
 /** Counts one call: its messages and bytes, and its result. */
@@ -104,7 +104,7 @@ class CallRecord implements CallObserver {
     this.#group.inFlight--;
     method.handled.set(end.code, (method.handled.get(end.code) ?? 0) + 1);
     method.durations.observe((end.endedAtMs - start.startedAtMs) / 1000, traceIdOf(start.traceparent));
-    // Only what upstream has said of a method shows that there is one: a malformed request it refuses before it looks.
+    // Only a response of the upstream shows that a method exists. A malformed request is refused before the method is looked up.
     if (method === this.#methods.other && end.answered && end.code !== 'Unimplemented')
       this.#methods.learn(start.path);
     this.#onEnd(this.#call, method, end);

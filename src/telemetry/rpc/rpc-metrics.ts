@@ -8,15 +8,15 @@ import type { DurationCounts, Exemplar } from './duration-counts.js';
 
 /** One line of an exposition. */
 interface Sample {
-  /** Where it is not the metric's own name: `_bucket`, `_sum` and `_count` of a histogram. */
+  /** The sample's name if it differs from the metric's: `_bucket`, `_sum` and `_count` of a histogram. */
   readonly metricName?: string;
   readonly labels: Record<string, string | number>;
   readonly value: number;
-  /** Shown in the OpenMetrics format alone. */
+  /** Shown only in the OpenMetrics format. */
   readonly exemplar?: Exemplar;
 }
 
-/** What a metric is called, and where its numbers come from. */
+/** The name of a metric and the source of its samples. */
 interface TallyDescription {
   readonly name: string;
   readonly help: string;
@@ -25,8 +25,8 @@ interface TallyDescription {
 }
 
 /**
- * A metric whose numbers are counted elsewhere and read when a scrape asks. prom-client looks up the numbers of a set of
- * labels by a text made of them each time, which for the counts of one RPC would cost more than to follow it.
+ * A metric whose numbers are counted elsewhere and read by a scrape. prom-client builds a string from a set of labels for
+ * each lookup; for the counts of an RPC, this would cost more than following the RPC.
  */
 class TalliedMetric extends Gauge {
   readonly type: TallyDescription['type'];
@@ -43,7 +43,7 @@ class TalliedMetric extends Gauge {
   }
 }
 
-/** The lines of a histogram under some labels. */
+/** The samples of a histogram with the given labels. */
 export function* histogramSamples(
   name: string,
   labels: Record<string, string | number>,

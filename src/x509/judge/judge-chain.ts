@@ -141,8 +141,8 @@ function readOne(x509: Certificate, name: string, findings: CertificateFinding[]
 }
 
 /**
- * Whether a server's certificate holds a name that clients accept, and the one that they use, where it is known.
- * Gitaly's clients read the Subject Alternative Names and nothing else.
+ * Whether a server's certificate has a name that clients accept and, if known, the name that they use. Gitaly's clients read
+ * only the Subject Alternative Names.
  */
 function judgeNames({ x509, name }: Judged, serverName: string | undefined): CertificateFinding[] {
   const names = certificateNames(x509);
@@ -171,7 +171,7 @@ function judgeNames({ x509, name }: Judged, serverName: string | undefined): Cer
     findings.push(
       warning(
         'ip_address_as_dns_name',
-        `${name} holds ${address} as a DNS name, where no client looks for an IP address`,
+        `${name} has ${address} as a SAN of type DNS, but clients look for IP addresses only in SANs of type IP`,
         `issue one with ${address} as a SAN of type IP`,
       ),
     );

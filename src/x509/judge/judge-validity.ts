@@ -4,7 +4,7 @@ import { error, warning, type CertificateFinding, type Judged } from './certific
 
 const DAY_MS = 86_400_000;
 
-/** Days left, rounded down: 0 on the last day, below it the days since. */
+/** Days left, rounded down: 0 on the last day, negative after it. */
 export function daysLeft({ validTo }: { readonly validTo: Date }, now: Date): number {
   return Math.floor((validTo.getTime() - now.getTime()) / DAY_MS);
 }

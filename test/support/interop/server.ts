@@ -2,11 +2,32 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Metadata, type sendUnaryData, Server, ServerCredentials, type ServerDuplexStream, type ServerReadableStream, type ServerUnaryCall, type ServerWritableStream, status, type StatusObject } from '@grpc/grpc-js';
+import {
+  Metadata,
+  type sendUnaryData,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerReadableStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  status,
+  type StatusObject,
+} from '@grpc/grpc-js';
 import { onTestFinished } from 'vitest';
 
 import { acceptEither } from '../../../src/commands/demo/demo-backend.js';
-import { COMPRESSABLE, type Empty, type SimpleRequest, type SimpleResponse, type StreamingInputCallRequest, type StreamingInputCallResponse, type StreamingOutputCallRequest, type StreamingOutputCallResponse, testService } from './test-service.js';
+import {
+  COMPRESSABLE,
+  type Empty,
+  type SimpleRequest,
+  type SimpleResponse,
+  type StreamingInputCallRequest,
+  type StreamingInputCallResponse,
+  type StreamingOutputCallRequest,
+  type StreamingOutputCallResponse,
+  testService,
+} from './test-service.js';
 
 /** The metadata that a server sends back, in its header and in its trailer. */
 export const ECHO_INITIAL = 'x-grpc-test-echo-initial';
