@@ -37,7 +37,7 @@ export function parseDuration(text: string): Parsed<number> {
     total += Number(number) * (UNIT_MS.get(unit) ?? NaN);
   }
   const ms = Math.round(total);
-  if (ms < 1) return refused('a duration is at least one millisecond, for example "10s"');
-  if (ms > MAX_TIMER_MS) return refused('a duration is at most 596 hours, for example "6h"');
+  if (ms < 1) return refused('a duration must be at least one millisecond, for example "10s"');
+  if (ms > MAX_TIMER_MS) return refused('a duration must not exceed 596 hours, for example "6h"');
   return parsed(ms);
 }
