@@ -478,7 +478,7 @@ function draftProxyProtocolShape() {
 function parseHealthCheckInterval(text: string): Parsed<number> {
   const interval = parseDuration(text);
   if (!interval.ok || interval.value >= HEALTH_CHECK_INTERVAL_MS_MIN) return interval;
-  return refused(`at least ${HEALTH_CHECK_INTERVAL_MS_MIN}ms, for example "15s"`);
+  return refused(`must be at least ${HEALTH_CHECK_INTERVAL_MS_MIN}ms, for example "15s"`);
 }
 
 function parseServerName(text: string): Parsed<string> {

@@ -149,7 +149,7 @@ describe('whoever has no good client certificate gets 403, upstream nothing, and
     ] as const) {
       const output = await curl(gate, ALLOWED, `${protocol} ${flags} -d x`);
       expect(output).toMatch(
-        new RegExp(`^\\{"message":"this needs a client certificate.*"\\}${version} 403 $`),
+        new RegExp(`^\\{"message":"client certificate missing or rejected.*"\\}${version} 403 $`),
       );
     }
     expect(gate.backend.connections).toHaveLength(0);

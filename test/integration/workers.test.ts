@@ -264,7 +264,7 @@ describe('of two workers', () => {
     await proxy.configure({ ...configuration, max_connections: 1 });
     proxy.signal('SIGHUP');
     const line = await proxy.log.waitForEvent('reload_failed');
-    expect(line['error']).toMatch(/^worker 1 ended or hung/);
+    expect(line['error']).toMatch(/^worker 1 exited or hung/);
 
     // Both are admitted while the worker is stopped: the reload is retried, and may take effect as soon as it runs again.
     const connecting = [tlsClient(port, { ca: ca.caPem }), tlsClient(port, { ca: ca.caPem })];

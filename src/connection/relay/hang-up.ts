@@ -139,7 +139,9 @@ export class HangUpWatch {
   readonly #onEnd = (): void => {
     if (this.#isOver || this.#hasFinished) return;
     const { stream, raw } = this.#peer;
-    if (stream.writableEnded || raw.destroyed) {
+    // The proxy has closed the socket itself; `close` follows.
+    if (raw.destroyed && !stream.writableEnded) return;
+    if (stream.writableEnded) {
       if (this.#isCutWithinRecord) this.#reset(new Error('ended within a TLS record'));
       else this.#finish();
       return;
