@@ -6,9 +6,13 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
 /** Compiles what the runs share with the tests, which is TypeScript: Node 20 does not run it as it is. */
 export async function buildSupport() {
-  await promisify(execFile)(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'soak'], {
-    cwd: ROOT,
-  });
+  await promisify(execFile)(
+    process.execPath,
+    ['node_modules/typescript/bin/tsc', '-p', 'soak/tsconfig.build.json'],
+    {
+      cwd: ROOT,
+    },
+  );
 }
 
 /**
