@@ -91,7 +91,7 @@ function text(blocks: readonly (readonly string[])[]): string {
   return `${blocks.map((block) => block.join('\n')).join('\n\n')}\n`;
 }
 
-/** What to do instead, for whoever gave no arguments. */
+/** The hint for a command line without arguments. */
 export const SHORTEST_WAYS = `say what to serve, or try the demo:
   gitaly-tls-proxy serve --config FILE
   gitaly-tls-proxy serve --listen tls://0.0.0.0:9999 --forward tcp://127.0.0.1:8075 --cert cert.pem --key key.pem

@@ -89,7 +89,7 @@ describe('a pipe', () => {
     expect(sink.droppedLines).toBe(dropped);
   });
 
-  test('that nobody reads keeps warnings where other lines are dropped already', async () => {
+  test('that is not read keeps warnings where other lines are dropped already', async () => {
     const { sink, read } = await openPipe();
     while (sink.droppedLines === 0) sink.write(LINE);
     sink.write('the cause\n', true);

@@ -126,7 +126,7 @@ Ctrl-C ends the demo and removes what it made.
  */
 async function callHealth(target: string, caPath: string): Promise<void> {
   const options = {
-    // An IP address is no server name (RFC 6066 section 3); the certificate has this one too.
+    // An IP address is not a valid server name (RFC 6066 section 3); the certificate contains this one too.
     'grpc.ssl_target_name_override': 'localhost',
     'grpc.default_authority': 'localhost',
     // The environment may name a web proxy, which cannot reach this machine's loopback.

@@ -303,7 +303,7 @@ describe('several ways up: the one that holds counts, as for Go and OpenSSL', ()
     expect(found([leaf, other, one], { trust: [root.certificate] })).toEqual([]);
   });
 
-  test('many twins on many levels are no work', async () => {
+  test('a chain with many twins on many levels is judged without trying every path', async () => {
     let by = await issueRoot();
     const chain: HandIssued[] = [];
     for (let level = 0; level < 8; level++) {
