@@ -57,6 +57,16 @@ export class ConnectionContext {
   }
 
   /**
+   * Ends the connection after `ms` milliseconds, unless the returned function is called before.
+   *
+   * An `AbortSignal` for each deadline would cost more CPU than the rest of a stage.
+   */
+  endAfter(ms: number, end: () => ConnectionEnd): () => void {
+    const timer = setTimeout(() => this.end(end()), Math.max(ms, 1));
+    return () => clearTimeout(timer);
+  }
+
+  /**
    * The client is authenticated: by a verified certificate, by a call that upstream has answered, or, if calls are not followed, by
    * any byte from upstream. A byte is too weak a proof to remember the address of the client.
    */

@@ -1,6 +1,5 @@
 import type { Socket } from 'node:net';
 
-import { withDeadline } from '../../deadline.js';
 import { ConnectionEnd } from '../connection-end.js';
 import type { ConnectionContext } from '../connection-context.js';
 import { describeUnknown, isTls, protocolOf, type Protocol } from '../protocol.js';
@@ -17,12 +16,11 @@ export async function detectProtocol(
   deadlineMs: number,
 ): Promise<Head<Protocol> | ConnectionEnd> {
   const { facts, settings } = context;
-  const deadline = withDeadline(
-    context.signal,
+  const stopTimer = context.endAfter(
     deadlineMs,
     () => new ConnectionEnd('preface_timeout', 'proxy', 'no complete preface within timeouts.preface'),
   );
-  const head = await readHead(stream, deadline.signal, protocolOf).finally(deadline.clear);
+  const head = await readHead(stream, context.signal, protocolOf).finally(stopTimer);
   if ('interruption' in head) {
     return leftWithin(context, head, () => {
       return new ConnectionEnd('left_early', 'client', 'the client disconnected within its first bytes');

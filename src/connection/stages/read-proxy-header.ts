@@ -1,4 +1,3 @@
-import { withDeadline } from '../../deadline.js';
 import { ConnectionEnd } from '../connection-end.js';
 import type { ConnectionContext } from '../connection-context.js';
 import { parseProxyHeader, type ProxyHeaderResult } from '../proxy-header.js';
@@ -9,8 +8,7 @@ import { putBack, readHead } from './read-head.js';
 export async function readProxyHeader(context: ConnectionContext): Promise<ConnectionEnd | undefined> {
   const { raw, facts, settings } = context;
   if (!settings.expectsProxyHeader(facts.socketEnd?.address)) return undefined;
-  const deadline = withDeadline(
-    context.signal,
+  const stopTimer = context.endAfter(
     context.handshakeMs,
     () =>
       new ConnectionEnd(
@@ -19,7 +17,7 @@ export async function readProxyHeader(context: ConnectionContext): Promise<Conne
         'no complete PROXY header within timeouts.handshake',
       ),
   );
-  const head = await readHead(raw, deadline.signal, parse).finally(deadline.clear);
+  const head = await readHead(raw, context.signal, parse).finally(stopTimer);
   if ('interruption' in head) {
     return leftWithin(context, head, () => {
       return new ConnectionEnd('left_early', 'client', 'the client disconnected within its PROXY header');

@@ -3,7 +3,6 @@ import type { TLSSocket } from 'node:tls';
 
 import { codeOrMessage } from '../../error-codes.js';
 import type { ServerTls } from '../../config/model.js';
-import { withDeadline } from '../../deadline.js';
 import { MAX_LOGGED } from '../../limits.js';
 import { cut } from '../../printable.js';
 import { ClientHelloReader, type ClientHello, type ClientHelloResult } from '../../tls/client-hello.js';
@@ -73,10 +72,10 @@ async function readClientHello(
     const result = reader.read(bytes);
     return result.kind === 'incomplete' ? undefined : result;
   };
-  const deadline = withDeadline(context.signal, context.handshakeMs, () =>
+  const stopTimer = context.endAfter(context.handshakeMs, () =>
     handshakeTimedOut(context, 'no complete ClientHello within timeouts.handshake'),
   );
-  const head = await readHead(context.raw, deadline.signal, parse).finally(deadline.clear);
+  const head = await readHead(context.raw, context.signal, parse).finally(stopTimer);
   if ('interruption' in head) {
     return leftWithin(context, head, () =>
       handshakeFailed(context, 'closed', 'the client disconnected within its ClientHello'),
@@ -130,7 +129,7 @@ async function finishHandshake(
   helloBytes: number,
 ): Promise<TLSSocket | ConnectionEnd> {
   const { raw, facts } = context;
-  const deadline = withDeadline(context.signal, context.handshakeMs, () => handshakeTimedOut(context, ''));
+  const stopTimer = context.endAfter(context.handshakeMs, () => handshakeTimedOut(context, ''));
   const onKeyUpdateFlood = (): void => {
     facts.advice = KEY_UPDATE_ADVICE;
     context.connection.cut(new ConnectionEnd('abuse', 'proxy', 'key_update_flood'));
@@ -143,7 +142,7 @@ async function finishHandshake(
       return socket.pause();
     });
   try {
-    const socket = await unlessAborted(deadline.signal, handshake);
+    const socket = await unlessAborted(context.signal, handshake);
     return socket === CLIENT_LEFT
       ? handshakeFailed(context, 'closed', 'the client disconnected within the handshake')
       : socket;
@@ -157,7 +156,7 @@ async function finishHandshake(
     const code = codeOrMessage(error);
     return handshakeFailed(context, handshakeFailure(code), code);
   } finally {
-    deadline.clear();
+    stopTimer();
   }
 }
 
