@@ -3,6 +3,7 @@ import { ConnectionEnd, internalError } from '../connection/connection-end.js';
 import { formatEnd } from '../connection/peer-address.js';
 import type { OpenRequest } from '../connection/connection-status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
+import { MAX_REQUEST_ID_LENGTH } from '../limits.js';
 import { ClientSide } from './client-side.js';
 import type { ExchangeConnection } from './exchange-connection.js';
 import { fieldsOf, valuesOf } from './hop-by-hop.js';
@@ -162,7 +163,8 @@ export class Exchange {
 
   get #correlationId(): string | undefined {
     const [id] = valuesOf(fieldsOf(this.#message.rawHeaders), 'x-request-id');
-    return id !== undefined && /^[\w.:-]{1,255}$/u.test(id) ? id : undefined;
+    const isLogged = id !== undefined && id.length <= MAX_REQUEST_ID_LENGTH && /^[\w.:-]+$/u.test(id);
+    return isLogged ? id : undefined;
   }
 
   #reasonToRefuse(): RefusalReason | undefined {

@@ -2,13 +2,12 @@ import type { ConnectionStatus } from '../connection/connection-status.js';
 import { formatEnd } from '../connection/peer-address.js';
 import type { HeaderFault } from '../inspect/http2/client-frames.js';
 import { RateBucket } from '../inspect/rate-bucket.js';
-import { ABANDONED_REQUESTS, MAX_PIPELINED_REQUESTS } from '../limits.js';
+import { ABANDONED_REQUESTS, MAX_HTTP2_REQUESTS, MAX_PIPELINED_REQUESTS } from '../limits.js';
 import type { ExchangeConnection } from './exchange-connection.js';
 import { authenticates, Exchange } from './exchange.js';
 import type { GateLimit } from './gate-limits.js';
 import type { Exchanged, Expectation } from './message.js';
 import { HEADER_FAULTS, rawAnswer, REFUSALS, type Refusal, type RefusalReason } from './refusal.js';
-import { RefusedStreams } from './refused-streams.js';
 import type { CurrentService } from './service.js';
 
 /** The events of the requests of one connection. */
@@ -185,5 +184,26 @@ export class OpenRequests {
     // Requests that wait for their turn are not notified otherwise.
     for (const exchange of this.#exchanges.keys()) exchange.connectionClosed();
     await Promise.all(this.#exchanges.values());
+  }
+}
+
+/**
+ * HTTP/2 streams whose header must not be forwarded, until Node emits the request. Node emits none if the header is invalid in other
+ * ways, too.
+ */
+class RefusedStreams {
+  readonly #faults = new Map<number, HeaderFault>();
+
+  /** @returns false if more than `MAX_HTTP2_REQUESTS` streams wait */
+  add(streamId: number, fault: HeaderFault): boolean {
+    this.#faults.set(streamId, fault);
+    return this.#faults.size <= MAX_HTTP2_REQUESTS;
+  }
+
+  /** Returns and removes the fault of a stream. Requests are emitted in the order of their streams. */
+  take(streamId: number): HeaderFault | undefined {
+    const fault = this.#faults.get(streamId);
+    for (const id of this.#faults.keys()) if (id <= streamId) this.#faults.delete(id);
+    return fault;
   }
 }
