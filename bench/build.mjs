@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { access, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { findProgram } from './peers/peer.mjs';
+import { findProgram, outputOfFailed } from './peers/peer.mjs';
 
 const run = promisify(execFile);
 
@@ -47,14 +47,4 @@ async function build(command, args, cwd) {
   await run(command, args, { cwd, timeout: BUILD_MS }).catch((/** @type {unknown} */ error) => {
     throw new Error(`${command} ${args.join(' ')} failed:\n${outputOfFailed(error) || String(error)}`);
   });
-}
-
-/**
- * The output of a command that `execFile` reports as failed; empty if it was not started.
- * @param {unknown} error
- */
-export function outputOfFailed(error) {
-  if (!(error instanceof Error)) return '';
-  const { stdout = '', stderr = '' } = /** @type {{ stdout?: string, stderr?: string }} */ (error);
-  return [stdout, stderr].filter((text) => text !== '').join('\n');
 }

@@ -10,6 +10,9 @@ export type Bounds = Widened<typeof limits>;
 /** The initial flow-control window of HTTP/2, RFC 9113 section 6.9.2. */
 const HTTP2_INITIAL_WINDOW_BYTES = 65_535;
 
+/** The default of SETTINGS_MAX_FRAME_SIZE, RFC 9113 section 6.5.2. */
+const HTTP2_FRAME_BYTES = 16_384;
+
 /** The limit of Node's HTTP/2 library for resets and for empty frames, after which it drops a connection without a reason. */
 const NODE_FRAME_LIMIT = 1000;
 
@@ -34,6 +37,10 @@ export const RELATIONS: readonly {
     holds: (of) => of.BYTE_QUEUE_BLOCK_BYTES <= of.MAX_HTTP2_QUEUED_BYTES,
   },
   {
+    rule: 'chunks that are queued as they are cost less than a queue may: BYTE_QUEUE_FEW_ENTRIES × BYTE_QUEUE_ENTRY_BYTES ≤ MAX_HTTP2_QUEUED_BYTES',
+    holds: (of) => of.BYTE_QUEUE_FEW_ENTRIES * of.BYTE_QUEUE_ENTRY_BYTES <= of.MAX_HTTP2_QUEUED_BYTES,
+  },
+  {
     rule: 'before its first answer a client may fill its window after one header list: MAX_UNANSWERED_BYTES ≥ 65 535 + MAX_HEADER_LIST_BYTES',
     holds: (of) => of.MAX_UNANSWERED_BYTES >= HTTP2_INITIAL_WINDOW_BYTES + of.MAX_HEADER_LIST_BYTES,
   },
@@ -53,6 +60,10 @@ export const RELATIONS: readonly {
     holds: (of) => of.MIN_RSA_KEY_BITS <= of.MAX_RSA_KEY_BITS,
   },
   {
+    rule: 'a chain of the maximum length can be verified: MAX_CLIENT_CERTIFICATES ≤ MAX_SIGNATURE_CHECKS',
+    holds: (of) => of.MAX_CLIENT_CERTIFICATES <= of.MAX_SIGNATURE_CHECKS,
+  },
+  {
     rule: 'an identity fits in a header: MAX_IDENTITY_LENGTH ≤ MAX_CERTIFICATE_HEADER_LENGTH',
     holds: (of) => of.MAX_IDENTITY_LENGTH <= of.MAX_CERTIFICATE_HEADER_LENGTH,
   },
@@ -69,8 +80,18 @@ export const RELATIONS: readonly {
     holds: (of) => of.OLD_STREAM_MS <= of.CALL_SERVED_MS,
   },
   {
+    rule: 'a message fits in a frame of HTTP/2: MAX_ENCODED_MESSAGE_BYTES < 16 384',
+    holds: (of) => of.MAX_ENCODED_MESSAGE_BYTES < HTTP2_FRAME_BYTES,
+  },
+  {
     rule: 'a value that is kept fits in a header list: MAX_FIELD_VALUE_BYTES ≤ MAX_HEADER_LIST_BYTES',
     holds: (of) => of.MAX_FIELD_VALUE_BYTES <= of.MAX_HEADER_LIST_BYTES,
+  },
+  {
+    rule: 'a method that gets a label, and a name and a message that are logged, are kept whole: MAX_METHOD_PATH_LENGTH, MAX_LOGGED.grpcName, MAX_LOGGED.grpcMessage ≤ MAX_FIELD_VALUE_BYTES',
+    holds: (of) =>
+      Math.max(of.MAX_METHOD_PATH_LENGTH, of.MAX_LOGGED.grpcName, of.MAX_LOGGED.grpcMessage) <=
+      of.MAX_FIELD_VALUE_BYTES,
   },
   {
     rule: 'a header list that is accepted fits in a block, and a dynamic table has no larger ones: MAX_HEADER_TABLE_BYTES ≤ MAX_HEADER_LIST_BYTES ≤ MAX_HEADER_BLOCK_BYTES',
@@ -99,12 +120,20 @@ export const RELATIONS: readonly {
       least.callsPerConnection <= defaults.callsPerConnection,
   },
   {
+    rule: 'the connections of a backchannel exceed no limit on calls: MAX_BACKCHANNEL_CONNECTIONS ≤ LEAST_ABUSE_LIMITS.callsPerConnection',
+    holds: (of) => of.MAX_BACKCHANNEL_CONNECTIONS <= of.LEAST_ABUSE_LIMITS.callsPerConnection,
+  },
+  {
     rule: `empty DATA frames exceed a limit before Node's: ABUSE_LIMITS.smallFrames.burst < ${NODE_FRAME_LIMIT} × EMPTY_DATA_TOKENS`,
     holds: (of) => of.ABUSE_LIMITS.smallFrames.burst < NODE_FRAME_LIMIT * of.EMPTY_DATA_TOKENS,
   },
   {
     rule: `abandoned requests exceed a limit before Node's: ABANDONED_REQUESTS.burst < ${NODE_FRAME_LIMIT}`,
     holds: (of) => of.ABANDONED_REQUESTS.burst < NODE_FRAME_LIMIT,
+  },
+  {
+    rule: 'a client that resets all of its open requests exceeds no limit: MAX_HTTP2_REQUESTS ≤ ABANDONED_REQUESTS.burst',
+    holds: (of) => of.MAX_HTTP2_REQUESTS <= of.ABANDONED_REQUESTS.burst,
   },
   {
     rule: 'an upstream connection is used for a while before its upstream may close it: UPSTREAM_IDLE_MARGIN_MS < UPSTREAM_IDLE_MS',
@@ -157,6 +186,16 @@ export const RELATIONS: readonly {
       of.RESERVED_LOG_BYTES < of.MAX_LOG_QUEUE_BYTES,
   },
   {
+    rule: 'a logged value of a client fits in a field: MAX_LOGGED ≤ MAX_LOG_FIELD_LENGTH',
+    holds: (of) => Math.max(...Object.values(of.MAX_LOGGED)) <= of.MAX_LOG_FIELD_LENGTH,
+  },
+  {
+    rule: 'lines about calls leave room for those about connections: UNAUTHENTICATED_CALL_LINES < UNAUTHENTICATED_LINES',
+    holds: (of) =>
+      of.UNAUTHENTICATED_CALL_LINES.burst < of.UNAUTHENTICATED_LINES.burst &&
+      of.UNAUTHENTICATED_CALL_LINES.perSecond < of.UNAUTHENTICATED_LINES.perSecond,
+  },
+  {
     rule: 'the last lines are tried again before the process ends: LOG_DELAY_MS, LOG_RETRY_MS < LOG_FLUSH_MS',
     holds: (of) => Math.max(of.LOG_DELAY_MS, of.LOG_RETRY_MS) < of.LOG_FLUSH_MS,
   },
@@ -165,6 +204,10 @@ export const RELATIONS: readonly {
     holds: (of) =>
       of.ADMIN_ENTRIES_PER_TURN <= of.STATUS_PAGE_ENTRIES &&
       of.STATUS_PAGE_ENTRIES <= of.STATUS_PAGE_ENTRIES_MAX,
+  },
+  {
+    rule: 'a connection on a page has no more calls than the page of calls: STATUS_PAGE_CONNECTION_RPCS ≤ STATUS_PAGE_ENTRIES',
+    holds: (of) => of.STATUS_PAGE_CONNECTION_RPCS <= of.STATUS_PAGE_ENTRIES,
   },
   {
     rule: 'a request and the answers of workers come before the deadline of a scrape: ADMIN_REQUEST_MS, WORKER_ANSWER_MS < ADMIN_ANSWER_MS',
@@ -178,6 +221,13 @@ export const RELATIONS: readonly {
   {
     rule: 'threads are looked at several times before the process ends without them: END_POLL_MS < STUCK_THREAD_MS',
     holds: (of) => of.END_POLL_MS < of.STUCK_THREAD_MS,
+  },
+  {
+    rule: 'a new certificate causes no warning and does not outlive its CA: CERTIFICATE_WARN_DAYS < CERTIFICATE_DAYS ≤ MAX_CERTIFICATE_DAYS ≤ AUTHORITY_DAYS',
+    holds: (of) =>
+      of.CERTIFICATE_WARN_DAYS < of.CERTIFICATE_DAYS &&
+      of.CERTIFICATE_DAYS <= of.MAX_CERTIFICATE_DAYS &&
+      of.MAX_CERTIFICATE_DAYS <= of.AUTHORITY_DAYS,
   },
 ];
 

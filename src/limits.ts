@@ -366,6 +366,12 @@ export const ABANDONED_REQUESTS = { burst: 500, perSecond: 33 };
 
 // HTTP: gate and egress
 
+/** The length of the name in Host or `:authority`: RFC 1035 section 2.3.4 allows a domain name 255 bytes. */
+export const MAX_HOST_NAME_LENGTH = 255;
+
+/** The length of an `X-Request-Id` that is logged: GitLab's have at most 64 characters. A longer one is not logged. */
+export const MAX_REQUEST_ID_LENGTH = 255;
+
 /**
  * Requests that are open at once on one HTTP/2 connection: what most servers allow. Each may take a connection to upstream.
  */
@@ -665,14 +671,30 @@ export const MAX_CHECKED_ADDRESSES = 1000;
 /** What `check` keeps of what a TLS server sends: a handshake comes to a few KiB, OpenSSL takes 100 of certificates. */
 export const MAX_TAPPED_BYTES = 256 * 1024;
 
+/**
+ * How far ahead of now `check` dates a token that others could read on its way: it could be used until then. A quarter of an
+ * hour finds a clock that drifts, but not one in another time zone.
+ */
+export const MAX_OPEN_TOKEN_AHEAD_MS = 15 * 60_000;
+
 /** Concurrent calls by which `check` finds out the clock of Gitaly: few enough not to disturb it. */
 export const CLOCK_CALLS_AT_ONCE = 8;
 
 /** How long `certificates inspect` waits for a connection, and again for the handshake. */
 export const FETCH_CHAIN_MS = 10_000;
 
-/** The lifetime of a certificate that `certificates create` issues: ten years, that of a private CA. */
+/** Files and addresses that one `certificates inspect` takes: more are a pattern of the shell that matches too much. */
+export const MAX_INSPECTED_PLACES = 1000;
+
+/** The lifetime of a CA that `certificates create` makes: it is distributed to every node by hand, so rarely is better. */
+export const AUTHORITY_DAYS = 3650;
+
+/** The default lifetime of a certificate that `certificates create` issues, and the maximum, which is that of its CA. */
+export const CERTIFICATE_DAYS = 365;
 export const MAX_CERTIFICATE_DAYS = 3650;
+
+/** How long before its issue such a certificate is valid, because the clocks of its readers differ. */
+export const CERTIFICATE_BACKDATE_MS = 5 * 60_000;
 
 /** The keys of an assignment in gitlab.rb: `gitaly['configuration']['tls']['key_path']` has four. */
 export const MAX_RUBY_KEYS = 16;
@@ -682,6 +704,12 @@ export const MAX_RUBY_INTERPOLATIONS = 20;
 
 /** Hashes within arrays within hashes in gitlab.rb; a configuration has four levels. */
 export const MAX_RUBY_DEPTH = 64;
+
+/** The lifetime of the demo's certificates, which are made again at each start. */
+export const DEMO_CERTIFICATE_MS = 24 * 60 * 60 * 1000;
+
+/** Connections per listener of the demo: it is tried by one person. */
+export const DEMO_CONNECTIONS = 1000;
 
 /** How long the demo waits for its own health call: its processes have just started. */
 export const DEMO_CALL_MS = 10_000;

@@ -3,7 +3,7 @@ import { buffer } from 'node:stream/consumers';
 
 import { parseCommandLine } from './commands/command-line.js';
 import type { Command } from './commands/command.js';
-import type { CommandIo } from './commands/command-io.js';
+import { EXIT_FAILED, EXIT_USAGE, type CommandIo } from './commands/command-io.js';
 import { assertRelations } from './limit-relations.js';
 import { printableLines } from './printable.js';
 import { closeDebugger } from './process/debugger.js';
@@ -19,10 +19,6 @@ export interface Start {
   /** Whether a SIGHUP came while the program was loaded. From then on SIGHUP is not handled. */
   readonly takeEarlyHangUp: () => boolean;
 }
-
-/** 0 fine, 1 failed while running, 2 wrong configuration or usage. */
-const EXIT_FAILED = 1;
-const EXIT_USAGE = 2;
 
 /** Writes to stdout. `serve` and `demo` log to stdout, which only the log's sink may open. */
 function print(text: string): void {

@@ -2,7 +2,6 @@ import { execFile } from 'node:child_process';
 import { access, constants } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import { outputOfFailed } from '../build.mjs';
 
 const run = promisify(execFile);
 
@@ -70,4 +69,14 @@ export async function versionOf(command, args, pattern) {
     outputOfFailed,
   );
   return pattern.exec(output)?.[1] ?? 'unknown';
+}
+
+/**
+ * The output of a command that `execFile` reports as failed; empty if it was not started.
+ * @param {unknown} error
+ */
+export function outputOfFailed(error) {
+  if (!(error instanceof Error)) return '';
+  const { stdout = '', stderr = '' } = /** @type {{ stdout?: string, stderr?: string }} */ (error);
+  return [stdout, stderr].filter((text) => text !== '').join('\n');
 }

@@ -1,5 +1,9 @@
 import type { Environment } from '../config/build-context.js';
 
+/** The exit codes besides 0. `EXIT_USAGE`: the configuration or the command line is wrong. */
+export const EXIT_FAILED = 1;
+export const EXIT_USAGE = 2;
+
 /** The environment of a command. */
 export interface CommandIo {
   readonly now: Date;

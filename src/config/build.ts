@@ -225,7 +225,8 @@ function buildAbuseLimits({ abuse_limits: limits }: Draft): AbuseLimits {
   };
 }
 
-function buildTimeouts({ timeouts }: Draft): Timeouts {
+/** Fills the timeouts that a configuration does not set with their defaults. */
+export function buildTimeouts({ timeouts }: Pick<Draft, 'timeouts'>): Timeouts {
   return {
     handshakeMs: timeouts?.handshake ?? standard(DEFAULTS.timeouts.handshake),
     prefaceMs: timeouts?.preface ?? standard(DEFAULTS.timeouts.preface),

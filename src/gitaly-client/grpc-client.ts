@@ -10,6 +10,7 @@ import type { Duplex } from 'node:stream';
 import { percentDecoded } from '../percent-encoding.js';
 import { guarded } from '../guarded.js';
 import { statusCode, statusCodeOfReset, type StatusCode } from '../inspect/grpc/grpc-status.js';
+import { MESSAGE_PREFIX_BYTES } from '../inspect/grpc/message-counter.js';
 import { MAX_HEALTH_MESSAGE_BYTES } from '../limits.js';
 
 /** The result of a unary call. */
@@ -26,9 +27,6 @@ export class CallFailure extends Error {}
 
 /** The server speaks HTTP but not gRPC. Its HTTP status is unrelated to any gRPC service. */
 export class NotGrpc extends CallFailure {}
-
-/** Compressed flag (0) and the length of a message, big endian (gRPC over HTTP/2, "Length-Prefixed-Message"). */
-const MESSAGE_PREFIX_BYTES = 5;
 
 /**
  * A gRPC client for an existing connection, a yamux or TLS stream. It makes unary calls, does not retry, and does not dial.

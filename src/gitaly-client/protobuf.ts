@@ -30,6 +30,6 @@ export function readMessage(message: Uint8Array, fields: FieldReaders): boolean 
 }
 
 /** Reads a string. `Reader.string` accepts a truncated string if the message is a `Buffer`; this function does not. */
-export function readText(reader: Reader): string {
+export function readString(reader: Reader): string {
   return Buffer.from(reader.bytes()).toString('utf8');
 }

@@ -1,5 +1,5 @@
 import type { CallResult, GrpcClient } from './grpc-client.js';
-import { readMessage, readText, WIRE_TYPE } from './protobuf.js';
+import { readMessage, readString, WIRE_TYPE } from './protobuf.js';
 
 const SERVER_INFO = '/gitaly.ServerService/ServerInfo';
 const EMPTY = Buffer.alloc(0);
@@ -32,8 +32,8 @@ export function readServerInfo(response: Buffer): ServerInfo | undefined {
   let gitVersion = '';
   const storages: Storage[] = [];
   const read = readMessage(response, {
-    1: [WIRE_TYPE.lengthDelimited, (reader) => (serverVersion = readText(reader))],
-    2: [WIRE_TYPE.lengthDelimited, (reader) => (gitVersion = readText(reader))],
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (serverVersion = readString(reader))],
+    2: [WIRE_TYPE.lengthDelimited, (reader) => (gitVersion = readString(reader))],
     3: [WIRE_TYPE.lengthDelimited, (reader) => storages.push(...readStorage(reader.bytes()))],
   });
   return read ? { serverVersion, gitVersion, storages } : undefined;
@@ -42,7 +42,7 @@ export function readServerInfo(response: Buffer): ServerInfo | undefined {
 function readStorage(message: Uint8Array): Storage[] {
   const storage = { name: '', readable: false, writeable: false };
   const read = readMessage(message, {
-    1: [WIRE_TYPE.lengthDelimited, (reader) => (storage.name = readText(reader))],
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (storage.name = readString(reader))],
     2: [WIRE_TYPE.varint, (reader) => (storage.readable = reader.bool())],
     3: [WIRE_TYPE.varint, (reader) => (storage.writeable = reader.bool())],
   });

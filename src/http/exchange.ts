@@ -1,25 +1,15 @@
-import { request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
-
 import { codeOf, tlsFaultOf } from '../error-codes.js';
 import { ConnectionEnd, internalError } from '../connection/connection-end.js';
-import type { ConnectionFacts } from '../connection/connection-status.js';
 import { formatEnd } from '../connection/peer-address.js';
 import type { OpenRequest } from '../connection/connection-status.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
-import { MAX_HTTP2_QUEUED_BYTES, MAX_QUEUED_BYTES, READ_BUFFER_BYTES } from '../limits.js';
+import { MAX_REQUEST_ID_LENGTH } from '../limits.js';
 import { ClientSide } from './client-side.js';
-import { ContentFlow } from './content-flow.js';
+import type { ExchangeConnection } from './exchange-connection.js';
+import { fieldsOf, valuesOf } from './hop-by-hop.js';
 import type { ExchangeEnder } from './http-events.js';
-import {
-  fieldsOf,
-  foreignCodings,
-  outgoing,
-  passedTrailers,
-  valuesOf,
-  type HeaderField,
-} from './hop-by-hop.js';
 import { describeRequest, type Exchanged, type Expectation, type HttpRequest } from './message.js';
-import { isVersionServed, reasonToRefuse } from './reason-to-refuse.js';
+import { reasonToRefuse } from './reason-to-refuse.js';
 import {
   BAD_GATEWAY,
   REFUSALS,
@@ -28,39 +18,11 @@ import {
   type RefusalReason,
   type UpstreamFault,
 } from './refusal.js';
-import { passesContent, upstreamHeader } from './request-headers.js';
+import { passesContent } from './request-headers.js';
 import { pathOf, requestTarget, type RequestTarget } from './request-target.js';
-import { clientHeader, clientTrailers, hasContent, isEndless } from './response-headers.js';
 import type { HttpService } from './service.js';
-import {
-  EndlessAnswer,
-  UnaskedCoding,
-  UnknownVersion,
-  upstreamFault,
-  UpstreamStalled,
-} from './upstream-fault.js';
-import { passThrough } from './web.js';
-
-/** The connection of a request. */
-export interface ExchangeConnection {
-  readonly facts: Readonly<ConnectionFacts>;
-  readonly scheme: 'https' | 'http';
-  /** X-SSL-Client-* of the client. */
-  readonly certificateFields: readonly HeaderField[];
-  /** Set while all of its requests are refused: the reason. */
-  readonly refusal: RefusalReason | undefined;
-  /** Whether it ends after its open requests. */
-  readonly isClosing: boolean;
-  /** Set once the proxy has ended the connection: how it ended. */
-  readonly brokenOffBy: ConnectionEnd | undefined;
-  /** Resets the connection, with all of its open requests. */
-  breakOff(end: ConnectionEnd): void;
-}
-
-/** Leaves room for one read, which may still follow after reading was stopped. */
-const MAX_COST = MAX_QUEUED_BYTES - READ_BUFFER_BYTES;
-
-const NO_TRAILERS: readonly string[] = [];
+import { upstreamFault, UpstreamStalled } from './upstream-fault.js';
+import { UpstreamSide } from './upstream-side.js';
 
 /** One request, from its header to the end of its answer. */
 export class Exchange {
@@ -71,20 +33,12 @@ export class Exchange {
   readonly #target: RequestTarget | undefined;
   readonly #startedAtMs = performance.now();
   readonly #client: ClientSide;
-  #sent: ClientRequest | undefined;
-  /** The content of the request, if any is forwarded, and that of the answer. */
-  readonly #content: ContentFlow | undefined;
-  #answerContent: ContentFlow | undefined;
-  /** Whether 100 Continue was sent. */
-  #continued = false;
-  #hasUpstreamFailed = false;
-  /** Whether upstream has sent the complete answer. */
-  #isAnswered = false;
+  readonly #upstream: UpstreamSide;
   #refusal: RefusalReason | undefined;
   #fault: UpstreamFault | undefined;
   #detail = '';
-  #requestBytes = 0;
-  #responseBytes = 0;
+  /** The bytes of the proxy's own answer, if it has sent one. */
+  #ownAnswerBytes: number | undefined;
   readonly #stalls = { client: new WriteStall(), upstream: new WriteStall() };
 
   constructor(
@@ -94,12 +48,14 @@ export class Exchange {
     connection: ExchangeConnection,
   ) {
     this.#exchanged = exchanged;
-    this.#message = describeRequest(exchanged, expectation);
+    const message = describeRequest(exchanged, expectation);
+    this.#message = message;
     this.#service = service;
     this.#connection = connection;
-    this.#target = requestTarget(this.#message);
-    this.#client = new ClientSide(exchanged);
-    this.#content = passesContent(this.#message) ? this.#readContent() : undefined;
+    this.#target = requestTarget(message);
+    const client = new ClientSide(exchanged);
+    this.#client = client;
+    this.#upstream = new UpstreamSide({ exchanged, message, client, connection }, service);
     service.requests.requestBegan();
   }
 
@@ -110,7 +66,7 @@ export class Exchange {
       path: this.#path,
       startedAtMs: this.#startedAtMs,
       status: this.#client.status,
-      requestBytes: this.#requestBytes,
+      requestBytes: this.#upstream.requestBytes,
       responseBytes: this.#responseBytes,
       correlationId: this.#correlationId,
     };
@@ -118,11 +74,7 @@ export class Exchange {
 
   /** Bytes in this process that a side has not read yet. */
   get queuedBytes(): { readonly toUpstream: number; readonly toClient: number } {
-    const toClient = this.#answerContent?.queuedBytes ?? this.#client.queuedBytes;
-    return {
-      toUpstream: this.#content?.queuedBytes ?? this.#sent?.writableLength ?? 0,
-      toClient: this.#client.isClosed ? 0 : toClient,
-    };
+    return this.#upstream.queuedBytes;
   }
 
   /** The id of the HTTP/2 stream of the request. */
@@ -146,7 +98,7 @@ export class Exchange {
       if (this.#refusal !== undefined) this.#answer(REFUSALS[this.#refusal]);
       else if (this.#target && !this.#client.isClosed) await this.#pass(this.#target);
     } catch (error) {
-      this.#connection.breakOff(internalError(error));
+      this.#connection.cut(internalError(error));
     }
   }
 
@@ -162,7 +114,7 @@ export class Exchange {
   refuse(refusal: Refusal): boolean {
     if (this.#exchanged.request.complete || this.#client.status !== undefined) return false;
     this.refuseUnseen(refusal);
-    this.#sent?.destroy();
+    this.#upstream.stop();
     return true;
   }
 
@@ -188,8 +140,11 @@ export class Exchange {
   sweep(nowMs: number): void {
     const { writeStallMs } = this.#service.configuration.timeouts;
     const { toUpstream, toClient } = this.queuedBytes;
-    if (this.#stalls.upstream.stalledMs(nowMs, toUpstream, this.#requestBytes - toUpstream) >= writeStallMs) {
-      this.#sent?.destroy(new UpstreamStalled('it stopped reading the request (timeouts.write_stall)'));
+    if (
+      this.#stalls.upstream.stalledMs(nowMs, toUpstream, this.#upstream.requestBytes - toUpstream) >=
+      writeStallMs
+    ) {
+      this.#upstream.stop(new UpstreamStalled('it stopped reading the request (timeouts.write_stall)'));
     }
     if (this.#stalls.client.stalledMs(nowMs, toClient, this.#responseBytes - toClient) >= writeStallMs) {
       this.#breakOff(
@@ -202,14 +157,14 @@ export class Exchange {
     return this.#target && pathOf(this.#target);
   }
 
-  /** Whether the client waits for 100 Continue before it sends its content. */
-  get #waits(): boolean {
-    return this.#message.expectation === 'continue' && !this.#continued;
+  get #responseBytes(): number {
+    return this.#ownAnswerBytes ?? this.#upstream.answerBytes;
   }
 
   get #correlationId(): string | undefined {
     const [id] = valuesOf(fieldsOf(this.#message.rawHeaders), 'x-request-id');
-    return id !== undefined && /^[\w.:-]{1,255}$/u.test(id) ? id : undefined;
+    const isLogged = id !== undefined && id.length <= MAX_REQUEST_ID_LENGTH && /^[\w.:-]+$/u.test(id);
+    return isLogged ? id : undefined;
   }
 
   #reasonToRefuse(): RefusalReason | undefined {
@@ -233,7 +188,7 @@ export class Exchange {
   async #pass(target: RequestTarget): Promise<void> {
     for (;;) {
       try {
-        await this.#passOnce(target);
+        await this.#upstream.pass(target);
         return;
       } catch (error) {
         // The request was sent on a kept connection, which upstream closed at the same time. Each attempt uses up one kept
@@ -245,16 +200,6 @@ export class Exchange {
     }
   }
 
-  async #passOnce(target: RequestTarget): Promise<void> {
-    const passed = passThrough(this.#exchanged, {
-      onReq: () => this.#send(target),
-      onRes: (answer) => this.#receive(answer),
-    });
-    // http2-proxy does not notice a client that disconnects while an earlier answer is still being sent, or after the answer to this
-    // request, which can no longer be delivered, is complete.
-    await Promise.race([passed, this.#client.closed.then(() => this.#sent?.destroy())]);
-  }
-
   /** RFC 9110 section 9.2.2: idempotent requests may be sent again. Requests with content are not, because it is not kept. */
   #mayRepeat(error: unknown): boolean {
     const reused = error instanceof Error && 'reusedSocket' in error && error.reusedSocket === true;
@@ -262,129 +207,11 @@ export class Exchange {
     return !passesContent(this.#message) && this.#client.status === undefined && !this.#client.isClosed;
   }
 
-  #send(target: RequestTarget): ClientRequest {
-    const { upstream, pool } = this.#service;
-    const { facts, scheme, certificateFields } = this.#connection;
-    const client = { end: facts.clientEnd, scheme, host: target.host, certificate: certificateFields };
-    const sent = httpRequest({
-      method: this.#message.method,
-      path: target.path,
-      headers: upstreamHeader(this.#message, client, upstream),
-      agent: pool,
-    });
-    this.#sent = sent;
-    this.#hasUpstreamFailed = false;
-    // http2-proxy adds its listener later, and adds none if the client disconnects at this moment.
-    sent.on('error', () => (this.#hasUpstreamFailed = true));
-    if (this.#content) this.#passContent(this.#content, sent);
-    else this.#sendNoContent(sent);
-    sent.once('continue', () => {
-      if (!this.#waits || this.#client.isClosed) return;
-      this.#continued = true;
-      this.#exchanged.response.writeContinue();
-    });
-    return sent;
-  }
-
-  /** Starts to read the content. Content that arrives before it can be sent must not wait in Node's queues. */
-  #readContent(): ContentFlow {
-    const { protocol, request } = this.#exchanged;
-    return new ContentFlow({
-      source: request,
-      held: protocol === 'http2' ? request.stream : request,
-      maxCost: protocol === 'http2' ? MAX_HTTP2_QUEUED_BYTES : MAX_COST,
-      onChunk: (chunk) => (this.#requestBytes += chunk.length),
-      onFault: (error) => this.#connection.breakOff(internalError(error)),
-    });
-  }
-
-  #sendNoContent(sent: ClientRequest): void {
-    this.#exchanged.request.resume();
-    sent.end();
-  }
-
-  #passContent(content: ContentFlow, sent: ClientRequest): void {
-    const { request } = this.#exchanged;
-    sent.once('close', () => content.drop());
-    content.start(sent, () => {
-      if (sent.destroyed) return;
-      const chunked = sent.getHeader('transfer-encoding') !== undefined;
-      if (chunked) sent.addTrailers(outgoing(passedTrailers(request.rawTrailers)));
-      sent.end();
-    });
-    setImmediate(() => {
-      // A client may wait for the answer before it sends the content.
-      if (this.#requestBytes === 0 && !sent.writableEnded && !sent.destroyed) sent.flushHeaders();
-    });
-  }
-
-  #receive(answer: IncomingMessage): void {
-    const { protocol, response } = this.#exchanged;
-    if (this.#client.isClosed) return;
-    const { upstream, pool } = this.#service;
-    pool.heard(answer);
-    const carriesContent = hasContent(answer.statusCode, this.#message.method);
-    if (!isVersionServed(answer.httpVersion))
-      throw new UnknownVersion(`it has HTTP version ${answer.httpVersion}`);
-    const codings = foreignCodings(fieldsOf(answer.rawHeaders));
-    if (codings.length > 0)
-      throw new UnaskedCoding(`it has the transfer coding ${JSON.stringify(codings.join())}`);
-    if (carriesContent && upstream.scheme === 'https' && isEndless(answer))
-      throw new EndlessAnswer(
-        'it has neither a length nor chunks, so a truncated answer could not be detected',
-      );
-    const takesTrailers = carriesContent && this.#message.httpVersion !== '1.0';
-    for (const [name, value] of Object.entries(clientHeader(answer, protocol, takesTrailers)))
-      response.setHeader(name, value);
-    // RFC 9110 section 10.1.1: a client that got no 100 Continue may or may not send its content. The next bytes could be content or
-    // another request.
-    if (this.#connection.isClosing || this.#waits) this.closeAfterwards();
-    // Written immediately, so that a header that cannot be written throws here.
-    if (protocol === 'http1') response.writeHead(answer.statusCode ?? 0, reasonOf(answer));
-    else response.writeHead(answer.statusCode ?? 0);
-    const ended = (): void => {
-      // If an answer ends with its connection, Node emits `end` no matter how the connection ended.
-      if (this.#hasUpstreamFailed || this.#client.isClosed) return;
-      this.#isAnswered = true;
-      const trailers = takesTrailers ? answer.rawTrailers : NO_TRAILERS;
-      if (trailers.length > 0) response.addTrailers(clientTrailers(trailers, protocol));
-      this.#content?.dropWhenFull();
-      void this.#client.finish(this.#waits);
-    };
-    if (carriesContent) {
-      this.#passAnswer(answer, ended);
-    } else {
-      // Bytes that upstream sends after the header are not forwarded.
-      this.#isAnswered = true;
-      answer.once('end', ended).resume();
-    }
-    // An answer may begin long before its content does. If the content has arrived already, both are sent together.
-    setImmediate(() => {
-      if (protocol === 'http1' && this.#responseBytes === 0 && !this.#client.isClosed)
-        response.flushHeaders();
-    });
-  }
-
-  #passAnswer(answer: IncomingMessage, onEnd: () => void): void {
-    const content = new ContentFlow({
-      source: answer,
-      held: answer.socket,
-      maxCost: MAX_COST,
-      onChunk: (chunk) => (this.#responseBytes += chunk.length),
-      onFault: (error) => this.#connection.breakOff(internalError(error)),
-    });
-    this.#answerContent = content;
-    answer.once('close', () => content.drop());
-    void this.#client.closed.then(() => content.drop());
-    content.start(this.#exchanged.response, onEnd);
-  }
-
   #failed(error: unknown): void {
     // Once the answer is complete, it does not matter whether upstream reads the rest of the request.
     if (this.#client.isGone) return;
-    if (this.#isAnswered) {
-      // An answer that must not have content, but was followed by content, is not ended yet.
-      if (!this.#exchanged.response.writableEnded) void this.#client.finish(this.#waits);
+    if (this.#upstream.isAnswered) {
+      this.#upstream.finishAnswer();
       return;
     }
     if (this.#refusal !== undefined) {
@@ -403,7 +230,7 @@ export class Exchange {
 
   /** Aborts an answer that has begun, so that the client does not take it for complete. */
   #breakOff(end: ConnectionEnd): void {
-    this.#client.breakOff(() => this.#connection.breakOff(end));
+    this.#client.breakOff(() => this.#connection.cut(end));
   }
 
   /** Answers on behalf of the proxy. */
@@ -415,8 +242,8 @@ export class Exchange {
       'proxy',
       'the client did not read the answer to its request',
     );
-    this.#content?.drop();
-    this.#responseBytes = this.#client.answer(answer, isLast, () => this.#breakOff(end));
+    this.#upstream.dropContent();
+    this.#ownAnswerBytes = this.#client.answer(answer, isLast, () => this.#breakOff(end));
   }
 
   #report(): void {
@@ -434,7 +261,7 @@ export class Exchange {
       fault: this.#fault,
       detail: this.#detail,
       endedBy: this.#endedBy(),
-      requestBytes: this.#requestBytes,
+      requestBytes: this.#upstream.requestBytes,
       responseBytes: this.#responseBytes,
       durationMs: performance.now() - this.#startedAtMs,
     });
@@ -445,7 +272,7 @@ export class Exchange {
       return this.#refusal === undefined && this.#fault === undefined ? 'upstream' : 'proxy';
     if (this.#client.wasEnded) return 'proxy';
     if (this.#fault !== undefined) return 'upstream';
-    return this.#connection.brokenOffBy?.initiator ?? 'client';
+    return this.#connection.cutBy?.initiator ?? 'client';
   }
 
   /** Whether the answer has `Connection: close`. */
@@ -462,9 +289,4 @@ export class Exchange {
 /** Whether an answer with this status authenticates its client. Upstream answers a client without a token with an error. */
 export function authenticates(status: number): boolean {
   return status >= 200 && status < 400;
-}
-
-/** Returns the reason phrase of the status line, or an empty string if Node would refuse to write it. */
-function reasonOf({ statusMessage = '' }: IncomingMessage): string {
-  return /^[\t -~]*$/u.test(statusMessage) ? statusMessage : '';
 }

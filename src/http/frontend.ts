@@ -11,11 +11,11 @@ import type { Socket } from 'node:net';
 
 import { guarded } from '../guarded.js';
 import { ClientFrames, type ClientFrameEvents, type FramesFault } from '../inspect/http2/client-frames.js';
-import { goAwayFrame, MAX_STREAM_ID, settingsFrame } from '../inspect/http2/encode.js';
-import { ErrorCode } from '../inspect/http2/http2-frame.js';
+import { goAwayFrame, settingsFrame } from '../inspect/http2/encode.js';
 import { MAX_HEADER_FIELDS, MAX_HTTP2_REQUESTS } from '../limits.js';
 import { TappedStream } from '../tls/tapped-stream.js';
 import { isHost } from './host.js';
+import { Http2Service } from './http2-service.js';
 import type { Exchanged, Expectation } from './message.js';
 
 /** Receives the results of the parsers of one connection. */
@@ -29,23 +29,6 @@ export interface RequestReceiver extends ClientFrameEvents {
   tunnel(): void;
   /** One of the methods above has thrown an exception. */
   failed(fault: unknown): void;
-}
-
-/** An HTTP/2 connection that is being served. */
-export interface Http2Service {
-  readonly session: ServerHttp2Session;
-  /**
-   * Whether the session neither reads nor has bytes to write. This lasts only if nghttp2 has ended the session with GOAWAY because
-   * of an error of the client. Node does not close such a connection while a stream is open (nghttp2's `nghttp2_session_want_read`:
-   * "the application should drop the connection").
-   */
-  standsStill(): boolean;
-  /**
-   * Asks the client to make no new requests here, with a GOAWAY that has the maximum stream id as its last stream (RFC 9113 section
-   * 6.8). Requests that the client made before it received the GOAWAY are served. After Node's own `goaway`, nghttp2 would silently
-   * ignore new streams.
-   */
-  announceShutdown(): void;
 }
 
 /** Node's HTTP parsers. They are given connections, and create a session for each HTTP/2 connection. */
@@ -90,12 +73,7 @@ export class Frontend {
     this.#http2.emit('connection', tapped);
     if (!session) throw new Error('Node created no HTTP/2 session for a connection');
     this.#receivers.set(session, receiver);
-    // Node continues to read as soon as its writes have been accepted.
-    return {
-      session,
-      standsStill: () => tapped.isPaused() && tapped.writableLength === 0,
-      announceShutdown: () => tapped.insert(goAwayFrame(MAX_STREAM_ID, ErrorCode.none)),
-    };
+    return new Http2Service(session, tapped);
   }
 
   /** Node's servers are shared. An exception in their handlers would otherwise not be assigned to its connection. */

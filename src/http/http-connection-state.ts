@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 
 import type { ConnectionEnd } from '../connection/connection-end.js';
-import type { Http2Service } from './frontend.js';
+import type { Http2Service } from './http2-service.js';
 import type { HeaderField } from './hop-by-hop.js';
 
 /** A client whose requests are read. */

@@ -1,4 +1,3 @@
-import type { ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 
 import { deferred } from '../deferred.js';
@@ -19,18 +18,17 @@ import { identifyClient } from '../connection/stages/identify-client.js';
 import { readProxyHeader } from '../connection/stages/read-proxy-header.js';
 import { terminateTls, type OpenClient } from '../connection/stages/terminate-tls.js';
 import { withDeadline } from '../deadline.js';
-import { formatEnd } from '../connection/peer-address.js';
 import type { ServedConnection, ConnectionStatus } from '../connection/connection-status.js';
 import type { OpeningSettings } from '../connection/opening-settings.js';
 import { WriteStall } from '../connection/relay/write-stall.js';
 import type { FramesFault, HeaderFault } from '../inspect/http2/client-frames.js';
-import { RateBucket } from '../inspect/rate-bucket.js';
-import { ABANDONED_REQUESTS, FAREWELL_MS, MAX_PIPELINED_REQUESTS } from '../limits.js';
+import { FAREWELL_MS } from '../limits.js';
 import { peerCertificate } from '../x509/certificate.js';
 import { ALPN_H2 } from '../tls/parameters.js';
 import { clientCertificateFields } from './client-certificate-headers.js';
-import { authenticates, Exchange, type ExchangeConnection } from './exchange.js';
-import type { Frontend, Http2Service, RequestReceiver } from './frontend.js';
+import type { Exchange } from './exchange.js';
+import type { ExchangeConnection } from './exchange-connection.js';
+import type { Frontend, RequestReceiver } from './frontend.js';
 import { gateLimitAdvice, type GateLimit } from './gate-limits.js';
 import type { HeaderField } from './hop-by-hop.js';
 import {
@@ -42,8 +40,9 @@ import {
   type HttpTransition,
 } from './http-connection-state.js';
 import type { Exchanged, Expectation } from './message.js';
-import { HEADER_FAULTS, rawAnswer, REFUSALS, type RefusalReason } from './refusal.js';
-import { RefusedStreams } from './refused-streams.js';
+import type { Http2Service } from './http2-service.js';
+import { OpenRequests } from './open-requests.js';
+import type { RefusalReason } from './refusal.js';
 import type { CurrentService } from './service.js';
 import { Silence } from './silence.js';
 
@@ -61,18 +60,8 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   readonly #context: ConnectionContext;
   readonly #silence: Silence;
   readonly #stall = new WriteStall();
-  /** The open requests, each with a promise that settles when it has ended. */
-  readonly #exchanges = new Map<Exchange, Promise<void>>();
+  readonly #requests: OpenRequests;
   #state: HttpConnectionState = HTTP_OPENING;
-  /** Settles when the last request has ended. An HTTP/1.1 request is served when the previous one has its answer. */
-  #turn: Promise<void> = Promise.resolve();
-  /** Whether an answer with `Connection: close` was sent. */
-  #lastAnswered = false;
-  #requests = 0;
-  readonly #refusedStreams = new RefusedStreams();
-  /** Token buckets: for requests that either side ended before their answer, and for streams that the client has reset. */
-  readonly #abandoned = new RateBucket(ABANDONED_REQUESTS);
-  readonly #resets = new RateBucket(ABANDONED_REQUESTS);
   readonly #firstRequest = deferred();
   /** Whether an HTTP/2 client has disconnected while a request was open. The request ends before the connection does. */
   #leftWithin = false;
@@ -84,6 +73,11 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#settings = settings;
     this.#context = new ConnectionContext(accepted, settings, admission, this);
     this.#silence = new Silence(settings.configuration.timeouts);
+    this.#requests = new OpenRequests(this, settings.current, {
+      authenticated: () => this.#context.authenticated('call'),
+      exceeded: (limit) => this.cut(this.#exceeded(limit)),
+      ended: (exchange) => this.#requestEnded(exchange),
+    });
     // Must run before the listener of the context: the requests that are open now determine the end.
     this.#raw.prependOnceListener('close', () => {
       if (this.#stream) this.#context.end(this.#endOfClosed());
@@ -103,10 +97,6 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     return this.#client?.http2;
   }
 
-  get #session(): ServerHttp2Session | undefined {
-    return this.#http2?.session;
-  }
-
   get #drain(): HttpDrain | undefined {
     return 'drain' in this.#state ? this.#state.drain : undefined;
   }
@@ -117,16 +107,12 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   get status(): ConnectionStatus {
     this.#count();
-    const exchanges = [...this.#exchanges.keys()];
-    const queued = exchanges.map(({ queuedBytes }) => queuedBytes);
     return {
       ...this.#context.record.status,
       stage: this.#drain ? 'draining' : this.#client ? 'relaying' : 'opening',
-      queuedToUpstream: queued.reduce((sum, { toUpstream }) => sum + toUpstream, 0),
-      queuedToClient: queued.reduce((sum, { toClient }) => sum + toClient, 0),
+      ...this.#requests.status,
       inspection: 'off',
       inspector: undefined,
-      requests: exchanges.map(({ status }) => status),
     };
   }
 
@@ -141,9 +127,7 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     // If a stage has sent an alert, the connection is already ending.
     if (end.reason !== 'handshake_failed' || !this.#raw.writableEnded) abort(this.#raw, this.#stream);
     this.#ageLimit?.clear();
-    // Requests that wait for their turn are not notified otherwise.
-    for (const exchange of this.#exchanges.keys()) exchange.connectionClosed();
-    await Promise.all(this.#exchanges.values());
+    await this.#requests.connectionClosed();
     this.#count();
     this.#context.record.closed(end);
   }
@@ -159,25 +143,22 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
 
   sweep(nowMs: number): void {
     if (!this.#stream) return;
-    for (const exchange of this.#exchanges.keys()) {
-      exchange.sweep(nowMs);
-      this.#noteAnswer(exchange);
-    }
+    this.#requests.sweep(nowMs);
     this.#count();
     const end = this.#silence.look(nowMs, {
       bytesRead: this.#context.record.bytesToUpstream,
       bytesWritten: this.#context.record.bytesToClient,
       isHttp2: this.#http2 !== undefined,
-      openRequests: this.#exchanges.size,
-      hadRequests: this.#requests > 0,
+      openRequests: this.#requests.open,
+      hadRequests: this.#requests.count > 0,
       standsStill: this.#http2?.standsStill() ?? false,
     });
     if (end) this.cut(end);
-    else if (this.#exchanges.size === 0 && this.#isStalled(nowMs))
+    else if (this.#requests.open === 0 && this.#isStalled(nowMs))
       this.cut(
         new ConnectionEnd('write_stall', 'proxy', 'the client stopped reading (timeouts.write_stall)'),
       );
-    else if (this.#silence.isSilent && (this.#http2 || this.#exchanges.size > 0)) this.#detectReset();
+    else if (this.#silence.isSilent && (this.#http2 || this.#requests.open > 0)) this.#detectReset();
   }
 
   /** Whether the end of an answer or of the connection waits for a stalled client. */
@@ -214,64 +195,38 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     return this.#state.kind === 'closing' || this.#drain !== undefined;
   }
 
-  get brokenOffBy(): ConnectionEnd | undefined {
+  get cutBy(): ConnectionEnd | undefined {
     return this.#state.kind === 'closing' ? this.#state.end : undefined;
   }
 
-  breakOff(end: ConnectionEnd): void {
-    this.cut(end);
+  request(exchanged: Exchanged, expectation: Expectation): void {
+    if (this.#state.kind === 'closing' || this.#requests.isLastAnswered) return;
+    if (this.#requests.count === 0) this.#firstRequestBegan(exchanged.protocol);
+    this.#requests.serve(exchanged, expectation);
   }
 
-  request(exchanged: Exchanged, expectation: Expectation): void {
-    if (this.#state.kind === 'closing' || this.#lastAnswered) return;
+  #firstRequestBegan(protocol: Exchanged['protocol']): void {
+    this.#context.record.facts.protocol = protocol;
+    this.#settings.events.protocolDetected(protocol);
+    this.#firstRequest.resolve();
     const refused = this.#client?.refused;
-    if (++this.#requests === 1) {
-      const { protocol } = exchanged;
-      this.#context.record.facts.protocol = protocol;
-      this.#settings.events.protocolDetected(protocol);
-      this.#firstRequest.resolve();
-      if (refused) this.#cutSoon(refused);
-    }
-    if (!this.#session && this.#exchanges.size > MAX_PIPELINED_REQUESTS) {
-      this.cut(this.#exceeded('pipelining'));
-      return;
-    }
-    const { service } = this.#settings.current;
-    const exchange = new Exchange(exchanged, expectation, service, this);
-    const fault = exchange.streamId === undefined ? undefined : this.#refusedStreams.take(exchange.streamId);
-    // A refused client must not learn any other reason.
-    if (fault && this.refusal === undefined) exchange.refuseUnseen(HEADER_FAULTS[fault]);
-    // The first request uses the descriptor that the connection has already reserved for upstream.
-    const extra = this.#exchanges.size > 0 && this.#session !== undefined;
-    const { budget } = service;
-    const paid = extra && !budget.isMemoryLow && budget.take();
-    if (extra && !paid) exchange.refuseUnseen({ reason: budget.isMemoryLow ? 'memory' : 'descriptors' });
-    const served = this.#session ? exchange.run() : this.#turn.then(() => exchange.run());
-    this.#turn = served;
-    const ended = served.then(() => {
-      if (paid) service.budget.giveBack();
-      this.#exchanges.delete(exchange);
-      this.#noteAnswer(exchange);
-      if (exchange.isLast) this.#serveNoMore();
-      if (this.#session && !exchange.isComplete) {
-        this.#leftWithin ||= this.#stream?.readableEnded === true || this.#stream?.destroyed === true;
-        if (!this.#abandoned.take(1, performance.now())) this.#cutForResets();
-      }
-      // An HTTP/1.1 answer has `Connection: close` instead.
-      if (refused) this.#session?.close();
-      this.#rest();
-    });
-    this.#exchanges.set(exchange, ended);
+    if (refused) this.#cutSoon(refused);
+  }
+
+  #requestEnded({ isComplete }: Exchange): void {
+    if (this.#http2 && !isComplete)
+      this.#leftWithin ||= this.#stream?.readableEnded === true || this.#stream?.destroyed === true;
+    // An HTTP/1.1 answer has `Connection: close` instead.
+    if (this.#client?.refused) this.#http2?.session.close();
+    this.#rest();
   }
 
   headerRefused(streamId: number, fault: HeaderFault): void {
-    const exchange = [...this.#exchanges.keys()].find((open) => open.streamId === streamId);
-    if (exchange) exchange.refuseTrailers(HEADER_FAULTS[fault]);
-    else if (!this.#refusedStreams.add(streamId, fault)) this.cut(this.#exceeded('malformed_headers'));
+    this.#requests.headerRefused(streamId, fault);
   }
 
   streamReset(): void {
-    if (!this.#resets.take(1, performance.now())) this.#cutForResets();
+    this.#requests.streamReset();
   }
 
   unfollowed({ errorCode, limit }: FramesFault): void {
@@ -348,15 +303,6 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     this.#raw.once('close', () => clearTimeout(timer));
   }
 
-  /** Authenticates the client by an answer that is not an error: a client without a token, or one that is refused, gets an error. */
-  #noteAnswer({ status: { status = 0 } }: Exchange): void {
-    if (authenticates(status)) this.#context.authenticated('call');
-  }
-
-  #cutForResets(): void {
-    this.cut(this.#exceeded('reset_flood'));
-  }
-
   /** The end of a connection whose client has exceeded a limit. */
   #exceeded(limit: GateLimit): ConnectionEnd {
     this.#context.facts.advice = gateLimitAdvice(limit, this.#settings.configuration.abuseLimits);
@@ -367,32 +313,14 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     const before = this.#drain;
     this.#advance({ kind: 'drain', drain });
     if (before || this.#state.kind === 'closing') return;
-    for (const exchange of this.#exchanges.keys()) exchange.closeAfterwards();
+    this.#requests.closeAfterwards();
     // A connection without requests is kept: its first request is on its way, and is answered.
     if (this.#http2) this.#beginHttp2Drain(this.#http2);
-    else if (this.#requests > 0) this.#rest();
+    else if (this.#requests.count > 0) this.#rest();
   }
 
-  /** RFC 9113 section 6.8: a GOAWAY with the maximum stream id, and one with the real last stream once the client has received it. */
   #beginHttp2Drain(http2: Http2Service): void {
-    const { session } = http2;
-    if (session.destroyed || session.closed) return;
-    http2.announceShutdown();
-    // A client that does not acknowledge the PING could make new requests indefinitely.
-    const { maxConnectionAge } = this.#settings.configuration;
-    const timer = setTimeout(() => this.#closeSession(session), drainPingMs(maxConnectionAge));
-    this.#raw.once('close', () => clearTimeout(timer));
-    const seen = (): void => {
-      clearTimeout(timer);
-      this.#closeSession(session);
-    };
-    if (!session.ping(seen)) seen();
-  }
-
-  /** From now on no request is accepted. */
-  #closeSession(session: ServerHttp2Session): void {
-    if (!session.destroyed) session.close();
-    this.#rest();
+    http2.drain(drainPingMs(this.#settings.configuration.maxConnectionAge), () => this.#rest());
   }
 
   /**
@@ -412,15 +340,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     });
   }
 
-  /** RFC 9112 section 9.6: "A server that sends a "close" connection option [...] MUST NOT process any further requests". */
-  #serveNoMore(): void {
-    this.#lastAnswered = true;
-    for (const exchange of this.#exchanges.keys()) exchange.connectionClosed();
-  }
-
   /** If no request is open, records that, and closes a connection that is draining. */
   #rest(): void {
-    if (this.#exchanges.size > 0 || !this.#stream) return;
+    if (this.#requests.open > 0 || !this.#stream) return;
     this.#count();
     this.#silence.rest(this.#context.record.bytesToUpstream);
     if (this.#state.kind !== 'draining') return;
@@ -434,48 +356,20 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
     if (!stream) return;
     const end = new ConnectionEnd('request_malformed', 'proxy', detail);
     this.#advance({ kind: 'close', end });
-    const [exchange, ...others] = this.#exchanges.keys();
     // An HTTP/2 client has already received GOAWAY. A refusal cannot be written in the middle of an answer.
-    if (this.#session || others.length > 0) this.cut(end);
-    else if (!exchange) farewell(this.#raw, stream, this.#refuseUnknown(reason, detail));
-    else if (!exchange.refuse({ reason, detail })) this.cut(end);
-  }
-
-  /** Reports a refused request that could not be parsed, and returns the answer to it. */
-  #refuseUnknown(reason: RefusalReason, detail: string): Buffer {
-    const { facts } = this.#context.record;
-    const { requests } = this.#settings.current.service;
-    const refusal = this.refusal ?? reason;
-    const { status } = REFUSALS[refusal];
-    requests.requestBegan();
-    requests.requestEnded({
-      protocol: 'http1',
-      peerAddress: formatEnd(facts.clientEnd),
-      identity: facts.identity,
-      isAuthenticated: facts.isAuthenticated,
-      method: '',
-      path: undefined,
-      correlationId: undefined,
-      status,
-      refusal,
-      fault: undefined,
-      detail,
-      endedBy: 'proxy',
-      requestBytes: 0,
-      responseBytes: 0,
-      durationMs: 0,
-    });
-    return rawAnswer(REFUSALS[refusal]);
+    if (this.#http2) this.cut(end);
+    else if (this.#requests.open === 0)
+      farewell(this.#raw, stream, this.#requests.refuseUnread(reason, detail));
+    else if (!this.#requests.refuseOnly({ reason, detail })) this.cut(end);
   }
 
   #endOfClosed(): ConnectionEnd {
-    const end = this.brokenOffBy ?? this.#client?.refused;
+    const end = this.cutBy ?? this.#client?.refused;
     if (end) return end;
-    const isUnanswered = [...this.#exchanges.keys()].some(({ isComplete }) => !isComplete);
-    if (isUnanswered || this.#leftWithin)
+    if (this.#requests.isUnanswered || this.#leftWithin)
       return new ConnectionEnd('reset', 'client', 'the client disconnected while its request was open');
     if (this.#drain) return new ConnectionEnd('drained', 'proxy', this.#drain.why);
-    if (this.#requests > 0) return new ConnectionEnd('finished', 'client');
+    if (this.#requests.count > 0) return new ConnectionEnd('finished', 'client');
     this.#count();
     return this.#context.record.bytesToUpstream === 0
       ? new ConnectionEnd('probe', 'client')

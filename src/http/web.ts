@@ -21,7 +21,7 @@ export interface WebHooks {
  * - It adds its listeners to upstream's request only some microtasks after `onReq`. No event may occur before.
  * - It forwards an unrequested 101, byte by byte, into the answer.
  * - It writes content to upstream's request chunk by chunk, drops that of GET, HEAD and OPTIONS, and keeps the client's
- *   content-length. The caller therefore writes and ends the request itself (see `exchange.ts`), and http2-proxy never does.
+ *   content-length. The caller therefore writes and ends the request itself (see `upstream-side.ts`), and http2-proxy never does.
  */
 export async function passThrough(exchanged: Exchanged, { onReq, onRes }: WebHooks): Promise<void> {
   const hooks = {

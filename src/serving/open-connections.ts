@@ -1,3 +1,4 @@
+import { deferred, type Deferred } from '../deferred.js';
 import { SWEEP_MS_MAX, SWEEP_MS_MIN } from '../limits.js';
 import { guarded } from '../guarded.js';
 import type { Accepted } from '../connection/accepted.js';
@@ -16,8 +17,8 @@ export class OpenConnections {
   readonly #quota = new ConnectionQuota((id) => this.refuse(id, 'max_unauthenticated_connections'));
   #settings: ListenerSettings;
   #sweep: NodeJS.Timeout | undefined;
-  #drained: Promise<void> | undefined;
-  #whenDrained: (() => void) | undefined;
+  /** Set once a drain has begun. Settles when the last connection has ended. */
+  #drained: Deferred<void> | undefined;
 
   constructor(settings: ListenerSettings, budget: ConnectionBudget) {
     this.#budget = budget;
@@ -80,7 +81,7 @@ export class OpenConnections {
       this.#quota.end(id);
       this.#budget.giveBack();
       watcher?.ended();
-      if (this.#connections.size === 0) this.#whenDrained?.();
+      this.#endIfDrained();
     });
   }
 
@@ -92,14 +93,15 @@ export class OpenConnections {
   /** Drains open connections. No more are accepted. Settles when the last has ended. `why` is for the log. */
   drain(why: string): Promise<void> {
     this.#each((connection) => connection.drain(why));
-    this.#drained ??= new Promise((resolve) => {
-      this.#whenDrained = () => {
-        clearInterval(this.#sweep);
-        resolve();
-      };
-    });
-    if (this.#connections.size === 0) this.#whenDrained?.();
-    return this.#drained;
+    this.#drained ??= deferred();
+    this.#endIfDrained();
+    return this.#drained.promise;
+  }
+
+  #endIfDrained(): void {
+    if (!this.#drained || this.#connections.size > 0) return;
+    clearInterval(this.#sweep);
+    this.#drained.resolve();
   }
 
   /** Aborts all connections and returns their number. */

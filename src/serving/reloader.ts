@@ -1,5 +1,6 @@
 import { FILE_DEADLINE_MS, RELOAD_POLL_MS } from '../limits.js';
-import { ProxyFailure, type Proxy } from './proxy.js';
+import { ProxyFailure } from './proxy-failure.js';
+import type { Proxy } from './proxy.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { fileSignature, watchedPaths } from '../x509/file-signature.js';

@@ -26,6 +26,7 @@ import {
 import type { SessionStart } from '../tls/session-epochs.js';
 import { createDialer } from '../upstream/dialer.js';
 import { TlsClient } from '../upstream/tls-client.js';
+import type { ServingPlan } from './serving-plan.js';
 import type { ListenerDated } from './validity-watch.js';
 
 /** A configuration and the content of its files, loaded and validated but not yet applied. */
@@ -59,6 +60,8 @@ export const EMPTY_STATE: ProxyState = {
 
 /** One listener of a state. */
 export interface ListenerState {
+  /** Identifies the bound address within the state. A listener whose scheme changes stays bound, so it does not contain the scheme. */
+  readonly key: string;
   readonly configuration: ListenerConfiguration;
   /** Set for a unix socket. */
   readonly access: SocketAccess;
@@ -90,15 +93,18 @@ export async function loadState(
   const healthToken = token && (await loadToken(token, problems));
   const isBroken = problems.some(({ severity }) => severity === 'error');
   if (!materials || isBroken || (token && healthToken === undefined)) return { state: undefined, problems };
+  const keys = keysOf(configuration.listeners);
   const listeners = configuration.listeners.flatMap((listener, index): ListenerState[] => {
     const material = materials[index];
     if (!material) return [];
-    return [{ ...listenerState(listener, material, previous), access: access[index] ?? DEFAULT_ACCESS }];
+    const key = keys[index] ?? '';
+    return [{ ...listenerState(key, listener, material, previous), access: access[index] ?? DEFAULT_ACCESS }];
   });
   return { state: { configuration, listeners, healthToken, signature, kept }, problems };
 }
 
 function listenerState(
+  key: string,
   configuration: ListenerConfiguration,
   material: ListenerMaterial,
   previous: ProxyState | undefined,
@@ -108,22 +114,37 @@ function listenerState(
   const fingerprint = createHash('sha256')
     .update(JSON.stringify([server, upstream]))
     .digest('hex');
-  const key = bindKey(configuration);
-  const same = previous?.listeners.find(
-    (other) => other.fingerprint === fingerprint && bindKey(other.configuration) === key,
-  );
+  const same = previous?.listeners.find((other) => other.key === key && other.fingerprint === fingerprint);
   const sessions = same?.server?.sessions ?? {
     secret: randomBytes(TICKET_SECRET_BYTES),
     sinceMs: Date.now(),
   };
-  return { configuration, material, server: server && { ...server, sessions }, upstream, fingerprint };
+  return { key, configuration, material, server: server && { ...server, sessions }, upstream, fingerprint };
 }
 
 const NO_SESSIONS: SessionStart = { secret: new Uint8Array(0), sinceMs: 0 };
 
-/** Identifies the bound address without the scheme: a listener whose scheme changes stays bound. */
-export function bindKey({ listen }: ListenerConfiguration): string {
-  return listen.scheme === 'unix' ? `unix:${listen.path}` : `${listen.host} ${listen.port}`;
+/** Returns the `ListenerState.key` of each listener. An index distinguishes several listeners on port 0 of the same host. */
+function keysOf(listeners: readonly ListenerConfiguration[]): string[] {
+  const seen = new Map<string, number>();
+  return listeners.map(({ listen }) => {
+    const address = listen.scheme === 'unix' ? `unix:${listen.path}` : `${listen.host} ${listen.port}`;
+    const nth = seen.get(address) ?? 0;
+    seen.set(address, nth + 1);
+    return `${address} ${nth}`;
+  });
+}
+
+/** Returns the part of a state that the traffic needs. `ids` has the id of each listener, by `ListenerState.key`. */
+export function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): ServingPlan {
+  const listeners = state.listeners.map(({ key, configuration, server, upstream, fingerprint }) => ({
+    listenerId: ids.get(key) ?? 0,
+    configuration,
+    server,
+    upstream,
+    fingerprint,
+  }));
+  return { listeners, logging: state.configuration.logging };
 }
 
 /** The certificates and CRLs of a state, with their dates. */

@@ -2,6 +2,7 @@ import type { LogLevel } from '../config/model.js';
 import type { CloseReason } from '../connection/connection-end.js';
 import type { DropReason } from '../connection/connection-events.js';
 import type { StatusCode } from '../inspect/grpc/grpc-status.js';
+import { MAX_LEFT_OUT_SOURCES, UNAUTHENTICATED_LINES } from '../limits.js';
 
 /** A field of log lines: the type and the meaning of its value. */
 interface FieldDefinition {
@@ -26,7 +27,10 @@ export const LOG_FIELDS = {
   count: { type: 'number', meaning: 'occurrences since the previous line of this kind' },
   lines: { type: 'number', meaning: 'number of log lines that are missing' },
   reasons: { type: 'string', meaning: 'number of missing lines by reason' },
-  sources: { type: 'number', meaning: 'number of addresses that caused them, 1000 at most' },
+  sources: {
+    type: 'number',
+    meaning: `number of addresses that caused them, ${MAX_LEFT_OUT_SOURCES} at most`,
+  },
   signal: { type: 'string', meaning: 'name of the signal' },
   variable: { type: 'string', meaning: 'name of the environment variable' },
   worker: { type: 'number', meaning: 'number of the worker, from 1' },
@@ -550,8 +554,7 @@ export const LOG_EVENTS = {
   unauthenticated_lines_suppressed: {
     level: 'warn',
     message: 'too many lines about unauthenticated clients to log',
-    meaning:
-      'Lines about unauthenticated clients exceeded their rate limit: a burst of 1000 and 10 per second, half of it for calls and requests. `reasons` has the number of suppressed lines by reason. The metrics count all.',
+    meaning: `Lines about unauthenticated clients exceeded their rate limit: a burst of ${UNAUTHENTICATED_LINES.burst} and ${UNAUTHENTICATED_LINES.perSecond} per second, half of it for calls and requests. \`reasons\` has the number of suppressed lines by reason. The metrics count all.`,
     fields: ['lines', 'reasons', 'sources', 'peer.address'],
     error:
       'Unauthenticated clients cause more log lines than the rate limit allows; the metrics count all of them.',
@@ -642,7 +645,7 @@ type OptionalOf<Id extends EventId> =
   Definition<Id> extends { readonly optional: readonly (infer Name extends FieldName)[] } ? Name : never;
 
 /** The fields of an event. */
-export type FieldsOf<Id extends EventId> = {
+export type EventFields<Id extends EventId> = {
   readonly [Name in RequiredOf<Id>]: ValueOf<Name>;
 } & {
   readonly [Name in OptionalOf<Id>]?: ValueOf<Name> | undefined;

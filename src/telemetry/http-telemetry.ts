@@ -1,6 +1,6 @@
 import type { Address } from '../config/model.js';
 import type { ExchangeReport, HttpEvents } from '../http/http-events.js';
-import type { EventId, FieldsOf } from './events.js';
+import type { EventId, EventFields } from './events.js';
 import type { Logger } from './logger.js';
 import { MAX_LOGGED } from '../limits.js';
 import { cut } from '../printable.js';
@@ -62,7 +62,7 @@ export class HttpTelemetry implements HttpEvents {
       this.#logger.log(event, this.#fields(report));
   }
 
-  #fields(report: ExchangeReport): FieldsOf<RequestEvent> {
+  #fields(report: ExchangeReport): EventFields<RequestEvent> {
     return {
       listener: this.#listener,
       upstream: this.#upstream,

@@ -15,7 +15,7 @@ import type { InspectionEvents } from '../inspect/inspection-events.js';
 import { isLimit } from '../inspect/limit.js';
 import { DROP_LOG_MS, MAX_LOGGED } from '../limits.js';
 import { cut } from '../printable.js';
-import type { FieldsOf } from './events.js';
+import type { EventFields } from './events.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
 import { CallLines } from './rpc/call-lines.js';
@@ -169,7 +169,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     return this.#metrics.rpcs.of(this.#listener);
   }
 
-  #fields(report: ConnectionReport): FieldsOf<'connection_closed'> {
+  #fields(report: ConnectionReport): EventFields<'connection_closed'> {
     // The detail of an internal error is a stack trace, which is not cut.
     const detail = report.reason === 'internal_error' ? report.detail : cut(report.detail, MAX_LOGGED.detail);
     return {

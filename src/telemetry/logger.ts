@@ -7,7 +7,7 @@ import {
   type EventDefinition,
   type EventId,
   type EventVariant,
-  type FieldsOf,
+  type EventFields,
 } from './events.js';
 import type { LogSink } from './log-sink.js';
 import { MAX_LOG_FIELD_LENGTH } from '../limits.js';
@@ -17,20 +17,20 @@ import { cut, printableText } from '../printable.js';
 type LineLogging = Pick<Logging, 'level' | 'format'>;
 
 /** Writes lines of one event. `message` replaces the message of the table, if that has placeholders. */
-export type LogBound<Id extends EventId, Bound extends keyof FieldsOf<Id>> = (
-  fields: Omit<FieldsOf<Id>, Bound>,
+export type LogBound<Id extends EventId, Bound extends keyof EventFields<Id>> = (
+  fields: Omit<EventFields<Id>, Bound>,
   message?: string,
 ) => void;
 
 /** The program's log: writes events, each with its fields. Level and message come from `LOG_EVENTS`. */
 export interface Logger {
-  log<Id extends EventId>(event: Id, fields: FieldsOf<Id>): void;
+  log<Id extends EventId>(event: Id, fields: EventFields<Id>): void;
   /** Whether the log level allows a line of an event with these fields. */
-  isEnabled<Id extends EventId>(event: Id, fields: Partial<FieldsOf<Id>>): boolean;
+  isEnabled<Id extends EventId>(event: Id, fields: Partial<EventFields<Id>>): boolean;
   /** Serialises once the fields that many lines of an event share. */
-  bind<Id extends EventId, Bound extends keyof FieldsOf<Id>>(
+  bind<Id extends EventId, Bound extends keyof EventFields<Id>>(
     event: Id,
-    fields: Pick<FieldsOf<Id>, Bound>,
+    fields: Pick<EventFields<Id>, Bound>,
   ): LogBound<Id, Bound>;
   /** Writes complete lines that another process formatted. */
   readonly relay: (lines: string, isUrgent: boolean) => void;
@@ -98,7 +98,7 @@ export function createLogger(sink: LogSink, initial: LineLogging): Logger {
     isLineUrgent = definition.isUrgent ?? (level === 'warn' || level === 'error');
     instance[level](fields, text ?? variant?.message ?? definition.message);
   };
-  const log = <Id extends EventId>(event: Id, fields: FieldsOf<Id>): void => {
+  const log = <Id extends EventId>(event: Id, fields: EventFields<Id>): void => {
     const definition: EventDefinition = LOG_EVENTS[event];
     const { error = definition.error, fix = definition.fix } = variantOf(definition, fields) ?? {};
     // `error` and `fix` come first, whether they are from the table or from the caller.

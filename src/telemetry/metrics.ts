@@ -17,9 +17,6 @@ import { RpcCounts } from './rpc/rpc-counts.js';
 import { rpcMetrics } from './rpc/rpc-metrics.js';
 import { UpstreamStates, type UpstreamOfListener, type UpstreamReport } from './upstream-states.js';
 
-/** The role of a certificate; label `role` of `tls_certificate_not_after_timestamp_seconds`. */
-export type CertificateRole = Exclude<DatedRole, 'client_crl'>;
-
 /** The state of the proxy at the moment of a scrape. */
 export interface Snapshot {
   readonly listeners: readonly {
@@ -32,7 +29,8 @@ export interface Snapshot {
   /** The earliest expiry per listener and role. */
   readonly certificates: readonly {
     readonly listener: string;
-    readonly role: CertificateRole;
+    /** Label `role` of `tls_certificate_not_after_timestamp_seconds`. */
+    readonly role: Exclude<DatedRole, 'client_crl'>;
     readonly notAfter: Date;
   }[];
   readonly revocationLists: readonly { readonly listener: string; readonly nextUpdate: Date }[];

@@ -1,16 +1,13 @@
 import type { TLSSocket } from 'node:tls';
 
-import { RECORD_HEADER_BYTES } from './wire-format.js';
+import { AEAD_TAG_BYTES, RECORD_HEADER_BYTES } from './wire-format.js';
 
 /** Section 6: level and description. */
 const ALERT_BYTES = 2;
 
-/** The tag length of every AEAD cipher that is offered (`parameters.ts`). */
-const TAG_BYTES = 16;
-
 /** The length of the record with a peer's close_notify. No known TLS implementation pads it. */
 export function closeNotifyBytes(socket: TLSSocket): number {
-  return RECORD_HEADER_BYTES + ALERT_BYTES + TAG_BYTES + extraBytes(socket);
+  return RECORD_HEADER_BYTES + ALERT_BYTES + AEAD_TAG_BYTES + extraBytes(socket);
 }
 
 function extraBytes(socket: TLSSocket): number {

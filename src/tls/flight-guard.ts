@@ -53,7 +53,7 @@ export class GuardedStream extends TappedStream {
 const PROCESS_SOURCES = new ClientSources();
 
 /** The stream from which OpenSSL reads a client, and the handshake if it is not guarded. */
-export interface Source {
+interface GuardedSource {
   readonly stream: Socket | GuardedStream;
   readonly unguarded: UnguardedHandshake | undefined;
 }
@@ -89,7 +89,7 @@ export class FlightGuard {
     address: string | undefined,
     helloBytes: number,
     onFault: (fault: ClientChainFault) => void,
-  ): Source {
+  ): GuardedSource {
     const unguarded = this.#sources.begin(address, performance.now());
     if (unguarded) return { stream: raw, unguarded };
     const stream = new GuardedStream(raw, new ClientFlight(helloBytes), (fault) => {

@@ -1,8 +1,7 @@
 import { createDecipheriv, createHmac, type CipherGCMTypes } from 'node:crypto';
 
-import { FieldReader } from './wire-format.js';
+import { AEAD_TAG_BYTES, FieldReader } from './wire-format.js';
 
-const TAG_BYTES = 16;
 const NONCE_BYTES = 12;
 const SUPPORTED_VERSIONS = 43;
 const TLS_1_3 = 0x0304;
@@ -77,14 +76,14 @@ export class RecordDecrypter {
 
   /** `undefined` for a record that was encrypted with other keys. */
   decrypt(header: Buffer, content: Buffer): { readonly type: number; readonly content: Buffer } | undefined {
-    if (content.length < TAG_BYTES) return undefined;
+    if (content.length < AEAD_TAG_BYTES) return undefined;
     const nonce = Buffer.from(this.#iv);
     nonce.writeUInt32BE((nonce.readUInt32BE(8) ^ this.#sequence++) >>> 0, 8);
     const decipher = this.#decipher(nonce);
-    decipher.setAAD(header, { plaintextLength: content.length - TAG_BYTES });
-    decipher.setAuthTag(content.subarray(-TAG_BYTES));
+    decipher.setAAD(header, { plaintextLength: content.length - AEAD_TAG_BYTES });
+    decipher.setAuthTag(content.subarray(-AEAD_TAG_BYTES));
     try {
-      const plain = Buffer.concat([decipher.update(content.subarray(0, -TAG_BYTES)), decipher.final()]);
+      const plain = Buffer.concat([decipher.update(content.subarray(0, -AEAD_TAG_BYTES)), decipher.final()]);
       // The type follows the content, and zero padding follows the type.
       let end = plain.length - 1;
       while (end > 0 && plain[end] === 0) end--;
@@ -97,8 +96,8 @@ export class RecordDecrypter {
   #decipher(nonce: Buffer) {
     const { cipher } = this.#suite;
     return cipher === 'chacha20-poly1305'
-      ? createDecipheriv(cipher, this.#key, nonce, { authTagLength: TAG_BYTES })
-      : createDecipheriv(cipher, this.#key, nonce, { authTagLength: TAG_BYTES });
+      ? createDecipheriv(cipher, this.#key, nonce, { authTagLength: AEAD_TAG_BYTES })
+      : createDecipheriv(cipher, this.#key, nonce, { authTagLength: AEAD_TAG_BYTES });
   }
 }
 

@@ -19,6 +19,9 @@ export const RECORD_HEADER_BYTES = 5;
 /** RFC 8446 section 5.1. */
 export const MAX_FRAGMENT_BYTES = 16_384;
 
+/** The tag length of every AEAD cipher that is offered (`parameters.ts`). */
+export const AEAD_TAG_BYTES = 16;
+
 /** Type and length. */
 export const MESSAGE_HEADER_BYTES = 4;
 

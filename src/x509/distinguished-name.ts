@@ -52,7 +52,7 @@ export function readDistinguishedName(der: Buffer): DistinguishedName {
       const [tag = 0] = id.rest;
       const value = readDer(id.rest, tag);
       const type = Object.hasOwn(ATTRIBUTES, identifier) ? ATTRIBUTES[identifier] : undefined;
-      return { type: type ?? identifier, value: readText(value), der: value };
+      return { type: type ?? identifier, value: readValue(value), der: value };
     });
   });
 }
@@ -116,7 +116,7 @@ function format(value: string | undefined, { tag, content }: DerElement): string
 }
 
 /** The text of a value of one of the string types; `undefined` for other types, and for bytes that are invalid for the type. */
-function readText({ tag, content }: DerElement): string | undefined {
+function readValue({ tag, content }: DerElement): string | undefined {
   switch (tag) {
     case TAG.utf8String:
       return decode(content, 'utf-8');

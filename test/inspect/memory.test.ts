@@ -6,6 +6,7 @@ import { expect, test } from 'vitest';
 import { inspectConnection, type ConnectionInspector } from '../../src/inspect/connection-inspector.js';
 import { CLIENT_PREFACE } from '../../src/inspect/http2/http2-frame.js';
 import { frame as http2Frame } from '../support/http2-frames.js';
+import { yamux } from '../support/yamux-frames.js';
 
 const MIB = 1024 * 1024;
 
@@ -15,14 +16,6 @@ const collectGarbage = runInNewContext('gc') as () => void;
 function begin(protocol: 'http2' | 'backchannel'): ConnectionInspector {
   const observer = { moved: () => undefined, ended: () => undefined, lost: () => undefined };
   return inspectConnection(protocol, { started: () => observer, sidechannelOpened: () => observer });
-}
-
-function yamuxData(streamId: number, flags: number, payload: Uint8Array): Buffer {
-  const header = Buffer.alloc(12);
-  header.writeUInt16BE(flags, 2);
-  header.writeUInt32BE(streamId, 4);
-  header.writeUInt32BE(payload.length, 8);
-  return Buffer.concat([header, payload]);
 }
 
 /**
@@ -73,7 +66,7 @@ test('a frame that is announced and does not come holds no memory', () => {
       show(Buffer.from('backchannel'));
       for (let stream = 0; stream < 8; stream++) {
         const begun = Buffer.concat([CLIENT_PREFACE, http2Frame(1, 4, 1, Buffer.from([0]), 65_000)]);
-        expect(show(yamuxData(2 * stream + 1, 1, begun))).toBeUndefined();
+        expect(show(yamux(0, 1, 2 * stream + 1, begun))).toBeUndefined();
       }
     },
     'backchannel',
@@ -87,7 +80,7 @@ test('gRPC connections within one backchannel are bounded', () => {
   heldBy((show) => {
     show(Buffer.from('backchannel'));
     for (let stream = 0; failure === undefined && stream < 100; stream++)
-      failure = show(yamuxData(2 * stream + 1, 1, CLIENT_PREFACE));
+      failure = show(yamux(0, 1, 2 * stream + 1, CLIENT_PREFACE));
   }, 'backchannel');
   expect(failure).toBe('too_many_connections');
 });

@@ -16,6 +16,7 @@ import {
 import { frame, uint32 } from '../support/http2-frames.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, type Setup } from '../support/setup.js';
+import { yamux } from '../support/yamux-frames.js';
 
 const SETTINGS = frame(4, 0, 0);
 const ENHANCE_YOUR_CALM = 11;
@@ -506,16 +507,6 @@ describe.runIf(process.platform === 'linux')('a client that is slow on purpose',
   });
 });
 
-/** A frame of yamux. */
-function yamux(type: number, flags: number, streamId: number, length: number, payload = ''): Buffer {
-  const header = Buffer.alloc(12);
-  header.writeUInt8(type, 1);
-  header.writeUInt16BE(flags, 2);
-  header.writeUInt32BE(streamId, 4);
-  header.writeUInt32BE(length, 8);
-  return Buffer.concat([header, Buffer.from(payload, 'latin1')]);
-}
-
 describe('over the backchannel', () => {
   const GO_AWAY = yamux(3, 0, 0, 1);
 
@@ -534,7 +525,7 @@ describe('over the backchannel', () => {
   test('more gRPC connections in it than can be followed get GO AWAY', async () => {
     const attacker = await open(BACKCHANNEL_PREFACE);
     const preface = HTTP2_PREFACE.toString('latin1');
-    const connection = (streamId: number): Buffer => yamux(0, 1, streamId, preface.length, preface);
+    const connection = (streamId: number): Buffer => yamux(0, 1, streamId, Buffer.from(preface, 'latin1'));
     const received = await expectClosedCheaply('gRPC connections', 'too_many_connections', attacker, () => {
       attacker.client.write(
         Buffer.concat(Array.from({ length: 20 }, (_, index) => connection(odd(index + 1)))),

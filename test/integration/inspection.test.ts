@@ -26,6 +26,7 @@ import {
   uint32,
 } from '../support/http2-frames.js';
 import { startSetup, type Setup, type SetupOptions } from '../support/setup.js';
+import { yamux } from '../support/yamux-frames.js';
 
 const CANCEL = 8;
 const LOST = 'gitaly_tls_proxy_inspector_lost_total';
@@ -81,16 +82,6 @@ async function finish({ client, upstream, ending, proxy }: Opened): Promise<void
   await ending;
   client.destroy();
   await proxy.endsWithNothingLeaked();
-}
-
-/** A frame of yamux (hashicorp's spec.md). */
-function yamux(type: number, flags: number, streamId: number, carried: Buffer | number): Buffer {
-  const header = Buffer.alloc(12);
-  header.writeUInt8(type, 1);
-  header.writeUInt16BE(flags, 2);
-  header.writeUInt32BE(streamId, 4);
-  header.writeUInt32BE(typeof carried === 'number' ? carried : carried.length, 8);
-  return typeof carried === 'number' ? header : Buffer.concat([header, carried]);
 }
 
 describe('a call with more metadata than usual harms no call', () => {

@@ -8,6 +8,7 @@ import { GrpcClient } from '../support/grpc-client.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER } from '../support/setup.js';
 import { connected } from '../support/transfer.js';
+import { yamux } from '../support/yamux-frames.js';
 
 const REPEAT = '/gitaly_tls_proxy.demo.DemoService/Repeat';
 
@@ -28,16 +29,6 @@ async function eventually(proxy: ProxyProcess, path: string, content: object): P
     timeout: 20_000,
     interval: 20,
   });
-}
-
-/** A frame of yamux (hashicorp's spec.md): 12 bytes of header and, of data, what it carries. */
-function yamux(type: number, flags: number, streamId: number, carried: Buffer | number): Buffer {
-  const header = Buffer.alloc(12);
-  header.writeUInt8(type, 1);
-  header.writeUInt16BE(flags, 2);
-  header.writeUInt32BE(streamId, 4);
-  header.writeUInt32BE(typeof carried === 'number' ? carried : carried.length, 8);
-  return typeof carried === 'number' ? header : Buffer.concat([header, carried]);
 }
 
 test('/-/connections shows where a call hangs: its client does not read, and Gitaly waits for a window', async () => {

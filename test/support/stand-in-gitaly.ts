@@ -6,6 +6,7 @@ import { Duplex } from 'node:stream';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 
 import { onTestFinished } from 'vitest';
+import { yamux } from './yamux-frames.js';
 
 /** How a stand-in differs from a Gitaly that needs no token. */
 export interface StandInOptions {
@@ -231,13 +232,4 @@ class YamuxServerStream extends Duplex {
       if (id === 1 && (flags & 1) === 1) this.#socket.write(yamux(1, 2, 1, 0));
     }
   }
-}
-
-function yamux(type: number, flags: number, id: number, value: number): Buffer {
-  const header = Buffer.alloc(12);
-  header.writeUInt8(type, 1);
-  header.writeUInt16BE(flags, 2);
-  header.writeUInt32BE(id, 4);
-  header.writeUInt32BE(value, 8);
-  return header;
 }

@@ -6,7 +6,7 @@ import type { CloseReason, Initiator } from '../../src/connection/connection-end
 import type { DropReason } from '../../src/connection/connection-events.js';
 import type { RefusalReason, UpstreamFault } from '../../src/http/refusal.js';
 import type { CodeClass, MethodLabel } from '../../src/telemetry/http-telemetry.js';
-import { Metrics, type CertificateRole } from '../../src/telemetry/metrics.js';
+import { Metrics, type Snapshot } from '../../src/telemetry/metrics.js';
 import type { ClientCertificateResult } from '../../src/tls/client-certificate.js';
 import type { InspectionFailureReason } from '../../src/inspect/connection-inspector.js';
 import type { HandshakeFailure } from '../../src/tls/handshake-failure.js';
@@ -49,7 +49,7 @@ const DROP_REASONS: All<DropReason> = {
   memory: true,
   no_worker: true,
 };
-const CERTIFICATE_ROLES: All<CertificateRole> = {
+const CERTIFICATE_ROLES: All<Snapshot['certificates'][number]['role']> = {
   server: true,
   client_ca: true,
   upstream_client: true,

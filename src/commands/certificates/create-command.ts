@@ -1,4 +1,4 @@
-import { MAX_CERTIFICATE_DAYS } from '../../limits.js';
+import { CERTIFICATE_DAYS, MAX_CERTIFICATE_DAYS } from '../../limits.js';
 import type { CreateRequest } from './create.js';
 import { KEY_TYPES, type KeyType } from './keys.js';
 import { fileNameOf, MAX_COMMON_NAME_LENGTH, readSubjectName, type SubjectName } from './subject-name.js';
@@ -46,7 +46,7 @@ export const CERTIFICATES_CREATE: CommandEntry = {
     {
       name: 'days',
       value: { label: 'N', completes: 'nothing' },
-      text: 'how long server and client certificates are valid (default: 365)',
+      text: `how long server and client certificates are valid (default: ${CERTIFICATE_DAYS})`,
     },
     {
       name: 'key-type',

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 
 import { isSystemError } from '../../error-codes.js';
+import { AUTHORITY_DAYS, CERTIFICATE_DAYS } from '../../limits.js';
 import { describeIssuer, describeSubject } from '../../x509/certificate-names.js';
 import type { Certificate } from '../../x509/certificate.js';
 import { FileProblem } from '../../x509/pem-files.js';
@@ -12,10 +13,6 @@ import { FileExists, placeFiles, type NewFile } from './place-files.js';
 import { fileNameOf, type SubjectName } from './subject-name.js';
 
 const DAY_MS = 86_400_000;
-/** A private authority is trusted by hand, on every node: long enough that nobody has to do so again soon. */
-const AUTHORITY_DAYS = 3650;
-/** A year: to renew is one command, and it is done before it is forgotten how. */
-const LEAF_DAYS = 365;
 
 /** The names of one certificate. */
 type Names = readonly [SubjectName, ...SubjectName[]];
@@ -83,7 +80,7 @@ export async function createCertificates(request: CreateRequest, now: Date): Pro
     );
   }
   const authorityEnd = found ? found.x509.validTo : inDays(now, AUTHORITY_DAYS);
-  const notAfter = inDays(now, days ?? LEAF_DAYS);
+  const notAfter = inDays(now, days ?? CERTIFICATE_DAYS);
   if (notAfter > authorityEnd) {
     const left = Math.floor((authorityEnd.getTime() - now.getTime()) / DAY_MS);
     problems.push(

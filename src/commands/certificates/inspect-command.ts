@@ -1,9 +1,8 @@
 import type { Place } from './inspect/inspection-report.js';
 import { isTlsScheme, parseAddress } from '../../config/address.js';
 import type { CommandEntry } from '../command.js';
+import { MAX_INSPECTED_PLACES } from '../../limits.js';
 import { UsageError } from '../parse-flags.js';
-
-const MAX_PLACES = 1000;
 
 export const CERTIFICATES_INSPECT: CommandEntry = {
   name: 'certificates inspect',
@@ -18,7 +17,7 @@ export const CERTIFICATES_INSPECT: CommandEntry = {
       'the certificates. Exits with 1 if there is an error; warnings change nothing.',
   ],
   usage: ['FILE|ADDRESS... [--json]'],
-  words: { label: 'FILE|ADDRESS', most: MAX_PLACES, completes: 'file' },
+  words: { label: 'FILE|ADDRESS', most: MAX_INSPECTED_PLACES, completes: 'file' },
   flags: [{ name: 'json', text: 'for programs: {"errors":N,"warnings":N,"inspected":[...]}' }],
   examples: [
     { text: 'a pair', line: 'gitaly-tls-proxy certificates inspect cert.pem key.pem' },

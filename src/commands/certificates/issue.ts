@@ -4,13 +4,11 @@ import { webcrypto } from 'node:crypto';
 
 import * as x509 from '@peculiar/x509';
 
+import { CERTIFICATE_BACKDATE_MS } from '../../limits.js';
 import { exportKey, generateKeys, type KeyType } from './keys.js';
 import { MAX_COMMON_NAME_LENGTH, type SubjectName } from './subject-name.js';
 
 x509.cryptoProvider.set(webcrypto);
-
-/** Clocks differ: a certificate that begins now may not have begun for its reader. */
-const BACKDATE_MS = 5 * 60_000;
 
 /** What issues certificates: a certificate that may, and the key to it. */
 export interface Issuer {
@@ -48,7 +46,7 @@ export async function createAuthority(
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
     name: [{ CN: [name] }],
-    notBefore: new Date(Date.now() - BACKDATE_MS),
+    notBefore: new Date(Date.now() - CERTIFICATE_BACKDATE_MS),
     notAfter,
     signingAlgorithm: signingAlgorithm(keys.privateKey),
     keys,
@@ -89,7 +87,7 @@ export async function issueLeaf(issuer: Issuer, request: LeafRequest): Promise<I
     serialNumber: serialNumber(),
     subject: [{ CN: [names[0].value.slice(0, MAX_COMMON_NAME_LENGTH)] }],
     issuer: issuer.certificate.subjectName.toJSON(),
-    notBefore: new Date(Date.now() - BACKDATE_MS),
+    notBefore: new Date(Date.now() - CERTIFICATE_BACKDATE_MS),
     notAfter,
     signingAlgorithm: signingAlgorithm(issuer.signingKey),
     publicKey: keys.publicKey,

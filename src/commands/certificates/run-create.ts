@@ -1,4 +1,4 @@
-import type { CommandIo } from '../command-io.js';
+import { EXIT_FAILED, type CommandIo } from '../command-io.js';
 import { describeCreated } from '../gitlab-lines.js';
 import { createCertificates, NothingCreated, type CreateRequest } from './create.js';
 
@@ -17,6 +17,6 @@ export async function runCertificatesCreate(
     if (!(error instanceof NothingCreated)) throw error;
     for (const line of error.lines) io.writeStderr(`gitaly-tls-proxy: ${line}\n`);
     io.writeStderr('gitaly-tls-proxy: nothing was written\n');
-    return 1;
+    return EXIT_FAILED;
   }
 }

@@ -1,4 +1,4 @@
-import { CLOCK_CALLS_AT_ONCE } from '../../limits.js';
+import { CLOCK_CALLS_AT_ONCE, MAX_OPEN_TOKEN_AHEAD_MS } from '../../limits.js';
 import { callServerInfo } from '../../gitaly-client/server-info.js';
 import { gitalyAuthorization } from '../../gitaly-client/gitaly-token.js';
 import type { GrpcClient } from '../../gitaly-client/grpc-client.js';
@@ -13,9 +13,6 @@ const MINUTE_MS = 60 * SECOND_MS;
  * hours, 14 hours to either side.
  */
 const TRIED_MS: readonly number[] = [...bothWays(18, 50 * SECOND_MS), ...bothWays(28, 30 * MINUTE_MS)];
-
-/** Where others may listen in, no token is signed that is good for hours: they could use it later. */
-const MOST_AHEAD_IN_THE_OPEN_MS = 18 * 50 * SECOND_MS;
 
 /** A token is taken for so long before and after its time at the most; where it ceases to be is then looked for. */
 const WIDEST_WINDOW_MS = 2 * MINUTE_MS;
@@ -34,7 +31,7 @@ export async function findClockDifference(
   { timeoutMs, nowMs }: CheckSettings,
 ): Promise<number | undefined> {
   const differencesMs =
-    secrecy === 'private' ? TRIED_MS : TRIED_MS.filter((ms) => ms <= MOST_AHEAD_IN_THE_OPEN_MS);
+    secrecy === 'private' ? TRIED_MS : TRIED_MS.filter((ms) => ms <= MAX_OPEN_TOKEN_AHEAD_MS);
   const isTaken = async (differenceMs: number): Promise<boolean> => {
     const authorization = gitalyAuthorization(token, nowMs() + differenceMs);
     const { code } = await callServerInfo(connection, timeoutMs, authorization);

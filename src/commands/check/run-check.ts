@@ -10,7 +10,7 @@ import { loadPair } from '../../x509/certificate-pair.js';
 import { dateProblem } from '../../x509/dated.js';
 import { loadToken } from '../../gitaly-client/token-file.js';
 import type { CheckOptions } from '../command.js';
-import type { CommandIo } from '../command-io.js';
+import { EXIT_FAILED, EXIT_USAGE, type CommandIo } from '../command-io.js';
 import { printable, printableJson } from '../../printable.js';
 import { STEP_TITLES, type CheckStep } from './check-step.js';
 
@@ -46,7 +46,7 @@ export async function check(
   const settings = { timeoutMs: options.timeoutMs, token, nowMs: () => Date.now() };
   const reports = await Promise.all(targets.map((target) => checkTarget(target, settings)));
   io.writeStdout(options.json ? reportJson(reports) : reportText(reports));
-  return reports.every(({ passed }) => passed) ? 0 : 1;
+  return reports.every(({ passed }) => passed) ? 0 : EXIT_FAILED;
 }
 
 const NO_FILE = { file: undefined, locate: () => undefined };
@@ -94,7 +94,7 @@ function refuse(
 ): number {
   for (const problem of problems)
     if (problem.severity === 'error') io.writeStderr(`gitaly-tls-proxy: ${formatProblem(problem, source)}\n`);
-  return 2;
+  return EXIT_USAGE;
 }
 
 function hasErrors(problems: readonly Problem[]): boolean {

@@ -26,12 +26,16 @@ export interface ListenerClient {
 }
 
 /** What a configuration has to check, or why it cannot be used. */
-type Found =
+type TargetsResult =
   | { readonly targets: CheckTarget[] }
   | { readonly targets?: never; readonly problems: readonly Problem[]; readonly source: LoadResult };
 
 /** Every listener and every forward of a configuration file, each forward once. */
-export async function targetsThrough(file: string, client: ListenerClient, env: Environment): Promise<Found> {
+export async function targetsThrough(
+  file: string,
+  client: ListenerClient,
+  env: Environment,
+): Promise<TargetsResult> {
   const source = await readConfiguration({ kind: 'file', file }, env);
   const { configuration } = source;
   if (!configuration) return { problems: source.problems, source };

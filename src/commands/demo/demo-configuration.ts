@@ -1,8 +1,9 @@
 import { createServer } from 'node:net';
 
+import { buildTimeouts } from '../../config/build.js';
 import { DEFAULT_LOGGING } from '../../config/defaults.js';
 import type { Configuration, ListenerConfiguration, NetworkAddress } from '../../config/model.js';
-import { ABUSE_LIMITS } from '../../limits.js';
+import { ABUSE_LIMITS, DEMO_CONNECTIONS } from '../../limits.js';
 import type { ThrowawayCertificates } from './throwaway-certificates.js';
 
 const HOST = '127.0.0.1';
@@ -30,16 +31,9 @@ export function demoConfiguration(
     socket: undefined,
     http: undefined,
     proxyProtocol: { acceptFrom: [], send: undefined },
-    timeouts: {
-      handshakeMs: 10_000,
-      prefaceMs: 10_000,
-      dialMs: 5_000,
-      halfCloseMs: 60_000,
-      writeStallMs: 600_000,
-      idleMs: 6 * 3_600_000,
-    },
-    maxConnections: 1_000,
-    maxUnauthenticatedConnections: 500,
+    timeouts: buildTimeouts({}),
+    maxConnections: DEMO_CONNECTIONS,
+    maxUnauthenticatedConnections: DEMO_CONNECTIONS / 2,
     maxConnectionsPerSource: undefined,
     maxConnectionAge: undefined,
     abuseLimits: ABUSE_LIMITS,

@@ -1,10 +1,9 @@
 import { join } from 'node:path';
 
 import { createAuthority, issueLeaf, type IssuedPair, type LeafRole } from '../certificates/issue.js';
+import { DEMO_CERTIFICATE_MS } from '../../limits.js';
 import { placeFiles } from '../certificates/place-files.js';
 import type { SubjectName } from '../certificates/subject-name.js';
-
-const LIFETIME_MS = 24 * 60 * 60 * 1000;
 
 /** Where the demo's certificates are. All are valid for a day. */
 export interface ThrowawayCertificates {
@@ -20,7 +19,7 @@ export interface ThrowawayCertificates {
  * an earlier start are replaced.
  */
 export async function createThrowawayCertificates(directory: string): Promise<ThrowawayCertificates> {
-  const notAfter = new Date(Date.now() + LIFETIME_MS);
+  const notAfter = new Date(Date.now() + DEMO_CERTIFICATE_MS);
   const { issuer, pair: ca } = await createAuthority('gitaly-tls-proxy demo CA', 'ec', notAfter);
   const issue = (role: LeafRole, ...names: [SubjectName, ...SubjectName[]]): Promise<IssuedPair> =>
     issueLeaf(issuer, { role, names, keyType: 'ec', notAfter });

@@ -1,4 +1,4 @@
-import type { CommandIo } from '../command-io.js';
+import { EXIT_USAGE, type CommandIo } from '../command-io.js';
 import { fileErrorReason } from '../../config/file-error.js';
 import { readContent } from '../../files/read-file.js';
 import { formatProblem } from '../../config/problem.js';
@@ -47,7 +47,7 @@ export async function runImport(
     text = decode(file === undefined ? await io.readStdin() : (await readContent(file)).bytes);
   } catch (error) {
     tell('error', '', `the file cannot be read: ${fileErrorReason(error)}`, undefined);
-    return 2;
+    return EXIT_USAGE;
   }
   let imported: Imported;
   try {
@@ -55,7 +55,7 @@ export async function runImport(
   } catch (error) {
     if (!(error instanceof ImportFault)) throw error;
     tell('error', '', error.message, error.line);
-    return 2;
+    return EXIT_USAGE;
   }
   for (const { key, reason, line } of imported.unread)
     tell('warning', key, `not taken over: ${reason}`, line);

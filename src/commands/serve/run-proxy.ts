@@ -7,7 +7,8 @@ import { InheritedSockets } from '../../systemd/inherited-sockets.js';
 import { Notifier } from '../../systemd/notify.js';
 import { handleSignals } from '../../process/signals.js';
 import { outliveFaults } from './outlive-faults.js';
-import { Proxy, ProxyFailure, type ProxyOptions } from '../../serving/proxy.js';
+import { ProxyFailure } from '../../serving/proxy-failure.js';
+import { Proxy, type ProxyOptions } from '../../serving/proxy.js';
 import { Reloader } from '../../serving/reloader.js';
 import { openLogSink } from '../../telemetry/log-sink.js';
 import { createLogger } from '../../telemetry/logger.js';
@@ -20,11 +21,9 @@ import type { Configuration, Logging } from '../../config/model.js';
 import { DEFAULT_LOGGING } from '../../config/defaults.js';
 import { readConfiguration } from '../../config/load.js';
 import type { ServeSource } from '../../config/serve-source.js';
+import { EXIT_FAILED, EXIT_USAGE } from '../command-io.js';
 
 const STDOUT = 1;
-
-/** Invalid configuration or usage. */
-const EXIT_USAGE = 2;
 
 /** What a command runs the proxy with. */
 interface RunOptions {
@@ -76,7 +75,7 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
     await logger.sink.flush();
     for (const line of proxy?.lines ?? []) process.stderr.write(`gitaly-tls-proxy: ${line}\n`);
     if (!proxy) return 0;
-    return proxy.kind === 'configuration' ? EXIT_USAGE : 1;
+    return proxy.kind === 'configuration' ? EXIT_USAGE : EXIT_FAILED;
   }
   const reloader = new Reloader(proxy, logger, metrics);
   reloader.start();
@@ -96,7 +95,7 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   else logger.log('stopped', {});
   proxy.closeAdmin();
   await Promise.all([notifier.told, logger.sink.flush()]);
-  return cut > 0 ? 1 : 0;
+  return cut > 0 ? EXIT_FAILED : 0;
 }
 
 /** Starts a proxy, but stops waiting for it once `ended` settles, because a file access may take long. */

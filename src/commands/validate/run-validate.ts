@@ -1,4 +1,4 @@
-import type { CommandIo } from '../command-io.js';
+import { EXIT_USAGE, type CommandIo } from '../command-io.js';
 import { judgeText, readConfiguration, type LoadResult } from '../../config/load.js';
 import type { Configuration, Problem } from '../../config/model.js';
 import { formatProblem } from '../../config/problem.js';
@@ -32,7 +32,7 @@ export async function validateConfiguration(
   const errors = problems.filter(({ severity }) => severity === 'error');
   if (errors.length === 0) return 0;
   io.writeStdout(`${printableJson({ errors: errors.map((problem) => asJson(problem, result)) }, 2)}\n`);
-  return 2;
+  return EXIT_USAGE;
 }
 
 async function load(

@@ -133,7 +133,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   open(opener: Sender, streamId: number, windows: SendWindows): YamuxStreamObserver<ExceededLimit> {
     const isExpected = opener === 'server' || !this.#hasClientStream;
     if (opener === 'client') this.#hasClientStream = true;
-    return new BackchannelStream(opener, isExpected, {
+    return new InspectedStream(opener, isExpected, {
       http2: () => this.#http2(opener),
       sidechannel: (nowMs) => this.#sidechannel(streamId, windows, nowMs),
       lost: (loss) => (this.#loss ??= loss),
@@ -226,7 +226,7 @@ interface StreamKinds {
  * A stream whose first byte identifies its content. If the client opened it and Gitaly has not accepted it, and may never
  * accept it, only the limits apply: its calls are not counted yet.
  */
-class BackchannelStream implements YamuxStreamObserver<ExceededLimit> {
+class InspectedStream implements YamuxStreamObserver<ExceededLimit> {
   readonly #opener: Sender;
   readonly #kinds: StreamKinds;
   #isAccepted: boolean;

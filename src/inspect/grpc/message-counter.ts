@@ -1,4 +1,5 @@
-const PREFIX_BYTES = 5;
+/** Compressed flag (0) and the length of a message, big endian (gRPC over HTTP/2, "Length-Prefixed-Message"). */
+export const MESSAGE_PREFIX_BYTES = 5;
 
 /**
  * Counts the messages of one direction of a call by their prefixes: a flag and a length of four bytes (gRPC over HTTP/2,
@@ -36,7 +37,7 @@ export class MessageCounter {
       if (this.#prefixBytes === 0) this.#flag = byte;
       // No shift: a length may use all 32 bits.
       else this.#length = this.#length * 256 + byte;
-      if (++this.#prefixBytes < PREFIX_BYTES) continue;
+      if (++this.#prefixBytes < MESSAGE_PREFIX_BYTES) continue;
       this.messages++;
       if (this.#flag === 1) this.compressed++;
       this.#left = this.#length;

@@ -9,6 +9,7 @@ import {
   WORKER_SILENT_REPORTS,
 } from '../../limits.js';
 import type { Problem } from '../../config/model.js';
+import { deferred, type Deferred } from '../../deferred.js';
 import type { OpenExceeded } from '../connection-quota.js';
 import type { ServingPlan } from '../serving-plan.js';
 import { WorkerProcess, type HandOver, type WorkerEvents, type WorkerExit } from './worker-process.js';
@@ -60,8 +61,8 @@ export class WorkerSlot {
   #prepared: ServingPlan | undefined;
   #ready = false;
   #restart: NodeJS.Timeout | undefined;
-  #ending = false;
-  #whenEnded: (() => void) | undefined;
+  /** Set once the slot ends: it starts no more processes. Settles when its process has exited. */
+  #ended: Deferred<void> | undefined;
 
   constructor(number: number, program: string, events: WorkerSlotEvents) {
     this.number = number;
@@ -156,24 +157,24 @@ export class WorkerSlot {
 
   /** Drains the process, or cancels its restart. Settles when it has exited. */
   end(why: string): Promise<void> {
-    this.#ending = true;
+    this.#ended ??= deferred();
     clearTimeout(this.#restart);
-    if (!this.#process) return Promise.resolve();
-    this.#process.tell({ kind: 'drain', why });
-    return new Promise((resolve) => (this.#whenEnded = resolve));
+    if (this.#process) this.#process.tell({ kind: 'drain', why });
+    else this.#ended.resolve();
+    return this.#ended.promise;
   }
 
   /** Aborts all connections. A draining process that does not exit within `WORKER_END_MS` is killed. */
   cut(why: string): void {
     const process = this.#process;
     process?.tell({ kind: 'cut', why });
-    if (this.#ending) setTimeout(() => process?.kill(), WORKER_END_MS).unref();
+    if (this.#ended) setTimeout(() => process?.kill(), WORKER_END_MS).unref();
   }
 
   /** Prepares and applies a plan in a newly started process. */
   async #bring(process: WorkerProcess, plan: ServingPlan): Promise<void> {
     const problems = await this.prepare(plan);
-    if (process !== this.#process || plan !== this.#plan || this.#ending) return;
+    if (process !== this.#process || plan !== this.#plan || this.#ended) return;
     // The process hangs or rejects a plan that other workers serve. A new process may succeed.
     if (problems?.length === 0) this.publish(plan);
     else process.kill();
@@ -187,9 +188,9 @@ export class WorkerSlot {
     this.#prepared = undefined;
     this.#ready = false;
     this.#open.clear();
-    if (this.#ending) {
+    if (this.#ended) {
       for (const { accepted } of undelivered) accepted.raw.destroy();
-      this.#whenEnded?.();
+      this.#ended.resolve();
       return;
     }
     this.#exits = [...this.#recentExits(), { atMs: performance.now(), exit }];

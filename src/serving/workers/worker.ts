@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 
-import { deferred } from '../../deferred.js';
+import { deferred, type Deferred } from '../../deferred.js';
 import { ProcessBudget } from '../../process/process-budget.js';
 import { WORKER_REPORT_MS } from '../../limits.js';
 import type { Arrival } from '../../connection/accepted.js';
@@ -171,18 +171,22 @@ function tell(notice: Notice, sent: () => void = () => undefined): void {
 /** Sends log lines through the primary process. Several processes writing to one pipe would interleave their lines. */
 class PrimaryOutlet implements Outlet {
   queued = 0;
-  #whenEmpty: (() => void) | undefined;
+  /** Set while `flush` waits. */
+  #emptied: Deferred<void> | undefined;
 
   send(lines: Buffer, isUrgent: boolean): void {
     this.queued += lines.length;
     tell({ kind: 'log', lines: lines.toString(), isUrgent }, () => {
       this.queued -= lines.length;
-      if (this.queued === 0) this.#whenEmpty?.();
+      if (this.queued > 0) return;
+      this.#emptied?.resolve();
+      this.#emptied = undefined;
     });
   }
 
   flush(): Promise<void> {
     if (this.queued === 0) return Promise.resolve();
-    return new Promise((resolve) => (this.#whenEmpty = resolve));
+    this.#emptied ??= deferred();
+    return this.#emptied.promise;
   }
 }

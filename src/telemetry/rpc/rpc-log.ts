@@ -5,7 +5,7 @@ import { traceIdOf } from '../../inspect/grpc/traceparent.js';
 import { MAX_LOGGED } from '../../limits.js';
 import { cut } from '../../printable.js';
 import type { SendWindow } from '../../inspect/send-window.js';
-import { LOG_EVENTS, type FieldsOf } from '../events.js';
+import { LOG_EVENTS, type EventFields } from '../events.js';
 import type { LogBound, Logger } from '../logger.js';
 import type { MethodCounts } from './method-table.js';
 
@@ -21,7 +21,7 @@ const TYPE_WORDS: Readonly<Record<MethodCounts['type'], string>> = {
 
 /** The fields of a connection that its call lines contain. */
 export type RpcPeer = Pick<
-  FieldsOf<'call_finished'>,
+  EventFields<'call_finished'>,
   'listener' | 'upstream' | 'peer.address' | 'peer.identity'
 >;
 

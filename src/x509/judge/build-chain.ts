@@ -13,7 +13,7 @@ import { judgeCriticalExtensions, judgeStrength } from './judge-strength.js';
 import { judgeValidity } from './judge-validity.js';
 
 /** Certificates from the leaf up, each signed by the next. */
-export interface Path {
+export interface ChainPath {
   /** The leaf first. */
   readonly path: readonly Judged[];
   /** The order of the chain, the issuers of the path and, if requested, its trust. */
@@ -40,7 +40,7 @@ export const LEAF_FIRST =
  * with the fewest problems is judged, and the certificates of the others are not reported. An issuer should directly follow
  * the certificate that it issued (RFC 5246 section 7.4.2).
  */
-export function followChain(chain: readonly [Judged, ...Judged[]], question: PathQuestion): Path {
+export function followChain(chain: readonly [Judged, ...Judged[]], question: PathQuestion): ChainPath {
   const findings: CertificateFinding[] = [];
   const unique = withoutDuplicates(chain, findings);
   const signatures = new Signatures();

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 
 import { ABUSE_LIMITS } from '../../../src/limits.js';
 import { FollowedSession } from '../../../src/inspect/yamux/followed-session.js';
-import { Followed, frame, header, mirrored, PREFACE, type Sent } from './hand-made.js';
+import { Followed, frame, mirrored, PREFACE, type Sent } from './hand-made.js';
+import { yamuxHeader } from '../../support/yamux-frames.js';
 
 const WINDOW_BYTES = 256 * 1024;
 const OPEN = 'client 1 window syn';
@@ -148,8 +149,8 @@ describe.each([
 });
 
 test.each([
-  ['version 1', header(1, 1, 1, 1, 0)],
-  ['type 4', header(0, 4, 1, 1, 0)],
+  ['version 1', yamuxHeader(1, 1, 1, 1, 0)],
+  ['type 4', yamuxHeader(0, 4, 1, 1, 0)],
 ])('%s is lost', (_name, bytes) => {
   for (const sender of ['client', 'server'] as const)
     expect(new Followed().send({ sender, bytes })).toBe('yamux_frame');

@@ -1,26 +1,11 @@
 import type { Sender } from '../../../src/inspect/sender.js';
 import type { SendWindows } from '../../../src/inspect/send-window.js';
 import { FollowedSession, type YamuxStreamObserver } from '../../../src/inspect/yamux/followed-session.js';
+import { yamuxHeader } from '../../support/yamux-frames.js';
 
 const TYPES = ['data', 'window', 'ping', 'goaway'];
 const FLAGS = ['syn', 'ack', 'fin', 'rst'];
 export const PREFACE = Buffer.from('preface');
-
-export function header(
-  version: number,
-  type: number,
-  flags: number,
-  streamId: number,
-  length: number,
-): Buffer {
-  const bytes = Buffer.alloc(12);
-  bytes.writeUInt8(version, 0);
-  bytes.writeUInt8(type, 1);
-  bytes.writeUInt16BE(flags, 2);
-  bytes.writeUInt32BE(streamId, 4);
-  bytes.writeUInt32BE(length, 8);
-  return bytes;
-}
 
 export interface Sent {
   readonly sender: Sender;
@@ -36,7 +21,7 @@ export function frame(words: string): Sent {
   const bits = flags.split('+').reduce((sum, flag) => sum + (flag === '-' ? 0 : 2 ** FLAGS.indexOf(flag)), 0);
   const isData = type === 'data';
   const length = isData ? carried.length : Number(carried);
-  const head = header(0, TYPES.indexOf(type), bits, Number(streamId), length);
+  const head = yamuxHeader(0, TYPES.indexOf(type), bits, Number(streamId), length);
   const bytes = isData ? Buffer.concat([head, Buffer.from(carried)]) : head;
   return { sender: sender === 'client' ? 'client' : 'server', bytes };
 }

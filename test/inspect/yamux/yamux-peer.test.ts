@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 
 import { YAMUX_INITIAL_WINDOW_BYTES, YamuxFlag, YamuxType } from '../../../src/inspect/yamux/yamux-frame.js';
 import { YamuxPeer } from '../../../src/inspect/yamux/yamux-peer.js';
-import { header } from './hand-made.js';
+import { yamuxHeader } from '../../support/yamux-frames.js';
 
 /** A peer, its events in words, and the bytes of each stream. */
 class Recorded {
@@ -84,17 +84,17 @@ describe('the frames of a yamux peer', () => {
       [windowUpdate, syn, 2],
       [windowUpdate, syn, 4],
     ]);
-    server.peer.receive(header(0, windowUpdate, syn, 1, 0));
+    server.peer.receive(yamuxHeader(0, windowUpdate, syn, 1, 0));
     expect(server.output()).toEqual([[windowUpdate, ack, 1, 0]]);
     expect(server.events).toEqual(['opened 1']);
   });
 
   test('ACK is a flag of the first frame on an accepted stream; a refused one gets RST only', () => {
     const sending = new Recorded('server', (peer, streamId) => peer.send(streamId, Buffer.from('first')));
-    sending.peer.receive(header(0, data, syn, 1, 0));
+    sending.peer.receive(yamuxHeader(0, data, syn, 1, 0));
     expect(sending.output()).toEqual([[data, ack, 1, 5]]);
     const refusing = new Recorded('server', (peer, streamId) => peer.reset(streamId));
-    refusing.peer.receive(header(0, windowUpdate, syn, 1, 0));
+    refusing.peer.receive(yamuxHeader(0, windowUpdate, syn, 1, 0));
     expect(refusing.output()).toEqual([[windowUpdate, rst, 1, 0]]);
   });
 
@@ -136,41 +136,41 @@ describe('the frames of a yamux peer', () => {
     client.peer.reset(id);
     client.peer.send(id, Buffer.from('late'));
     expect(client.output()).toEqual([[windowUpdate, rst, id, 0]]);
-    server.peer.receive(header(0, windowUpdate, rst, id, 0));
-    server.peer.receive(Buffer.concat([header(0, data, 0, id, 4), Buffer.from('late')]));
+    server.peer.receive(yamuxHeader(0, windowUpdate, rst, id, 0));
+    server.peer.receive(Buffer.concat([yamuxHeader(0, data, 0, id, 4), Buffer.from('late')]));
     expect(server.events).toEqual([`opened ${id}`, `reset ${id}`]);
     expect(server.parts.size).toBe(0);
   });
 
   test('a PING is answered with its id, and an answer is not', () => {
     const { peer } = new Recorded('server');
-    peer.receive(Buffer.concat([header(0, ping, syn, 0, 77), header(0, ping, ack, 0, 78)]));
-    expect(Buffer.concat(peer.takeOutput())).toEqual(header(0, ping, ack, 0, 77));
+    peer.receive(Buffer.concat([yamuxHeader(0, ping, syn, 0, 77), yamuxHeader(0, ping, ack, 0, 78)]));
+    expect(Buffer.concat(peer.takeOutput())).toEqual(yamuxHeader(0, ping, ack, 0, 77));
   });
 
   test('GO AWAY is reported; after its own nothing is read', () => {
     const server = new Recorded('server');
-    expect(server.peer.receive(header(0, goAway, 0, 0, 0))).toBe(true);
+    expect(server.peer.receive(yamuxHeader(0, goAway, 0, 0, 0))).toBe(true);
     expect(server.events).toEqual(['goAway']);
     server.peer.goAway();
     server.peer.goAway();
     expect(server.output()).toEqual([[goAway, 0, 0, 0]]);
-    expect(server.peer.receive(header(0, windowUpdate, syn, 1, 0))).toBe(false);
+    expect(server.peer.receive(yamuxHeader(0, windowUpdate, syn, 1, 0))).toBe(false);
   });
 
   test('a FIN on a data frame comes after its bytes, and bytes after a FIN are ignored', () => {
     const server = new Recorded('server');
-    server.peer.receive(Buffer.concat([header(0, data, syn | fin, 1, 2), Buffer.from('ab')]));
-    server.peer.receive(Buffer.concat([header(0, data, 0, 1, 2), Buffer.from('cd')]));
+    server.peer.receive(Buffer.concat([yamuxHeader(0, data, syn | fin, 1, 2), Buffer.from('ab')]));
+    server.peer.receive(Buffer.concat([yamuxHeader(0, data, 0, 1, 2), Buffer.from('cd')]));
     expect(server.events).toEqual(['opened 1', 'finished 1']);
     expect(server.received(1).toString()).toBe('ab');
   });
 
   test.each([
-    ['another version', [header(1, data, 0, 1, 0)]],
-    ['an unknown type', [header(0, 4, 0, 1, 0)]],
-    ['a second SYN of an open stream', [header(0, data, syn, 1, 0), header(0, data, syn, 1, 0)]],
-    ['a SYN of stream 0', [header(0, windowUpdate, syn, 0, 0)]],
+    ['another version', [yamuxHeader(1, data, 0, 1, 0)]],
+    ['an unknown type', [yamuxHeader(0, 4, 0, 1, 0)]],
+    ['a second SYN of an open stream', [yamuxHeader(0, data, syn, 1, 0), yamuxHeader(0, data, syn, 1, 0)]],
+    ['a SYN of stream 0', [yamuxHeader(0, windowUpdate, syn, 0, 0)]],
     ['another preface', [Buffer.from('prefaxe')], Buffer.from('preface')],
   ])('%s cannot be read', (_name, frames, preface?: Buffer) => {
     const { peer } = new Recorded('server', undefined, preface);

@@ -50,14 +50,14 @@ const outputRequest = message('StreamingOutputCallRequest', {
 });
 const outputResponse = message('StreamingOutputCallResponse', { payload });
 
-type FieldsOf<M> = M extends Message<infer Fields> ? Fields : never;
-export type Empty = FieldsOf<typeof empty>;
-export type SimpleRequest = FieldsOf<typeof simpleRequest>;
-export type SimpleResponse = FieldsOf<typeof simpleResponse>;
-export type StreamingInputCallRequest = FieldsOf<typeof inputRequest>;
-export type StreamingInputCallResponse = FieldsOf<typeof inputResponse>;
-export type StreamingOutputCallRequest = FieldsOf<typeof outputRequest>;
-export type StreamingOutputCallResponse = FieldsOf<typeof outputResponse>;
+type EventFields<M> = M extends Message<infer Fields> ? Fields : never;
+export type Empty = EventFields<typeof empty>;
+export type SimpleRequest = EventFields<typeof simpleRequest>;
+export type SimpleResponse = EventFields<typeof simpleResponse>;
+export type StreamingInputCallRequest = EventFields<typeof inputRequest>;
+export type StreamingInputCallResponse = EventFields<typeof inputResponse>;
+export type StreamingOutputCallRequest = EventFields<typeof outputRequest>;
+export type StreamingOutputCallResponse = EventFields<typeof outputResponse>;
 
 /** The only `PayloadType`: bytes that are all zero. */
 export const COMPRESSABLE = 0;

@@ -15,7 +15,7 @@ import {
   uint32,
   WINDOW_UPDATE,
 } from '../http2-frames.js';
-import { header as yamuxHeader } from '../../inspect/yamux/hand-made.js';
+import { yamuxHeader } from '../yamux-frames.js';
 
 /** RFC 9113 section 6.5.2: the initial SETTINGS_MAX_FRAME_SIZE. */
 export const HTTP2_DATA_BYTES_MAX = 16_384;

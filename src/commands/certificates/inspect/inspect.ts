@@ -1,4 +1,4 @@
-import type { CommandIo } from '../../command-io.js';
+import { EXIT_FAILED, type CommandIo } from '../../command-io.js';
 import type { NetworkAddress } from '../../../config/model.js';
 import { describeSubject } from '../../../x509/certificate-names.js';
 import type { Certificate } from '../../../x509/certificate.js';
@@ -27,7 +27,9 @@ export async function runCertificatesInspect(
 ): Promise<number> {
   const inspected = await inspect(places, now);
   writeStdout(json ? `${printableJson(asJson(inspected, now), 2)}\n` : asText(inspected, now));
-  return inspected.some(({ findings }) => findings.some(({ severity }) => severity === 'error')) ? 1 : 0;
+  return inspected.some(({ findings }) => findings.some(({ severity }) => severity === 'error'))
+    ? EXIT_FAILED
+    : 0;
 }
 
 /** What was read, before it is judged. */
