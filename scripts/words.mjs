@@ -36,6 +36,7 @@ export const CLEAN = [
   'docs/upgrade.md',
   'scripts',
   'src/admin',
+  'src/commands',
   'src/connection',
   'src/files',
   'src/gitaly-client',

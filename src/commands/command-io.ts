@@ -1,6 +1,6 @@
 import type { Environment } from '../config/build-context.js';
 
-/** The environment of a command. */
+/** The clock, environment variables and streams of a command. */
 export interface CommandIo {
   readonly now: Date;
   readonly env: Environment;
