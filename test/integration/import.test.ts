@@ -218,7 +218,7 @@ test('a file in UTF-16, as editors and shells of Windows write it, is read', asy
   });
 });
 
-test('settings that are not imported are reported on stderr, and the configuration is printed, also from stdin', async () => {
+test('what is not read is told on stderr, and the configuration is printed; stdin will do', async () => {
   const text = `gitaly['configuration'] = {\n  listen_addr: "127.0.0.1:8075",\n  auth: { token: ENV["${SECRET}"] },\n  prometheus_listen_addr: ":9236",\n  socket_path: ENV["${SECRET}"],\n}\n`;
   const directory = await temporaryDirectory();
   const { exitCode, output } = await shell(

@@ -12,7 +12,7 @@ export const CERTIFICATES_INSPECT: CommandEntry = {
     'Shows PEM certificates and keys, or the certificates that a server presents, and reports each problem with its fix: ' +
       'names, order of the chain, whether key and certificate match, validity, usages, strength, permissions of the key ' +
       'file.',
-    'FILE contains certificates, a key or both; of a directory, all such files are read. ADDRESS is tls://host:port or ' +
+    'FILE contains certificates, a key or both; in a directory, all such files are read. ADDRESS is tls://host:port or ' +
       'https://host; only a TLS handshake is made with it. All arguments are checked together: if one of them is a file ' +
       'of CA certificates, these must have issued the others, and each key must match one of the certificates. Exits with ' +
       '1 if there is an error; warnings do not change the exit code.',

@@ -12,7 +12,7 @@ const DEFAULT_TIMEOUT = '5s';
 
 export const CHECK: CommandEntry = {
   name: 'check',
-  summary: 'connect as a client of Gitaly does, and report what is wrong on the way to it',
+  summary: 'connect as a client of Gitaly does, and report each step',
   description: [
     'Connects to each ADDRESS as a client of Gitaly does; it may belong to Gitaly or to a proxy in front of it. Resolves ' +
       'the name, connects, makes a TLS handshake, checks ALPN, the certificates and their names, and makes a health call ' +

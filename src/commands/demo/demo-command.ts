@@ -2,7 +2,7 @@ import type { CommandEntry } from '../command.js';
 
 export const DEMO: CommandEntry = {
   name: 'demo',
-  summary: 'try the proxy with throwaway certificates and a backend in place of Gitaly',
+  summary: 'try it with throwaway certificates and a backend in place of Gitaly',
   description: [
     'Needs no preparation. Creates a throwaway CA, certificates and a gRPC backend in place of Gitaly, puts a tls:// ' +
       'and a tcp:// listener in front of it, makes a health call and prints commands to try. Ctrl-C ends the demo and ' +

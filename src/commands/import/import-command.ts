@@ -12,8 +12,9 @@ export const CONFIGURATION_IMPORT: CommandEntry = {
     "Reads Gitaly's or Praefect's config.toml, Rails' gitlab.yml or Omnibus' gitlab.rb, and prints a configuration of " +
       'the proxy: the TLS address of a server becomes a listener, and the addresses of storages become unix sockets that ' +
       'lead to them. Its comments list the steps of the migration, in an order in which no clone fails.',
-    'In gitlab.rb, only literal values are read. Values that Ruby computes, and all other settings that are not imported, ' +
-      'are listed in comments and on stderr. Tokens are never printed. Exits with 2 if the file yields no configuration.',
+    'In gitlab.rb, only literal values are read. Settings that the proxy needs but cannot import, such as values that Ruby ' +
+      'computes, are listed in comments and on stderr. Tokens are never printed. Exits with 2 if the file yields no ' +
+      'configuration.',
     'Without FILE, or with -, the file is read from stdin.',
   ],
   usage: [`[FILE] [--only ${COMPONENTS.join('|')}] [--socket-directory DIR]`],
