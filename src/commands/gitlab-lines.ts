@@ -97,7 +97,7 @@ function railsLines(servers: readonly CreatedCertificate[]): string[] {
 
 function clientLines(clients: readonly CreatedCertificate[]): string[] {
   return clients.flatMap((client) => [
-    `# On the machine of ${client.names[0].value}:`,
+    `# On the node of ${client.names[0].value}:`,
     ...install(client, 'client', 'client-key'),
   ]);
 }

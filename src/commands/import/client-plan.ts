@@ -35,7 +35,7 @@ interface ClientNames {
 const NAMES: Readonly<Record<ClientRole, ClientNames>> = {
   rails: {
     who: 'Rails',
-    nodes: 'each node with clients: Rails, Sidekiq, gitlab-shell, and the Gitaly nodes',
+    nodes: 'each node with clients (Rails, Sidekiq, gitlab-shell) and the Gitaly nodes',
     passesOn: 'Rails passes its gitaly_address on to gitlab-shell, and to Gitaly nodes that call each other',
     upstream: 'storage',
     setting: (name, address) => [

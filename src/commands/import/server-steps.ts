@@ -203,7 +203,7 @@ export function firstTlsSteps(names: ServerNames, addresses: ServerAddresses, tl
   ];
 }
 
-/** The expected output of `reached`. */
+/** The expected output of `clientChecks`. */
 const EXPECTED_OUTPUT =
   'openssl must print "ALPN protocol: h2" and "Verify return code: 0". If gitaly-tls-proxy is installed there, check prints ' +
   `each cause with its fix. Without Omnibus, use /etc/ssl/certs in place of ${TRUSTED_BY_GITLAB}.`;
