@@ -4,10 +4,10 @@ import { measure } from './measure.mjs';
 import { Results } from './results.mjs';
 import { startPeer } from './running-peer.mjs';
 
-/** How often a disturbed measurement is repeated before its round goes without it. */
+/** The number of repeats of a disturbed measurement before it is omitted from its round. */
 const MAX_REPEATS = 3;
 
-/** The row without a proxy: what the load itself can do. */
+/** The row without a proxy: the limit of the load itself. */
 export const DIRECT = { id: 'direct', group: 'direct', title: 'no proxy, no TLS' };
 
 /**
@@ -31,7 +31,7 @@ export const DIRECT = { id: 'direct', group: 'direct', title: 'no proxy, no TLS'
 
 /**
  * Measures everything: in each round each scenario, in each scenario each proxy once, in an order that turns from
- * round to round. What slows the machine for a while then slows all of them.
+ * round to round. A temporary slowdown of the machine then affects all of them.
  * @param {Plan} plan
  * @returns {Promise<Results>}
  */

@@ -10,7 +10,7 @@ const run = promisify(execFile);
 const BUILD_MS = 10 * 60 * 1000;
 
 /**
- * Builds the load, or takes the one that is there where Go is not. Go's own cache makes a second build quick.
+ * Builds the load, or uses the existing one if Go is not installed. Go's own cache makes a second build fast.
  * @param {string} root the checkout
  * @returns {Promise<string>} the program's path
  */

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 
-/** What a child may take to end after SIGTERM before it is killed. */
+/** The time after SIGTERM until a child is killed. */
 const STOP_MS = 5000;
 
 /** Raises the descriptor limit to what the machine allows, then becomes the program: same process id. */
@@ -12,7 +12,7 @@ const RAISE_LIMIT = 'ulimit -n "$(ulimit -H -n)"; exec "$@"';
  * @typedef {object} Child
  * @property {number} pid
  * @property {import('node:child_process').ChildProcess} process
- * @property {Promise<string>} ended how it ended, in words; never rejects
+ * @property {Promise<string>} ended describes how it ended; never rejects
  * @property {() => Promise<void>} stop
  */
 
@@ -37,7 +37,7 @@ export async function startChild(command, args, { logFile } = {}) {
     child.once('error', (error) => resolve(`did not start: ${error.message}`));
     child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
   });
-  // The bench may write to a client that has just ended: its exit says why, EPIPE says nothing more.
+  // The bench may write to a client that has just ended: its exit status is the reason, EPIPE adds nothing.
   child.stdin?.on('error', () => {});
   await log?.close();
   if (child.pid === undefined) throw new Error(`${command} ${await ended}`);
@@ -63,7 +63,7 @@ async function stop(child) {
 }
 
 /**
- * A child that speaks JSON lines on stdout and listens to words on stdin: the two ends of the load.
+ * A child that prints JSON lines to stdout and reads words from stdin: an end of the load.
  * @param {Child} child
  * @param {string} name for errors
  */

@@ -6,7 +6,7 @@ import { readSystem } from './proc.mjs';
 const MAX_STOLEN = 0.02;
 const MAX_OTHERS = 0.04;
 
-/** How long a quiet machine is waited for, and the window that tells. */
+/** The timeout for a quiet machine, and the window that is observed. */
 const QUIET_WAIT_MS = 20_000;
 const QUIET_WINDOW_MS = 400;
 

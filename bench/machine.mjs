@@ -3,7 +3,7 @@ import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { versionOf } from './peers/peer.mjs';
 
 /**
- * What the figures were taken on.
+ * The machine of the measurement.
  * @typedef {object} Machine
  * @property {string} cpu
  * @property {number} cores

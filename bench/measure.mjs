@@ -3,7 +3,7 @@ import { conversation, startChild } from './children.mjs';
 import { disturbanceBetween } from './disturbance.mjs';
 import { cpuSecondsBetween, readCpu, readMemoryKib, readSystem } from './proc.mjs';
 
-/** Memory counts when it has not moved by more than 1 % for a second; a garbage collector may still be at work. */
+/** Memory is stable if it changes by at most 1 % per second; a garbage collector may still be running. */
 const MEMORY_SETTLED_SHARE = 0.01;
 const MEMORY_WINDOW_MS = 1000;
 const MEMORY_WAIT_MS = 15_000;
@@ -23,7 +23,7 @@ const MEMORY_WAIT_MS = 15_000;
  */
 
 /**
- * Puts one load on one target. The client warms up, rests, works and rests again; CPU and memory are read while it
+ * Applies one load to one target. The client warms up, rests, works and rests again; CPU and memory are read while it
  * rests, so they belong to exactly the work that it counted.
  * @param {object} what
  * @param {string} what.load the client's program

@@ -18,19 +18,19 @@ export const HELP = `Usage: npm run bench -- [options]
 
 Measures the CPU and memory of this proxy and of the peers that are installed, under the same load on loopback.
 
-  --rounds N        how often each proxy is measured in each scenario (default 5; with --quick 2)
-  --only LIST       of: ${PEER_NAMES.join(', ')}
-  --scenario LIST   of: ${scenarios(false)
+  --rounds N        measurements per proxy and scenario (default 5; with --quick 2)
+  --only LIST       peers, of: ${PEER_NAMES.join(', ')}
+  --scenario LIST   scenarios, of: ${scenarios(false)
     .map((each) => each.id)
     .join(', ')}
-  --node PATH       run ours under this Node binary; may be repeated, each is a row
-  --quick           short measurements: to see that it works, not to quote
-  --out FILE        write the report (Markdown) there too
-  --json FILE       write every sample there
-  --help            this text
+  --node PATH       run this proxy with this Node binary; may be repeated, each is a row
+  --quick           short measurements, to check that the bench works; do not quote them
+  --out FILE        also write the report (Markdown) to this file
+  --json FILE       write all samples to this file
+  --help            print this help
 
-Envoy is found as $ENVOY or as \`envoy\` on the path. Exit code 1: a target is missed by more than the spread that was
-measured, or ours failed under load; 2: wrong usage.
+Envoy is found as $ENVOY or as \`envoy\` in the PATH. Exit code 1: a target is missed by more than the measured spread, or
+this proxy failed under load; 2: invalid usage.
 `;
 
 /**
@@ -84,7 +84,7 @@ function parse(args) {
 function wholeNumber(flag, text) {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > 100) {
-    throw new UsageError(`${flag} ${text}: a whole number from 1 to 100`);
+    throw new UsageError(`${flag} ${text}: expected a whole number from 1 to 100`);
   }
   return value;
 }

@@ -2,11 +2,11 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 
-/** What a proxy may take to start. */
+/** The timeout of a proxy's start. */
 const START_MS = 20_000;
 
 /**
- * A TCP port of 127.0.0.1 that nobody listens on: most peers cannot be told to choose one themselves.
+ * A free TCP port of 127.0.0.1: most peers cannot choose one themselves.
  * @returns {Promise<number>}
  */
 export async function freePort() {
@@ -20,9 +20,9 @@ export async function freePort() {
 }
 
 /**
- * Waits until someone accepts on the port. Peers do not tell in a common way when they are ready, so this asks.
+ * Waits until the port accepts connections. Peers have no common way to report that they are ready.
  * @param {number} port
- * @param {import('./children.mjs').Child} child who should; an error if it ends instead
+ * @param {import('./children.mjs').Child} child the process that should; an error if it ends instead
  * @param {string} name
  */
 export async function listening(port, child, name) {

@@ -13,7 +13,7 @@ const TICKS_PER_SECOND = 100;
  */
 
 /**
- * All processes at one moment. Those that end while the list is read are left out.
+ * All processes at one moment. Those that end while the list is read are omitted.
  * @returns {ProcessStat[]}
  */
 function processes() {
@@ -22,7 +22,7 @@ function processes() {
     if (!/^\d+$/.test(name)) continue;
     const text = readOrUndefined(`/proc/${name}/stat`);
     if (text === undefined) continue;
-    // The program's name is in parentheses and may hold anything; the fields after it are numbered from 3.
+    // The program's name is in parentheses and may contain any character; the fields after it are numbered from 3.
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
     const field = (/** @type {number} */ number) => Number(fields[number - 3]);
     found.push({
@@ -84,8 +84,8 @@ export function readCpu(root) {
 }
 
 /**
- * Seconds of CPU used between two readings. Where the same threads were there both times their own clocks tell it to
- * the nanosecond; else (stunnel has a thread a connection) the process's counter does, to a hundredth of a second.
+ * Seconds of CPU used between two readings. If both contain the same threads, their own clocks are used, with a
+ * precision of nanoseconds; otherwise (stunnel has one thread per connection) the process's counter, in hundredths of a second.
  * @param {CpuReading} before
  * @param {CpuReading} after
  * @returns {number}
@@ -102,7 +102,7 @@ export function cpuSecondsBetween(before, after) {
 }
 
 /**
- * Memory of a tree of processes: Pss, so that what two processes share counts once.
+ * Memory of a tree of processes: Pss, so that shared memory counts once.
  * @param {number} root
  * @returns {number} KiB
  */
@@ -114,7 +114,7 @@ export function readMemoryKib(root) {
 }
 
 /**
- * What may disturb a measurement, as counters in seconds of CPU.
+ * Counters of disturbances, in seconds of CPU.
  * @typedef {object} SystemReading
  * @property {number} at seconds, of a clock that only goes forward
  * @property {number} stolenSeconds taken by the hypervisor from all CPUs

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `npm run bench:profile`: where the CPU of a call goes, by part of the program, from V8's own profile.
+// `npm run bench:profile`: the CPU of a call by part of the program, from V8's own profile.
 import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { SourceMap } from 'node:module';
@@ -15,7 +15,7 @@ import { onStage } from './stage.mjs';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PACE = { warmupMs: 9000, durationMs: 20_000 };
 
-/** Parts of the program, by where their code lies; the first that fits. All else that runs is the relay's. */
+/** Parts of the program, by the path of their code; the first match counts. Everything else belongs to the relay. */
 const PARTS = [
   { part: 'HPACK', path: '/src/inspect/hpack/' },
   { part: 'calls', path: '/src/inspect/grpc/' },
@@ -58,7 +58,7 @@ function sourceOf({ url, lineNumber, columnNumber }) {
 }
 
 /**
- * Shares of the time that was not idle, by part. What a function of ours calls of Node or V8 is its own.
+ * Shares of the busy time, by part. Code of Node and V8 counts for the function that calls it.
  * @param {Profile} profile
  * @returns {Map<string, number>}
  */

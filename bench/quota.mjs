@@ -1,10 +1,10 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Short, so that a process that has used its share up waits a few milliseconds and no more. */
+/** Short, so that a process that has used up its share waits only a few milliseconds. */
 const PERIOD_US = 50_000;
 
-/** Where control groups of the CPU are mounted: version 2, or version 1. */
+/** The mount points of CPU control groups, version 2 and version 1. */
 const HIERARCHIES = [
   {
     root: '/sys/fs/cgroup',
@@ -23,7 +23,7 @@ const HIERARCHIES = [
 
 let made = 0;
 
-/** A share of a core that a process may use and no more, by a control group of Linux. Needs root. */
+/** Limits a process to a share of a core, with a control group of Linux. Needs root. */
 export class Quota {
   #directory;
 
@@ -35,11 +35,11 @@ export class Quota {
   /**
    * @param {number} share of one core, above 0
    * @returns {Quota}
-   * @throws where there are no control groups, or this user may not make one
+   * @throws if control groups are missing, or this user may not create one
    */
   static create(share) {
     const hierarchy = HIERARCHIES.find(({ root, mark }) => existsSync(join(root, mark)));
-    if (hierarchy === undefined) throw new Error('no control groups of the CPU are mounted');
+    if (hierarchy === undefined) throw new Error('CPU control groups are not mounted');
     if (hierarchy.mark === 'cgroup.controllers') enableCpu(hierarchy.root);
     const directory = join(hierarchy.root, `gitaly-tls-proxy-bench-${process.pid}-${(made += 1)}`);
     mkdirSync(directory);

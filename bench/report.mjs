@@ -11,7 +11,7 @@ import { summarize, summarizeRatios, threeDigits } from './statistics.mjs';
 const REFERENCES = ['haproxy-tcp', 'nginx', 'haproxy-h2', 'envoy-h2', 'ours'];
 
 /**
- * What a report says beside the figures.
+ * The circumstances that a report lists with its figures.
  * @typedef {object} Circumstances
  * @property {import('./machine.mjs').Machine} machine
  * @property {number} rounds
@@ -34,13 +34,13 @@ export function renderReport(peers, chosen, results, verdicts, circumstances) {
   const sections = [
     '## Cost of the proxy',
     `CPU of the proxy's processes, and their memory for an idle connection: median of ${rounds} ${rounds === 1 ? 'round' : 'rounds'} (smallest to ` +
-      `largest).${quick ? ' **Quick run: not to be quoted.**' : ''}`,
+      `largest).${quick ? ' **Quick run: do not quote the figures.**' : ''}`,
     table(
       ['', ...chosen.map((scenario) => `${scenario.title}, ${scenario.unit}`)],
       peers.map((peer) => [peer.title, ...chosen.map((scenario) => costCell(peer, scenario, results))]),
     ),
     ...REFERENCES.flatMap((id) => ratioSection(id, peers, chosen, results)),
-    '## What the load saw',
+    '## Throughput and latency of the load',
     table(
       ['', ...chosen.map((scenario) => scenario.title)],
       [...(circumstances.direct ? [DIRECT] : []), ...peers].map((peer) => [
@@ -172,7 +172,7 @@ function renderCircumstances(peers, results, { machine, rounds, pace }) {
   }
   return [
     `- Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGib} GiB, Linux ${machine.kernel}, ${machine.distribution}.`,
-    `- Versions: ${versions}; load: Go ${machine.go}, grpc-go and yamux as bench/load/go.mod says.`,
+    `- Versions: ${versions}; load: Go ${machine.go}, grpc-go and yamux as in bench/load/go.mod.`,
     `- Rounds: ${rounds}; each measurement ${pace.durationMs / 1000} s after ${pace.warmupMs / 1000} s of warm-up, one worker each, P-256 certificate, full handshakes, everything on loopback.`,
     ...[...cryptography].map(([words, titles]) => `- Negotiated ${words}: ${titles.join(', ')}.`),
     `- Measurements repeated because other processes or the hypervisor disturbed them: ${results.repeats}.`,

@@ -1,5 +1,5 @@
 /**
- * What one measurement gave.
+ * The result of one measurement.
  * @typedef {object} Sample
  * @property {number} round
  * @property {number | undefined} value the figure in the scenario's unit; undefined without a proxy
@@ -12,7 +12,7 @@ export class Results {
   #samples = new Map();
   /** @type {Map<string, TlsFacts>} */
   #tls = new Map();
-  /** What the reader must know: measurements that were dropped, scenarios that failed. @type {string[]} */
+  /** Notes for the reader: measurements that were dropped, scenarios that failed. @type {string[]} */
   notes = [];
   /** Measurements that were repeated because something disturbed them. */
   repeats = 0;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `npm run bench`: what this proxy costs, beside its peers, under the same load. bench/README.md says how to read it.
+// `npm run bench`: measures the cost of this proxy and its peers under the same load. bench/README.md explains the report.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -75,7 +75,7 @@ const abort = new AbortController();
 for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
   process.once(signal, () => {
     abort.abort(new Error(`ended by ${signal}`));
-    // What is under way fails as its children end, and the rest is cleaned up on the way out.
+    // The running measurement fails as its children end; everything else is cleaned up at the exit.
     void stopAll();
   });
 }

@@ -12,7 +12,7 @@ import { freePort, listening } from './ports.mjs';
  */
 
 /**
- * What all peers share in one run.
+ * The resources that all peers of a run share.
  * @typedef {object} Stage
  * @property {string} directory a private one
  * @property {number} backendPort
@@ -47,10 +47,10 @@ export async function startPeer(peer, stage) {
 }
 
 /**
- * The end of what a program said, for an error in one line.
+ * The end of a program's output, for an error in one line.
  * @param {string} output
  */
 function lastLines(output) {
   const lines = output.trim().split('\n').slice(-3).join(' / ').slice(-400);
-  return lines === '' ? 'it said nothing' : `it said: ${lines}`;
+  return lines === '' ? 'no output' : `output: ${lines}`;
 }

@@ -13,14 +13,14 @@ const GIB = 1024 ** 3;
  * @property {number} concurrency
  * @property {(result: LoadResult) => number} work how many units the CPU or memory is divided by
  * @property {number} scale from seconds of CPU, or KiB, to the unit
- * @property {(result: LoadResult) => string} rate what the load saw, in words
+ * @property {(result: LoadResult) => string} rate describes throughput and latency
  * @property {number} [messageBytes] size of a unary call's message, and of its answer
  * @property {number} [maxOperations]
  * @property {boolean} [needsBackchannel] cannot pass a proxy that terminates HTTP/2
  */
 
 /**
- * What the load client counted. `p50_us` and `p99_us` are of one operation.
+ * The counters of the load client. `p50_us` and `p99_us` are of one operation.
  * @typedef {{ operations: number, bytes: number, seconds: number, p50_us: number, p99_us: number }} LoadResult
  */
 
@@ -58,7 +58,7 @@ const transfer = {
 export function scenarios(quick) {
   return [
     { ...call, id: 'rpc', title: 'RPC 4 × 16', kind: 'rpc', connections: 4, concurrency: 16 },
-    // What a Gitaly sees: three in four calls small ones, the others streams of a few messages either way.
+    // Typical of Gitaly: three in four calls are small, the others are streams of a few messages in either direction.
     { ...call, id: 'mixed', title: 'mixed 4 × 16', kind: 'mixed', connections: 4, concurrency: 16 },
     { ...call, id: 'rpc1', title: 'RPC 1 × 1', kind: 'rpc' },
     { ...transfer, id: 'down', title: 'down', kind: 'down' },

@@ -6,8 +6,8 @@ import { startBackend } from './bench.mjs';
 import { stopAll } from './children.mjs';
 
 /**
- * Makes what all proxies of one run share: a private directory, the certificate, the backend. All of it is gone when
- * `run` has ended, and so is every child that it has started.
+ * Creates the resources that all proxies of a run share: a private directory, the certificate, the backend. When `run`
+ * has ended, they are removed and all children are stopped.
  * @template T
  * @param {string} root the checkout
  * @param {string} load the load's program

@@ -21,7 +21,7 @@ export function summarize(values) {
 }
 
 /**
- * The ratios round by round: what slows the machine for a while slows both, so pairs tell more than two medians.
+ * The ratios round by round: a temporary slowdown affects both, so the ratios vary less than two medians.
  * @param {ReadonlyMap<number, number>} values by round
  * @param {ReadonlyMap<number, number>} references by round
  * @returns {Summary | undefined} undefined where no round has both

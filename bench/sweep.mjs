@@ -21,16 +21,16 @@ const OUT = join(ROOT, 'docs/benchmarks');
 const PACE = { warmupMs: 2000, durationMs: 3000 };
 const ROWS = ['haproxy-tcp', 'haproxy-h2', 'ours', 'inspected'];
 
-/** For all else than connections. */
+/** For all sweeps except that of connections. */
 const SPARE_DESCRIPTORS = 300;
 
-/** Linux, proc(5): how many a process may have at most. */
+/** Linux, proc(5): the maximum per process. */
 function descriptorsMax() {
   const hard = /^Max open files\s+\d+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
   return Number(hard ?? Number.POSITIVE_INFINITY);
 }
 
-/** What grows, and what stays as it is. */
+/** The parameter that each sweep varies, and its constant ones. */
 const AXES = [
   {
     id: 'connections',
@@ -58,7 +58,7 @@ const AXES = [
 const { values: flags } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
 const rounds = Number(flags.rounds);
 if (!Number.isInteger(rounds) || rounds < 1) {
-  console.error(`bench:sweep: --rounds ${flags.rounds}: a whole number from 1 on`);
+  console.error(`bench:sweep: --rounds ${flags.rounds}: expected a whole number from 1`);
   process.exit(2);
 }
 const load = await buildLoad(ROOT);
@@ -110,7 +110,7 @@ await onStage(ROOT, load, async (stage) => {
     }
     await writeFile(
       join(OUT, `${id}.svg`),
-      await plot({ title, x, y: 'CPU of the proxy, µs a call', points }),
+      await plot({ title, x, y: 'CPU of the proxy, µs per call', points }),
     );
     console.log(`\n${title}:\n`);
     console.log(`| ${['', ...values].join(' | ')} |`);

@@ -2,11 +2,11 @@ import { OUR_GROUPS } from './peers/ours.mjs';
 import { summarize, summarizeDifferences, summarizeRatios } from './statistics.mjs';
 
 /**
- * What a row of ours has to reach.
+ * A target for a row of this proxy.
  * @typedef {object} Target
  * @property {string} row group of the peer
  * @property {string} scenario
- * @property {number} limit a ratio to the reference, or KiB: those above the reference's, or all where there is none
+ * @property {number} limit a ratio to the reference, or KiB: the difference to the reference, or the total without one
  * @property {string} [reference] id of a peer; a group of ours: the row on the same Node
  */
 

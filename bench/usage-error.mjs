@@ -1,2 +1,2 @@
-/** Wrong usage: told in one line, exit code 2. */
+/** Invalid usage: printed as one line, exit code 2. */
 export class UsageError extends Error {}

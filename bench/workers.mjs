@@ -1,11 +1,11 @@
 #!/usr/bin/env node
-// `npm run bench:workers`: what two workers carry per second, next to one.
+// `npm run bench:workers`: the throughput of two workers, next to one.
 //
-// The load takes more CPU than the proxy, so on a small machine it would be the load that ends the race. Therefore each
-// process that carries traffic may use a tenth of a core, and no more: what is compared is what they carry with it.
+// The load needs more CPU than the proxy, so on a small machine the load would be the bottleneck. Therefore each process
+// that carries traffic is limited to a tenth of a core, and their throughput with that share is compared.
 //
-// What a process pays for a call falls with what it has to do at once, as a read then brings more of them. So a worker is
-// compared with a worker that has as many clients; what the same clients make of a second worker is shown beside.
+// The cost of a call falls with the number of concurrent calls, because one read then returns more of them. So two workers
+// have twice the clients of one. A second row shows two workers with the same number of clients.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { buildLoad, buildProxy } from './build.mjs';
@@ -27,7 +27,7 @@ const TARGET = 1.7;
 /** Connections of one worker's clients. */
 const CONNECTIONS = 8;
 
-/** What is carried, calls or bytes, by the connections of one worker and of two. */
+/** Loads of calls or bytes, with the number of connections for one worker and for two. */
 const LOADS = scenarios(false)
   .filter(({ id }) => ['rpc', 'down', 'up'].includes(id))
   .flatMap((each) => {
@@ -50,7 +50,7 @@ function carriers(pid, workers) {
 
 /**
  * @typedef {object} Carried
- * @property {number} rate calls or MiB a second
+ * @property {number} rate calls or MiB per second
  * @property {number} loadCores cores that the load used
  * @property {number} carrierCores cores that the processes which carry traffic used
  * @property {number} primaryCores cores that the primary process used, where there is one
@@ -103,7 +103,7 @@ process.exitCode = await onStage(ROOT, load, async (stage) => {
     { workers: 2, peer: await oursWith(program, 2) },
   ];
   console.log(
-    `What processes carry with ${SHARE} of a core each; median of ${ROUNDS} rounds (smallest to largest).\n`,
+    `Throughput with ${SHARE} of a core per process; median of ${ROUNDS} rounds (smallest to largest).\n`,
   );
   console.log(
     '| load | one worker | two workers | ratio | cores of the workers: one, two | cores of the load: one, two | cores of the primary |',

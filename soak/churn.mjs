@@ -14,12 +14,12 @@ const RENEWALS_A_RELOAD = 3;
 const SAMPLE_MS = 1000;
 const LONG_STREAMS = 8;
 const LONG_STREAM_PAUSE_MS = 1000;
-/** What Echo answers each message with, and its prefix. */
+/** The length of Echo's answer to each message, with its prefix. */
 const ECHO_BYTES = 64 * 1024 + 5;
 
 /**
- * Memory of a process may be so much more at the end than when it had warmed up: V8 lets its young and its old generation
- * grow by tens of MiB before it collects them. A leak of 1 KiB an operation is 60 MiB in two minutes of this.
+ * The permitted growth of a process after its warm-up: V8 lets its young and its old generation grow by tens of MiB before
+ * it collects them. A leak of 1 KiB per operation is 60 MiB in two minutes of this load.
  */
 const GROWTH_KIB = 32 * 1024;
 
@@ -80,7 +80,7 @@ export async function churn({ minutes, load, program, directory, backendPort, wo
       for (let next = 1; !isOver(); next += 1) {
         await wait(RENEWAL_MS);
         await pair.renew();
-        // Not while one of the two files is new and the other is not: who asks then is told that they are no pair.
+        // A reload while only one of the two files is new would fail, because they do not match.
         if (next % RENEWALS_A_RELOAD !== 0) continue;
         proxy.reload();
         counts.reloads += 1;
@@ -105,7 +105,7 @@ export async function churn({ minutes, load, program, directory, backendPort, wo
   const [early, late] = [samples.slice(quarter, 2 * quarter), samples.slice(-quarter)].map((part) =>
     median(part.map(({ kib }) => kib)),
   );
-  // Every pair of an hour's samples is too many: one in so many is taken.
+  // An hour has too many samples to compare all pairs, so only every N-th is used.
   const every = Math.ceil(warm.length / 400);
   const sparse = warm.filter((_, index) => index % every === 0);
   const hourly = (/** @type {'kib' | 'descriptors'} */ what) =>
@@ -114,7 +114,7 @@ export async function churn({ minutes, load, program, directory, backendPort, wo
   if (late !== undefined && early !== undefined && late > early + workers * GROWTH_KIB)
     failures.push(`memory has grown from ${mib(early)} to ${mib(late)} MiB while the load stayed the same`);
   if (minutes >= SLOPE_MINUTES && slopeKib > workers * SLOPE_KIB_PER_HOUR)
-    failures.push(`memory grows by ${mib(slopeKib)} MiB an hour`);
+    failures.push(`memory grows by ${mib(slopeKib)} MiB per hour`);
   console.log(
     [
       `${minutes} minutes, ${workers} ${workers === 1 ? 'process' : 'workers'}: ${counts.clients} clients, ` +
@@ -136,7 +136,7 @@ function mib(kib) {
 }
 
 /**
- * What the proxy itself says went wrong.
+ * The faults that the metrics of the proxy report.
  * @param {Program} proxy
  */
 async function complaints(proxy) {

@@ -11,7 +11,7 @@ const CROWD = 10_000;
 const HONEST = ['--connections', '4', '--concurrency', '4', '--pause', '20ms'];
 
 /**
- * A proxy for a crowd, with what it was before the crowd came.
+ * Starts a proxy for a crowd, and reads its memory and descriptors before the crowd arrives.
  * @param {import('./run.mjs').Run} run
  */
 async function startForCrowd({ load, program, directory, backendPort, workers }) {
@@ -19,14 +19,14 @@ async function startForCrowd({ load, program, directory, backendPort, workers })
   const files = { cert: join(directory, 'cert.pem'), key: join(directory, 'key.pem') };
   const more = { max_connections: CROWD + 1000, workers };
   const proxy = await Program.start(program, directory, files, backendPort, more);
-  // What it needs once for all of them is not the crowd's.
+  // Memory that the proxy allocates once must not count for the crowd.
   await runClient(load, 'rpc', HONEST, 2, proxy.port, files.cert);
   await proxy.quiet();
   return { proxy, ca: files.cert, descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
 }
 
 /**
- * Says what is left of the crowd, and ends the proxy.
+ * Reports memory and descriptors after the crowd, and stops the proxy.
  * @param {Awaited<ReturnType<typeof startForCrowd>>} before
  * @param {string} what
  * @returns {Promise<string[]>}
@@ -90,7 +90,7 @@ export async function idleConnections(run) {
 }
 
 /**
- * 10 000 clients that connect and say nothing, until they are closed; and an honest client beside them.
+ * 10 000 clients that connect and send nothing until they are closed, and an honest client beside them.
  * @param {import('./run.mjs').Run} run
  */
 export async function silentConnections(run) {

@@ -56,7 +56,7 @@ const LIMITS = {
   max_connections_per_source: 150,
   max_connection_age: '20s',
   max_connection_age_grace: '10s',
-  // Behind an upstream that does not read, a client that has gone is noticed after this time.
+  // Behind an upstream that is not reading, a disconnected client is noticed after this time.
   timeouts: { write_stall: '5s' },
 };
 
@@ -71,7 +71,7 @@ export async function hostile(run) {
   const { ATTACKS } = await import('./hostile/attacks.mjs');
   const { attack = Object.keys(ATTACKS), each = false } = run;
   const unknown = attack.find((name) => ATTACKS[name] === undefined);
-  if (unknown !== undefined) return [`there is no attack ${unknown}: ${Object.keys(ATTACKS).join(', ')}`];
+  if (unknown !== undefined) return [`unknown attack ${unknown}: ${Object.keys(ATTACKS).join(', ')}`];
   const stage = await Stage.start(run);
   try {
     await stage.alone();
@@ -110,7 +110,7 @@ class Stage {
   #counts = { innocents: 0, requests: 0, connections: 0 };
   /** At rest, after the polite load alone. */
   #before = { descriptors: 0, memoryKib: 0 };
-  /** Of the polite load alone, microseconds. */
+  /** The polite load alone, microseconds. */
   #alone = { p50: 0, worst: 0, cpu: 0 };
 
   /**
@@ -135,7 +135,7 @@ class Stage {
     const client = await clientCertificate(directory);
     const stalled = createServer({ pauseOnConnect: true }, (socket) => {
       socket.on('error', () => {});
-      // Its SETTINGS, so that the proxy takes it for a server that answers; it reads nothing.
+      // Its SETTINGS, so that the proxy takes it for a server that answers; it does not read.
       socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
     });
     const mute = createServer({ pauseOnConnect: true }, (socket) => void socket.on('error', () => {}));
@@ -175,7 +175,7 @@ class Stage {
 
   /** Measures the polite load alone. */
   async alone() {
-    // What the program needs once: the polite load, and clients that only look hostile.
+    // Memory that the program allocates once must not count: the polite load, and clients that only look hostile.
     await this.#polite(POLITE_SECONDS / 2);
     await innocentClient(this.#proxy.port);
     const cpu = readCpu(this.#proxy.pid);

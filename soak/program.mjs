@@ -9,7 +9,7 @@ import { processTree, readMemoryKib } from '../bench/proc.mjs';
 
 const OURS = 'gitaly_tls_proxy_';
 const POLL_MS = 50;
-/** What the end of a load may take to be seen everywhere. */
+/** The timeout until the end of a load has arrived everywhere. */
 const QUIET_MS = 60_000;
 
 /** The built program, as its user runs it. */
@@ -51,12 +51,12 @@ export class Program {
   }
 
   /**
-   * The same with a configuration that lacks nothing but the admin port.
+   * The same with a configuration that is complete except for the admin port.
    * @param {string} program
    * @param {string} directory
    * @param {Record<string, unknown>} configuration
-   * @param {number} port of the listener that `port` tells
-   * @param {(log: import('node:stream').Readable) => void} [readLog] has the log from its begin on
+   * @param {number} port the value of `port`
+   * @param {(log: import('node:stream').Readable) => void} [readLog] receives the log from its beginning
    */
   static async serve(program, directory, configuration, port, readLog = () => {}) {
     const admin = await freePort();
@@ -76,12 +76,12 @@ export class Program {
     return this.pids.reduce((sum, pid) => sum + descriptorsOf(pid), 0);
   }
 
-  /** Of the process that was started. */
+  /** The process that was started. */
   get pid() {
     return this.#child.pid;
   }
 
-  /** Of all its processes, the first first. */
+  /** All its processes, the primary first. */
   get pids() {
     return processTree(this.#child.pid);
   }
@@ -96,7 +96,7 @@ export class Program {
   }
 
   /**
-   * The sum of a metric of ours over all labels but those given; 0 if there is none.
+   * The sum of a metric over all labels except those given; 0 without samples.
    * @param {string} name without the prefix
    * @param {string} [labels] as the text format writes one of them: `reason="reset"`
    * @returns {Promise<number>}

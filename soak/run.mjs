@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `npm run soak -- [RUN] [--minutes N]`: the built program under a load that lasts, or that is large. soak/README.md lists
+// `npm run soak -- [RUN] [--minutes N]`: runs the built program under a long or a large load. soak/README.md lists
 // the runs.
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
  * @property {boolean | undefined} [each] whether attacks are made one after the other instead of all at once
  */
 
-/** @type {Record<string, (run: Run) => Promise<string[]>>} what each says was lost; nothing, if all is well */
+/** @type {Record<string, (run: Run) => Promise<string[]>>} each returns its failures */
 const RUNS = {
   churn,
   'idle-connections': idleConnections,
@@ -71,13 +71,13 @@ const isRight =
 if (run === undefined || !isRight) {
   const names = Object.keys(RUNS).join(' | ');
   const usage = `npm run soak -- [${names}] [--minutes N] [--workers N] [--seed N] [--connections N] [--only N] [--attack NAME]… [--each]`;
-  console.error(`soak: wrong usage; it is: ${usage}`);
+  console.error(`soak: invalid usage; expected: ${usage}`);
   process.exit(2);
 }
 for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
   process.once(signal, () => {
     process.exitCode = 1;
-    // What is under way fails as its children end, and the rest is cleaned up on the way out.
+    // The run fails as its children end; everything else is cleaned up at the exit.
     void stopAll();
   });
 }

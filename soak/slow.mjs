@@ -11,17 +11,17 @@ import { Program } from './program.mjs';
 
 const GIB = 1024 ** 3;
 const CONNECTIONS = 4;
-/** The first bytes of a backchannel, after which upstream need not speak. */
+/** The first bytes of a backchannel, after which upstream need not send anything. */
 const BACKCHANNEL = Buffer.from('backchannel\0\u0001\0\u0001\0\0\0\u0001\0\0\0\0', 'latin1');
 const BLOCK = randomBytes(1024 * 1024);
-/** A reader rests after so many bytes, for so long: some 100 MiB a second, a tenth of what it could have. */
+/** A reader pauses after this number of bytes for this time: about 100 MiB/s, a tenth of the possible rate. */
 const REST_BYTES = 4 * 1024 ** 2;
 const REST_MS = 30;
-/** What V8 and the kernel's accounting move by; beyond it, 1 MiB a connection. */
+/** The variation of V8 and of the kernel's accounting. Beyond it, a connection may use 1 MiB. */
 const NOISE_KIB = 24 * 1024;
 
 /**
- * Writes as fast as it is taken, then ends.
+ * Writes as fast as the peer reads, then ends.
  * @param {import('node:net').Socket} socket
  * @param {number} bytes
  * @returns {Promise<string>} SHA-256
@@ -39,7 +39,7 @@ async function pour(socket, bytes) {
 /**
  * Reads slowly to the end.
  * @param {import('node:net').Socket} socket
- * @param {number} skip bytes at the begin that do not count
+ * @param {number} skip number of first bytes that do not count
  * @returns {Promise<string>} SHA-256
  */
 async function sip(socket, skip) {
@@ -112,7 +112,7 @@ async function carrySlowly({ load, program, directory, workers }, slow) {
     await proxy.quiet();
     return hashes.size === 1;
   };
-  // What the process needs once, and what V8 lets lie until it is worth collecting, is no connection's.
+  // Memory that the process allocates once, and garbage that V8 has not collected yet, must not count for a connection.
   await carry(GIB / 4);
   const before = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
   let peak = before.memoryKib;
@@ -123,11 +123,11 @@ async function carrySlowly({ load, program, directory, workers }, slow) {
   clearInterval(sampler);
   backend.close();
   await proxy.quiet(before.descriptors);
-  const failures = isWhole ? [] : ['what arrived is not what was sent'];
+  const failures = isWhole ? [] : ['the received bytes differ from the sent ones'];
   const descriptors = proxy.descriptors;
   const eachMib = (peak - before.memoryKib) / 1024 / CONNECTIONS;
   if (peak - before.memoryKib > NOISE_KIB + CONNECTIONS * 1024)
-    failures.push(`memory grew by ${eachMib.toFixed(1)} MiB a connection`);
+    failures.push(`memory grew by ${eachMib.toFixed(1)} MiB per connection`);
   console.log(
     `${CONNECTIONS} connections of 1 GiB, slow ${slow}, in ${seconds.toFixed(0)} s, all bytes equal\n` +
       `memory: ${(before.memoryKib / 1024).toFixed(1)} MiB before, ${(peak / 1024).toFixed(1)} at most, ` +

@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** Compiles what the runs share with the tests, which is TypeScript: Node 20 does not run it as it is. */
+/** Compiles the modules that the runs share with the tests: they are TypeScript, which Node 20 cannot run. */
 export async function buildSupport() {
   await promisify(execFile)(
     process.execPath,

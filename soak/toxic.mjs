@@ -6,9 +6,9 @@ import { Program } from './program.mjs';
 import { buildSupport, importSupport } from './support.mjs';
 
 const CONNECTIONS = 10_000;
-/** Connections at once, in tens. */
+/** Concurrent connections, in tens. */
 const TENS = 25;
-/** What V8 and the allocator move by between the first quarter of the connections and the end. */
+/** The variation of V8 and the allocator between the first quarter of the connections and the end. */
 const NOISE_KIB = 32 * 1024;
 
 /**
@@ -46,7 +46,7 @@ export async function toxic({
   console.log(`seed ${seed}`);
   for (const event of ['uncaughtException', 'unhandledRejection']) {
     process.on(event, (/** @type {unknown} */ error) => {
-      // Of the network's own, not of the proxy: the rest of the run would prove nothing.
+      // This is an error of the toxic network, not of the proxy: the rest of the run would prove nothing.
       console.error(`soak: FAILED: seed ${seed}: ${inspect(error)}`);
       process.exitCode = 1;
       void stopAll().finally(() => process.exit());
@@ -61,7 +61,7 @@ export async function toxic({
   await proxy.quiet(before.descriptors);
   const after = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
   if (only === undefined && connections >= CONNECTIONS && network.tally.missing.length > 0)
-    failures.push(`never came to pass: ${network.tally.missing.join('; ')}`);
+    failures.push(`never occurred: ${network.tally.missing.join('; ')}`);
   for (const name of [
     'internal_errors_total',
     'inspector_lost_total',

@@ -111,7 +111,7 @@ describe('the demo', () => {
   test('takes free ports where the usual ones are taken, and says so', async () => {
     for (const port of Object.values(DEMO_PORTS)) await take(port);
     const { demo, directory, printed, place } = await startDemo();
-    for (const port of Object.values(DEMO_PORTS)) expect(printed).toContain(`(port ${port} was taken)`);
+    for (const port of Object.values(DEMO_PORTS)) expect(printed).toContain(`(port ${port} is in use)`);
     const answer = await fetch(place('metrics'), { headers: { connection: 'close' } });
     expect(answer.status).toBe(200);
     await endsAndLeavesNothing(demo, directory, 'SIGINT');

@@ -13,13 +13,13 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// mixedMessages is one stream among mixed calls: a listing, a file.
+// mixedMessages is the length of a stream among mixed calls, such as a listing or a file.
 const mixedMessages = 4
 
 // transferMessages is one call of a stream scenario: 32 MiB, a small clone.
 const transferMessages = 32 * 1024 * 1024 / messageBytes
 
-// connect opens gRPC connections, each of its own, and waits for none: the first call dials. TLS is done by the
+// connect opens separate gRPC connections without waiting: the first call dials. TLS is handled by the
 // dialler, as Gitaly's own client does for the backchannel, so peers without ALPN (stunnel) can be measured as well.
 func connect(to *target, connections int) ([]*grpc.ClientConn, error) {
 	open := make([]*grpc.ClientConn, 0, connections)
@@ -36,7 +36,7 @@ func connect(to *target, connections int) ([]*grpc.ClientConn, error) {
 	return open, nil
 }
 
-// dialAll waits until every connection is there. Few are dialled at a time: a crowd would be cut off at the handshake.
+// dialAll waits until all connections are open. It dials a few at a time: otherwise handshakes would time out.
 func dialAll(ctx context.Context, open []*grpc.ClientConn) error {
 	const dials = 16
 	waiting := make(chan *grpc.ClientConn, len(open))
@@ -66,7 +66,7 @@ func dialAll(ctx context.Context, open []*grpc.ClientConn) error {
 	return failed
 }
 
-// withMetadata adds what every call of GitLab carries, for proxies that parse headers.
+// withMetadata adds the metadata of GitLab's calls, for proxies that parse headers.
 func withMetadata(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx,
 		"authorization", "Bearer v2.6d0f7a3b1c2e4d5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7.1700000000",
@@ -106,7 +106,7 @@ func downloadSome(ctx context.Context, conn *grpc.ClientConn, messages int) (int
 	return receiveAll(stream, messages)
 }
 
-// receiveAll reads a stream to its end, and counts what it says in so many messages.
+// receiveAll reads a stream to its end, and counts its messages and bytes.
 func receiveAll(stream grpc.ClientStream, messages int) (int64, error) {
 	received := int64(0)
 	for {
@@ -152,7 +152,7 @@ func uploadSome(ctx context.Context, conn *grpc.ClientConn, block *message, mess
 	return received, expectBytes(received, messages)
 }
 
-// reasonOf is why a stream ended that can no longer be sent on: SendMsg says only that it has.
+// reasonOf returns why a stream has ended after SendMsg failed, which reports only io.EOF.
 func reasonOf(stream grpc.ClientStream, err error) error {
 	if errors.Is(err, io.EOF) {
 		return errors.Join(err, stream.RecvMsg(&message{}))
@@ -160,7 +160,7 @@ func reasonOf(stream grpc.ClientStream, err error) error {
 	return err
 }
 
-// exchange sends and receives at once, on one stream; the server sends back what it gets.
+// exchange sends and receives concurrently on one stream; the server returns each message.
 func exchange(ctx context.Context, conn *grpc.ClientConn, block *message) (int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

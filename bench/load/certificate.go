@@ -15,7 +15,7 @@ import (
 )
 
 // runCertificate writes one self-signed P-256 certificate for all proxies: cert.pem, key.pem, and both.pem, which
-// holds certificate and key one after the other as haproxy and hitch want them.
+// contains the certificate and then the key, as haproxy and hitch require.
 func runCertificate(arguments []string) error {
 	flags := newFlags("certificate")
 	directory := flags.String("out", ".", "directory to write to")

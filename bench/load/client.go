@@ -23,7 +23,7 @@ type settings struct {
 }
 
 // scenario is one kind of load. run may be called again; everything that it opened is closed by close, and is open
-// until then, so that idle connections can be looked at.
+// until then, so that idle connections can be measured.
 type scenario struct {
 	run   func(limit budget) (tally, error)
 	close func()
@@ -43,7 +43,7 @@ var scenarios = map[string]func(context.Context, settings) (scenario, error){
 }
 
 // runClient makes one measurement: connect and warm up, say "ready", wait for "go", work, say "done", wait for
-// "end". Between these nothing is under way, so the bench can read CPU and memory at rest.
+// "end". Between these no operation is running, so the bench can read CPU and memory at rest.
 func runClient(arguments []string) error {
 	flags := newFlags("client")
 	name := flags.String("scenario", "rpc", "rpc, mixed, down, up, duplex, sidechannel, handshake, connection or idle")
@@ -67,7 +67,7 @@ func runClient(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	// Far more than the bounds allow: a proxy that hangs ends the client, not the other way round.
+	// Far more than the bounds allow, so that the client ends even if the proxy hangs.
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second+time.Duration(*connections)*10*time.Millisecond+2*(*warmup+*duration))
 	defer cancel()
 	talk := newControl()
@@ -186,7 +186,7 @@ func transferScenario(do transfer) func(context.Context, settings) (scenario, er
 	}
 }
 
-// dialScenario opens connections and closes them at once: after the handshake, or when HTTP/2 is there.
+// dialScenario opens connections and closes them at once, after the handshake or the HTTP/2 preface.
 func dialScenario(open func(*target, context.Context) (net.Conn, error)) func(context.Context, settings) (scenario, error) {
 	return func(ctx context.Context, s settings) (scenario, error) {
 		return scenario{
@@ -205,7 +205,7 @@ func dialScenario(open func(*target, context.Context) (net.Conn, error)) func(co
 }
 
 // idleScenario opens some connections and closes them before the measurement, so that what a proxy allocates once is
-// not counted as the price of a connection; then it opens all and keeps them.
+// not counted as the cost of a connection; then it opens all and keeps them.
 func idleScenario(ctx context.Context, s settings) (scenario, error) {
 	first, err := openIdle(ctx, s.target, min(s.connections, 64), s.concurrency)
 	closeAll(first)()

@@ -8,7 +8,7 @@ import (
 )
 
 // control is the conversation with bench/run.mjs: JSON lines out, words in. The end of the input ends the program,
-// so that nothing is left behind when the bench dies.
+// so that no process remains when the bench dies.
 type control struct{ words chan string }
 
 func newControl() *control {
@@ -27,7 +27,7 @@ func (c *control) say(event any) error {
 	return json.NewEncoder(os.Stdout).Encode(event)
 }
 
-// await blocks until the word is said; io.EOF if the bench has gone.
+// await blocks until the word is received. It returns io.EOF if the bench has exited.
 func (c *control) await(word string) error {
 	for said := range c.words {
 		if said == word {

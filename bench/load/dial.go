@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// target is where the load goes: a proxy's TLS port, or the backend itself.
+// target is the destination of the load: a proxy's TLS port, or the backend itself.
 type target struct {
 	address string
 	tls     *tls.Config
 }
 
-// tlsFacts says what was negotiated; the report shows that all proxies did the same cryptography.
+// tlsFacts are the negotiated parameters. The report shows that all proxies used the same cryptography.
 type tlsFacts struct {
 	Version string `json:"version"`
 	Cipher  string `json:"cipher"`
@@ -25,8 +25,8 @@ type tlsFacts struct {
 }
 
 // newTarget reads "tls://127.0.0.1:PORT" or "tcp://127.0.0.1:PORT". Only loopback is allowed: this is a load
-// generator. The key exchange is pinned to X25519, which every peer speaks; current Go and OpenSSL would else
-// choose a post-quantum one where the others cannot. There is no session cache, so every handshake is a full one.
+// generator. The key exchange is pinned to X25519, which every peer supports; otherwise current Go and OpenSSL would
+// choose a post-quantum one that the others do not support. Without a session cache, every handshake is a full one.
 func newTarget(url, caPath string) (*target, error) {
 	scheme, address, _ := strings.Cut(url, "://")
 	host, _, err := net.SplitHostPort(address)
@@ -74,7 +74,7 @@ func (t *target) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// facts makes one connection to see what it negotiates; nil for plaintext.
+// facts makes one connection and returns the negotiated parameters; nil for plaintext.
 func (t *target) facts(ctx context.Context) (*tlsFacts, error) {
 	conn, err := t.dial(ctx)
 	if err != nil {

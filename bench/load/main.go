@@ -1,5 +1,5 @@
-// Command load is both ends of the benchmark: the backend in Gitaly's place, and the client that loads a proxy in
-// front of it. bench/run.mjs starts it, tells it when to go, and ends it.
+// Command load is both ends of the benchmark: the backend in place of Gitaly, and the client that loads a proxy in
+// front of it. bench/run.mjs starts, controls and stops it.
 package main
 
 import (

@@ -12,11 +12,11 @@ type budget struct {
 	duration   time.Duration
 	operations int64
 	bytes      int64
-	// pause is what a worker does nothing for after each operation.
+	// pause is the time for which a worker rests after each operation.
 	pause time.Duration
 }
 
-// tally is what one measurement did.
+// tally is the result of one measurement.
 type tally struct {
 	Operations int64   `json:"operations"`
 	Bytes      int64   `json:"bytes"`
@@ -26,7 +26,7 @@ type tally struct {
 	MaxMicros  float64 `json:"max_us"`
 }
 
-// operation does one piece of work for a worker and says how many payload bytes it moved.
+// operation does one unit of work for a worker and returns the number of payload bytes.
 type operation func(worker int) (int64, error)
 
 // measure lets the workers repeat the operation until the budget is used up, and returns when the last has finished

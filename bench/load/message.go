@@ -7,7 +7,7 @@ import (
 )
 
 // message is a gRPC message without a schema. Its bytes are sent as they are; of a received one only the length is
-// kept unless keep is set, so that the load costs as little as it can beside the proxy that is measured.
+// kept unless keep is set, so that the load uses as little CPU as possible next to the measured proxy.
 type message struct {
 	body   []byte
 	length int
@@ -37,5 +37,5 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, value any) error {
 	return nil
 }
 
-// Name is what Gitaly's clients say in content-type, so that a proxy that looks sees an ordinary gRPC call.
+// Name is the content-type of Gitaly's clients, so that an inspecting proxy sees an ordinary gRPC call.
 func (rawCodec) Name() string { return "proto" }

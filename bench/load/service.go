@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// The calls of the load. A request for a download holds the number of messages wanted (u64, big endian); the answer
-// to an upload holds the number of bytes received, which the client checks.
+// The calls of the load. A download request contains the requested number of messages (u64, big endian); the answer
+// to an upload contains the number of received bytes, which the client checks.
 const (
 	unaryMethod       = "/bench.Load/Unary"
 	downMethod        = "/bench.Load/Down"
@@ -22,10 +22,10 @@ const (
 // messageBytes is one message of a stream, the size of a large read of pack data.
 const messageBytes = 64 * 1024
 
-// unaryBytes is the size of a unary request and of its answer unless the client is told another: most of Gitaly's are small.
+// unaryBytes is the default size of a unary request and of its answer: most of Gitaly's are small.
 const unaryBytes = 128
 
-// maxUnaryBytes is the largest that an answer can be.
+// maxUnaryBytes is the maximum size of an answer.
 const maxUnaryBytes = 1 << 20
 
 func countMessage(n int64) *message {
@@ -39,7 +39,7 @@ func (m *message) count() (int64, error) {
 	return int64(binary.BigEndian.Uint64(m.body)), nil
 }
 
-// filler is what streams carry: not compressible, made once.
+// filler is the content of streams: incompressible, generated once.
 func filler(bytes int) []byte {
 	body := make([]byte, bytes)
 	state := uint64(0x9e3779b97f4a7c15)

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// serveSidechannel sends the asked number of messages over the call's sidechannel, as Gitaly sends a pack.
+// serveSidechannel sends the requested number of messages over the call's sidechannel, as Gitaly sends a pack.
 func serveSidechannel(ctx context.Context, request *message, block []byte) error {
 	messages, err := request.count()
 	if err != nil {

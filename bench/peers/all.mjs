@@ -5,14 +5,14 @@ import { nginxPeers } from './nginx.mjs';
 import { OUR_GROUPS, ourPeers } from './ours.mjs';
 import { stunnelPeers } from './stunnel.mjs';
 
-/** What `--only` takes: ids and groups. `direct` is no proxy at all, the load's own limit. */
+/** The values of `--only`: ids and groups. `direct` measures the load without a proxy. */
 export const PEER_NAMES = [
   ...['direct', 'nginx', 'haproxy', 'haproxy-tcp', 'haproxy-h2', 'hitch', 'stunnel'],
   ...['envoy', 'envoy-tcp', 'envoy-h2', ...OUR_GROUPS],
 ];
 
 /**
- * The peers that are installed and wanted, in the order of the report.
+ * The installed and selected peers, in the order of the report.
  * @param {(peer: { id: string, group: string }) => boolean} wanted
  * @param {string[]} nodes
  * @param {string} program

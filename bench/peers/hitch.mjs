@@ -1,7 +1,7 @@
 import { findProgram, versionOf } from './peer.mjs';
 
 /**
- * Hitch, Varnish's TLS terminator: one worker process beside its parent.
+ * Hitch, Varnish's TLS terminator: one worker process and its parent.
  * @returns {Promise<import('./peer.mjs').Peer[]>}
  */
 export async function hitchPeers() {

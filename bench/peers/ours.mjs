@@ -5,13 +5,13 @@ import { UsageError } from '../usage-error.mjs';
 import { versionOf } from './peer.mjs';
 
 /**
- * As it comes: a line for each call that fails, of which there are none here.
+ * The default: a line per failed call. In the bench no call fails.
  * @type {Variant}
  */
 const DEFAULTS = { group: 'inspected', inspect: true, logging: { level: 'info', rpc: 'failed' }, workers: 1 };
 
 /**
- * Ways to run this project's proxy, each a row: what is switched off or on.
+ * The variants of this proxy, each a row, with their settings.
  * @typedef {{ group: string, inspect: boolean, logging: Record<string, string>, workers: number }} Variant
  * @type {readonly Variant[]}
  */
@@ -26,8 +26,8 @@ const VARIANTS = [
 export const OUR_GROUPS = VARIANTS.map(({ group }) => group);
 
 /**
- * This project's proxy, for each Node binary in all variants: as a tunnel (`ours`), with its calls followed, and with all
- * of them logged into a file.
+ * This proxy, for each Node binary in all variants: as a tunnel (`ours`), with its calls inspected, and with all calls
+ * logged to a file.
  * @param {string[]} nodes paths of Node binaries; empty for the one that runs the bench
  * @param {string} program path of the built `dist/cli.js`
  * @returns {Promise<import('./peer.mjs').Peer[]>}
@@ -45,7 +45,7 @@ export async function ourPeers(nodes, program) {
 }
 
 /**
- * This project's proxy with its defaults and so many workers, on the Node that runs the bench.
+ * This proxy with its defaults and this number of workers, on the Node that runs the bench.
  * @param {string} program path of the built `dist/cli.js`
  * @param {number} workers
  * @returns {Promise<import('./peer.mjs').Peer>}
@@ -57,7 +57,7 @@ export async function oursWith(program, workers) {
 }
 
 /**
- * The flags that the program asks Node for in its first line: it is measured as its users run it.
+ * The flags of Node in the first line of the program: it is measured as its users run it.
  * @param {string} program
  */
 async function shebangFlags(program) {

@@ -6,12 +6,12 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 
 /**
- * What a peer is told before it starts. All ports are on 127.0.0.1.
+ * The parameters of a peer. All ports are on 127.0.0.1.
  * @typedef {object} Place
  * @property {string} directory a private directory of this start, for configuration and logs
- * @property {number} listenPort where to terminate TLS
+ * @property {number} listenPort the port on which it terminates TLS
  * @property {number} backendPort the plaintext backend
- * @property {{ cert: string, key: string, both: string }} files PEM files; `both` holds certificate and key
+ * @property {{ cert: string, key: string, both: string }} files PEM files; `both` contains certificate and key
  */
 
 /**
@@ -34,11 +34,11 @@ const run = promisify(execFile);
  * @property {(place: Place) => Start} start
  */
 
-/** Debian keeps daemons where the path of an ordinary user does not look. */
+/** Debian installs daemons in directories that are not in the PATH of ordinary users. */
 const SYSTEM_DIRECTORIES = ['/usr/local/sbin', '/usr/sbin', '/sbin'];
 
 /**
- * Finds a program on the path, or where daemons are.
+ * Finds a program in the PATH or in the directories of daemons.
  * @param {string} name
  * @returns {Promise<string | undefined>} its absolute path
  */
@@ -57,11 +57,11 @@ export async function findProgram(name) {
 }
 
 /**
- * What a program says of its version: the first match in its output, whichever stream it uses.
+ * The version of a program: the first match in its output to either stream.
  * @param {string} command
  * @param {string[]} args
  * @param {RegExp} pattern with one group
- * @returns {Promise<string>} `unknown` where it says nothing that matches
+ * @returns {Promise<string>} `unknown` if its output has no match
  */
 export async function versionOf(command, args, pattern) {
   const output = await run(command, args, { timeout: 20_000 }).then(

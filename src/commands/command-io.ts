@@ -1,10 +1,10 @@
 import type { Environment } from '../config/build-context.js';
 
-/** The exit codes besides 0. `EXIT_USAGE`: the configuration or the command line is wrong. */
+/** The exit codes besides 0. `EXIT_USAGE`: the configuration or the command line is invalid. */
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 
-/** The environment of a command. */
+/** The clock, environment variables and streams of a command. */
 export interface CommandIo {
   readonly now: Date;
   readonly env: Environment;

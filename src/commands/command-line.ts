@@ -1,13 +1,13 @@
 import { nearest } from '../config/nearest.js';
 import { type Command, type CommandEntry, COMMON_FLAGS, Given } from './command.js';
-import { groupHelp, helpOf, mainHelp, SHORTEST_WAYS } from './help.js';
+import { groupHelp, helpOf, mainHelp, NO_ARGUMENTS } from './help.js';
 import { parseFlags, UsageError } from './parse-flags.js';
 import { COMMANDS } from './table.js';
 
 /**
- * Reads the command line. `serve` is the default command: flags alone mean it.
+ * Parses the command line. `serve` is the default command if the first argument is a flag.
  *
- * @param args - what follows the program's name.
+ * @param args - the arguments after the program's name.
  */
 export function parseCommandLine(args: readonly string[]): Command {
   try {
@@ -22,7 +22,7 @@ function parse(args: readonly string[]): Command {
   const [first, ...rest] = args;
   switch (first) {
     case undefined:
-      return { command: 'usage error', message: SHORTEST_WAYS };
+      return { command: 'usage error', message: NO_ARGUMENTS };
     case 'help':
       return parse([...rest, '--help']);
     case '--help':

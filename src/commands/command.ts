@@ -4,12 +4,12 @@ import type { Address } from '../config/model.js';
 import type { ServeSource } from '../config/serve-source.js';
 import type { ImportRequest } from './import/run-import.js';
 
-/** What the command line asks for. */
+/** A parsed command line. */
 export type Command =
   | { readonly command: 'serve'; readonly source: ServeSource }
   | { readonly command: 'demo' }
   | { readonly command: 'check'; readonly options: CheckOptions }
-  /** Not on the command line: what a process runs that the primary process has started to serve connections. */
+  /** Run by the worker processes that the primary process starts; not available on the command line. */
   | { readonly command: 'worker' }
   | { readonly command: 'configuration validate'; readonly file: string | undefined }
   | { readonly command: 'configuration import'; readonly request: ImportRequest }
@@ -19,17 +19,17 @@ export type Command =
       readonly places: readonly Place[];
       readonly json: boolean;
     }
-  /** What is asked for is a text: help, a script for a shell, the manual. */
+  /** Prints a text: help, a completion script or the manual page. */
   | { readonly command: 'print'; readonly text: string }
   | { readonly command: 'version' }
   | { readonly command: 'usage error'; readonly message: string };
 
-/** What `check` is told. */
+/** The options of `check`. */
 export interface CheckOptions {
   readonly addresses: readonly { readonly written: string; readonly address: Address }[];
-  /** A configuration of the proxy, all of which is checked. */
+  /** A configuration file of the proxy whose listeners and forwards are all checked. */
   readonly through: string | undefined;
-  /** A file or a directory of authorities. */
+  /** A file or a directory of trusted authorities. */
   readonly ca: string | undefined;
   /** Paths. */
   readonly clientPair: { readonly cert: string; readonly key: string } | undefined;
@@ -39,17 +39,17 @@ export interface CheckOptions {
   readonly json: boolean;
 }
 
-/** A command as the command line, its help, the completion of shells and the manual know it. */
+/** A command. Its help, its shell completion and its section of the manual page are generated from this. */
 export interface CommandEntry {
   /** One or two words, such as `configuration validate`. */
   readonly name: string;
-  /** What it does, for a list of commands; no capital, no full stop. */
+  /** One phrase for a list of commands, without a capital and a full stop. */
   readonly summary: string;
-  /** What its help says first, in paragraphs. */
+  /** The first paragraphs of its help. */
   readonly description: readonly string[];
-  /** What follows the name, each way of using it a line; `''` for nothing. */
+  /** The arguments after the name, one way of use per element; `''` for no arguments. */
   readonly usage: readonly string[];
-  readonly words?: Words;
+  readonly words?: Positionals;
   readonly flags: readonly CommandFlag[];
   /** Command lines to copy. A test runs each of them. */
   readonly examples: readonly Example[];
@@ -57,33 +57,33 @@ export interface CommandEntry {
   readonly read: (given: Given) => Command;
 }
 
-/** The words without dashes that a command takes. */
-interface Words {
-  /** What one is called, such as `FILE`. */
+/** The arguments of a command that are not flags. */
+interface Positionals {
+  /** The name in help texts, for example `FILE`. */
   readonly label: string;
   readonly most: number;
   readonly completes: Completes;
 }
 
 export interface CommandFlag {
-  /** Without its dashes. */
+  /** Without the dashes. */
   readonly name: string;
-  /** One letter that stands for it. */
+  /** The one-letter form, without the dash. */
   readonly short?: string;
-  /** What follows it; without it, nothing does. */
+  /** Its value; `undefined` for a flag without one. */
   readonly value?: { readonly label: string; readonly completes: Completes };
   readonly repeatable?: boolean;
-  /** Whether words that follow its value are more of its values: `--server a b` is `--server a --server b`. */
+  /** Whether the next words are further values: `--server a b` means `--server a --server b`. */
   readonly takesMore?: boolean;
-  /** What it is for; no capital, no full stop. */
+  /** Its purpose in one phrase, without a capital and a full stop. */
   readonly text: string;
 }
 
-/** What a shell proposes: names of files, of directories, one of some words, or nothing. */
+/** The proposals of shell completion: file names, directory names, some words, or nothing. */
 export type Completes = 'file' | 'directory' | 'nothing' | readonly string[];
 
 export interface Example {
-  /** What it shows; no capital, no full stop. */
+  /** Its purpose in one phrase, without a capital and a full stop. */
   readonly text: string;
   /** One line for a POSIX shell. */
   readonly line: string;
@@ -91,16 +91,16 @@ export interface Example {
 
 /** The flags of every command. */
 export const COMMON_FLAGS: readonly CommandFlag[] = [
-  { name: 'help', short: 'h', text: 'what the program does, or the command before it' },
-  { name: 'version', short: 'V', text: 'the version' },
+  { name: 'help', short: 'h', text: 'print help for the program or for a command' },
+  { name: 'version', short: 'V', text: 'print the version' },
 ];
 
-/** A flag as it was written, or a word without dashes. */
+/** A flag with its value, or another argument. */
 export type Argument =
   | { readonly kind: 'flag'; readonly name: string; readonly value: string | undefined }
   | { readonly kind: 'word'; readonly word: string };
 
-/** What was given to a command, in the order it was written. */
+/** The arguments of a command, in the order of the command line. */
 export class Given {
   constructor(readonly found: readonly Argument[]) {}
 

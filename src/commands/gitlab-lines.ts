@@ -4,13 +4,13 @@ import type { Created, CreatedCertificate } from './certificates/create.js';
 import type { SubjectName } from './certificates/subject-name.js';
 import { shellWord } from './completion/shell-word.js';
 
-/** Where Omnibus GitLab keeps certificates, and those that it trusts. */
+/** Omnibus GitLab's directories for its own certificates and for those that it trusts. */
 const SSL = '/etc/gitlab/ssl';
 const TRUSTED = '/etc/gitlab/trusted-certs';
 
 /**
- * What was made, and the lines of `gitlab.rb` that use it. All of it is Ruby, with what else is to be done as comments,
- * so that it can be kept and copied from.
+ * Lists the created files and the lines of `gitlab.rb` that use them. The output is valid Ruby: everything else that
+ * is to be done is a comment.
  */
 export function describeCreated(created: Created): string {
   const { authority, certificates } = created;
@@ -35,7 +35,7 @@ function listFiles({ authority, certificates, notAfter }: Created): string[] {
       authority.certificatePath,
       `authority ${JSON.stringify(authority.name)}, until ${until(authority.notAfter)}`,
     ]);
-    rows.push([authority.keyPath, 'its key: whoever has it can issue certificates; keep it off the nodes']);
+    rows.push([authority.keyPath, 'its private key, which can issue certificates: keep it off the nodes']);
   }
   for (const { role, names, certificatePath, keyPath, renewed } of certificates) {
     const all = names.map(({ value }) => value).join(', ');
@@ -43,7 +43,7 @@ function listFiles({ authority, certificates, notAfter }: Created): string[] {
       certificatePath,
       `${role} certificate${renewed ? ', renewed' : ''}: ${all}, until ${until(notAfter)}`,
     ]);
-    rows.push([keyPath, 'its key']);
+    rows.push([keyPath, 'its private key']);
   }
   const width = Math.max(...rows.map(([path]) => path.length)) + 2;
   return rows.map(([path, what]) => `# ${path.padEnd(width)}${what}`);
@@ -51,7 +51,7 @@ function listFiles({ authority, certificates, notAfter }: Created): string[] {
 
 function trustLines({ authority }: Created): string[] {
   return [
-    '# On every node that dials Gitaly (Rails, Sidekiq, Praefect, the other Gitalys), before a certificate is used:',
+    '# On every client node of Gitaly (Rails, Sidekiq, Praefect, other Gitaly nodes), before you use a certificate:',
     `#   install -m 644 ${shellWord(basename(authority.certificatePath))} ${TRUSTED}/gitaly-ca.pem && gitlab-ctl reconfigure`,
   ];
 }
@@ -65,14 +65,14 @@ function serverLines(servers: readonly CreatedCertificate[]): string[] {
 
 function useLines(): string[] {
   return [
-    '# There, with gitaly-tls-proxy in front of Gitaly, in its configuration (Gitaly keeps listen_addr, on loopback):',
+    '# There, with gitaly-tls-proxy in front of Gitaly, in its configuration (Gitaly keeps its listen_addr on loopback):',
     '#   tls:',
     `#     certificate_path: ${SSL}/cert.pem`,
     `#     key_path: ${SSL}/key.pem`,
     '#   listeners:',
     '#     - listen: tls://0.0.0.0:9999',
     '#       forward: tcp://127.0.0.1:8075',
-    '# or with Gitaly alone, in /etc/gitlab/gitlab.rb, among what you have:',
+    '# or without gitaly-tls-proxy, in /etc/gitlab/gitlab.rb, merged with your settings:',
     "gitaly['configuration'] = {",
     "  tls_listen_addr: '0.0.0.0:9999',",
     '  tls: {',
@@ -85,7 +85,7 @@ function useLines(): string[] {
 
 function railsLines(servers: readonly CreatedCertificate[]): string[] {
   return [
-    '# On the Rails and Sidekiq nodes, in /etc/gitlab/gitlab.rb; the names of the storages are those that you have:',
+    '# On the Rails and Sidekiq nodes, in /etc/gitlab/gitlab.rb, with the names of your storages:',
     "gitlab_rails['repositories_storages'] = {",
     ...servers.map((server, index) => {
       const storage = index === 0 ? 'default' : `storage${index + 1}`;
@@ -97,14 +97,14 @@ function railsLines(servers: readonly CreatedCertificate[]): string[] {
 
 function clientLines(clients: readonly CreatedCertificate[]): string[] {
   return clients.flatMap((client) => [
-    `# On the machine of ${client.names[0].value}:`,
+    `# On the node of ${client.names[0].value}:`,
     ...install(client, 'client', 'client-key'),
   ]);
 }
 
 function presentLines(server: CreatedCertificate | undefined): string[] {
   return [
-    '# There gitaly-tls-proxy presents it, and gitaly_address is unix:/run/gitaly-tls-proxy/gitaly.socket:',
+    '# There, gitaly-tls-proxy presents it; gitaly_address is unix:/run/gitaly-tls-proxy/gitaly.socket:',
     '#   listeners:',
     '#     - listen: unix:/run/gitaly-tls-proxy/gitaly.socket',
     `#       forward: ${server ? addressOf(server) : 'tls://gitaly.internal:9999'}`,
@@ -117,7 +117,7 @@ function presentLines(server: CreatedCertificate | undefined): string[] {
 
 function requireLines(): string[] {
   return [
-    '# On the nodes with gitaly-tls-proxy in front of Gitaly, under tls: (`optional` first, until nobody is without one):',
+    '# On the nodes with gitaly-tls-proxy in front of Gitaly, under tls: (`optional` until every client presents one):',
     '#   client_auth: require',
     `#   client_ca_path: ${TRUSTED}/gitaly-ca.pem`,
   ];
@@ -125,11 +125,11 @@ function requireLines(): string[] {
 
 function renewalLines(): string[] {
   return [
-    '# gitaly-tls-proxy puts them in force by itself, within two seconds. A Gitaly that does TLS itself must be restarted.',
+    '# gitaly-tls-proxy applies them within two seconds. A Gitaly that terminates TLS itself must be restarted.',
   ];
 }
 
-/** The files have been copied to the node, under the names that they have here. */
+/** Assumes that the files have been copied to the node under their present names. */
 function install(
   { certificatePath, keyPath }: CreatedCertificate,
   certificate: string,
@@ -141,7 +141,7 @@ function install(
   ];
 }
 
-/** With a name that can be dialled: of a wildcard some node's. */
+/** The server's address. A wildcard is replaced by an example of a host name. */
 function addressOf({ names }: CreatedCertificate): string {
   const hosts = names.filter(({ kind }) => kind !== 'url');
   const host = hosts.find(({ value }) => !value.startsWith('*.')) ?? hosts[0];

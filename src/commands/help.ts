@@ -1,22 +1,27 @@
-import { type CommandEntry, type CommandFlag, COMMON_FLAGS } from './command.js';
+import { type CommandEntry, type CommandFlag, COMMON_FLAGS, type Example } from './command.js';
 
 const WIDTH = 116;
 
-export const EXIT_CODES = 'Exit codes: 0 fine, 1 failed, 2 wrong configuration or usage.';
+export const EXIT_CODES = 'Exit codes: 0 success, 1 failure, 2 invalid configuration or usage.';
 
 export const PURPOSE =
-  'gitaly-tls-proxy terminates TLS in front of Gitaly and relays what is inside, the backchannel included.';
+  'gitaly-tls-proxy terminates TLS in front of Gitaly and relays its gRPC traffic, including the backchannel.';
+
+/** The commands whose first example the main help shows, for a newcomer. */
+const FIRST_STEPS = ['demo', 'serve', 'check'];
 
 /** `gitaly-tls-proxy --help`. */
 export function mainHelp(commands: readonly CommandEntry[]): string {
-  const first = commands.flatMap(({ examples: [example] }) => (example === undefined ? [] : [example.line]));
+  const examples = FIRST_STEPS.flatMap(
+    (name) => commands.find((command) => command.name === name)?.examples.slice(0, 1) ?? [],
+  );
   return text([
     [PURPOSE],
     ['Usage: gitaly-tls-proxy [COMMAND] [FLAGS]'],
     ['Commands:', ...listCommands(commands)],
     ['Flags:', ...listFlags(COMMON_FLAGS)],
-    ['Start with one of:', ...first.slice(0, 3).map((line) => `  ${line}`)],
-    [EXIT_CODES],
+    ['Get started:', ...listExamples(examples)],
+    ['Help for a command: gitaly-tls-proxy COMMAND --help', EXIT_CODES],
   ]);
 }
 
@@ -38,10 +43,7 @@ export function helpOf(command: CommandEntry): string {
       `${index === 0 ? 'Usage:' : '      '} gitaly-tls-proxy ${name} ${each}`.trimEnd(),
     ),
     ['Flags:', ...listFlags([...flags, ...COMMON_FLAGS])],
-    [
-      examples.length === 1 ? 'Example:' : 'Examples:',
-      ...examples.flatMap((example) => [`  # ${example.text}`, `  ${example.line}`]),
-    ],
+    [examples.length === 1 ? 'Example:' : 'Examples:', ...listExamples(examples)],
     [EXIT_CODES],
   ]);
 }
@@ -66,6 +68,10 @@ function listFlags(flags: readonly CommandFlag[]): string[] {
   return columns(flags.map((flag) => [flagTitle(flag), flag.text]));
 }
 
+function listExamples(examples: readonly Example[]): string[] {
+  return examples.flatMap(({ text: purpose, line }) => [`  # ${purpose}`, `  ${line}`]);
+}
+
 /** Two columns, the second wrapped. */
 function columns(rows: readonly (readonly [string, string])[]): string[] {
   const width = Math.max(...rows.map(([left]) => left.length)) + 2;
@@ -86,14 +92,14 @@ function wrap(paragraph: string, width: number): string[] {
   return lines;
 }
 
-/** Blocks of lines, with an empty line between. */
+/** Joins blocks of lines with an empty line between them. */
 function text(blocks: readonly (readonly string[])[]): string {
   return `${blocks.map((block) => block.join('\n')).join('\n\n')}\n`;
 }
 
-/** The hint for a command line without arguments. */
-export const SHORTEST_WAYS = `say what to serve, or try the demo:
+/** The error for a command line without arguments. */
+export const NO_ARGUMENTS = `no arguments given; serve with a configuration file or with flags, or try the demo:
   gitaly-tls-proxy serve --config FILE
   gitaly-tls-proxy serve --listen tls://0.0.0.0:9999 --forward tcp://127.0.0.1:8075 --cert cert.pem --key key.pem
   gitaly-tls-proxy demo
-All flags: gitaly-tls-proxy --help`;
+Help: gitaly-tls-proxy --help`;

@@ -3,13 +3,13 @@ import { parseArgs } from 'node:util';
 import { nearest } from '../config/nearest.js';
 import type { CommandFlag, Argument } from './command.js';
 
-/** Something wrong with the command line, in words for whoever typed it. */
+/** A mistake on the command line. Its message is printed to the user. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
 /**
- * Reads the arguments of one command in the order they were written.
+ * Parses the arguments of one command and keeps their order.
  *
  * @throws {UsageError} for an unknown flag (with the nearest known one), a missing or superfluous value, or a flag
  * given twice.
@@ -34,7 +34,7 @@ export function parseFlags(args: readonly string[], flags: readonly CommandFlag[
   });
   const seen = new Set<string>();
   const found: Argument[] = [];
-  /** The flag whose values go on with the next words. */
+  /** The flag that takes the next words as further values. */
   let open: string | undefined;
   for (const token of tokens) {
     if (token.kind === 'option-terminator') {
@@ -53,7 +53,7 @@ export function parseFlags(args: readonly string[], flags: readonly CommandFlag[
     if (flag === undefined) throw new UsageError(unknownFlag(token.rawName, [...known.keys()]));
     const given = token.rawName;
     if (flag.value !== undefined) {
-      // A value that starts with a dash is a forgotten value, unless it was joined by an equals sign.
+      // If the next argument starts with a dash, the value is missing, unless an equals sign precedes it.
       const forgotten =
         token.value === undefined || token.value === '' || (!token.inlineValue && /^-./u.test(token.value));
       if (forgotten) throw new UsageError(`${given} needs a value`);

@@ -9,7 +9,7 @@ import { DEMO } from './demo/demo-command.js';
 import { manualEntry } from './manual/manual-command.js';
 import { SERVE } from './serve/serve-command.js';
 
-/** All commands, in the order in which help lists them. The first is meant where flags alone are given. */
+/** All commands, in the order in which help lists them. */
 export const COMMANDS: readonly CommandEntry[] = [
   SERVE,
   DEMO,

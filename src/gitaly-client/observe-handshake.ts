@@ -39,7 +39,7 @@ export type Sequel =
 /** The handshake to perform. */
 export interface ObservedHandshake extends ClientHandshake {
   /** Bytes sent after the handshake to a server that requested a certificate, to find out whether it accepted ours. */
-  readonly firstWords: Buffer | undefined;
+  readonly firstBytes: Buffer | undefined;
   readonly timeoutMs: number;
 }
 
@@ -62,7 +62,7 @@ export async function observeHandshake(
 async function observe(
   tls: TLSSocket,
   sent: FirstBytes,
-  { firstWords, timeoutMs }: ObservedHandshake,
+  { firstBytes, timeoutMs }: ObservedHandshake,
 ): Promise<HandshakeObservation> {
   let secret: Buffer | undefined;
   tls.on('keylog', (line) => (secret ??= handshakeSecret(line)));
@@ -93,8 +93,8 @@ async function observe(
     protocol: typeof alpnProtocol === 'string' ? alpnProtocol : undefined,
     verification: failedVerification(tls),
     sequel:
-      flight.asksForCertificate === true && firstWords !== undefined
-        ? await sequelOf(tls, firstWords, timeoutMs)
+      flight.asksForCertificate === true && firstBytes !== undefined
+        ? await sequelOf(tls, firstBytes, timeoutMs)
         : { kind: 'not_awaited' },
   };
 }

@@ -21,7 +21,7 @@ export const LOG_FIELDS = {
   upstream: { type: 'string', meaning: 'the address that the listener forwards to' },
   listen: { type: 'string', meaning: 'the bound address, with its port' },
   addresses: { type: 'string', meaning: 'all bound addresses, if `listen` has a host name' },
-  forward: { type: 'string', meaning: 'where connections are forwarded to' },
+  forward: { type: 'string', meaning: 'the address or addresses that connections are forwarded to' },
   inherited: { type: 'boolean', meaning: 'the socket comes from systemd' },
   connections: { type: 'number', meaning: 'number of connections' },
   count: { type: 'number', meaning: 'occurrences since the previous line of this kind' },
@@ -155,7 +155,7 @@ const CLOSES: Readonly<Record<CloseReason, EventVariant>> = {
   client_certificate_refused: {
     level: 'warn',
     message: 'client certificate refused',
-    fix: 'Give the client a certificate of a CA in client_ca_path that is valid now.',
+    fix: 'Give the client a certificate that is valid today and issued by a CA in client_ca_path.',
   },
   protocol_unknown: {
     level: 'warn',
@@ -494,7 +494,7 @@ export const LOG_EVENTS = {
   },
   inspection_lost: {
     level: 'warn',
-    message: 'calls of connection can no longer be followed',
+    message: "connection's calls can no longer be followed",
     meaning:
       'The bytes of a connection cannot be parsed. They are still relayed, but its calls are not counted.',
     fields: ['listener', 'upstream', 'peer.address', 'inspection.reason'],
@@ -543,7 +543,7 @@ export const LOG_EVENTS = {
   },
   call_lines_suppressed: {
     level: 'warn',
-    message: 'too many failed calls of one connection to log',
+    message: 'log lines suppressed: too many failed calls',
     meaning: 'Failed calls of one connection exceeded the rate limit of their log lines.',
     fields: ['listener', 'upstream', 'peer.address', 'lines'],
     optional: ['peer.identity'],
@@ -553,11 +553,11 @@ export const LOG_EVENTS = {
   },
   unauthenticated_lines_suppressed: {
     level: 'warn',
-    message: 'too many lines about unauthenticated clients to log',
-    meaning: `Lines about unauthenticated clients exceeded their rate limit: a burst of ${UNAUTHENTICATED_LINES.burst} and ${UNAUTHENTICATED_LINES.perSecond} per second, half of it for calls and requests. \`reasons\` has the number of suppressed lines by reason. The metrics count all.`,
+    message: 'log lines suppressed: too many unauthenticated clients',
+    meaning: `Lines about unauthenticated clients exceeded their rate limit: a burst of ${UNAUTHENTICATED_LINES.burst} and ${UNAUTHENTICATED_LINES.perSecond} per second, half of it for calls and requests. \`reasons\` contains the number of suppressed lines by reason. The metrics count all clients.`,
     fields: ['lines', 'reasons', 'sources', 'peer.address'],
     error:
-      'Unauthenticated clients cause more log lines than the rate limit allows; the metrics count all of them.',
+      'Unauthenticated clients cause more log lines than the rate limit allows; the metrics count all of these clients.',
     fix: 'Block the sources, or require client certificates. /-/connections lists the open connections.',
   },
   http_request_finished: {

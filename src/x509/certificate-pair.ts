@@ -91,7 +91,7 @@ export async function loadPair(
     if (finding.id !== 'expires_soon')
       report('certificate', `${path}: ${sentenceWithCure(finding)}`, { severity: 'warning' });
   }
-  if (owner < 0) report('key', `${setting.key.path}: does not belong to the certificate in ${path}`);
+  if (owner < 0) report('key', `${setting.key.path}: does not match the certificate in ${path}`);
   if (judged.leaf.some(({ id, severity }) => severity === 'error' && !DATES.has(id)) || owner < 0)
     return undefined;
   return {

@@ -73,7 +73,10 @@ describe('parseCommandLine', () => {
     ['--config=', '--config needs a value'],
     ['--cert --key k', '--cert needs a value'],
     ['--cert a --cert b', '--cert is given twice'],
-    ['--config a --key k', '--config goes with no other flag: put what --key says into the file'],
+    [
+      '--config a --key k',
+      '--config cannot be combined with other flags: move the value of --key into the file',
+    ],
     ['--cert a --key k', '--listen and --forward are missing'],
     ['--listen a', '--listen a has no --forward: each --listen needs its --forward'],
     ['--forward a', '--forward a has no --listen'],

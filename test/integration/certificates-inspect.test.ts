@@ -73,7 +73,7 @@ async function serve(options: TlsOptions): Promise<number> {
   return address.port;
 }
 
-test('a good pair with its authority: all that it says, and that nothing is wrong', async () => {
+test('a valid key pair with its authority is shown, without problems', async () => {
   const { directory, leaf } = await prepare();
   const { exitCode, output } = await inspect(directory, 'cert.pem key.pem ca.pem');
   expect(exitCode).toBe(0);
@@ -87,9 +87,9 @@ test('a good pair with its authority: all that it says, and that nothing is wron
     /^ {2}usages +key digitalSignature; extended serverAuth, clientAuth$/m,
     new RegExp(`^ {2}SHA-256 +${leaf.certificate.fingerprint256}$`, 'm'),
     /^ {2}chain +CN=intermediate, .*\n +issued by CN=root$/m,
-    /^key\.pem: private key\n.*mode 0600, belongs to cert\.pem$/m,
+    /^key\.pem: private key\n.*mode 0600, matches cert\.pem$/m,
     /^ca\.pem: authority$/m,
-    /^nothing is wrong$/m,
+    /^no problems found$/m,
   ])
     expect(output).toMatch(words);
 });
@@ -145,7 +145,7 @@ test("made by openssl with a Common Name alone: refused in the words that Gitaly
   const { exitCode, output } = await inspect(directory, 'cert.pem key.pem');
   expect(exitCode).toBe(1);
   expect(output).toMatch(/ERROR +.*x509: certificate relies on legacy Common Name field/);
-  expect(output).toMatch(/belongs to cert\.pem/);
+  expect(output).toMatch(/matches cert\.pem/);
 });
 
 describe('files', () => {
@@ -156,7 +156,7 @@ describe('files', () => {
     await chmod(join(directory, 'other.key'), 0o644);
     const { exitCode, ids, inspected } = await report(directory, 'cert.pem other.key');
     expect([exitCode, ids]).toEqual([1, ['key_readable_by_others', 'key_mismatch']]);
-    expect(inspected[1]?.findings[1]?.sentence).toBe('does not belong to the certificate in cert.pem');
+    expect(inspected[1]?.findings[1]?.sentence).toBe('does not match the certificate in cert.pem');
     await chmod(join(directory, 'other.key'), 0o640);
     await write('other.pem', other.pem);
     expect((await report(directory, 'cert.pem other.pem other.key')).ids).toEqual(['key_readable_by_group']);
@@ -294,7 +294,7 @@ describe('addresses', () => {
 test.each<[string, RegExp]>([
   ['', /needs a file or an address/],
   ['tls://gitaly.internal', /tls:\/\/gitaly\.internal: /],
-  ['tcp://127.0.0.1:8075', /no certificate is presented there; give a tls:\/\/ or https:\/\/ address/],
+  ['tcp://127.0.0.1:8075', /this address does not use TLS; give a tls:\/\/ or https:\/\/ address/],
   ['--jsn cert.pem', /did you mean --json\?/],
 ])('wrong usage is exit code 2: %s', async (args, words) => {
   const { exitCode, output } = await inspect('/', args);

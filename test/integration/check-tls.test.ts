@@ -215,7 +215,7 @@ describe('ALPN', () => {
     const tls = { ...serving(await ca.server()), ALPNProtocols: ['http/1.1'] };
     const gitaly = await StandInGitaly.start({ tls });
     const { step } = await checkSteps([gitaly.url, '--ca', ca.caPath]);
-    expect(step('tls').detail).toContain('the server knows no ALPN h2');
+    expect(step('tls').detail).toContain('the server does not offer h2 with ALPN');
     expect(step('alpn').result).toBe('skipped');
   });
 });
@@ -270,13 +270,13 @@ describe('TLS', () => {
     expect(step('health_http2').detail).toContain(
       'the server speaks TLS on this port (TLSv1.3, certificate for gitaly-a.internal',
     );
-    expect(step('health_http2').cure).toBe(`check tls://${url}, and write it to gitaly_address`);
+    expect(step('health_http2').cure).toBe(`check tls://${url}, and use it as gitaly_address`);
     expect(step('health_backchannel').cure).toContain('HTTP/2 fails as well');
   });
 
   test.each([
     ['a name', 'localhost', 'has no certificate or upstream for the name localhost'],
-    ['an IP address', '127.0.0.1', 'a client that dials an IP address asks for none'],
+    ['an IP address', '127.0.0.1', 'which clients do not send for an IP address'],
   ])('%s that the server does not know', async (_what, host, words) => {
     const ca = await createCa();
     const gitaly = await StandInGitaly.start();
@@ -322,7 +322,7 @@ describe('the client certificate', () => {
       const ca = await createCa();
       const gitaly = await askingGitaly(version, ca, false);
       const { exitCode, step } = await checkSteps([gitaly.url, '--ca', ca.caPath]);
-      expect(step('client_certificate').detail).toBe('asked for, and not required');
+      expect(step('client_certificate').detail).toBe('requested, but not required');
       expect(exitCode).toBe(0);
     });
 
@@ -330,7 +330,7 @@ describe('the client certificate', () => {
       const ca = await createCa();
       const gitaly = await askingGitaly(version, ca, true);
       const { exitCode, step } = await checkSteps([gitaly.url, '--ca', ca.caPath, ...(await presenting(ca))]);
-      expect(step('client_certificate').detail).toBe('asked for, and that of --client-cert is accepted');
+      expect(step('client_certificate').detail).toBe('requested, and that of --client-cert is accepted');
       expect(exitCode).toBe(0);
     });
 
@@ -403,7 +403,7 @@ describe('the client certificate', () => {
     const result = await shell(
       `${process.execPath} dist/cli.js check tls://127.0.0.1:1 --client-cert ${one.certificatePath} --client-key ${mixed}`,
     );
-    expect(result.output).toContain('does not belong to the certificate');
+    expect(result.output).toContain('does not match the certificate');
     expect(result.exitCode).toBe(2);
   });
 });

@@ -61,7 +61,7 @@ describe('each step is told as Praefect tells its checks', () => {
     expect(exitCode).toBe(0);
   });
 
-  test('a failure has its cause and its cure, what needs the step is Skipped with the reason, and the exit code is 1', async () => {
+  test('a failure has its cause and its fix, dependent steps are Skipped with the reason, and the exit code is 1', async () => {
     const url = await refusingBackend();
     const { exitCode, output } = await runCheck([url]);
     const address = url.replace('tcp://', '');
@@ -69,7 +69,7 @@ describe('each step is told as Praefect tells its checks', () => {
       [
         url,
         'Checking connection ... Failed',
-        `  connect ECONNREFUSED ${address}. Cure: nobody listens there: does Gitaly (or what stands in front of it) run, and with this address?`,
+        `  connect ECONNREFUSED ${address}. Fix: nothing listens there: check that Gitaly, or the proxy in front of it, runs and has this address`,
         'Checking gRPC health over HTTP/2 ... Skipped',
         '  because connection did not pass',
         'Checking gRPC health over the backchannel ... Skipped',
@@ -257,9 +257,9 @@ describe('health', () => {
     const { step } = await checkSteps([`tls://localhost:${port}`, '--ca', ca.caPath]);
     expect(step('chain').result).toBe('passed');
     expect(step('health_http2').detail).toContain(`Unavailable: Gitaly at ${forward} cannot be reached`);
-    expect(step('health_http2').cure).toContain('cannot reach its Gitaly');
+    expect(step('health_http2').cure).toContain('cannot reach Gitaly');
     expect(step('health_backchannel')).toMatchObject({ result: 'failed' });
-    expect(step('health_backchannel').cure).toContain('cannot reach its Gitaly');
+    expect(step('health_backchannel').cure).toContain('cannot reach Gitaly');
     await proxy.endsWithNothingLeaked();
   });
 
@@ -297,7 +297,7 @@ describe('the token', () => {
     expect(exitCode).toBe(0);
   });
 
-  test('a wrong one is refused at whatever time', async () => {
+  test('a wrong token is refused, whatever its time', async () => {
     const gitaly = await StandInGitaly.start({ token: 'another' });
     const { exitCode, step } = await checkSteps([gitaly.url, '--token-file', await tokenFile()]);
     for (const health of ['health_http2', 'health_backchannel'])
@@ -315,15 +315,18 @@ describe('the token', () => {
     ['ahead of', 600],
     ['behind', -95],
     ['behind', -7215],
-  ])('a right one that is refused tells that the clock there is %s this one: %i s', async (side, seconds) => {
-    const gitaly = await StandInGitaly.start({ token: TOKEN, clockAheadMs: seconds * 1000 });
-    const { step } = await checkSteps([gitaly.url, '--token-file', await tokenFile()]);
-    const { result, detail, cure, clock_difference_seconds: difference } = step('server_info');
-    expect(result).toBe('failed');
-    expect(detail).toContain(`s ${side} this one`);
-    expect(Math.abs(Number(difference) - seconds)).toBeLessThanOrEqual(3);
-    expect(cure).toContain('NTP');
-  });
+  ])(
+    "a right token that is refused reports that the server's clock is %s this one by %i s",
+    async (side, seconds) => {
+      const gitaly = await StandInGitaly.start({ token: TOKEN, clockAheadMs: seconds * 1000 });
+      const { step } = await checkSteps([gitaly.url, '--token-file', await tokenFile()]);
+      const { result, detail, cure, clock_difference_seconds: difference } = step('server_info');
+      expect(result).toBe('failed');
+      expect(detail).toContain(`s ${side} this one`);
+      expect(Math.abs(Number(difference) - seconds)).toBeLessThanOrEqual(3);
+      expect(cure).toContain('NTP');
+    },
+  );
 
   test('health is asked for with it, over HTTP/2 and over the backchannel', async () => {
     const { ca, gitaly } = await startBehindTls({ token: TOKEN });
@@ -382,7 +385,7 @@ describe('usage', () => {
   test.each([
     [[], 'check needs an ADDRESS'],
     [['gitaly-a:9999'], 'expected an address with its scheme'],
-    [['https://gitlab.example.com'], 'check is a client of Gitaly'],
+    [['https://gitlab.example.com'], 'check supports the addresses of Gitaly'],
     [['tcp://127.0.0.1:1', '--client-cert', 'a.pem'], '--client-cert needs --client-key'],
     [['tcp://127.0.0.1:1', '--timeout', '5'], 'a duration needs a unit'],
     [['tcp://127.0.0.1:1', '--ca', '/not/there.pem'], '--ca: no such file: /not/there.pem'],

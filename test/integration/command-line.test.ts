@@ -216,7 +216,7 @@ describe('configuration validate', () => {
     const gone = await ca.server();
     await rm(gone.keyPath);
     const bad: readonly [name: string, certificate: string, key: string, words: RegExp][] = [
-      ['mismatch', pair.certificatePath, other.keyPath, /does not belong/],
+      ['mismatch', pair.certificatePath, other.keyPath, /does not match/],
       ['nameless', nameless.certificatePath, nameless.keyPath, /SAN|subject alternative name/i],
       ['gone', gone.certificatePath, gone.keyPath, /no such file|ENOENT/],
     ];

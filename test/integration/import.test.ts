@@ -193,12 +193,12 @@ class Clients {
   }
 }
 
-test('a file of which nothing can be made: exit code 2, one line on stderr, nothing on stdout', async () => {
+test('a file that yields no configuration: exit code 2, one line on stderr, nothing on stdout', async () => {
   const directory = await temporaryDirectory();
   await writeFile(join(directory, 'gitlab.rb'), `gitaly['listen_addr'] = "#{'${SECRET}'}"\nx = "${SECRET}\n`);
   const { exitCode, output } = await shell(`cd '${directory}' && ${PROGRAM} configuration import gitlab.rb`);
   expect(exitCode).toBe(2);
-  expect(output).toBe('gitlab.rb:2: this cannot be followed as Ruby: a string is not closed\n');
+  expect(output).toBe('gitlab.rb:2: this Ruby cannot be analysed: a string is not closed\n');
   const missing = await shell(`${PROGRAM} configuration import '${directory}/none.toml'`);
   expect(missing).toEqual({
     exitCode: 2,
@@ -226,9 +226,9 @@ test('what is not read is told on stderr, and the configuration is printed; stdi
   );
   expect(exitCode).toBe(0);
   expect(output).toBe(
-    "<stdin>:5: warning: gitaly['configuration'].socket_path: not taken over: it is computed: from the environment\n" +
-      "<stdin>:4: warning: gitaly['configuration'].prometheus_listen_addr: taken over: every machine that reaches port 9237 can read " +
-      'the metrics and the admin pages, which name clients and repositories. Let a firewall admit Prometheus only, or change it to 127.0.0.1:9237\n',
+    "<stdin>:5: warning: gitaly['configuration'].socket_path: not imported: it is computed: from the environment\n" +
+      "<stdin>:4: warning: gitaly['configuration'].prometheus_listen_addr: imported: every machine that can connect to port 9237 can read " +
+      'the metrics and the admin pages, which contain clients and repositories. Allow only Prometheus in the firewall, or change it to 127.0.0.1:9237\n',
   );
   const printed = await readFile(join(directory, 'out.yaml'), 'utf8');
   expect(printed).toContain("line 5: gitaly['configuration'].socket_path: it is computed");

@@ -203,7 +203,7 @@ describe('what does not load changes nothing, is logged and counted with its rea
   test.each<[string, RegExp, (files: CredentialFiles, other: Issued) => Promise<void>]>([
     [
       'a certificate and a key that are no pair',
-      /tls\.key: does not belong to the certificate in/,
+      /tls\.key: does not match the certificate in/,
       (files, other) => files.replace(files.certificatePath, other.certificatePem),
     ],
     [

@@ -61,7 +61,7 @@ describe('systemd is told', () => {
     await manager.waitFor('RELOADING=1', 3);
     const failed = await manager.waitFor('READY=1', 4);
     expect(failed.assignments['STATUS']).toBe(
-      'serving: 1 listeners, 0 connections; the last reload failed, the log says why',
+      'serving: 1 listeners, 0 connections; the last reload failed, see the log',
     );
     await proxy.endsWithNothingLeaked();
   });

@@ -222,7 +222,7 @@ describe('the key', () => {
   test('of another certificate', async () => {
     const [one, other] = [await issue(), await issue()];
     expect(only(await load({ certificatePath: one.certificatePath, keyPath: other.keyPath }))).toBe(
-      `key_path: ${other.keyPath}: does not belong to the certificate in ${one.certificatePath}`,
+      `key_path: ${other.keyPath}: does not match the certificate in ${one.certificatePath}`,
     );
   });
 
@@ -264,7 +264,7 @@ test('everything that is wrong is told at once', async () => {
     'readable by others; chmod 600 it',
     expect.stringMatching(/no Subject Alternative Name/),
     expect.stringMatching(/expired on/),
-    expect.stringMatching(/does not belong to the certificate/),
+    expect.stringMatching(/does not match the certificate/),
   ]);
   const missing = await load({ certificatePath: '/nowhere/cert.pem', keyPath: '/nowhere/key.pem' });
   expect(missing.problems.map(({ key }) => key.at(-1))).toEqual(['certificate_path', 'key_path']);

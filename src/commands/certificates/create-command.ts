@@ -9,14 +9,14 @@ const NAMES = { label: 'NAME', completes: 'nothing' } as const;
 
 export const CERTIFICATES_CREATE: CommandEntry = {
   name: 'certificates create',
-  summary: 'make a CA, server certificates and client certificates for Gitaly',
+  summary: 'create a CA, server certificates and client certificates for Gitaly',
   description: [
-    'Makes an authority (ca.pem, ca.key) in DIR, unless there is one, and from it a certificate NAME.pem with its key ' +
-      'NAME.key for each --server and --client. Server certificates hold both key usages that Gitaly needs. Prints ' +
-      'what was made and the gitlab.rb lines that use it; all that is no Ruby is a comment.',
-    'NAME is a host name (for servers also *.example.com), an IP address or a URI. Several names for one certificate ' +
-      'are joined by commas. Nothing is overwritten but with --renew, which makes new certificates with new keys; what ' +
-      'they were valid for they stay valid for. The authority is never replaced. All is checked before anything is written.',
+    'Creates a CA (ca.pem, ca.key) in DIR, unless it has one, and for each --server and --client a certificate NAME.pem ' +
+      'with its key NAME.key. Server certificates contain both extended key usages that Gitaly needs. Prints the created ' +
+      'files and the gitlab.rb lines that use them; everything that is not Ruby is a comment.',
+    'NAME is a host name (for servers also *.example.com), an IP address or a URI; commas separate several names of one ' +
+      'certificate. Existing files are replaced only with --renew, which creates new certificates with new keys and keeps ' +
+      'all names of the old ones. The CA is never replaced. Everything is checked before the first file is written.',
   ],
   usage: [
     'DIR [--ca-name NAME] --server NAME... [--client NAME...] [--days N] [--key-type ec|rsa]',
@@ -27,40 +27,40 @@ export const CERTIFICATES_CREATE: CommandEntry = {
     {
       name: 'ca-name',
       value: { label: 'NAME', completes: 'nothing' },
-      text: 'what the authority is called (default: Gitaly CA); it is valid for 10 years',
+      text: 'the name of a new CA, which is valid for 10 years (default: Gitaly CA)',
     },
     {
       name: 'server',
       value: NAMES,
       repeatable: true,
       takesMore: true,
-      text: 'a server certificate for each: the names that clients use, joined by commas',
+      text: 'create a server certificate for each NAME: the names that clients use, separated by commas',
     },
     {
       name: 'client',
       value: NAMES,
       repeatable: true,
       takesMore: true,
-      text: 'a client certificate for each',
+      text: 'create a client certificate for each NAME',
     },
     {
       name: 'days',
       value: { label: 'N', completes: 'nothing' },
-      text: `how long server and client certificates are valid (default: ${CERTIFICATE_DAYS})`,
+      text: `how many days server and client certificates are valid (default: ${CERTIFICATE_DAYS})`,
     },
     {
       name: 'key-type',
       value: { label: KEY_TYPES.join('|'), completes: KEY_TYPES },
-      text: 'ec is P-256 (the default), rsa has 3072 bits',
+      text: 'ec is P-256 (default), rsa has 3072 bits',
     },
     {
       name: 'renew',
-      text: 'replace certificates that are there; without --server and --client all that the authority has issued',
+      text: 'replace existing certificates; without --server and --client, all that the CA has issued',
     },
   ],
   examples: [
     {
-      text: 'an authority, certificates of two Gitaly nodes, and one for the Rails node',
+      text: 'a CA, certificates for two Gitaly nodes and one for the Rails node',
       line:
         "gitaly-tls-proxy certificates create pki --ca-name 'Gitaly CA' --server gitaly-a.internal,10.1.2.3 " +
         'gitaly-b.internal --client rails-1.internal',
@@ -70,7 +70,7 @@ export const CERTIFICATES_CREATE: CommandEntry = {
       line: 'gitaly-tls-proxy certificates create pki --server gitaly-c.internal',
     },
     {
-      text: 'all of them anew, before they expire',
+      text: 'renew all of them before they expire',
       line: 'gitaly-tls-proxy certificates create pki --renew',
     },
   ],
@@ -86,7 +86,7 @@ function read(given: Given): Command {
   );
   const renew = given.has('renew');
   if (certificates.length === 0 && !renew)
-    throw new UsageError('say what to make: --server NAME, --client NAME, or --renew');
+    throw new UsageError('nothing to create: give --server NAME, --client NAME or --renew');
   refuseSameFiles(certificates.map(({ names: [first] }) => first));
   const request: CreateRequest = {
     directory,
@@ -104,12 +104,14 @@ function readNames(role: 'server' | 'client', value: string): readonly [SubjectN
     const name = readSubjectName(text.trim());
     if (name === undefined) {
       throw new UsageError(
-        `--${role}: ${JSON.stringify(text)} is neither a host name nor an IP address nor a URI; names of one certificate ` +
-          'are joined by commas, as in gitaly-a.internal,10.1.2.3',
+        `--${role}: ${JSON.stringify(text)} is not a host name, an IP address or a URI; separate the names of one ` +
+          'certificate by commas, as in gitaly-a.internal,10.1.2.3',
       );
     }
     if (role === 'client' && name.value.startsWith('*.'))
-      throw new UsageError(`--client: ${JSON.stringify(text)}: a client is one, not all of a domain`);
+      throw new UsageError(
+        `--client: ${JSON.stringify(text)}: a client certificate cannot have a wildcard name`,
+      );
     return name;
   });
   if (first === undefined) throw new UsageError(`--${role} needs a value`);
@@ -124,8 +126,8 @@ function refuseSameFiles(names: readonly SubjectName[]): void {
     const other = seen.get(file);
     if (other !== undefined) {
       throw new UsageError(
-        `${JSON.stringify(name.value)} and ${other} would have the same files, ${file}.pem and ${file}.key: the first name ` +
-          'of each certificate must be its own',
+        `${JSON.stringify(name.value)} and ${other} would use the same files, ${file}.pem and ${file}.key: give each ` +
+          'certificate a different first name',
       );
     }
     seen.set(file, JSON.stringify(name.value));

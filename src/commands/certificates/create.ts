@@ -6,7 +6,13 @@ import { describeIssuer, describeSubject } from '../../x509/certificate-names.js
 import type { Certificate } from '../../x509/certificate.js';
 import { FileProblem } from '../../x509/pem-files.js';
 import { AUTHORITY_NAME, authorityPaths, findAuthority } from './authority-files.js';
-import { findIssued, isIssuedBy, isThere, readExisting, type ExistingCertificate } from './existing-files.js';
+import {
+  findIssued,
+  isIssuedBy,
+  pathExists,
+  readExisting,
+  type ExistingCertificate,
+} from './existing-files.js';
 import { createAuthority, issueLeaf, type Issuer, type LeafRole } from './issue.js';
 import type { KeyType } from './keys.js';
 import { FileExists, placeFiles, type NewFile } from './place-files.js';
@@ -17,7 +23,7 @@ const DAY_MS = 86_400_000;
 /** The names of one certificate. */
 type Names = readonly [SubjectName, ...SubjectName[]];
 
-/** What `certificates create` is asked for. */
+/** The arguments of `certificates create`. */
 export interface CreateRequest {
   readonly directory: string;
   readonly caName: string | undefined;
@@ -27,7 +33,7 @@ export interface CreateRequest {
   readonly renew: boolean;
 }
 
-/** A certificate that has been made, and where its files are. */
+/** A created certificate and the paths of its files. */
 export interface CreatedCertificate {
   readonly role: LeafRole;
   readonly names: Names;
@@ -45,25 +51,25 @@ export interface Created {
     readonly isNew: boolean;
   };
   readonly certificates: readonly CreatedCertificate[];
-  /** When all of them end. */
+  /** The end of validity of all certificates. */
   readonly notAfter: Date;
 }
 
-/** Why nothing was made: one line for each thing that is in the way. */
+/** Nothing was created. Each line is one reason. */
 export class NothingCreated extends Error {
   constructor(readonly lines: readonly string[]) {
     super(lines.join('\n'));
   }
 }
 
-/** A certificate to issue; what is there already of it has been looked at. */
-interface Planned extends CreatedCertificate {
+/** A certificate to issue. Its existing files have been checked. */
+interface PlannedCertificate extends CreatedCertificate {
   readonly keyType: KeyType;
 }
 
 /**
- * Makes an authority, unless the directory has one, and certificates from it. Everything is checked and made before the
- * first file is written.
+ * Creates an authority, unless the directory has one, and certificates from it. Everything is checked and generated
+ * before the first file is written.
  * @throws NothingCreated
  */
 export async function createCertificates(request: CreateRequest, now: Date): Promise<Created> {
@@ -76,7 +82,7 @@ export async function createCertificates(request: CreateRequest, now: Date): Pro
   if (commonName !== undefined && caName !== undefined && caName !== commonName) {
     problems.push(
       `${paths.certificatePath} is the authority ${JSON.stringify(commonName)} and not ${JSON.stringify(caName)}: ` +
-        'leave --ca-name out to issue from it, or take another directory',
+        'omit --ca-name to issue from it, or use another directory',
     );
   }
   const authorityEnd = found ? found.x509.validTo : inDays(now, AUTHORITY_DAYS);
@@ -84,8 +90,8 @@ export async function createCertificates(request: CreateRequest, now: Date): Pro
   if (notAfter > authorityEnd) {
     const left = Math.floor((authorityEnd.getTime() - now.getTime()) / DAY_MS);
     problems.push(
-      `the authority ends on ${authorityEnd.toISOString()}, and no certificate may outlive it: at most --days ${left}, or ` +
-        'make a new authority in another directory',
+      `the authority expires on ${authorityEnd.toISOString()}, and no certificate may outlive it: use at most --days ` +
+        `${left}, or create a new authority in another directory`,
     );
   }
   const planned = await plan(request, found?.x509, problems);
@@ -121,15 +127,15 @@ async function plan(
   { directory, certificates, keyType, renew }: CreateRequest,
   authority: Certificate | undefined,
   problems: string[],
-): Promise<Planned[]> {
+): Promise<PlannedCertificate[]> {
   if (renew && certificates.length === 0) return planRenewals(directory, authority, keyType, problems);
-  const planned: Planned[] = [];
+  const planned: PlannedCertificate[] = [];
   for (const { role, names } of certificates) {
     const base = fileNameOf(names[0]);
     const paths = leafPaths(directory, base);
     const fresh = { role, names, ...paths, keyType: keyType ?? 'ec', renewed: false };
     const there = await attempt(problems, async () => {
-      const [certificate, key] = [await isThere(paths.certificatePath), await isThere(paths.keyPath)];
+      const [certificate, key] = [await pathExists(paths.certificatePath), await pathExists(paths.keyPath)];
       return { certificate, key };
     });
     if (there === undefined) continue;
@@ -137,10 +143,10 @@ async function plan(
       planned.push(fresh);
     } else if (!renew) {
       const path = there.certificate ? paths.certificatePath : paths.keyPath;
-      problems.push(`${path} is there already: --renew replaces it, with a new key`);
+      problems.push(`${path} already exists: --renew replaces it, with a new key`);
     } else {
       const renewal = await planRenewal(paths, role, authority, keyType, problems);
-      // What it was good for it stays good for: a name that is not given again is in use somewhere.
+      // A renewed certificate keeps all its names: a name that is not given again may still be in use.
       if (renewal) planned.push({ ...renewal, names: joinNames(names, renewal.names) });
     }
   }
@@ -152,15 +158,17 @@ async function planRenewals(
   authority: Certificate | undefined,
   keyType: KeyType | undefined,
   problems: string[],
-): Promise<Planned[]> {
+): Promise<PlannedCertificate[]> {
   if (authority === undefined) {
-    problems.push(`${authorityPaths(directory).certificatePath}: there is no authority to renew from`);
+    problems.push(`${authorityPaths(directory).certificatePath} does not exist: no authority to renew from`);
     return [];
   }
   const issued = (await attempt(problems, () => findIssued(directory, authority))) ?? [];
   if (issued.length === 0 && problems.length === 0)
-    problems.push(`${directory}: holds no certificate of ${describeSubject(authority)} with its key`);
-  const planned: Planned[] = [];
+    problems.push(
+      `${directory}: contains no certificate that ${describeSubject(authority)} has issued and whose key is beside it`,
+    );
+  const planned: PlannedCertificate[] = [];
   for (const name of issued) {
     const renewal = await planRenewal(leafPaths(directory, name), undefined, authority, keyType, problems);
     if (renewal) planned.push(renewal);
@@ -168,21 +176,21 @@ async function planRenewals(
   return planned;
 }
 
-/** @param role - `undefined`: whatever it has been. */
+/** @param role - `undefined` keeps the existing role. */
 async function planRenewal(
   paths: { readonly certificatePath: string; readonly keyPath: string },
   role: LeafRole | undefined,
   authority: Certificate | undefined,
   keyType: KeyType | undefined,
   problems: string[],
-): Promise<Planned | undefined> {
+): Promise<PlannedCertificate | undefined> {
   const { certificatePath } = paths;
   const existing = await attempt(problems, () => readExisting(certificatePath));
   if (existing === undefined) return undefined;
   const [first, ...others] = existing.names;
   const wrong = whyNotRenewed(existing, role, authority);
   if (wrong !== undefined || first === undefined) {
-    problems.push(`${certificatePath}: is not renewed: ${wrong ?? 'it has no Subject Alternative Name'}`);
+    problems.push(`${certificatePath}: not renewed: ${wrong ?? 'it has no Subject Alternative Name'}`);
     return undefined;
   }
   return {
@@ -200,14 +208,14 @@ function whyNotRenewed(
   authority: Certificate | undefined,
 ): string | undefined {
   if (authority === undefined || !isIssuedBy(existing.x509, authority)) {
-    return `it was issued by ${describeIssuer(existing.x509)} and not by ${AUTHORITY_NAME}.pem beside it`;
+    return `it was issued by ${describeIssuer(existing.x509)}, not by the ${AUTHORITY_NAME}.pem beside it`;
   }
   return role === undefined || role === existing.role
     ? undefined
-    : `it is a ${existing.role}'s and not a ${role}'s`;
+    : `it is a ${existing.role} certificate, not a ${role} certificate`;
 }
 
-/** The key first: a reader that finds the new one with the old certificate waits for its partner, as the proxy does. */
+/** The key comes first: the proxy, when it finds the new key with the old certificate, waits for the new certificate. */
 function pairFiles(
   { certificatePath, keyPath }: { readonly certificatePath: string; readonly keyPath: string },
   { certificatePem, keyPem }: { readonly certificatePem: string; readonly keyPem: string },
@@ -239,7 +247,7 @@ function inDays(now: Date, days: number): Date {
   return new Date(now.getTime() + days * DAY_MS);
 }
 
-/** Runs a step; what is in the way of it becomes a line, anything else is a fault of ours and goes on. */
+/** Runs a step. Errors in files become problems; any other error is a bug and is thrown. */
 async function attempt<T>(problems: string[], step: () => Promise<T>): Promise<T | undefined> {
   try {
     return await step();

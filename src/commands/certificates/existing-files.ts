@@ -10,7 +10,7 @@ import type { LeafRole } from './issue.js';
 import type { KeyType } from './keys.js';
 import type { SubjectName } from './subject-name.js';
 
-/** A certificate that was issued before, as far as it matters for its renewal. */
+/** The properties of an issued certificate that its renewal keeps. */
 export interface ExistingCertificate {
   readonly x509: Certificate;
   readonly role: LeafRole;
@@ -18,8 +18,8 @@ export interface ExistingCertificate {
   readonly keyType: KeyType;
 }
 
-/** Whether there is something of that name, a dangling link among it. */
-export async function isThere(path: string): Promise<boolean> {
+/** Whether the path exists, even as a dangling link. */
+export async function pathExists(path: string): Promise<boolean> {
   try {
     await lstat(path);
     return true;
@@ -29,10 +29,10 @@ export async function isThere(path: string): Promise<boolean> {
   }
 }
 
-/** @throws FileProblem if there is no certificate in the file */
+/** @throws FileProblem if the file contains no certificate */
 export async function readExisting(path: string): Promise<ExistingCertificate> {
   const [leaf] = parseCertificates(path, await readSettingFile(path));
-  if (leaf === undefined) throw new FileProblem(`${path}: holds no certificate in PEM`);
+  if (leaf === undefined) throw new FileProblem(`${path}: contains no PEM certificate`);
   const { x509 } = leaf;
   const { dns, ip, uri } = certificateNames(x509);
   return {
@@ -48,8 +48,8 @@ export async function readExisting(path: string): Promise<ExistingCertificate> {
 }
 
 /**
- * The certificates of a directory that an authority has issued and that have their key beside them: their files' names
- * without the ending, in order.
+ * Finds the certificates that an authority has issued and whose key is in the same directory. Returns their file names
+ * without the extension, sorted.
  */
 export async function findIssued(directory: string, authority: Certificate): Promise<string[]> {
   const files = new Set(await readdir(directory));

@@ -6,27 +6,27 @@ import { UsageError } from '../parse-flags.js';
 
 export const CERTIFICATES_INSPECT: CommandEntry = {
   name: 'certificates inspect',
-  summary: 'what certificates say, and what is wrong with them for Gitaly',
+  summary: 'show certificates, and report what is wrong with them for Gitaly',
   description: [
-    'Shows what certificates and keys in PEM say, or what a server presents, and each thing that is wrong for this job in ' +
-      'a sentence with its cure: names, order of the chain, whether key and certificate belong together, validity, usages, ' +
-      'strength, who may read the key.',
-    'FILE holds certificates, a key or both; a directory means the files with either in it. ADDRESS is tls://host:port or ' +
-      'https://host; what it presents is looked at, and nothing is sent but a handshake. All that are given are looked at ' +
-      'together: with a file of authorities among them the others must come from these, and a key must belong to one of ' +
-      'the certificates. Exits with 1 if there is an error; warnings change nothing.',
+    'Shows PEM certificates and keys, or the certificates that a server presents, and reports each problem with its fix: ' +
+      'names, order of the chain, whether key and certificate match, validity, usages, strength, permissions of the key ' +
+      'file.',
+    'FILE contains certificates, a key or both; in a directory, all such files are read. ADDRESS is tls://host:port or ' +
+      'https://host; only a TLS handshake is made with it. All arguments are checked together: if one of them is a file ' +
+      'of CA certificates, these must have issued the others, and each key must match one of the certificates. Exits with ' +
+      '1 if there is an error; warnings do not change the exit code.',
   ],
   usage: ['FILE|ADDRESS... [--json]'],
   words: { label: 'FILE|ADDRESS', most: MAX_INSPECTED_PLACES, completes: 'file' },
-  flags: [{ name: 'json', text: 'for programs: {"errors":N,"warnings":N,"inspected":[...]}' }],
+  flags: [{ name: 'json', text: 'print the report as JSON: {"errors":N,"warnings":N,"inspected":[...]}' }],
   examples: [
-    { text: 'a pair', line: 'gitaly-tls-proxy certificates inspect cert.pem key.pem' },
+    { text: 'a certificate and its key', line: 'gitaly-tls-proxy certificates inspect cert.pem key.pem' },
     {
-      text: 'what a server presents, for clients that trust this authority',
+      text: 'the certificates of a server, for clients that trust this CA',
       line: 'gitaly-tls-proxy certificates inspect tls://localhost:9999 ca.pem',
     },
     {
-      text: 'for a program',
+      text: 'a report for a program',
       line: 'gitaly-tls-proxy certificates inspect --json cert.pem > report.json',
     },
   ],
@@ -44,7 +44,7 @@ function readPlace(word: string): Place {
   const address = parseAddress(word, 'forward');
   if (!address.ok) throw new UsageError(`${word}: ${address.message}`);
   if (address.value.scheme === 'unix' || !isTlsScheme(address.value.scheme)) {
-    throw new UsageError(`${word}: no certificate is presented there; give a tls:// or https:// address`);
+    throw new UsageError(`${word}: this address does not use TLS; give a tls:// or https:// address`);
   }
   return { kind: 'address', address: address.value };
 }

@@ -10,11 +10,11 @@ import { MAX_COMMON_NAME_LENGTH, type SubjectName } from './subject-name.js';
 
 x509.cryptoProvider.set(webcrypto);
 
-/** What issues certificates: a certificate that may, and the key to it. */
+/** An authority that issues certificates. */
 export interface Issuer {
   readonly certificate: x509.X509Certificate;
   readonly signingKey: webcrypto.CryptoKey;
-  /** PEM texts of the intermediates that what it issues must carry; empty for a root. */
+  /** PEM texts of the intermediates to send after an issued certificate; empty for a root. */
   readonly chain: readonly string[];
 }
 
@@ -26,8 +26,8 @@ export interface IssuedPair {
 }
 
 /**
- * What a certificate is for. A server's can be presented by a client too: Gitaly presents its own to GitLab's internal
- * API.
+ * The use of a certificate. A server certificate can also be presented by a client: Gitaly presents its own to GitLab's
+ * internal API.
  */
 export type LeafRole = 'server' | 'client';
 
@@ -36,7 +36,7 @@ const USAGES = {
   client: [x509.ExtendedKeyUsage.clientAuth],
 };
 
-/** Makes an authority that issues leaves and no other authorities. */
+/** Creates an authority that can issue leaf certificates, but no further authorities. */
 export async function createAuthority(
   name: string,
   keyType: KeyType,
@@ -62,7 +62,7 @@ export async function createAuthority(
   };
 }
 
-/** An authority that was made before; see {@link Issuer}. */
+/** Builds the issuer of an existing authority; see {@link Issuer}. */
 export function existingIssuer(
   certificatePem: string,
   signingKey: webcrypto.CryptoKey,
@@ -71,7 +71,7 @@ export function existingIssuer(
   return { certificate: new x509.X509Certificate(certificatePem), signingKey, chain };
 }
 
-/** What to issue. The first name is the Common Name too, which is for people to read. */
+/** A certificate to issue. The first name is also the Common Name, for people to read. */
 export interface LeafRequest {
   readonly role: LeafRole;
   readonly names: readonly [SubjectName, ...SubjectName[]];

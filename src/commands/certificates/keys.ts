@@ -1,6 +1,6 @@
 import { webcrypto, type KeyObject } from 'node:crypto';
 
-/** `ec` is P-256: small, fast, and taken by every client of Gitaly. `rsa` has 3072 bits, which is as strong. */
+/** `ec` is P-256: small, fast, and accepted by every client of Gitaly. `rsa` has 3072 bits, which is as strong. */
 export const KEY_TYPES = ['ec', 'rsa'] as const;
 
 export type KeyType = (typeof KEY_TYPES)[number];
@@ -15,14 +15,13 @@ const ALGORITHMS = {
   },
 } as const;
 
-/** By the names that OpenSSL has for them. */
+/** Curves by their OpenSSL names. */
 const CURVES: Readonly<Record<string, string>> = {
   prime256v1: 'P-256',
   secp384r1: 'P-384',
   secp521r1: 'P-521',
 };
 
-/** Makes a pair of keys. */
 export function generateKeys(type: KeyType): Promise<webcrypto.CryptoKeyPair> {
   return webcrypto.subtle.generateKey(ALGORITHMS[type], true, ['sign', 'verify']);
 }
@@ -34,7 +33,7 @@ export async function exportKey({ privateKey }: webcrypto.CryptoKeyPair): Promis
   return `-----BEGIN PRIVATE KEY-----\n${lines.join('\n')}\n-----END PRIVATE KEY-----\n`;
 }
 
-/** A private key as what signs certificates with SHA-256; `undefined` for a kind of key that is not made here. */
+/** Imports a private key that signs certificates with SHA-256; `undefined` for an unsupported type of key. */
 export async function importSigningKey(key: KeyObject): Promise<webcrypto.CryptoKey | undefined> {
   const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key;
   const namedCurve = CURVES[details?.namedCurve ?? ''];

@@ -7,23 +7,23 @@ import { codeOf } from '../../error-codes.js';
 export interface NewFile {
   readonly path: string;
   readonly content: string;
-  /** A key is for its owner alone, from its first byte on. */
+  /** For a private key: only its owner can read the file, from the first byte on. */
   readonly secret: boolean;
-  /** Whether one that is there is replaced. */
+  /** Whether an existing file is replaced. */
   readonly replace: boolean;
 }
 
-/** A file that was not to be replaced is there. */
+/** A file that must not be replaced exists. */
 export class FileExists extends Error {
   constructor(readonly path: string) {
-    super(`${path} is there already`);
+    super(`${path} already exists`);
   }
 }
 
 /**
- * Writes files, all or none: each whole under another name first, then all are put in place in their order, one right
- * after the other, so that whoever reads them meanwhile finds each of them whole.
- * @throws FileExists, and whatever the file system says; what was new is gone then
+ * Writes all files or none. Each is first written completely under a temporary name; then all are put in place in their
+ * order, so that a concurrent reader never sees a partial file.
+ * @throws FileExists and errors of the file system; new files have been removed by then
  */
 export async function placeFiles(files: readonly NewFile[]): Promise<void> {
   for (const directory of new Set(files.map(({ path }) => dirname(path))))
@@ -56,7 +56,7 @@ async function write(path: string, { content, secret }: NewFile): Promise<void> 
   const mode = secret ? 0o600 : 0o644;
   const handle = await open(path, 'wx', mode);
   try {
-    // The umask may have taken bits away that whoever verifies with a certificate needs; a key has none to lose.
+    // The umask may have removed the read permission that other users need for a certificate.
     if (!secret) await handle.chmod(mode);
     await handle.writeFile(content);
     await handle.sync();
@@ -65,7 +65,7 @@ async function write(path: string, { content, secret }: NewFile): Promise<void> 
   }
 }
 
-/** Unlike a rename, a link never replaces a file that has come to be there meanwhile. */
+/** Unlike a rename, a link never replaces a file that was created in the meantime. */
 async function linkNew(from: string, path: string): Promise<void> {
   try {
     await link(from, path);

@@ -3,8 +3,8 @@ import { describeCreated } from '../gitlab-lines.js';
 import { createCertificates, NothingCreated, type CreateRequest } from './create.js';
 
 /**
- * `certificates create`: what was made, and the lines that use it, on stdout.
- * @returns the exit code: 1 if nothing was made, with each reason on a line of stderr
+ * `certificates create`: prints the created files, and the lines of `gitlab.rb` that use them.
+ * @returns the exit code: 1 if nothing was created, with one line per reason on stderr
  */
 export async function runCertificatesCreate(
   request: CreateRequest,

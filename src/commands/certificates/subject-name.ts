@@ -15,9 +15,9 @@ const DNS_NAME =
 const URI = /^[a-z][a-z0-9+.-]*:\/\/[\x21-\x7e]+$/iu;
 
 /**
- * Reads a name as it is given to `certificates create`: a host name, an IP address (IPv6 with or without brackets), or
- * a URI such as SPIFFE's.
- * @returns `undefined` if it is none of these
+ * Reads a name of `certificates create`: a host name, an IP address (IPv6 with or without brackets), or a URI such as
+ * SPIFFE's.
+ * @returns `undefined` for any other text
  */
 export function readSubjectName(text: string): SubjectName | undefined {
   const address = text.replace(/^\[(.*)\]$/u, '$1');
@@ -26,7 +26,7 @@ export function readSubjectName(text: string): SubjectName | undefined {
   return DNS_NAME.test(text) ? { kind: 'dns', value: text.toLowerCase() } : undefined;
 }
 
-/** What the files of a certificate with this name are called, without their ending. */
+/** The file name of a certificate with this name, without the extension. */
 export function fileNameOf({ value }: SubjectName): string {
   return value.replaceAll('*', 'wildcard').replaceAll(/[^a-z0-9._-]+/giu, '-');
 }

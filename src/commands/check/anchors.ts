@@ -6,16 +6,16 @@ import type { Certificate } from '../../x509/certificate.js';
 import { parseCertificates } from '../../x509/pem-files.js';
 import { loadSystemTrust, loadTrust, type TrustAnchors } from '../../x509/trust.js';
 
-/** The authorities that a server is verified with. */
+/** The authorities that verify a server. */
 export interface Anchors {
   /** PEM texts. */
   readonly pem: readonly string[];
   readonly certificates: readonly Certificate[];
-  /** Where they come from, in words. */
+  /** Their origin, for the report. */
   readonly source: string;
 }
 
-/** Those of `--ca`, else of the environment, else of the system; `undefined` if they cannot be read. */
+/** Loads the authorities of `--ca`, or else of the environment, or else of the system. `undefined` if they cannot be read. */
 export async function loadAnchors(
   ca: string | undefined,
   env: Environment,
@@ -43,7 +43,7 @@ export async function loadAnchors(
   return anchors && namedAnchors(source, anchors);
 }
 
-/** Those of files and directories. */
+/** The authorities of files and directories. */
 export function namedAnchors({ files, directories }: TrustSource, anchors: TrustAnchors): Anchors {
   return {
     pem: anchors.map(({ pem }) => pem),
@@ -52,7 +52,7 @@ export function namedAnchors({ files, directories }: TrustSource, anchors: Trust
   };
 }
 
-/** Those of the system's store. */
+/** The authorities of the system's trust store. */
 export function systemAnchors(pem: readonly string[]): Anchors {
   const source = "the system's trust store";
   const certificates = pem.flatMap((text) => parseCertificates(source, text).map(({ x509 }) => x509));

@@ -7,30 +7,27 @@ import {
 } from '../../x509/certificate-names.js';
 import type { Certificate } from '../../x509/certificate.js';
 import { isoDate } from '../../x509/iso-date.js';
-import {
-  type CertificateFinding as CertificateFinding,
-  type FindingId,
-} from '../../x509/judge/certificate-finding.js';
+import { type CertificateFinding, type FindingId } from '../../x509/judge/certificate-finding.js';
 import { judgeChain } from '../../x509/judge/judge-chain.js';
 import { daysLeft } from '../../x509/judge/judge-validity.js';
 import { failed, passed, type CheckFinding } from './check-step.js';
 import type { CheckSettings, TargetTls } from './named-target.js';
 
-/** What is told by steps of their own; all else that is wrong with certificates is told with the chain. */
+/** Findings with a step of their own; the chain step reports all others. */
 const NAMES: ReadonlySet<FindingId> = new Set([
   'no_subject_alternative_name',
   'name_mismatch',
   'ip_address_as_dns_name',
 ]);
 const DATES: ReadonlySet<FindingId> = new Set(['expired', 'not_yet_valid', 'expires_soon']);
-/** What OpenSSL may know better: there may be another way to an authority than by what was sent. */
+/** Findings that OpenSSL can overrule: there may be a path to an authority that does not use all sent certificates. */
 const TRUST: ReadonlySet<FindingId> = new Set(['missing_issuer', 'untrusted']);
 
 const UNKNOWN_AUTHORITY = 'x509: certificate signed by unknown authority';
 const OUT_OF_DATE = 'x509: certificate has expired or is not yet valid';
 
-/** What GitLab's clients say, and its documentation: the words that an operator has seen already. */
-const WORDS_OF_CLIENTS: Partial<Readonly<Record<FindingId, string>>> = {
+/** The errors that GitLab's clients log and GitLab's documentation explains. */
+const CLIENT_ERRORS: Partial<Readonly<Record<FindingId, string>>> = {
   no_subject_alternative_name:
     'x509: certificate relies on legacy Common Name field, use SANs or temporarily enable Common Name matching with GODEBUG=x509ignoreCN=0',
   missing_issuer: UNKNOWN_AUTHORITY,
@@ -58,7 +55,7 @@ export class CertificateSteps {
     });
   }
 
-  /** Whether what was sent leads to an authority that is trusted, and is fit for its job; each certificate is told. */
+  /** Checks that the certificates lead to a trusted authority and suit a server. Lists each certificate. */
   chain(): CheckFinding {
     const { certificates, verification, failure } = this.#seen;
     const { source } = this.#tls.anchors;
@@ -71,9 +68,9 @@ export class CertificateSteps {
       facts: { trusted_from: source, sent: certificates.map(factsOf) },
     };
     const root = certificates.at(-1);
-    const fine = `${certificates.length} sent, which lead to ${root ? describeIssuer(root) : 'nothing'}, trusted by ${source}`;
+    const fine = `${certificates.length} sent, leading to ${root ? describeIssuer(root) : 'nothing'}, trusted through ${source}`;
     const finding = findingOf(found, fine, more);
-    // What the dates say is told by a step of its own.
+    // The dates have a step of their own.
     if (
       finding.result === 'failed' ||
       verification === undefined ||
@@ -81,10 +78,10 @@ export class CertificateSteps {
       verification.fault === 'not_yet_valid'
     )
       return finding;
-    return failed(`OpenSSL does not accept the chain: ${verification.code}`, 'have it issued again', more);
+    return failed(`OpenSSL rejects the chain: ${verification.code}`, 'issue the certificate again', more);
   }
 
-  /** Whether a Subject Alternative Name holds the name that the server is called by; the Common Name never counts. */
+  /** Checks that a subject alternative name matches the server name. The Common Name never counts. */
   names(): CheckFinding {
     const { serverName } = this.#tls;
     const [leaf] = this.#seen.certificates;
@@ -98,13 +95,14 @@ export class CertificateSteps {
     );
   }
 
-  /** Whether all that was sent is in date, and for how long. */
+  /** Checks the validity of all certificates, and reports the one that expires first. */
   expiry(): CheckFinding {
     const [first] = [...this.#seen.certificates].sort(
       (one, other) => one.validTo.getTime() - other.validTo.getTime(),
     );
-    if (first === undefined) return failed('no certificate was sent', 'give the server one');
-    const fine = `the first of them, ${describeSubject(first)}, ends in ${daysLeft(first, this.#now)} days, on ${isoDate(first.validTo)}`;
+    if (first === undefined)
+      return failed('no certificate was sent', 'configure a certificate on the server');
+    const fine = `the first to expire, ${describeSubject(first)}, has ${daysLeft(first, this.#now)} days left, until ${isoDate(first.validTo)}`;
     return findingOf(
       this.#findings.filter(({ id }) => DATES.has(id)),
       fine,
@@ -113,31 +111,31 @@ export class CertificateSteps {
   }
 }
 
-/** The worst of what was found: an error fails, a warning does not. */
+/** The result of a step: an error fails it, a warning does not. */
 function findingOf(
   found: readonly CertificateFinding[],
   fine: string,
   more: Pick<CheckFinding, 'lines' | 'facts'>,
 ): CheckFinding {
   const findings = found.map(({ id }) => id);
-  const told = { ...more, facts: { ...more.facts, ...(findings.length > 0 && { findings }) } };
+  const details = { ...more, facts: { ...more.facts, ...(findings.length > 0 && { findings }) } };
   const errors = found.filter(({ severity }) => severity === 'error');
   const [error] = errors;
   if (error)
     return failed(
-      errors.map(sentence).join('; '),
+      errors.map(messageOf).join('; '),
       [...new Set(errors.map(({ cure }) => cure))].join('; '),
-      told,
+      details,
     );
-  if (found.length === 0) return passed(fine, told);
+  if (found.length === 0) return passed(fine, details);
   const warnings = found.map((warning) => `${warning.sentence}: ${warning.cure}`);
-  return passed(fine, { ...told, cure: warnings.join('; ') });
+  return passed(fine, { ...details, fix: warnings.join('; ') });
 }
 
-function sentence({ id, sentence: words }: CertificateFinding): string {
-  const known = WORDS_OF_CLIENTS[id];
-  if (known === undefined) return words;
-  return id === 'no_subject_alternative_name' ? known : `${known}: ${words}`;
+function messageOf({ id, sentence }: CertificateFinding): string {
+  const clientError = CLIENT_ERRORS[id];
+  if (clientError === undefined) return sentence;
+  return id === 'no_subject_alternative_name' ? clientError : `${clientError}: ${sentence}`;
 }
 
 function describe(certificate: Certificate): string {

@@ -12,14 +12,14 @@ const DEFAULT_TIMEOUT = '5s';
 
 export const CHECK: CommandEntry = {
   name: 'check',
-  summary: 'be a client of Gitaly and say what is wrong on the way to it',
+  summary: 'connect as a client of Gitaly does, and report each step',
   description: [
-    'Does what a client of Gitaly does at each ADDRESS, a Gitaly or whatever stands in front of one: resolves the name, ' +
-      'connects, shakes hands, looks at ALPN, certificates and their names, and makes a health call over HTTP/2, as ' +
-      'Rails does, and over the backchannel, as Workhorse and gitlab-shell do. With the token it asks for the version and ' +
-      'the storages. All addresses of a name are checked, each by itself.',
-    'Each step is Passed, Failed with the cause and its cure, or Skipped with the reason. Exits with 0 if none has ' +
-      'failed, else with 1.',
+    'Connects to each ADDRESS as a client of Gitaly does; it may belong to Gitaly or to a proxy in front of it. Resolves ' +
+      'the name, connects, makes a TLS handshake, checks ALPN, the certificates and their names, and makes a health call ' +
+      'over HTTP/2, as Rails does, and over the backchannel, as Workhorse and gitlab-shell do. With the token it also ' +
+      'reads the version and the storages. All addresses of a name are checked, each separately.',
+    'Each step is Passed, Failed with the cause and a fix, or Skipped with the reason. Exits with 0 if no step has ' +
+      'failed, otherwise with 1.',
     'ADDRESS is tls://host:port, dns+tls:host:port, tcp://host:port, dns:host:port or unix:/path, as in gitaly_address.',
   ],
   usage: ['ADDRESS... [FLAGS]', '--through FILE [ADDRESS...] [FLAGS]'],
@@ -28,40 +28,40 @@ export const CHECK: CommandEntry = {
     {
       name: 'ca',
       value: FILE,
-      text: 'the authorities to trust: a file or a directory (default: SSL_CERT_FILE, SSL_CERT_DIR, else the system)',
+      text: 'the CA certificates to trust: a file or a directory (default: SSL_CERT_FILE and SSL_CERT_DIR, or the system)',
     },
     { name: 'client-cert', value: FILE, text: 'the client certificate to present (PEM)' },
     { name: 'client-key', value: FILE, text: 'its private key (PEM)' },
     {
       name: 'token-file',
       value: FILE,
-      text: "a file that holds Gitaly's token; the token itself is never sent, and nothing to a server that is not verified",
+      text: "a file that contains Gitaly's token; only verified servers receive a signature made with it, never the token",
     },
     {
       name: 'server-name',
       value: { label: 'NAME', completes: 'nothing' },
-      text: 'the name that certificates must hold (default: the host of the address)',
+      text: 'the name that certificates must contain (default: the host of ADDRESS)',
     },
     {
       name: 'through',
       value: FILE,
-      text: 'check every listener and every forward of this configuration of the proxy, on its machine',
+      text: 'check every listener and every forward of this configuration; run it on the machine of the proxy',
     },
     {
       name: 'timeout',
       value: { label: 'DURATION', completes: 'nothing' },
-      text: `how long a connection, a handshake or a call may take (default: ${DEFAULT_TIMEOUT})`,
+      text: `the timeout of a connection, a handshake or a call (default: ${DEFAULT_TIMEOUT})`,
     },
     { name: 'json', text: 'print the results as JSON' },
   ],
   examples: [
     {
-      text: 'a Gitaly behind TLS, and what it says of itself',
+      text: 'Gitaly behind TLS, with its version and storages',
       line: 'gitaly-tls-proxy check tls://localhost:9999 --ca ca.pem --token-file token',
     },
-    { text: 'its plaintext port', line: 'gitaly-tls-proxy check tcp://127.0.0.1:8075' },
+    { text: "Gitaly's plaintext port", line: 'gitaly-tls-proxy check tcp://127.0.0.1:8075' },
     {
-      text: 'both sides of a proxy that runs on this machine',
+      text: 'all listeners and forwards of the proxy on this machine',
       line: 'gitaly-tls-proxy check --through gitaly-tls-proxy.yaml --ca ca.pem',
     },
   ],
@@ -99,7 +99,7 @@ function readAddress(word: string): { readonly written: string; readonly address
   if (!result.ok) throw new UsageError(`${word}: ${result.message}`);
   if (isHttpScheme(result.value.scheme))
     throw new UsageError(
-      `${word}: check is a client of Gitaly, which has tls://, dns+tls:, tcp://, dns: and unix: addresses`,
+      `${word}: check supports the addresses of Gitaly: tls://, dns+tls:, tcp://, dns: and unix:`,
     );
   return { written: word, address: result.value };
 }

@@ -1,7 +1,7 @@
 import { CallFailure } from '../../gitaly-client/grpc-client.js';
 import { UpstreamFailure } from '../../upstream/failure.js';
 
-/** What is looked at, in this order. The names are those of `--json`. */
+/** The steps, in this order. The names are those of `--json`. */
 export const STEP_TITLES = {
   resolve: 'name resolution',
   connect: 'connection',
@@ -18,20 +18,20 @@ export const STEP_TITLES = {
 
 export type StepName = keyof typeof STEP_TITLES;
 
-/** What came of a step. */
+/** The result of a step. */
 export interface CheckFinding {
   readonly result: 'passed' | 'failed' | 'skipped';
-  /** What was found: the cause of a failure, the reason for having skipped it; one line. */
+  /** One line: the facts, the cause of a failure, or the reason why the step was skipped. */
   readonly detail: string;
-  /** What to do about it; one line. With `passed` it is a warning. */
-  readonly cure?: string;
-  /** Further lines: the certificates of a chain. */
+  /** One line: what to do about a failure. If the step has passed, a warning. */
+  readonly fix?: string;
+  /** Further lines, such as the certificates of a chain. */
   readonly lines?: readonly string[];
-  /** The same for programs. */
+  /** The facts, for programs. */
   readonly facts?: Readonly<Record<string, unknown>>;
 }
 
-/** A step that is over. */
+/** A step with its result. */
 export interface CheckStep extends CheckFinding {
   readonly name: StepName;
 }
@@ -40,8 +40,8 @@ export function passed(detail: string, more: Partial<CheckFinding> = {}): CheckF
   return { result: 'passed', detail, ...more };
 }
 
-export function failed(detail: string, cure: string, more: Partial<CheckFinding> = {}): CheckFinding {
-  return { result: 'failed', detail, cure, ...more };
+export function failed(detail: string, fix: string, more: Partial<CheckFinding> = {}): CheckFinding {
+  return { result: 'failed', detail, fix, ...more };
 }
 
 export function skipped(detail: string): CheckFinding {
@@ -52,22 +52,22 @@ export function skipped(detail: string): CheckFinding {
 export class Steps {
   readonly done: CheckStep[] = [];
 
-  /** Whether a step has passed, or was not asked for. */
-  stands(name: StepName): boolean {
+  /** Whether a step has passed, or does not apply to this address. */
+  isSatisfied(name: StepName): boolean {
     return this.done.every((step) => step.name !== name || step.result === 'passed');
   }
 
-  /** Runs a step, unless one that it needs has not passed. What `work` throws is a failure, too. */
+  /** Runs a step, unless one of the steps that it needs has not passed. If `work` throws, the step has failed. */
   async run(
     name: StepName,
     needs: readonly StepName[],
     work: () => CheckFinding | Promise<CheckFinding>,
   ): Promise<void> {
-    const missing = needs.find((needed) => !this.stands(needed));
+    const missing = needs.find((needed) => !this.isSatisfied(needed));
     this.done.push({ name, ...(missing ? skipped(becauseOf(missing)) : await outcome(work)) });
   }
 
-  /** Whether none has failed. */
+  /** Whether no step has failed. */
   get passed(): boolean {
     return this.done.every(({ result }) => result !== 'failed');
   }
@@ -81,12 +81,12 @@ async function outcome(work: () => CheckFinding | Promise<CheckFinding>): Promis
   try {
     return await work();
   } catch (error) {
-    // It took a connection a moment ago, and answered the steps before.
+    // The server accepted a connection in an earlier step.
     if (error instanceof UpstreamFailure || error instanceof CallFailure)
-      return failed(error.message, 'it has answered before: try again, and look at the log of the server');
+      return failed(error.message, 'the server answered the previous steps: try again, and see its log');
     return failed(
       error instanceof Error ? error.message : String(error),
-      'please report it: this is unexpected',
+      'this is unexpected: please report it',
     );
   }
 }

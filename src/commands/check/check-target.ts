@@ -7,25 +7,25 @@ import { skipped, Steps, type CheckFinding, type CheckStep, type StepName } from
 import type { CheckSettings, CheckTarget, TargetTls } from './named-target.js';
 import { checkAlpn, checkClientCertificate, checkTls, observe, refusedCertificate } from './tls-steps.js';
 
-/** What came of one target. */
+/** The results of one target. */
 export interface TargetReport {
   readonly role: CheckTarget['role'];
   readonly title: string;
-  /** The resolution of its name; empty where it needs none. */
+  /** The name resolution; empty if none is needed. */
   readonly steps: readonly CheckStep[];
-  /** All addresses of its name, each looked at by itself. */
+  /** All addresses of its name, each checked separately. */
   readonly endpoints: readonly { readonly title: string; readonly steps: readonly CheckStep[] }[];
   readonly passed: boolean;
 }
 
-/** Checks a target: all addresses that its name has, at the same time. */
+/** Checks all addresses of a target, concurrently. */
 export async function checkTarget(target: CheckTarget, settings: CheckSettings): Promise<TargetReport> {
   const { address, role, title } = target;
   const steps = new Steps();
   let endpoints: readonly Endpoint[] = [];
   const literal = literalEndpoint(address);
-  const { cannot } = target;
-  if (cannot !== undefined) await steps.run('connect', [], () => skipped(cannot));
+  const { skipReason } = target;
+  if (skipReason !== undefined) await steps.run('connect', [], () => skipped(skipReason));
   else if (literal) endpoints = [literal];
   else if (address.scheme !== 'unix')
     await steps.run('resolve', [], async () => {
@@ -51,11 +51,11 @@ async function checkEndpoint(
   const steps = new Steps();
   await steps.run('connect', [], () => checkConnection(endpoint, target, settings));
   if (target.tls) await checkTlsOf(target.tls, steps, endpoint, target, settings);
-  if (target.speaks === 'http') return steps.done;
+  if (target.protocol === 'http') return steps.done;
   const connected: StepName[] = ['connect', 'tls', 'client_certificate'];
-  // A client of Gitaly goes no further than one of these, and the token must not either.
+  // If one of these fails, a client of Gitaly sends nothing more, and the token must not be sent either.
   const verified: StepName[] = [...connected, 'alpn', 'chain', 'san', 'expiry'];
-  const maySendToken = verified.every((name) => steps.stands(name));
+  const maySendToken = verified.every((name) => steps.isSatisfied(name));
   let overHttp2: HealthOutcome | undefined;
   await steps.run('health_http2', connected, async () => {
     overHttp2 = await checkHealthOver('http2', endpoint, target, settings, { maySendToken, overHttp2 });
@@ -84,13 +84,13 @@ async function checkTlsOf(
     return checkTls(seen, tls);
   });
   const ofHandshake = (work: (observation: HandshakeObservation) => CheckFinding): (() => CheckFinding) => {
-    return () => (seen ? work(seen) : skipped('because there was no handshake'));
+    return () => (seen ? work(seen) : skipped('because the handshake did not take place'));
   };
-  /** A server that breaks off for a client certificate has sent its own by then. */
+  /** A server that aborts the handshake because of a client certificate has already sent its own. */
   const ofCertificates = (work: (certificates: CertificateSteps) => CheckFinding): (() => CheckFinding) =>
     ofHandshake((observation) =>
       observation.certificates.length === 0
-        ? skipped('because no certificate came')
+        ? skipped('because the server sent no certificate')
         : work(new CertificateSteps(observation, tls, settings)),
     );
   await steps.run(
@@ -131,7 +131,7 @@ async function refusalInCalls(
     const health = await callHealthOf('http2', endpoint, target, settings, false);
     return health.kind === 'refuses_certificate' ? refusedCertificate(tls, ` (${health.words})`) : undefined;
   } catch {
-    // The health steps report why there is no answer.
+    // The health steps report the missing answer.
     return undefined;
   }
 }

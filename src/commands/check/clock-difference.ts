@@ -8,21 +8,22 @@ const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
 
 /**
- * Differences that are tried, the small ones first. Gitaly takes a token for 30 s before and after its time, so that
- * steps of 50 s leave no gap: a quarter of an hour to either side. Beyond that, clocks are wrong by a time zone: half
- * hours, 14 hours to either side.
+ * Differences to try, small ones first. Gitaly accepts a token for 30 s before and after its time, so steps of 50 s
+ * leave no gap; they cover a quarter of an hour in both directions. Larger differences come from a wrong time zone: half
+ * hours, up to 14 hours in both directions.
  */
-const TRIED_MS: readonly number[] = [...bothWays(18, 50 * SECOND_MS), ...bothWays(28, 30 * MINUTE_MS)];
+const CANDIDATES_MS: readonly number[] = [...bothWays(18, 50 * SECOND_MS), ...bothWays(28, 30 * MINUTE_MS)];
 
-/** A token is taken for so long before and after its time at the most; where it ceases to be is then looked for. */
+/** More than the time for which a token is accepted before and after its own; bounds the search for the edges. */
 const WIDEST_WINDOW_MS = 2 * MINUTE_MS;
 
-/** Whether what is sent to Gitaly is read by nobody else on the way, as far as one can tell. */
+/** Whether the connection is protected from eavesdroppers. */
 export type Secrecy = 'private' | 'open';
 
 /**
- * How far the clock of a Gitaly that refuses a token is ahead of this one, in milliseconds, to a second: gRPC's answers
- * carry no date, so tokens of other times are tried. `undefined` if none is taken: then it is not for the time.
+ * Measures how far the clock of a Gitaly that refuses a token is ahead of this one, in milliseconds, accurate to a
+ * second. Answers of gRPC contain no date, so tokens of other times are tried. `undefined` if all are refused: the time
+ * is not the reason then.
  */
 export async function findClockDifference(
   connection: GrpcClient,
@@ -31,37 +32,37 @@ export async function findClockDifference(
   { timeoutMs, nowMs }: CheckSettings,
 ): Promise<number | undefined> {
   const differencesMs =
-    secrecy === 'private' ? TRIED_MS : TRIED_MS.filter((ms) => ms <= MAX_OPEN_TOKEN_AHEAD_MS);
-  const isTaken = async (differenceMs: number): Promise<boolean> => {
+    secrecy === 'private' ? CANDIDATES_MS : CANDIDATES_MS.filter((ms) => ms <= MAX_OPEN_TOKEN_AHEAD_MS);
+  const isAccepted = async (differenceMs: number): Promise<boolean> => {
     const authorization = gitalyAuthorization(token, nowMs() + differenceMs);
     const { code } = await callServerInfo(connection, timeoutMs, authorization);
     return code === 'OK';
   };
   for (let index = 0; index < differencesMs.length; index += CLOCK_CALLS_AT_ONCE) {
     const tried = differencesMs.slice(index, index + CLOCK_CALLS_AT_ONCE);
-    const taken = await Promise.all(tried.map(isTaken));
-    const found = tried.find((_difference, position) => taken[position]);
+    const results = await Promise.all(tried.map(isAccepted));
+    const found = tried.find((_difference, position) => results[position]);
     if (found === undefined) continue;
-    const earliest = await edge(isTaken, found, found - WIDEST_WINDOW_MS);
-    const latest = await edge(isTaken, found, found + WIDEST_WINDOW_MS);
+    const earliest = await edge(isAccepted, found, found - WIDEST_WINDOW_MS);
+    const latest = await edge(isAccepted, found, found + WIDEST_WINDOW_MS);
     return (earliest + latest) / 2;
   }
   return undefined;
 }
 
-/** The last difference that is taken between one that is and one that is not, by halves. */
+/** Bisects between an accepted and a refused difference. Returns the last accepted one. */
 async function edge(
-  isTaken: (differenceMs: number) => Promise<boolean>,
+  isAccepted: (differenceMs: number) => Promise<boolean>,
   inside: number,
   outside: number,
 ): Promise<number> {
-  let [taken, refused] = [inside, outside];
-  while (Math.abs(taken - refused) > SECOND_MS) {
-    const middle = (taken + refused) / 2;
-    if (await isTaken(middle)) taken = middle;
+  let [accepted, refused] = [inside, outside];
+  while (Math.abs(accepted - refused) > SECOND_MS) {
+    const middle = (accepted + refused) / 2;
+    if (await isAccepted(middle)) accepted = middle;
     else refused = middle;
   }
-  return taken;
+  return accepted;
 }
 
 function bothWays(count: number, stepMs: number): number[] {

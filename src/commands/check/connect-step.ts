@@ -6,16 +6,16 @@ import type { Endpoint } from './endpoints.js';
 import { failed, passed, type CheckFinding } from './check-step.js';
 import type { CheckSettings, CheckTarget } from './named-target.js';
 
-/** A plain connection to an endpoint, at the point where TLS or gRPC begins. Rejects with an `UpstreamFailure`. */
+/** Connects to an endpoint, up to the point where TLS or gRPC begins. Rejects with an `UpstreamFailure`. */
 export function connectTo(
   { address }: Endpoint,
-  { hello }: Pick<CheckTarget, 'hello'>,
+  { preamble }: Pick<CheckTarget, 'preamble'>,
   { timeoutMs }: Pick<CheckSettings, 'timeoutMs'>,
 ): Promise<Socket> {
-  return createDialer(address, undefined, timeoutMs).connect(hello);
+  return createDialer(address, undefined, timeoutMs).connect(preamble);
 }
 
-/** Whether somebody listens. */
+/** Checks that the endpoint accepts connections. */
 export async function checkConnection(
   endpoint: Endpoint,
   target: CheckTarget,
@@ -25,22 +25,22 @@ export async function checkConnection(
   try {
     (await connectTo(endpoint, target, settings)).destroy();
     const ms = Math.ceil(performance.now() - startedAtMs);
-    return passed(`${endpoint.title} within ${ms} ms`, { facts: { connect_ms: ms } });
+    return passed(`connected to ${endpoint.title} within ${ms} ms`, { facts: { connect_ms: ms } });
   } catch (error) {
     if (!(error instanceof UpstreamFailure)) throw error;
     const { reason, message } = error;
     const cause = reason === 'timeout' ? `no connection within ${settings.timeoutMs} ms` : message;
-    return failed(cause, CURES[reason] ?? 'look at the network between this machine and that one', {
+    return failed(cause, FIXES[reason] ?? 'check the network between this machine and the server', {
       facts: { reason },
     });
   }
 }
 
-const CURES: Partial<Readonly<Record<UpstreamFailureReason, string>>> = {
-  refused: 'nobody listens there: does Gitaly (or what stands in front of it) run, and with this address?',
-  timeout: 'a firewall that drops what it does not know, or a wrong address',
-  unreachable: 'there is no way to it from this machine: look at its routes and at the address',
-  no_socket: 'there is no such socket: does Gitaly run, and is this its socket_path?',
+const FIXES: Partial<Readonly<Record<UpstreamFailureReason, string>>> = {
+  refused: 'nothing listens there: check that Gitaly, or the proxy in front of it, runs and has this address',
+  timeout: 'a firewall may be dropping packets, or the address is wrong',
+  unreachable: 'this machine has no route to the server: check its routes and the address',
+  no_socket: 'the socket does not exist: check that Gitaly runs and that this is its socket_path',
   permission: 'this user may not use the socket: run check as the user that runs GitLab (git), or as root',
-  reset: 'whatever stands there ends connections at once: a firewall, or a balancer without a backend',
+  reset: 'the server resets connections at once: a firewall, or a load balancer without a backend',
 };

@@ -7,7 +7,7 @@ import type { Address, NetworkAddress } from '../../config/model.js';
 import { alternateFamilies } from '../../upstream/happy-eyeballs.js';
 import { failed, passed, type CheckFinding } from './check-step.js';
 
-/** One place to connect to: an IP address and a port, or a unix socket. */
+/** An IP address and a port, or a unix socket. */
 export interface Endpoint {
   /** `10.0.0.1:9999`, `unix:/var/opt/gitlab/gitaly/gitaly.socket`. */
   readonly title: string;
@@ -20,7 +20,7 @@ export function literalEndpoint(address: Address): Endpoint | undefined {
   return isIP(address.host) === 0 ? undefined : endpointAt(address, address.host);
 }
 
-/** Resolves a name as Gitaly's clients do: by the system's resolver, `/etc/hosts` included. */
+/** Resolves a name as Gitaly's clients do: with the system's resolver, including `/etc/hosts`. */
 export async function resolveEndpoints(
   address: NetworkAddress,
 ): Promise<{ readonly finding: CheckFinding; readonly endpoints: readonly Endpoint[] }> {
@@ -28,13 +28,13 @@ export async function resolveEndpoints(
   try {
     const found = alternateFamilies(await lookUp(host));
     return {
-      finding: passed(`${host} is ${found.join(', ')}`, { facts: { addresses: found } }),
+      finding: passed(`${host} resolves to ${found.join(', ')}`, { facts: { addresses: found } }),
       endpoints: found.map((ip) => endpointAt(address, ip)),
     };
   } catch (error) {
     const code = codeOrMessage(error);
-    const cure = "is the name right? Look at DNS and /etc/hosts, on this machine as on GitLab's";
-    return { finding: failed(`${host} does not resolve (${code})`, cure), endpoints: [] };
+    const fix = 'check the name, DNS and /etc/hosts, on this machine and on the GitLab nodes';
+    return { finding: failed(`${host} does not resolve (${code})`, fix), endpoints: [] };
   }
 }
 

@@ -101,46 +101,50 @@ async function connectUnverified(
 
 /** The backchannel is the cause only if the same server answers over HTTP/2. */
 function overBackchannel(cause: string, error: unknown, { answer, finding }: HealthOutcome): HealthOutcome {
-  const cure =
+  const fix =
     answer === 'unavailable'
-      ? (finding.cure ?? '')
+      ? (finding.fix ?? '')
       : answer === 'tls' || answer === 'none' || !(error instanceof CallFailure)
         ? 'gRPC over HTTP/2 fails as well: see that step'
         : 'clones and fetches need it: a proxy in front of Gitaly must pass TCP and not terminate HTTP/2';
-  return { finding: failed(cause, cure), answer: 'none' };
+  return { finding: failed(cause, fix), answer: 'none' };
 }
 
 /** The server speaks TLS at an address that is dialled in plaintext. */
 async function tlsAt(
   endpoint: Endpoint,
-  { address, tls, hello }: CheckTarget,
+  { address, tls, preamble }: CheckTarget,
   settings: CheckSettings,
 ): Promise<string | undefined> {
   if (tls || address.scheme === 'unix') return undefined;
   try {
-    return await findTls(await connectTo(endpoint, { hello }, settings), address.host, settings);
+    return await findTls(await connectTo(endpoint, { preamble }, settings), address.host, settings);
   } catch (error) {
     if (error instanceof UpstreamFailure) return undefined;
     throw error;
   }
 }
 
-function speaksTls(words: string, { address, role }: CheckTarget): CheckFinding {
+function speaksTls(description: string, { address, role }: CheckTarget): CheckFinding {
   const url = `tls://${place(address)}`;
   const fix = {
-    address: `check ${url}, and write it to gitaly_address`,
+    address: `check ${url}, and use it as gitaly_address`,
     forward: `forward to ${url}`,
-    listen: 'another program listens there, or the proxy has another configuration: restart it',
+    listen: 'another program listens there, or the running proxy has another configuration: restart it',
   };
-  return failed(`the server speaks TLS on this port (${words}), and the address is plaintext`, fix[role], {
-    facts: { speaks_tls: true },
-  });
+  return failed(
+    `the server speaks TLS on this port (${description}), but the address is plaintext`,
+    fix[role],
+    {
+      facts: { speaks_tls: true },
+    },
+  );
 }
 
 const WEB_SERVER = 'a web server answers, not Gitaly: is it the right port?';
 const NOT_GITALY = 'the server speaks gRPC but is not Gitaly';
 const NO_UPSTREAM =
-  'the proxy that answers cannot reach its Gitaly: is Gitaly up, and is its address right there?';
+  'the proxy that answers cannot reach Gitaly: check that Gitaly runs, and its address in the configuration of that proxy';
 
 function healthOutcome(health: Health, isSigned: boolean): HealthOutcome {
   switch (health.kind) {
@@ -151,7 +155,7 @@ function healthOutcome(health: Health, isSigned: boolean): HealthOutcome {
         ? {
             finding: failed(
               `the token is refused (${health.words})`,
-              `the step "${STEP_TITLES.server_info}" finds out why`,
+              `see the step "${STEP_TITLES.server_info}"`,
             ),
             answer: 'token_refused',
           }
@@ -185,8 +189,8 @@ function healthOutcome(health: Health, isSigned: boolean): HealthOutcome {
 }
 
 /**
- * Asks Gitaly for its version and storages. The token goes to a server alone whose certificate holds, on the very
- * connection that was verified.
+ * Reads Gitaly's version and storages. The token is sent only on a connection on which the server's certificate has been
+ * verified.
  */
 export async function checkServerInfo(
   endpoint: Endpoint,
@@ -206,8 +210,8 @@ export async function checkServerInfo(
     }
     if (code === 'Unimplemented') return failed(words, NOT_GITALY);
     const isRefused = code === 'PermissionDenied' || code === 'Unauthenticated';
-    if (!isRefused) return failed(words, 'the log of Gitaly says more');
-    if (token === undefined) return skipped(`Gitaly wants a token (${words}): give it with --token-file`);
+    if (!isRefused) return failed(words, 'see the log of Gitaly');
+    if (token === undefined) return skipped(`Gitaly requires a token (${words}): pass it with --token-file`);
     return refusedToken(
       words,
       await findClockDifference(connection, token, secrecyOf(endpoint.address), settings),
@@ -220,7 +224,7 @@ export async function checkServerInfo(
 /** A connection that may carry a token: with TLS, the server's certificate has been verified on it. */
 function connectVerified(
   { address }: Endpoint,
-  { tls, hello }: CheckTarget,
+  { tls, preamble }: CheckTarget,
   { timeoutMs }: CheckSettings,
 ): Promise<Socket> {
   const client =
@@ -230,7 +234,7 @@ function connectVerified(
       pair: tls.pair,
       ca: tls.anchors.pem,
     });
-  return createDialer(address, client, timeoutMs).connect(hello);
+  return createDialer(address, client, timeoutMs).connect(preamble);
 }
 
 const isLoopback = networkCheck(['127.0.0.0/8', '::1/128']);
@@ -245,31 +249,31 @@ function secrecyOf(address: Address): Secrecy {
 function refusedToken(words: string, differenceMs: number | undefined): CheckFinding {
   if (differenceMs === undefined)
     return failed(
-      `the token is refused at whatever time it says (${words})`,
-      "it is not the one that Gitaly has: compare with gitaly['configuration'][:auth][:token] there, or praefect's",
+      `the token is refused, whatever its time (${words})`,
+      "it is not Gitaly's token: compare it with gitaly['configuration'][:auth][:token] on that node, or with Praefect's",
       { facts: { token: 'wrong' } },
     );
   const seconds = Math.round(Math.abs(differenceMs) / 1000);
   return failed(
-    `the token is right, and refused for its time: the clock there is about ${seconds} s ${differenceMs > 0 ? 'ahead of' : 'behind'} this one (${words})`,
-    'set both clocks by NTP (chrony, systemd-timesyncd): Gitaly takes tokens of its own time alone, 30 s more or less',
+    `the token is right, but refused because of its time: the server's clock is about ${seconds} s ${differenceMs > 0 ? 'ahead of' : 'behind'} this one (${words})`,
+    'synchronise both clocks with NTP (chrony, systemd-timesyncd): Gitaly accepts tokens within 30 s of its own time',
     { facts: { token: 'right', clock_difference_seconds: Math.round(differenceMs / 1000) } },
   );
 }
 
 function infoFinding({ serverVersion, gitVersion, storages }: ServerInfo, hadToken: boolean): CheckFinding {
   const facts = { facts: { server_version: serverVersion, git_version: gitVersion, storages } };
-  const told = storages.map(
+  const descriptions = storages.map(
     ({ name, readable, writeable }) =>
       `${name} (${readable ? 'readable' : 'NOT READABLE'}, ${writeable ? 'writeable' : 'NOT WRITEABLE'})`,
   );
-  // One that was built by hand may not know its version.
-  const version = serverVersion === '' ? 'that tells no version' : serverVersion;
-  const detail = `Gitaly ${version}, git ${gitVersion}, storages: ${told.join(', ') || 'none'}`;
+  // A custom build may not know its version.
+  const version = serverVersion === '' ? 'of unknown version' : serverVersion;
+  const detail = `Gitaly ${version}, git ${gitVersion}, storages: ${descriptions.join(', ') || 'none'}`;
   if (!storages.every(({ readable, writeable }) => readable && writeable))
     return failed(
       detail,
-      'look at the path of the storage there, its owner (git), its disk and mount',
+      'check the path of the storage on that node, its owner (git), its disk and its mount',
       facts,
     );
   return hadToken ? passed(detail, facts) : passed(`${detail}; no token is needed`, facts);

@@ -2,27 +2,26 @@ import type { Address, TlsVersion } from '../../config/model.js';
 import type { LoadedPair } from '../../x509/certificate-pair.js';
 import type { Anchors } from './anchors.js';
 
-/** One address to check, and as whose client. */
+/** An address to check, with the parameters of the client. */
 export interface CheckTarget {
-  /** Whether it was named itself, or is what a proxy's configuration listens on or forwards to. */
+  /** Whether the address was given itself, or is a listener or a forward of a configuration. */
   readonly role: 'address' | 'listen' | 'forward';
-  /** How it is called in the report: as it was written. */
+  /** Its name in the report: the address as written. */
   readonly title: string;
-  /** Where to connect to. */
   readonly address: Address;
-  /** There if and only if the address is `tls://` or `https://`. */
+  /** Defined if and only if the address is `tls://` or `https://`. */
   readonly tls: TargetTls | undefined;
   /** Bytes to send before anything else: a PROXY header. */
-  readonly hello: Buffer | undefined;
-  /** What is spoken there; of HTTP only the connection and TLS are looked at. */
-  readonly speaks: 'grpc' | 'http';
-  /** Why it cannot be connected to at all. */
-  readonly cannot?: string;
+  readonly preamble: Buffer | undefined;
+  /** For HTTP, only the connection and TLS are checked. */
+  readonly protocol: 'grpc' | 'http';
+  /** The reason why the target cannot be checked at all. */
+  readonly skipReason?: string;
 }
 
-/** How TLS is done with a target. */
+/** The TLS parameters for a target. */
 export interface TargetTls {
-  /** The name that the certificate must hold, and that is asked for. */
+  /** The name that is requested with SNI and that the certificate must contain. */
   readonly serverName: string;
   readonly anchors: Anchors;
   readonly pair: LoadedPair | undefined;
@@ -31,11 +30,11 @@ export interface TargetTls {
   readonly minVersion: TlsVersion;
 }
 
-/** What all targets are checked with. */
+/** Settings of all targets. */
 export interface CheckSettings {
-  /** Of each connection, handshake and call. */
+  /** The timeout of each connection, handshake and call. */
   readonly timeoutMs: number;
-  /** The secret that Gitaly knows, too; it is never sent. */
+  /** The secret that is shared with Gitaly; it is never sent. */
   readonly token: string | undefined;
   readonly nowMs: () => number;
 }

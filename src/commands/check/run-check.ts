@@ -15,16 +15,16 @@ import { printable, printableJson } from '../../printable.js';
 import { STEP_TITLES, type CheckStep } from './check-step.js';
 
 /**
- * `check ADDRESS…`: is a client of Gitaly at each address and tells step by step how far it comes.
+ * `check ADDRESS…`: connects to each address as a client of Gitaly does, and reports each step.
  *
- * @returns the exit code: 0, 1 if a step has failed, 2 if a file of the command line cannot be used.
+ * @returns the exit code: 0; 1 if a step has failed; 2 if the command line names an unusable file.
  */
 export async function check(
   options: CheckOptions,
   io: Pick<CommandIo, 'env' | 'writeStdout' | 'writeStderr'>,
 ): Promise<number> {
   const problems: Problem[] = [];
-  // A hundred authorities of the system's need not be read for a plaintext port.
+  // The system has more than a hundred authorities, which are not needed for plaintext.
   const anchors = needsTrust(options) ? await loadAnchors(options.ca, io.env, problems) : systemAnchors([]);
   const pair = options.clientPair && (await loadClientPair(options.clientPair, problems));
   const token =
@@ -61,7 +61,7 @@ function targetOf(
   { written, address }: CheckOptions['addresses'][number],
   { anchors, pair, serverName }: ListenerClient,
 ): CheckTarget {
-  const common = { role: 'address', title: written, address, hello: undefined, speaks: 'grpc' } as const;
+  const common = { role: 'address', title: written, address, preamble: undefined, protocol: 'grpc' } as const;
   if (address.scheme === 'unix' || !isTlsScheme(address.scheme)) return { ...common, tls: undefined };
   // The root dot of a fully qualified name is for the resolver; certificates and SNI have none.
   const host = address.host.replace(/\.$/u, '');
@@ -103,7 +103,7 @@ function hasErrors(problems: readonly Problem[]): boolean {
 
 const RESULTS = { passed: 'Passed', failed: 'Failed', skipped: 'Skipped' } as const;
 
-/** The report for a person: each step as Praefect's checks are told, and below it what was found and what to do. */
+/** The report for people: each step in the format of Praefect's checks, with its details below. */
 function reportText(reports: readonly TargetReport[]): string {
   return `${reports.map(targetText).join('\n\n')}\n`;
 }
@@ -138,8 +138,8 @@ function targetText({ title, role, steps, endpoints }: TargetReport): string {
   ].join('\n');
 }
 
-function stepText({ name, result, detail, cure, lines }: CheckStep): string[] {
-  const advice = cure === undefined ? '' : result === 'passed' ? `. Warning: ${cure}` : `. Cure: ${cure}`;
+function stepText({ name, result, detail, fix, lines }: CheckStep): string[] {
+  const advice = fix === undefined ? '' : result === 'passed' ? `. Warning: ${fix}` : `. Fix: ${fix}`;
   return [
     `Checking ${STEP_TITLES[name]} ... ${RESULTS[result]}`,
     `  ${printable(`${detail}${advice}`)}`,
@@ -147,12 +147,12 @@ function stepText({ name, result, detail, cure, lines }: CheckStep): string[] {
   ];
 }
 
-function stepJson({ name, result, detail, cure, facts }: CheckStep): object {
+function stepJson({ name, result, detail, fix, facts }: CheckStep): object {
   return {
     name,
     result,
     detail,
-    ...(cure !== undefined && (result === 'passed' ? { warning: cure } : { cure })),
+    ...(fix !== undefined && (result === 'passed' ? { warning: fix } : { cure: fix })),
     ...facts,
   };
 }

@@ -17,20 +17,20 @@ import { loadMaterial, type ListenerMaterial, type UpstreamMaterial } from '../.
 import { namedAnchors, systemAnchors, type Anchors } from './anchors.js';
 import type { CheckTarget, TargetTls } from './named-target.js';
 
-/** As whose client the listeners of a proxy are checked: what the command line says. */
+/** The client that checks the listeners of a proxy, from the command line. */
 export interface ListenerClient {
   readonly anchors: Anchors;
   readonly pair: LoadedPair | undefined;
-  /** The name to ask for instead of that of the certificate. */
+  /** The name to request instead of those of the certificate. */
   readonly serverName: string | undefined;
 }
 
-/** What a configuration has to check, or why it cannot be used. */
+/** The targets of a configuration, or the problems that prevent its use. */
 type TargetsResult =
   | { readonly targets: CheckTarget[] }
   | { readonly targets?: never; readonly problems: readonly Problem[]; readonly source: LoadResult };
 
-/** Every listener and every forward of a configuration file, each forward once. */
+/** Finds every listener and every forward of a configuration file, each forward once. */
 export async function targetsThrough(
   file: string,
   client: ListenerClient,
@@ -52,33 +52,33 @@ export async function targetsThrough(
   return { targets: targets.filter(isFirst) };
 }
 
-/** What a listener and its forwards come to: the listener once for each name that leads to another certificate or forward. */
+/** The targets of a listener and its forwards. The listener is checked once per name that selects another certificate or forward. */
 export function targetsOf(
   configuration: ListenerConfiguration,
   { server, upstream }: ListenerMaterial,
   client: ListenerClient,
 ): CheckTarget[] {
   const { listen, forwarding, http, tls, proxyProtocol } = configuration;
-  const speaks = http ? 'http' : 'grpc';
-  const address = dialled(listen);
+  const protocol = http ? 'http' : 'grpc';
+  const address = localAddress(listen);
   const expectsHeader = networkCheck(proxyProtocol.acceptFrom);
   const source = address.scheme === 'unix' ? undefined : address.host;
   const listener = {
     role: 'listen',
     address,
-    // A check of this machine's own comes from the address that it dials.
-    hello: expectsHeader(source) ? encodeProxyHeader('v2', undefined, undefined) : undefined,
-    speaks,
+    // A connection to an address of this machine has the same address as its source.
+    preamble: expectsHeader(source) ? encodeProxyHeader('v2', undefined, undefined) : undefined,
+    protocol,
     ...(address.scheme !== 'unix' &&
-      address.port === 0 && { cannot: 'its port is a free one of each start' }),
+      address.port === 0 && { skipReason: 'with port 0, the port is another one after each start' }),
   } as const;
   const forwards = upstreamsOf(forwarding).map((forward): CheckTarget => ({
     role: 'forward',
     title: forward.url,
     address: forward,
     tls: upstream && isTls(forward) ? upstreamTls(upstream, forward.host) : undefined,
-    hello: proxyProtocol.send && encodeProxyHeader(proxyProtocol.send, undefined, undefined),
-    speaks,
+    preamble: proxyProtocol.send && encodeProxyHeader(proxyProtocol.send, undefined, undefined),
+    protocol,
   }));
   if (!server || !tls) return [{ ...listener, title: listen.url, tls: undefined }, ...forwards];
   const { anchors, pair } = client;
@@ -93,7 +93,7 @@ export function targetsOf(
   return [...listened, ...forwards];
 }
 
-/** The names to ask a listener for, each once. */
+/** The names to request from a listener, without duplicates. */
 function namesOf(
   pairs: readonly LoadedPair[],
   forwarding: Forwarding,
@@ -145,8 +145,8 @@ function isWildcardName(name: string): boolean {
   return name.startsWith('*.');
 }
 
-/** Where a listener is reached from its own machine. */
-function dialled(listen: Address): Address {
+/** The address at which a listener is reached from its own machine. */
+function localAddress(listen: Address): Address {
   if (listen.scheme === 'unix') return listen;
   const host = listen.host === '0.0.0.0' ? '127.0.0.1' : listen.host === '::' ? '::1' : listen.host;
   return { ...listen, host };

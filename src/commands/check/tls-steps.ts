@@ -17,22 +17,25 @@ import { startTls } from '../../tls/start-tls.js';
 import { failed, passed, skipped, type CheckFinding } from './check-step.js';
 import type { CheckSettings, CheckTarget, TargetTls } from './named-target.js';
 
-/** What a client of HTTP/2 begins with: a server that accepts it answers with its SETTINGS. */
-const FIRST_WORDS = Buffer.concat([CLIENT_PREFACE, settingsFrame('settings')]);
+/** The first bytes of an HTTP/2 client. A server that accepts it answers with SETTINGS. */
+const FIRST_BYTES = Buffer.concat([CLIENT_PREFACE, settingsFrame('settings')]);
 
-/** How to present a client certificate, and the setting for it. */
-const PRESENTED: Readonly<
-  Record<TargetTls['pairFrom'], { readonly setting: string; readonly give: string }>
+/** The setting for the client certificate, and how to use it. */
+const CLIENT_CERTIFICATE_SETTINGS: Readonly<
+  Record<TargetTls['pairFrom'], { readonly setting: string; readonly fix: string }>
 > = {
   flags: {
     setting: '--client-cert',
-    give: 'give one with --client-cert and --client-key, of an authority that the server trusts for clients',
+    fix: 'pass one with --client-cert and --client-key, issued by an authority that the server trusts for clients',
   },
   upstream_tls: {
     setting: 'upstream_tls.certificate_path',
-    give: 'set certificate_path and key_path in upstream_tls, of an authority that the server trusts for clients',
+    fix: 'set certificate_path and key_path in upstream_tls to one that is issued by an authority that the server trusts for clients',
   },
 };
+
+const REFUSED_CERTIFICATE_FIX =
+  'it must be within its validity, have the extended key usage clientAuth, and be issued by an authority that the server trusts for clients; see the log of the server';
 
 /** Describes the TLS server at a plaintext address; `undefined` if the server does not speak TLS. */
 export async function findTls(
@@ -44,7 +47,7 @@ export async function findTls(
     context: createSecureContext(contextParameters('TLSv1.2', 'client')),
     serverName,
     protocols: [ALPN_H2],
-    firstWords: undefined,
+    firstBytes: undefined,
     timeoutMs,
   });
   // A server that sends an alert speaks TLS, too.
@@ -53,10 +56,10 @@ export async function findTls(
   if (!isTls) return undefined;
   const [leaf] = certificates;
   const names = leaf && describeNames(certificateNames(leaf));
-  return [version ?? 'TLS', names && `certificate for ${names}`].filter((words) => words).join(', ');
+  return [version ?? 'TLS', names && `certificate for ${names}`].filter((part) => part).join(', ');
 }
 
-/** What a target's handshakes are made with. */
+/** The TLS context of a target's handshakes. */
 export function contextOf({ anchors, pair, minVersion }: TargetTls): SecureContext {
   return createSecureContext({
     ...contextParameters(minVersion, 'client'),
@@ -66,12 +69,12 @@ export function contextOf({ anchors, pair, minVersion }: TargetTls): SecureConte
   });
 }
 
-/** What is offered by ALPN. */
-function protocolsOf({ speaks }: CheckTarget): string[] {
-  return speaks === 'grpc' ? [ALPN_H2] : ['http/1.1'];
+/** The protocols to offer with ALPN. */
+function protocolsOf({ protocol }: CheckTarget): string[] {
+  return protocol === 'grpc' ? [ALPN_H2] : ['http/1.1'];
 }
 
-/** Looks at a server's side of a handshake. */
+/** Observes what a server sends in a handshake. */
 export function observe(
   raw: Socket,
   target: CheckTarget,
@@ -82,12 +85,12 @@ export function observe(
     context: contextOf(tls),
     serverName: tls.serverName,
     protocols: protocolsOf(target),
-    firstWords: target.speaks === 'grpc' ? FIRST_WORDS : undefined,
+    firstBytes: target.protocol === 'grpc' ? FIRST_BYTES : undefined,
     timeoutMs,
   });
 }
 
-/** Shakes hands and judges nothing: that has been done by then. Rejects with the TLS library's error. */
+/** Completes a handshake without verification, which earlier steps have done. Rejects with the TLS library's error. */
 export function connectTls(
   raw: Socket,
   target: CheckTarget,
@@ -112,11 +115,11 @@ export function connectTls(
       clearTimeout(timer);
       reject(error);
     });
-    socket.once('close', () => reject(new Error('the connection was closed within the TLS handshake')));
+    socket.once('close', () => reject(new Error('the connection was closed during the TLS handshake')));
   });
 }
 
-/** Whether the handshake came to its end, and on what it settled. */
+/** Checks that the handshake completed, and reports version and cipher. */
 export function checkTls(seen: HandshakeObservation, tls: TargetTls): CheckFinding {
   const { failure, version, cipher } = seen;
   if (!failure)
@@ -124,20 +127,23 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): CheckFindi
   const code = codeOrMessage(failure);
   const fault = tlsFaultOf(code);
   if (failure instanceof HandshakeSilence)
-    return failed(failure.message, 'something accepts there and does not speak TLS: is it the right port?');
+    return failed(
+      failure.message,
+      'the server accepts connections but does not speak TLS: is it the right port?',
+    );
   if (failure instanceof HandshakeBroken && version === undefined)
     return failed(
       failure.message,
-      'it does not speak TLS here, or something between ends it: Gitaly without TLS has tcp:// addresses, 8075 is its usual port',
+      'the server does not speak TLS on this port, or a device in between closes the connection: Gitaly without TLS has a tcp:// address, usually with port 8075',
     );
   if (fault === 'not_a_record' || fault === 'invalid_record')
     return failed(
-      `what answers does not speak TLS (${code})`,
-      'write tcp:// if this is a listen_addr of Gitaly; 9999 is the usual port of TLS, 8075 the other',
+      `the server does not speak TLS on this port (${code})`,
+      "use tcp:// if this is Gitaly's listen_addr; its usual port is 9999 with TLS and 8075 without",
     );
   if (fault === 'refused_version' || fault === 'unsupported_version')
     return failed(
-      `no common version of TLS (${code})`,
+      `no common TLS version (${code})`,
       'the server must speak TLS 1.2 or 1.3, as clients of Gitaly do',
     );
   if (fault === 'refused_name')
@@ -147,30 +153,30 @@ export function checkTls(seen: HandshakeObservation, tls: TargetTls): CheckFindi
           'use a name that it serves: in ADDRESS, or with --server-name; a proxy lists its names in forward_by_server_name',
         )
       : failed(
-          `the server requires a name, and a client that dials an IP address asks for none (${code})`,
-          'use a name that it serves: in ADDRESS, or with --server-name; a proxy serves other clients by the `default` of forward_by_server_name',
+          `the server requires a server name (SNI), which clients do not send for an IP address (${code})`,
+          'use a name that it serves: in ADDRESS, or with --server-name; a proxy forwards clients without a name to the `default` of forward_by_server_name',
         );
   if (fault === 'refused_alpn')
     return failed(
-      `the server knows no ALPN h2 (${code})`,
-      'it is no gRPC server: what stands in front of Gitaly must pass TCP, or offer h2',
+      `the server does not offer h2 with ALPN (${code})`,
+      'it is not a gRPC server: a load balancer in front of Gitaly must pass TCP through, or offer h2',
     );
   if (seen.asksForCertificate === true && refusesClient(failure, code))
     return tls.pair
       ? failed(
-          `the client certificate of ${PRESENTED[tls.pairFrom].setting} is refused (${code})`,
-          'it must be in date, made for clients and of an authority that the server trusts for clients; see its log',
+          `the client certificate of ${CLIENT_CERTIFICATE_SETTINGS[tls.pairFrom].setting} is refused (${code})`,
+          REFUSED_CERTIFICATE_FIX,
         )
-      : failed(`a client certificate is required (${code})`, PRESENTED[tls.pairFrom].give);
+      : failed(`a client certificate is required (${code})`, CLIENT_CERTIFICATE_SETTINGS[tls.pairFrom].fix);
   if (fault === 'refused_handshake' || fault === 'no_common_cipher')
     return failed(
       `no common cipher suite (${code})`,
-      'the server must have ECDHE suites with AES-GCM or ChaCha20',
+      'the server must offer ECDHE suites with AES-GCM or ChaCha20',
     );
-  return failed(`the TLS handshake failed (${code})`, 'the log of the server may say more');
+  return failed(`the TLS handshake failed (${code})`, 'see the log of the server');
 }
 
-/** TLS 1.2 has no alert of its own for a certificate that is missing, and some servers send none at all. */
+/** TLS 1.2 has no alert for a missing certificate, and some servers send no alert at all. */
 function refusesClient(failure: Error, code: string): boolean {
   const fault = tlsFaultOf(code);
   return (
@@ -182,51 +188,48 @@ function refusesClient(failure: Error, code: string): boolean {
   );
 }
 
-/** Whether the server selected `h2` by ALPN, without which current gRPC clients leave. */
-export function checkAlpn({ protocol }: HandshakeObservation, { speaks }: CheckTarget): CheckFinding {
+/** Checks that the server selected `h2` with ALPN, as current gRPC clients require. */
+export function checkAlpn({ protocol }: HandshakeObservation, target: CheckTarget): CheckFinding {
   const facts = { facts: { protocol: protocol ?? null } };
-  if (speaks === 'http') return passed(protocol ?? 'none selected, which HTTP/1.1 does not need', facts);
+  if (target.protocol === 'http')
+    return passed(protocol ?? 'none selected; HTTP/1.1 does not need it', facts);
   if (protocol === ALPN_H2) return passed(ALPN_H2, facts);
   return failed(
     'credentials: cannot check peer: missing selected ALPN property',
-    'something in front of Gitaly ends TLS without ALPN: let the load balancer pass TCP, or have it offer h2',
+    'the TLS terminator in front of Gitaly does not support ALPN: let the load balancer pass TCP through, or offer h2',
     facts,
   );
 }
 
-/** Whether a client certificate is asked for, and what is made of ours. */
+/** Checks whether the server requests a client certificate, and whether it accepts ours. */
 export function checkClientCertificate(seen: HandshakeObservation, tls: TargetTls): CheckFinding {
   const { asksForCertificate, sequel, failure } = seen;
   const facts = { facts: { asked_for: asksForCertificate ?? null, given: tls.pair !== undefined } };
-  const { setting } = PRESENTED[tls.pairFrom];
+  const { setting } = CLIENT_CERTIFICATE_SETTINGS[tls.pairFrom];
   if (asksForCertificate === undefined)
-    return skipped('the handshake broke off before the server could ask for one');
+    return skipped('the handshake failed before the server could request one');
   if (!asksForCertificate)
-    return passed(tls.pair ? `not asked for: that of ${setting} was not sent` : 'not asked for', facts);
+    return passed(tls.pair ? `not requested: that of ${setting} was not sent` : 'not requested', facts);
   const code = codeOf(sequel.kind === 'left' ? sequel.error : failure);
   if (failure || sequel.kind === 'left') return refusedCertificate(tls, code === '' ? '' : ` (${code})`);
   switch (sequel.kind) {
     case 'answered':
       return passed(
-        tls.pair ? `asked for, and that of ${setting} is accepted` : 'asked for, and not required',
+        tls.pair ? `requested, and that of ${setting} is accepted` : 'requested, but not required',
         facts,
       );
     case 'silent':
-      return passed('asked for; the server says nothing behind the handshake, the next steps say why', facts);
+      return passed('requested; the server sent nothing after the handshake, see the next steps', facts);
     case 'not_awaited':
-      return passed('asked for; whether it is required shows in a request alone', facts);
+      return passed('requested; only a request shows whether it is required', facts);
   }
 }
 
-/** The server requested a client certificate and refused ours, or requires one. `words` is the server's message. */
-export function refusedCertificate(tls: TargetTls, words: string): CheckFinding {
+/** The server requested a client certificate and refused ours, or requires one. `suffix` is the server's message. */
+export function refusedCertificate(tls: TargetTls, suffix: string): CheckFinding {
   const facts = { facts: { asked_for: true, given: tls.pair !== undefined } };
-  const { setting, give } = PRESENTED[tls.pairFrom];
+  const { setting, fix } = CLIENT_CERTIFICATE_SETTINGS[tls.pairFrom];
   return tls.pair
-    ? failed(
-        `asked for, and that of ${setting} is refused${words}`,
-        'it must be in date, made for clients (extended key usage clientAuth) and of an authority that the server trusts for clients; its log says more',
-        facts,
-      )
-    : failed(`required, and none was given${words}`, give, facts);
+    ? failed(`requested, and that of ${setting} is refused${suffix}`, REFUSED_CERTIFICATE_FIX, facts)
+    : failed(`required, and none was given${suffix}`, fix, facts);
 }

@@ -1,4 +1,4 @@
-/** A path as one word of a POSIX shell's command; quoted only where it must be. */
+/** Quotes a text as one word of a POSIX shell, if necessary. */
 export function shellWord(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

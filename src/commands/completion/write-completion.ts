@@ -1,21 +1,21 @@
 import { type CommandEntry, type Completes, type CommandFlag, COMMON_FLAGS } from '../command.js';
 
-/** The shells that can be taught, each with what makes its script of all commands. */
+/** The supported shells, each with the function that writes its script. */
 export const COMPLETIONS = { bash, zsh, fish } as const;
 
 export function isShell(name: string): name is keyof typeof COMPLETIONS {
   return Object.hasOwn(COMPLETIONS, name);
 }
 
-/** Where flags alone are given, this command is meant. */
+/** The command if the first argument is a flag. */
 const DEFAULT_COMMAND = 'serve';
 
-/** The first words of commands of two. */
+/** The first words of two-word commands. */
 function groupsOf(commands: readonly CommandEntry[]): string[] {
   return [...new Set(commands.flatMap(({ name }) => (name.includes(' ') ? [name.replace(/ .*/u, '')] : [])))];
 }
 
-/** What may come next after no word, or after the first word of a command of two: each with what it does. */
+/** The words that can follow the program's name (key `''`) or the first word of a two-word command, with summaries. */
 function nextWords(commands: readonly CommandEntry[]): Map<string, Map<string, string>> {
   const next = new Map<string, Map<string, string>>();
   const add = (before: string, word: string, summary: string): void => {
@@ -38,7 +38,7 @@ const spellings = ({ name, short }: CommandFlag): string[] => [
   ...(short === undefined ? [] : [`-${short}`]),
 ];
 
-/** As one word for any of the three shells. */
+/** Quotes a text as one word for any of the three shells. */
 function quote(text: string): string {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
@@ -71,11 +71,11 @@ function bash(commands: readonly CommandEntry[]): string {
         : [`    ${quote(command.name)}) ${complete(command.words.completes)} ;;`],
     ),
   ];
-  return `# bash completion of gitaly-tls-proxy
+  return `# bash completion for gitaly-tls-proxy
 _gitaly_tls_proxy() {
   local cur=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD - 1]} name=''
   COMPREPLY=()
-  # Bash cuts --flag=value into three words.
+  # Bash splits --flag=value into three words.
   if [[ $cur == '=' ]]; then
     cur=''
   elif [[ $before == '=' ]]; then
@@ -199,7 +199,7 @@ function fish(commands: readonly CommandEntry[]): string {
           ),
         ]),
   ]);
-  return `# fish completion of gitaly-tls-proxy
+  return `# fish completion for gitaly-tls-proxy
 function __gitaly_tls_proxy_is -a name
     set -l given (commandline -opc)[2..]
     set -l command "$given[1]"

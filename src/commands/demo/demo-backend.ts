@@ -21,8 +21,8 @@ import { BACKCHANNEL_MAGIC } from '../../inspect/backchannel/magic.js';
 import { YamuxSession } from './yamux-session.js';
 
 /**
- * A gRPC server in Gitaly's place, which is reached over the backchannel, too: health, what `check` asks a Gitaly for, and
- * one method of each kind.
+ * A gRPC server in place of Gitaly, reachable over the backchannel too. It implements the health service, the service
+ * from which `check` reads version and storages, and one method of each kind.
  */
 export class DemoBackend {
   readonly port: number;
@@ -37,7 +37,7 @@ export class DemoBackend {
     this.#connections = connections;
   }
 
-  /** Starts it in plaintext on a port, 0 for any that is free. Rejects if the port is taken. */
+  /** Starts it in plaintext on a port (0 for any free port). Rejects if the port is in use. */
   static start(port: number, host = '127.0.0.1'): Promise<DemoBackend> {
     const grpc = new Server();
     const answer =
@@ -86,8 +86,8 @@ function count(call: ServerReadableStream<Buffer, Buffer>, done: sendUnaryData<B
 }
 
 /**
- * Serves a connection as Gitaly does: its first 11 bytes say whether it is gRPC or the backchannel, whose first stream is
- * gRPC.
+ * Serves a connection as Gitaly does: the first 11 bytes decide between gRPC and the backchannel, whose first stream
+ * carries gRPC.
  */
 export function acceptEither(connection: Socket, server: ConnectionInjector): void {
   connection.on('error', () => undefined);

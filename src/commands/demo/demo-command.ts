@@ -2,14 +2,14 @@ import type { CommandEntry } from '../command.js';
 
 export const DEMO: CommandEntry = {
   name: 'demo',
-  summary: "run with throwaway certificates and a backend in Gitaly's place",
+  summary: 'try it with throwaway certificates and a backend in place of Gitaly',
   description: [
-    "Runs with nothing prepared: makes a throwaway authority, certificates and a gRPC backend in Gitaly's place, " +
-      'puts a tls:// and a tcp:// listener in front of it, makes a health call and prints what to try. Ctrl-C ends ' +
-      'it and removes what it made.',
+    'Needs no preparation. Creates a throwaway CA, certificates and a gRPC backend in place of Gitaly, puts a tls:// ' +
+      'and a tcp:// listener in front of it, makes a health call and prints commands to try. Ctrl-C ends the demo and ' +
+      'removes its files.',
   ],
   usage: [''],
   flags: [],
-  examples: [{ text: 'see it work', line: 'gitaly-tls-proxy demo' }],
+  examples: [{ text: 'see it work, without any preparation', line: 'gitaly-tls-proxy demo' }],
   read: () => ({ command: 'demo' }),
 };

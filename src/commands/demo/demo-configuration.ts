@@ -8,10 +8,10 @@ import type { ThrowawayCertificates } from './throwaway-certificates.js';
 
 const HOST = '127.0.0.1';
 
-/** The ports that the demo would like, as GitLab's documentation has them. */
+/** The demo's preferred ports, as in GitLab's documentation. */
 export const DEMO_PORTS = { tls: 9999, tcp: 8076, backend: 8075, metrics: 9237 } as const;
 
-/** The usual port, or 0 (any that is free) where somebody has it. */
+/** The port, or 0 (any free port) if it is in use. */
 export function portOrAnyFree(port: number): Promise<number> {
   return new Promise((resolve) => {
     const server = createServer();

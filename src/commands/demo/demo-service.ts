@@ -1,6 +1,6 @@
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 
-/** A method whose messages are bytes as they are: the demo needs no schema. */
+/** A method whose messages are plain bytes: the demo needs no schema. */
 function method(
   path: string,
   requestStream: boolean,
@@ -29,23 +29,23 @@ export const HEALTH_REQUEST = Buffer.alloc(0);
 /** `HealthCheckResponse { status: SERVING }`: field 1, varint 1. */
 export const HEALTH_SERVING = Buffer.from([0x08, 0x01]);
 
-/** `gitaly.ServerService`, by which `check` knows a Gitaly. */
+/** `gitaly.ServerService`, by which `check` recognises Gitaly. */
 export const serverService = {
   serverInfo: method('/gitaly.ServerService/ServerInfo', false, false),
 } satisfies ServiceDefinition;
 
-/** `ServerInfoResponse { server_version: "demo", git_version: "none" }`: fields 1 and 2, texts of 4 bytes; no storage. */
+/** `ServerInfoResponse { server_version: "demo", git_version: "none" }`: fields 1 and 2, strings of 4 bytes; no storage. */
 export const SERVER_INFO = Buffer.from('\n\u0004demo\u0012\u0004none', 'latin1');
 
 /** One method of each kind that Gitaly has. */
 export const demoService = {
-  /** Unary: answers with what it was sent. */
+  /** Unary: answers with the request. */
   echo: method('/gitaly_tls_proxy.demo.DemoService/Echo', false, false),
-  /** Server stream: answers with the message 10 times. */
+  /** Server stream: answers with the request 10 times. */
   repeat: method('/gitaly_tls_proxy.demo.DemoService/Repeat', false, true),
-  /** Client stream: answers with the number of bytes it was sent, in decimal. */
+  /** Client stream: answers with the number of received bytes, in decimal. */
   count: method('/gitaly_tls_proxy.demo.DemoService/Count', true, false),
 } satisfies ServiceDefinition;
 
-/** How often `repeat` answers. */
+/** The number of answers of `repeat`. */
 export const REPEATS = 10;

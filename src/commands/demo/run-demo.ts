@@ -13,11 +13,11 @@ import { DEMO_CALL_MS } from '../../limits.js';
 import { readContent } from '../../files/read-file.js';
 import { HEALTH_REQUEST, HEALTH_SERVING, healthService } from './demo-service.js';
 
-/** Runs the proxy with nothing prepared, until Ctrl-C; then nothing is left behind. Returns the exit code. */
+/** Runs the demo until Ctrl-C, then removes its files. Returns the exit code. */
 export async function demo(program: string): Promise<number> {
   endWithTerminal();
   const early = noteEarlySignals();
-  // mkdtemp makes it for this user alone (0700).
+  // mkdtemp creates it with mode 0700.
   const directory = await mkdtemp(join(tmpdir(), 'gitaly-tls-proxy-demo-'));
   let backend: DemoBackend | undefined;
   try {
@@ -54,8 +54,7 @@ export async function demo(program: string): Promise<number> {
 }
 
 /**
- * Until the proxy listens to signals itself, one would end the process and leave the directory with its keys behind.
- * From its start `runProxy` listens to them.
+ * Until `runProxy` handles signals, a signal would end the process and leave the directory with its keys behind.
  */
 function noteEarlySignals(): { came: () => boolean; leaveToProxy: () => void } {
   let came = false;
@@ -73,7 +72,7 @@ function noteEarlySignals(): { came: () => boolean; leaveToProxy: () => void } {
   };
 }
 
-/** The demo has nothing to reload: a SIGHUP says that its terminal was closed, and ends it as Ctrl-C does. */
+/** The demo has nothing to reload: SIGHUP means that its terminal was closed, and ends it as Ctrl-C does. */
 function endWithTerminal(): void {
   process.on('SIGHUP', () => process.kill(process.pid, 'SIGTERM'));
 }
@@ -92,22 +91,22 @@ async function introduce(
   const places: [string, string, number][] = [
     ['TLS listener', tlsUrl, DEMO_PORTS.tls],
     ['plaintext listener', tcpUrl, DEMO_PORTS.tcp],
-    ["backend in Gitaly's place", `tcp://127.0.0.1:${backendPort}`, DEMO_PORTS.backend],
+    ['backend in place of Gitaly', `tcp://127.0.0.1:${backendPort}`, DEMO_PORTS.backend],
     ['metrics', `${adminUrl}/metrics`, DEMO_PORTS.metrics],
   ];
   const lines = places.map(([what, url, usual]) => {
-    const taken = new URL(url).port === String(usual) ? '' : `   (port ${usual} was taken)`;
-    return `  ${what.padEnd(26)} ${url}${taken}`;
+    const taken = new URL(url).port === String(usual) ? '' : `   (port ${usual} is in use)`;
+    return `  ${what.padEnd(27)} ${url}${taken}`;
   });
-  // It need not be on the path yet.
+  // The program may not be in the PATH.
   const program = process.argv.slice(0, 2).map(shellWord).join(' ');
-  // The shell they are copied into may be told to use a web proxy, which cannot reach this machine's loopback.
+  // The user's shell may be configured to use a web proxy, which cannot reach this machine's loopback.
   const scrape = `curl -s --noproxy '*' ${adminUrl}/metrics`;
   print(`
 Health check through ${tlsUrl} ... passed
 
 ${lines.join('\n')}
-  ${'CA, certificates and keys'.padEnd(26)} ${join(certificates.caPath, '..')}
+  ${'CA, certificates and keys'.padEnd(27)} ${join(certificates.caPath, '..')}
 
 Try, in another terminal:
   ${program} check ${tlsUrl} --ca ${shellWord(certificates.caPath)}
@@ -115,7 +114,7 @@ Try, in another terminal:
   ${scrape}
   ${scrape} | grep '^gitaly_connections_total'
 
-Ctrl-C ends the demo and removes what it made.
+Ctrl-C ends the demo and removes its files.
 
 `);
 }

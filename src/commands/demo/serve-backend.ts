@@ -6,7 +6,7 @@ const { parseArgs } = await import('node:util');
 const { DemoBackend } = await import('./demo-backend.js');
 
 // `node dist/demo/serve-backend.js --port 8075`: the demo's backend alone, on all interfaces, until a signal ends it.
-// docker-compose.yml runs it in Gitaly's place.
+// docker-compose.yml runs it in place of Gitaly.
 const { values } = parseArgs({ options: { port: { type: 'string', default: '8075' } } });
 const backend = await DemoBackend.start(Number(values.port), '0.0.0.0');
 process.stdout.write(`backend on port ${backend.port}\n`);

@@ -5,7 +5,7 @@ import { DEMO_CERTIFICATE_MS } from '../../limits.js';
 import { placeFiles } from '../certificates/place-files.js';
 import type { SubjectName } from '../certificates/subject-name.js';
 
-/** Where the demo's certificates are. All are valid for a day. */
+/** The paths of the demo's certificates and keys. The certificates are valid for one day. */
 export interface ThrowawayCertificates {
   readonly caPath: string;
   readonly certificatePath: string;
@@ -15,8 +15,8 @@ export interface ThrowawayCertificates {
 }
 
 /**
- * Makes a CA, a server certificate for this machine's loopback names and a client certificate, in a directory; those of
- * an earlier start are replaced.
+ * Creates a CA, a server certificate for this machine's loopback names and a client certificate in a directory.
+ * Replaces those of an earlier start.
  */
 export async function createThrowawayCertificates(directory: string): Promise<ThrowawayCertificates> {
   const notAfter = new Date(Date.now() + DEMO_CERTIFICATE_MS);

@@ -6,8 +6,8 @@ const { mkdir } = await import('node:fs/promises');
 const path = await import('node:path');
 const { createThrowawayCertificates } = await import('./throwaway-certificates.js');
 
-// `node dist/demo/write-certificates.js DIRECTORY`: the demo's certificates, for docker-compose.yml. They are valid for
-// a day and written again at each start.
+// `node dist/demo/write-certificates.js DIRECTORY`: writes the demo's certificates for docker-compose.yml. They are valid
+// for one day and replaced at each start.
 const [directory] = process.argv.slice(2);
 if (directory === undefined) throw new Error('usage: node dist/demo/write-certificates.js DIRECTORY');
 await mkdir(directory, { recursive: true, mode: 0o755 });

@@ -2,7 +2,7 @@ import { Duplex } from 'node:stream';
 
 import { YamuxPeer } from '../../inspect/yamux/yamux-peer.js';
 
-/** One end of a yamux session on a connection, with a stream of Node for each of its streams, to run gRPC on. */
+/** One end of a yamux session on a connection. Each yamux stream is a Node stream, on which gRPC runs. */
 export class YamuxSession {
   readonly #connection: Duplex;
   readonly #peer: YamuxPeer;
@@ -11,8 +11,8 @@ export class YamuxSession {
   #written: (() => void)[] = [];
 
   /**
-   * `accept` takes the streams that the other end opens. Bytes that have been read from the connection must have been put back.
-   * The streams end with the connection.
+   * `accept` receives the streams that the other end opens. Bytes that were read from the connection before must have
+   * been unshifted. The streams end with the connection.
    */
   constructor(connection: Duplex, role: 'client' | 'server', accept: (stream: Duplex) => void) {
     this.#connection = connection;
@@ -100,7 +100,7 @@ class YamuxStream extends Duplex {
     return written;
   }
 
-  /** Node asks for more when the received bytes were read, except for its high-water mark. */
+  /** Node calls this when the received bytes were read, except for those below its high-water mark. */
   override _read(): void {
     this.#peer.consumed(this.#id, this.#unreportedBytes);
     this.#unreportedBytes = 0;

@@ -12,7 +12,7 @@ import {
 import { isLoopback, USUAL_PORTS } from './server-addresses.js';
 import type { Unread } from './setting.js';
 
-/** Whose clients the proxy stands beside. */
+/** The client next to which the proxy runs. */
 export type ClientRole = 'rails' | 'praefect';
 
 interface Pair {
@@ -21,12 +21,12 @@ interface Pair {
   readonly address: NetworkAddress;
 }
 
-/** The lines that say where a client finds its Gitaly, and who has them. */
+/** The names and settings of a client. */
 interface ClientNames {
   readonly who: string;
   readonly nodes: string;
-  /** Why the nodes of the Gitalys need the sockets too. */
-  readonly handsOn: string;
+  /** The reason why the Gitaly nodes need the sockets too. */
+  readonly passesOn: string;
   readonly upstream: string;
   readonly setting: (name: string, address: string) => readonly string[];
   readonly check: string;
@@ -35,8 +35,8 @@ interface ClientNames {
 const NAMES: Readonly<Record<ClientRole, ClientNames>> = {
   rails: {
     who: 'Rails',
-    nodes: 'each node with clients: Rails, Sidekiq, gitlab-shell, and the Gitaly nodes',
-    handsOn: 'Rails hands its gitaly_address on to gitlab-shell, and to Gitalys that call one another',
+    nodes: 'each node with clients (Rails, Sidekiq, gitlab-shell) and the Gitaly nodes',
+    passesOn: 'Rails passes its gitaly_address on to gitlab-shell, and to Gitaly nodes that call each other',
     upstream: 'storage',
     setting: (name, address) => [
       `${ruby(name)} => { 'gitaly_address' => ${ruby(address)} },      # gitlab_rails['repositories_storages']`,
@@ -47,17 +47,17 @@ const NAMES: Readonly<Record<ClientRole, ClientNames>> = {
   praefect: {
     who: 'Praefect',
     nodes: 'each Praefect node, and the Gitaly nodes',
-    handsOn: 'Praefect hands these addresses on to Gitalys that replicate from one another',
+    passesOn: 'Praefect passes these addresses on to Gitaly nodes that replicate from each other',
     upstream: 'node',
     setting: (name, address) => [`{ storage: ${ruby(name)}, address: ${ruby(address)}, token: … }`],
     check: 'praefect -config /var/opt/gitlab/praefect/config.toml dial-nodes',
   },
 };
 
-/** Whether the sockets lead to the Gitalys. */
+/** Checks that the sockets lead to Gitaly. */
 const CHECK = `gitaly-tls-proxy check --through ${CONFIGURATION_FILE}`;
 
-/** The proxy on a node of Gitaly's clients, which dial it in place of Gitaly: `unix:` → `tls://`. */
+/** Plans the proxy on a node of Gitaly's clients, which connect to it in place of Gitaly: `unix:` → `tls://`. */
 export function planClients(
   role: ClientRole,
   upstreams: readonly FoundUpstream[],
@@ -90,7 +90,7 @@ export function planClients(
   }
   if (pairs.length === 0 && unread.length === 0) return undefined;
   return {
-    heading: `On the nodes with ${names.who}: the clients' side, where the proxy presents a certificate to Gitaly`,
+    heading: `On the nodes with ${names.who}: the proxy of the clients, which presents a certificate to Gitaly`,
     steps: pairs.length === 0 ? [] : steps(names, pairs, { socketDirectory, overTls }),
     listeners: pairs.map((pair) => listener(names, pair, overTls)),
     unread,
@@ -143,9 +143,9 @@ function listener(
     listen: socket,
     forward: address.url,
     tls: undefined,
-    spare: [
+    commentedOut: [
       'upstream_tls:',
-      '  ca_path: /etc/gitlab/trusted-certs      # where the authority is not in the store of the system',
+      "  ca_path: /etc/gitlab/trusted-certs      # if the CA is not in the system's trust store",
       '  certificate_path: /etc/gitlab/ssl/gitaly-client.pem',
       '  key_path: /etc/gitlab/ssl/gitaly-client.key',
     ],
@@ -163,17 +163,17 @@ function steps(
   const plaintext = pairs.filter(({ address }) => address.scheme === 'tcp');
   return [
     {
-      text: `On ${names.nodes}: save this as ${CONFIGURATION_FILE}, or add its listeners to the file of a proxy that runs there. The sockets must be there on all of them before the first address changes: ${names.handsOn}.`,
+      text: `On ${names.nodes}: save this as ${CONFIGURATION_FILE}, or add its listeners to the file of a proxy that already runs there. All of them need the sockets before the first address changes: ${names.passesOn}.`,
       lines: [
-        `install -d -o git -g git ${socketDirectory}      # packaging/gitaly-tls-proxy.service makes the one in /run by itself`,
+        `install -d -o git -g git ${socketDirectory}      # packaging/gitaly-tls-proxy.service creates the one in /run`,
         `gitaly-tls-proxy configuration validate ${CONFIGURATION_FILE}`,
         'systemctl enable --now gitaly-tls-proxy',
       ],
     },
     {
       text:
-        'On the same nodes: where the authority of the certificate is not in the store of the system, or Gitaly is to see a ' +
-        'client certificate, take the # away from upstream_tls, which goes with a forward to tls:// only. Then see that each socket leads to its Gitaly.',
+        "On the same nodes: uncomment upstream_tls if the CA of the server certificate is not in the system's trust store, or " +
+        'if the proxy is to present a client certificate. It is valid only with a forward to tls://. Then check that each socket leads to its Gitaly.',
       lines: ['systemctl reload gitaly-tls-proxy', CHECK],
     },
     {
@@ -185,9 +185,9 @@ function steps(
       : [
           {
             text:
-              'From plaintext to TLS, where forward is tcp://: import the configuration of that Gitaly or Praefect on its node, and ' +
-              'follow the steps there until its tls:// listener is served. Then write its address to forward, on each node that has ' +
-              'this file. Clients do not change again.',
+              'From plaintext to TLS, if forward is tcp://: import the configuration of that Gitaly or Praefect on its node, and ' +
+              'follow the steps there until its tls:// listener is served. Then change forward to the TLS address on each node ' +
+              'that has this file. The clients need no further change.',
             lines: [
               ...plaintext.map(({ address }) => `forward: ${overTls(address)}`),
               'systemctl reload gitaly-tls-proxy',
@@ -197,14 +197,14 @@ function steps(
         ]),
     {
       text:
-        'On the Gitaly nodes, to let nobody in without a certificate: client_auth: optional with client_ca_path, and require when ' +
-        'this stands still.',
+        'On the Gitaly nodes, to refuse clients without a certificate: set client_auth: optional with client_ca_path, and ' +
+        'client_auth: require when this counter no longer grows.',
       lines: ['gitaly_tls_proxy_tls_client_certificates_total{result="absent"}'],
     },
   ];
 }
 
-/** A socket of its own for each name, whatever stands in it. */
+/** A unique socket for each name, whatever characters it contains. */
 function socketFor(name: string, directory: string, taken: Set<string>): string {
   const stem = `unix:${directory}/${name.replaceAll(/[^\w.-]/gu, '_')}`;
   let socket = `${stem}.socket`;

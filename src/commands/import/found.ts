@@ -1,17 +1,17 @@
 import type { SettingPlace, Unread } from './setting.js';
 
-/** The files that can be read. */
+/** The supported files. */
 export type FileKind = 'config.toml' | 'gitlab.yml' | 'gitlab.rb';
 
-/** Gitaly and Praefect are configured alike. */
+/** Gitaly and Praefect have the same settings. */
 export type ServerRole = 'gitaly' | 'praefect';
 
-/** What a Gitaly or a Praefect is told about its connections, as it is written there. */
+/** The connection settings of a Gitaly or a Praefect, as they are in the file. */
 export interface ServerSettings {
   readonly role: ServerRole;
-  /** Where each of those that were read stands, by its name in Gitaly's configuration: `tls.min_version`. */
+  /** The positions of the settings that were read, by their names in Gitaly's configuration: `tls.min_version`. */
   readonly places: ReadonlyMap<string, SettingPlace>;
-  /** Addresses that are set to what could not be read. */
+  /** Addresses that are set but could not be read. */
   readonly unknown: ReadonlySet<'listen_addr' | 'tls_listen_addr' | 'socket_path'>;
   readonly listenAddr: string | undefined;
   readonly tlsListenAddr: string | undefined;
@@ -31,11 +31,11 @@ export interface FoundUpstream {
   readonly name: string;
   readonly address: string;
   readonly line: number | undefined;
-  /** The key of the address, as it is written in prose. */
+  /** The key of the address, formatted for prose. */
   readonly key: string;
 }
 
-/** What was found in a file, whatever its kind. */
+/** The settings of a file of any kind. */
 export interface Found {
   readonly kind: FileKind;
   readonly servers: readonly ServerSettings[];
@@ -46,7 +46,7 @@ export interface Found {
   readonly unread: readonly Unread[];
 }
 
-/** A file that cannot be taken over: what is wrong with it, and where. */
+/** A file that cannot be imported: the problem and its line. */
 export class ImportFault extends Error {
   override readonly name = 'ImportFault';
 

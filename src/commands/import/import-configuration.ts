@@ -1,6 +1,6 @@
 import { planClients } from './client-plan.js';
 import { ImportFault, type Found } from './found.js';
-import { type ImportPlan, SIDES, type ImportSide } from './import-plan.js';
+import { type ImportPlan, COMPONENTS, type ImportComponent } from './import-plan.js';
 import { readGitlabFile } from './read-gitlab-file.js';
 import { tlsPorts } from './server-addresses.js';
 import { planServer } from './server-plan.js';
@@ -8,16 +8,16 @@ import type { Unread } from './setting.js';
 import { writeConfiguration } from './write-import.js';
 
 export interface ImportOptions {
-  /** How the file is called. */
+  /** The name of the file, for messages. */
   readonly name: string;
-  /** `undefined`: all that the file speaks of. */
-  readonly only: ImportSide | undefined;
-  /** Where sockets for clients are put. */
+  /** `undefined` for all components that the file configures. */
+  readonly only: ImportComponent | undefined;
+  /** The directory of the sockets for clients. */
   readonly socketDirectory: string;
 }
 
 export interface Imported {
-  /** The configuration, with comments that say what to do. */
+  /** The configuration, with the steps of the migration as comments. */
   readonly text: string;
   readonly unread: readonly Unread[];
   /** Settings that were imported and need attention. */
@@ -25,13 +25,13 @@ export interface Imported {
 }
 
 /**
- * Makes a configuration of the proxy from one of GitLab's.
+ * Creates a configuration of the proxy from one of GitLab's.
  *
- * @throws {ImportFault} where the text gives none.
+ * @throws {ImportFault} if the text yields none.
  */
 export function importConfiguration(text: string, { name, only, socketDirectory }: ImportOptions): Imported {
   const found = readGitlabFile(text, name);
-  const isWanted = (side: ImportSide): boolean => only === undefined || only === side;
+  const isWanted = (component: ImportComponent): boolean => only === undefined || only === component;
   const clients = { socketDirectory, tlsPorts: tlsPorts(found.servers) };
   const plans = [
     ...found.servers.filter(({ role }) => isWanted(role)).map(planServer),
@@ -47,8 +47,8 @@ export function importConfiguration(text: string, { name, only, socketDirectory 
   return { text: written, unread, warnings };
 }
 
-function nothing({ kind }: Found, unread: readonly Unread[], only: ImportSide | undefined): string {
-  const looked: Readonly<Record<Found['kind'], string>> = {
+function nothing({ kind }: Found, unread: readonly Unread[], only: ImportComponent | undefined): string {
+  const expected: Readonly<Record<Found['kind'], string>> = {
     'config.toml': 'listen_addr, tls_listen_addr or socket_path',
     'gitlab.yml': 'a storage with a gitaly_address of tls:// or tcp:// in repositories',
     'gitlab.rb':
@@ -58,22 +58,22 @@ function nothing({ kind }: Found, unread: readonly Unread[], only: ImportSide | 
   const left = unread.map(
     ({ key, line, reason }) => `; ${key}${line === undefined ? '' : ` (line ${line})`}: ${reason}`,
   );
-  return `this ${kind} has nothing to put a proxy in front of${limited}: it needs ${looked[kind]}${left.join('')}`;
+  return `this ${kind} configures nothing that needs a proxy${limited}: it needs ${expected[kind]}${left.join('')}`;
 }
 
-/** Two servers in a file that several nodes share may have the same address, and one proxy cannot. */
+/** Two servers in a file that several nodes share can have the same address, but one proxy cannot serve both. */
 function refuseSharedAddresses(plans: readonly ImportPlan[]): void {
   const seen = new Set<string>();
   for (const { listen } of plans.flatMap(({ listeners }) => listeners)) {
     if (seen.has(listen))
       throw new ImportFault(
-        `several servers of this file have ${listen}, on different nodes: choose one with --only ${SIDES.join(', ')}`,
+        `several servers in this file have the address ${listen}, on different nodes: select one with --only ${COMPONENTS.join('|')}`,
       );
     seen.add(listen);
   }
 }
 
-/** By line, each thing once. */
+/** Sorts by line and removes duplicates. */
 function inOrder(unread: readonly Unread[]): Unread[] {
   const once = new Map(unread.map((one) => [JSON.stringify([one.key, one.line, one.reason]), one]));
   return [...once.values()].sort((one, other) => (one.line ?? 0) - (other.line ?? 0));

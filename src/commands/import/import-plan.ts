@@ -1,11 +1,11 @@
 import type { HostPort } from '../../config/model.js';
 import type { Unread } from './setting.js';
 
-/** Which sides of the proxy are wanted, where a file speaks of several. */
-export const SIDES = ['gitaly', 'praefect', 'clients'] as const;
-export type ImportSide = (typeof SIDES)[number];
+/** The components of GitLab that a file can configure. */
+export const COMPONENTS = ['gitaly', 'praefect', 'clients'] as const;
+export type ImportComponent = (typeof COMPONENTS)[number];
 
-/** Something to do, in its turn: a paragraph, then lines that are shown as they are. */
+/** A step of the migration: a paragraph, then lines that are printed verbatim. */
 export interface ImportStep {
   readonly text: string;
   readonly lines?: readonly string[];
@@ -18,18 +18,18 @@ export interface PlannedTls {
   readonly minVersion: 'TLS 1.2' | 'TLS 1.3' | undefined;
 }
 
-/** A pair of the configuration. */
+/** A `listen` and its `forward`. */
 export interface PlannedListener {
-  /** What is said above it; each a paragraph. */
+  /** Comments above it, one paragraph per element. */
   readonly comments: readonly string[];
   readonly listen: string;
   readonly forward: string;
   readonly tls: PlannedTls | undefined;
-  /** Lines below it that are commented out, for whoever needs them. */
-  readonly spare: readonly string[];
+  /** Optional settings below it, commented out. */
+  readonly commentedOut: readonly string[];
 }
 
-/** One side of the proxy: in front of a Gitaly or a Praefect, or beside their clients. */
+/** The proxy of one component: in front of Gitaly or Praefect, or on the nodes of their clients. */
 export interface ImportPlan {
   readonly heading: string;
   readonly steps: readonly ImportStep[];
@@ -38,7 +38,7 @@ export interface ImportPlan {
   readonly unread: readonly Unread[];
   /** Settings that were imported and need attention. */
   readonly warnings: readonly Unread[];
-  /** What the proxy has in common with the server that it is in front of; `undefined` beside clients. */
+  /** Settings that the proxy shares with the server behind it; `undefined` on the nodes of clients. */
   readonly server: PlannedServer | undefined;
 }
 
@@ -49,14 +49,14 @@ export interface PlannedServer {
   readonly loggingFormat: string | undefined;
 }
 
-/** Where the configuration is put, as in packaging/. */
+/** The path of the configuration, as in packaging/. */
 export const CONFIGURATION_FILE = '/etc/gitaly-tls-proxy.yaml';
 
-/** Where Omnibus keeps the authorities that GitLab trusts. */
+/** Omnibus' directory of the authorities that GitLab trusts. */
 export const TRUSTED_BY_GITLAB = '/opt/gitlab/embedded/ssl/certs';
 
-/** What puts a changed setting of GitLab's in force. */
-export const RECONFIGURE = 'then gitlab-ctl reconfigure, or without Omnibus a restart of what has changed';
+/** Applies a changed setting of GitLab. */
+export const RECONFIGURE = 'then run gitlab-ctl reconfigure, or without Omnibus restart the changed services';
 
-/** Where metrics are served unless Gitaly's configuration says where Prometheus looks. */
+/** The metrics address if GitLab's configuration contains none. */
 export const PROMETHEUS: HostPort = { host: '127.0.0.1', port: 9237 };

@@ -163,7 +163,7 @@ function readGitlabYml(text: string): Found {
 }
 
 const ROOTS = ['gitaly', 'praefect', 'gitlab_rails'];
-/** Where storages were named before GitLab 17. */
+/** The setting of storages before GitLab 17. */
 const GIT_DATA_DIRS = 'git_data_dirs';
 
 /**
@@ -198,7 +198,7 @@ function assigned(text: string): ReturnType<typeof assignmentsIn> {
     return assignmentsIn(statementsOf(tokenize(text)), ROOTS, [GIT_DATA_DIRS]);
   } catch (error) {
     if (error instanceof RubyFault)
-      throw new ImportFault(`this cannot be followed as Ruby: ${error.message}`, error.line);
+      throw new ImportFault(`this Ruby cannot be analysed: ${error.message}`, error.line);
     throw error;
   }
 }

@@ -4,31 +4,31 @@ import { readContent } from '../../files/read-file.js';
 import { formatProblem } from '../../config/problem.js';
 import { ImportFault } from './found.js';
 import { importConfiguration, type Imported } from './import-configuration.js';
-import type { ImportSide } from './import-plan.js';
+import type { ImportComponent } from './import-plan.js';
 
-/** How the file is called in messages when it comes from stdin. */
+/** The file name in messages about a file from stdin. */
 const STDIN_NAME = '<stdin>';
 
-/** What the command line says. */
+/** The arguments of `configuration import`. */
 export interface ImportRequest {
   /** `undefined` for stdin. */
   readonly file: string | undefined;
-  readonly only: ImportSide | undefined;
+  readonly only: ImportComponent | undefined;
   readonly socketDirectory: string;
 }
 
 /**
  * `configuration import [FILE]`: prints a configuration to stdout, and a warning to stderr for each setting that was not
- * taken over or needs attention.
+ * imported or needs attention.
  *
- * @returns the exit code: 0, or 2 if the file gives no configuration.
+ * @returns the exit code: 0, or 2 if the file yields no configuration.
  */
 export async function runImport(
   { file, ...options }: ImportRequest,
   io: Pick<CommandIo, 'readStdin' | 'writeStdout' | 'writeStderr'>,
 ): Promise<number> {
   const name = file ?? STDIN_NAME;
-  const tell = (
+  const print = (
     severity: 'warning' | 'error',
     key: string,
     message: string,
@@ -46,7 +46,7 @@ export async function runImport(
   try {
     text = decode(file === undefined ? await io.readStdin() : (await readContent(file)).bytes);
   } catch (error) {
-    tell('error', '', `the file cannot be read: ${fileErrorReason(error)}`, undefined);
+    print('error', '', `the file cannot be read: ${fileErrorReason(error)}`, undefined);
     return EXIT_USAGE;
   }
   let imported: Imported;
@@ -54,12 +54,11 @@ export async function runImport(
     imported = importConfiguration(text, { name, ...options });
   } catch (error) {
     if (!(error instanceof ImportFault)) throw error;
-    tell('error', '', error.message, error.line);
+    print('error', '', error.message, error.line);
     return EXIT_USAGE;
   }
-  for (const { key, reason, line } of imported.unread)
-    tell('warning', key, `not taken over: ${reason}`, line);
-  for (const { key, reason, line } of imported.warnings) tell('warning', key, `taken over: ${reason}`, line);
+  for (const { key, reason, line } of imported.unread) print('warning', key, `not imported: ${reason}`, line);
+  for (const { key, reason, line } of imported.warnings) print('warning', key, `imported: ${reason}`, line);
   io.writeStdout(imported.text);
   return 0;
 }

@@ -16,33 +16,33 @@ export const USUAL_PORTS: Readonly<Record<ServerRole, { readonly plain: number; 
 /** The port of each server's own metrics. */
 const METRICS_PORTS: Readonly<Record<ServerRole, number>> = { gitaly: 9236, praefect: 9652 };
 
-/** Where a server listens, and where it will. */
+/** The present and future addresses of a server. */
 export interface ServerAddresses {
   /** The plaintext address that other machines can reach; the proxy takes it over. */
   readonly openPlain: HostPort | undefined;
-  /** Where the server does TLS itself today. */
+  /** The address at which the server terminates TLS itself today. */
   readonly ownTls: HostPort | undefined;
-  /** Where the proxy does TLS. */
+  /** The address at which the proxy terminates TLS. */
   readonly tls: HostPort;
-  /** Whether that is no more than what is usual: the file does not say it. */
+  /** Whether that address is only the usual one, because the file contains none. */
   readonly tlsIsAssumed: boolean;
-  /** What the proxy forwards to. */
+  /** The proxy's upstream. */
   readonly forward: string;
-  /** The `listen_addr` that the server needs for that, where it is another one than today. */
+  /** The `listen_addr` that the server needs for that, if it differs from the present one. */
   readonly newListenAddr: HostPort | undefined;
-  /** The port of the proxy while the server has `tls` still. */
+  /** The port of the proxy while the server still has the port of `tls`. */
   readonly interimPort: number;
-  /** The proxy's metrics address, beside that of the server. */
+  /** The proxy's metrics address, next to the server's. */
   readonly prometheus: HostPort | undefined;
   /** The server's own metrics address, on its node. */
   readonly ownMetrics: HostPort;
 }
 
 /**
- * Finds the addresses with which nobody is ever refused.
+ * Finds addresses with which no client is refused during the migration.
  *
- * A server has one `listen_addr`. Where it does TLS by itself, that may change while all clients are on TLS. Where it does
- * not, the proxy reaches it by its unix socket, which stays, or else by the address that it has.
+ * A server has one `listen_addr`. If the server terminates TLS itself, that address can change once all clients use TLS.
+ * If not, the proxy connects to the server's unix socket, which does not change, or else to its present address.
  */
 export function serverAddresses(settings: ServerSettings, unread: Unread[]): ServerAddresses {
   const { role, unknown } = settings;
@@ -75,29 +75,29 @@ export function serverAddresses(settings: ServerSettings, unread: Unread[]): Ser
     metricsPort,
   );
   const readTls = addressOf('tls_listen_addr', settings.tlsListenAddr, usual.tls);
-  const doesTls = settings.tlsListenAddr !== undefined || unknown.has('tls_listen_addr');
+  const terminatesTls = settings.tlsListenAddr !== undefined || unknown.has('tls_listen_addr');
   const taken = new Set([plain, prometheus, readTls].flatMap((address) => address?.port ?? []));
   const tls = readTls ?? { host: '0.0.0.0', port: free(usual.tls, 1, taken) };
   taken.add(tls.port);
   const socket = socketOf(settings, unread);
   const isOpen = plain !== undefined && !isLoopback(plain);
   const newListenAddr = ((): HostPort | undefined => {
-    // No address of this machine is free on a port that is taken on all of them.
-    if (isOpen && (doesTls || socket !== undefined))
+    // A port that is used on all addresses of this machine is not free on loopback either.
+    if (isOpen && (terminatesTls || socket !== undefined))
       return loopback(isWildcard(plain) ? free(plain.port + 1, 1, taken) : plain.port);
-    return plain === undefined && doesTls && !unknown.has('listen_addr')
+    return plain === undefined && terminatesTls && !unknown.has('listen_addr')
       ? loopback(free(usual.plain, 1, taken))
       : undefined;
   })();
   if (newListenAddr !== undefined) taken.add(newListenAddr.port);
   const forward = ((): string => {
-    if (!doesTls && (isOpen || plain === undefined) && socket !== undefined) return socket;
+    if (!terminatesTls && (isOpen || plain === undefined) && socket !== undefined) return socket;
     const target = newListenAddr ?? plain ?? loopback(usual.plain);
     return `tcp://${formatHostPort(isWildcard(target) ? loopback(target.port) : target)}`;
   })();
   return {
     openPlain: isOpen ? plain : undefined,
-    ownTls: doesTls ? tls : undefined,
+    ownTls: terminatesTls ? tls : undefined,
     tls,
     tlsIsAssumed: readTls === undefined,
     forward,
@@ -111,7 +111,7 @@ export function serverAddresses(settings: ServerSettings, unread: Unread[]): Ser
   };
 }
 
-/** The TLS port beside each plaintext port that other machines can reach. */
+/** The TLS port for each plaintext port that other machines can reach. */
 export function tlsPorts(servers: readonly ServerSettings[]): ReadonlyMap<number, number> {
   const usual = Object.values(USUAL_PORTS).map(({ plain, tls }) => [plain, tls] as const);
   const known = servers.flatMap((server) => {
@@ -126,12 +126,12 @@ function socketOf(settings: ServerSettings, unread: Unread[]): string | undefine
   if (socketPath === undefined) return undefined;
   const address = posix.isAbsolute(socketPath) ? parseAddress(`unix:${socketPath}`, 'forward') : undefined;
   if (address?.ok === true) return address.value.url;
-  const reason = 'the path of a unix socket is absolute, and not longer than 107 bytes';
+  const reason = 'the path of a unix socket must be absolute, with at most 107 bytes';
   unread.push({ ...placeOf(settings, 'socket_path'), reason });
   return undefined;
 }
 
-/** An address to listen on, with Go's empty host written as what it means. */
+/** An address to listen on. Go's empty host is replaced by its meaning. */
 export function listenUrl(scheme: 'tls' | 'tcp', { host, port }: HostPort): string {
   return `${scheme}://${formatHostPort({ host: host === '' ? '::' : host, port })}`;
 }
@@ -154,7 +154,7 @@ function loopback(port: number): HostPort {
   return { host: '127.0.0.1', port };
 }
 
-/** The first port from this one on, up or down, that is not taken. */
+/** The first free port from this one on, up or down. */
 function free(from: number, step: 1 | -1, taken: ReadonlySet<number>): number {
   let port = from;
   while (taken.has(port) || port < 1024 || port > 65_535)

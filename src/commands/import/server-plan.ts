@@ -8,11 +8,11 @@ import { placeOf } from './server-settings.js';
 import { firstTlsSteps, takeOverSteps, type ServerNames } from './server-steps.js';
 import type { Unread } from './setting.js';
 
-/** Where GitLab's documentation puts them. */
+/** The paths in GitLab's documentation. */
 const USUAL_CERTIFICATE = '/etc/gitlab/ssl/cert.pem';
 const USUAL_KEY = '/etc/gitlab/ssl/key.pem';
 
-/** How logrus' levels are called here; those above `error` end Gitaly. */
+/** The proxy's names of logrus' levels. Those above `error` end Gitaly. */
 const LEVELS: ReadonlyMap<string, string> = new Map([
   ['trace', 'debug'],
   ['debug', 'debug'],
@@ -39,7 +39,7 @@ const NAMES: Readonly<Record<ServerSettings['role'], ServerNames>> = {
   },
 };
 
-/** The proxy in front of a Gitaly or a Praefect, and the way there. */
+/** Plans the proxy in front of a Gitaly or a Praefect, and the migration to it. */
 export function planServer(settings: ServerSettings): ImportPlan {
   const unread: Unread[] = [];
   const warnings: Unread[] = [];
@@ -54,8 +54,8 @@ export function planServer(settings: ServerSettings): ImportPlan {
   return {
     heading:
       addresses.ownTls === undefined
-        ? `On the ${names.server} node: TLS in front of a ${names.server} that has none`
-        : `On the ${names.server} node: the proxy takes ${names.server}'s own TLS over`,
+        ? `On the ${names.server} node: TLS in front of a plaintext ${names.server}`
+        : `On the ${names.server} node: the proxy replaces ${names.server}'s own TLS`,
     steps,
     listeners: listeners(settings, addresses, tls),
     unread,
@@ -74,48 +74,52 @@ function listeners(
   const comments = [
     ...(ownTls === undefined
       ? []
-      : [`${server} itself has this address until it has given it up: follow the steps.`]),
+      : [`${server} itself uses this address until the steps above have freed it.`]),
     ...(tlsIsAssumed && ownTls !== undefined
-      ? ['tls_listen_addr could not be read, and this is the usual one: write what it is.']
+      ? ['tls_listen_addr could not be read. This is the usual address: replace it by the actual one.']
       : []),
     ...(settings.unknown.has('listen_addr') &&
     settings.listenAddr === undefined &&
     !forward.startsWith('unix:')
-      ? ['listen_addr could not be read: forward names the usual one. Write what it is, on loopback.']
+      ? [
+          'listen_addr could not be read. forward contains the usual address: replace it by the actual one, on loopback.',
+        ]
       : []),
     ...(isPlaceholder
-      ? ['Certificate and key, above, are where GitLab documents them: no others could be read.']
+      ? [
+          "The paths of certificate and key, above, are those of GitLab's documentation: no others could be read.",
+        ]
       : []),
   ];
-  const main = { comments, listen: listenUrl('tls', tls), forward, tls: certificatePair, spare: [] };
+  const main = { comments, listen: listenUrl('tls', tls), forward, tls: certificatePair, commentedOut: [] };
   if (openPlain === undefined || (ownTls === undefined && !forward.startsWith('unix:'))) return [main];
   const plaintext = {
     comments: [
-      `The plaintext address of before, for a client that was forgotten. Remove it in the last step.`,
+      'The previous plaintext address, for clients that were forgotten. Remove it in the last step.',
     ],
     listen: listenUrl('tcp', openPlain),
     forward,
     tls: undefined,
-    spare: [],
+    commentedOut: [],
   };
   return [main, plaintext];
 }
 
 function certificate(settings: ServerSettings, unread: Unread[]): PlannedTls {
   const { certificatePath, keyPath, minVersion } = settings;
-  const leave = (name: string, reason: string): void => {
+  const skip = (name: string, reason: string): void => {
     unread.push({ ...placeOf(settings, `tls.${name}`), reason });
   };
   const isKnownVersion = minVersion === 'TLS 1.2' || minVersion === 'TLS 1.3';
-  if (minVersion !== undefined && !isKnownVersion) leave('min_version', 'it is "TLS 1.2" or "TLS 1.3"');
+  if (minVersion !== undefined && !isKnownVersion) skip('min_version', 'expected "TLS 1.2" or "TLS 1.3"');
   for (const [name, path] of [
     ['certificate_path', certificatePath],
     ['key_path', keyPath],
   ] as const)
     if (path !== undefined && !path.startsWith('/'))
-      leave(
+      skip(
         name,
-        `it is relative to where ${NAMES[settings.role].server} was started: write it from the root`,
+        `it is relative to the working directory of ${NAMES[settings.role].server}: use an absolute path`,
       );
   return {
     certificatePath: certificatePath ?? USUAL_CERTIFICATE,
@@ -135,8 +139,8 @@ function commonSettings(
     warnings.push({
       ...placeOf(settings, 'prometheus_listen_addr'),
       reason:
-        `every machine that reaches port ${prometheus.port} can read the metrics and the admin pages, which name ` +
-        `clients and repositories. Let a firewall admit Prometheus only, or change it to 127.0.0.1:${prometheus.port}`,
+        `every machine that can connect to port ${prometheus.port} can read the metrics and the admin pages, which contain ` +
+        `clients and repositories. Allow only Prometheus in the firewall, or change it to 127.0.0.1:${prometheus.port}`,
     });
   const timeoutName = role === 'gitaly' ? 'graceful_restart_timeout' : 'graceful_stop_timeout';
   if (isShorter(gracefulTimeout, DEFAULTS.gracefulRestartTimeout))
@@ -153,7 +157,7 @@ function commonSettings(
   ): T | undefined => {
     const found = value === undefined ? undefined : read(value);
     if (value !== undefined && found === undefined)
-      unread.push({ ...placeOf(settings, name), reason: 'the proxy has no such value' });
+      unread.push({ ...placeOf(settings, name), reason: 'the proxy does not support this value' });
     return found;
   };
   return {

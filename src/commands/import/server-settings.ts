@@ -3,10 +3,10 @@ import type { SettingReader } from './setting-reader.js';
 import type { SettingPlace, SettingPath } from './setting.js';
 
 /**
- * The settings of `config.toml`, which `gitaly['configuration']` of `gitlab.rb` holds under the same names.
+ * Reads the settings of `config.toml`, which have the same names in `gitaly['configuration']` of `gitlab.rb`.
  *
- * @param below - where these settings are.
- * @param legacy - where the flat names of GitLab before 16 are, such as `gitaly['tls_listen_addr']`, if they count.
+ * @param below - the path of these settings.
+ * @param legacy - the path of the flat names before GitLab 16, such as `gitaly['tls_listen_addr']`, if they apply.
  */
 export function serverSettings(
   role: ServerRole,
@@ -23,9 +23,9 @@ export function serverSettings(
     if (found) places.set(path.join('.'), found.place);
     return found?.value;
   };
-  reader.leave(
+  reader.skip(
     [...below, 'tls', 'key'],
-    'the proxy reads its key from a file: write it to one, and name that in key_path',
+    'the proxy reads the key from a file: write it to a file, and set key_path to its path',
   );
   return {
     role,
@@ -51,12 +51,12 @@ export function serverSettings(
   };
 }
 
-/** Where a setting stands that was read. */
+/** The position of a setting that was read. */
 export function placeOf({ places }: ServerSettings, name: string): SettingPlace {
   return places.get(name) ?? { key: name, line: undefined };
 }
 
-/** Whether a server listens anywhere; without that there is nothing to put a proxy in front of. */
+/** Whether a server listens at any address. If not, it needs no proxy. */
 export function listens({ listenAddr, tlsListenAddr, socketPath, unknown }: ServerSettings): boolean {
   return (listenAddr ?? tlsListenAddr ?? socketPath) !== undefined || unknown.size > 0;
 }

@@ -56,7 +56,7 @@ export class SettingReader {
   }
 
   /** Lists a setting, if it is set, with the reason why it is not imported. */
-  leave(path: SettingPath, reason: string): void {
+  skip(path: SettingPath, reason: string): void {
     const setting = this.at(path);
     if (setting !== undefined) this.list(path, setting.line, reason);
   }

@@ -1,12 +1,12 @@
 /**
- * What a file of GitLab's says, whichever language it is written in: scalars, maps and lists as they stand there, and in
- * their places what could not be read.
+ * The content of a GitLab file in any language: scalars, maps and lists, with markers in place of values that could not
+ * be read.
  */
 export type Setting =
   | { readonly kind: 'scalar'; readonly value: string | number | boolean | null; readonly line?: number }
   | { readonly kind: 'map'; readonly entries: ReadonlyMap<string, Setting>; readonly line?: number }
   | { readonly kind: 'list'; readonly items: readonly Setting[]; readonly line?: number }
-  /** Its value is known to the program alone that reads the file; never shown, as it may hold a secret. */
+  /** A value that only GitLab itself can compute. It is never shown, because it may contain a secret. */
   | { readonly kind: 'unread'; readonly reason: string; readonly line?: number };
 
 /** The names and list indexes that lead to a setting: `['gitaly', 'configuration', 'tls_listen_addr']`. */
@@ -14,7 +14,7 @@ export type SettingPath = readonly (string | number)[];
 
 /** The key and line of a setting. */
 export interface SettingPlace {
-  /** As it is written in prose: `gitaly['configuration'].tls_listen_addr`. */
+  /** Formatted for prose: `gitaly['configuration'].tls_listen_addr`. */
   readonly key: string;
   readonly line: number | undefined;
 }
@@ -32,12 +32,12 @@ export function unread(reason: string, line?: number): Setting {
   return { kind: 'unread', reason, ...at(line) };
 }
 
-/** `{ line }`, where one is known. */
+/** `{ line }`, if it is known. */
 export function at(line: number | undefined): { readonly line?: number } {
   return line === undefined ? {} : { line };
 }
 
-/** Plain values, as parsers of data languages return them. `lineOf` knows their lines, where the parser keeps them. */
+/** Converts a parsed YAML or TOML value. `lineOf` returns the line of a value, if the parser keeps it. */
 export function settingOf(
   value: unknown,
   lineOf: (path: readonly (string | number)[]) => number | undefined = () => undefined,
@@ -61,7 +61,7 @@ export function settingOf(
   return unread('expected a string, a number, a map or a list', line);
 }
 
-/** Whether an object is a map, and not a date of TOML's for one. */
+/** Whether an object is a map, unlike a TOML date. */
 function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
@@ -73,7 +73,7 @@ export interface FoundSetting {
   readonly setting: Setting;
 }
 
-/** The setting at a path, or the one above it that could not be read. */
+/** The setting at a path, or its closest ancestor that could not be read. */
 export function settingAt(root: Setting, path: SettingPath): FoundSetting | undefined {
   let here: Setting = root;
   for (const [depth, name] of path.entries()) {

@@ -29,10 +29,10 @@ export function writeConfiguration(
   };
   return [
     ...header(source),
-    ...(plans.length > 1 ? severalSides() : []),
+    ...(plans.length > 1 ? severalComponents() : []),
     ...steps(plans),
-    ...list('Not taken over. Does the proxy need any of these?', unread),
-    ...list('Taken over, but check these:', warnings),
+    ...list('Not imported. Check whether the proxy needs any of these:', unread),
+    ...list('Imported, but check these:', warnings),
     '',
     ...(shared === undefined || !isShared ? [] : ['tls:', ...tlsLines(shared, '  ')]),
     `prometheus_listen_addr: ${yaml(formatHostPort(server?.prometheus ?? PROMETHEUS))}`,
@@ -53,26 +53,26 @@ export function writeConfiguration(
 
 function header({ name, kind }: { readonly name: string; readonly kind: FileKind }): string[] {
   return [
-    ...comment(`Configuration of gitaly-tls-proxy, made from ${name} (${FILES[kind]}).`),
+    ...comment(`Configuration of gitaly-tls-proxy, imported from ${name} (${FILES[kind]}).`),
     '#',
     ...comment(
-      'It is what is served in the end. Do the steps in their order, each on all of its nodes before the next begins: then no ' +
-        'clone fails on the way. HOST stands for the name of the node in the addresses of its clients.',
+      'This is the configuration after the migration. Do the steps in this order, each on all of its nodes before you begin the ' +
+        'next: then no clone fails. HOST stands for the name of the node in the addresses of its clients.',
     ),
   ];
 }
 
-function severalSides(): string[] {
+function severalComponents(): string[] {
   return [
     '#',
     ...comment(
-      'The file speaks of several sides. Where they are on different nodes, print what is for each: with --only gitaly, --only ' +
-        'praefect, --only clients.',
+      'The file configures several components. If they run on different nodes, import them separately, with --only gitaly, ' +
+        '--only praefect and --only clients.',
     ),
   ];
 }
 
-/** The steps of all sides, numbered through. */
+/** The steps of all plans, numbered consecutively. */
 function steps(plans: readonly ImportPlan[]): string[] {
   let number = 0;
   return plans.flatMap(({ heading, steps: own }) => [
@@ -105,7 +105,7 @@ function list(title: string, settings: readonly Unread[]): string[] {
 }
 
 function listenerLines(
-  { comments, listen, forward, tls, spare }: PlannedListener,
+  { comments, listen, forward, tls, commentedOut }: PlannedListener,
   isShared: boolean,
 ): string[] {
   return [
@@ -113,7 +113,7 @@ function listenerLines(
     `  - listen: ${yaml(listen)}`,
     `    forward: ${yaml(forward)}`,
     ...(tls === undefined || isShared ? [] : ['    tls:', ...tlsLines(tls, '      ')]),
-    ...spare.map((line) => `    # ${line}`),
+    ...commentedOut.map((line) => `    # ${line}`),
   ];
 }
 
@@ -125,12 +125,12 @@ function tlsLines({ certificatePath, keyPath, minVersion }: PlannedTls, indent: 
   ];
 }
 
-/** A value on one line, in quotes where it needs them. */
+/** A value on one line, quoted if necessary. */
 function yaml(value: string): string {
   return stringify(value, { lineWidth: 0, defaultStringType: 'PLAIN', blockQuote: false }).trimEnd();
 }
 
-/** A paragraph in lines of comments. */
+/** Wraps a paragraph into comment lines. */
 function comment(text: string, prefix = '# '): string[] {
   const lines: string[] = [];
   for (const word of visible(text).split(' ')) {
@@ -141,7 +141,7 @@ function comment(text: string, prefix = '# '): string[] {
   return lines;
 }
 
-/** Without what would end a line of comments: names of storages and files come from elsewhere. */
+/** Replaces characters that would end a comment line: names of storages and files can contain any character. */
 function visible(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]/gu, '?');
 }

@@ -2,17 +2,17 @@ import { type CommandEntry, type CommandFlag, COMMON_FLAGS } from '../command.js
 import { readVersion } from '../../version.js';
 import { EXIT_CODES, flagTitle, PURPOSE } from '../help.js';
 
-/** @param commands - all commands, this one among them. */
+/** @param commands - all commands, including this one. */
 export function manualEntry(commands: () => readonly CommandEntry[]): CommandEntry {
   return {
     name: 'man',
     summary: 'print the manual page',
-    description: ['Prints the manual page, in the form that man reads.'],
+    description: ['Prints the manual page in the format of man(7).'],
     usage: [''],
     flags: [],
     examples: [
       {
-        text: 'in a directory of man, such as /usr/local/share/man/man1',
+        text: 'man reads it from /usr/local/share/man/man1',
         line: 'gitaly-tls-proxy man > gitaly-tls-proxy.1',
       },
     ],
@@ -68,7 +68,7 @@ function capitalized(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** A backslash starts an escape of roff, a dash alone is a hyphen, and a dot or an apostrophe first a macro. */
+/** In roff, a backslash starts an escape, a plain dash is a hyphen, and a leading dot or apostrophe starts a macro. */
 function escape(text: string): string {
   return text
     .replaceAll('\\', String.raw`\e`)

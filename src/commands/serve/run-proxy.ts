@@ -6,7 +6,7 @@ import { ProcessBudget } from '../../process/process-budget.js';
 import { InheritedSockets } from '../../systemd/inherited-sockets.js';
 import { Notifier } from '../../systemd/notify.js';
 import { handleSignals } from '../../process/signals.js';
-import { outliveFaults } from './outlive-faults.js';
+import { installCrashGuards } from './crash-guards.js';
 import { ProxyFailure } from '../../serving/proxy-failure.js';
 import { Proxy, type ProxyOptions } from '../../serving/proxy.js';
 import { Reloader } from '../../serving/reloader.js';
@@ -25,25 +25,24 @@ import { EXIT_FAILED, EXIT_USAGE } from '../command-io.js';
 
 const STDOUT = 1;
 
-/** What a command runs the proxy with. */
 interface RunOptions {
   readonly load: ProxyOptions['load'];
-  /** The file that worker processes run. It finds out itself that it runs in a worker. */
+  /** The file that worker processes run. It detects that it runs in a worker. */
   readonly program: string;
-  /** How to log until the configuration says. */
+  /** In effect until the configuration is read. */
   readonly logging: Logging;
-  /** Called once everything is bound. */
+  /** Called once all listeners are bound. */
   readonly whenReady?: (proxy: Proxy, print: (text: string) => void) => Promise<void>;
 }
 
 /**
- * Runs a proxy from its start to the end of its drain, as the signals of the process say.
- * @returns the exit code: 0; 1 if it could not start, or connections had to be cut; 2 for a wrong configuration
+ * Runs the proxy from its start to the end of its drain; signals to the process control it.
+ * @returns the exit code: 0; 1 if it could not start, or had to reset connections; 2 for an invalid configuration
  */
 export async function runProxy({ load, program, logging, whenReady }: RunOptions): Promise<number> {
   const logger = createLogger(openLogSink(STDOUT), logging);
   const metrics = new Metrics(readVersion());
-  outliveFaults(logger, metrics);
+  installCrashGuards(logger, metrics);
   const environment = takeEnvironment(process.env);
   const refused = environment.filter(({ severity }) => severity === 'refuse');
   for (const { error, fix } of refused) process.stderr.write(`gitaly-tls-proxy: ${error} ${fix}\n`);
@@ -54,7 +53,7 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   const notifier = Notifier.takeFrom(process.env, logger);
   const sockets = InheritedSockets.takeFrom(process.env);
 
-  // Signals may come before there is a proxy: a reload waits until it has started, an end ends it right then.
+  // Signals can arrive before the proxy has started: a reload waits for the start, a stop cancels it.
   const { promise: started, resolve: start } = deferred<Reloader>();
   const { promise: draining, resolve: drain } = deferred();
   const { promise: stopping, resolve: stop } = deferred();
@@ -89,8 +88,8 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   void stopping.then(() => (cut += proxy.cutAll('a second signal came')));
   const drained = proxy.drain();
   notifier.stop(proxy.state.configuration.gracefulRestartTimeoutMs + STOP_MARGIN_MS);
-  const overdue = await drained;
-  cut += overdue;
+  const remaining = await drained;
+  cut += remaining;
   if (cut > 0) logger.log('stop_incomplete', { connections: cut });
   else logger.log('stopped', {});
   proxy.closeAdmin();
@@ -98,7 +97,7 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   return cut > 0 ? EXIT_FAILED : 0;
 }
 
-/** Starts a proxy, but stops waiting for it once `ended` settles, because a file access may take long. */
+/** Starts the proxy, but stops waiting once `ended` settles: a file access can block for a long time. */
 async function startUnless(
   ended: Promise<void>,
   options: Omit<ProxyOptions, 'giveUp'>,
@@ -111,14 +110,14 @@ async function startUnless(
   return (await Promise.race([started, ended.then(() => giveUp.abort())])) ?? undefined;
 }
 
-/** How the proxy is, for `systemctl status`. */
+/** The status line of `systemctl status`. */
 function describe(proxy: Proxy, reloader: Reloader): string {
   const { connectionCount, state } = proxy;
   const serving = `${proxy.draining ? 'draining' : 'serving'}: ${state.listeners.length} listeners, ${connectionCount} connections`;
-  return reloader.failing ? `${serving}; the last reload failed, the log says why` : serving;
+  return reloader.failing ? `${serving}; the last reload failed, see the log` : serving;
 }
 
-/** Runs the proxy until it is told to stop. Returns the exit code. */
+/** Runs the proxy until a signal stops it. Returns the exit code. */
 export function serve(source: ServeSource, program: string): Promise<number> {
   return runProxy({
     load: () => readConfiguration(source, process.env),

@@ -1,57 +1,62 @@
 import type { ServeFlags } from '../../config/serve-source.js';
 import type { Command, CommandEntry, Given } from '../command.js';
 import { UsageError } from '../parse-flags.js';
-import { SHORTEST_WAYS } from '../help.js';
+import { NO_ARGUMENTS } from '../help.js';
 
 const FILE = { label: 'FILE', completes: 'file' } as const;
 const URL = { label: 'URL', completes: 'nothing' } as const;
 
 export const SERVE: CommandEntry = {
   name: 'serve',
-  summary: 'run the proxy (the default: flags alone mean serve)',
+  summary: 'run the proxy (the default if only flags are given)',
   description: [
-    'Runs the proxy until SIGTERM or SIGINT, which let open connections finish; a second one stops at once. ' +
-      'SIGHUP reads configuration and certificates again; certificates are also reloaded when their files change.',
+    'Runs the proxy until SIGTERM or SIGINT. The first of these signals drains open connections, a second one resets ' +
+      'them. SIGHUP reloads the configuration and the certificates; certificates are also reloaded when their files ' +
+      'change.',
   ],
   usage: ['--config FILE', '--listen URL --forward URL --cert FILE --key FILE [FLAGS]'],
   flags: [
-    { name: 'config', value: FILE, text: 'the configuration file (YAML); goes with no other flag' },
+    {
+      name: 'config',
+      value: FILE,
+      text: 'the configuration file (YAML); cannot be combined with other flags',
+    },
     {
       name: 'listen',
       value: URL,
       repeatable: true,
       text:
-        'where clients connect: tls://host:port, tcp://host:port or unix:/path; for HTTP https://host:port or ' +
-        'http://host:port; may be repeated, each time with its --forward',
+        'the address that clients connect to: tls://host:port, tcp://host:port or unix:/path; for HTTP ' +
+        'https://host:port or http://host:port; may be repeated, each time with its own --forward',
     },
     {
       name: 'forward',
       value: URL,
       repeatable: true,
       text:
-        'the upstream: tcp://host:port, dns:host:port, unix:/path, tls://host:port or dns+tls:host:port; for HTTP ' +
+        'the upstream to forward to: tcp://host:port, dns:host:port, unix:/path, tls://host:port or dns+tls:host:port; for HTTP ' +
         'http://host or https://host',
     },
     {
       name: 'cert',
       value: FILE,
-      text: 'certificate for tls:// and https:// listeners, leaf first, then intermediates (PEM)',
+      text: 'the certificate of tls:// and https:// listeners: the leaf first, then intermediates (PEM)',
     },
     { name: 'key', value: FILE, text: 'its private key (PEM)' },
     {
       name: 'client-ca',
       value: FILE,
-      text: 'authorities to verify client certificates with: a file or a directory',
+      text: 'the CA certificates that verify client certificates: a file or a directory',
     },
     {
       name: 'client-auth',
       value: { label: 'none|optional|require', completes: ['none', 'optional', 'require'] },
-      text: 'whether clients present a certificate (default: none)',
+      text: 'whether client certificates are requested (optional) or required (require); default: none',
     },
     {
       name: 'prometheus-listen-addr',
       value: { label: 'HOST:PORT', completes: 'nothing' },
-      text: 'serve metrics, liveness and readiness there',
+      text: 'the address that serves metrics, liveness and readiness',
     },
   ],
   examples: [
@@ -62,14 +67,14 @@ export const SERVE: CommandEntry = {
         '--cert cert.pem --key key.pem',
     },
     {
-      text: 'only for clients that present a certificate of these authorities; with metrics',
+      text: 'require client certificates, and serve metrics',
       line:
         'gitaly-tls-proxy serve --listen tls://0.0.0.0:9999 --forward tcp://127.0.0.1:8075 ' +
         '--cert cert.pem --key key.pem --client-ca clients-ca.pem --client-auth require ' +
         '--prometheus-listen-addr 127.0.0.1:9237',
     },
     {
-      text: 'all that a file says',
+      text: 'with a configuration file',
       line: 'gitaly-tls-proxy serve --config gitaly-tls-proxy.yaml',
     },
   ],
@@ -77,17 +82,19 @@ export const SERVE: CommandEntry = {
 };
 
 function read(given: Given): Command {
-  if (given.found.length === 0) throw new UsageError(SHORTEST_WAYS);
+  if (given.found.length === 0) throw new UsageError(NO_ARGUMENTS);
   const config = given.value('config');
   if (config !== undefined) {
     const other = given.flags.find(({ name }) => name !== 'config');
     if (other !== undefined)
-      throw new UsageError(`--config goes with no other flag: put what --${other.name} says into the file`);
+      throw new UsageError(
+        `--config cannot be combined with other flags: move the value of --${other.name} into the file`,
+      );
     return { command: 'serve', source: { kind: 'file', file: config } };
   }
   const pairs = pairUp(given);
   if (pairs.length === 0)
-    throw new UsageError('--listen and --forward are missing: say what to serve, or give --config FILE');
+    throw new UsageError('--listen and --forward are missing: give both, or --config FILE');
   const flags: ServeFlags = {
     pairs,
     ...present('cert', given.value('cert')),
@@ -99,7 +106,7 @@ function read(given: Given): Command {
   return { command: 'serve', source: { kind: 'flags', flags } };
 }
 
-/** The n-th `--listen` belongs to the n-th `--forward`, in whatever order they are mixed. */
+/** Pairs the n-th `--listen` with the n-th `--forward`, in whatever order they are mixed. */
 function pairUp(given: Given): ServeFlags['pairs'] {
   const listens = given.values('listen');
   const forwards = given.values('forward');
@@ -110,7 +117,7 @@ function pairUp(given: Given): ServeFlags['pairs'] {
   });
 }
 
-/** Names those that have no partner next to them, which is where people write it. */
+/** Names the flags without a partner next to them. */
 function lonely(given: Given): string {
   const alone: string[] = [];
   let waiting: { readonly name: string; readonly value: string } | undefined;

@@ -7,15 +7,15 @@ import { printableJson } from '../../printable.js';
 import { loadToken } from '../../gitaly-client/token-file.js';
 import { loadMaterial } from '../../tls/material.js';
 
-/** How the configuration is called in messages when it comes from stdin. */
+/** The file name in messages about a configuration from stdin. */
 const STDIN_NAME = '<stdin>';
 
 /**
- * `configuration validate [FILE]`, in the form of `gitaly configuration validate`: nothing and 0 when all is well,
- * `{"errors":[{"key":[…],"message":…}]}` on stdout and 2 when not. Warnings are lines on stderr.
+ * `configuration validate [FILE]`, with the output format of `gitaly configuration validate`: nothing and 0 for a valid
+ * configuration, otherwise `{"errors":[{"key":[…],"message":…}]}` on stdout and 2. Warnings are printed to stderr.
  *
  * @param file - `undefined` for stdin.
- * @param judgeFiles - opens the certificate files that a configuration names and judges them.
+ * @param judgeFiles - opens and checks the files that a configuration names.
  * @returns the exit code.
  */
 export async function validateConfiguration(
@@ -51,12 +51,12 @@ async function checkFiles(configuration: Configuration): Promise<readonly Proble
   ];
 }
 
-/** JSON leaves out what is undefined. */
+/** JSON omits undefined fields. */
 function asJson({ key, message, value, line }: Problem, { file, locate }: LoadResult): object {
   return { key, message, line: line ?? locate(key), value, file };
 }
 
-/** Every problem of the certificate files that a configuration names; the same check that `serve` makes. */
+/** All problems of the certificate files that a configuration names, found by the same check as in `serve`. */
 async function inspectTlsFiles(configuration: Configuration, now: Date): Promise<Problem[]> {
   const problems = [...(await loadMaterial(configuration, now)).problems];
   if (configuration.healthChecks?.token) await loadToken(configuration.healthChecks.token, problems);

@@ -4,10 +4,10 @@ export const CONFIGURATION_VALIDATE: CommandEntry = {
   name: 'configuration validate',
   summary: 'check a configuration file and the certificates it names',
   description: [
-    'Checks a configuration file and the certificate files that it names, as gitaly does with its own: prints ' +
-      'nothing and exits with 0 when all is well; else prints {"errors":[{"key":[...],"message":...,"line":...}]} ' +
-      'and exits with 2. Warnings go to stderr and change nothing.',
-    'Without FILE, or with -, the configuration is read from stdin and relative paths are relative to the working ' +
+    'Checks a configuration file and the certificate files that it names. If all are valid, it prints nothing and ' +
+      'exits with 0. Otherwise it prints {"errors":[{"key":[...],"message":...,"line":...}]}, the format of gitaly ' +
+      'configuration validate, and exits with 2. Warnings are printed to stderr and do not change the exit code.',
+    'Without FILE, or with -, the configuration is read from stdin, and relative paths are relative to the working ' +
       'directory.',
   ],
   usage: ['[FILE]'],

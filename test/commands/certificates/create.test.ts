@@ -85,9 +85,9 @@ test('what has expired, or is no authority, issues nothing', async () => {
 describe('nothing is overwritten unasked, and nothing is half-written', () => {
   test.each<[string, string, RegExp]>([
     [
-      'a certificate that is there, beside a new one',
+      'an existing certificate, beside a new one',
       '--server new.internal localhost',
-      /localhost\.pem is there already: --renew replaces it/,
+      /localhost\.pem already exists: --renew replaces it/,
     ],
     [
       'another name for the CA',
@@ -97,12 +97,12 @@ describe('nothing is overwritten unasked, and nothing is half-written', () => {
     [
       'certificates that outlive the CA',
       '--server new.internal --days 3650',
-      /no certificate may outlive it: at most --days 36\d\d/,
+      /no certificate may outlive it: use at most --days 36\d\d/,
     ],
     [
-      "a client's renewed as a server's",
+      'a client certificate renewed as a server certificate',
       '--server rails-1.internal --renew',
-      /it is a client's and not a server's/,
+      /it is a client certificate, not a server certificate/,
     ],
   ])('%s', async (_name, args, words) => {
     const { pki, create } = await prepare();
@@ -119,17 +119,17 @@ describe('nothing is overwritten unasked, and nothing is half-written', () => {
     const { pki, create } = await prepare();
     await mkdir(pki);
     await writeFile(join(pki, 'a.internal.key'), 'precious');
-    expect((await create('--server a.internal')).output).toMatch(/a\.internal\.key is there already/);
+    expect((await create('--server a.internal')).output).toMatch(/a\.internal\.key already exists/);
     expect(await snapshot(pki)).toEqual(new Map([['a.internal.key', 'precious']]));
 
     expect((await create('--server b.internal')).exitCode).toBe(0);
     const key = await readFile(join(pki, 'b.internal.key'));
     await writeFile(join(pki, 'ca.key'), key);
     expect((await create('--server c.internal')).output).toMatch(
-      /ca\.key: does not belong to the certificate in/,
+      /ca\.key: does not match the certificate in/,
     );
     await rm(join(pki, 'ca.key'));
-    expect((await create('--server c.internal')).output).toMatch(/ca\.pem is there without .*ca\.key/);
+    expect((await create('--server c.internal')).output).toMatch(/ca\.pem exists without .*ca\.key/);
     expect(await readdir(pki)).not.toContain('c.internal.pem');
   });
 
@@ -145,7 +145,7 @@ describe('nothing is overwritten unasked, and nothing is half-written', () => {
 });
 
 describe('--renew', () => {
-  test('makes new certificates with new keys, of the same kind and names; the CA stays', async () => {
+  test('creates new certificates with new keys of the same type and the same names, and keeps the CA', async () => {
     const { create, certificate, read } = await prepare();
     expect((await create(`--key-type rsa ${NAMES}`)).exitCode).toBe(0);
     const [old, oldKey, ca] = [
@@ -164,7 +164,7 @@ describe('--renew', () => {
     expect(await read('ca.pem')).toBe(ca);
   });
 
-  test('of one by its first name: what it was good for it stays good for, and the others stay as they are', async () => {
+  test('with the first name of one certificate renews only that, and keeps its other names', async () => {
     const { pki, create, certificate } = await prepare();
     expect((await create(NAMES)).exitCode).toBe(0);
     const before = await snapshot(pki);
@@ -181,16 +181,16 @@ describe('--renew', () => {
 
   test('without anything to renew', async () => {
     const { create } = await prepare();
-    expect((await create('--renew')).output).toMatch(/there is no authority to renew from/);
+    expect((await create('--renew')).output).toMatch(/no authority to renew from/);
   });
 });
 
 test.each<[string, RegExp]>([
-  ['', /say what to make/],
-  ['--server a~b', /"a~b" is neither a host name nor an IP address nor a URI/],
-  ['--client *.internal', /a client is one/],
-  ['--server a.internal --client a.internal', /would have the same files, a\.internal\.pem/],
-  ['--server ca', /would have the same files, ca\.pem/],
+  ['', /nothing to create: give --server NAME/],
+  ['--server a~b', /"a~b" is not a host name, an IP address or a URI/],
+  ['--client *.internal', /a client certificate cannot have a wildcard name/],
+  ['--server a.internal --client a.internal', /would use the same files, a\.internal\.pem/],
+  ['--server ca', /would use the same files, ca\.pem/],
   ['--server a --days 0', /--days must be a whole number from 1 to 3650/],
   ['--server a --key-type dsa', /--key-type must be ec or rsa/],
 ])('wrong usage: %s', async (args, words) => {

@@ -26,7 +26,7 @@ function bash(words: readonly string[]): string[] {
   );
 }
 
-/** What fish proposes, without what it says of each. */
+/** The proposals of fish, without their descriptions. */
 async function fish(words: readonly string[]): Promise<string[]> {
   const directory = await temporaryDirectory();
   const script = join(directory, 'completion.fish');

@@ -6,7 +6,7 @@ import { loadConfiguration } from '../../../src/config/load.js';
 import type { HostPort } from '../../../src/config/model.js';
 import { ImportFault } from '../../../src/commands/import/found.js';
 import { importConfiguration, type Imported } from '../../../src/commands/import/import-configuration.js';
-import type { ImportSide } from '../../../src/commands/import/import-plan.js';
+import type { ImportComponent } from '../../../src/commands/import/import-plan.js';
 import { kindOf } from '../../support/path-kind.js';
 
 /** A token, a password or a path that no message and no comment may hold. */
@@ -18,7 +18,7 @@ function sample(name: string): string {
 
 function imported(
   text: string,
-  { only, name = 'FILE' }: { only?: ImportSide; name?: string } = {},
+  { only, name = 'FILE' }: { only?: ImportComponent; name?: string } = {},
 ): Imported {
   const result = importConfiguration(text, { name, only, socketDirectory: '/run/sockets' });
   expect(result.text).not.toContain(SECRET);
@@ -158,14 +158,14 @@ describe('config.toml', () => {
       key_path = "key.pem"
       min_version = "${SECRET}"`);
     expect(leftOut(result).sort()).toEqual([
-      'graceful_restart_timeout: the proxy has no such value',
+      'graceful_restart_timeout: the proxy does not support this value',
       'listen_addr: expected host:port',
-      'logging.level: the proxy has no such value',
+      'logging.level: the proxy does not support this value',
       'prometheus_listen_addr: expected a string',
-      'socket_path: the path of a unix socket is absolute, and not longer than 107 bytes',
-      'tls.key: the proxy reads its key from a file: write it to one, and name that in key_path',
-      'tls.key_path: it is relative to where Gitaly was started: write it from the root',
-      'tls.min_version: it is "TLS 1.2" or "TLS 1.3"',
+      'socket_path: the path of a unix socket must be absolute, with at most 107 bytes',
+      'tls.key: the proxy reads the key from a file: write it to a file, and set key_path to its path',
+      'tls.key_path: it is relative to the working directory of Gitaly: use an absolute path',
+      'tls.min_version: expected "TLS 1.2" or "TLS 1.3"',
     ]);
   });
 
@@ -182,7 +182,7 @@ describe('config.toml', () => {
     ['[::]:9236', { host: '::', port: 9237 }],
     [':9236', { host: '', port: 9237 }],
     ['0.0.0.0', { host: '0.0.0.0', port: 9237 }],
-  ])('metrics on every interface (%s) are taken over with a warning', (address, expected) => {
+  ])('metrics on every interface (%s) are imported with a warning', (address, expected) => {
     const result = imported(`listen_addr = "127.0.0.1:1"\nprometheus_listen_addr = "${address}"\n`);
     expect(loaded(result).prometheusListenAddr).toEqual(expected);
     expect(leftOut(result)).toEqual([]);
@@ -192,7 +192,7 @@ describe('config.toml', () => {
         reason: expect.stringContaining('change it to 127.0.0.1:9237') as string,
       },
     ]);
-    expect(result.text).toContain('# - prometheus_listen_addr: every machine that reaches port 9237');
+    expect(result.text).toContain('# - prometheus_listen_addr: every machine that can connect to port 9237');
   });
 
   test.each(['localhost:9236', '127.0.0.1:9236', '10.1.2.3:9236'])(
@@ -435,11 +435,11 @@ describe('gitlab.rb', () => {
     `);
     expect(leftOut(result)).toEqual([
       "2: gitaly['configuration'].listen_addr: expected host:port",
-      '4: gitaly[\'configuration\'].tls.min_version: it is "TLS 1.2" or "TLS 1.3"',
-      "4: gitaly['configuration'].tls.certificate_path: it is relative to where Gitaly was started: write it from the root",
-      "5: gitaly['configuration'].logging.level: the proxy has no such value",
+      '4: gitaly[\'configuration\'].tls.min_version: expected "TLS 1.2" or "TLS 1.3"',
+      "4: gitaly['configuration'].tls.certificate_path: it is relative to the working directory of Gitaly: use an absolute path",
+      "5: gitaly['configuration'].logging.level: the proxy does not support this value",
       "7: gitaly['prometheus_listen_addr']: expected host:port",
-      "8: gitaly['socket_path']: the path of a unix socket is absolute, and not longer than 107 bytes",
+      "8: gitaly['socket_path']: the path of a unix socket must be absolute, with at most 107 bytes",
     ]);
   });
 
@@ -461,7 +461,9 @@ describe('gitlab.rb', () => {
     const result = imported(
       `from_file '/etc/gitlab/${SECRET}.rb'\ngitaly['configuration'] = { listen_addr: '127.0.0.1:1' }`,
     );
-    expect(leftOut(result)).toEqual(['1: from_file: what it reads may set anything: import that too']);
+    expect(leftOut(result)).toEqual([
+      '1: from_file: it may set any setting: import the file that it reads as well',
+    ]);
   });
 
   test('an address that is computed has the usual one in its place, and a comment that says so', () => {
@@ -470,13 +472,13 @@ describe('gitlab.rb', () => {
     );
     expect(pairs(result)).toEqual(['tls://0.0.0.0:9999 -> tcp://127.0.0.1:8075']);
     expect(result.text).toContain('tls_listen_addr could not be read');
-    expect(result.text).toContain('listen_addr could not be read: forward');
+    expect(result.text).toContain('listen_addr could not be read. forward');
     expect(leftOut(result)).toHaveLength(2);
   });
 
   test('what cannot be followed is refused, with its line', () => {
     expect(fault(`gitaly['configuration'] = {\n  listen_addr: '${SECRET}\n`)).toMatchObject({
-      message: 'this cannot be followed as Ruby: a string is not closed',
+      message: 'this Ruby cannot be analysed: a string is not closed',
       line: 2,
     });
   });
@@ -487,12 +489,12 @@ test.each([
   ['once upon a time', 'unknown file: expected'],
   ['{"a": 1}', 'unknown file: expected'],
   ['listeners:\n  - listen: tcp://a:1', 'this is already a configuration of gitaly-tls-proxy'],
-  ['bin_dir = "/x"', 'this config.toml has nothing to put a proxy in front of: it needs listen_addr'],
-  ["external_url 'http://a'", 'this gitlab.rb has nothing to put a proxy in front of'],
-  ['production:\n  gitlab: { host: a }', 'this gitlab.yml has nothing to put a proxy in front of'],
+  ['bin_dir = "/x"', 'this config.toml configures nothing that needs a proxy: it needs listen_addr'],
+  ["external_url 'http://a'", 'this gitlab.rb configures nothing that needs a proxy'],
+  ['production:\n  gitlab: { host: a }', 'this gitlab.yml configures nothing that needs a proxy'],
   [
     "gitaly['listen_addr'] = '0.0.0.0:9999'\ngitaly['tls_listen_addr'] = '0.0.0.0:1234'\npraefect['tls_listen_addr'] = '0.0.0.0:1234'",
-    'several servers of this file have tls://0.0.0.0:1234, on different nodes: choose one with --only',
+    'several servers in this file have the address tls://0.0.0.0:1234, on different nodes: select one with --only',
   ],
 ])('%j is refused', (text, message) => {
   expect(fault(text).message).toContain(message);

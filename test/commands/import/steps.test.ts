@@ -32,12 +32,12 @@ test("Gitaly's TLS is given up after all of its clients have gone, and the proxy
   expectSteps(`tls_listen_addr = "0.0.0.0:9999"\n`, [
     /let Gitaly listen on loopback, and leave tls_listen_addr .* listen_addr = "127\.0\.0\.1:8075"/u,
     /save this as \/etc\/gitaly-tls-proxy\.yaml, and run a copy that listens on port 9998.* configuration validate .* serve .* check --through \/etc\/gitaly-tls-proxy-9998\.yaml/u,
-    /reached and trusted.* openssl s_client -connect HOST:9998 .* gitaly-tls-proxy check tls:\/\/HOST:9998/u,
+    /reaches the copy and trusts its certificate.* openssl s_client -connect HOST:9998 .* gitaly-tls-proxy check tls:\/\/HOST:9998/u,
     /Rails and Sidekiq nodes.* one node after another: port 9998 in place of 9999/u,
-    /wait until nobody is on Gitaly's own port.*sport = :9999/u,
-    /take tls_listen_addr out of Gitaly's configuration/u,
-    /start the proxy itself, which takes port 9999.* check --through \/etc\/gitaly-tls-proxy\.yaml/u,
-    /one node after another: back to port 9999.* when .* nobody any more, end the copy/u,
+    /wait until no client is connected to Gitaly's own port.*sport = :9999/u,
+    /remove tls_listen_addr from Gitaly's configuration/u,
+    /start the proxy itself, which listens on port 9999.* check --through \/etc\/gitaly-tls-proxy\.yaml/u,
+    /one node after another: back to port 9999.* stop the copy as soon as the first command prints nothing/u,
   ]);
 });
 
@@ -52,29 +52,29 @@ test("clients on plaintext move to Gitaly's own TLS before its plaintext address
     /still use plaintext .*curl -s http:\/\/127\.0\.0\.1:9236\/metrics \| grep '\^gitaly_connections_total\{type="tcp"\}'.*sport = :8075/u,
   );
   expect(found[1]).toMatch(/listen_addr = "127\.0\.0\.1:8076"/u);
-  expect(found.at(-1)).toMatch(/remove the listener for plaintext/u);
+  expect(found.at(-1)).toMatch(/remove the plaintext listener/u);
 });
 
 test('a Gitaly without TLS: trust comes before addresses, and the plaintext address goes last', () => {
   expectSteps(`listen_addr = "0.0.0.0:8075"\nsocket_path = "/run/gitaly.socket"\n`, [
-    /certificate and its key.*Subject Alternative Name/u,
-    /without the listener for plaintext.*, and start the proxy. Gitaly stays as it is/u,
-    /authority into the trust store.*trusted-certs.* check tls:\/\/HOST:9999/u,
+    /certificate and its key.*subject alternative name/u,
+    /without the plaintext listener.*, and start the proxy. Leave Gitaly unchanged/u,
+    /CA of the certificate in the trust store.*trusted-certs.* check tls:\/\/HOST:9999/u,
     /one node after another.*tcp:\/\/HOST:8075\s+becomes\s+tls:\/\/HOST:9999/u,
-    /wait until nobody comes to the plaintext address/u,
+    /wait until no client on another node uses the plaintext address/u,
     /let Gitaly listen on loopback only.*listen_addr = "127\.0\.0\.1:8076"/u,
-    /put the listener for plaintext back/u,
-    /shown 0 or nothing for a day: remove the listener for plaintext.*gitaly_tls_proxy_connections_total\{listener="tcp:\/\/0\.0\.0\.0:8075",protocol!="unknown"\}\[1d\]/u,
+    /add the plaintext listener/u,
+    /returned 0 or nothing for a day: remove the plaintext listener.*gitaly_tls_proxy_connections_total\{listener="tcp:\/\/0\.0\.0\.0:8075",protocol!="unknown"\}\[1d\]/u,
   ]);
 });
 
 test('clients: the sockets are on all nodes before the first address changes, and plaintext becomes TLS without them', () => {
   expectSteps(`production: { repositories: { storages: { a: { gitaly_address: 'tcp://g:8075' } } } }\n`, [
-    /each node with clients.* and the Gitaly nodes: .* must be there on all of them before the first address changes/u,
-    /take the # away from upstream_tls.* check --through \/etc\/gitaly-tls-proxy\.yaml/u,
+    /each node with clients.* and the Gitaly nodes: .* All of them need the sockets before the first address changes/u,
+    /uncomment upstream_tls.* check --through \/etc\/gitaly-tls-proxy\.yaml/u,
     /one after another.*'a' => \{ 'gitaly_address' => 'unix:\/run\/sockets\/a\.socket' \}/u,
     /From plaintext to TLS.*forward: tls:\/\/g:9999/u,
-    /client_auth: optional .* and require when this stands still/u,
+    /client_auth: optional .* and client_auth: require when this counter no longer grows/u,
   ]);
 });
 

@@ -6,7 +6,7 @@ import { describeKey } from '../../../x509/judge/judge-strength.js';
 import { daysLeft } from '../../../x509/judge/judge-validity.js';
 import { modeText, type Inspected } from './inspection-report.js';
 
-/** The report for programs. Names and meanings stay; keys may be added. */
+/** The report for programs. The names and meanings of its keys are stable; keys may be added. */
 export function asJson(inspected: readonly Inspected[], now: Date): object {
   const findings = inspected.flatMap((each) => each.findings);
   return {
@@ -55,7 +55,7 @@ function tlsJson(tls: (Inspected & { kind: 'address' })['tls']): object | null {
   return { version, cipher, alpn, server_name: serverName };
 }
 
-/** `undefined` for a certificate that has a finding about it. */
+/** `undefined` for a malformed certificate, which has a finding. */
 export function readFacts(x509: Certificate): CertificateFacts | undefined {
   try {
     return certificateFacts(x509);
@@ -64,7 +64,7 @@ export function readFacts(x509: Certificate): CertificateFacts | undefined {
   }
 }
 
-/** The public key in words; one of a kind that Node does not know has a finding about it. */
+/** Describes the public key. A type that Node does not know has a finding. */
 export function readKey(x509: Certificate): string {
   try {
     return describeKey(x509.publicKey);

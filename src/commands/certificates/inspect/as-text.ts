@@ -60,7 +60,7 @@ function describe(each: Inspected, now: Date): string[] {
   if (each.kind === 'file' && each.key) {
     const { object, mode, belongsTo } = each.key;
     const whose = belongsTo.filter((other) => other !== place);
-    const match = belongsTo.length > 0 ? `, belongs to ${whose.join(', ') || 'the certificate'}` : '';
+    const match = belongsTo.length > 0 ? `, matches ${whose.join(', ') || 'the certificate'}` : '';
     lines.push(row('private key', `${describeKey(object)}, mode ${modeText(mode)}${match}`));
   }
   return lines;
@@ -98,7 +98,7 @@ function row(label: string, text: string): string {
 function verdict(findings: readonly CertificateFinding[]): string {
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   const warnings = findings.length - errors;
-  if (findings.length === 0) return 'nothing is wrong';
+  if (findings.length === 0) return 'no problems found';
   const count = (number: number, word: string): string => `${number} ${word}${number === 1 ? '' : 's'}`;
   return `${count(errors, 'error')}, ${count(warnings, 'warning')}`;
 }

@@ -11,29 +11,29 @@ import { createDialer } from '../../../upstream/dialer.js';
 import { UpstreamFailure, upstreamFailure } from '../../../upstream/failure.js';
 import type { ServedTls } from './inspection-report.js';
 
-/** What a server presents, or why it presents nothing. */
+/** The certificates that a server presents, or the reason for their absence. */
 export type Fetched =
   | {
       readonly ok: true;
       readonly certificates: readonly Certificate[];
-      /** `undefined` where the handshake broke off behind the certificates, as of a server that misses the client's. */
+      /** `undefined` if the handshake failed after the certificates, for example because a client certificate is missing. */
       readonly tls: ServedTls | undefined;
     }
   | { readonly ok: false; readonly finding: CertificateFinding };
 
 /**
- * Does a TLS handshake with a server, as a client of Gitaly would, and looks at what it sends; nothing is verified, and
- * nothing but the handshake is sent.
+ * Makes a TLS handshake as a client of Gitaly would, and returns the certificates that the server presents. Verifies
+ * nothing, and sends nothing but the handshake.
  */
 export async function fetchChain(address: NetworkAddress): Promise<Fetched> {
   try {
     const raw = await createDialer(address, undefined, FETCH_CHAIN_MS).connect();
     const { failure, certificates, version, cipher, protocol } = await observeHandshake(raw, {
-      // Authorities would be of no use, and those of the system take long to read.
+      // Nothing is verified, and the authorities of the system take long to read.
       context: createSecureContext({ ca: [] }),
       serverName: address.host,
       protocols: ['h2', 'http/1.1'],
-      firstWords: undefined,
+      firstBytes: undefined,
       timeoutMs: FETCH_CHAIN_MS,
     });
     if (failure && certificates.length === 0) return { ok: false, finding: whyNot(failure) };
@@ -56,19 +56,19 @@ function whyNot(reason: Error): CertificateFinding {
     return error(
       'no_tls',
       `the server does not speak TLS on this port (${code})`,
-      "give the port of its TLS listener: Gitaly's plaintext listen_addr is another one than tls_listen_addr",
+      'give the port of its TLS listener: for Gitaly, that of tls_listen_addr, not that of listen_addr',
     );
   }
   if (fault !== undefined || reason instanceof HandshakeSilence) {
     return error(
       'no_tls',
       `the TLS handshake failed (${code === '' ? reason.message : code})`,
-      'look into the log of the server; it may want another TLS version, cipher suite or a client certificate',
+      'see the log of the server; it may require another TLS version or cipher suite, or a client certificate',
     );
   }
   return error(
     'unreachable',
     upstreamFailure(reason).message,
-    'is the server up, the address right, and no firewall between?',
+    'check that the server runs, that the address is right, and that no firewall is in between',
   );
 }

@@ -18,8 +18,8 @@ import { printableJson } from '../../../printable.js';
 import { asText } from './as-text.js';
 
 /**
- * `certificates inspect`: what certificates, keys and servers say, and each thing that is wrong with them.
- * @returns the exit code: 1 if there is an error among the findings
+ * `certificates inspect`: shows certificates, keys and servers, and reports each problem.
+ * @returns the exit code: 1 if one of the findings is an error
  */
 export async function runCertificatesInspect(
   { places, json }: { readonly places: readonly Place[]; readonly json: boolean },
@@ -32,14 +32,14 @@ export async function runCertificatesInspect(
     : 0;
 }
 
-/** What was read, before it is judged. */
+/** The content of a place, before it is judged. */
 type Read =
   | { readonly kind: 'file'; readonly file: ReadFile; readonly role: CertificateRole | undefined }
   | { readonly kind: 'address'; readonly address: NetworkAddress; readonly fetched: Fetched };
 
 /**
- * Looks at all places together: authorities among the files are what the other certificates must come from, and each key
- * must belong to one of the certificates.
+ * Inspects all places together: authorities among the files must have issued the other certificates, and each key must
+ * match one of the certificates.
  */
 export async function inspect(places: readonly Place[], now: Date): Promise<Inspected[]> {
   const read = (await Promise.all(places.map(readPlace))).flat();
@@ -63,8 +63,8 @@ function unjudged(read: Read, reason: unknown): Inspected {
   const findings = [
     error(
       'broken_certificate',
-      `cannot be judged (${reason instanceof Error ? reason.message : String(reason)})`,
-      'have the certificate issued again; this is a fault of the program, please report it',
+      `cannot be checked (${reason instanceof Error ? reason.message : String(reason)})`,
+      'issue the certificate again; this is a bug in gitaly-tls-proxy, please report it',
     ),
   ];
   const base = { place: placeOf(read), certificates: [], role: undefined, findings } as const;
@@ -77,13 +77,13 @@ async function readPlace(place: Place): Promise<Read[]> {
   if (place.kind === 'address')
     return [{ kind: 'address', address: place.address, fetched: await fetchChain(place.address) }];
   return (await readPath(place.path)).map((file) => {
-    // An authority that stands before the leaf is a chain in the wrong order, and no file of authorities.
+    // An authority before the leaf means a chain in the wrong order, not a file of authorities.
     const roles = file.certificates.map(likelyRole);
     return { kind: 'file', file, role: roles.find((role) => role !== 'authority') ?? roles[0] };
   });
 }
 
-/** Whatever it looks like: what has issued one of the others is an authority here. */
+/** Treats a certificate that has issued one of the others as an authority, whatever it looks like. */
 function withAuthority(read: Read, leaves: readonly Certificate[]): Read {
   if (read.kind === 'address') return read;
   const [first, ...others] = read.file.certificates;
@@ -124,7 +124,7 @@ function judgeFile(
   return { ...base, key: { ...key, belongsTo: holders.map(placeOf) }, findings };
 }
 
-/** A file of authorities is no chain: each stands for itself. */
+/** A file of authorities is not a chain: each certificate is judged alone. */
 function judgeAuthorities(certificates: readonly Certificate[], now: Date): CertificateFinding[] {
   return certificates.flatMap((x509) =>
     judgeChain([x509], { role: 'authority', now }).map((finding) =>
@@ -135,7 +135,7 @@ function judgeAuthorities(certificates: readonly Certificate[], now: Date): Cert
   );
 }
 
-/** What to say of a key that belongs to no first certificate; nothing where there is none to compare it with. */
+/** The finding about a key that matches no first certificate; none without a certificate to compare it with. */
 function whoseKey({ object }: NonNullable<ReadFile['key']>, all: readonly Read[]): CertificateFinding[] {
   const holders = all.filter((each) => firstOf(each) !== undefined);
   const [holder] = holders;
@@ -146,7 +146,7 @@ function whoseKey({ object }: NonNullable<ReadFile['key']>, all: readonly Read[]
       return [
         error(
           'key_mismatch',
-          `belongs to ${describeSubject(own)}, which is not the first certificate in ${placeOf(each)}`,
+          `matches ${describeSubject(own)}, which is not the first certificate in ${placeOf(each)}`,
           LEAF_FIRST,
         ),
       ];
@@ -157,8 +157,8 @@ function whoseKey({ object }: NonNullable<ReadFile['key']>, all: readonly Read[]
   return [
     error(
       'key_mismatch',
-      `does not belong to ${whose}`,
-      'give the key that the certificate was issued for, or have one issued for this key',
+      `does not match ${whose}`,
+      'give the key that the certificate was issued for, or issue a certificate for this key',
     ),
   ];
 }

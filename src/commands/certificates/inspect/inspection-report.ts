@@ -4,21 +4,21 @@ import type { Certificate } from '../../../x509/certificate.js';
 import type { CertificateRole, CertificateFinding } from '../../../x509/judge/certificate-finding.js';
 import type { NetworkAddress } from '../../../config/model.js';
 
-/** Where certificates are looked for: a file or a directory of them, or a server that presents them. */
+/** A source of certificates: a file, a directory, or a server that presents them. */
 export type Place =
   | { readonly kind: 'path'; readonly path: string }
   | { readonly kind: 'address'; readonly address: NetworkAddress };
 
-/** What was found at a place, and what is wrong with it. */
+/** The content of a place, with findings. */
 export type Inspected = InspectedFile | InspectedServer;
 
 export interface InspectedFile {
   readonly kind: 'file';
-  /** The path as it was given, or found in a directory. */
+  /** The path, as given on the command line or found in a directory. */
   readonly place: string;
-  /** In the file's order; for an authority's file no chain, but each for itself. */
+  /** In the order of the file. A chain, except in a file of authorities. */
   readonly certificates: readonly Certificate[];
-  /** Of the first certificate; `undefined` without one. */
+  /** The role of the first certificate; `undefined` without a certificate. */
   readonly role: CertificateRole | undefined;
   readonly key: InspectedKey | undefined;
   readonly findings: readonly CertificateFinding[];
@@ -27,7 +27,7 @@ export interface InspectedFile {
 interface InspectedKey {
   readonly object: KeyObject;
   readonly mode: number;
-  /** The places whose certificate it belongs to. */
+  /** The places whose certificate it matches. */
   readonly belongsTo: readonly string[];
 }
 
@@ -41,17 +41,17 @@ export interface InspectedServer {
   readonly findings: readonly CertificateFinding[];
 }
 
-/** What was agreed on in the handshake. */
+/** The parameters that the handshake negotiated. */
 export interface ServedTls {
   readonly version: string;
   readonly cipher: string;
-  /** `undefined`: the server did not select a protocol. */
+  /** `undefined` if the server did not select a protocol. */
   readonly alpn: string | undefined;
-  /** The name that was asked for (SNI); `undefined` for an IP address. */
+  /** The requested name (SNI); `undefined` for an IP address. */
   readonly serverName: string | undefined;
 }
 
-/** The permissions of a file as `chmod` takes them: `0600`. */
+/** The permissions of a file in the notation of `chmod`: `0600`. */
 export function modeText(mode: number): string {
   return (mode & 0o777).toString(8).padStart(4, '0');
 }

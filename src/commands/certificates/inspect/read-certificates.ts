@@ -9,7 +9,7 @@ import { judgeCertificateText, judgeKeyMode } from '../../../x509/judge/judge-fi
 import { parseKey } from '../../../x509/key-file.js';
 import { describeFileError, FileProblem, parseCertificates } from '../../../x509/pem-files.js';
 
-/** What a file holds, and what is wrong with the file itself. */
+/** The content of a file, and findings about the file itself. */
 export interface ReadFile {
   readonly path: string;
   readonly certificates: readonly Certificate[];
@@ -21,14 +21,14 @@ const BEGIN_KEY = /-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----/u;
 const BEGIN = /-----BEGIN (?:CERTIFICATE|(?:[A-Z]+ )*PRIVATE KEY)-----/u;
 const KEY_BLOCK = /-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----[^]*?-----END (?:[A-Z]+ )*PRIVATE KEY-----/u;
 
-/** Reads a file, or those files of a directory that hold a certificate or a key. */
+/** Reads a file, or those files of a directory that contain a certificate or a key. */
 export async function readPath(path: string): Promise<ReadFile[]> {
   try {
     if (!(await statPath(path)).isDirectory()) return [await readOne(path)];
     const names = (await listDirectory(path)).filter((name) => !name.startsWith('.'));
     const files = (await Promise.all(names.map((name) => readEntry(join(path, name))))).flat();
     if (files.some(({ certificates, key }) => certificates.length > 0 || key)) return files;
-    const empty = unusable(path, nothing('no file in it holds a certificate or a private key in PEM'));
+    const empty = unusable(path, nothing('no file in it contains a PEM certificate or private key'));
     return files.some(({ findings }) => findings.some(({ severity }) => severity === 'error'))
       ? files
       : [empty, ...files];
@@ -37,7 +37,7 @@ export async function readPath(path: string): Promise<ReadFile[]> {
   }
 }
 
-/** Reads an entry of a directory. An unreadable one, such as a dangling link of a renewed `c_rehash`, is reported and skipped. */
+/** Reads an entry of a directory. An unreadable one, such as a dangling link left by `c_rehash`, is reported and skipped. */
 async function readEntry(path: string): Promise<ReadFile[]> {
   try {
     if (!(await statPath(path)).isFile()) return [];
@@ -82,11 +82,11 @@ function whyNoPem(bytes: Buffer, path: string): CertificateFinding {
     const certificate = new Certificate(bytes);
     return error(
       'not_pem',
-      `holds the certificate of ${describeSubject(certificate)} in DER, and PEM is needed`,
+      `contains the certificate of ${describeSubject(certificate)} in DER; PEM is required`,
       `openssl x509 -inform der -in ${path} -out ${path}.pem`,
     );
   } catch {
-    return nothing('holds neither a certificate nor a private key in PEM');
+    return nothing('contains no PEM certificate or private key');
   }
 }
 
@@ -94,12 +94,12 @@ function nothing(sentence: string): CertificateFinding {
   return error(
     'nothing_in_file',
     sentence,
-    'give a file with BEGIN CERTIFICATE or BEGIN PRIVATE KEY in it, or an address such as tls://gitaly.internal:9999',
+    'give a file that contains BEGIN CERTIFICATE or BEGIN PRIVATE KEY, or an address such as tls://gitaly.internal:9999',
   );
 }
 
 function unreadable(path: string, message: string): CertificateFinding {
-  return error('unreadable_file', withoutPath(path, message), 'give a file that is there and can be read');
+  return error('unreadable_file', withoutPath(path, message), 'give a file that exists and is readable');
 }
 
 function unusable(path: string, finding: CertificateFinding): ReadFile {
@@ -116,12 +116,12 @@ function attempt<T>(
     return step();
   } catch (reason) {
     if (!(reason instanceof FileProblem)) throw reason;
-    findings.push(error(id, withoutPath(path, reason.message), 'write the file anew'));
+    findings.push(error(id, withoutPath(path, reason.message), 'write the file again'));
     return undefined;
   }
 }
 
-/** The place stands above its findings already. */
+/** The report shows the path above its findings. */
 function withoutPath(path: string, message: string): string {
   return message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message;
 }

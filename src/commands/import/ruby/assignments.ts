@@ -4,17 +4,17 @@ import { readArguments, readLiteral } from './literal.js';
 import type { Statement } from './statements.js';
 import { isMark, isWord, type Token } from './ruby-token.js';
 
-/** What a program assigns, so far as it can be told without running it. */
+/** The assignments of a program, as far as they can be determined without running it. */
 export interface Assigned {
   /** `gitaly['configuration']['tls']` is at `gitaly`, `configuration`, `tls`. */
   readonly root: Setting;
-  /** What may set anything at all, such as another file that is read. */
+  /** Statements that may set any setting, such as reading another file. */
   readonly unread: readonly Unread[];
 }
 
 type Names = readonly string[];
 
-/** `['a', 'b']`, from `a['b']`; what else is in its place is `undefined`. */
+/** The target of an assignment: `['a', 'b']` for `a['b']`. */
 interface Target {
   readonly path: Names;
   /** The index of the token after it. */
@@ -22,15 +22,15 @@ interface Target {
 }
 
 const ASSIGNING = ['=', '||=', '&&=', '+=', '<<', '|='];
-/** They run what another file, or a text, says. */
+/** Methods that run another file or a text. */
 const INCLUDING = ['from_file', 'load', 'eval', 'instance_eval', 'require', 'require_relative'];
 
 /**
- * Follows the assignments to some hashes, and the calls of some methods, through a program. The last one holds. One
- * that is computed or made under a condition leaves the value unknown, whatever it was before.
+ * Collects the assignments to some hashes, and the calls of some methods. The last one wins. A computed or conditional
+ * one makes the value unknown, whatever it was before.
  *
  * @param roots - the names of the hashes.
- * @param methods - those of methods that are given one hash.
+ * @param methods - the names of methods with a hash as argument.
  */
 export function assignmentsIn(
   statements: readonly Statement[],
@@ -53,14 +53,14 @@ export function assignmentsIn(
         notes.push({
           key: token.text,
           line: token.line,
-          reason: 'what it reads may set anything: import that too',
+          reason: 'it may set any setting: import the file that it reads as well',
         });
     }
   }
   return { root: tree.setting(), unread: notes };
 }
 
-/** What a statement sets that is an assignment or the call of a method, and whose value is to be read. */
+/** Reads a statement that is an assignment or the call of a method; `undefined` for any other. */
 function readStatement(
   tokens: readonly Token[],
   roots: readonly string[],
@@ -74,13 +74,13 @@ function readStatement(
   return { ...target, value: readLiteral(tokens.slice(target.next + 1)) };
 }
 
-const COMPUTED = 'it is changed by an expression of Ruby';
+const COMPUTED = 'it is changed by a Ruby expression';
 
 function isIncluding(tokens: readonly Token[], index: number): boolean {
   return isWord(tokens[index], ...INCLUDING) && !isMark(tokens[index - 1], '.', '&.', '::');
 }
 
-/** What the program may change at a token, in a way that is not read. */
+/** The settings that the program may change at a token, in a way that is not analysed. */
 function changesAt(
   tokens: readonly Token[],
   index: number,
@@ -94,7 +94,7 @@ function changesAt(
   const target = targetAt(tokens, index, roots);
   if (target === undefined) return [];
   const next = tokens[target.next];
-  // A method may change what it is called on; an index that is computed may be any; a comma may be one of `a, b = 1, 2`.
+  // A method may change its receiver; a computed index may be any; a comma may be part of `a, b = 1, 2`.
   return isMark(next, ...ASSIGNING, '.', '&.', '[', ',') || target.path.length === 1 ? [target] : [];
 }
 
@@ -112,7 +112,7 @@ function targetAt(tokens: readonly Token[], index: number, roots: readonly strin
   return { path, next };
 }
 
-/** Settings that are being assigned. */
+/** The assigned settings. */
 class Tree {
   #root: Setting = { kind: 'map', entries: new Map() };
 
@@ -128,7 +128,7 @@ class Tree {
 function replaced(here: Setting | undefined, path: Names, value: Setting): Setting {
   const [name, ...rest] = path;
   if (name === undefined) return value;
-  // What is below something unknown stays unknown: it may be set anew there.
+  // Everything below an unknown value stays unknown, because the unknown value may have been changed as a whole.
   if (here?.kind === 'unread') return here;
   const entries = new Map(here?.kind === 'map' ? here.entries : []);
   entries.set(name, replaced(entries.get(name), rest, value));

@@ -1,32 +1,32 @@
 import { beforeValue, isMark, isWord, RubyFault, type Token } from './ruby-token.js';
 
-/** They open what `end` closes, wherever they stand. */
+/** Keywords that open a block wherever they occur. `end` closes it. */
 const OPENERS = ['begin', 'case', 'class', 'def', 'module', 'for'];
-/** They do so where a value may begin; after a value they are its condition. */
+/** Keywords that open a block where a value can begin. After a value, they are modifiers. */
 const CONDITIONS = ['if', 'unless', 'while', 'until'];
-/** A condition behind them is theirs. */
+/** Keywords after which a condition is a modifier. */
 const LEAVING = ['return', 'yield'];
-/** Their `do` opens nothing more. */
+/** Keywords whose `do` does not open a further block. */
 const LOOPS = ['while', 'until', 'for'];
 
-/** Follows what `end`, `}`, `]` and `)` close, token by token. */
+/** Tracks open blocks and brackets, token by token. */
 export class Nesting {
   #blocks = 0;
   #brackets = 0;
   #loopWaitsForDo = false;
   #last: Token | undefined;
 
-  /** Whether nothing is open. */
+  /** Whether no block and no bracket is open. */
   get isFlat(): boolean {
     return this.#blocks === 0 && this.#brackets === 0;
   }
 
-  /** How many blocks are open. */
+  /** The number of open blocks. */
   get blocks(): number {
     return this.#blocks;
   }
 
-  /** @throws {RubyFault} for an `end` too many. */
+  /** @throws {RubyFault} for a superfluous `end`. */
   follow(token: Token): void {
     if (isMark(token, '(', '[', '{')) this.#brackets += 1;
     else if (isMark(token, ')', ']', '}')) this.#brackets -= 1;
@@ -45,7 +45,7 @@ export class Nesting {
       this.#loopWaitsForDo = false;
     } else if (isWord(token, 'end')) {
       this.#blocks -= 1;
-      if (this.#blocks < 0) throw new RubyFault('an end closes nothing', token.line);
+      if (this.#blocks < 0) throw new RubyFault('this end has no beginning', token.line);
     }
   }
 }

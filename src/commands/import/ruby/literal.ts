@@ -9,24 +9,24 @@ const WORDS: ReadonlyMap<string, boolean | null> = new Map([
   ['nil', null],
 ]);
 
-/** Something that was read, and the index of the token after it. */
+/** A value, and the index of the token after it. */
 interface Read<T> {
   readonly value: T;
   readonly next: number;
 }
 
 /**
- * Reads tokens that are one value: a string, a symbol, a number, `true`, `false`, `nil`, or an array or a hash of such.
- * What is anything else is computed by Ruby, and becomes a setting that says so; so does a part of an array or a hash.
+ * Reads tokens that are one value: a string, a symbol, a number, `true`, `false`, `nil`, or an array or a hash of these.
+ * Any other expression, also within an array or a hash, becomes an unread setting: its value is computed by Ruby.
  *
- * @throws {RubyFault} where arrays and hashes are nested too deeply.
+ * @throws {RubyFault} if arrays and hashes are nested too deeply.
  */
 export function readLiteral(tokens: readonly Token[]): Setting {
   return new LiteralReader(tokens).whole();
 }
 
 /**
- * The same for what is given to a method, with or without its parentheses: a hash, whose braces may be left out.
+ * Reads the arguments of a method, with or without parentheses: a hash, with or without braces.
  *
  * @throws {RubyFault} as `readLiteral`.
  */
@@ -68,7 +68,7 @@ class LiteralReader {
       case 'text':
         return { value: scalar(token.value, token.line), next };
       case 'number':
-        // 0644 is octal, and no setting that is of use here.
+        // 0644 is octal. No needed setting is an octal number.
         if (/^0[\d_]/u.test(token.text)) return undefined;
         return { value: scalar(numberOf(token.text), token.line), next };
       case 'word': {
@@ -100,7 +100,7 @@ class LiteralReader {
     return { value: { kind: 'list', items, line }, next: at + 1 };
   }
 
-  /** @param closer - `undefined` where the end of the tokens ends the hash. */
+  /** @param closer - `undefined` if the hash ends with the tokens. */
   #entries(index: number, line: number, closer: '}' | undefined, depth: number): Read<Setting> {
     const entries = new Map<string, Setting>();
     const isOver = (at: number): boolean =>
@@ -108,7 +108,7 @@ class LiteralReader {
     let at = this.#skipNewlines(index);
     while (!isOver(at)) {
       const key = this.#key(at);
-      // A key that is computed, and a hash that is merged, may stand for any entry.
+      // A computed key or a merged hash may set any entry.
       if (key === undefined) return this.#giveUp(index, line, closer);
       const entry = this.#value(key.next, depth + 1);
       entries.set(key.value, entry.value);
@@ -119,7 +119,7 @@ class LiteralReader {
     return { value: { kind: 'map', entries, line }, next: at + 1 };
   }
 
-  /** `key: `, `'key' =>`, `:key =>`. Omnibus takes strings and symbols for the same. */
+  /** `key: `, `'key' =>`, `:key =>`. Omnibus treats strings and symbols alike. */
   #key(index: number): Read<string> | undefined {
     const token = this.tokens[index];
     if (token?.type === 'label') return { value: token.value, next: this.#skipNewlines(index + 1) };
@@ -127,7 +127,7 @@ class LiteralReader {
     return { value: token.value, next: this.#skipNewlines(index + 2) };
   }
 
-  /** The whole of a hash or an array that has a part which may mean anything. */
+  /** Marks a whole hash or array as unread, because one of its parts may set any entry. */
   #giveUp(index: number, line: number, closer: '}' | ']' | undefined): Read<Setting> {
     let at = index;
     for (let depth = 0; at < this.tokens.length; at += 1) {
@@ -139,7 +139,7 @@ class LiteralReader {
     return { value: unread(reasonOf(this.tokens.slice(index, at)), line), next: at + 1 };
   }
 
-  /** Where an expression ends: before the comma or bracket that ends what it is in. */
+  /** The index after an expression: that of the comma or closing bracket behind it. */
   #skipExpression(index: number): number {
     const nesting = new Nesting();
     let at = index;
@@ -152,7 +152,7 @@ class LiteralReader {
     return at;
   }
 
-  /** Whether nothing more belongs to a value that ends before this token. */
+  /** Whether a value that ends before this token is complete. */
   #isEnd(index: number): boolean {
     const token = this.tokens[this.#skipNewlines(index)];
     return token === undefined || isMark(token, ',', ')', ']', '}');
@@ -174,12 +174,12 @@ function numberOf(text: string): number {
   return Number(text.replaceAll('_', ''));
 }
 
-/** Why tokens are no literal. Names of methods and constants are left out: whatever stands in the file may be secret. */
+/** The reason why tokens are not a literal. It contains no text of the file, because any text may be secret. */
 function reasonOf(tokens: readonly Token[]): string {
   const computed = tokens.find((token) => token.type === 'computed');
   if (computed?.type === 'computed') return `it is computed: ${computed.what}`;
   if (tokens.some((token) => isWord(token, 'ENV'))) return 'it is computed: from the environment';
   if (tokens.some((token) => isWord(token, 'File', 'IO'))) return 'it is computed: from another file';
   if (tokens.some((token) => isMark(token, '**'))) return 'it is computed: another hash is merged into it';
-  return 'it is computed: an expression of Ruby';
+  return 'it is computed: a Ruby expression';
 }

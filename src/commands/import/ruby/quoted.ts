@@ -1,14 +1,14 @@
 import type { Source } from './source.js';
 import { CLOSERS } from './ruby-token.js';
 
-/** What stands between quotes: what it says, or why that is not known before the program runs. */
+/** The value of a quoted text, or the reason why only the running program knows it. */
 export type Quoted =
   { readonly kind: 'plain'; readonly value: string } | { readonly kind: 'computed'; readonly what: string };
 
-/** Takes Ruby up to the `}` that ends an interpolation, and that too. */
+/** Consumes Ruby code up to and including the `}` that ends an interpolation. */
 export type SkipCode = (source: Source) => void;
 
-/** The escapes of double quotes that are read; the others are rare where files and addresses are named. */
+/** The supported escapes in double quotes. The others are rare in paths and addresses. */
 const ESCAPES: ReadonlyMap<string, string> = new Map([
   ['\\', '\\'],
   ['"', '"'],
@@ -20,14 +20,14 @@ const ESCAPES: ReadonlyMap<string, string> = new Map([
   ['s', ' '],
 ]);
 
-/** Takes `'…'`, from its opening quote on. */
+/** Consumes `'…'`, including its opening quote. */
 export function takeSingleQuoted(source: Source): Quoted {
   const { line } = source;
   source.take(1);
   let value = '';
   while (source.peek() !== "'") {
     if (source.atEnd) throw source.fault('a string is not closed', line);
-    // Nothing but these two is an escape here.
+    // In single quotes, only these two are escapes.
     if (source.peek() === '\\' && (source.peek(1) === "'" || source.peek(1) === '\\')) source.take(1);
     value += source.take(1);
   }
@@ -35,7 +35,7 @@ export function takeSingleQuoted(source: Source): Quoted {
   return { kind: 'plain', value };
 }
 
-/** Takes `"…"`, from its opening quote on; or what is quoted like it, such as a command in back quotes. */
+/** Consumes `"…"`, including its opening quote, or a text with the same rules, such as a command in back quotes. */
 export function takeDoubleQuoted(source: Source, skipCode: SkipCode): Quoted {
   const { line } = source;
   const quote = source.take(1);
@@ -45,7 +45,7 @@ export function takeDoubleQuoted(source: Source, skipCode: SkipCode): Quoted {
     if (source.atEnd) throw source.fault('a string is not closed', line);
     if (source.peek() === '\\') {
       const escape = ESCAPES.get(source.peek(1));
-      if (escape === undefined) computed ??= 'a string with an escape that is not read';
+      if (escape === undefined) computed ??= 'a string with an unsupported escape';
       source.take(2);
       value += escape ?? '';
     } else if (isInterpolation(source)) {
@@ -60,16 +60,16 @@ export function takeDoubleQuoted(source: Source, skipCode: SkipCode): Quoted {
 }
 
 /**
- * Takes what stands between delimiters of any kind: `%w[…]`, `%q(…)`, `/…/`. The next character is the opening one.
+ * Consumes a text between delimiters of any kind: `%w[…]`, `%q(…)`, `/…/`. The next character is the opening delimiter.
  *
- * @param raw - whether `#{` means nothing in it.
+ * @param raw - whether `#{` has no special meaning.
  */
 export function skipDelimited(source: Source, raw: boolean, skipCode: SkipCode): void {
   const { line } = source;
   const open = source.take(1);
   const close = open === '<' ? '>' : (CLOSERS.get(open) ?? open);
   for (let depth = 1; depth > 0;) {
-    if (source.atEnd) throw source.fault(`what begins with ${open} is not closed`, line);
+    if (source.atEnd) throw source.fault(`a literal that begins with ${open} is not closed`, line);
     if (source.peek() === '\\') source.take(2);
     else if (!raw && isInterpolation(source)) skipInterpolation(source, skipCode);
     else {

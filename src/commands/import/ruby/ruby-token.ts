@@ -1,23 +1,23 @@
-/** A piece of Ruby. */
+/** A token of Ruby. */
 export type Token = {
   readonly line: number;
-  /** Whether white space stands before it: `puts /x/` and `puts / x` differ by it. */
+  /** Whether white space precedes it. */
   readonly spaced: boolean;
 } & (
   | { readonly type: 'newline' }
-  /** A string or a symbol that says what it says. */
+  /** A string or a symbol with a literal value. */
   | { readonly type: 'text'; readonly value: string }
   /** `name:` or `"name":` before its value. */
   | { readonly type: 'label'; readonly value: string }
   | { readonly type: 'number'; readonly text: string }
   /** An identifier, a constant, a keyword. */
   | { readonly type: 'word'; readonly text: string }
-  /** A literal whose value is computed, or of a kind that is not read: what it is, in words. */
+  /** A literal whose value is computed or unsupported. `what` describes it. */
   | { readonly type: 'computed'; readonly what: string }
   | { readonly type: 'mark'; readonly text: string }
 );
 
-/** Where the text stops being Ruby that can be followed with certainty. */
+/** The position from which the Ruby code cannot be analysed with certainty. */
 export class RubyFault extends Error {
   override readonly name = 'RubyFault';
 
@@ -29,7 +29,7 @@ export class RubyFault extends Error {
   }
 }
 
-/** Whether a token is this mark. */
+/** Whether a token is one of these marks. */
 export function isMark(token: Token | undefined, ...texts: readonly string[]): boolean {
   return token?.type === 'mark' && texts.includes(token.text);
 }
@@ -39,14 +39,14 @@ export function isWord(token: Token | undefined, ...texts: readonly string[]): b
   return token?.type === 'word' && texts.includes(token.text);
 }
 
-/** What closes what. */
+/** The closing bracket of each opening one. */
 export const CLOSERS: ReadonlyMap<string, string> = new Map([
   ['(', ')'],
   ['[', ']'],
   ['{', '}'],
 ]);
 
-/** Words after which a value begins, as after an operator. */
+/** Keywords after which a value begins, as after an operator. */
 const BEFORE_VALUE = new Set(
   'and begin case do else elsif ensure if in not or rescue return then unless until when while yield'.split(
     ' ',
@@ -54,8 +54,8 @@ const BEFORE_VALUE = new Set(
 );
 
 /**
- * Whether what follows a token is the beginning of a value (`/` a regular expression, `if` an opener), or an operator.
- * After a name that may be a method's, nobody knows without running the program: `perhaps`.
+ * Whether a value begins after a token (`/` is a regular expression, `if` opens a block), or an operator follows. After a
+ * name that may be a method's, only the running program knows: `perhaps`.
  */
 export function beforeValue(token: Token | undefined): 'yes' | 'no' | 'perhaps' {
   switch (token?.type) {

@@ -1,6 +1,6 @@
 import { RubyFault } from './ruby-token.js';
 
-/** A text that is read from its beginning to its end. */
+/** A text with a current position. */
 export class Source {
   #position = 0;
   #line = 1;
@@ -20,18 +20,18 @@ export class Source {
     return this.#position === 0 || this.text[this.#position - 1] === '\n';
   }
 
-  /** The character that comes next, or one after it; `''` at the end. */
+  /** The next character, or one after it; `''` at the end. */
   peek(ahead = 0): string {
     return this.text[this.#position + ahead] ?? '';
   }
 
-  /** What a pattern (sticky: flag y) finds right here, which is not taken. */
+  /** The match of a sticky pattern (flag y) at the current position, which does not move. */
   match(pattern: RegExp): RegExpExecArray | undefined {
     pattern.lastIndex = this.#position;
     return pattern.exec(this.text) ?? undefined;
   }
 
-  /** Takes so many characters. */
+  /** Consumes this number of characters. */
   take(length: number): string {
     const taken = this.text.slice(this.#position, this.#position + length);
     this.#position += taken.length;
@@ -39,7 +39,7 @@ export class Source {
     return taken;
   }
 
-  /** What is left of this line, and all that follows it. */
+  /** The rest of this line, and all further lines. */
   rest(): { readonly line: string; readonly below: string } {
     const end = this.text.indexOf('\n', this.#position);
     if (end < 0) return { line: this.text.slice(this.#position), below: '' };

@@ -3,16 +3,16 @@ import { beforeValue, isMark, RubyFault, type Token } from './ruby-token.js';
 
 /** One statement; blocks are part of the statement that opens them. */
 export interface Statement {
-  /** Never empty. Line breaks within it are left in. */
+  /** Never empty. Contains the line breaks within the statement. */
   readonly tokens: readonly Token[];
-  /** Whether a block is opened in it: a condition, a loop, a method, `do`. */
+  /** Whether it opens a block: a condition, a loop, a method, `do`. */
   readonly hasBlock: boolean;
 }
 
 /**
- * Parts a program into the statements that are on its outermost level.
+ * Splits a program into its outermost statements.
  *
- * @throws {RubyFault} where an `end` is missing or superfluous.
+ * @throws {RubyFault} if an `end` is missing or superfluous.
  */
 export function statementsOf(tokens: readonly Token[]): Statement[] {
   const statements: Statement[] = [];
@@ -28,22 +28,22 @@ export function statementsOf(tokens: readonly Token[]): Statement[] {
     nesting.follow(token);
     if (nesting.blocks > 0) hasBlock = true;
     if (token.type !== 'newline' || !nesting.isFlat) current.push(token);
-    else if (!goesOn(current.at(-1), nextOf(tokens, index))) finish();
+    else if (!continues(current.at(-1), nextOf(tokens, index))) finish();
   }
   if (!nesting.isFlat) {
     const line = current[0]?.line ?? 1;
-    throw new RubyFault('an end is missing for what begins here', line);
+    throw new RubyFault('the statement that begins here has no end', line);
   }
   finish();
   return statements;
 }
 
-/** Whether a line goes on with the next one: it ends with an operator or an `and`, or the next begins with a point. */
-function goesOn(last: Token | undefined, next: Token | undefined): boolean {
+/** Whether a statement continues on the next line: a line ends with an operator or `and`, or the next begins with a dot. */
+function continues(last: Token | undefined, next: Token | undefined): boolean {
   return isMark(next, '.', '&.') || (last !== undefined && beforeValue(last) === 'yes');
 }
 
-/** The next token that is no line break. */
+/** The next token that is not a line break. */
 function nextOf(tokens: readonly Token[], index: number): Token | undefined {
   let next = index + 1;
   while (tokens[next]?.type === 'newline') next += 1;

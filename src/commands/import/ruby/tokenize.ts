@@ -4,7 +4,7 @@ import { skipDelimited, takeDoubleQuoted, takeSingleQuoted, type Quoted } from '
 import { Source } from './source.js';
 import { beforeValue, CLOSERS, isMark, type Token } from './ruby-token.js';
 
-/** Longer ones before those they begin with. */
+/** Longer marks precede their prefixes. */
 const MARKS =
   /<=>|===|\.\.\.|\*\*=|&&=|\|\|=|<<=|>>=|=>|==|=~|!=|!~|<=|>=|<<|>>|&&|\|\||\+=|-=|\*=|\/=|%=|\|=|&=|\^=|\*\*|\.\.|::|&\.|->|[(){}[\],;.=<>+\-*/%!?:&|^~]/uy;
 const WORD = /[\p{L}_][\p{L}\p{N}_]*(?:[?!](?!=))?/uy;
@@ -26,19 +26,21 @@ const DOCUMENTATION = /=begin\b[^]*?(?:\n=end\b[^\n]*|$)/uy;
 const END_OF_PROGRAM = /__END__\r?(?:\n|$)/uy;
 
 /**
- * Ruby as tokens. What cannot be told apart without running the program (`x /a` may divide, or call x with a regular
- * expression) is told apart as Ruby does, by white space; where that leaves a doubt which could shift quotes, it gives up.
+ * Splits Ruby into tokens. Some texts are ambiguous without running the program: `x /a` may divide, or call x with a
+ * regular expression. Ruby decides by white space, and so does this function; it gives up if a wrong decision could
+ * move quotes.
  *
  * @throws {RubyFault}
  */
 export function tokenize(text: string): Token[] {
   const source = new Source(text);
   const tokens = new Tokenizer(source, 0).run();
-  if (!source.atEnd && source.match(END_OF_PROGRAM) === undefined) throw source.fault('a } closes nothing');
+  if (!source.atEnd && source.match(END_OF_PROGRAM) === undefined)
+    throw source.fault('this } has no opening bracket');
   return tokens;
 }
 
-/** A token without its place, kind by kind. */
+/** A token without its position. Distributes over the union. */
 type Distributed<Kind = Token> = Kind extends Token ? Omit<Kind, 'line' | 'spaced'> : never;
 
 /** A heredoc whose content begins on the next line. */
@@ -56,7 +58,7 @@ class Tokenizer {
     private readonly nesting: number,
   ) {}
 
-  /** Up to the end of the text, or to a `}` that nothing in it has opened, which is left there. */
+  /** Reads up to the end of the text, or to an unmatched `}`, which is not consumed. */
   run(): Token[] {
     const { source } = this;
     const open: string[] = [];
@@ -71,7 +73,7 @@ class Tokenizer {
       const closer = CLOSERS.get(token.text);
       if (closer !== undefined) open.push(closer);
       else if (isMark(token, ')', ']', '}') && open.pop() !== token.text)
-        throw source.fault(`a ${token.text} closes nothing`, line);
+        throw source.fault(`this ${token.text} has no opening bracket`, line);
     }
     const [heredoc] = this.#heredocs;
     if (heredoc !== undefined) throw source.fault('a heredoc is not closed', heredoc.line);
@@ -79,7 +81,7 @@ class Tokenizer {
     return this.#tokens;
   }
 
-  /** White space and comments; whether there was any. */
+  /** Skips white space and comments. Returns whether there were any. */
   #skipSpace(): boolean {
     const { source } = this;
     for (let skipped = false; ; skipped = true) {
@@ -148,7 +150,7 @@ class Tokenizer {
     source.take(1);
   };
 
-  /** A string; before a colon, where a key may stand, the key of what follows. */
+  /** A string, or a label if a colon follows at a position where a key is possible. */
   #quoted(quoted: Quoted): Distributed {
     const { source } = this;
     const isLabel =
@@ -189,13 +191,13 @@ class Tokenizer {
     // `list <<NAME` appends a constant, unless there is a line that ends a heredoc.
     const ends = new RegExp(terminator.source.replace(/^/u, '^'), 'um');
     if (position === 'perhaps' && !ends.test(source.rest().below)) return undefined;
-    if (this.nesting > 0) throw source.fault('a heredoc stands in an interpolation');
+    if (this.nesting > 0) throw source.fault('heredocs in interpolations are not supported');
     this.#heredocs.push({ terminator, line: source.line });
     source.take(whole.length);
     return computed('a heredoc');
   }
 
-  /** The content of the heredocs of the line that has ended. */
+  /** Skips the content of the heredocs that begin in the line that has ended. */
   #skipHeredocs(): void {
     const { source } = this;
     for (let heredoc = this.#heredocs[0]; heredoc !== undefined; heredoc = this.#heredocs[0]) {
@@ -229,7 +231,7 @@ class Tokenizer {
     return computed('a regular expression');
   }
 
-  /** `?a`, which is a string; `x ?"a" : "b"` is none, and `puts ?"` is one: nobody knows which it is. */
+  /** `?a`, which is a string. `x ?"a" : "b"` is not one, but `puts ?"` is: such a text is ambiguous. */
   #character(spaced: boolean): Distributed | undefined {
     const { source } = this;
     const position = beforeValue(this.#last);
@@ -237,14 +239,14 @@ class Tokenizer {
     if (found === undefined) return undefined;
     if (position === 'perhaps') {
       if (spaced && /^\?["'`/%#]/u.test(found[0]))
-        throw source.fault('a ? may begin a character or a choice');
+        throw source.fault('this ? may begin a character literal or a conditional expression');
       return undefined;
     }
     source.take(found[0].length);
     return computed('a character');
   }
 
-  /** Whether a value begins here; after what may be a method's name, white space before it and none behind says so. */
+  /** Whether a value begins here. After a possible method name it does if white space precedes but does not follow. */
   #beginsValue(spaced: boolean, length: number): boolean {
     const position = beforeValue(this.#last);
     return position === 'yes' || (position === 'perhaps' && spaced && !/\s/u.test(this.source.peek(length)));

@@ -3,10 +3,10 @@ import type { Logger } from '../../telemetry/logger.js';
 import type { Metrics } from '../../telemetry/metrics.js';
 
 /**
- * An exception that no connection's own guard has caught must not end the others' connections. It is logged and
- * counted: an operator can see that there is a fault to report.
+ * Keeps the process running after an exception that no connection has caught, so that other connections survive. Logs
+ * and counts it, so that operators see that there is a bug to report.
  */
-export function outliveFaults(logger: Logger, metrics: Metrics): void {
+export function installCrashGuards(logger: Logger, metrics: Metrics): void {
   const note = (error: unknown): void => {
     metrics.internalErrors.inc({ scope: 'process' });
     logger.log('internal_error', { error: stackOf(error) });
