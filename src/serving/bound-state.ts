@@ -22,7 +22,7 @@ export interface BoundState {
 /** The state before the first one: nothing is bound. */
 export const NOTHING_BOUND: BoundState = { state: EMPTY_STATE, listeners: new Map(), admin: undefined };
 
-/** What binding needs besides the state. */
+/** The inputs of binding besides the state. */
 interface Binding {
   /** The id of each listener, by `ListenerState.key`. */
   readonly ids: ReadonlyMap<string, number>;
