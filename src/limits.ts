@@ -113,6 +113,15 @@ export const MAX_SESSION_EPOCH_MS = 24 * 60 * 60 * 1000;
 /** The maximum length of a certificate name that is an identity: a SPIFFE ID has at most 2048 bytes. */
 export const MAX_IDENTITY_LENGTH = 2048;
 
+/** Identities whose calls are counted per listener and process; beyond that, the least recently used one is counted anew. */
+export const MAX_LIMITED_IDENTITIES = 10_000;
+
+/** The length of an identity in the message of a refused call: all but long SPIFFE IDs are shown whole. */
+export const MAX_SHOWN_IDENTITY_LENGTH = 256;
+
+/** The length of an RPC name in the message of a refused call: twice the longest of Gitaly's. */
+export const MAX_SHOWN_RPC_LENGTH = 128;
+
 /** The maximum length of a header value about a client certificate, percent-encoded: common servers accept 16 KiB of header. */
 export const MAX_CERTIFICATE_HEADER_LENGTH = 4096;
 

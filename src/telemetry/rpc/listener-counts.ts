@@ -1,6 +1,6 @@
 import { StallTally, type StallTallies } from '../../inspect/send-window.js';
 import { DurationCounts } from './duration-counts.js';
-import type { RpcOperation } from './known-rpcs.js';
+import type { RpcOperation } from '../../policy/known-rpcs.js';
 
 /** A group of calls, by protocol and direction. Over plain HTTP/2, only clients make calls. */
 export type CallGroup = 'http2 to_upstream' | 'backchannel to_upstream' | 'backchannel to_client';

@@ -1,7 +1,7 @@
 import type { StatusCode } from '../../inspect/grpc/grpc-status.js';
 import { MAX_LEARNED_METHODS, MAX_METHOD_PATH_LENGTH } from '../../limits.js';
 import { DurationCounts } from './duration-counts.js';
-import { KNOWN_RPCS, type RpcOperation, type RpcType } from './known-rpcs.js';
+import { KNOWN_RPCS, type RpcOperation, type RpcType } from '../../policy/known-rpcs.js';
 
 /** The counts of one method as plain numbers: a call costs a few additions, and a scrape reads them. */
 export class MethodCounts {
