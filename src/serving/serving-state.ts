@@ -48,6 +48,8 @@ export const EMPTY_STATE: ProxyState = {
     adminHosts: [],
     workers: 1,
     gracefulRestartTimeoutMs: 0,
+    rpcs: [],
+    audit: undefined,
     healthChecks: undefined,
     logging: DEFAULT_LOGGING,
   },
