@@ -125,6 +125,12 @@ export const MAX_ADDED_FIELDS = 4;
 /** RPCs in a file of `rpcs_path`: fifty times as many as Gitaly has, because each has time series of its own. */
 export const MAX_RPCS = 5000;
 
+/** Log lines about refused calls and clients: the first of each identity and RPC, then one per minute. */
+export const SAMPLED_LINE_MS = 60_000;
+
+/** The subjects of such lines per listener: beyond that, the one logged longest ago is logged anew. */
+export const MAX_SAMPLED_SUBJECTS = 10_000;
+
 /** The length of an identity in the message of a refused call: all but long SPIFFE IDs are shown whole. */
 export const MAX_SHOWN_IDENTITY_LENGTH = 256;
 

@@ -230,8 +230,8 @@ export interface HealthChecks {
 }
 
 /** The audit log. */
-export interface Audit {
-  readonly file: FileSetting;
+export interface AuditSettings {
+  readonly log: FileSetting;
   /** Whether mutators are refused while lines cannot be written. */
   readonly isRequired: boolean;
 }
@@ -254,7 +254,7 @@ export interface Configuration {
   /** The RPCs of `rpcs_path`, in addition to the built-in ones, or instead of them. */
   readonly rpcs: readonly Rpc[];
   /** `undefined`: no audit log is written. */
-  readonly audit: Audit | undefined;
+  readonly audit: AuditSettings | undefined;
   /** `undefined`: upstreams are not checked. */
   readonly healthChecks: HealthChecks | undefined;
   readonly logging: Logging;

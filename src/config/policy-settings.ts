@@ -1,12 +1,19 @@
 import type { PolicySettings, RuleSettings } from '../policy/policy.js';
 import { readRpcFile } from '../policy/rpc-file.js';
 import { readRpcPattern } from '../policy/rpc-pattern.js';
-import { RpcTable, type Rpc } from '../policy/rpc-table.js';
+import type { Rpc, RpcTable } from '../policy/rpc-table.js';
 import { MAX_ADDED_FIELDS } from '../limits.js';
 import { isTlsScheme } from './address.js';
 import { fileSetting, reportError, reportWarning, type BuildContext } from './build-context.js';
 import { DEFAULTS } from './defaults.js';
-import type { AddedField, Audit, Inspect, KeyPath, ListenerConfiguration, ServerTls } from './model.js';
+import type {
+  AddedField,
+  AuditSettings,
+  Inspect,
+  KeyPath,
+  ListenerConfiguration,
+  ServerTls,
+} from './model.js';
 import { nearest } from './nearest.js';
 import { formatKey } from './problem.js';
 import type { Draft, DraftListener } from './schema.js';
@@ -39,7 +46,7 @@ export function buildRpcs(context: BuildContext, draft: Draft): readonly Rpc[] {
   return rpcs;
 }
 
-export function buildAudit(context: BuildContext, draft: Draft): Audit | undefined {
+export function buildAudit(context: BuildContext, draft: Draft): AuditSettings | undefined {
   const { audit_log_path: path, audit_required: isRequired = DEFAULTS.auditRequired } = draft;
   if (path === undefined) {
     if (isRequired && !context.isBroken(['audit_log_path']))
@@ -59,7 +66,7 @@ export function buildAudit(context: BuildContext, draft: Draft): Audit | undefin
       reportError(context, key, `${message}: remove \`inspect: false\` or \`audit_required\``, false);
     else reportWarning(context, key, message, false);
   }
-  return { file: fileSetting(context, { value: path, key: ['audit_log_path'] }), isRequired };
+  return { log: fileSetting(context, { value: path, key: ['audit_log_path'] }), isRequired };
 }
 
 /** The settings of a listener that depend on the identity of clients, or change calls. Problems are reported. */

@@ -14,6 +14,7 @@ import { PING_BYTES } from '../inspect/http2/http2-frame.js';
 import { isLimit } from '../inspect/limit.js';
 import type { Sender } from '../inspect/sender.js';
 import { DRAINED_LINGER_MS } from '../limits.js';
+import type { CallJudge } from '../policy/call-judge.js';
 import { guarded } from '../guarded.js';
 import { AnswerWatch } from './answer-watch.js';
 import { ConnectionEnd } from './connection-end.js';
@@ -33,6 +34,8 @@ export interface FollowedCallsOptions {
   readonly peer: InspectedPeer;
   readonly events: Pick<ConnectionEvents, 'inspecting' | 'inspectorLost'>;
   readonly share: CallShare;
+  /** Decides on the calls of the client; `undefined`: all are forwarded. */
+  readonly judge: CallJudge | undefined;
 }
 
 export interface FollowedCallsEvents {

@@ -3,9 +3,12 @@ import { TLSSocket } from 'node:tls';
 import { tlsFaultOf } from '../error-codes.js';
 import { GUARDED_TRANSFER_BYTES } from '../limits.js';
 import type { Upstream } from '../upstream/dialer.js';
+import type { CallJudge } from '../policy/call-judge.js';
+import { PolicyJudge } from '../policy/policy-judge.js';
 import { drainPingMs } from './age-limit.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
 import type { ConnectionContext } from './connection-context.js';
+import type { InspectedPeer } from './connection-events.js';
 import { FollowedCalls } from './followed-calls.js';
 import { formatEnd } from './peer-address.js';
 import { Relay, type Unanswered } from './relay/relay.js';
@@ -152,6 +155,7 @@ export class RelayedConnection {
         peer,
         events,
         share,
+        judge: this.#judgeCalls(peer),
       },
       {
         answered: () => this.#context.authenticated('call'),
@@ -163,6 +167,15 @@ export class RelayedConnection {
         drained: () => this.#relay.end(new ConnectionEnd('drained', 'proxy', this.#draining)),
         fault: (error) => this.cut(internalError(error)),
       },
+    );
+  }
+
+  /** `undefined` if no call needs to be judged. If that changes, open connections are drained. */
+  #judgeCalls(peer: InspectedPeer): CallJudge | undefined {
+    const { settings, facts } = this.#context;
+    if (!settings.policy.policy) return undefined;
+    return new PolicyJudge(settings.policy, facts.identities, (call) =>
+      settings.events.callDecided(call, peer),
     );
   }
 

@@ -426,7 +426,8 @@ function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): ServingPla
     upstream,
     fingerprint,
   }));
-  return { listeners, logging: state.configuration.logging };
+  const { logging, rpcs } = state.configuration;
+  return { listeners, logging, rpcs };
 }
 
 /** The log field with the addresses that a host name is bound to. */

@@ -51,6 +51,7 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
       limits: ABUSE_LIMITS,
       prefaceMs: 10_000,
       drainPingMs: DRAIN_PING_MS,
+      judge: undefined,
       peer: {
         upstream: 'the upstream',
         peerAddress: 'the client',

@@ -17,7 +17,7 @@ export interface CallStatus {
 }
 
 /** The codes that this proxy generates itself. */
-export const GrpcCode = { unavailable: 14, unauthenticated: 16 } as const;
+export const GrpcCode = { permissionDenied: 7, unavailable: 14, unauthenticated: 16 } as const;
 
 /** A server without I/O that answers each call with one status: bytes of the client in, bytes for the client out. */
 export interface AnsweringServer {
