@@ -133,7 +133,8 @@ export class RelayedConnection {
   #followCalls(): FollowedCalls | undefined {
     const { settings, facts } = this.#context;
     const { inspect, abuseLimits, timeouts, maxConnectionAge } = settings.configuration;
-    if (inspect === 'off') return undefined;
+    const judging = settings.judgingOf?.(facts);
+    if (inspect === 'off' && !judging) return undefined;
     const peer = {
       upstream: this.#target.url,
       peerAddress: formatEnd(facts.clientEnd),
@@ -145,13 +146,14 @@ export class RelayedConnection {
     return new FollowedCalls(
       {
         protocol: this.#client.protocol,
-        mode: inspect,
+        mode: inspect === 'off' ? 'required' : inspect,
         limits: abuseLimits,
         prefaceMs: timeouts.prefaceMs,
         drainPingMs: drainPingMs(maxConnectionAge),
         peer,
         events,
         share,
+        judging,
       },
       {
         answered: () => this.#context.authenticated('call'),
