@@ -3,7 +3,8 @@ import { TLSSocket } from 'node:tls';
 import { tlsFaultOf } from '../error-codes.js';
 import { GUARDED_TRANSFER_BYTES } from '../limits.js';
 import type { Upstream } from '../upstream/dialer.js';
-import type { CallJudge } from '../policy/call-judge.js';
+import type { CallJudging } from '../inspect/grpc/call.js';
+import { JudgedFields } from '../inspect/grpc/fields.js';
 import { PolicyJudge } from '../policy/policy-judge.js';
 import { drainPingMs } from './age-limit.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
@@ -25,6 +26,9 @@ export interface RelayTarget {
   /** The time that dialling took. */
   readonly dialSeconds: number;
 }
+
+/** No field is reserved for the proxy. */
+const JUDGED_FIELDS = new JudgedFields([]);
 
 /** A connection whose bytes are relayed: the relay with its taps, and the deadlines that are checked periodically. */
 export class RelayedConnection {
@@ -155,7 +159,7 @@ export class RelayedConnection {
         peer,
         events,
         share,
-        judge: this.#judgeCalls(peer),
+        judging: this.#judgeCalls(peer),
       },
       {
         answered: () => this.#context.authenticated('call'),
@@ -171,12 +175,13 @@ export class RelayedConnection {
   }
 
   /** `undefined` if no call needs to be judged. If that changes, open connections are drained. */
-  #judgeCalls(peer: InspectedPeer): CallJudge | undefined {
+  #judgeCalls(peer: InspectedPeer): CallJudging | undefined {
     const { settings, facts } = this.#context;
     if (!settings.policy.policy) return undefined;
-    return new PolicyJudge(settings.policy, facts.identities, (call) =>
+    const judge = new PolicyJudge(settings.policy, facts.identities, (call) =>
       settings.events.callDecided(call, peer),
     );
+    return { judge, fields: JUDGED_FIELDS };
   }
 
   #answered(): void {

@@ -51,7 +51,6 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
       limits: ABUSE_LIMITS,
       prefaceMs: 10_000,
       drainPingMs: DRAIN_PING_MS,
-      judge: undefined,
       peer: {
         upstream: 'the upstream',
         peerAddress: 'the client',
@@ -70,6 +69,7 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
         },
       },
       share: new CallPool(10).share(undefined, 10),
+      judging: undefined,
     },
     {
       answered: () => undefined,
