@@ -22,6 +22,8 @@ export const DEFAULTS = {
   workers: 1,
   readinessRequiresUpstream: false,
   inspect: true,
+  policy: { mode: 'enforce', readOnly: false },
+  auditRequired: false,
   http: {
     /** GitLab's internal API; Gitaly calls nothing else. */
     gatePaths: ['/api/v4/internal/'],

@@ -1,4 +1,5 @@
 import type { ListenerConfiguration, Logging, Problem } from '../config/model.js';
+import type { Rpc } from '../policy/rpc-table.js';
 import type { ServerParts, UpstreamParts } from '../tls/material.js';
 
 /** The settings and parts that the connections of one listener are served with. */
@@ -18,6 +19,8 @@ export interface ServedListener {
 export interface ServingPlan {
   readonly listeners: readonly ServedListener[];
   readonly logging: Logging;
+  /** The RPCs of `rpcs_path`. */
+  readonly rpcs: readonly Rpc[];
 }
 
 /** A worker failed before it reported whether it can serve a plan. */

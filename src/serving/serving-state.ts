@@ -49,6 +49,8 @@ export const EMPTY_STATE: ProxyState = {
     adminHosts: [],
     workers: 1,
     gracefulRestartTimeoutMs: 0,
+    rpcs: [],
+    audit: undefined,
     healthChecks: undefined,
     logging: DEFAULT_LOGGING,
   },
@@ -144,7 +146,8 @@ export function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): Ser
     upstream,
     fingerprint,
   }));
-  return { listeners, logging: state.configuration.logging };
+  const { logging, rpcs } = state.configuration;
+  return { listeners, logging, rpcs };
 }
 
 /** The certificates and CRLs of a state, with their dates. */

@@ -86,6 +86,36 @@ export function certificateIdentity(certificate: Certificate): string | undefine
   return address && usable(identityOf(address));
 }
 
+/**
+ * All identities of a verified client, for the policy: its URIs, DNS names, mail addresses and IP addresses, each in the order of
+ * the certificate, then its only Common Name and its organizational units: `uri:spiffe://corp/rails`, `dns:rails.internal`.
+ *
+ * A name that contains a control, format, line or blank character, is not text, is too long, or is not of the form of its kind
+ * is left out.
+ */
+export function identitiesOf(certificate: Certificate): readonly string[] {
+  const { alternativeNames, commonName, subjectName } = certificate;
+  const ofKind = (kind: 'uri' | 'dns' | 'email' | 'ip'): string[] =>
+    alternativeNames.flatMap((name) => (name.kind === kind ? withKind(kind, identityOf(name)) : []));
+  return [
+    ...ofKind('uri'),
+    ...ofKind('dns'),
+    ...ofKind('email'),
+    ...ofKind('ip'),
+    ...withKind('cn', commonName),
+    ...subjectName.flat().flatMap(({ type, value }) => (type === 'OU' ? withKind('ou', value) : [])),
+  ];
+}
+
+/** The identities for a message, on one printable line. */
+export function describeIdentities(identities: readonly string[]): string {
+  return describeAll(identities) ?? 'none';
+}
+
+function withKind(kind: string, value: string | undefined): string[] {
+  return usable(value) === undefined ? [] : [`${kind}:${value}`];
+}
+
 /** The forms of the kinds that are text. They exclude each other: a name of one kind cannot imitate a name of another. */
 const FORMS = {
   /** RFC 3986 section 3.1: a scheme, and something behind it. */

@@ -38,6 +38,10 @@ export function demoConfiguration(
     maxConnectionAge: undefined,
     abuseLimits: ABUSE_LIMITS,
     inspect: 'on',
+    clientAllow: undefined,
+    policy: undefined,
+    upstreamToken: undefined,
+    upstreamMetadata: [],
   };
   const setting = (path: string): { path: string; key: string[] } => ({ path, key: ['demo'] });
   return {
@@ -64,6 +68,8 @@ export function demoConfiguration(
     adminHosts: [],
     workers: 1,
     gracefulRestartTimeoutMs: 1_000,
+    rpcs: [],
+    audit: undefined,
     healthChecks: undefined,
     logging: { ...DEFAULT_LOGGING, format: 'text' },
   };
