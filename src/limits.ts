@@ -276,6 +276,18 @@ export const MAX_BACKCHANNEL_CONNECTIONS = 8;
 /** Streams of one backchannel that its server has not accepted: the limit of hashicorp's library. Gitaly accepts one. */
 export const MAX_UNACCEPTED_STREAMS = 256;
 
+/**
+ * Dropped bytes of the edited stream of a backchannel after which their sender gets a window update. Receivers send theirs at half
+ * a window, which is at least 256 KiB: a sender that waits for less than this has one of these coming.
+ */
+export const YAMUX_REPAID_BYTES = 64 * 1024;
+
+/**
+ * Bytes for one end of the edited stream of a backchannel that wait for its window. Only as many wait as the proxy has inserted:
+ * 10 000 calls (`callsPerConnection`) that are refused at once have answers of some 400 bytes each.
+ */
+export const MAX_HELD_YAMUX_BYTES = 4 * 1024 * 1024;
+
 // Abuse of HTTP/2
 
 /** The age at which a stream is old: any server has begun its work by then. */

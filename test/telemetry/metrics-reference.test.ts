@@ -136,6 +136,8 @@ const INSPECTION_FAILURES: All<InspectionFailureReason> = {
   call_budget: true,
   stream_kind: true,
   sidechannel: true,
+  second_stream: true,
+  yamux_window: true,
   too_many_connections: true,
 };
 

@@ -21,7 +21,8 @@ import { BACKCHANNEL_MAGIC } from './magic.js';
 import { Sidechannel } from './sidechannel.js';
 
 /** The reason for which a part of a backchannel can no longer be followed. A closed set. */
-export type BackchannelLoss = YamuxLoss | Http2Loss | ExceededLimit | 'stream_kind' | 'sidechannel';
+export type BackchannelLoss =
+  YamuxLoss | Http2Loss | ExceededLimit | 'stream_kind' | 'sidechannel' | 'second_stream' | 'yamux_window';
 
 /** Header of a frame: version 0, type go away, no flags, no stream, code 1. */
 const YAMUX_PROTOCOL_ERROR = Buffer.from([0, YamuxType.goAway, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -29,6 +30,17 @@ const YAMUX_PROTOCOL_ERROR = Buffer.from([0, YamuxType.goAway, 0, 0, 0, 0, 0, 0,
 /** The first byte of an HTTP/2 preface, and of a sidechannel's magic. */
 const HTTP2_FIRST = 'P'.charCodeAt(0);
 const SIDECHANNEL_FIRST = 's'.charCodeAt(0);
+
+/**
+ * Takes the content of the client's stream instead of its inspector, which it must drive. `bytes` is a view that is reused after the
+ * call. Returns why the content cannot be followed, or which limit was exceeded.
+ */
+export type ClientStreamReader = (
+  connection: FollowedConnection,
+  sender: Sender,
+  bytes: Buffer,
+  nowMs: number,
+) => BackchannelLoss | undefined;
 
 /**
  * Follows a backchannel: a yamux session whose first stream carries the client's gRPC connection, and on which Gitaly
@@ -43,7 +55,8 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   readonly #sidechannels = new Set<Sidechannel>();
   /** Open calls that carry the id of a sidechannel, by that id. */
   readonly #callsBySidechannel = new Map<string, GrpcCall>();
-  #hasClientStream = false;
+  #clientStreamId: number | undefined;
+  #clientStreamReader: ClientStreamReader | undefined;
   #loss: BackchannelLoss | undefined;
 
   /** `share`: the calls that the connection may follow. */
@@ -62,6 +75,23 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   /** The sidechannels that are open. */
   get sidechannels(): Iterable<Sidechannel> {
     return this.#sidechannels;
+  }
+
+  /** The first stream that the client has opened. */
+  get clientStreamId(): number | undefined {
+    return this.#clientStreamId;
+  }
+
+  /** Whether neither a call nor a sidechannel is open. */
+  get isIdle(): boolean {
+    if (this.#sidechannels.size > 0) return false;
+    for (const { http2 } of this.#connections) if (http2.openStreams > 0) return false;
+    return true;
+  }
+
+  /** From now on `reader` takes the content of the client's stream, and no other stream of the client can be followed. */
+  readClientStreamWith(reader: ClientStreamReader): void {
+    this.#clientStreamReader = reader;
   }
 
   /** Reads the bytes of an end. Returns why they cannot be followed, or which limit was exceeded. */
@@ -92,7 +122,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
    */
   drain(): Drain<BackchannelLoss> {
     let failure = this.#loss;
-    const isIdle = (): boolean => this.#isIdle;
+    const isIdle = (): boolean => this.isIdle;
     return {
       announced: false,
       insist: () => undefined,
@@ -131,19 +161,17 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
 
   /** Called by the session when a stream begins. Gitaly accepts the first stream of the client and no other. */
   open(opener: Sender, streamId: number, windows: SendWindows): YamuxStreamObserver<ExceededLimit> {
-    const isExpected = opener === 'server' || !this.#hasClientStream;
-    if (opener === 'client') this.#hasClientStream = true;
+    const isExpected = opener === 'server' || this.#clientStreamId === undefined;
+    // Gitaly might serve calls on another stream than the one that is edited.
+    const isSecond = opener === 'client' || streamId === this.#clientStreamId;
+    if (this.#clientStreamReader && this.#clientStreamId !== undefined && isSecond)
+      this.#loss ??= 'second_stream';
+    if (opener === 'client') this.#clientStreamId ??= streamId;
     return new BackchannelStream(opener, isExpected, {
       http2: () => this.#http2(opener),
       sidechannel: (nowMs) => this.#sidechannel(streamId, windows, nowMs),
       lost: (loss) => (this.#loss ??= loss),
     });
-  }
-
-  get #isIdle(): boolean {
-    if (this.#sidechannels.size > 0) return false;
-    for (const { http2 } of this.#connections) if (http2.openStreams > 0) return false;
-    return true;
   }
 
   #http2(opener: Sender): StreamKind | 'too_many_connections' {
@@ -174,9 +202,12 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
       this.#connections.delete(connection);
       connection.end(why === 'lost' ? 'lost' : 'connection', nowMs);
     };
+    const reader = opener === 'client' ? this.#clientStreamReader : undefined;
     return {
       data: (sender, bytes, start, end, nowMs) =>
-        connection.read(sender === opener ? 'client' : 'server', bytes, start, end, nowMs),
+        reader
+          ? reader(connection, sender, bytes.subarray(start, end), nowMs)
+          : connection.read(sender === opener ? 'client' : 'server', bytes, start, end, nowMs),
       accepted: (isAccepted) => (connection.isAccepted = isAccepted),
       finished: (nowMs) => over('finished', nowMs),
       cut: over,

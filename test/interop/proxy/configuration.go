@@ -5,6 +5,8 @@ type Configuration struct {
 	TLS                    *TLS       `json:"tls,omitempty"`
 	Listeners              []Listener `json:"listeners"`
 	GracefulRestartTimeout string     `json:"graceful_restart_timeout,omitempty"`
+	// AbuseLimits are the limits on one connection, by name.
+	AbuseLimits map[string]any `json:"abuse_limits,omitempty"`
 	// PrometheusListenAddress is that of the admin port, which [Proxy.MetricsURL] is on.
 	PrometheusListenAddress string `json:"prometheus_listen_addr,omitempty"`
 }

@@ -42,6 +42,11 @@ type Server struct {
 
 // Start listens on "tcp://host:port" or "unix:/path", over TLS if config is not nil, and serves.
 func Start(listen string, config *tls.Config) (*Server, error) {
+	return StartWith(backchannel.Hashicorp, listen, config)
+}
+
+// StartWith is Start, with a library for the backchannel.
+func StartWith(library backchannel.Library, listen string, config *tls.Config) (*Server, error) {
 	network, address, _ := strings.Cut(listen, ":")
 	listener, err := net.Listen(network, strings.TrimPrefix(address, "//"))
 	if err != nil {
@@ -58,7 +63,7 @@ func Start(listen string, config *tls.Config) (*Server, error) {
 	}
 	server := &Server{
 		URL:      url,
-		grpc:     grpc.NewServer(grpc.Creds(backchannel.ServerCredentials(transport))),
+		grpc:     grpc.NewServer(grpc.Creds(library.ServerCredentials(transport))),
 		served:   make(chan error, 1),
 		outcomes: map[string]chan error{},
 	}

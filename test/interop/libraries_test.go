@@ -1,0 +1,199 @@
+package interop_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"gitaly-tls-proxy/interop/authority"
+	"gitaly-tls-proxy/interop/backchannel"
+	"gitaly-tls-proxy/interop/proxy"
+	"gitaly-tls-proxy/interop/service"
+)
+
+// everyLibrary has the implementations of yamux that Gitaly and its clients use, in their versions.
+var everyLibrary = []backchannel.Library{backchannel.Hashicorp, backchannel.Libp2p}
+
+// libraryPair is a client of one library whose connection to a server of the other, or the same, is relayed.
+type libraryPair struct {
+	name   string
+	client *service.Client
+}
+
+// libraryPairs has one proxy between clients and servers of each library. The caller closes the clients.
+func libraryPairs(t *testing.T, configuration proxy.Configuration) (*proxy.Proxy, []libraryPair) {
+	t.Helper()
+	ca := authority.New(t)
+	pair := ca.Server(t)
+	configuration.TLS = &proxy.TLS{CertificatePath: pair.CertificatePath, KeyPath: pair.KeyPath}
+	for _, library := range everyLibrary {
+		server, err := service.StartWith(library, "tcp://127.0.0.1:0", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := server.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		configuration.Listeners = append(configuration.Listeners,
+			proxy.Listener{Listen: "tls://127.0.0.1:0", Forward: server.URL})
+	}
+	running := proxy.Start(t, configuration)
+	var pairs []libraryPair
+	for index, server := range everyLibrary {
+		url := running.URL(t, configuration.Listeners[index])
+		for _, library := range everyLibrary {
+			client, err := service.DialBackchannel(url, library, clientTLS(ca))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pairs = append(pairs, libraryPair{fmt.Sprintf("%s to %s", library, server), client})
+		}
+	}
+	return running, pairs
+}
+
+// onEachPair runs promise for all pairs at once.
+func onEachPair(t *testing.T, pairs []libraryPair, promise func(context.Context, *service.Client) error) {
+	t.Helper()
+	results := make(chan error, len(pairs))
+	ctx := patiently(t)
+	for _, pair := range pairs {
+		go func() {
+			err := promise(ctx, pair.client)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", pair.name, err)
+			}
+			results <- err
+		}()
+	}
+	for range pairs {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func closeAll(t *testing.T, pairs []libraryPair) {
+	t.Helper()
+	for _, pair := range pairs {
+		if err := pair.client.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// everyKindOfCall makes calls of each kind, sidechannels in both directions, and has the server call back.
+func everyKindOfCall(ctx context.Context, client *service.Client) error {
+	var failures []error
+	failures = append(failures, client.Health(ctx), client.Down(ctx, streamedBytes), client.Up(ctx, streamedBytes))
+	_, err := client.Unary(ctx, []byte("unary"))
+	failures = append(failures, err, client.Sidechannel(ctx, streamedBytes, streamedBytes))
+	_, err = client.CallBack(ctx, []byte("reverse"))
+	return errors.Join(append(failures, err)...)
+}
+
+func TestYamuxLibrariesCarryCallsAndSidechannels(t *testing.T) {
+	t.Parallel()
+	running, pairs := libraryPairs(t, proxy.Configuration{})
+	onEachPair(t, pairs, everyKindOfCall)
+	closeAll(t, pairs)
+	lines := running.Stop(t)
+	expectConnections(t, lines, map[string]int{string(service.Backchannel): len(pairs)})
+	expectFollowed(t, lines)
+}
+
+// expectFollowed asserts that the proxy has understood all that passed.
+func expectFollowed(t *testing.T, lines []proxy.Line) {
+	t.Helper()
+	for _, line := range lines {
+		if line.Event == "inspection_lost" {
+			t.Errorf("a connection was not followed: %s", line.Text)
+		}
+	}
+}
+
+func TestYamuxLibrariesFinishTheirCallsWhileTheProxyDrains(t *testing.T) {
+	t.Parallel()
+	running, pairs := libraryPairs(t, proxy.Configuration{})
+	opened := make(chan struct{}, len(pairs))
+	draining := make(chan struct{})
+	go func() {
+		for range pairs {
+			<-opened
+		}
+		running.Terminate(t)
+		running.Await(t, "that it drains", func(line proxy.Line) bool { return line.Event == "draining" })
+		close(draining)
+	}()
+	onEachPair(t, pairs, func(ctx context.Context, client *service.Client) error {
+		announced := false
+		announce := func() {
+			if !announced {
+				opened <- struct{}{}
+			}
+			announced = true
+		}
+		// A pair that fails must not keep the others waiting.
+		defer announce()
+		chat, err := client.Chat(ctx)
+		if err != nil {
+			return err
+		}
+		if err := chat.Say([]byte("hello")); err != nil {
+			return err
+		}
+		received := int64(0)
+		_, err = client.SidechannelFunc(ctx, streamedBytes, func(sidechannel *backchannel.Sidechannel) error {
+			first, err := io.CopyN(io.Discard, sidechannel, streamedBytes/2)
+			if err != nil {
+				return err
+			}
+			announce()
+			<-draining
+			rest, err := io.Copy(io.Discard, sidechannel)
+			received = first + rest
+			return errors.Join(err, sidechannel.CloseWrite())
+		})
+		if received != streamedBytes {
+			err = errors.Join(err, fmt.Errorf("%d of %d bytes arrived", received, int64(streamedBytes)))
+		}
+		return errors.Join(err, chat.Say([]byte("still here")), chat.Close())
+	})
+	lines := running.Exited(t)
+	closeAll(t, pairs)
+	expectConnections(t, lines, map[string]int{string(service.Backchannel): len(pairs)})
+	expectFollowed(t, lines)
+}
+
+func TestYamuxLibrariesCloseAtALimit(t *testing.T) {
+	t.Parallel()
+	const calls = 10
+	running, pairs := libraryPairs(t, proxy.Configuration{AbuseLimits: map[string]any{"calls_per_connection": calls}})
+	onEachPair(t, pairs, func(ctx context.Context, client *service.Client) error {
+		var err error
+		for index := 0; err == nil && index <= calls; index++ {
+			_, err = client.Block(ctx, fmt.Sprint(index))
+		}
+		if status.Code(err) != codes.Unavailable {
+			return fmt.Errorf("too many calls ended with %w", err)
+		}
+		return nil
+	})
+	closeAll(t, pairs)
+	abused := 0
+	for _, line := range running.Stop(t) {
+		if line.CloseReason == "abuse" {
+			abused++
+		}
+	}
+	if abused < len(pairs) {
+		t.Errorf("%d of %d connections were closed for too many calls", abused, len(pairs))
+	}
+}
