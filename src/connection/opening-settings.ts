@@ -3,10 +3,11 @@ import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
 import type { RouteTable } from '../upstream/route-table.js';
 import type { CallPool } from '../inspect/call-pool.js';
+import type { CallJudging } from '../inspect/grpc/call.js';
 import type { Accepted } from './accepted.js';
 import type { Admission } from './admission.js';
 import type { ConnectionEvents } from './connection-events.js';
-import type { ServedConnection, ConnectionStatus } from './connection-status.js';
+import type { ConnectionFacts, ServedConnection, ConnectionStatus } from './connection-status.js';
 
 /** The settings under which a connection is admitted. A reload creates new ones; open connections keep theirs. */
 export interface OpeningSettings {
@@ -18,6 +19,8 @@ export interface OpeningSettings {
   /** Maps a server name to an upstream. */
   readonly routes: RouteTable<Dialer>;
   readonly events: ConnectionEvents;
+  /** Returns the judge of a client's calls. Set if and only if the listener refuses calls or adds fields to them. */
+  readonly judgingOf?: (facts: ConnectionFacts) => CallJudging;
   /** The calls that this process inspects. */
   readonly calls: CallPool<CallOwner>;
 }

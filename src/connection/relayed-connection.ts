@@ -133,7 +133,8 @@ export class RelayedConnection {
   #followCalls(): FollowedCalls | undefined {
     const { settings, facts } = this.#context;
     const { inspect, abuseLimits, timeouts, maxConnectionAge } = settings.configuration;
-    if (inspect === 'off') return undefined;
+    const judging = settings.judgingOf?.(facts);
+    if (inspect === 'off' && !judging) return undefined;
     const peer = {
       upstream: this.#target.url,
       peerAddress: formatEnd(facts.clientEnd),
@@ -145,17 +146,18 @@ export class RelayedConnection {
     return new FollowedCalls(
       {
         protocol: this.#client.protocol,
-        mode: inspect,
+        mode: inspect === 'off' ? 'required' : inspect,
         limits: abuseLimits,
         prefaceMs: timeouts.prefaceMs,
         drainPingMs: drainPingMs(maxConnectionAge),
         peer,
         events,
         share,
+        judging,
       },
       {
         answered: () => this.#context.authenticated('call'),
-        insert: (bytes) => this.#relay.insert('to_client', bytes),
+        insert: (direction, bytes) => this.#relay.insert(direction, bytes),
         refuse: (end, lastBytes, advice) => {
           facts.advice = advice;
           this.#relay.refuse(end, lastBytes);

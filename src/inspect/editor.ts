@@ -1,3 +1,4 @@
+import type { Drain } from './drain.js';
 import type { Sender } from './sender.js';
 
 /** Decides what is forwarded of what the ends of a connection send. */
@@ -10,4 +11,10 @@ export interface Editor<Failure> {
   pass(sender: Sender, bytes: Buffer, nowMs: number): Buffer;
   /** The reason for which the calls of the connection can no longer be followed, or the limit that was exceeded. */
   readonly failure: Failure | undefined;
+}
+
+/** An editor of a whole connection. */
+export interface DrainingEditor<Failure> extends Editor<Failure> {
+  /** Begins to take the connection out of use. `token`: 8 random bytes. */
+  drain(token: Buffer): Drain;
 }

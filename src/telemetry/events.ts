@@ -68,7 +68,10 @@ export const LOG_FIELDS = {
     meaning: '`accessor`, `mutator`, `maintenance`, `none` or `unknown`',
   },
   'grpc.code': { type: 'string', meaning: 'status of the call' },
-  'grpc.ended_by': { type: 'string', meaning: 'who ended the call: `client`, `server` or `connection`' },
+  'grpc.ended_by': {
+    type: 'string',
+    meaning: 'who ended the call: `client`, `server`, `proxy` (it was refused) or `connection`',
+  },
   'grpc.time_ms': { type: 'number', meaning: 'duration of the call' },
   'grpc.request.payload_bytes': { type: 'number', meaning: 'bytes of the request messages' },
   'grpc.response.payload_bytes': { type: 'number', meaning: 'bytes of the response messages' },
@@ -268,6 +271,18 @@ const LOSSES: Readonly<Record<string, EventVariant>> = {
     error:
       'There is not enough memory to follow more calls, or Gitaly has opened more than `abuse_limits.calls_per_connection`. They are still relayed, and the limits on frames still apply.',
     fix: 'Give the process more memory, or find the clients that open most calls at /-/connections. If Gitaly opened them, raise `abuse_limits.calls_per_connection`.',
+  },
+  unjudged_block: {
+    error: 'The client sent a header block that does not begin a call. The policy cannot judge it.',
+    fix: 'No gRPC client does this: find out what the client is. To relay such a client, give it a listener without a policy.',
+  },
+  large_block: {
+    error: 'The client sent a header block that is too large to be held until the policy has judged it.',
+    fix: 'Have the client send less metadata, or give it a listener without a policy.',
+  },
+  refused_call_answered: {
+    error: 'The upstream has answered a call that the policy refused, instead of resetting it.',
+    fix: 'Check that the upstream is Gitaly or Praefect. A policy cannot be enforced in front of other servers.',
   },
   stream_kind: { error: 'A stream of its backchannel carries neither HTTP/2 nor a sidechannel.' },
   sidechannel: { error: 'A sidechannel began with bytes that Gitaly and its clients do not send.' },

@@ -23,14 +23,19 @@ var everyLibrary = []backchannel.Library{backchannel.Hashicorp, backchannel.Libp
 type libraryPair struct {
 	name   string
 	client *service.Client
+	server *service.Server
 }
 
-// libraryPairs has one proxy between clients and servers of each library. The caller closes the clients.
-func libraryPairs(t *testing.T, configuration proxy.Configuration) (*proxy.Proxy, []libraryPair) {
+// libraryPairs has one proxy between clients and servers of each library, with policy on its listeners. The caller closes the
+// clients.
+func libraryPairs(
+	t *testing.T, configuration proxy.Configuration, policy *proxy.Policy,
+) (*proxy.Proxy, []libraryPair) {
 	t.Helper()
 	ca := authority.New(t)
 	pair := ca.Server(t)
 	configuration.TLS = &proxy.TLS{CertificatePath: pair.CertificatePath, KeyPath: pair.KeyPath}
+	var servers []*service.Server
 	for _, library := range everyLibrary {
 		server, err := service.StartWith(library, "tcp://127.0.0.1:0", nil)
 		if err != nil {
@@ -41,8 +46,9 @@ func libraryPairs(t *testing.T, configuration proxy.Configuration) (*proxy.Proxy
 				t.Error(err)
 			}
 		})
+		servers = append(servers, server)
 		configuration.Listeners = append(configuration.Listeners,
-			proxy.Listener{Listen: "tls://127.0.0.1:0", Forward: server.URL})
+			proxy.Listener{Listen: "tls://127.0.0.1:0", Forward: server.URL, Policy: policy})
 	}
 	running := proxy.Start(t, configuration)
 	var pairs []libraryPair
@@ -53,7 +59,7 @@ func libraryPairs(t *testing.T, configuration proxy.Configuration) (*proxy.Proxy
 			if err != nil {
 				t.Fatal(err)
 			}
-			pairs = append(pairs, libraryPair{fmt.Sprintf("%s to %s", library, server), client})
+			pairs = append(pairs, libraryPair{fmt.Sprintf("%s to %s", library, server), client, servers[index]})
 		}
 	}
 	return running, pairs
@@ -101,7 +107,7 @@ func everyKindOfCall(ctx context.Context, client *service.Client) error {
 
 func TestYamuxLibrariesCarryCallsAndSidechannels(t *testing.T) {
 	t.Parallel()
-	running, pairs := libraryPairs(t, proxy.Configuration{})
+	running, pairs := libraryPairs(t, proxy.Configuration{}, nil)
 	onEachPair(t, pairs, everyKindOfCall)
 	closeAll(t, pairs)
 	lines := running.Stop(t)
@@ -121,7 +127,7 @@ func expectFollowed(t *testing.T, lines []proxy.Line) {
 
 func TestYamuxLibrariesFinishTheirCallsWhileTheProxyDrains(t *testing.T) {
 	t.Parallel()
-	running, pairs := libraryPairs(t, proxy.Configuration{})
+	running, pairs := libraryPairs(t, proxy.Configuration{}, nil)
 	opened := make(chan struct{}, len(pairs))
 	draining := make(chan struct{})
 	go func() {
@@ -175,7 +181,7 @@ func TestYamuxLibrariesFinishTheirCallsWhileTheProxyDrains(t *testing.T) {
 func TestYamuxLibrariesCloseAtALimit(t *testing.T) {
 	t.Parallel()
 	const calls = 10
-	running, pairs := libraryPairs(t, proxy.Configuration{AbuseLimits: map[string]any{"calls_per_connection": calls}})
+	running, pairs := libraryPairs(t, proxy.Configuration{AbuseLimits: map[string]any{"calls_per_connection": calls}}, nil)
 	onEachPair(t, pairs, func(ctx context.Context, client *service.Client) error {
 		var err error
 		for index := 0; err == nil && index <= calls; index++ {
@@ -196,4 +202,85 @@ func TestYamuxLibrariesCloseAtALimit(t *testing.T) {
 	if abused < len(pairs) {
 		t.Errorf("%d of %d connections were closed for too many calls", abused, len(pairs))
 	}
+}
+
+// uploadsRefused allows the service's calls, except for uploads.
+var uploadsRefused = &proxy.Policy{
+	Mode: "enforce",
+	Rules: []proxy.Rule{{
+		Identities: []string{"*"},
+		Allow: []string{
+			"grpc.health.v1.Health/Check", service.Name + "/Unary", service.Name + "/Down", service.Name + "/Chat",
+			service.Name + "/Sidechannel", service.Name + "/CallBack",
+		},
+	}},
+}
+
+// refusedUploadBytes is more than every window and queue on the way can take.
+const refusedUploadBytes = 64 << 20
+
+func TestYamuxLibrariesServeAllowedCallsAmongRefusedOnes(t *testing.T) {
+	t.Parallel()
+	running, pairs := libraryPairs(t, proxy.Configuration{}, uploadsRefused)
+	onEachPair(t, pairs, func(ctx context.Context, client *service.Client) error {
+		if err := allowedCalls(ctx, client); err != nil {
+			return err
+		}
+		// Refused calls with large bodies one after another: whatever window they take must come back.
+		for range 10 {
+			if err := refused(client.Up(ctx, refusedUploadBytes)); err != nil {
+				return err
+			}
+		}
+		const workers, rounds = 8, 50
+		results := make(chan error, workers)
+		for worker := range workers {
+			go func() { results <- mix(ctx, client, worker, rounds) }()
+		}
+		var failures []error
+		for range workers {
+			failures = append(failures, <-results)
+		}
+		return errors.Join(append(failures, allowedCalls(ctx, client))...)
+	})
+	closeAll(t, pairs)
+	for _, pair := range pairs {
+		if uploads := pair.server.Uploads(); uploads != 0 {
+			t.Errorf("%s: %d refused calls were served", pair.name, uploads)
+		}
+	}
+	lines := running.Stop(t)
+	expectConnections(t, lines, map[string]int{string(service.Backchannel): len(pairs)})
+	expectFollowed(t, lines)
+}
+
+// mix makes allowed and refused calls in turn.
+func mix(ctx context.Context, client *service.Client, worker, rounds int) error {
+	for round := range rounds {
+		request := fmt.Appendf(nil, "%d of %d %*s", round, worker, round*100, "")
+		answer, err := client.Unary(ctx, request)
+		if err == nil && string(answer) != string(request) {
+			err = fmt.Errorf("the answer to %d bytes differs from them", len(request))
+		}
+		if err := errors.Join(err, refused(client.Up(ctx, int64(round)*1000))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func refused(err error) error {
+	if status.Code(err) != codes.PermissionDenied {
+		return fmt.Errorf("a call that is not allowed ended with %w", err)
+	}
+	return nil
+}
+
+// allowedCalls makes calls of each kind that uploadsRefused allows. Each moves more than a window.
+func allowedCalls(ctx context.Context, client *service.Client) error {
+	_, unary := client.Unary(ctx, make([]byte, 1<<20))
+	_, callBack := client.CallBack(ctx, []byte("reverse"))
+	return errors.Join(
+		unary, client.Health(ctx), client.Down(ctx, streamedBytes), client.Sidechannel(ctx, streamedBytes, streamedBytes), callBack,
+	)
 }

@@ -1,10 +1,11 @@
 import { MAX_BACKCHANNEL_CONNECTIONS } from '../../limits.js';
 import type { AbuseLimits } from '../abuse-limits.js';
 import type { CallRefusal, CallShare } from '../call-pool.js';
-import type { Drain } from '../drain.js';
-import type { CallContext, GrpcCall } from '../grpc/call.js';
+import type { DrainingEditor, Editor } from '../editor.js';
+import type { CallContext, CallJudging, GrpcCall } from '../grpc/call.js';
 import { FollowedConnection } from '../grpc/followed-connection.js';
 import type { InspectionEvents } from '../inspection-events.js';
+import { Http2Editor } from '../http2/http2-editor.js';
 import type { Http2Loss } from '../http2/http2-side.js';
 import { isLimit, type ExceededLimit } from '../limit.js';
 import type { SendWindows } from '../send-window.js';
@@ -16,6 +17,7 @@ import {
   type YamuxLoss,
   type YamuxStreamObserver,
 } from '../yamux/followed-session.js';
+import { YamuxEditor, type ClientStreamReader, type EditedBackchannel } from '../yamux/yamux-editor.js';
 import { YamuxType } from '../yamux/yamux-frame.js';
 import { BACKCHANNEL_MAGIC } from './magic.js';
 import { Sidechannel } from './sidechannel.js';
@@ -31,36 +33,36 @@ const YAMUX_PROTOCOL_ERROR = Buffer.from([0, YamuxType.goAway, 0, 0, 0, 0, 0, 0,
 const HTTP2_FIRST = 'P'.charCodeAt(0);
 const SIDECHANNEL_FIRST = 's'.charCodeAt(0);
 
-/**
- * Takes the content of the client's stream instead of its inspector, which it must drive. `bytes` is a view that is reused after the
- * call. Returns why the content cannot be followed, or which limit was exceeded.
- */
-export type ClientStreamReader = (
+function editConnection(
   connection: FollowedConnection,
-  sender: Sender,
-  bytes: Buffer,
-  nowMs: number,
-) => BackchannelLoss | undefined;
+  toClient: (bytes: Buffer) => void,
+): Editor<Http2Loss> {
+  return new Http2Editor(connection.http2, toClient, connection);
+}
 
 /**
  * Follows a backchannel: a yamux session whose first stream carries the client's gRPC connection, and on which Gitaly
  * opens streams of its own: to call the client by gRPC, and sidechannels.
  */
-export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
+export class BackchannelInspector
+  implements YamuxFollower<ExceededLimit>, EditedBackchannel<BackchannelLoss>
+{
   readonly #events: InspectionEvents;
   readonly #limits: AbuseLimits;
   readonly #share: CallShare;
+  readonly #judging: CallJudging | undefined;
   readonly #session: FollowedSession<ExceededLimit>;
   readonly #connections = new Set<FollowedConnection>();
   readonly #sidechannels = new Set<Sidechannel>();
   /** Open calls that carry the id of a sidechannel, by that id. */
   readonly #callsBySidechannel = new Map<string, GrpcCall>();
   #clientStreamId: number | undefined;
-  #clientStreamReader: ClientStreamReader | undefined;
+  #clientStreamReader: ClientStreamReader<BackchannelLoss> | undefined;
   #loss: BackchannelLoss | undefined;
 
-  /** `share`: the calls that the connection may follow. */
-  constructor(events: InspectionEvents, limits: AbuseLimits, share: CallShare) {
+  /** `share`: the calls that the connection may follow. `judging`: judges those of the client. */
+  constructor(events: InspectionEvents, limits: AbuseLimits, share: CallShare, judging?: CallJudging) {
+    this.#judging = judging;
     this.#events = events;
     this.#limits = limits;
     this.#share = share;
@@ -90,7 +92,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   }
 
   /** From now on `reader` takes the content of the client's stream, and no other stream of the client can be followed. */
-  readClientStreamWith(reader: ClientStreamReader): void {
+  readClientStreamWith(reader: ClientStreamReader<BackchannelLoss>): void {
     this.#clientStreamReader = reader;
   }
 
@@ -117,15 +119,14 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   }
 
   /**
-   * Nothing is put in: what yamux carries has windows of its own, of which a byte more would be one too many. The
-   * connection can be closed whenever neither a call nor a sidechannel is open.
+   * Edits the client's stream if its calls are judged. Otherwise nothing is changed, and a drain announces nothing: the connection can
+   * be closed whenever neither a call nor a sidechannel is open. `send` sends an end bytes, after all bytes that were forwarded to it.
    */
-  drain(): Drain<BackchannelLoss> {
+  edit(send: (receiver: Sender, bytes: Buffer) => void): DrainingEditor<BackchannelLoss> {
+    if (this.#judging) return new YamuxEditor<BackchannelLoss>(this, editConnection, send);
     let failure = this.#loss;
     const isIdle = (): boolean => this.isIdle;
     return {
-      announced: false,
-      insist: () => undefined,
       pass: (sender, bytes, nowMs) => {
         failure = this.read(sender, bytes, 0, bytes.length, nowMs);
         return bytes;
@@ -133,9 +134,13 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
       get failure() {
         return failure;
       },
-      get finished() {
-        return failure === undefined && isIdle();
-      },
+      drain: () => ({
+        announced: false,
+        insist: () => undefined,
+        get finished() {
+          return failure === undefined && isIdle();
+        },
+      }),
     };
   }
 
@@ -196,6 +201,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
       events,
       this.#limits,
       this.#share,
+      opener === 'client' ? this.#judging : undefined,
     );
     this.#connections.add(connection);
     const over = (why: YamuxCut | 'finished', nowMs: number): void => {

@@ -1,8 +1,7 @@
 import { MAX_HELD_YAMUX_BYTES } from '../../limits.js';
-import type { BackchannelInspector, BackchannelLoss } from '../backchannel/backchannel-inspector.js';
 import { BACKCHANNEL_MAGIC } from '../backchannel/magic.js';
 import type { Drain } from '../drain.js';
-import type { Editor } from '../editor.js';
+import type { DrainingEditor, Editor } from '../editor.js';
 import type { FollowedConnection } from '../grpc/followed-connection.js';
 import type { Http2Loss } from '../http2/http2-side.js';
 import { other, type Sender } from '../sender.js';
@@ -17,6 +16,28 @@ export type EditConnection = (
   connection: FollowedConnection,
   toClient: (bytes: Buffer) => void,
 ) => Editor<Http2Loss>;
+
+/**
+ * Takes the content of the client's stream, and has the inspector of its connection read it. `bytes` is a view that is reused after
+ * the call. Returns why the content cannot be followed, or which limit was exceeded.
+ */
+export type ClientStreamReader<Failure> = (
+  connection: FollowedConnection,
+  sender: Sender,
+  bytes: Buffer,
+  nowMs: number,
+) => Failure | undefined;
+
+/** The backchannel that is edited, as its inspector knows it. */
+export interface EditedBackchannel<Failure> {
+  /** The first stream that the client has opened. */
+  readonly clientStreamId: number | undefined;
+  /** Whether neither a call nor a sidechannel is open. */
+  readonly isIdle: boolean;
+  /** From now on `reader` takes the content of the client's stream, and no other stream of the client can be followed. */
+  readClientStreamWith(reader: ClientStreamReader<Failure | Http2Loss>): void;
+  read(sender: Sender, bytes: Buffer, start: number, end: number, nowMs: number): Failure | undefined;
+}
 
 /** The client's stream, once it is open. */
 interface EditedStream {
@@ -59,8 +80,8 @@ class Lane {
  *
  * Dropped and inserted bytes change the windows of both ends: `EditedFlow` corrects them.
  */
-export class YamuxEditor implements Editor<BackchannelLoss> {
-  readonly #inspector: BackchannelInspector;
+export class YamuxEditor<Failure> implements DrainingEditor<Failure | 'yamux_window'> {
+  readonly #inspector: EditedBackchannel<Failure>;
   readonly #send: (receiver: Sender, bytes: Buffer) => void;
   readonly #lanes: Readonly<Record<Sender, Lane>> = {
     client: new Lane('client', BACKCHANNEL_MAGIC.length),
@@ -71,11 +92,11 @@ export class YamuxEditor implements Editor<BackchannelLoss> {
   /** The data that the inner editor was given last, and its result. */
   #data: Buffer = NOTHING;
   #result: Buffer = NOTHING;
-  #failure: BackchannelLoss | undefined;
+  #failure: Failure | 'yamux_window' | undefined;
 
   /** `send` sends an end bytes, after all that was forwarded to it so far. */
   constructor(
-    inspector: BackchannelInspector,
+    inspector: EditedBackchannel<Failure>,
     edit: EditConnection,
     send: (receiver: Sender, bytes: Buffer) => void,
   ) {
@@ -89,7 +110,7 @@ export class YamuxEditor implements Editor<BackchannelLoss> {
     });
   }
 
-  get failure(): BackchannelLoss | undefined {
+  get failure(): Failure | 'yamux_window' | undefined {
     return this.#failure;
   }
 
@@ -110,18 +131,16 @@ export class YamuxEditor implements Editor<BackchannelLoss> {
    * Nothing is inserted to announce the drain. The connection can be closed whenever neither a call nor a sidechannel is open and
    * no answer waits for the client.
    */
-  drain(): Drain<BackchannelLoss> {
-    const failure = (): BackchannelLoss | undefined => this.#failure;
-    const isIdle = (): boolean => this.#inspector.isIdle && (this.#stream?.flows.server.heldBytes ?? 0) === 0;
+  drain(): Drain {
+    const isFinished = (): boolean => {
+      const waiting = this.#stream?.flows.server.heldBytes ?? 0;
+      return this.#failure === undefined && waiting === 0 && this.#inspector.isIdle;
+    };
     return {
       announced: false,
       insist: () => undefined,
-      pass: (sender, bytes, nowMs) => this.pass(sender, bytes, nowMs),
-      get failure() {
-        return failure();
-      },
       get finished() {
-        return failure() === undefined && isIdle();
+        return isFinished();
       },
     };
   }

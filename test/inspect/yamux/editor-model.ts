@@ -1,4 +1,7 @@
-import { BackchannelInspector } from '../../../src/inspect/backchannel/backchannel-inspector.js';
+import {
+  BackchannelInspector,
+  type BackchannelLoss,
+} from '../../../src/inspect/backchannel/backchannel-inspector.js';
 import { BACKCHANNEL_MAGIC } from '../../../src/inspect/backchannel/magic.js';
 import { CallPool } from '../../../src/inspect/call-pool.js';
 import { other, type Sender } from '../../../src/inspect/sender.js';
@@ -189,7 +192,7 @@ export class ModelPeer {
 export function backchannelEditor(
   edit: EditConnection,
   send: (receiver: Sender, bytes: Buffer) => void = () => undefined,
-): YamuxEditor {
+): YamuxEditor<BackchannelLoss> {
   const { callsPerConnection } = ABUSE_LIMITS;
   const events = {
     started: () => ({ moved: () => undefined, ended: () => undefined, lost: () => undefined }),
@@ -203,7 +206,7 @@ export function backchannelEditor(
 export class Session {
   readonly client: ModelPeer;
   readonly server: ModelPeer;
-  readonly editor: YamuxEditor;
+  readonly editor: YamuxEditor<BackchannelLoss>;
 
   constructor(client: ModelPeer, server: ModelPeer, edit: EditConnection) {
     this.client = client;

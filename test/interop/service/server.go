@@ -36,6 +36,7 @@ type Server struct {
 	grpc     *grpc.Server
 	served   chan error
 	accepted atomic.Int64
+	uploads  atomic.Int64
 	mutex    sync.Mutex
 	outcomes map[string]chan error
 }
@@ -79,6 +80,9 @@ func (s *Server) Stop() error {
 	return <-s.served
 }
 
+// Uploads is the number of calls of [Client.Up] that were served.
+func (s *Server) Uploads() int64 { return s.uploads.Load() }
+
 // Accepted is the number of connections so far, also of those that never spoke.
 func (s *Server) Accepted() int64 { return s.accepted.Load() }
 
@@ -97,7 +101,7 @@ func (l *countingListener) Accept() (net.Conn, error) {
 
 func (s *Server) description() *grpc.ServiceDesc {
 	return &grpc.ServiceDesc{
-		ServiceName: serviceName,
+		ServiceName: Name,
 		HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{
 			unary("Unary", echo),
@@ -109,7 +113,7 @@ func (s *Server) description() *grpc.ServiceDesc {
 		Streams: []grpc.StreamDesc{
 			serverStream("Down", down),
 			serverStream("Block", s.block),
-			{StreamName: "Up", ClientStreams: true, Handler: up},
+			{StreamName: "Up", ClientStreams: true, Handler: s.up},
 			{StreamName: "Chat", ClientStreams: true, ServerStreams: true, Handler: chat},
 		},
 	}
@@ -132,7 +136,8 @@ func down(count *wrapperspb.Int64Value, stream grpc.ServerStream) error {
 	return err
 }
 
-func up(_ any, stream grpc.ServerStream) error {
+func (s *Server) up(_ any, stream grpc.ServerStream) error {
+	s.uploads.Add(1)
 	digest, _, err := receive(&messageReader{receive: stream.RecvMsg})
 	if err != nil {
 		return err
