@@ -162,7 +162,11 @@ func TestYamuxLibrariesFinishTheirCallsWhileTheProxyDrains(t *testing.T) {
 				return err
 			}
 			announce()
-			<-draining
+			select {
+			case <-draining:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 			rest, err := io.Copy(io.Discard, sidechannel)
 			received = first + rest
 			return errors.Join(err, sidechannel.CloseWrite())

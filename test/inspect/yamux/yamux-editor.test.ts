@@ -434,6 +434,37 @@ describe('a connection is closed', () => {
   });
 });
 
+test('arbitrary frames, however they are split, are forwarded as they are or close the connection', () => {
+  const sent = fc.record({
+    isClient: fc.boolean(),
+    type: fc.constantFrom(0, 0, 0, 1, 1, 2, 3, 4),
+    flags: fc.constantFrom(0, 0, 0, syn, ack, fin, 8, 9, 12, 0xfff0),
+    streamId: fc.constantFrom(0, 1, 1, 1, 2, 3),
+    length: fc.nat(40),
+    cut: fc.nat(60),
+  });
+  fc.assert(
+    fc.property(fc.array(sent, { maxLength: 40 }), (frames) => {
+      const forwarded: Record<Sender, Buffer[]> = { client: [], server: [] };
+      const editing: EditConnection = () => ({ failure: undefined, pass: (_sender, bytes) => bytes });
+      const editor = backchannelEditor(editing, (receiver, bytes) => forwarded[receiver].push(bytes));
+      editor.pass('client', MAGIC.bytes, 0);
+      for (const { isClient, type, flags, streamId, length, cut } of frames) {
+        const payload = Buffer.alloc(type === 0 ? length : 0, 'P');
+        const bytes = Buffer.concat([header(0, type, flags, streamId, length), payload]);
+        for (const part of [bytes.subarray(0, cut), bytes.subarray(cut)]) {
+          const passed = editor.pass(isClient ? 'client' : 'server', part, 0);
+          expect(passed.length).toBeLessThanOrEqual(bytes.length + 24);
+          if (editor.failure !== undefined) expect(passed).toHaveLength(0);
+        }
+      }
+      // Nothing was inserted or dropped that a window would have to be corrected for.
+      expect(forwarded).toEqual({ client: [], server: [] });
+    }),
+    { numRuns: 300 },
+  );
+});
+
 describe('data that the inspector does not read is not forwarded', () => {
   // go-yamux reads what comes behind FIN, also from a frame with RST.
   test('the data of a frame with RST', () => {
