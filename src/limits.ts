@@ -320,6 +320,18 @@ export const MAX_UNRESET_STREAMS = 65_536;
 /** Refused calls that wait for a boundary between frames for the client: it comes with the next bytes that the client reads. */
 export const MAX_UNSENT_REFUSALS = 4096;
 
+/**
+ * Dropped bytes of the edited stream of a backchannel after which their sender gets a window update. Receivers send theirs at half
+ * a window, which is at least 256 KiB: a sender that waits for less than this has one of these coming.
+ */
+export const YAMUX_REPAID_BYTES = 64 * 1024;
+
+/**
+ * Bytes for one end of the edited stream of a backchannel that wait for its window. Only as many wait as the proxy has inserted:
+ * 10 000 calls (`callsPerConnection`) that are refused at once have answers of some 400 bytes each.
+ */
+export const MAX_HELD_YAMUX_BYTES = 4 * 1024 * 1024;
+
 // Abuse of HTTP/2
 
 /** The age at which a stream is old: any server has begun its work by then. */

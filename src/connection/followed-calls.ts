@@ -42,8 +42,8 @@ export interface FollowedCallsOptions {
 export interface FollowedCallsEvents {
   /** Upstream has answered a call. */
   answered(): void;
-  /** Sends bytes to the client, after all bytes forwarded so far. */
-  insert(bytes: Buffer): void;
+  /** Sends bytes of the proxy, after all bytes forwarded so far in this direction. */
+  insert(direction: Direction, bytes: Buffer): void;
   /** The connection must be closed; the client gets `lastBytes`. `advice` is for the operator. */
   refuse(end: ConnectionEnd, lastBytes: Buffer, advice: string): void;
   /** The connection is drained: no call is open on it, and none can begin. */
@@ -177,7 +177,9 @@ export class FollowedCalls implements Tap {
   }
 
   #edit(): DrainingEditor<InspectionFailure> {
-    return this.#inspector.edit((bytes) => this.#events.insert(bytes));
+    return this.#inspector.edit((receiver, bytes) =>
+      this.#events.insert(receiver === 'client' ? 'to_client' : 'to_upstream', bytes),
+    );
   }
 
   #passEdited(editor: DrainingEditor<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {

@@ -163,7 +163,7 @@ export class RelayedConnection {
       },
       {
         answered: () => this.#context.authenticated('call'),
-        insert: (bytes) => this.#relay.insert('to_client', bytes),
+        insert: (direction, bytes) => this.#relay.insert(direction, bytes),
         refuse: (end, lastBytes, advice) => {
           facts.advice = advice;
           this.#relay.refuse(end, lastBytes);

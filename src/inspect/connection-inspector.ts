@@ -43,9 +43,9 @@ export interface ConnectionInspector {
   overdue(nowMs: number, headerBlockMs: number): ExceededLimit | undefined;
   /**
    * Begins to edit the connection: from then on its bytes go through the editor and not through `read`. Called before the first byte
-   * if calls are judged. `toClient` sends bytes to the client, after all bytes that were forwarded.
+   * if calls are judged. `send` sends an end bytes, after all bytes that were forwarded to it.
    */
-  edit(toClient: (bytes: Buffer) => void): DrainingEditor<InspectionFailure>;
+  edit(send: (receiver: Sender, bytes: Buffer) => void): DrainingEditor<InspectionFailure>;
   /** The last frame to a refused client; empty if no frame can be inserted at this point. */
   readonly refusal: Buffer;
   /** The connection has ended; what was open on it is cut. */
@@ -73,7 +73,8 @@ export function inspectConnection(
     sidechannels: [],
     read: (sender, bytes, start, end, nowMs) => connection.read(sender, bytes, start, end, nowMs),
     overdue: (nowMs, headerBlockMs) => connection.http2.overdue(nowMs, headerBlockMs),
-    edit: (toClient) => new Http2Editor(connection.http2, toClient, judging && connection),
+    edit: (send) =>
+      new Http2Editor(connection.http2, (bytes) => send('client', bytes), judging && connection),
     get refusal() {
       return connection.http2.refusal;
     },

@@ -144,6 +144,8 @@ const INSPECTION_FAILURES: All<InspectionFailureReason> = {
   refused_flood: true,
   stream_kind: true,
   sidechannel: true,
+  second_stream: true,
+  yamux_window: true,
   too_many_connections: true,
 };
 

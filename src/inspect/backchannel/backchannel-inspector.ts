@@ -1,10 +1,11 @@
 import { MAX_BACKCHANNEL_CONNECTIONS } from '../../limits.js';
 import type { AbuseLimits } from '../abuse-limits.js';
 import type { CallRefusal, CallShare } from '../call-pool.js';
-import type { DrainingEditor } from '../editor.js';
+import type { DrainingEditor, Editor } from '../editor.js';
 import type { CallContext, CallJudging, GrpcCall } from '../grpc/call.js';
 import { FollowedConnection } from '../grpc/followed-connection.js';
 import type { InspectionEvents } from '../inspection-events.js';
+import { Http2Editor } from '../http2/http2-editor.js';
 import type { Http2Loss } from '../http2/http2-side.js';
 import { isLimit, type ExceededLimit } from '../limit.js';
 import type { SendWindows } from '../send-window.js';
@@ -16,12 +17,14 @@ import {
   type YamuxLoss,
   type YamuxStreamObserver,
 } from '../yamux/followed-session.js';
+import { YamuxEditor, type ClientStreamReader, type EditedBackchannel } from '../yamux/yamux-editor.js';
 import { YamuxType } from '../yamux/yamux-frame.js';
 import { BACKCHANNEL_MAGIC } from './magic.js';
 import { Sidechannel } from './sidechannel.js';
 
 /** The reason for which a part of a backchannel can no longer be followed. A closed set. */
-export type BackchannelLoss = YamuxLoss | Http2Loss | ExceededLimit | 'stream_kind' | 'sidechannel';
+export type BackchannelLoss =
+  YamuxLoss | Http2Loss | ExceededLimit | 'stream_kind' | 'sidechannel' | 'second_stream' | 'yamux_window';
 
 /** Header of a frame: version 0, type go away, no flags, no stream, code 1. */
 const YAMUX_PROTOCOL_ERROR = Buffer.from([0, YamuxType.goAway, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -30,11 +33,20 @@ const YAMUX_PROTOCOL_ERROR = Buffer.from([0, YamuxType.goAway, 0, 0, 0, 0, 0, 0,
 const HTTP2_FIRST = 'P'.charCodeAt(0);
 const SIDECHANNEL_FIRST = 's'.charCodeAt(0);
 
+function editConnection(
+  connection: FollowedConnection,
+  toClient: (bytes: Buffer) => void,
+): Editor<Http2Loss> {
+  return new Http2Editor(connection.http2, toClient, connection);
+}
+
 /**
  * Follows a backchannel: a yamux session whose first stream carries the client's gRPC connection, and on which Gitaly
  * opens streams of its own: to call the client by gRPC, and sidechannels.
  */
-export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
+export class BackchannelInspector
+  implements YamuxFollower<ExceededLimit>, EditedBackchannel<BackchannelLoss>
+{
   readonly #events: InspectionEvents;
   readonly #limits: AbuseLimits;
   readonly #share: CallShare;
@@ -44,7 +56,8 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   readonly #sidechannels = new Set<Sidechannel>();
   /** Open calls that carry the id of a sidechannel, by that id. */
   readonly #callsBySidechannel = new Map<string, GrpcCall>();
-  #hasClientStream = false;
+  #clientStreamId: number | undefined;
+  #clientStreamReader: ClientStreamReader<BackchannelLoss> | undefined;
   #loss: BackchannelLoss | undefined;
 
   /** `share`: the calls that the connection may follow. `judging`: judges those of the client. */
@@ -64,6 +77,23 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   /** The sidechannels that are open. */
   get sidechannels(): Iterable<Sidechannel> {
     return this.#sidechannels;
+  }
+
+  /** The first stream that the client has opened. */
+  get clientStreamId(): number | undefined {
+    return this.#clientStreamId;
+  }
+
+  /** Whether neither a call nor a sidechannel is open. */
+  get isIdle(): boolean {
+    if (this.#sidechannels.size > 0) return false;
+    for (const { http2 } of this.#connections) if (http2.openStreams > 0) return false;
+    return true;
+  }
+
+  /** From now on `reader` takes the content of the client's stream, and no other stream of the client can be followed. */
+  readClientStreamWith(reader: ClientStreamReader<BackchannelLoss>): void {
+    this.#clientStreamReader = reader;
   }
 
   /** Reads the bytes of an end. Returns why they cannot be followed, or which limit was exceeded. */
@@ -89,16 +119,16 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   }
 
   /**
-   * Nothing is inserted: what yamux carries has windows of its own, of which a byte more would be one too many. The
-   * connection can be closed whenever neither a call nor a sidechannel is open.
+   * Edits the client's stream if its calls are judged. Otherwise nothing is changed, and a drain announces nothing: the connection can
+   * be closed whenever neither a call nor a sidechannel is open. `send` sends an end bytes, after all bytes that were forwarded to it.
    */
-  edit(): DrainingEditor<BackchannelLoss> {
-    // Calls within yamux are not judged yet: nothing passes if they are to be.
-    let failure: BackchannelLoss | undefined = this.#judging ? 'unjudged_block' : this.#loss;
-    const isIdle = (): boolean => this.#isIdle;
+  edit(send: (receiver: Sender, bytes: Buffer) => void): DrainingEditor<BackchannelLoss> {
+    if (this.#judging) return new YamuxEditor<BackchannelLoss>(this, editConnection, send);
+    let failure = this.#loss;
+    const isIdle = (): boolean => this.isIdle;
     return {
       pass: (sender, bytes, nowMs) => {
-        failure = this.#judging ? 'unjudged_block' : this.read(sender, bytes, 0, bytes.length, nowMs);
+        failure = this.read(sender, bytes, 0, bytes.length, nowMs);
         return bytes;
       },
       get failure() {
@@ -136,19 +166,17 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
 
   /** Called by the session when a stream begins. Gitaly accepts the first stream of the client and no other. */
   open(opener: Sender, streamId: number, windows: SendWindows): YamuxStreamObserver<ExceededLimit> {
-    const isExpected = opener === 'server' || !this.#hasClientStream;
-    if (opener === 'client') this.#hasClientStream = true;
+    const isExpected = opener === 'server' || this.#clientStreamId === undefined;
+    // Gitaly might serve calls on another stream than the one that is edited.
+    const isSecond = opener === 'client' || streamId === this.#clientStreamId;
+    if (this.#clientStreamReader && this.#clientStreamId !== undefined && isSecond)
+      this.#loss ??= 'second_stream';
+    if (opener === 'client') this.#clientStreamId ??= streamId;
     return new InspectedStream(opener, isExpected, {
       http2: () => this.#http2(opener),
       sidechannel: (nowMs) => this.#sidechannel(streamId, windows, nowMs),
       lost: (loss) => (this.#loss ??= loss),
     });
-  }
-
-  get #isIdle(): boolean {
-    if (this.#sidechannels.size > 0) return false;
-    for (const { http2 } of this.#connections) if (http2.openStreams > 0) return false;
-    return true;
   }
 
   #http2(opener: Sender): StreamKind | 'too_many_connections' {
@@ -173,15 +201,19 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
       events,
       this.#limits,
       this.#share,
+      opener === 'client' ? this.#judging : undefined,
     );
     this.#connections.add(connection);
     const over = (why: YamuxCut | 'finished', nowMs: number): void => {
       this.#connections.delete(connection);
       connection.end(why === 'lost' ? 'lost' : 'connection', nowMs);
     };
+    const reader = opener === 'client' ? this.#clientStreamReader : undefined;
     return {
       data: (sender, bytes, start, end, nowMs) =>
-        connection.read(sender === opener ? 'client' : 'server', bytes, start, end, nowMs),
+        reader
+          ? reader(connection, sender, bytes.subarray(start, end), nowMs)
+          : connection.read(sender === opener ? 'client' : 'server', bytes, start, end, nowMs),
       accepted: (isAccepted) => (connection.isAccepted = isAccepted),
       finished: (nowMs) => over('finished', nowMs),
       cut: over,

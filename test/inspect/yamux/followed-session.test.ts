@@ -66,6 +66,12 @@ const FOLLOWED: readonly (readonly [name: string, sent: string, told: string])[]
   ],
   ['FIN|RST', `${OPEN}, server 1 window fin+rst`, `${OPENED}, - 1 reset`],
   [
+    'RST with an error code, of the library of libp2p',
+    `${OPEN}, server 1 window ack, server 1 window rst 4294967295`,
+    `${OPENED}, - 1 reset`,
+  ],
+  ['GO AWAY with an error code', `client 0 goaway - 4294967295, server 0 goaway - 7, ${OPEN}`, OPENED],
+  [
     'late frames of a stream that was reset',
     `${OPEN}, server 1 window rst, client 1 data - late, client 1 data fin late, client 1 window - 5, client 1 window rst, server 1 window fin`,
     `${OPENED}, - 1 reset`,
@@ -202,6 +208,22 @@ test('a session is told the same wherever its bytes are split', () => {
   const bytewise = new Followed();
   for (const each of frames) bytewise.sendAll(pieces(each, ...[...each.bytes.keys()].slice(1)));
   expect(bytewise.told).toEqual(whole.told);
+});
+
+test('PINGs of both ends every 30 s do not exceed a limit', () => {
+  const followed = new Followed();
+  followed.send(frame(OPEN));
+  const exchange = [
+    'client 0 ping syn 1',
+    'server 0 ping ack 1',
+    'server 0 ping syn 1',
+    'client 0 ping ack 1',
+  ];
+  const week = 7 * 24 * 3600;
+  for (let seconds = 0; seconds < week; seconds += 30) {
+    for (const { sender, bytes } of exchange.map(frame))
+      expect(followed.session.read(sender, bytes, 0, bytes.length, seconds * 1000)).toBeUndefined();
+  }
 });
 
 describe('frames of a client are limited whatever they carry', () => {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 
-	"github.com/hashicorp/yamux"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -14,6 +13,8 @@ import (
 
 // Options are what a client brings to a backchannel connection. The zero value does.
 type Options struct {
+	// Library is the implementation of yamux.
+	Library Library
 	// Registry receives the sidechannels. Without one, calls that need a sidechannel fail.
 	Registry *Registry
 	// RegisterReverse adds the services that the server may call over the reverse connection.
@@ -28,11 +29,11 @@ func Connect(conn net.Conn, options Options) (net.Conn, error) {
 	if _, err := io.WriteString(conn, Magic); err != nil {
 		return nil, err
 	}
-	session, err := yamux.Client(conn, clientConfig())
+	session, err := options.Library.client(conn)
 	if err != nil {
 		return nil, err
 	}
-	stream, err := session.OpenStream()
+	stream, err := session.Open()
 	if err != nil {
 		return nil, errors.Join(err, session.Close())
 	}

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/hashicorp/yamux"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -24,7 +23,7 @@ var ErrPlain = errors.New("backchannel: the call's connection is plain gRPC")
 // Peer is the server's view of one backchannel connection: what it can do beside answering calls.
 type Peer struct {
 	credentials.CommonAuthInfo
-	session *yamux.Session
+	session session
 	reverse *grpc.ClientConn
 	inner   credentials.AuthInfo
 }
@@ -41,7 +40,7 @@ func (p *Peer) Reverse() *grpc.ClientConn { return p.reverse }
 // OpenSidechannel opens a yamux stream to the client for the sidechannel id, waiting for the client's "ok" at most
 // until ctx's deadline.
 func (p *Peer) OpenSidechannel(ctx context.Context, id int64) (*Sidechannel, error) {
-	stream, err := p.session.OpenStream()
+	stream, err := p.session.Open()
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +98,7 @@ func OpenSidechannel(ctx context.Context) (*Sidechannel, error) {
 // Accept reads the first 11 bytes of conn and gives the connection on which gRPC is to be served: conn itself, with
 // those bytes to be read again, or the client's first yamux stream, then with a Peer. Closing the result closes
 // everything; on an error the caller closes conn. reverse are further options of the connection towards the client.
-func Accept(conn net.Conn, reverse ...grpc.DialOption) (net.Conn, *Peer, error) {
+func (l Library) Accept(conn net.Conn, reverse ...grpc.DialOption) (net.Conn, *Peer, error) {
 	magic, err := readMagic(conn)
 	if err != nil {
 		return nil, nil, err
@@ -107,7 +106,7 @@ func Accept(conn net.Conn, reverse ...grpc.DialOption) (net.Conn, *Peer, error) 
 	if magic != Magic {
 		return &replayed{Conn: conn, head: []byte(magic)}, nil, nil
 	}
-	session, err := yamux.Server(conn, serverConfig())
+	session, err := l.server(conn)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,12 +117,12 @@ func Accept(conn net.Conn, reverse ...grpc.DialOption) (net.Conn, *Peer, error) 
 	return served, client, nil
 }
 
-func acceptSession(session *yamux.Session, options []grpc.DialOption) (net.Conn, *Peer, error) {
-	stream, err := session.AcceptStream()
+func acceptSession(session session, options []grpc.DialOption) (net.Conn, *Peer, error) {
+	stream, err := session.Accept()
 	if err != nil {
 		return nil, nil, fmt.Errorf("the client's gRPC stream: %w", err)
 	}
-	back, err := session.OpenStream()
+	back, err := session.Open()
 	if err != nil {
 		return nil, nil, fmt.Errorf("the reverse gRPC stream: %w", err)
 	}
@@ -152,12 +151,13 @@ func dialOnce(stream net.Conn) func(context.Context, string) (net.Conn, error) {
 		if stream, ok := <-streams; ok {
 			return stream, nil
 		}
-		return nil, yamux.ErrSessionShutdown
+		return nil, net.ErrClosed
 	}
 }
 
 type serverCredentials struct {
 	credentials.TransportCredentials
+	library Library
 	reverse []grpc.DialOption
 }
 
@@ -166,7 +166,14 @@ type serverCredentials struct {
 func ServerCredentials(
 	transport credentials.TransportCredentials, reverse ...grpc.DialOption,
 ) credentials.TransportCredentials {
-	return &serverCredentials{transport, reverse}
+	return Hashicorp.ServerCredentials(transport, reverse...)
+}
+
+// ServerCredentials are those of the package, with this library.
+func (l Library) ServerCredentials(
+	transport credentials.TransportCredentials, reverse ...grpc.DialOption,
+) credentials.TransportCredentials {
+	return &serverCredentials{transport, l, reverse}
 }
 
 func (c *serverCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -174,7 +181,7 @@ func (c *serverCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials
 	if err != nil {
 		return nil, nil, err
 	}
-	served, client, err := Accept(conn, c.reverse...)
+	served, client, err := c.library.Accept(conn, c.reverse...)
 	if err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
@@ -186,5 +193,5 @@ func (c *serverCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials
 }
 
 func (c *serverCredentials) Clone() credentials.TransportCredentials {
-	return &serverCredentials{c.TransportCredentials.Clone(), c.reverse}
+	return &serverCredentials{c.TransportCredentials.Clone(), c.library, c.reverse}
 }

@@ -5,6 +5,8 @@ type Configuration struct {
 	TLS                    *TLS       `json:"tls,omitempty"`
 	Listeners              []Listener `json:"listeners"`
 	GracefulRestartTimeout string     `json:"graceful_restart_timeout,omitempty"`
+	// AbuseLimits are the limits on one connection, by name.
+	AbuseLimits map[string]any `json:"abuse_limits,omitempty"`
 	// PrometheusListenAddress is that of the admin port, which [Proxy.MetricsURL] is on.
 	PrometheusListenAddress string `json:"prometheus_listen_addr,omitempty"`
 }
@@ -22,9 +24,22 @@ type TLS struct {
 type Listener struct {
 	Listen      string       `json:"listen"`
 	Forward     string       `json:"forward"`
+	Policy      *Policy      `json:"policy,omitempty"`
 	UpstreamTLS *UpstreamTLS `json:"upstream_tls,omitempty"`
 	// ClientCertificateHeaders is for https:// listeners.
 	ClientCertificateHeaders bool `json:"client_certificate_headers,omitempty"`
+}
+
+// Policy refuses calls.
+type Policy struct {
+	Mode  string `json:"mode"`
+	Rules []Rule `json:"rules"`
+}
+
+// Rule allows the clients with these identities some methods.
+type Rule struct {
+	Identities []string `json:"identities"`
+	Allow      []string `json:"allow"`
 }
 
 // UpstreamTLS is how a tls:// upstream is reached.

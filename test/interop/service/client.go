@@ -40,22 +40,31 @@ type Client struct {
 
 // Dial makes a client of tls://, tcp:// or unix:. config is for tls:// alone. It connects with the first call.
 func Dial(url string, protocol Protocol, config *tls.Config, options ...grpc.DialOption) (*Client, error) {
-	target, transport := Target(url, config)
-	client := &Client{registry: backchannel.NewRegistry()}
-	var err error
 	switch protocol {
 	case HTTP2:
+		target, transport := Target(url, config)
 		options = append([]grpc.DialOption{grpc.WithTransportCredentials(transport)}, options...)
-		client.conn, err = grpc.NewClient(target, options...)
+		conn, err := grpc.NewClient(target, options...)
+		return &Client{conn, backchannel.NewRegistry()}, err
 	case Backchannel:
-		client.conn, err = backchannel.Dial(target, transport, backchannel.Options{
-			Registry:        client.registry,
-			RegisterReverse: registerVote,
-		}, options...)
+		return DialBackchannel(url, backchannel.Hashicorp, config, options...)
 	default:
-		err = fmt.Errorf("unknown protocol %q", protocol)
+		return nil, fmt.Errorf("unknown protocol %q", protocol)
 	}
-	return client, err
+}
+
+// DialBackchannel is Dial over the backchannel, with a library for it.
+func DialBackchannel(
+	url string, library backchannel.Library, config *tls.Config, options ...grpc.DialOption,
+) (*Client, error) {
+	target, transport := Target(url, config)
+	registry := backchannel.NewRegistry()
+	conn, err := backchannel.Dial(target, transport, backchannel.Options{
+		Library:         library,
+		Registry:        registry,
+		RegisterReverse: registerVote,
+	}, options...)
+	return &Client{conn, registry}, err
 }
 
 // Target is tls://, tcp:// or unix: in grpc-go's words. config is for tls:// alone.

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	serviceName = "interop.Service"
+	// Name is that of the service.
+	Name = "interop.Service"
 
 	// unaryMethod answers with the request's bytes.
 	unaryMethod = "/interop.Service/Unary"

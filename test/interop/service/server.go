@@ -36,12 +36,18 @@ type Server struct {
 	grpc     *grpc.Server
 	served   chan error
 	accepted atomic.Int64
+	uploads  atomic.Int64
 	mutex    sync.Mutex
 	outcomes map[string]chan error
 }
 
 // Start listens on "tcp://host:port" or "unix:/path", over TLS if config is not nil, and serves.
 func Start(listen string, config *tls.Config) (*Server, error) {
+	return StartWith(backchannel.Hashicorp, listen, config)
+}
+
+// StartWith is Start, with a library for the backchannel.
+func StartWith(library backchannel.Library, listen string, config *tls.Config) (*Server, error) {
 	network, address, _ := strings.Cut(listen, ":")
 	listener, err := net.Listen(network, strings.TrimPrefix(address, "//"))
 	if err != nil {
@@ -58,7 +64,7 @@ func Start(listen string, config *tls.Config) (*Server, error) {
 	}
 	server := &Server{
 		URL:      url,
-		grpc:     grpc.NewServer(grpc.Creds(backchannel.ServerCredentials(transport))),
+		grpc:     grpc.NewServer(grpc.Creds(library.ServerCredentials(transport))),
 		served:   make(chan error, 1),
 		outcomes: map[string]chan error{},
 	}
@@ -73,6 +79,9 @@ func (s *Server) Stop() error {
 	s.grpc.Stop()
 	return <-s.served
 }
+
+// Uploads is the number of calls of [Client.Up] that were served.
+func (s *Server) Uploads() int64 { return s.uploads.Load() }
 
 // Accepted is the number of connections so far, also of those that never spoke.
 func (s *Server) Accepted() int64 { return s.accepted.Load() }
@@ -92,7 +101,7 @@ func (l *countingListener) Accept() (net.Conn, error) {
 
 func (s *Server) description() *grpc.ServiceDesc {
 	return &grpc.ServiceDesc{
-		ServiceName: serviceName,
+		ServiceName: Name,
 		HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{
 			unary("Unary", echo),
@@ -104,7 +113,7 @@ func (s *Server) description() *grpc.ServiceDesc {
 		Streams: []grpc.StreamDesc{
 			serverStream("Down", down),
 			serverStream("Block", s.block),
-			{StreamName: "Up", ClientStreams: true, Handler: up},
+			{StreamName: "Up", ClientStreams: true, Handler: s.up},
 			{StreamName: "Chat", ClientStreams: true, ServerStreams: true, Handler: chat},
 		},
 	}
@@ -127,7 +136,8 @@ func down(count *wrapperspb.Int64Value, stream grpc.ServerStream) error {
 	return err
 }
 
-func up(_ any, stream grpc.ServerStream) error {
+func (s *Server) up(_ any, stream grpc.ServerStream) error {
+	s.uploads.Add(1)
 	digest, _, err := receive(&messageReader{receive: stream.RecvMsg})
 	if err != nil {
 		return err
