@@ -22,13 +22,7 @@ export const SHARED_READ_BUFFER_BYTES = 192 * 1024;
  */
 export const MAX_QUEUED_BYTES = 256 * 1024;
 
-/**
- * The bytes that wait for a client above which it is not read. More than `MAX_QUEUED_BYTES` of them are answers of the proxy itself,
- * whose number depends on what the client sends.
- */
-export const MAX_UNREAD_BYTES = 2 * MAX_QUEUED_BYTES;
-
-/** What is queued of an HTTP/2 request. A connection may have 100, each with a window of the same size on top. */
+/** The same for an HTTP/2 request. A connection may have 100, each with a window of the same size on top. */
 export const MAX_HTTP2_QUEUED_BYTES = 64 * 1024;
 
 /** The overhead of a queued chunk besides its bytes: a Buffer, its ArrayBuffer, and an entry of a stream's queue. */

@@ -159,8 +159,6 @@ export class TurnHalfPipe implements HalfPipe {
   readonly #writer: TurnWriter;
   #paused = false;
   #finishing = false;
-  /** Whether reading is to stop for a reason other than the sink. */
-  #isHeld = false;
   /** Whether the source is emitting the bytes that it held behind the filler of a stopped read. Reading is already stopped then. */
   #emptying = false;
   #bytesIn = 0;
@@ -215,14 +213,6 @@ export class TurnHalfPipe implements HalfPipe {
     this.#writer.drop();
     const { source } = this.#options;
     source.off('data', this.#onData).pause();
-  }
-
-  /** Stops reading until it is called with `false`. */
-  hold(isHeld: boolean): void {
-    this.#isHeld = isHeld;
-    if (this.#finishing) return;
-    this.#stopIfFull();
-    this.#resumeIfRoom();
   }
 
   insert(bytes: Buffer): void {
@@ -281,7 +271,6 @@ export class TurnHalfPipe implements HalfPipe {
   }
 
   get #hasRoom(): boolean {
-    if (this.#isHeld) return false;
     // One more read may follow, with bytes that OpenSSL has already decrypted.
     if (this.#writer.cost > MAX_QUEUED_BYTES - READ_BUFFER_BYTES) return false;
     return !this.#kept || this.#kept.cost <= MAX_UNANSWERED_BYTES;

@@ -3,7 +3,7 @@ import { codeOrMessage } from '../../error-codes.js';
 import { guarded } from '../../guarded.js';
 import type { ReadReceiver } from '../../upstream/dialer.js';
 import { UpstreamFailure, upstreamFailure } from '../../upstream/failure.js';
-import { MAX_UNANSWERED_BYTES, MAX_UNREAD_BYTES } from '../../limits.js';
+import { MAX_UNANSWERED_BYTES } from '../../limits.js';
 import { ConnectionEnd, internalError } from '../connection-end.js';
 import { abort, farewell } from './abort.js';
 import { ByteQueue } from './byte-queue.js';
@@ -86,8 +86,6 @@ export class Relay {
   readonly #sent = new ByteQueue();
   #isKept = true;
   #state: State = 'unanswered';
-  /** Whether the client is not read because of what it leaves unread. */
-  #isClientHeld = false;
   /** The side that finished first. */
   #firstFinished: Side | undefined;
   /** Set while the proxy is ending both sides: the reason. */
@@ -141,15 +139,11 @@ export class Relay {
     this.#settleWith(end);
   }
 
-  /**
-   * Sends bytes of the proxy, after all bytes forwarded so far in this direction. A client that does not read them is not read
-   * either: they may answer what it sends.
-   */
+  /** Sends bytes of the proxy, after all bytes forwarded so far in this direction. */
   insert(direction: Direction, bytes: Buffer): void {
     if (this.#isSettled) return;
     this.#edited[direction] += bytes.length;
     this.#pipe(direction).insert(bytes);
-    if (direction === 'to_client' && !this.#isClientHeld) this.#holdClient();
   }
 
   /** Ends both sides in an orderly way, as if each had finished. Bytes that they still send are dropped. */
@@ -181,17 +175,6 @@ export class Relay {
   get movement(): number {
     const { client, upstream } = this.#ends;
     return this.#client.bytesIn + this.#upstream.bytesIn + takenBytes(client) + takenBytes(upstream);
-  }
-
-  /** Stops reading the client while it leaves too many bytes unread. */
-  #holdClient(): void {
-    this.#isClientHeld = !this.#isSettled && this.queuedBytes('to_client') > MAX_UNREAD_BYTES;
-    this.#client.hold(this.#isClientHeld);
-    // The callback comes when the client has taken what was written before.
-    if (this.#isClientHeld)
-      this.#ends.client.stream.write(NOTHING, (error) => {
-        if (!error) this.#guard(() => this.#holdClient());
-      });
   }
 
   get #isSettled(): boolean {

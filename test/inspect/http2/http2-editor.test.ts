@@ -484,6 +484,24 @@ describe('a drain of a connection whose calls are judged', () => {
   });
 });
 
+test('a block that is interrupted by a stream that a drain hides is not forwarded', () => {
+  for (const slice of [1, 1000]) {
+    const connection = opened();
+    connection.editor.drain(TOKEN);
+    connection.send('client', Buffer.concat([request(1, '/ok'), pingFrame(TOKEN, 'ack')]));
+    connection.received('server');
+    const [first, rest] = [block({ ':path': '/no' }), block({ a: 'b' })];
+    const frames = [
+      frame(HEADERS, 0, 1, first),
+      frame(HEADERS, END_HEADERS, 101, rest),
+      frame(CONTINUATION, END_HEADERS, 1, rest),
+    ];
+    connection.send('client', Buffer.concat(frames), slice);
+    expect(connection.editor.failure).toBe('interleaved_block');
+    expect(connection.received('server')).toHaveLength(0);
+  }
+});
+
 const size = fc.integer({ min: 0, max: 40 });
 const CALLS = fc.array(
   fc.record({
