@@ -19,6 +19,7 @@ export type Command =
       readonly places: readonly Place[];
       readonly json: boolean;
     }
+  | { readonly command: 'rpcs'; readonly from: string }
   /** What is asked for is a text: help, a script for a shell, the manual. */
   | { readonly command: 'print'; readonly text: string }
   | { readonly command: 'version' }
