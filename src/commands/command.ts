@@ -19,6 +19,7 @@ export type Command =
       readonly places: readonly Place[];
       readonly json: boolean;
     }
+  | { readonly command: 'rpcs'; readonly from: string }
   /** Prints a text: help, a completion script or the manual page. */
   | { readonly command: 'print'; readonly text: string }
   | { readonly command: 'version' }

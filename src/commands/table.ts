@@ -7,6 +7,7 @@ import { CONFIGURATION_IMPORT } from './import/import-command.js';
 import { CONFIGURATION_VALIDATE } from './validate/validate-command.js';
 import { DEMO } from './demo/demo-command.js';
 import { manualEntry } from './manual/manual-command.js';
+import { RPCS } from './rpcs/rpcs-command.js';
 import { SERVE } from './serve/serve-command.js';
 
 /** All commands, in the order in which help lists them. */
@@ -18,6 +19,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   CONFIGURATION_IMPORT,
   CERTIFICATES_CREATE,
   CERTIFICATES_INSPECT,
+  RPCS,
   completionEntry(() => COMMANDS),
   manualEntry(() => COMMANDS),
 ];

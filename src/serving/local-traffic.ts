@@ -22,6 +22,7 @@ import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
 import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
 import { identityCheck } from '../policy/identity-pattern.js';
+import { NO_RULE, type Policy } from '../policy/policy.js';
 import { CurrentPolicy } from '../policy/policy-judge.js';
 import { RpcTable } from '../policy/rpc-table.js';
 import { maxFollowedCalls } from '../process/memory-guard.js';
@@ -166,6 +167,7 @@ export class LocalTraffic implements Traffic {
       // Calls on connections that began without a policy are not judged.
       if (policy && !settings.policy.policy) connections?.drainUnjudged();
       settings.policy.publish(policy);
+      if (policy) this.#countFromZero(settings.configuration.listen.url, policy);
       if (connections) connections.publish(settings);
       else this.#connections.set(listenerId, new OpenConnections(settings, this.#budget));
     }
@@ -173,6 +175,11 @@ export class LocalTraffic implements Traffic {
       if (serving.has(listenerId)) continue;
       void connections.drain('its listener was removed').then(() => this.#connections.delete(listenerId));
     }
+  }
+
+  #countFromZero(listener: string, { settings }: Policy): void {
+    const counts = this.#metrics.rpcs.of(listener);
+    for (const rule of [...settings.rules.map(({ name }) => name), NO_RULE]) counts.decisionsOf(rule);
   }
 
   /** @throws the error of the TLS library */

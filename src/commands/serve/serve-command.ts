@@ -50,8 +50,8 @@ export const SERVE: CommandEntry = {
     },
     {
       name: 'client-auth',
-      value: { label: 'none|optional|require', completes: ['none', 'optional', 'require'] },
-      text: 'whether client certificates are requested (optional) or required (require); default: none',
+      value: { label: 'none|report|optional|require', completes: ['none', 'report', 'optional', 'require'] },
+      text: 'whether client certificates are requested (optional), required (require), or only reported (report); default: none',
     },
     {
       name: 'prometheus-listen-addr',
