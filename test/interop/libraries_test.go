@@ -36,6 +36,12 @@ func libraryPairs(
 	t.Helper()
 	ca := authority.New(t)
 	pair := ca.Server(t)
+	if policy != nil {
+		configuration.RPCsPath = filepath.Join(t.TempDir(), "rpcs.tsv")
+		if err := os.WriteFile(configuration.RPCsPath, []byte(service.RPCs), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	configuration.TLS = &proxy.TLS{CertificatePath: pair.CertificatePath, KeyPath: pair.KeyPath}
 	var servers []*service.Server
 	for _, library := range everyLibrary {
@@ -129,7 +135,17 @@ func expectFollowed(t *testing.T, lines []proxy.Line) {
 
 func TestYamuxLibrariesFinishTheirCallsWhileTheProxyDrains(t *testing.T) {
 	t.Parallel()
-	running, pairs := libraryPairs(t, proxy.Configuration{}, nil)
+	for name, policy := range map[string]*proxy.Policy{"without a policy": nil, "with a policy": uploadsRefused} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			finishWhileDraining(t, policy)
+		})
+	}
+}
+
+func finishWhileDraining(t *testing.T, policy *proxy.Policy) {
+	t.Helper()
+	running, pairs := libraryPairs(t, proxy.Configuration{}, policy)
 	opened := make(chan struct{}, len(pairs))
 	draining := make(chan struct{})
 	go func() {
@@ -221,11 +237,7 @@ const refusedUploadBytes = 64 << 20
 
 func TestYamuxLibrariesServeAllowedCallsAmongRefusedOnes(t *testing.T) {
 	t.Parallel()
-	table := filepath.Join(t.TempDir(), "rpcs.tsv")
-	if err := os.WriteFile(table, []byte(service.RPCs), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	running, pairs := libraryPairs(t, proxy.Configuration{RPCsPath: table}, uploadsRefused)
+	running, pairs := libraryPairs(t, proxy.Configuration{}, uploadsRefused)
 	onEachPair(t, pairs, func(ctx context.Context, client *service.Client) error {
 		if err := allowedCalls(ctx, client); err != nil {
 			return err
