@@ -321,6 +321,12 @@ export const MAX_UNRESET_STREAMS = 65_536;
 export const MAX_UNSENT_REFUSALS = 4096;
 
 /**
+ * Bytes that wait for the socket of a client whose refused calls are answered: the answers to 10 000 calls at once
+ * (`callsPerConnection`). A client that does not read could otherwise fill memory until `timeouts.write_stall`.
+ */
+export const MAX_UNREAD_ANSWER_BYTES = 4 * 1024 * 1024;
+
+/**
  * Dropped bytes of the edited stream of a backchannel after which their sender gets a window update. Receivers send theirs at half
  * a window, which is at least 256 KiB: a sender that waits for less than this has one of these coming.
  */

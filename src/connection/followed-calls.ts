@@ -15,7 +15,7 @@ import type { CallJudging } from '../inspect/grpc/call.js';
 import { PING_BYTES } from '../inspect/http2/http2-frame.js';
 import { isLimit } from '../inspect/limit.js';
 import type { Sender } from '../inspect/sender.js';
-import { DRAINED_LINGER_MS } from '../limits.js';
+import { DRAINED_LINGER_MS, MAX_UNREAD_ANSWER_BYTES } from '../limits.js';
 import { guarded } from '../guarded.js';
 import { AnswerWatch } from './answer-watch.js';
 import { ConnectionEnd } from './connection-end.js';
@@ -42,8 +42,8 @@ export interface FollowedCallsOptions {
 export interface FollowedCallsEvents {
   /** Upstream has answered a call. */
   answered(): void;
-  /** Sends bytes of the proxy, after all bytes forwarded so far in this direction. */
-  insert(direction: Direction, bytes: Buffer): void;
+  /** Sends bytes of the proxy, after all bytes forwarded so far in this direction. Returns how many bytes wait in it. */
+  insert(direction: Direction, bytes: Buffer): number;
   /** The connection must be closed; the client gets `lastBytes`. `advice` is for the operator. */
   refuse(end: ConnectionEnd, lastBytes: Buffer, advice: string): void;
   /** The connection is drained: no call is open on it, and none can begin. */
@@ -65,6 +65,8 @@ export class FollowedCalls implements Tap {
   #drain: Drain | undefined;
   /** Set while the connection is edited: if its calls are judged, and while it is drained. */
   #editor: DrainingEditor<InspectionFailure> | undefined;
+  /** Whether the client makes calls that are refused, and does not read the answers. */
+  #isFlooded = false;
   /** Whether upstream has sent its first bytes. In HTTP/2 these are its SETTINGS; no frame can be inserted before them. */
   #hasUpstreamBegun = false;
   /** Whether a drain waits for the first bytes of upstream. */
@@ -177,14 +179,16 @@ export class FollowedCalls implements Tap {
   }
 
   #edit(): DrainingEditor<InspectionFailure> {
-    return this.#inspector.edit((receiver, bytes) =>
-      this.#events.insert(receiver === 'client' ? 'to_client' : 'to_upstream', bytes),
-    );
+    return this.#inspector.edit((receiver, bytes) => {
+      const isForClient = receiver === 'client';
+      const waiting = this.#events.insert(isForClient ? 'to_client' : 'to_upstream', bytes);
+      if (isForClient && waiting > MAX_UNREAD_ANSWER_BYTES) this.#isFlooded = true;
+    });
   }
 
   #passEdited(editor: DrainingEditor<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
     const passed = editor.pass(sender, bytes, performance.now());
-    const { failure } = editor;
+    const failure = editor.failure ?? (this.#isFlooded ? 'refused_flood' : undefined);
     if (failure !== undefined && failure !== this.#lost && !this.#judge(failure)) return undefined;
     this.#lookDrained();
     return passed.length > 0 ? passed : undefined;

@@ -8,6 +8,7 @@ import {
   MAX_HEADER_AMPLIFICATION,
   MAX_UNACCEPTED_STREAMS,
   MAX_UNACKNOWLEDGED_SETTINGS,
+  MAX_UNREAD_ANSWER_BYTES,
   MAX_UNRESET_STREAMS,
   MAX_UNSENT_REFUSALS,
   MIN_CONTINUATION_BYTES,
@@ -72,8 +73,8 @@ const TEXTS: Readonly<Record<ExceededLimit, (values: LimitValues) => LimitText>>
   }),
   refused_flood: () => ({
     bound:
-      `calls that \`policy\` refuses while the client reads no answers: ${MAX_UNSENT_REFUSALS}, or whose streams Gitaly has not reset ` +
-      `yet: ${MAX_UNRESET_STREAMS}`,
+      `calls that \`policy\` refuses while the client reads no answers: ${MAX_UNSENT_REFUSALS}, or answers of ` +
+      `${MAX_UNREAD_ANSWER_BYTES} bytes; or whose streams Gitaly has not reset yet: ${MAX_UNRESET_STREAMS}`,
     setting: undefined,
   }),
   too_many_streams: ({ callsPerConnection }) => ({

@@ -165,7 +165,10 @@ export class RelayedConnection {
       },
       {
         answered: () => this.#context.authenticated('call'),
-        insert: (direction, bytes) => this.#relay.insert(direction, bytes),
+        insert: (direction, bytes) => {
+          this.#relay.insert(direction, bytes);
+          return this.#relay.queuedBytes(direction);
+        },
         refuse: (end, lastBytes, advice) => {
           facts.advice = advice;
           this.#relay.refuse(end, lastBytes);

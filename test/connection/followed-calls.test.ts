@@ -2,7 +2,8 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 
 import { FollowedCalls } from '../../src/connection/followed-calls.js';
 import { CallPool } from '../../src/inspect/call-pool.js';
-import { ABUSE_LIMITS, DRAIN_PING_MS, DRAINED_LINGER_MS } from '../../src/limits.js';
+import { JudgedFields } from '../../src/inspect/grpc/fields.js';
+import { ABUSE_LIMITS, DRAIN_PING_MS, DRAINED_LINGER_MS, MAX_UNREAD_ANSWER_BYTES } from '../../src/limits.js';
 import { BACKCHANNEL_PREFACE, HTTP2_PREFACE } from '../support/clients.js';
 
 const HEADERS = 1;
@@ -41,7 +42,13 @@ const ACCEPTED = Buffer.concat([
   yamux(HTTP2_PREFACE.subarray(-9)),
 ]);
 
-function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drained: () => number } {
+/** `refusing`: all calls are refused, and this number of bytes waits for the client. */
+function follow(
+  protocol: 'http2' | 'backchannel',
+  refusing?: { readonly waiting: number },
+): { calls: FollowedCalls; drained: () => number; refusals: readonly (string | undefined)[] } {
+  const refusals: (string | undefined)[] = [];
+  const refusal = { kind: 'refuse', code: 7, message: 'not allowed' } as const;
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   let drained = 0;
   const calls = new FollowedCalls(
@@ -65,17 +72,18 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
           },
         }),
         inspectorLost: (reason) => {
-          throw new Error(reason);
+          if (!refusing) throw new Error(reason);
         },
       },
       share: new CallPool(10).share(undefined, 10),
-      judging: undefined,
+      judging: refusing && { judge: { judge: () => refusal }, fields: new JudgedFields([]) },
     },
     {
       answered: () => undefined,
-      insert: () => undefined,
+      insert: () => refusing?.waiting ?? 0,
       refuse: ({ detail }) => {
-        throw new Error(detail);
+        if (!refusing) throw new Error(detail);
+        refusals.push(detail);
       },
       drained: () => drained++,
       fault: (error) => {
@@ -87,7 +95,7 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
     calls.end();
     vi.useRealTimers();
   });
-  return { calls, drained: () => drained };
+  return { calls, drained: () => drained, refusals };
 }
 
 test('a backchannel whose drain begins before its first bytes pass ends when the call in them has', () => {
@@ -119,3 +127,22 @@ test('a call that begins on a backchannel in the turn in which its drain is over
   vi.advanceTimersByTime(1);
   expect(drained()).toBe(1);
 });
+
+test.each(['http2', 'backchannel'] as const)(
+  'a client that makes refused calls and does not read the answers is closed: %s',
+  (protocol) => {
+    const settings = HTTP2_PREFACE.subarray(-9);
+    const wrapped = (bytes: Buffer): Buffer => (protocol === 'http2' ? bytes : yamux(bytes));
+    for (const [waiting, expected] of [
+      [MAX_UNREAD_ANSWER_BYTES, []],
+      [MAX_UNREAD_ANSWER_BYTES + 1, ['refused_flood']],
+    ] as const) {
+      const { calls, refusals } = follow(protocol, { waiting });
+      if (protocol === 'backchannel') calls.pass('to_upstream', BACKCHANNEL_PREFACE);
+      calls.pass('to_upstream', wrapped(HTTP2_PREFACE));
+      calls.pass('to_client', protocol === 'http2' ? settings : ACCEPTED);
+      calls.pass('to_upstream', wrapped(http2(END_HEADERS | END_STREAM, 1, REQUEST)));
+      expect(refusals).toEqual(expected);
+    }
+  },
+);

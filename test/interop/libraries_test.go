@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -34,6 +36,12 @@ func libraryPairs(
 	t.Helper()
 	ca := authority.New(t)
 	pair := ca.Server(t)
+	if policy != nil {
+		configuration.RPCsPath = filepath.Join(t.TempDir(), "rpcs.tsv")
+		if err := os.WriteFile(configuration.RPCsPath, []byte(service.RPCs), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	configuration.TLS = &proxy.TLS{CertificatePath: pair.CertificatePath, KeyPath: pair.KeyPath}
 	var servers []*service.Server
 	for _, library := range everyLibrary {
@@ -127,7 +135,17 @@ func expectFollowed(t *testing.T, lines []proxy.Line) {
 
 func TestYamuxLibrariesFinishTheirCallsWhileTheProxyDrains(t *testing.T) {
 	t.Parallel()
-	running, pairs := libraryPairs(t, proxy.Configuration{}, nil)
+	for name, policy := range map[string]*proxy.Policy{"without a policy": nil, "with a policy": uploadsRefused} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			finishWhileDraining(t, policy)
+		})
+	}
+}
+
+func finishWhileDraining(t *testing.T, policy *proxy.Policy) {
+	t.Helper()
+	running, pairs := libraryPairs(t, proxy.Configuration{}, policy)
 	opened := make(chan struct{}, len(pairs))
 	draining := make(chan struct{})
 	go func() {
@@ -210,14 +228,8 @@ func TestYamuxLibrariesCloseAtALimit(t *testing.T) {
 
 // uploadsRefused allows the service's calls, except for uploads.
 var uploadsRefused = &proxy.Policy{
-	Mode: "enforce",
-	Rules: []proxy.Rule{{
-		Identities: []string{"*"},
-		Allow: []string{
-			"grpc.health.v1.Health/Check", service.Name + "/Unary", service.Name + "/Down", service.Name + "/Chat",
-			service.Name + "/Sidechannel", service.Name + "/CallBack",
-		},
-	}},
+	Mode:  "enforce",
+	Rules: []proxy.Rule{{Identities: []string{"*"}, Allow: []string{"accessor", "grpc.health.v1.Health/Check"}}},
 }
 
 // refusedUploadBytes is more than every window and queue on the way can take.

@@ -320,7 +320,9 @@ export class YamuxEditor<Failure> implements DrainingEditor<Failure | 'yamux_win
   }
 
   #read(lane: Lane, bytes: Buffer, start: number, end: number, nowMs: number): boolean {
-    this.#failure ??= this.#inspector.read(lane.sender, bytes, start, end, nowMs);
+    // The inner editor may insert bytes meanwhile, which can fail by itself.
+    const failure = this.#inspector.read(lane.sender, bytes, start, end, nowMs);
+    this.#failure ??= failure;
     return this.#failure === undefined;
   }
 

@@ -377,6 +377,17 @@ describe('windows of the edited stream', () => {
     expect(scripted.editor.failure).toBe('yamux_window');
     expect(scripted.editor.pass('client', inWords('client 0 ping syn 1').bytes, 0)).toHaveLength(0);
   });
+
+  test('no more than the limit waits of what the inner editor inserts while it passes data', () => {
+    const scripted: Scripted = new Scripted((bytes) => {
+      if (bytes.length > 3)
+        scripted.toClient?.(Buffer.alloc(MAX_HELD_YAMUX_BYTES + YAMUX_INITIAL_WINDOW_BYTES + 1));
+      return bytes;
+    });
+    scripted.say('client 1 data - call');
+    expect(scripted.editor.failure).toBe('yamux_window');
+    expect(scripted.look().server).toBe('');
+  });
 });
 
 describe('frames that are inserted', () => {

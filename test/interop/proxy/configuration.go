@@ -5,6 +5,8 @@ type Configuration struct {
 	TLS                    *TLS       `json:"tls,omitempty"`
 	Listeners              []Listener `json:"listeners"`
 	GracefulRestartTimeout string     `json:"graceful_restart_timeout,omitempty"`
+	// RPCsPath is a table of RPCs beside the built-in one.
+	RPCsPath string `json:"rpcs_path,omitempty"`
 	// AbuseLimits are the limits on one connection, by name.
 	AbuseLimits map[string]any `json:"abuse_limits,omitempty"`
 	// PrometheusListenAddress is that of the admin port, which [Proxy.MetricsURL] is on.

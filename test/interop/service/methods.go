@@ -10,9 +10,20 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// RPCs is the table of its methods for `rpcs_path`. Uploads are mutators.
+const RPCs = "method\ttype\toperation\n" +
+	"interop.Service/Unary\tunary\taccessor\n" +
+	"interop.Service/Fail\tunary\taccessor\n" +
+	"interop.Service/Outcome\tunary\taccessor\n" +
+	"interop.Service/Sidechannel\tunary\taccessor\n" +
+	"interop.Service/CallBack\tunary\taccessor\n" +
+	"interop.Service/Down\tserver_stream\taccessor\n" +
+	"interop.Service/Block\tserver_stream\taccessor\n" +
+	"interop.Service/Up\tclient_stream\tmutator\n" +
+	"interop.Service/Chat\tbidi_stream\taccessor\n"
+
 const (
-	// Name is that of the service.
-	Name = "interop.Service"
+	serviceName = "interop.Service"
 
 	// unaryMethod answers with the request's bytes.
 	unaryMethod = "/interop.Service/Unary"

@@ -101,7 +101,7 @@ func (l *countingListener) Accept() (net.Conn, error) {
 
 func (s *Server) description() *grpc.ServiceDesc {
 	return &grpc.ServiceDesc{
-		ServiceName: Name,
+		ServiceName: serviceName,
 		HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{
 			unary("Unary", echo),
