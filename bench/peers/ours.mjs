@@ -16,15 +16,16 @@ const ALLOW_ALL = { rules: [{ name: 'all', identities: ['dns:localhost'], allow:
 const TOKEN_FILE = 'gitaly.token';
 
 /**
- * The variants of this proxy, each a row, with their settings.
+ * A variant of this proxy, with its settings: a row of the report.
  * @typedef {object} Variant
  * @property {string} group
  * @property {boolean} inspect
  * @property {Record<string, string>} logging
  * @property {number} workers
  * @property {Record<string, unknown>} [listener] further settings of the listener, whose clients are then identified by certificate
- * @type {readonly Variant[]}
  */
+
+/** @type {readonly Variant[]} */
 const VARIANTS = [
   { group: 'ours', inspect: false, logging: { level: 'warn' }, workers: 1 },
   DEFAULTS,

@@ -1,6 +1,6 @@
 import type { Reader } from 'protobufjs/minimal.js';
 
-import { readMessage, readText, WIRE_TYPE } from '../../gitaly-client/protobuf.js';
+import { readMessage, readString, WIRE_TYPE } from '../../gitaly-client/protobuf.js';
 import type { RpcOperation, RpcType } from '../../policy/known-rpcs.js';
 import type { Rpc } from '../../policy/rpc-table.js';
 
@@ -125,7 +125,7 @@ function readFile(bytes: Uint8Array, services: Service[], messages: Map<string, 
   let packageName = '';
   const [messageBytes, serviceBytes]: [Uint8Array[], Uint8Array[]] = [[], []];
   const isRead = readMessage(bytes, {
-    2: [WIRE_TYPE.lengthDelimited, (reader) => (packageName = readText(reader))],
+    2: [WIRE_TYPE.lengthDelimited, (reader) => (packageName = readString(reader))],
     4: [WIRE_TYPE.lengthDelimited, (reader) => messageBytes.push(reader.bytes())],
     6: [WIRE_TYPE.lengthDelimited, (reader) => serviceBytes.push(reader.bytes())],
   });
@@ -148,7 +148,7 @@ function readMessageType(
   const nested: Uint8Array[] = [];
   let isValid = true;
   const isRead = readMessage(bytes, {
-    1: [WIRE_TYPE.lengthDelimited, (reader) => (name = readText(reader))],
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (name = readString(reader))],
     2: [
       WIRE_TYPE.lengthDelimited,
       (reader) => {
@@ -170,9 +170,9 @@ function readField(bytes: Uint8Array): Field | undefined {
   const field: Field = { name: '', number: 0, typeName: '', isStorage: false, isTargetRepository: false };
   let options: Uint8Array | undefined;
   const isRead = readMessage(bytes, {
-    1: [WIRE_TYPE.lengthDelimited, (reader) => (field.name = readText(reader))],
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (field.name = readString(reader))],
     3: [WIRE_TYPE.varint, (reader) => (field.number = reader.int32())],
-    6: [WIRE_TYPE.lengthDelimited, (reader) => (field.typeName = readText(reader))],
+    6: [WIRE_TYPE.lengthDelimited, (reader) => (field.typeName = readString(reader))],
     8: [WIRE_TYPE.lengthDelimited, (reader) => (options = reader.bytes())],
   });
   if (!isRead) return undefined;
@@ -189,7 +189,7 @@ function readService(bytes: Uint8Array, prefix: string, services: Service[]): bo
   const service: Service = { name: '', methods: [] };
   let isValid = true;
   const isRead = readMessage(bytes, {
-    1: [WIRE_TYPE.lengthDelimited, (reader) => (service.name = prefix + readText(reader))],
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (service.name = prefix + readString(reader))],
     2: [
       WIRE_TYPE.lengthDelimited,
       (reader) => {
@@ -214,8 +214,8 @@ function readMethod(bytes: Uint8Array): Method | undefined {
   };
   let options: Uint8Array | undefined;
   const isRead = readMessage(bytes, {
-    1: [WIRE_TYPE.lengthDelimited, (reader) => (method.name = readText(reader))],
-    2: [WIRE_TYPE.lengthDelimited, (reader) => (method.inputType = readText(reader))],
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (method.name = readString(reader))],
+    2: [WIRE_TYPE.lengthDelimited, (reader) => (method.inputType = readString(reader))],
     4: [WIRE_TYPE.lengthDelimited, (reader) => (options = reader.bytes())],
     5: [WIRE_TYPE.varint, (reader) => (method.isClientStreaming = reader.bool())],
     6: [WIRE_TYPE.varint, (reader) => (method.isServerStreaming = reader.bool())],

@@ -8,7 +8,7 @@ import { other, type Sender } from '../../../src/inspect/sender.js';
 import { YamuxEditor, type EditConnection } from '../../../src/inspect/yamux/yamux-editor.js';
 import { YAMUX_INITIAL_WINDOW_BYTES, YamuxFlag, YamuxType } from '../../../src/inspect/yamux/yamux-frame.js';
 import { ABUSE_LIMITS } from '../../../src/limits.js';
-import { header } from './hand-made.js';
+import { yamuxHeader } from '../../support/yamux-frames.js';
 
 const { data, windowUpdate } = YamuxType;
 const { syn, ack, fin, rst } = YamuxFlag;
@@ -52,7 +52,7 @@ export interface Frame {
 }
 
 export function encode({ type, flags, streamId, value, payload }: Frame): Buffer {
-  return Buffer.concat([header(0, type, flags, streamId, value), payload]);
+  return Buffer.concat([yamuxHeader(0, type, flags, streamId, value), payload]);
 }
 
 /** Removes the complete frames from the beginning of `bytes`. */

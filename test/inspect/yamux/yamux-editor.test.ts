@@ -14,7 +14,8 @@ import {
   Session,
   type Frame,
 } from './editor-model.js';
-import { frame as inWords, header, type Sent } from './hand-made.js';
+import { yamuxHeader } from '../../support/yamux-frames.js';
+import { frame as inWords, type Sent } from './hand-made.js';
 
 const { data, windowUpdate, ping } = YamuxType;
 const { syn, ack, fin } = YamuxFlag;
@@ -439,7 +440,7 @@ describe('a connection is closed', () => {
 
   test('for an unknown type of frame', () => {
     const scripted = new Scripted();
-    scripted.send([{ sender: 'client', bytes: header(0, 4, 0, 1, 0) }]);
+    scripted.send([{ sender: 'client', bytes: yamuxHeader(0, 4, 0, 1, 0) }]);
     expect(scripted.editor.failure).toBe('yamux_frame');
     expect(scripted.look().server).toBe('');
   });
@@ -462,7 +463,7 @@ test('arbitrary frames, however they are split, are forwarded as they are or clo
       editor.pass('client', MAGIC.bytes, 0);
       for (const { isClient, type, flags, streamId, length, cut } of frames) {
         const payload = Buffer.alloc(type === 0 ? length : 0, 'P');
-        const bytes = Buffer.concat([header(0, type, flags, streamId, length), payload]);
+        const bytes = Buffer.concat([yamuxHeader(0, type, flags, streamId, length), payload]);
         for (const part of [bytes.subarray(0, cut), bytes.subarray(cut)]) {
           const passed = editor.pass(isClient ? 'client' : 'server', part, 0);
           expect(passed.length).toBeLessThanOrEqual(bytes.length + 24);
