@@ -75,7 +75,10 @@ export async function startJudgedRelay(upstream: string, judge: CallJudge['judge
       },
       {
         answered: () => undefined,
-        insert: (bytes) => relay.insert('to_client', bytes),
+        insert: (direction, bytes) => {
+          relay.insert(direction, bytes);
+          return relay.queuedBytes(direction);
+        },
         refuse: (reason, lastBytes) => {
           refused.push(reason);
           relay.refuse(reason, lastBytes);
