@@ -49,6 +49,8 @@ export interface StartOptions {
   readonly logFile?: string;
   /** Descriptors of this process that the program inherits from 3 on, as from systemd. */
   readonly inherits?: readonly number[];
+  /** Allows `advanceClock`; see `TEST_CLOCK`. */
+  readonly hasTestClock?: boolean;
 }
 
 /** The running program, as its user sees it. It is ended with the test that started it, however that ends. */
@@ -102,7 +104,7 @@ export class ProxyProcess {
         ? [process.execPath, args]
         : ['sh', ['-c', `${limit}${activation}exec "$0" "$@"${redirection}`, process.execPath, ...args]];
     const child = spawn(command, commandArgs, {
-      stdio: ['ignore', 'pipe', 'pipe', ...inherits],
+      stdio: ['ignore', 'pipe', 'pipe', ...inherits, ...(options.hasTestClock ? (['ipc'] as const) : [])],
       env: { ...process.env, ...NO_NODE_VARIABLES, ...COVERAGE, ...options.env },
       ...(options.directory === undefined ? {} : { cwd: options.directory }),
     });
@@ -161,6 +163,13 @@ export class ProxyProcess {
 
   signal(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
+  }
+
+  /** Advances the clock of a program that was started with `TEST_CLOCK`. Settles when the timers that were due have fired. */
+  async advanceClock(ms: number): Promise<void> {
+    const advanced = once(this.#child, 'message');
+    this.#child.send({ advanceMs: ms });
+    await advanced;
   }
 
   /** From now on nobody reads the log, and its pipe fills. */
