@@ -46,6 +46,17 @@ export const CLEAN = [
   'src/serving',
   'src/upstream',
   'src/x509',
+  'test/admin',
+  'test/config',
+  'test/files',
+  'test/gitaly-client',
+  'test/http',
+  'test/process',
+  'test/serving',
+  'test/telemetry',
+  'test/tls',
+  'test/upstream',
+  'test/x509',
 ];
 
 /** This file, whose examples are to be found. */

@@ -250,7 +250,7 @@ describe('abuse of HTTP/2 at the gate costs little, harms no other client and le
     },
   );
 
-  test('a client that sends what is no HTTP/2, and reads nothing, is let go', async () => {
+  test('a client that sends malformed HTTP/2 and does not read is closed', async () => {
     const gate = await startGate();
     gate.backend.handler = (_request, response) => response.end(Buffer.alloc(64 * MIB));
     const client = (await tlsClient(gate.port, { ca: gate.ca.caPem })).pause();
@@ -279,7 +279,7 @@ describe('abuse of HTTP/2 at the gate costs little, harms no other client and le
     await gate.endsWithNothingLeaked();
   });
 
-  test('a client that reads nothing for a while gets all, later', async () => {
+  test('a client that does not read for a while gets all of its answer later', async () => {
     const gate = await startGate({ more: QUICK });
     gate.backend.handler = (_request, response) => response.end(Buffer.alloc(64 * MIB));
     const client = (await tlsClient(gate.port, { ca: gate.ca.caPem })).pause();

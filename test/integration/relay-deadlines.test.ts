@@ -148,7 +148,7 @@ describe('timeouts.half_close', () => {
   });
 });
 
-test('there is no total timeout: an established connection outlives every other deadline', async () => {
+test('an established connection outlives every other deadline: no total timeout exists', async () => {
   const { ca, backend, proxy, port } = await startSetup({
     ...TEST_CLOCK,
     more: { timeouts: { handshake: '1m', preface: '1m', dial: '1m', half_close: '1m' } },

@@ -81,7 +81,7 @@ describe('bytes pass both ways unchanged', () => {
   });
 });
 
-describe('memory grows by at most 1 MiB a connection', () => {
+describe('memory grows by at most 1 MiB per connection', () => {
   /** So many are stalled before the others are measured: what they take the process needs once. */
   const FIRST = 4;
   const MEASURED = 12;
