@@ -29,6 +29,17 @@ export const CLEAN = [
   'soak/support.mjs',
   'soak/toxic.mjs',
   'src',
+  'test/admin',
+  'test/config',
+  'test/files',
+  'test/gitaly-client',
+  'test/http',
+  'test/process',
+  'test/serving',
+  'test/telemetry',
+  'test/tls',
+  'test/upstream',
+  'test/x509',
 ];
 
 /** This file, whose examples are to be found. */

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 
 const DIST = fileURLToPath(new URL('../dist', import.meta.url));
 
-/** What a file imports, statically or dynamically, and what it would have to `require`. */
+/** The modules that a file imports, statically or dynamically, and those that it would have to `require`. */
 function importsOf(code: string): string[] {
   const statement = /^(?:import|\} from|import .* from|export .* from) "([^"]+)";$/gmu;
   return [statement, /\bimport\("([^"]+)"\)/gu, /\b__require\("([^"]+)"\)/gu].flatMap((pattern) =>

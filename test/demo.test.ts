@@ -108,7 +108,7 @@ describe('the demo', () => {
     await endsAndLeavesNothing(demo, directory, 'SIGINT');
   });
 
-  test('takes free ports where the usual ones are taken, and says so', async () => {
+  test('uses free ports if the usual ones are in use, and prints them', async () => {
     for (const port of Object.values(DEMO_PORTS)) await take(port);
     const { demo, directory, printed, place } = await startDemo();
     for (const port of Object.values(DEMO_PORTS)) expect(printed).toContain(`(port ${port} is in use)`);

@@ -34,34 +34,40 @@ export interface Reused {
   readonly current: CurrentService | undefined;
 }
 
-/**
- * Returns the parts of a listener's previous serving that the next one keeps:
- *
- * - the terminator, while certificates, keys, CAs, CRLs and TLS settings are the same;
- * - the policy in effect, which the next one replaces;
- * - the counters and the log, while address and protocol of the listener are the same;
- * - the idle connections to an HTTP upstream, while upstream, TLS and `timeouts.dial` are the same as well.
- */
+/** Returns the parts of a listener's previous serving that the next one keeps. The next policy replaces the previous one in place. */
 export function reuse(previous: Serving | undefined, next: ServedListener): Reused {
   if (!previous) return NOTHING;
-  const { configuration, fingerprint } = next;
-  const before = previous.listener.configuration;
-  const isSameTls = previous.listener.fingerprint === fingerprint;
-  const isSameKind =
-    before.listen.url === configuration.listen.url &&
-    (before.http === undefined) === (configuration.http === undefined);
-  const isSameUpstream =
-    isSameKind && before.forwarding.fallback?.url === configuration.forwarding.fallback?.url;
-  const service = isSameUpstream ? previous.http?.service : undefined;
-  const isSameDial = isSameTls && before.timeouts.dialMs === configuration.timeouts.dialMs;
+  const { settings, http } = previous;
+  const isKept = keptParts(previous.listener, next);
   return {
-    policy: previous.settings.policy,
-    events: isSameKind ? previous.settings.events : undefined,
-    terminator: isSameTls ? previous.settings.terminator : undefined,
-    current: previous.http?.current,
-    requests: service?.requests,
-    pool: isSameDial ? service?.pool : undefined,
+    policy: settings.policy,
+    events: isKept.events ? settings.events : undefined,
+    terminator: isKept.terminator ? settings.terminator : undefined,
+    requests: isKept.requests ? http?.service.requests : undefined,
+    pool: isKept.pool ? http?.service.pool : undefined,
+    current: http?.current,
   };
+}
+
+/**
+ * Decides which parts of a listener a reload keeps:
+ *
+ * - the terminator, while certificates, keys, CAs, CRLs and TLS settings are the same;
+ * - the counters and the log, while address and protocol of the listener are the same; those of HTTP requests, while the upstream
+ *   is the same as well;
+ * - the idle connections to an HTTP upstream, while TLS and `timeouts.dial` are the same as well.
+ */
+export function keptParts(
+  previous: ServedListener,
+  next: ServedListener,
+): Readonly<Record<Exclude<keyof Reused, 'current' | 'policy'>, boolean>> {
+  const [before, after] = [previous.configuration, next.configuration];
+  const terminator = previous.fingerprint === next.fingerprint;
+  const events =
+    before.listen.url === after.listen.url && (before.http === undefined) === (after.http === undefined);
+  const requests = events && before.forwarding.fallback?.url === after.forwarding.fallback?.url;
+  const pool = requests && terminator && before.timeouts.dialMs === after.timeouts.dialMs;
+  return { events, terminator, requests, pool };
 }
 
 const NOTHING: Reused = {

@@ -107,7 +107,7 @@ describe('problems, each with its line:', () => {
       ),
     ],
     [
-      'wildcards that are none',
+      'invalid wildcards',
       ['"*": tcp://h:1', '"gitaly-*.internal": tcp://h:1', '"*.*.internal": tcp://h:1', '"a.*": tcp://h:1'],
       [
         `5: ${name}.*: a \`*\` matches one label of a longer name: write \`default\` for all other names (got "*")`,

@@ -231,7 +231,7 @@ abuse_limits:
     expect(load(text).configuration?.listeners).toHaveLength(2);
   });
 
-  it('says the same as the flags', () => {
+  it('gives the same configuration as the flags', () => {
     const flags = {
       pairs: [
         { listen: 'tls://0.0.0.0:9999', forward: 'tcp://127.0.0.1:8075' },
@@ -301,7 +301,7 @@ describe('pairs that speak HTTP', () => {
 describe('trust', () => {
   const upstream = 'listeners:\n  - listen: tcp://127.0.0.1:0\n    forward: tls://gitaly.:9999\n';
 
-  it('is the system’s for an upstream when nobody names another', () => {
+  it('is the system’s for an upstream without ca_path', () => {
     expect(onlyListener(load(upstream)).upstreamTls).toEqual({
       ca: undefined,
       certificate: undefined,
@@ -636,7 +636,7 @@ describe('problems of a file', () => {
       ],
     ],
     [
-      'HTTP to what speaks none',
+      'HTTP to an upstream of another protocol',
       `${TLS}listeners:\n  - listen: https://0.0.0.0:8443\n    forward: tcp://127.0.0.1:8181\n`,
       [
         'proxy.yaml:4: listeners[0].forward: cannot forward from https://0.0.0.0:8443 to tcp://127.0.0.1:8181: for HTTP, both must be https://, http:// or unix: (got "tcp://127.0.0.1:8181")',
@@ -672,7 +672,7 @@ describe('problems of a file', () => {
       ],
     ],
     [
-      'a network that is everybody',
+      'a network of all addresses',
       tcp(`${forward}    proxy_protocol: { accept_from: ["::/0"] }\n`),
       [
         'proxy.yaml:4: warning: listeners[0].proxy_protocol.accept_from[0]: every client could claim any address: list only the networks of the load balancers (got "::/0")',

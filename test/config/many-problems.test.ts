@@ -62,7 +62,7 @@ describe('the time to judge a file grows with its length alone', () => {
   );
 });
 
-describe('a wrong number says which are right', () => {
+describe('a wrong number is reported with the valid range', () => {
   test.each([
     ['logging: { rpc_sampling: 2 }', 'logging.rpc_sampling: expected a number from 0 to 1 (got 2)'],
     ['logging: { rpc_sampling: -0.1 }', 'logging.rpc_sampling: expected a number from 0 to 1 (got -0.1)'],

@@ -240,7 +240,7 @@ describe('CallAnswer', () => {
     expect(answer.end()).toHaveLength(0);
   });
 
-  test('tells with GOAWAY which streams it has answered', () => {
+  test('its GOAWAY names the last stream that it has answered', () => {
     const answer = new Http2Answer(unavailable('down'));
     answer.receive(CONVERSATION);
     const [goaway] = framesOf(answer.end());
@@ -248,7 +248,7 @@ describe('CallAnswer', () => {
     expect(answer.closed).toBe(true);
   });
 
-  test('takes the greatest frame and no more bytes than it says', () => {
+  test('accepts the largest frame, and no byte beyond its length', () => {
     const answer = new Http2Answer(unavailable('down'));
     answer.receive(PREFACE);
     const data = frame(DATA, 0, 1, Buffer.alloc(16_384));
@@ -259,7 +259,7 @@ describe('CallAnswer', () => {
     expect(answer.closed).toBe(true);
   });
 
-  test('says no more than it lets be said: nine bytes of a client ask for hundreds', () => {
+  test('sends at most MAX_ANSWERED_BYTES, although nine bytes of a client request hundreds', () => {
     const answer = new Http2Answer(unavailable('down '.repeat(400)));
     const asked = Array.from({ length: 8000 }, (_, index) => frame(HEADERS, END_HEADERS, 2 * index + 1));
     const said = answer.receive(Buffer.concat([PREFACE, ...asked]));

@@ -72,7 +72,7 @@ const NEXT: Record<keyof typeof STATES, Record<keyof typeof TRANSITIONS, Connect
 };
 
 describe.each(Object.entries(STATES))('a connection that is %s', (name, state) => {
-  test.each(Object.entries(TRANSITIONS))('and is told: %s', (told, transition) => {
+  test.each(Object.entries(TRANSITIONS))('emits %s', (told, transition) => {
     const row = NEXT[name as keyof typeof STATES];
     expect(nextState(state, transition)).toEqual(row[told as keyof typeof TRANSITIONS]);
   });

@@ -16,7 +16,7 @@ describe.each(BEGINNINGS)('%s', (protocol, beginning) => {
     expect(protocolOf(beginning)).toBe(protocol);
   });
 
-  test('whatever follows it is no matter', () => {
+  test('the bytes behind the preface do not matter', () => {
     fc.assert(
       fc.property(fc.uint8Array(), (rest) => {
         expect(protocolOf(Buffer.concat([beginning, rest]))).toBe(protocol);
@@ -46,7 +46,7 @@ test('no more than the preface is ever asked for', () => {
   );
 });
 
-describe('what is told of other beginnings', () => {
+describe('how other first bytes are described', () => {
   test.each([
     [Buffer.from([0x16, 3, 1, 0]), 'a TLS handshake: this listener is plaintext, or TLS is wrapped in TLS'],
     [Buffer.from('GET / HTTP/1.1\r\n'), 'HTTP/1'],

@@ -241,7 +241,7 @@ describe('what is encoded is parsed again', () => {
     }
   });
 
-  test.each(['v1', 'v2'] as const)('an unknown end: %s says that it does not know', (chosen) => {
+  test.each(['v1', 'v2'] as const)('an unknown end: %s states that the address is unknown', (chosen) => {
     const end = { address: '10.0.0.1', port: 1 };
     expectAtEveryByte(encodeProxyHeader(chosen, undefined, undefined), undefined);
     expectAtEveryByte(encodeProxyHeader(chosen, end, undefined), undefined);
@@ -249,7 +249,7 @@ describe('what is encoded is parsed again', () => {
   });
 });
 
-test('an IPv6 address of version 2 is written as RFC 5952 says', () => {
+test('an IPv6 address of version 2 is formatted as RFC 5952 requires', () => {
   const text = (hex: string): unknown => {
     const ends = Buffer.concat([Buffer.from(hex, 'hex'), Buffer.alloc(20)]);
     const parsed = parseProxyHeader(v2(0x21, 0x21, ends));

@@ -24,24 +24,27 @@ const OVER_TCP = TRANSPORTS.filter(({ client, upstream }) => client !== 'unix' &
 const SIDES = ['client', 'upstream'] as const;
 
 describe.each(TRANSPORTS)('half-close, $client client and $upstream upstream', (transports) => {
-  test.each(SIDES)('the %s finishes first; the other goes on as long as it likes', async (first) => {
-    const tested = await startRelay(transports);
-    const [one, other] =
-      first === 'client'
-        ? [tested.client.stream, tested.backend.stream]
-        : [tested.backend.stream, tested.client.stream];
-    one.end('the last word');
-    expect((await readBytes(other, 13)).toString()).toBe('the last word');
-    const ended = once(other, 'end');
-    other.resume();
-    await ended;
-    const answer = noise(1 << 20);
-    const received = readBytes(one, answer.length);
-    other.end(answer);
-    expect(sha256(await received)).toBe(sha256(answer));
-    one.resume();
-    expect(await endOf(tested)).toMatchObject({ reason: 'finished', initiator: first });
-  });
+  test.each(SIDES)(
+    'the %s finishes first; the other side may send for as long as it needs',
+    async (first) => {
+      const tested = await startRelay(transports);
+      const [one, other] =
+        first === 'client'
+          ? [tested.client.stream, tested.backend.stream]
+          : [tested.backend.stream, tested.client.stream];
+      one.end('the last word');
+      expect((await readBytes(other, 13)).toString()).toBe('the last word');
+      const ended = once(other, 'end');
+      other.resume();
+      await ended;
+      const answer = noise(1 << 20);
+      const received = readBytes(one, answer.length);
+      other.end(answer);
+      expect(sha256(await received)).toBe(sha256(answer));
+      one.resume();
+      expect(await endOf(tested)).toMatchObject({ reason: 'finished', initiator: first });
+    },
+  );
 
   test.each(SIDES)(
     'the %s finishes and takes its time to read; nothing of what is sent to it is lost',
@@ -78,7 +81,7 @@ describe.each(OVER_TCP)('reset, $client client and $upstream upstream', (transpo
     expect(await endOf(tested)).toMatchObject({ reason: 'reset', initiator: side });
   });
 
-  test.each(SIDES)('by the %s while nobody reads it is no end either', async (side) => {
+  test.each(SIDES)('a reset by the %s while its socket is not read is not an orderly end', async (side) => {
     const tested = await startRelay(transports);
     const [resets, hears] =
       side === 'client' ? [tested.client, tested.backend] : [tested.backend, tested.client];
@@ -91,7 +94,7 @@ describe.each(OVER_TCP)('reset, $client client and $upstream upstream', (transpo
     expect(await endOf(tested)).toMatchObject({ reason: 'reset', initiator: side });
   });
 
-  test.each(SIDES)('by the %s while nobody reads anybody is none either', async (side) => {
+  test.each(SIDES)('a reset by the %s while neither socket is read is not an orderly end', async (side) => {
     const tested = await startRelay(transports);
     const [resets, hears] =
       side === 'client' ? [tested.client, tested.backend] : [tested.backend, tested.client];
@@ -159,7 +162,7 @@ test.each([
 );
 
 describe.each(['tcp', 'tls1.2', 'tls1.3'] as const)(
-  'an upstream that must speak first, over %s',
+  'an upstream that must send first, over %s',
   (upstream) => {
     const head = Buffer.from('a request');
 

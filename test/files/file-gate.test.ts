@@ -10,7 +10,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** Work that ends when it is told to, and a list of what has started. */
+/** Work that the test ends, and a list of the work that has started. */
 function hangingWork(gate: FileGate): {
   started: string[];
   enter: (path: string) => Promise<string>;
@@ -34,7 +34,7 @@ function hangingWork(gate: FileGate): {
 
 const PATHS = Array.from({ length: MAX_FILE_WORK + 2 }, (_, index) => `/file-${index}`);
 
-test('only so many accesses run at a time, the others in their order', async () => {
+test('a limited number of accesses run at a time, the others in their order', async () => {
   const { started, enter, finish } = hangingWork(new FileGate());
   const outcomes = PATHS.map(enter);
   expect(started).toEqual(PATHS.slice(0, MAX_FILE_WORK));

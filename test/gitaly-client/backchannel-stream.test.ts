@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from 'vitest';
 
 import { BackchannelStream } from '../../src/gitaly-client/backchannel-stream.js';
 
-test('a server that closes is told of in one way, whether its end or a failed write is seen first', async () => {
+test('a server that closes is reported the same, whether its end or a failed write is seen first', async () => {
   const server = createServer((socket) => socket.on('error', () => undefined).resume());
   onTestFinished(() => void server.close());
   await once(server.listen(0, '127.0.0.1'), 'listening');

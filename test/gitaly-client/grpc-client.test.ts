@@ -70,10 +70,10 @@ test('a message and its trailers are an answer, and the request arrives as gRPC 
 
 describe('other answers', () => {
   test('one of trailers only, percent-encoded', async () => {
-    const headers = { ...GRPC, 'grpc-status': '14', 'grpc-message': 'nobody%20%E2%80%A6' };
+    const headers = { ...GRPC, 'grpc-status': '14', 'grpc-message': 'unavailable%20%E2%80%A6' };
     expect(await answered((stream) => stream.respond(headers, { endStream: true }))).toEqual({
       code: 'Unavailable',
-      message: 'nobody …',
+      message: 'unavailable …',
       response: undefined,
     });
   });

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { readServingStatus } from '../../src/gitaly-client/check-health.js';
 import { readServerInfo } from '../../src/gitaly-client/server-info.js';
 
-/** `server_version: "15.11.13"`, `git_version: "2.39"`, a storage with all its fields, and a fixed64 that nobody knows. */
+/** `server_version: "15.11.13"`, `git_version: "2.39"`, a storage with all its fields, and an unknown fixed64. */
 const INFO = Buffer.concat([
   Buffer.from('\x0a\x0815.11.13\x12\x042.39', 'latin1'),
   Buffer.from('\x1a\x0f\x0a\x07default\x10\x01\x22\x02fs', 'latin1'),

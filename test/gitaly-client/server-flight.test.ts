@@ -52,12 +52,12 @@ test('messages may be cut into records anywhere', () => {
   }
 });
 
-test('what is no TLS says nothing', () => {
+test('bytes that are not TLS yield no facts', () => {
   const seen = readServerFlight(Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'), undefined);
   expect(seen).toMatchObject({ version: undefined, certificates: [], asksForCertificate: undefined });
 });
 
-test('no bytes whatever make it throw or go on for ever', () => {
+test('arbitrary bytes neither make it throw nor loop forever', () => {
   const records = fc
     .tuple(fc.constantFrom(20, 21, 22, 23), fc.uint8Array({ maxLength: 200 }))
     .map(([type, content]) => record(type, Buffer.from(content)));

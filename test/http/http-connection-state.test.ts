@@ -71,7 +71,7 @@ const NEXT: Record<keyof typeof STATES, readonly HttpConnectionState[]> = {
 describe.each(Object.entries(STATES))('an HTTP connection that is %s', (name, state) => {
   test.each(
     Object.entries(TRANSITIONS).map(([told, transition], index) => [told, index, transition] as const),
-  )('and is told: %s', (_told, index, transition) => {
+  )('emits %s', (_told, index, transition) => {
     expect(nextHttpState(state, transition)).toEqual(NEXT[name as keyof typeof STATES][index]);
   });
 });

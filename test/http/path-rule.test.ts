@@ -82,7 +82,7 @@ describe('below /api/v4/internal/', () => {
     '/api/v4/internal/\0',
     '/api/v4/internal/x%0d%0a',
     '/api/v4/internal/%7f',
-    // Overlong UTF-8 of `.` and `/`, and other bytes that are no UTF-8.
+    // Overlong UTF-8 of `.` and `/`, and other bytes that are not UTF-8.
     '/api/v4/internal/%c0%ae%c0%ae/users',
     '/api/v4/internal/..%c0%afusers',
     '/api/v4/internal/%ff',
@@ -104,7 +104,7 @@ test('any of several prefixes will do', () => {
   expect(isBelow('/b/c', ['/a/', '/b/'])).toBe(true);
 });
 
-/** How a server may read a path: decode so often, take these for slashes, leave this off, resolve. */
+/** How a server may read a path: the number of decodings, the characters that count as slashes, the part that is cut off. */
 function read(
   path: string,
   decodings: number,

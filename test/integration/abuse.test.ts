@@ -13,6 +13,7 @@ import {
   tlsClient,
   type Ending,
 } from '../support/clients.js';
+import { FAST_CLOCK } from '../support/fast-clock.js';
 import { frame, uint32 } from '../support/http2-frames.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, type Setup } from '../support/setup.js';
@@ -264,7 +265,7 @@ async function expectClosedCheaply(
   return (await attacker.ending).received;
 }
 
-describe('over HTTP/2, a client is told to calm down, and closed', () => {
+describe('an abusive HTTP/2 client gets ENHANCE_YOUR_CALM, and its connection is closed', () => {
   test.each(ATTACKS)('$name', async (which) => {
     const attacker = await open(HTTP2_PREFACE);
     const { client, upstream } = attacker;
@@ -341,7 +342,7 @@ describe('over HTTP/2, a client is told to calm down, and closed', () => {
     await setup.proxy.endsWithNothingLeaked();
   });
 
-  test('one that attacks before upstream has spoken, too', async () => {
+  test('a client that attacks before upstream has sent anything', async () => {
     const { ca, backend, proxy, port } = await startSetup();
     const client = await tlsClient(port, { ca: ca.caPem });
     const arrived = backend.accept();
@@ -415,7 +416,10 @@ describe.runIf(process.platform === 'linux')('a client that is slow on purpose',
   test.each(rows)(
     '%s: is closed in time, before anything is dialled',
     async (name, reason, timeout, begin) => {
-      const setup = await startSetup({ more: { workers: 1, timeouts: { [timeout]: '500ms' } } });
+      const setup = await startSetup({
+        more: { workers: 1, timeouts: { [timeout]: '2s' } },
+        ...FAST_CLOCK,
+      });
       const { proxy, backend } = setup;
       const slow = await costOfEach(setup, CLIENTS, async () => {
         await eachOf(CLIENTS, async () => {

@@ -297,7 +297,7 @@ describe('the first calls of a client that is refused are answered UNAUTHENTICAT
     await proxy.endsWithNothingLeaked();
   });
 
-  test('one that does not call is gone soon, too', async () => {
+  test('the connection of a refused client that does not call ends soon, too', async () => {
     const { ca, proxy, port } = await startSetup(requiring);
     const client = await tlsClient(port, { ca: ca.caPem, ...speaking('TLSv1.3') });
     expect(await readToEnd(client)).toMatchObject({ received: Buffer.alloc(0), kind: 'reset' });

@@ -191,7 +191,7 @@ describe('the address of a client with a verified certificate', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('is guarded again after a handshake that failed with so many bytes that they may have been certificates', async () => {
+  test('is guarded again after a handshake that failed with enough bytes to be certificates', async () => {
     const { proxy, attack, verified } = await start();
     await verified();
     const client = await tcpClient(await proxy.port(RELAY));

@@ -44,7 +44,7 @@ async function file(text: string): Promise<string> {
   return path;
 }
 
-describe('the program says what it can do', () => {
+describe('the program prints its commands and flags', () => {
   test.each([
     [['--help']],
     [['serve', '--help']],
@@ -67,7 +67,7 @@ describe('the program says what it can do', () => {
   });
 });
 
-describe('wrong usage is one line that says what would be right, exit 2', () => {
+describe('wrong usage prints one line with the right usage, exit 2', () => {
   test.each([
     [['serve', '--lisen', 'tls://127.0.0.1:0'], 'unknown flag --lisen; did you mean --listen?'],
     [['--confg', 'x.yaml'], 'unknown flag --confg; did you mean --config?'],
@@ -120,7 +120,7 @@ describe('serve from flags alone', () => {
   });
 });
 
-describe('what keeps it from starting is said clearly', () => {
+describe('a reason not to start is printed in one line', () => {
   test('a port that is taken: one line, exit 1', async () => {
     const taken = `tcp://127.0.0.1:${await takenPort()}`;
     const { code, stderr } = await run('--listen', taken, '--forward', 'tcp://127.0.0.1:1');
@@ -167,7 +167,7 @@ describe('what keeps it from starting is said clearly', () => {
     expect(lines[1]).toContain('--key: /nowhere/key.pem: no such file');
   });
 
-  test('a file that is no YAML: where, exit 2', async () => {
+  test('a file that is not YAML: the line of the fault, exit 2', async () => {
     const path = await file('listeners:\n  - listen: "tls://\n');
     const { code, stderr } = await run('serve', '--config', path);
     expect(code).toBe(2);
@@ -176,7 +176,7 @@ describe('what keeps it from starting is said clearly', () => {
 });
 
 describe('configuration validate', () => {
-  test('says nothing of a good file, exit 0; a key that others can read is a warning', async () => {
+  test('a valid file prints nothing, exit 0; a key that others can read is a warning', async () => {
     const ca = await Authority.create(await temporaryDirectory());
     const { certificatePath, keyPath } = await ca.server();
     const path = await file(

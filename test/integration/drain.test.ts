@@ -34,7 +34,7 @@ async function drain(proxy: ProxyProcess): Promise<void> {
   await proxy.log.waitForEvent('draining');
 }
 
-test('SIGTERM with 100 streams running: readiness fails, nobody new gets in, all streams finish, exit 0', async () => {
+test('SIGTERM with 100 streams running: readiness fails, new connections are refused, all streams finish, exit 0', async () => {
   const forward = await startGrpcBackend();
   const { ca, proxy, port } = await startSetup({ listener: { forward } });
   const address = await proxy.address(TLS_LISTENER);
@@ -65,7 +65,7 @@ test('SIGTERM with 100 streams running: readiness fails, nobody new gets in, all
   await proxy.log.waitForEvent('stopped');
 });
 
-test('what is left after graceful_restart_timeout is reset, the log says how many, exit 1', async () => {
+test('connections that are open after graceful_restart_timeout are reset, and logged with their number, exit 1', async () => {
   const backend = await RawBackend.start();
   const proxy = await ProxyProcess.start({
     configuration: {

@@ -178,7 +178,7 @@ describe.each(VERSIONS)('a client that resets behind its first bytes, %s, %s', (
 });
 
 test.each(['TLSv1.2', 'TLSv1.3'] as const)(
-  'an upstream that resets behind its first bytes is no end, %s',
+  'an upstream that resets behind its first bytes has not ended in order, %s',
   async (version) => {
     const versions = { minVersion: version, maxVersion: version };
     const { proxy, backend, open } = await start('tcp', 'tls', {}, versions);

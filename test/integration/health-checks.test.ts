@@ -63,7 +63,7 @@ function lines(proxy: ProxyProcess, event: EventId): number {
 }
 
 describe('upstream_up', () => {
-  test('tells what a health check came to although no client has come', async () => {
+  test('shows the result of a health check before the first client', async () => {
     const gitaly = await StandInGitaly.start();
     const proxy = await startChecking(gitaly.url);
     await awaitUp(proxy, 1);
@@ -171,7 +171,7 @@ describe('upstream_up', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('of an HTTP upstream tells whether it can be connected to', async () => {
+  test('of an HTTP upstream shows whether it can be connected to', async () => {
     const backend = await HttpBackend.start();
     const proxy = await ProxyProcess.start({
       configuration: {
@@ -233,7 +233,7 @@ describe('the token', () => {
     expect(proxy.log.text).toContain(`${path}: readable by others; chmod 600 it`);
   });
 
-  test('that Gitaly refuses is told once, and Gitaly is up', async () => {
+  test('a token that Gitaly refuses is logged once, and Gitaly counts as up', async () => {
     const gitaly = await StandInGitaly.start({ token: 'secret' });
     const proxy = await startChecking(gitaly.url, { health_check_token_path: await tokenPath('another') });
     await awaitUp(proxy, 1);
@@ -251,7 +251,7 @@ describe('readiness', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('with readiness_requires_upstream fails while none is up, and says why', async () => {
+  test('with readiness_requires_upstream fails while no upstream is up, with the reason', async () => {
     const gitaly = await StandInGitaly.start();
     const { port } = gitaly;
     const proxy = await startChecking(gitaly.url, { readiness_requires_upstream: true });
@@ -319,7 +319,7 @@ describe('checks', () => {
     expect(gitaly.calls.length).toBeLessThanOrEqual(length + 1);
   });
 
-  test('follow a reload: what is gone has no series, what is new is checked', async () => {
+  test('health checks follow a reload: removed upstreams have no series, new ones are checked', async () => {
     const [one, other] = [await StandInGitaly.start(), await StandInGitaly.start({ health: 2 })];
     const second = { listen: 'tcp://127.0.0.2:0', forward: one.url };
     const common = { health_check_interval: OFTEN };

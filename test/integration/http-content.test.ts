@@ -7,6 +7,8 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
 
 import { readToEnd, tcpClient, tlsClient } from '../support/clients.js';
+import { SWEEP_MS_MAX } from '../../src/limits.js';
+import { FAST_CLOCK, TEST_CLOCK } from '../support/fast-clock.js';
 import { ALLOWED, ONE_WORKER, PLAIN, startGate, type Gate } from '../support/gate.js';
 import { answerOf, begin, http2Client, readAnswer } from '../support/http-clients.js';
 import { shell } from '../support/shell.js';
@@ -145,7 +147,7 @@ describe.each(['HTTP/1.1', 'HTTP/2'])('over %s', (protocol) => {
     await gate.endsWithNothingLeaked();
   });
 
-  test('an upstream that breaks off within its answer breaks it off for the client, who sees an error', async () => {
+  test('an answer that upstream aborts is aborted for the client, which sees an error', async () => {
     const gate = await startGate();
     // With its length, in chunks, and without either (whose end would be the end of the connection).
     const answers = [
@@ -177,7 +179,7 @@ describe.each(['HTTP/1.1', 'HTTP/2'])('over %s', (protocol) => {
   });
 });
 
-test('a client that is reset while upstream takes nothing of its request aborts upstream', async () => {
+test('a client that is reset while upstream does not read its request aborts upstream', async () => {
   const gate = await startGate({ listener: { listen: PLAIN }, more: { timeouts: { preface: '1s' } } });
   const arrived = nextRequest(gate);
   const socket = await tcpClient(gate.port);
@@ -369,30 +371,32 @@ describe('time', () => {
     await gate.endsWithNothingLeaked();
   });
 
-  test('a connection may rest between requests for longer than that, as long as timeouts.idle', async () => {
+  test('a connection may rest between requests for longer than every other deadline, until timeouts.idle ends it', async () => {
+    const IDLE_MS = 300_000;
     const gate = await startGate({
       listener: { listen: PLAIN },
-      more: { timeouts: { ...SHORT.timeouts, idle: '2s' } },
+      more: { timeouts: { ...SHORT.timeouts, idle: '5m' } },
+      ...TEST_CLOCK,
     });
     const socket = await tcpClient(gate.port);
     const get = `GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab\r\n\r\n`;
     socket.write(get);
     await once(socket, 'data');
-    // Somebody else is given up for it meanwhile.
-    const silent = await tcpClient(gate.port);
-    await readToEnd(silent);
+    await gate.proxy.advanceClock(0.9 * IDLE_MS);
     socket.write(get);
     await once(socket, 'data');
-    await readToEnd(socket);
+    const ending = readToEnd(socket);
+    await gate.proxy.advanceClock(IDLE_MS + 2 * SWEEP_MS_MAX);
+    await ending;
     expect(await gate.proxy.log.waitForClose('idle_timeout')).toMatchObject({ protocol: 'http1' });
     expect(gate.backend.requests).toHaveLength(2);
     await gate.endsWithNothingLeaked();
   });
 
   test.each(['client', 'upstream'])(
-    'a %s that takes nothing is given up after timeouts.write_stall',
+    'the connection of a stalled %s ends after timeouts.write_stall',
     async (side) => {
-      const gate = await startGate({ more: { timeouts: { write_stall: '500ms' } } });
+      const gate = await startGate({ more: { timeouts: { write_stall: '2s' } }, ...FAST_CLOCK });
       const arrived = nextRequest(gate);
       const { sink, answer } = post(gate, 'HTTP/1.1');
       sink.on('error', () => undefined);

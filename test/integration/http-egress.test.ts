@@ -169,7 +169,7 @@ describe('an upstream that does not answer is a 502 that Gitaly can show, and na
   });
 });
 
-test('an answer over TLS whose end is that of its connection is a 502: nobody could tell whether it was cut', async () => {
+test('an answer over TLS that ends with its connection is a 502, because it may be truncated', async () => {
   const gate = await startEgress();
   const ask = (head: string): Promise<HttpAnswer> => {
     gate.backend.handler = ({ socket }) => void socket.end(`HTTP/1.1 ${head}\r\n\r\npart`);

@@ -51,7 +51,7 @@ describe('a gate passes requests', () => {
     await gate.endsWithNothingLeaked();
   });
 
-  test("of a Gitaly: its server's certificate, Connection: close, one handshake a call", async () => {
+  test("of a Gitaly: its server's certificate, Connection: close, one handshake per call", async () => {
     const gate = await startGate((ca) => ({ ...requiring(ca), more: ONE_WORKER }));
     const gitaly = await gate.ca.server({ dns: ['gitaly-a.internal'], usages: ['serverAuth', 'clientAuth'] });
     for (let call = 0; call < 3; call++) {
@@ -130,7 +130,7 @@ test.skipIf(!isInstalled('h2load'))(
   },
 );
 
-describe('whoever has no good client certificate gets 403, upstream nothing, and the log says why:', () => {
+describe('a client without a valid client certificate gets 403, upstream no request, and the reason is logged:', () => {
   test.each([
     ['none', 'absent', /sent no certificate and client_auth is require/, undefined],
     [
@@ -271,7 +271,7 @@ describe('a gate lets only paths through', () => {
   });
 });
 
-test('what speaks no HTTP, or no TLS, is closed, and the log says what it did', async () => {
+test('a client that does not use HTTP or TLS is closed, and the log has the reason', async () => {
   const gate = await startGate();
   const plain = await tcpClient(gate.port);
   plain.write(`GET ${ALLOWED} HTTP/1.1\r\nHost: gitlab\r\n\r\n`);

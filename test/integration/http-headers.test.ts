@@ -50,7 +50,7 @@ const CLAIMS = {
   'x-rewrite-url': '/evil',
 };
 
-test('what belongs to the connection stays there, in both directions; all else goes on, in its order', async () => {
+test('hop-by-hop fields are removed in both directions, all others are forwarded in their order', async () => {
   const gate = await startGate({ listener: { listen: PLAIN } });
   gate.backend.handler = (_request, response) => {
     response.writeHead(200, 'Very Well', [
@@ -121,7 +121,7 @@ test('what belongs to the connection stays there, in both directions; all else g
   await gate.endsWithNothingLeaked();
 });
 
-describe('what only the proxy may say is replaced, never joined,', () => {
+describe('fields that only the proxy may set are replaced, never joined,', () => {
   test('over HTTP/1.1, with the address from the PROXY header', async () => {
     const gate = await startGate({ listener: { listen: PLAIN, ...FROM_LOOPBACK } });
     for (const [address, node] of [
@@ -179,7 +179,7 @@ describe('what only the proxy may say is replaced, never joined,', () => {
   });
 });
 
-test('client_certificate_headers: upstream is told of the verified certificate, and of no other', async () => {
+test('client_certificate_headers: upstream gets the verified certificate, and no other', async () => {
   const gate = await startGate((ca) => ({
     ...requiring(ca, 'optional'),
     listener: { client_certificate_headers: true },
@@ -207,7 +207,7 @@ test('client_certificate_headers: upstream is told of the verified certificate, 
   await gate.endsWithNothingLeaked();
 });
 
-test('Host goes on as it came, but an https:// upstream is asked for its own name', async () => {
+test('Host is forwarded as received, but an https:// upstream gets its own name', async () => {
   const gate = await startGate(async (ca) => {
     const { certificatePem: cert, keyPem: key } = await ca.server();
     const backend = await HttpBackend.startTls({ cert, key });
@@ -222,7 +222,7 @@ test('Host goes on as it came, but an https:// upstream is asked for its own nam
   await gate.endsWithNothingLeaked();
 });
 
-test('over HTTP/2, which has some names once, what upstream says of them twice is one line, in header and trailers', async () => {
+test('over HTTP/2, two lines of one field are joined into one, in header and trailers', async () => {
   const gate = await startGate();
   gate.backend.handler = ({ socket }) => {
     socket.write(
@@ -252,7 +252,7 @@ test.each([
   ['204 No Content', 'GET'],
   ['304 Not Modified', 'GET'],
   ['200 OK', 'HEAD'],
-])('content behind a %s to a %s, which has none, reaches nobody', async (status, method) => {
+])('content behind a %s to a %s, which has none, is not forwarded', async (status, method) => {
   const gate = await startGate({ listener: { listen: PLAIN }, more: ONE_WORKER });
   gate.backend.handler = ({ url, socket }, response) => {
     if (url === '/') socket.write(`HTTP/1.1 ${status}\r\nContent-Length: 6\r\n\r\npoison`);

@@ -56,7 +56,7 @@ test('however many kept connections upstream has closed, a GET comes to one that
   await gate.endsWithNothingLeaked();
 });
 
-test('what upstream says unasked on a kept connection is nobody’s answer', async () => {
+test('bytes that upstream sends on an idle connection do not answer the next request', async () => {
   const gate = await startKeeping();
   expect(await gate.ask('/first')).toMatchObject({ status: 200 });
   const [kept] = gate.backend.connections;
@@ -67,7 +67,7 @@ test('what upstream says unasked on a kept connection is nobody’s answer', asy
   await gate.endsWithNothingLeaked();
 });
 
-test('of two answers to one request the second is nobody’s', async () => {
+test('the second of two answers to one request does not answer another request', async () => {
   const gate = await startKeeping();
   const one = 'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none';
   gate.backend.handler = ({ socket }) => void socket.write(`${one}${one.replace('one', 'two')}`);
@@ -77,7 +77,7 @@ test('of two answers to one request the second is nobody’s', async () => {
   await gate.endsWithNothingLeaked();
 });
 
-test('a connection is not used up to the moment at which upstream says that it ends it (Keep-Alive: timeout)', async () => {
+test('a kept connection is not used shortly before the end that upstream announces (Keep-Alive: timeout)', async () => {
   const gate = await startKeeping();
   gate.backend.handler = (request, response) => {
     response.setHeader('keep-alive', request.url === '/1' ? 'timeout=1, max=100' : 'timeout=30');

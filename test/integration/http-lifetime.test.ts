@@ -56,7 +56,7 @@ function plain(options: GateOptions = {}): GateOptions {
 describe.each([1, 2])('with %i worker(s)', (workers) => {
   const more = { workers };
 
-  test('SIGTERM: what is under way finishes, new requests get 503, idle connections end, exit 0', async () => {
+  test('SIGTERM: open requests finish, new ones get 503, idle connections close, exit 0', async () => {
     const gate = await startGate(plain({ more }));
     const idle = await tcpClient(gate.port);
     idle.write(GET);
@@ -91,7 +91,7 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
     await gate.proxy.log.waitForClose('drained');
   });
 
-  test('SIGTERM: clients of HTTP/2 are told by GOAWAY, their requests finish, exit 0', async () => {
+  test('SIGTERM: HTTP/2 clients get GOAWAY, their requests finish, exit 0', async () => {
     const gate = await startGate({ more });
     const held = hold(gate);
     const sessions = [0, 1].map(() => http2Client(gate.port, { ca: gate.ca.caPem }));
@@ -110,7 +110,7 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
     expect(await gate.proxy.exited).toBe(0);
   });
 
-  test('what has not ended at graceful_restart_timeout is broken off, exit 1', async () => {
+  test('requests that are open at graceful_restart_timeout are aborted, exit 1', async () => {
     const gate = await startGate({ more: { ...more, graceful_restart_timeout: '300ms' } });
     const held = hold(gate);
     // Node's own client takes a reset after a GOAWAY for the end of its streams.
@@ -185,7 +185,7 @@ describe.each([1, 2])('with %i worker(s)', (workers) => {
     await gate.endsWithNothingLeaked();
   });
 
-  test('a renewed certificate is served to new connections, and an open one goes on', async () => {
+  test('a renewed certificate is served to new connections, and an open one is kept', async () => {
     const gate = await startGate({ more });
     const session = http2Client(gate.port, { ca: gate.ca.caPem });
     await askHttp2(session, { ':path': ALLOWED });

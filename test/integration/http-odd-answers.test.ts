@@ -60,7 +60,7 @@ async function upstreamThatSays(answers: readonly string[]): Promise<string> {
   return `http://127.0.0.1:${address !== null && typeof address === 'object' ? address.port : 0}`;
 }
 
-test('an answer that has no content has none in both versions, whatever upstream says and sends', async () => {
+test('an answer without content has none in both versions, whatever upstream sends', async () => {
   const forward = await upstreamThatSays(WITHOUT_CONTENT.map(({ answer }) => answer));
   const gate = await startGate({ listener: { forward } });
   const session = http2Client(gate.port, { ca: gate.ca.caPem });
@@ -94,7 +94,7 @@ test('an answer that has no content has none in both versions, whatever upstream
   await gate.proxy.scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_connections_active') === 0);
 });
 
-test('an answer with a transfer coding that nobody asked for is 502', async () => {
+test('an answer with a transfer coding that was not requested is a 502', async () => {
   const answers = FOREIGN_CODINGS.map((coding) => `${OK}Transfer-Encoding: ${coding}\r\n\r\n${CHUNKS}`);
   const gate = await startGate({ listener: { forward: await upstreamThatSays(answers) } });
   for (const index of FOREIGN_CODINGS.keys())

@@ -5,7 +5,8 @@ import { describe, expect, test } from 'vitest';
 
 import { framesOf, type Frame, frame, headers, settings, uint32 } from '../support/http2-frames.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
-import { FAST_CLOCK } from '../support/fast-clock.js';
+import { DRAIN_PING_MS } from '../../src/limits.js';
+import { TEST_CLOCK } from '../support/fast-clock.js';
 import { ALLOWED, ONE_WORKER, PLAIN, requiring, startGate, type Gate } from '../support/gate.js';
 import { askHttp2, http2Client } from '../support/http-clients.js';
 
@@ -222,12 +223,15 @@ describe('a request that is refused ends within about a second, and its connecti
 });
 
 test('SIGTERM does not wait for an HTTP/2 client that answers no PING and ends nothing', async () => {
-  const gate = await startGate({ more: { ...PATIENT, ...ONE_WORKER }, ...FAST_CLOCK });
+  const gate = await startGate({ more: { ...PATIENT, ...ONE_WORKER }, ...TEST_CLOCK });
   const client = await open(gate, headers(1, GET, END_STREAM));
   const ending = readToEnd(client);
+  let received = Buffer.alloc(0);
+  client.on('data', (bytes: Buffer) => (received = Buffer.concat([received, bytes])));
   await gate.proxy.log.waitForEvent('http_request_finished', { 'http.method': 'GET', 'http.status': 200 });
   gate.proxy.signal('SIGTERM');
-  const { received } = await ending;
-  expect(framesOf(received).some(({ type }) => type === PING)).toBe(true);
+  while (!framesOf(received).some(({ type }) => type === PING)) await once(client, 'data');
+  await gate.proxy.advanceClock(DRAIN_PING_MS);
+  await ending;
   expect(await gate.proxy.exited).toBe(0);
 });

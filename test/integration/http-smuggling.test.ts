@@ -148,7 +148,7 @@ test.each(['CONNECT gitlab:443', `TRACE ${ALLOWED}`])('%s gets 405', async (begi
   await gate.endsWithNothingLeaked();
 });
 
-test('chunks that break off into nonsense are an error for upstream, and never the end of a request', async () => {
+test('malformed chunks are an error for upstream, and never the end of a request', async () => {
   const gate = await startPlain();
   const ends: string[] = [];
   gate.backend.handler = (request) => {
@@ -409,7 +409,7 @@ describe('over HTTP/2', () => {
     await gate.endsWithNothingLeaked();
   });
 
-  test('a header that cannot be decoded ends the connection, and says so', async () => {
+  test('a header that cannot be decoded ends the connection, with its reason logged', async () => {
     const gate = await startGate();
     const { client, received } = await rawClient(gate);
     // An index that is in no table.

@@ -9,6 +9,7 @@ import { stringify } from 'yaml';
 
 import { RawBackend } from '../support/backends.js';
 import { tlsClient } from '../support/clients.js';
+import { FAST_CLOCK } from '../support/fast-clock.js';
 import { handles } from '../support/process-facts.js';
 import { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup } from '../support/setup.js';
@@ -26,10 +27,14 @@ async function makeFifo(): Promise<string> {
   return path;
 }
 
-/** What the program is started with so that files can hang: see hang-files.mjs. */
+/** Options for a start in which files can hang: see hang-files.mjs. */
 async function hanging(): Promise<{ fifo: string; nodeArgs: string[]; env: Record<string, string> }> {
   const fifo = await makeFifo();
-  return { fifo, nodeArgs: ['--import', HANG_FILES], env: { HANGING_FIFO: fifo } };
+  return {
+    fifo,
+    nodeArgs: [...FAST_CLOCK.nodeArgs, '--import', HANG_FILES],
+    env: { ...FAST_CLOCK.env, HANGING_FIFO: fifo },
+  };
 }
 
 test('while the file systems of all certificates hang, the reload is reported as failed and clients are served; then it renews again', async () => {
@@ -81,7 +86,7 @@ test('SIGTERM ends a start that waits for its configuration', async () => {
 });
 
 test('a certificate that becomes a FIFO without a writer fails the reload, and is renewed when it is a file again', async () => {
-  const { server, proxy } = await startSetup();
+  const { server, proxy } = await startSetup(FAST_CLOCK);
   const path = server.certificatePath;
   await rename(path, `${path}.kept`);
   await symlink(await makeFifo(), path);
@@ -106,7 +111,7 @@ test('a configuration is read from a FIFO once, as of sops or doppler', async ()
   expect(await proxy.exited).toBe(0);
 });
 
-test('`configuration validate` of a file that hangs says so and ends', async () => {
+test('`configuration validate` of a file that hangs reports the timeout and ends', async () => {
   const { nodeArgs, env } = await hanging();
   const path = join(await temporaryDirectory(), 'file');
   await writeFile(path, '');

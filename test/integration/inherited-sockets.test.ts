@@ -103,7 +103,7 @@ describe('inherited sockets', () => {
     );
   });
 
-  test('keep their listener: a reload that removes it is refused, and all goes on', async () => {
+  test('keep their listener: a reload that removes it is refused and changes nothing', async () => {
     const backend = await RawBackend.start();
     const held = await holdSocket({ host: '127.0.0.1', port: 0 });
     const proxy = await ProxyProcess.start({
@@ -130,7 +130,7 @@ describe('inherited sockets', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('and what systemd says by the environment are no business of the workers', async () => {
+  test('and the environment variables of systemd are not passed to workers', async () => {
     const manager = await ServiceManager.start();
     const held = await holdSocket({ host: '127.0.0.1', port: 0 });
     const listen = `tcp://127.0.0.1:${held.port}`;

@@ -119,7 +119,7 @@ describe('a call with more metadata than usual harms no call', () => {
   });
 });
 
-test('1500 deadlines that expire at once, at both ends, are no reset flood', async () => {
+test('1500 deadlines that expire at once on both sides do not exceed the reset limit', async () => {
   const opened = await open(HTTP2_PREFACE);
   const { client, upstream, proxy } = opened;
   const streams = Array.from({ length: 1500 }, (_, index) => odd(index));
@@ -276,7 +276,7 @@ describe('of a stream that Gitaly has not accepted', () => {
     await finish(opened);
   });
 
-  test('there are so many at most', async () => {
+  test('its early frames are bounded in number', async () => {
     const opened = await open(BACKCHANNEL_PREFACE);
     const { client, upstream, ending, proxy } = opened;
     const opens = Array.from({ length: MAX_UNACCEPTED_STREAMS + 2 }, (_, index) =>

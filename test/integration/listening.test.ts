@@ -15,7 +15,7 @@ import { temporaryDirectory } from '../support/temporary-directory.js';
 import { connected } from '../support/transfer.js';
 
 describe('listening', () => {
-  test('on IPv6, TLS and port 0: the log says which port was taken', async () => {
+  test('on IPv6, TLS and port 0: the log has the port that was bound', async () => {
     const listen = 'tls://[::1]:0';
     const { ca, proxy, backend } = await startSetup({ listener: { listen } });
     const address = await proxy.address(listen);
@@ -176,7 +176,7 @@ describe('a unix socket', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('that somebody listens on is not taken from him: one line, exit 1', async () => {
+  test('a socket path that another process listens on is not replaced: one line, exit 1', async () => {
     const path = join(await temporaryDirectory(), 'gitaly.socket');
     const owner = createServer((socket) => socket.destroy());
     owner.listen({ path });

@@ -75,7 +75,7 @@ describe('the log', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test("says nothing at info of a load balancer's probes, in TCP and in TLS, but counts them", async () => {
+  test("has no line at info for a load balancer's probes, over TCP and TLS, but counts them", async () => {
     const { ca, proxy, port } = await startSetup();
     for (let index = 0; index < 5; index++) {
       const probe = await tcpClient(port);
@@ -192,7 +192,7 @@ describe('the lines of unauthenticated clients are limited, those of others are 
 });
 
 describe('traffic is unharmed by', () => {
-  test('a log that nobody reads: lines are dropped and counted, and the log says so when it is read again', async () => {
+  test('a log that is not read: lines are dropped and counted, which is logged when it is read again', async () => {
     const gate = await startGate({ listener: { listen: PLAIN } });
     const { proxy } = gate;
     const dropped = async (): Promise<number> => (await proxy.scrape()).value(DROPPED_LINES);
@@ -215,7 +215,7 @@ describe('traffic is unharmed by', () => {
     await gate.endsWithNothingLeaked();
   });
 
-  test('a log whose reader has gone', async () => {
+  test('a log whose reader has exited', async () => {
     const { proxy, call } = await startWithCalls();
     proxy.closeLog();
     for (let index = 0; index < 5; index++) await call();

@@ -26,7 +26,7 @@ async function scrapeAs(proxy: ProxyProcess, accept: string): Promise<{ type: st
 }
 
 describe('/metrics', () => {
-  test("GitLab's documented query tells tls from tcp, counted at accept", async () => {
+  test("GitLab's documented query distinguishes tls from tcp, counted at accept", async () => {
     const documents = await Promise.all(
       ['docs/migrate.md', 'docs/metrics.md'].map((path) =>
         readFile(new URL(`../../${path}`, import.meta.url), 'utf8'),
@@ -57,7 +57,7 @@ describe('/metrics', () => {
     expect(await proxy.exited).toBe(0);
   });
 
-  test('holds what docs/metrics.md says, with these labels and no other of ours', async () => {
+  test('contains exactly the metrics and labels of docs/metrics.md', async () => {
     const reference = await readFile(new URL('../../docs/metrics.md', import.meta.url), 'utf8');
     const documented = new Map(
       [...reference.matchAll(/^\| `(\w+)` +\| (counter|gauge|histogram) +\| ([^|]*)\|/gm)].map(

@@ -136,7 +136,7 @@ test('a sidechannel is shown with its id, its bytes, and the window that is left
   await proxy.endsWithNothingLeaked();
 });
 
-test('connections that are not relayed yet, and those that nobody follows, are there too', async () => {
+test('connections that are not relayed yet, and those that are not inspected, are shown too', async () => {
   const { backend, proxy, port } = await startSetup({
     listener: { listen: 'tcp://127.0.0.1:0', inspect: false },
   });

@@ -92,7 +92,7 @@ describe('a PROXY header from a listed network', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('may name nobody: the address is the own one of the connection', async () => {
+  test('may name no client: the address is that of the connection itself', async () => {
     const { backend, proxy, port } = await startTcp({ accept_from: ['127.0.0.1'] });
     const nameless = {
       'v1 UNKNOWN': v1('PROXY UNKNOWN'),
@@ -324,7 +324,7 @@ describe('send', () => {
   test.each([
     ['v1', v1('PROXY UNKNOWN')],
     ['v2', v2('20', '00', '')],
-  ] as const)('%s: of a client on a unix socket it says that nobody is known', async (send, header) => {
+  ] as const)('%s: a client on a unix socket is sent as unknown', async (send, header) => {
     const path = join(await temporaryDirectory(), 'proxy.socket');
     const backend = await RawBackend.start();
     const proxy = await ProxyProcess.start({

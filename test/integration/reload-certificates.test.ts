@@ -5,13 +5,15 @@ import { TLSSocket } from 'node:tls';
 import { describe, expect, test } from 'vitest';
 
 import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
+import { RELOAD_POLL_MS } from '../../src/limits.js';
 import { Authority, type Issued } from '../support/authority.js';
 import { RawBackend, startGrpcBackend } from '../support/backends.js';
 import { BACKCHANNEL_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { CredentialFiles } from '../support/credential-files.js';
+import { FAST_CLOCK, TEST_CLOCK } from '../support/fast-clock.js';
 import { GrpcClient } from '../support/grpc-client.js';
 import { ProxyProcess } from '../support/proxy-process.js';
-import { startSetup, TLS_LISTENER, type Setup } from '../support/setup.js';
+import { startSetup, TLS_LISTENER, type Setup, type SetupOptions } from '../support/setup.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 import { connected } from '../support/transfer.js';
 
@@ -22,13 +24,15 @@ const OUT_OF_DATE = 'gitaly_tls_proxy_tls_out_of_date';
 const NOT_AFTER = 'gitaly_tls_proxy_tls_certificate_not_after_timestamp_seconds';
 
 /** A listener whose certificate and key lie under paths that can be replaced. */
-async function startWithFiles(): Promise<Setup & { files: CredentialFiles; first: Issued }> {
+async function startWithFiles(
+  clock: SetupOptions = FAST_CLOCK,
+): Promise<Setup & { files: CredentialFiles; first: Issued }> {
   let files: CredentialFiles | undefined;
   let first: Issued | undefined;
   const setup = await startSetup(async (ca) => {
     first = await ca.server();
     files = await CredentialFiles.create(await temporaryDirectory(), first);
-    return { tls: { certificate_path: files.certificatePath, key_path: files.keyPath } };
+    return { ...clock, tls: { certificate_path: files.certificatePath, key_path: files.keyPath } };
   });
   if (!files || !first) throw new Error('the setup did not make its files');
   return { ...setup, files, first };
@@ -85,7 +89,10 @@ describe('certificate and key are reloaded', () => {
       await symlink('..2026_01', join(volume, '..data'));
       await symlink('..data/tls.crt', join(volume, 'tls.crt'));
       await symlink('..data/tls.key', join(volume, 'tls.key'));
-      return { tls: { certificate_path: join(volume, 'tls.crt'), key_path: join(volume, 'tls.key') } };
+      return {
+        ...FAST_CLOCK,
+        tls: { certificate_path: join(volume, 'tls.crt'), key_path: join(volume, 'tls.key') },
+      };
     });
     expect(await servedSerial(port, ca)).toBe(first?.serialNumber);
 
@@ -122,6 +129,7 @@ test('a CA that is added to client_ca_path lets its clients in, beside those of 
   const trusted = join(await temporaryDirectory(), 'trusted.pem');
   await writeFile(trusted, known.caPem);
   const { ca, proxy, port, backend } = await startSetup({
+    ...FAST_CLOCK,
     tls: { client_auth: 'require', client_ca_path: trusted },
   });
   const presenting = async (authority: Authority) => {
@@ -160,6 +168,7 @@ test('what forward: tls:// presents, and whom it trusts, are reloaded too', asyn
   const files = await CredentialFiles.create(await temporaryDirectory(), first);
   const listen = 'tcp://127.0.0.1:0';
   const proxy = await ProxyProcess.start({
+    ...FAST_CLOCK,
     configuration: {
       listeners: [
         {
@@ -199,10 +208,10 @@ test('what forward: tls:// presents, and whom it trusts, are reloaded too', asyn
   await proxy.endsWithNothingLeaked();
 });
 
-describe('what does not load changes nothing, is logged and counted with its reason, and recovers by itself:', () => {
+describe('a reload that fails changes nothing, is logged and counted with its reason, and recovers by itself:', () => {
   test.each<[string, RegExp, (files: CredentialFiles, other: Issued) => Promise<void>]>([
     [
-      'a certificate and a key that are no pair',
+      'a certificate and a key that do not match',
       /tls\.key: does not match the certificate in/,
       (files, other) => files.replace(files.certificatePath, other.certificatePem),
     ],
@@ -242,10 +251,11 @@ describe('what does not load changes nothing, is logged and counted with its rea
     await proxy.endsWithNothingLeaked();
   });
 
-  test('a client CA file that was emptied: nobody gets in who did not before', async () => {
+  test('a client CA file that was emptied: clients that were refused before are still refused', async () => {
     const clients = await Authority.create(await temporaryDirectory(), 'clients');
     const known = await clients.client();
     const { ca, proxy, port, backend } = await startSetup({
+      ...FAST_CLOCK,
       tls: { client_auth: 'require', client_ca_path: clients.caPath },
     });
     await writeFile(clients.caPath, '');
@@ -265,7 +275,7 @@ describe('what does not load changes nothing, is logged and counted with its rea
   });
 });
 
-describe('time alone is no reason not to start or to renew:', () => {
+describe('a wrong date alone prevents neither a start nor a renewal:', () => {
   const DAY_MS = 86_400_000;
   const past = { notBefore: new Date(Date.now() - 2 * DAY_MS), notAfter: new Date(Date.now() - DAY_MS) };
   const future = { notBefore: new Date(Date.now() + DAY_MS) };
@@ -279,7 +289,7 @@ describe('time alone is no reason not to start or to renew:', () => {
     const { ca, proxy, port } = await startSetup(async (authority) => {
       served = await authority.server(dates);
       files = await CredentialFiles.create(await temporaryDirectory(), served);
-      return { tls: { certificate_path: files.certificatePath, key_path: files.keyPath } };
+      return { ...FAST_CLOCK, tls: { certificate_path: files.certificatePath, key_path: files.keyPath } };
     });
     const line = await proxy.log.waitFor(({ error }) => words.test(String(error)));
     expect(line).toMatchObject({ level: 'warning', role: 'server', fix: expect.any(String) as string });
@@ -312,7 +322,7 @@ describe('time alone is no reason not to start or to renew:', () => {
           tls: { certificate_path: certificatePath, key_path: keyPath },
         })),
       };
-      return { more };
+      return { ...FAST_CLOCK, more };
     });
     const ports = await Promise.all(listeners.map((listener) => proxy.port(listener)));
     const serials = (): Promise<string[]> => Promise.all(ports.map((port) => servedSerial(port, ca)));
@@ -335,16 +345,21 @@ describe('time alone is no reason not to start or to renew:', () => {
   });
 
   test('a new certificate that is not valid yet is used once it is', async () => {
-    const { ca, proxy, port, files, first } = await startWithFiles();
-    const next = await ca.server({ notBefore: new Date(Date.now() + 4000) });
+    const { ca, proxy, port, files, first } = await startWithFiles(TEST_CLOCK);
+    const next = await ca.server({ notBefore: new Date(Date.now() + DAY_MS / 24) });
     await files.renew(next);
+    await proxy.advanceClock(RELOAD_POLL_MS);
     await proxy.log.waitFor(
       ({ event, error }) =>
         event === 'configuration_warning' && /the previous one is still used/.test(String(error)),
     );
     expect(await servedSerial(port, ca)).toBe(first.serialNumber);
+    await proxy.advanceClock(DAY_MS / 24);
     await proxy.scrapeUntil((scrape) => scrape.value(SUCCESSFUL) === 1);
-    expect(await servedSerial(port, ca)).toBe(next.serialNumber);
+    // To this client it is not valid yet.
+    const client = await tlsClient(port, { rejectUnauthorized: false });
+    expect(client.getPeerCertificate().serialNumber.toLowerCase()).toBe(next.serialNumber);
+    client.destroy();
     await proxy.endsWithNothingLeaked();
   });
 });
@@ -359,6 +374,7 @@ test('1000 renewals by rename under load fail no handshake and no call', async (
     const [first] = pairs;
     if (first) files = await CredentialFiles.create(directory, first);
     return {
+      ...FAST_CLOCK,
       listener: { forward },
       tls: { certificate_path: files?.certificatePath, key_path: files?.keyPath },
     };
@@ -384,7 +400,7 @@ test('1000 renewals by rename under load fail no handshake and no call', async (
     if (pair) await files?.renew(pair);
     if (renewal % 5 === 0) calls.push(call());
     if (renewal % 250 !== 0) continue;
-    // The files are looked at once a second: the calls go on until they have met one more reload.
+    // The proxy polls the files: calls are made until one more reload has happened during them.
     const before = met;
     do {
       const made = call();

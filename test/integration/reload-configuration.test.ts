@@ -46,7 +46,7 @@ async function accepts(host: string, port: number): Promise<boolean> {
 }
 
 describe('SIGHUP puts the changed file in force:', () => {
-  test('new listeners are bound, removed ones accept no more, open connections of both go on', async () => {
+  test('new listeners are bound, removed ones stop accepting, open connections of both are kept', async () => {
     const backend = await RawBackend.start();
     const proxy = await ProxyProcess.start({
       // Were it followed, an idle connection would be drained.
@@ -97,7 +97,7 @@ describe('SIGHUP puts the changed file in force:', () => {
 });
 
 describe('all or nothing:', () => {
-  test('a file with mistakes changes nothing, the log says all of them, and it recovers when they are mended', async () => {
+  test('a file with mistakes changes nothing, all of them are logged, and it recovers when they are fixed', async () => {
     const backend = await RawBackend.start();
     const listeners = [{ listen: A, forward: backend.url }];
     const proxy = await ProxyProcess.start({ configuration: { listeners } });

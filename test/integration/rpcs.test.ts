@@ -113,7 +113,7 @@ describe('metrics of RPCs', () => {
     await stop();
   });
 
-  test('a method that nobody knows has a label once upstream has answered it', async () => {
+  test('an unknown method gets a label once upstream has answered it', async () => {
     const { proxy, call, stop } = await start();
     const [, service = '', method = ''] = ECHO.split('/');
     const own = { grpc_service: service, grpc_method: method };
@@ -169,7 +169,7 @@ describe('metrics of RPCs', () => {
     await stop();
   });
 
-  test('a connection that cannot be followed is counted once, and its bytes go on', async () => {
+  test('a connection that cannot be followed is counted once, and its bytes are still relayed', async () => {
     const backend = await RawBackend.start();
     const proxy = await ProxyProcess.start({
       configuration: { listeners: [{ listen: LISTEN, forward: backend.url }] },

@@ -108,7 +108,7 @@ describe.each([1, 2])('SNI picks the Gitaly, with %i worker(s):', (workers) => {
     await setup.proxy.endsWithNothingLeaked();
   });
 
-  test('a name that SIGHUP adds is known, one that it takes away is refused; what is open goes on', async () => {
+  test('a name that SIGHUP adds is served, one that it removes is refused, open connections are kept', async () => {
     const [a, b] = [await RawBackend.start(), await RawBackend.start()];
     const setup = await start({ [A]: a.url }, { inspect: false, more: { workers } });
     const { proxy, port, ca, configuration } = setup;
@@ -163,8 +163,8 @@ test('calls of grpc-js to two names run beside each other, each at its own Gital
   await setup.proxy.endsWithNothingLeaked();
 });
 
-describe('without default, whoever asks for another name or for none', () => {
-  test('gets the alert unrecognized_name before a certificate; no Gitaly hears of it, the log says what to do', async () => {
+describe('without default, a client that asks for another name or for none', () => {
+  test('gets the alert unrecognized_name before a certificate; no Gitaly is dialled, and the log has the fix', async () => {
     const gitaly = await RawBackend.start();
     const { proxy, port, ca } = await start({ [A]: gitaly.url, '*.eu.internal': gitaly.url });
     const asked = ['nobody.internal', 'two.one.eu.internal', 'eu.internal', ''];
@@ -198,7 +198,7 @@ describe('without default, whoever asks for another name or for none', () => {
   });
 
   test.runIf(isInstalled('openssl') && isInstalled('curl'))(
-    'is told so by openssl and by curl in their own words',
+    'gets an error of openssl and of curl that names the reason',
     async () => {
       const gitaly = await RawBackend.start();
       const { proxy, port, ca } = await start({ [A]: gitaly.url });
@@ -271,7 +271,7 @@ describe('without default, whoever asks for another name or for none', () => {
   });
 });
 
-test('a session that was begun with one name and is resumed with another goes where the new one says', async () => {
+test('a session that is resumed with another server name is routed by the new name', async () => {
   const [a, b] = [await RawBackend.start(), await RawBackend.start()];
   const setup = await start({ [A]: a.url, [B]: b.url });
   const { proxy, port, ca } = setup;
@@ -380,7 +380,7 @@ test('a Gitaly that is down is named, and the others are served', async () => {
   await proxy.endsWithNothingLeaked();
 });
 
-test('the page of open connections, the log of connections and that of calls say which Gitaly it was', async () => {
+test('the page of open connections and the log lines of connections and calls name the Gitaly', async () => {
   const [a, b] = [await startGrpcBackend(), await startGrpcBackend()];
   const { proxy, ca } = await start({ [A]: a, default: b }, { more: { logging: { rpc: 'all' } } });
   const address = await proxy.address(TLS_LISTENER);

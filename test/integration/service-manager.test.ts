@@ -18,7 +18,7 @@ process.on('SIGUSR2', () => {
 /** The clock of MONOTONIC_USEC. */
 const monotonicUsec = (): bigint => process.hrtime.bigint() / 1000n;
 
-describe('systemd is told', () => {
+describe('systemd is notified', () => {
   test('that the proxy is ready once it serves, and that it stops', async () => {
     const manager = await ServiceManager.start();
     const setup = await startSetup({ env: manager.env, more: { graceful_restart_timeout: '90s' } });
@@ -133,7 +133,7 @@ test('where systemd-notify is missing, the proxy serves, and warns once', async 
   expect(proxy.log.lines.filter(({ level }) => level === 'warning')).toHaveLength(1);
 });
 
-test('without a service manager nothing is told', async () => {
+test('without a service manager no notification is sent', async () => {
   const manager = await ServiceManager.start();
   const { proxy, call } = await startWithCalls();
   await call();

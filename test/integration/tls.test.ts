@@ -92,7 +92,7 @@ function vectorOf(hello: Buffer, type: number): string {
 }
 
 describe('TLS 1.2 and 1.3 only', () => {
-  test.each(TLS_VERSIONS)('%s with ALPN h2 is spoken, and the log says so', async (version) => {
+  test.each(TLS_VERSIONS)('%s with ALPN h2 is served and logged', async (version) => {
     const setup = await startSetup();
     const { proxy } = setup;
     const line = await passThrough(setup, { ...speaking(version), ALPNProtocols: ['http/1.1', 'h2'] });
@@ -202,7 +202,7 @@ describe('key exchange groups', () => {
 
 describe('ALPN', () => {
   test.each(TLS_VERSIONS)(
-    'a client without it gets the alert no_application_protocol, and the log says what to do (%s)',
+    'a client without ALPN gets the alert no_application_protocol, and the log has the fix (%s)',
     async (version) => {
       const setup = await startSetup();
       const line = await failHandshake(
@@ -238,23 +238,26 @@ describe('ALPN', () => {
 });
 
 describe('renegotiation', () => {
-  test.runIf(isInstalled('openssl'))('is refused, and ends the connection of who asks for it', async () => {
-    const { ca, backend, proxy, port } = await startSetup();
-    const to = ['-connect', `127.0.0.1:${port}`, '-servername', 'localhost', '-alpn', 'h2'];
-    const client = spawn('openssl', ['s_client', ...to, '-tls1_2', '-CAfile', ca.caPath]);
-    onTestFinished(() => void client.kill());
-    const [output, errors] = [new LogLines(client.stdout), new LogLines(client.stderr)];
-    const closed = once(client, 'close');
-    await output.waitForText('Verify return code: 0 (ok)');
-    // A line with nothing but `R` tells s_client to ask for it.
-    client.stdin.write('R\n');
-    await errors.waitForText('no renegotiation');
-    await closed;
-    expect(output.text + errors.text).toContain('RENEGOTIATING');
-    await proxy.scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_connections_closed_total') === 1);
-    expect(backend.connections).toHaveLength(0);
-    await proxy.endsWithNothingLeaked();
-  });
+  test.runIf(isInstalled('openssl'))(
+    'is refused, and ends the connection of the client that requests it',
+    async () => {
+      const { ca, backend, proxy, port } = await startSetup();
+      const to = ['-connect', `127.0.0.1:${port}`, '-servername', 'localhost', '-alpn', 'h2'];
+      const client = spawn('openssl', ['s_client', ...to, '-tls1_2', '-CAfile', ca.caPath]);
+      onTestFinished(() => void client.kill());
+      const [output, errors] = [new LogLines(client.stdout), new LogLines(client.stderr)];
+      const closed = once(client, 'close');
+      await output.waitForText('Verify return code: 0 (ok)');
+      // A line with nothing but `R` tells s_client to ask for it.
+      client.stdin.write('R\n');
+      await errors.waitForText('no renegotiation');
+      await closed;
+      expect(output.text + errors.text).toContain('RENEGOTIATING');
+      await proxy.scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_connections_closed_total') === 1);
+      expect(backend.connections).toHaveLength(0);
+      await proxy.endsWithNothingLeaked();
+    },
+  );
 });
 
 describe('SNI picks the certificate', () => {
@@ -297,7 +300,7 @@ describe('SNI picks the certificate', () => {
   });
 });
 
-describe('a handshake that fails is told', () => {
+describe('a failed handshake is logged and counted', () => {
   test('plaintext on the TLS port, which is not answered', async () => {
     const { backend, proxy, port } = await startSetup();
     const plaintext = {

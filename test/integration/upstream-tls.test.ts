@@ -163,7 +163,7 @@ describe('forward: tls://', () => {
   });
 });
 
-describe('an upstream is refused before a byte of the client reaches it, and log and gRPC status say why:', () => {
+describe('an upstream is refused before a byte of the client reaches it, with the reason in log and gRPC status:', () => {
   type Certificate = (ca: Authority) => Promise<Issued>;
 
   /** What is wrong with a certificate, the reason's label, the certificate, the host dialled, and what must be said. */
@@ -231,7 +231,7 @@ describe('an upstream is refused before a byte of the client reaches it, and log
     ],
   ];
 
-  test('a certificate that is expired, not yet valid, of nobody known, for another name or for another use', async () => {
+  test('a certificate that is expired, not yet valid, of an unknown CA, for another name or for another use', async () => {
     const ca = await Authority.create(await temporaryDirectory());
     const cases = await Promise.all(
       certificates.map(async ([name, reason, certificate, host, message], index) => {
@@ -290,7 +290,7 @@ describe('an upstream is refused before a byte of the client reaches it, and log
   });
 });
 
-describe('whom an upstream is verified with, where ca_path does not say:', () => {
+describe('the CAs that an upstream is verified with, without ca_path:', () => {
   test('SSL_CERT_FILE', async () => {
     const ca = await Authority.create(await temporaryDirectory());
     const backend = await RawBackend.startTls(serving(await ca.server()));
@@ -332,7 +332,7 @@ describe('whom an upstream is verified with, where ca_path does not say:', () =>
   });
 });
 
-describe('a client certificate that upstream refuses is told', () => {
+describe('a client certificate that upstream refuses is logged', () => {
   test.runIf(isInstalled('openssl')).each([
     ['missing', false],
     ['of another CA', true],

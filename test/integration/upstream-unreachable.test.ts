@@ -130,7 +130,7 @@ describe('Gitaly cannot be reached: calls end at once with UNAVAILABLE and name 
     await proxy.endsWithNothingLeaked();
   });
 
-  test('an upstream that accepts and says nothing', async () => {
+  test('an upstream that accepts and sends nothing', async () => {
     const silent = await RawBackend.start();
     const { proxy, client } = await startTcp(silent.url);
     const { code, details, tookMs } = await failure(client.health());
@@ -215,7 +215,7 @@ describe('Gitaly cannot be reached: calls end at once with UNAVAILABLE and name 
     await proxy.endsWithNothingLeaked();
   });
 
-  test('a backchannel, whose upstream need not speak first, is left alone', async () => {
+  test('a backchannel, whose upstream need not send first, is left alone', async () => {
     const silent = await RawBackend.start();
     const { proxy, port } = await startTcp(silent.url);
     const client = await tcpClient(port);
@@ -233,7 +233,7 @@ describe('Gitaly cannot be reached: calls end at once with UNAVAILABLE and name 
     await proxy.endsWithNothingLeaked();
   });
 
-  test('a TLS upstream that accepts and says nothing', async () => {
+  test('a TLS upstream that accepts and sends nothing', async () => {
     const silent = await RawBackend.start();
     const forward = silent.url.replace('tcp:', 'tls:');
     const { proxy, client } = await startTcp(forward);

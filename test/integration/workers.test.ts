@@ -8,11 +8,12 @@ import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { HEALTH_SERVING } from '../../src/commands/demo/demo-service.js';
-import { WORKER_LOOP_EXITS } from '../../src/limits.js';
+import { WORKER_LOOP_EXITS, WORKER_RESTART_MS_MIN } from '../../src/limits.js';
 import { Authority, type Issued } from '../support/authority.js';
 import { startGrpcBackend } from '../support/backends.js';
 import { readToEnd, sessionOf, speaking, tcpClient, TLS_VERSIONS, tlsClient } from '../support/clients.js';
 import { CredentialFiles } from '../support/credential-files.js';
+import { TEST_CLOCK } from '../support/fast-clock.js';
 import { GrpcClient } from '../support/grpc-client.js';
 import type { ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER } from '../support/setup.js';
@@ -89,8 +90,8 @@ test('`workers: auto` is one process a core', async () => {
   await proxy.endsWithNothingLeaked();
 });
 
-describe('of two workers', () => {
-  test('the metrics are one set: what both count is summed, and a worker that is killed takes nothing of it along', async () => {
+describe('two workers', () => {
+  test('have one set of metrics: the counts of both are summed, and those of a killed worker are kept', async () => {
     const { proxy, clients, connect } = await startWithClients(4);
     const counted = async (name: string): Promise<number> => (await proxy.scrape()).value(name);
     expect(new Set((await openConnections(proxy)).map(({ worker }) => worker))).toEqual(new Set([1, 2]));
@@ -115,7 +116,7 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('one that is killed takes its own connections with it, is replaced, and the others never notice', async () => {
+  test('a worker that is killed loses its own connections and is replaced, those of the other are not affected', async () => {
     const { proxy, ca, port, backend } = await startSetup(TWO);
     const clients = [await tlsClient(port, { ca: ca.caPem }), await tlsClient(port, { ca: ca.caPem })];
     const upstreams = [];
@@ -181,7 +182,7 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('one that is started later resumes the sessions of the others, and none that time has ended', async () => {
+  test('a worker that is started later resumes the sessions of the others, and none that has expired', async () => {
     const directory = await temporaryDirectory();
     const authority = await Authority.create(directory, 'clients');
     const unused = await Authority.create(await temporaryDirectory(), 'unused');
@@ -230,7 +231,7 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('both serve a renewed certificate from the same moment on, and none of them one that does not load', async () => {
+  test('both serve a renewed certificate from the same moment on, and neither serves one that does not load', async () => {
     let files: CredentialFiles | undefined;
     const { proxy, ca, port } = await startSetup(async (authority) => {
       files = await CredentialFiles.create(await temporaryDirectory(), await authority.server());
@@ -256,7 +257,7 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('a reload that one of them does not prepare in time is applied in none, and in both once it does', async () => {
+  test('a reload that one worker cannot prepare within its deadline is applied in neither, and in both once it can', async () => {
     const { proxy, ca, port, configuration } = await startSetup(TWO);
     const [hung = 0] = workersOf(proxy);
     process.kill(hung, 'SIGSTOP');
@@ -278,7 +279,7 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('a drain is of both: calls that run finish, and the exit code is 0', async () => {
+  test('drain both: open calls finish, and the exit code is 0', async () => {
     const { proxy, clients } = await startWithClients(4);
     const rests = [];
     for (const client of clients) rests.push((await client.repeatUnread(Buffer.alloc(300_000, 'x'))).rest);
@@ -289,7 +290,7 @@ describe('of two workers', () => {
     expect(await proxy.exited).toBe(0);
   });
 
-  test('calls that do not finish in time are cut in both, and the exit code is 1', async () => {
+  test('calls that are open at graceful_restart_timeout are aborted in both, and the exit code is 1', async () => {
     const forward = await startGrpcBackend();
     const { proxy, ca } = await startSetup({
       listener: { forward },
@@ -360,7 +361,7 @@ describe('of two workers', () => {
     expect(proxy.log.lines.filter((line) => 'duration_ms' in line)).toHaveLength(CLIENTS);
   });
 
-  test('none is in the primary process: it reads not one byte of the traffic', async () => {
+  test('carry all traffic: the primary process does not read a byte of it', async () => {
     const { proxy, ca, port, backend } = await startSetup(TWO);
     const readBytes = (): number =>
       Number(/^rchar: (\d+)$/m.exec(readFileSync(`/proc/${proxy.pid}/io`, 'utf8'))?.[1]);
@@ -376,8 +377,8 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('a crash loop of one makes readiness fail and says why, and the other serves on', async () => {
-    const { proxy, ca, port } = await startSetup(TWO);
+  test('a crash loop of one worker makes readiness fail with the reason, and the other still serves', async () => {
+    const { proxy, ca, port } = await startSetup({ ...TWO, ...TEST_CLOCK });
     expect(await ask(proxy, '/-/readiness')).toEqual({ status: 200, body: 'ready\n' });
     const [, healthy = 0] = workersOf(proxy);
     for (let exits = 0; exits < WORKER_LOOP_EXITS; exits++) {
@@ -387,6 +388,8 @@ describe('of two workers', () => {
       const client = await tlsClient(port, { ca: ca.caPem });
       expect(client.authorized).toBe(true);
       client.destroy();
+      // The next start waits twice as long as the last one.
+      await proxy.advanceClock(WORKER_RESTART_MS_MIN * 2 ** exits);
     }
     const { status, body } = await ask(proxy, '/-/readiness');
     expect(status).toBe(503);
@@ -398,19 +401,23 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('one that hangs is ended and replaced, and the log says so', { timeout: 90_000 }, async () => {
-    const { proxy, ca, port } = await startSetup(TWO);
-    const [hung = 0] = workersOf(proxy);
-    process.kill(hung, 'SIGSTOP');
-    onTestFinished(() => void tryKill(hung, 'SIGKILL'));
-    const line = await proxy.log.waitForEvent('worker_exited', { pid: hung });
-    expect(line['error']).toBe('its event loop hung: it was killed after 20 s without a report');
-    await allServe(proxy);
-    const clients = [await tlsClient(port, { ca: ca.caPem }), await tlsClient(port, { ca: ca.caPem })];
-    expect(clients.map(({ authorized }) => authorized)).toEqual([true, true]);
-    for (const client of clients) client.destroy();
-    await proxy.endsWithNothingLeaked();
-  });
+  test(
+    'a worker that hangs is killed and replaced, with the reason logged',
+    { timeout: 90_000 },
+    async () => {
+      const { proxy, ca, port } = await startSetup(TWO);
+      const [hung = 0] = workersOf(proxy);
+      process.kill(hung, 'SIGSTOP');
+      onTestFinished(() => void tryKill(hung, 'SIGKILL'));
+      const line = await proxy.log.waitForEvent('worker_exited', { pid: hung });
+      expect(line['error']).toBe('its event loop hung: it was killed after 20 s without a report');
+      await allServe(proxy);
+      const clients = [await tlsClient(port, { ca: ca.caPem }), await tlsClient(port, { ca: ca.caPem })];
+      expect(clients.map(({ authorized }) => authorized)).toEqual([true, true]);
+      for (const client of clients) client.destroy();
+      await proxy.endsWithNothingLeaked();
+    },
+  );
 
   test('both end when the primary process is killed', async () => {
     const { proxy } = await startSetup(TWO);
@@ -424,7 +431,7 @@ describe('of two workers', () => {
     });
   });
 
-  test('a client that comes while none serves waits for the next one', async () => {
+  test('a client that connects while neither worker serves waits for the next one', async () => {
     const { proxy, ca, port } = await startSetup(TWO);
     const workers = workersOf(proxy);
     for (const pid of workers) process.kill(pid, 'SIGKILL');
@@ -436,7 +443,7 @@ describe('of two workers', () => {
     await proxy.endsWithNothingLeaked();
   });
 
-  test('their number cannot change while the proxy runs: the reload says so', async () => {
+  test('a reload that changes the number of workers is refused, with the reason logged', async () => {
     const { proxy, configuration } = await startSetup(TWO);
     await proxy.configure({ ...configuration, workers: 3 });
     proxy.signal('SIGHUP');

@@ -29,7 +29,7 @@ const limits = ((): string | undefined => {
 })();
 
 describe.skipIf(limits === undefined)('of this process', () => {
-  test('two descriptors a connection stay within the limit, and the reserve is kept back', () => {
+  test('two descriptors per connection stay within the limit, and the reserve is kept', () => {
     const limit = Number(limits);
     const connections = takeAll(DescriptorBudget.ofProcess(), limit);
     const open = readdirSync('/proc/self/fd').length;

@@ -14,7 +14,7 @@ test.each([
   expect(guard.isLow).toBe(isLow);
 });
 
-test('the limit of the heap is what Node was told, the last time; else nearly what V8 says', () => {
+test('the limit of the heap is the last option of Node; without one, nearly that of V8', () => {
   expect(heapLimit(['--max-old-space-size=100', '--max_old_space_size=64'])).toBe(64 * MIB);
   expect(heapLimit([])).toBeGreaterThan(100 * MIB);
 });

@@ -3,7 +3,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { SAME_INTERRUPT_MS } from '../../src/limits.js';
 import { handleSignals } from '../../src/process/signals.js';
 
-/** What was asked for, in order, and a way to give the process a signal that only the code under test sees. */
+/** The requests in their order, and a way to give the process a signal that only the code under test sees. */
 function start(): { asked: string[]; signal: (name: string) => void } {
   const listeners = new Map<string | symbol, () => void>();
   const spy = vi.spyOn(process, 'on').mockImplementation((name: string | symbol, listener: () => void) => {

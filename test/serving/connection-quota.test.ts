@@ -10,7 +10,7 @@ function quota(): { quota: ConnectionQuota; evicted: number[] } {
   return { quota: new ConnectionQuota((id) => evicted.push(id)), evicted };
 }
 
-test('unauthenticated connections are a share; those that are authenticated, or have ended, are none of it', () => {
+test('unauthenticated connections have a share of their own; authenticated and closed connections do not count', () => {
   const { quota: connections } = quota();
   const admit = (id: number): string | undefined => connections.admit(id, undefined, LIMITS, 0);
   for (const id of [1, 2, 3]) expect(admit(id)).toBeUndefined();

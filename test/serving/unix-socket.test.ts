@@ -20,7 +20,7 @@ async function bind(path: string): Promise<Server> {
   return server;
 }
 
-/** Whether somebody accepts. */
+/** Whether connections to the path are accepted. */
 async function isServed(path: string): Promise<boolean> {
   const client = connect({ path });
   try {
@@ -33,7 +33,7 @@ async function isServed(path: string): Promise<boolean> {
   }
 }
 
-test('while it is prepared, the path does not exist, and the name beside it is for nobody', async () => {
+test('while the socket is prepared, its path does not exist, and the temporary name is accessible to no other user', async () => {
   const path = join(await temporaryDirectory(), 'gitaly.socket');
   const modes: number[] = [];
   await UnixSocket.listen(path, { ...DEFAULT_ACCESS, mode: 0o660 }, async (at) => {
@@ -58,7 +58,7 @@ test('a path as long as one may be, with a name of one letter, is listened on', 
   expect(await isServed(path)).toBe(true);
 });
 
-test('an owner that it may not have is one error that says what to do, and nothing is left', async () => {
+test('an owner that the process must not set is one error with a fix, and no file is left', async () => {
   const directory = await temporaryDirectory();
   const path = join(directory, 'gitaly.socket');
   const owner = { id: 12_345, name: 'git' };

@@ -159,7 +159,7 @@ export class Authority {
       })),
     });
     const path = this.caPath.replace(/\.pem$/, `-${this.#issued++}.crl`);
-    // The library writes `BEGIN CRL`; OpenSSL and everybody else reads `BEGIN X509 CRL`.
+    // The library writes `BEGIN CRL`; OpenSSL and other programs read `BEGIN X509 CRL`.
     await writeFile(
       path,
       crl.toString('pem').replaceAll(' CRL-----', ' X509 CRL-----').replaceAll('X509 X509', 'X509'),

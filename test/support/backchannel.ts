@@ -9,9 +9,9 @@ import { YamuxSession } from '../../src/commands/demo/yamux-session.js';
 import { BACKCHANNEL_MAGIC } from '../../src/inspect/backchannel/magic.js';
 
 /**
- * Lets a client of plain gRPC speak gRPC within the backchannel: each connection that it makes to the port returned, on
- * 127.0.0.1, is carried on the first yamux stream of a connection that `connect` makes. What the server opens towards the
- * client, gRPC for calls back, is given to `reverse`. It ends with the test.
+ * Lets a plain gRPC client use the backchannel: each connection that it makes to the port returned, on
+ * 127.0.0.1, is carried on the first yamux stream of a connection that `connect` makes. Streams that the server
+ * opens towards the client, for calls in the other direction, are given to `reverse`. It ends with the test.
  */
 export async function startBackchannelBridge(
   connect: () => Promise<Socket>,
@@ -41,7 +41,7 @@ export async function startBackchannelBridge(
 
 /** Moves the bytes of both; however one of them ends, so does the other. */
 function carry(plain: Duplex, stream: Duplex): void {
-  // That one side ended before the other is told to the other by its own end; there is nobody else to tell.
+  // Each side learns of the other's end by its own stream, so errors need no handling here.
   pipeline(plain, stream, () => undefined);
   pipeline(stream, plain, () => undefined);
 }

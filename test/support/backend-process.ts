@@ -12,11 +12,11 @@ const SERVE_BACKEND = fileURLToPath(new URL('../../dist/demo/serve-backend.js', 
 export interface BackendProcess {
   /** What to forward to. */
   readonly url: string;
-  /** Kills it, without a chance to say anything; when it is gone, so are its sockets. */
+  /** Kills it with SIGKILL. Its sockets are closed when this settles. */
   kill(): Promise<void>;
 }
 
-/** Starts it on a port, any that is free unless told otherwise; it is killed with the test. */
+/** Starts it on this port, or on a free one. It is killed when the test ends. */
 export async function startBackendProcess(port = 0): Promise<BackendProcess> {
   const child = spawn(process.execPath, [SERVE_BACKEND, '--port', String(port)], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -29,6 +29,6 @@ export async function startBackendProcess(port = 0): Promise<BackendProcess> {
   onTestFinished(kill);
   const output = await firstOutput(child.stdout);
   const bound = /port (\d+)/.exec(output)?.[1];
-  if (bound === undefined) throw new Error(`the backend did not say where it listens: ${output}`);
+  if (bound === undefined) throw new Error(`the backend did not print its address: ${output}`);
   return { url: `tcp://127.0.0.1:${bound}`, kill };
 }

@@ -10,7 +10,7 @@ import { DemoBackend } from '../../src/commands/demo/demo-backend.js';
 export class BackendConnection {
   readonly socket: Socket;
   readonly chunks: Buffer[] = [];
-  /** How the client's side ended: with an end, or broken off. */
+  /** How the client's side ended: with a FIN or a reset. */
   readonly ended: Promise<'end' | 'reset'>;
 
   constructor(socket: Socket) {
@@ -39,7 +39,7 @@ export class BackendConnection {
   }
 }
 
-/** A backend in Gitaly's place that records what it is sent and answers what the test tells it to. */
+/** A backend in Gitaly's place that records what it receives; the test writes the answers. */
 export class RawBackend {
   readonly connections: BackendConnection[] = [];
   readonly #server: Server;
@@ -107,7 +107,7 @@ export async function startGrpcBackend(): Promise<string> {
   return `tcp://127.0.0.1:${backend.port}`;
 }
 
-/** An address where nobody listens: connections to it are refused. */
+/** An address without a listener: connections to it are refused. */
 export async function refusingBackend(): Promise<string> {
   const backend = await RawBackend.start();
   const { url } = backend;

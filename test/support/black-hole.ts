@@ -23,7 +23,7 @@ export async function blackHole(): Promise<string> {
   const output = await firstOutput(child.stdout);
   const port = Number(output);
   child.kill('SIGSTOP');
-  // The queue takes one more than the backlog says.
+  // The queue has room for one connection more than the backlog.
   for (let queued = 0; queued <= BACKLOG; queued++) {
     const filler = connect({ host: '127.0.0.1', port });
     onTestFinished(() => void filler.destroy());

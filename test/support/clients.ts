@@ -52,16 +52,16 @@ export async function unixClient(path: string): Promise<Socket> {
   return socket;
 }
 
-/** The versions of TLS that are spoken. */
+/** The versions of TLS that the proxy supports. */
 export const TLS_VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const;
 
-/** Options of a client that speaks this version and no other. */
+/** Options of a client that supports only this version. */
 export function speaking(version: (typeof TLS_VERSIONS)[number]): ConnectionOptions {
   return { minVersion: version, maxVersion: version };
 }
 
 /**
- * A TLS client that offers ALPN h2, speaks to `localhost` and trusts the CA in `ca`; after its handshake. Rejects
+ * A TLS client that offers ALPN h2, asks for `localhost` and trusts the CA in `ca`; after its handshake. Rejects
  * with the TLS library's error. It is destroyed with the test.
  */
 export async function tlsClient(port: number, options: ConnectionOptions): Promise<TLSSocket> {
@@ -81,7 +81,7 @@ export async function tlsClient(port: number, options: ConnectionOptions): Promi
   return socket;
 }
 
-/** What a client can resume its session with: the next that the server hands out. */
+/** Returns the next session ticket that the server sends. */
 export async function sessionOf(client: TLSSocket): Promise<Buffer> {
   if (client.getProtocol() === 'TLSv1.2') return client.getSession() ?? Buffer.alloc(0);
   const [session] = (await once(client.resume(), 'session')) as [Buffer];

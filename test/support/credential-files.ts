@@ -22,7 +22,7 @@ export class CredentialFiles {
     return files;
   }
 
-  /** As certbot and most others do: each file is whole whenever it is read, and for a moment they are no pair. */
+  /** As certbot and most others do: each file is complete whenever it is read, and for a moment the two do not match. */
   async renew(pair: Issued): Promise<void> {
     await this.replace(this.keyPath, pair.keyPem);
     await this.replace(this.certificatePath, pair.certificatePem);

@@ -37,7 +37,7 @@ export interface Gate {
 /** For tests that count connections to upstream: each worker keeps its own. */
 export const ONE_WORKER = { workers: 1 };
 
-/** What differs from the plainest configuration. */
+/** Differences from the minimal configuration. */
 export interface GateOptions extends Omit<StartOptions, 'configuration'> {
   readonly tls?: Readonly<Record<string, unknown>>;
   readonly listener?: Readonly<Record<string, unknown>> & { readonly listen?: string };
@@ -80,7 +80,7 @@ export async function startGate(
   };
 }
 
-/** What a client presents. */
+/** The certificate and key that a client presents. */
 export function presenting(issued: Issued): { readonly cert: string; readonly key: string } {
   return { cert: issued.certificatePem, key: issued.keyPem };
 }

@@ -14,7 +14,7 @@ import { onTestFinished } from 'vitest';
 import { OWN_CONNECTION } from './grpc-channel.js';
 import { demoService, HEALTH_REQUEST, healthService } from '../../src/commands/demo/demo-service.js';
 
-/** What a TLS client trusts and presents, as PEM. */
+/** The CAs that a TLS client trusts, and the certificate that it presents, as PEM. */
 export interface ClientTls {
   readonly ca: string;
   readonly certificate?: string;
@@ -27,8 +27,8 @@ export class GrpcClient {
   readonly #waitForReady: boolean;
 
   /**
-   * For `tls://` listeners `tls` says what to trust; `serverName` is asked for and expected. It is closed with the test.
-   * `waitForReady`: unary calls and `repeat` wait for somebody to listen, and a new connection is tried for every few milliseconds.
+   * For `tls://` listeners `tls` has the trusted CAs; `serverName` is requested and verified. It is closed with the test.
+   * `waitForReady`: unary calls and `repeat` wait for a listener, and a connection is attempted every few milliseconds.
    */
   constructor(listener: URL, tls?: ClientTls, { waitForReady = false, serverName = 'localhost' } = {}) {
     this.#waitForReady = waitForReady;
@@ -73,8 +73,8 @@ export class GrpcClient {
   }
 
   /**
-   * A server stream that is read no further than its first two messages, so that it is under way for as long as the
-   * test wants; `rest` reads on and says how many messages came. More than a window of HTTP/2 (64 KiB) must be left.
+   * A server stream that is read no further than its first two messages, so that it stays open for as long as the
+   * test needs; `rest` reads to its end and returns the number of messages. More than a window of HTTP/2 (64 KiB) must be left.
    */
   async repeatUnread(message: Buffer): Promise<{ rest: () => Promise<number> }> {
     const { path, requestSerialize, responseDeserialize } = demoService.repeat;
@@ -129,7 +129,7 @@ export class GrpcClient {
   }
 }
 
-/** The library's own client of a `host:port`: in plaintext, or with `tls`, of a server called `localhost` unless `options` say otherwise. It is closed with the test. */
+/** The library's own client of a `host:port`: in plaintext, or with `tls`, of a server named `localhost` unless `options` name another. It is closed with the test. */
 export function libraryClient(
   address: string,
   tls: ClientTls | undefined,

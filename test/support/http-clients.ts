@@ -18,7 +18,7 @@ export interface HttpAnswer {
   readonly body: string;
 }
 
-/** Reads an answer to its end; rejects if it is broken off. */
+/** Reads an answer to its end; rejects if it is aborted. */
 export async function readAnswer(response: IncomingMessage): Promise<HttpAnswer> {
   const body = await text(response);
   const { statusCode: status, headers, rawHeaders, trailers } = response;
@@ -60,7 +60,7 @@ export function http2Client(
   return session;
 }
 
-/** What a request over HTTP/2 came to. */
+/** The answer to a request over HTTP/2. */
 export interface Http2Answer {
   readonly headers: Readonly<Record<string, unknown>>;
   readonly trailers: Readonly<Record<string, unknown>>;

@@ -1,4 +1,4 @@
-/** Calls all the time, each worker one call after the other, until told to stop; the first failure rejects `done`. */
+/** Makes calls continuously, each worker one after the other, until `stop`. The first failure rejects `done`. */
 export class Load {
   readonly done: Promise<unknown>;
   calls = 0;
@@ -10,7 +10,7 @@ export class Load {
     this.done.catch(() => undefined);
   }
 
-  /** Waits until so many calls more have succeeded. */
+  /** Waits until this number of further calls have succeeded. */
   async more(calls: number): Promise<void> {
     const until = this.calls + calls;
     const reached = new Promise<void>((resolve) => {

@@ -46,7 +46,7 @@ export class LogLines {
     return this.#until(() => this.lines.find(predicate));
   }
 
-  /** All that was written once it contains this text, for output that is no log. Rejects when the program ends without. */
+  /** Waits until the output contains this text, and returns all of it; for output that is not a log. Rejects if the program ends without it. */
   waitForText(text: string): Promise<string> {
     return this.#until(() => (this.text.includes(text) ? this.text : undefined));
   }

@@ -13,7 +13,7 @@ export class Scrape {
     this.samples = text.split('\n').flatMap((line) => parseSample(line) ?? []);
   }
 
-  /** The sum of all samples of a name whose labels include these; 0 if there is none. */
+  /** The sum of all samples of a name whose labels include these; 0 without samples. */
   value(name: string, labels: Readonly<Record<string, string>> = {}): number {
     return this.samples
       .filter(

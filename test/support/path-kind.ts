@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 
 import type { PathKind, TextOfFile } from '../../src/config/build-context.js';
 
-/** What a path leads to, for tests of what a configuration text means. */
+/** The kind of file at a path, for tests that only read the text of a configuration. */
 export function kindOf(path: string): PathKind {
   try {
     return statSync(path).isDirectory() ? 'directory' : 'file';

@@ -1,8 +1,15 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { constants } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** proc(5): the state TCP_LISTEN. */
 const LISTEN = '0A';
+
+/** Documentation/networking/proc_net_tcp.txt of Linux: the timer with which a sender probes a closed window. */
+const ZERO_WINDOW_PROBE = '04';
+
+const POLL_MS = 20;
 
 /** The TCP ports that a process listens on. */
 export function listeningPorts(pid: number): number[] {
@@ -39,4 +46,16 @@ export function argumentsOf(pid: number): string[] {
 export function handles(pid: number, signal: NodeJS.Signals): boolean {
   const caught = /^SigCgt:\s+([0-9a-f]+)$/mu.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '0';
   return (BigInt(`0x${caught}`) & (1n << BigInt(constants.signals[signal] - 1))) !== 0n;
+}
+
+/**
+ * Waits until the peer of a socket that is not read can send no more: all buffers between them are full, and the kernel of the
+ * peer waits for the window to open.
+ */
+export async function windowCloses({ localPort, remotePort }: Socket): Promise<void> {
+  const [own, peer] = [localPort, remotePort].map((port = 0) =>
+    port.toString(16).toUpperCase().padStart(4, '0'),
+  );
+  const isClosed = new RegExp(`:${peer} \\w+:${own} \\w+ \\w+:\\w+ ${ZERO_WINDOW_PROBE}:`, 'u');
+  while (!isClosed.test(readFileSync('/proc/net/tcp', 'utf8'))) await delay(POLL_MS);
 }

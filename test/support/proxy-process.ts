@@ -24,10 +24,10 @@ const POLL_MS = 20;
 const { PROGRAMS_V8_COVERAGE } = process.env;
 const COVERAGE = PROGRAMS_V8_COVERAGE === undefined ? {} : { NODE_V8_COVERAGE: PROGRAMS_V8_COVERAGE };
 
-/** What the shell of the tests may hold, and the program reports. */
+/** Variables that the shell of the tests may set, and that the program warns about. */
 const NO_NODE_VARIABLES = { NODE_OPTIONS: '', NODE_EXTRA_CA_CERTS: '' };
 
-/** `TEST_WORKERS=2 npm test`: every test whose configuration does not say otherwise, with so many workers. */
+/** `TEST_WORKERS=2 npm test`: this number of workers for every test whose configuration has none. */
 const { TEST_WORKERS } = process.env;
 const WORKERS = TEST_WORKERS === undefined ? {} : { workers: Number(TEST_WORKERS) };
 const ADDED = { prometheus_listen_addr: '127.0.0.1:0', ...WORKERS };
@@ -41,7 +41,7 @@ export interface StartOptions {
   /** Arguments for Node, before the program. */
   readonly nodeArgs?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Where it runs; without it, where the tests do. */
+  /** The working directory; by default that of the tests. */
   readonly directory?: string;
   /** The limit of open files (`ulimit -n`). */
   readonly openFiles?: number;
@@ -49,6 +49,8 @@ export interface StartOptions {
   readonly logFile?: string;
   /** Descriptors of this process that the program inherits from 3 on, as from systemd. */
   readonly inherits?: readonly number[];
+  /** Allows `advanceClock`; see `TEST_CLOCK`. */
+  readonly hasTestClock?: boolean;
 }
 
 /** The running program, as its user sees it. It is ended with the test that started it, however that ends. */
@@ -58,7 +60,7 @@ export class ProxyProcess {
   readonly configurationPath: string;
   /** The exit code, once all that was written has been read. */
   readonly exited: Promise<number | null>;
-  /** The exit code, whether or not anybody reads. */
+  /** The exit code, whether or not the output is read. */
   readonly ended: Promise<number | null>;
   readonly #child: ChildProcess;
   #descriptorsAtReady = 0;
@@ -102,7 +104,7 @@ export class ProxyProcess {
         ? [process.execPath, args]
         : ['sh', ['-c', `${limit}${activation}exec "$0" "$@"${redirection}`, process.execPath, ...args]];
     const child = spawn(command, commandArgs, {
-      stdio: ['ignore', 'pipe', 'pipe', ...inherits],
+      stdio: ['ignore', 'pipe', 'pipe', ...inherits, ...(options.hasTestClock ? (['ipc'] as const) : [])],
       env: { ...process.env, ...NO_NODE_VARIABLES, ...COVERAGE, ...options.env },
       ...(options.directory === undefined ? {} : { cwd: options.directory }),
     });
@@ -119,7 +121,7 @@ export class ProxyProcess {
     return this.#child.pid;
   }
 
-  /** Where a listener is bound, by the address in the configuration. */
+  /** The bound address of a listener, by its address in the configuration. */
   async address(listener: string): Promise<URL> {
     const line = await this.log.waitForEvent('listening', { listener });
     return new URL(String(line['listen']));
@@ -136,7 +138,7 @@ export class ProxyProcess {
   }
 
   async scrape(): Promise<Scrape> {
-    // No agent: the connection ends with the answer and is no descriptor of the program's any more.
+    // No agent: the connection ends with the answer, and the program has closed its descriptor.
     const request = get(`${await this.adminUrl()}/metrics`, { agent: false });
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       request.once('response', resolve);
@@ -154,7 +156,7 @@ export class ProxyProcess {
     }
   }
 
-  /** Rewrites the configuration file; a SIGHUP puts it in force. */
+  /** Rewrites the configuration file; a SIGHUP applies it. */
   async configure(configuration: Readonly<Record<string, unknown>>): Promise<void> {
     await writeFile(this.configurationPath, stringify({ ...ADDED, ...configuration }));
   }
@@ -163,7 +165,14 @@ export class ProxyProcess {
     this.#child.kill(signal);
   }
 
-  /** From now on nobody reads the log, and its pipe fills. */
+  /** Advances the clock of a program that was started with `TEST_CLOCK`. Settles when the timers that were due have fired. */
+  async advanceClock(ms: number): Promise<void> {
+    const advanced = once(this.#child, 'message');
+    this.#child.send({ advanceMs: ms });
+    await advanced;
+  }
+
+  /** Stops reading the log, so that its pipe fills. */
   leaveLogUnread(): void {
     this.#child.stdout?.pause();
   }
@@ -172,7 +181,7 @@ export class ProxyProcess {
     this.#child.stdout?.resume();
   }
 
-  /** The reader of the log goes away for good. */
+  /** Closes the reading end of the log. */
   closeLog(): void {
     this.#child.stdout?.destroy();
   }
@@ -190,7 +199,7 @@ export class ProxyProcess {
 
   /**
    * The end of a good test: no connection is open, descriptors are what they were at the start, and the program
-   * ends with exit code 0 when told to.
+   * ends with exit code 0 on SIGTERM.
    */
   async endsWithNothingLeaked(): Promise<void> {
     await this.scrapeUntil((scrape) => scrape.value('gitaly_tls_proxy_connections_active') === 0);

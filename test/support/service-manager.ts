@@ -14,15 +14,15 @@ const SYSTEMD_NOTIFY = fileURLToPath(new URL('systemd-notify.mjs', import.meta.u
 /** One message of the program, by name: `READY`, `STATUS`. */
 export interface Told {
   readonly assignments: Readonly<Record<string, string>>;
-  /** The process that has told it. */
+  /** The process that sent it. */
   readonly sender: number;
 }
 
-/** Is told by a program how it is, as systemd is; `test/interop` does the same with the real systemd-notify. */
+/** Receives the notifications of a program, as systemd does; `test/interop` does the same with the real systemd-notify. */
 export class ServiceManager {
   /** All messages so far, in their order. */
   readonly told: Told[] = [];
-  /** What the program is to be started with. */
+  /** The environment for the program. */
   readonly env: Readonly<Record<string, string>>;
   readonly #waiting = new Set<() => void>();
 
@@ -48,7 +48,7 @@ export class ServiceManager {
     return manager;
   }
 
-  /** The first message, from the `from`-th on, that says this; waits for it. */
+  /** Waits for the first message, from the `from`-th on, with this content. */
   async waitFor(assignment: string, from = 0): Promise<Told> {
     const [name = '', value] = assignment.split('=');
     for (;;) {

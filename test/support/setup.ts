@@ -17,7 +17,7 @@ export interface Setup {
   readonly server: Issued;
   readonly backend: RawBackend;
   readonly proxy: ProxyProcess;
-  /** Of the listener, where it is not a unix socket. */
+  /** The port of the listener; unused for a unix socket. */
   readonly port: number;
   /** The configuration that it runs with, to change and write again. */
   readonly configuration: {
@@ -26,7 +26,7 @@ export interface Setup {
   };
 }
 
-/** What differs from the plainest configuration. */
+/** Differences from the minimal configuration. */
 export interface SetupOptions extends Omit<StartOptions, 'configuration'> {
   readonly tls?: Readonly<Record<string, unknown>>;
   readonly listener?: Readonly<Record<string, unknown>> & { readonly listen?: string };

@@ -36,7 +36,7 @@ export class StandInGitaly {
   readonly authorizations: (string | undefined)[] = [];
   /** The methods that were called. */
   readonly calls: string[] = [];
-  /** What its first bytes were, of each connection. */
+  /** The first bytes of each connection. */
   readonly heads: Buffer[] = [];
   /** Streams that it opened itself, and what came on them. */
   readonly reverse: Buffer[] = [];
@@ -204,7 +204,7 @@ class YamuxServerStream extends Duplex {
   }
 
   override _read(): void {
-    // What comes is little.
+    // Little is received.
   }
 
   override _write(bytes: Buffer, _encoding: BufferEncoding, done: () => void): void {

@@ -25,7 +25,7 @@ export function takeRequest(received: string): StrictRequest | undefined {
     if (values.length > 1) throw new Error(`${wanted} stands there ${values.length} times`);
     return values[0];
   };
-  if (once('host') === undefined) throw new Error('there is no host');
+  if (once('host') === undefined) throw new Error('the request has no host');
   const [length, coding] = [once('content-length'), once('transfer-encoding')];
   if (length !== undefined && coding !== undefined) throw new Error('there are both lengths');
   if (length !== undefined && !/^\d+$/u.test(length)) throw new Error(`no length: ${length}`);
@@ -49,7 +49,7 @@ function takeChunks(content: string): Pick<StrictRequest, 'trailers' | 'rest'> |
     if (/^0+$/u.test(size)) return takeTrailers(content.slice(at));
     at += Number.parseInt(size, 16);
     if (content.length < at + 2) return undefined;
-    if (content.slice(at, at + 2) !== '\r\n') throw new Error('a chunk does not end where it says');
+    if (content.slice(at, at + 2) !== '\r\n') throw new Error('a chunk does not end at its stated length');
     at += 2;
   }
 }

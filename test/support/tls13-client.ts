@@ -83,7 +83,7 @@ export class Tls13Client {
     return record;
   }
 
-  /** So many KeyUpdates, one behind the other. */
+  /** This number of KeyUpdates, one behind the other. */
   keyUpdates(count: number, requestsAnswer = false): Buffer {
     return Buffer.concat(Array.from({ length: count }, () => this.keyUpdate(requestsAnswer)));
   }

@@ -50,7 +50,7 @@ export async function receiveSlowly(socket: Socket): Promise<string> {
   return hash.digest('hex');
 }
 
-/** Sends and receives on both sides at once, and says what each sent and got. */
+/** Sends and receives on both sides at once; returns what each sent and received. */
 export async function exchange(client: Socket, upstream: Socket, bytes: number): Promise<Exchange> {
   const [sentUp, sentDown, gotUp, gotDown] = await Promise.all([
     send(client, bytes),

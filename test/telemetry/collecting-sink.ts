@@ -13,7 +13,7 @@ export class CollectingSink implements LogSink {
     return Promise.resolve();
   }
 
-  /** The lines as what they say. */
+  /** The parsed lines. */
   get parsed(): unknown[] {
     return this.lines.map((line) => JSON.parse(line) as unknown);
   }

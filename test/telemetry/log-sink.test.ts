@@ -13,13 +13,13 @@ const LINE = `${'x'.repeat(1023)}\n`;
 
 interface Pipe {
   readonly sink: LogSink;
-  /** What has come out of it, as far as it is there. */
+  /** The output so far. */
   readonly read: () => string;
   /** The reader leaves. */
   readonly close: () => void;
 }
 
-/** A sink that writes to a named pipe, whose other end reads only when it is told to. */
+/** A sink that writes to a named pipe, whose other end reads only on demand. */
 async function openPipe(): Promise<Pipe> {
   const path = join(await temporaryDirectory(), 'log');
   execFileSync('mkfifo', [path]);
@@ -68,7 +68,7 @@ describe('a pipe', () => {
     await sink.flush();
   });
 
-  test('that nobody reads blocks nothing: what exceeds the queue is dropped and counted', async () => {
+  test('a log that is not read blocks nothing: lines beyond the queue are dropped and counted', async () => {
     const { sink, read } = await openPipe();
     const written = Math.ceil((2 * MAX_LOG_QUEUE_BYTES) / LINE.length);
     for (let count = 0; count < written; count++) sink.write(LINE);
@@ -102,7 +102,7 @@ describe('a pipe', () => {
     await sink.flush();
   });
 
-  test('that nobody reads is flushed no longer than the bound', async () => {
+  test('a log that is not read is flushed for at most the bound', async () => {
     const { sink } = await openPipe();
     for (let count = 0; count < 200; count++) sink.write(LINE);
     await turns();

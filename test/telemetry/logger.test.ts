@@ -44,7 +44,7 @@ describe('a JSON line', () => {
     expect(sink.lines[0]).not.toContain('peer.identity');
   });
 
-  test('is one line that says what was given, whatever a peer puts in', () => {
+  test('is one line with the given fields, whatever a peer puts in them', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (value) => {
         const sink = new CollectingSink();
@@ -69,7 +69,7 @@ describe('a JSON line', () => {
 });
 
 describe('level, text and fix', () => {
-  test('come from the table, by the value of a field where the table says so', () => {
+  test('come from the table, by the value of a field for some events', () => {
     const sink = new CollectingSink();
     const log = createLogger(sink, JSON_LOG);
     const refused = { listener: 'tls://a:1', 'peer.address': '10.0.0.1:5000', count: 1 };
@@ -185,7 +185,7 @@ describe('lines that were dropped', () => {
       this.#room = room;
     }
 
-    /** How many lines each notice says are missing. */
+    /** The number of missing lines in each notice. */
     get gaps(): number[] {
       return [...this.#text.matchAll(/"event":"log_lines_dropped".*"lines":(\d+)/g)].map(([, lines]) =>
         Number(lines),
@@ -193,7 +193,7 @@ describe('lines that were dropped', () => {
     }
   }
 
-  test('are told of once, with how many there were, when lines are taken again', () => {
+  test('are reported once, with their number, when lines are read again', () => {
     const sink = new BoundedSink(1);
     const log = createLogger(sink, JSON_LOG);
     for (let count = 0; count < 4; count++) log.log('ready', {});
@@ -203,7 +203,7 @@ describe('lines that were dropped', () => {
     expect(sink.gaps).toEqual([3]);
   });
 
-  test('are told of later where there is room for a line and not for the notice', () => {
+  test('are reported later if there is room for a line and not for the notice', () => {
     const sink = new BoundedSink(0);
     const log = createLogger(sink, JSON_LOG);
     log.log('ready', {});

@@ -52,7 +52,7 @@ test.each([
   '/a b/C',
   '/a.B/C\n',
   `/a.B/${'C'.repeat(200)}`,
-])('what is no method’s path has no label: %j', (path) => {
+])('a path that is not that of a method has no label: %j', (path) => {
   const table = new MethodTable();
   table.learn(path);
   expect(table.find(path)).toBe(table.other);

@@ -200,7 +200,7 @@ function coded(text: string): string[] {
   return [...text.matchAll(/`(\w+)`/g)].map(([, word = '']) => word);
 }
 
-/** What stands under a metric's heading, up to the next one. */
+/** The text under a metric's heading, up to the next one. */
 function section(metric: string): string {
   const [, after = ''] = REFERENCE.split(`\n### \`${metric}\`\n`);
   const [text = ''] = after.split('\n#');

@@ -62,7 +62,7 @@ function start(): Telemetry {
   return { metrics, telemetry, sink };
 }
 
-/** Everything that a connection may tell, once. */
+/** Every event of a connection, once. */
 function useAll({ telemetry }: Telemetry): void {
   telemetry.accepted();
   telemetry.handshakeFinished({ version: 'TLSv1.3', cipher: 'x', resumed: true }, 0.002);
@@ -102,7 +102,7 @@ describe('the documented query', () => {
   });
 });
 
-test('what connections tell is counted', async () => {
+test('events of connections are counted', async () => {
   const started = start();
   started.metrics.observe({ report: () => Promise.resolve(), snapshot: () => SNAPSHOT });
   useAll(started);
@@ -153,7 +153,7 @@ test('a scrape shows what is true at that moment', async () => {
   expect(first).toContain('gitaly_tls_proxy_workers 2');
   expect(reported).toBe(1);
   expect(first).toContain(`gitaly_tls_proxy_upstream_up{${listener},upstream="${UPSTREAM}"} 0`);
-  // A listener that is gone leaves no series behind, nor does an upstream that was down; the counter goes on from where it was.
+  // A removed listener leaves no series behind, nor does an upstream that was down; the counter continues from its value.
   snapshot = {
     listeners: [],
     upstreams: [],
@@ -267,7 +267,7 @@ describe('OpenMetrics', () => {
 });
 
 describe('the line of a connection', () => {
-  test('says all that is known of it', () => {
+  test('has all that is known about the connection', () => {
     const { telemetry, sink } = start();
     telemetry.closed({ ...REPORT, viaAddress: '10.1.1.1:7', detail: 'more', advice: 'do this' });
     expect(sink.parsed).toEqual([
@@ -311,7 +311,7 @@ describe('the line of a connection', () => {
     expect(sink.parsed).toMatchObject([{ level, 'close.reason': reason }]);
   });
 
-  test('an internal error, and a connection whose protocol nobody knows, are counted', async () => {
+  test('an internal error, and a connection of unknown protocol, are counted', async () => {
     const { telemetry, metrics } = start();
     telemetry.closed({ ...REPORT, reason: 'internal_error', protocol: undefined });
     const lines = await scrape(metrics);

@@ -52,7 +52,7 @@ function refused(verdict: ClientVerdict): Refusal {
   return { result: verdict.fault, detail: verdict.detail };
 }
 
-/** What is said of a client whose certificate is as the options say, by the CA that is trusted. */
+/** The verdict on a client whose certificate has these options, issued by the trusted CA. */
 async function judge(options: IssueOptions): Promise<ClientVerdict> {
   const ca = await Authority.create(await temporaryDirectory(), 'clients-ca');
   return judgeClient(await handshake({ client: await ca.client(options), clientCa: ca.caPath }), 'require');
@@ -61,7 +61,7 @@ async function judge(options: IssueOptions): Promise<ClientVerdict> {
 describe.each(['TLSv1.2', 'TLSv1.3'] as const)('%s', (version) => {
   const versions = { minVersion: version, maxVersion: version };
 
-  test('a good certificate is verified, and its name is told', async () => {
+  test('a valid certificate is verified, and its name is returned', async () => {
     const ca = await Authority.create(await temporaryDirectory());
     const client = await ca.client({ dns: ['rails.internal'] });
     const socket = await handshake({ client, clientCa: ca.caPath }, versions);
@@ -179,7 +179,7 @@ describe('refused, each with its own reason', () => {
     const directory = await temporaryDirectory();
     const [ca, other] = [await Authority.create(directory), await Authority.create(directory, 'other')];
     const leaf = await other.client();
-    // The other CA's own certificate in place of a client's is no good without its key: so its client's stands in,
+    // The other CA's own certificate in place of a client's is useless without its key, so that of its client is used,
     // followed by the CA, as a chain that ends in itself.
     const client = { ...leaf, certificatePem: `${leaf.certificatePem}\n${other.caPem}` };
     const { result } = refused(judgeClient(await handshake({ client, clientCa: ca.caPath }), 'require'));
@@ -202,7 +202,7 @@ describe('refused, each with its own reason', () => {
     expect(second).toMatchObject({ result: 'verified' });
   });
 
-  test('a CRL of another CA says nothing of this one', async () => {
+  test('a CRL of another CA does not apply to this one', async () => {
     const directory = await temporaryDirectory();
     const [ca, other] = [await Authority.create(directory), await Authority.create(directory, 'other')];
     const clientCrl = await other.revocationList([]);

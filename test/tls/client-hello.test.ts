@@ -44,7 +44,7 @@ describe('ClientHellos recorded from Node', () => {
     });
   });
 
-  test('no ALPN and no server name are told apart from empty ones', async () => {
+  test('no ALPN and no server name are distinguished from empty ones', async () => {
     expect(parse(await recordNode({ servername: '' }))).toMatchObject({
       kind: 'hello',
       hello: { serverName: undefined, alpn: undefined },
@@ -85,7 +85,7 @@ describe.skipIf(!HAS_OPENSSL)('ClientHellos recorded from openssl s_client', () 
   });
 });
 
-describe('what is no ClientHello', () => {
+describe('bytes that are not a ClientHello:', () => {
   test.each([
     ['an HTTP/2 preface', Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')],
     ['the backchannel magic', Buffer.from('backchannel')],

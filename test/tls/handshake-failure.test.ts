@@ -52,7 +52,7 @@ test('what an operator can do something about comes with advice, the setting nam
   expect([advice('closed'), advice('other')]).toEqual(['', '']);
 });
 
-describe('what is wrong with our own certificate is said first, whatever the client says', () => {
+describe('a fault of our own certificate is reported first, whatever alert the client sends', () => {
   const FAILURES = ['certificate_rejected_by_client', 'closed', 'reset', 'other'] as const;
   test.each<[string, string | undefined, readonly OddName[], Date, RegExp]>([
     [

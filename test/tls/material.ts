@@ -47,7 +47,7 @@ export function unguarded(environment: Partial<TerminatorEnvironment> = {}): Ter
   return { now: Date.now, onSessionsEnd: () => undefined, sources, ...environment };
 }
 
-/** What a listener serves: its certificates, and whom it lets in. */
+/** The certificates of a listener, and the clients that it admits. */
 export async function serverMaterial(
   certificates: readonly Issued[],
   {

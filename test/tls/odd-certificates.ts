@@ -61,7 +61,7 @@ export async function explicitCurvePair(
   };
 }
 
-/** A revocation list in PEM with these dates; without `nextUpdate` it does not say when it must be replaced. */
+/** A revocation list in PEM with these dates; without `nextUpdate` it has no date by which it must be replaced. */
 export async function oddRevocationList(
   thisUpdate: Date,
   nextUpdate: Date | undefined,

@@ -17,13 +17,13 @@ export function recordNode(options: ConnectionOptions): Promise<Buffer> {
       },
     });
     const socket = connect({ ...options, socket: transport });
-    // TLS never gets an answer; what it says when the test takes it down is of no interest.
+    // TLS never gets an answer; its error when the test destroys it does not matter.
     socket.on('error', reject);
     onTestFinished(() => void socket.destroy());
   });
 }
 
-/** Whether the `openssl` command is there. */
+/** Whether the `openssl` command exists. */
 export const HAS_OPENSSL = spawnSync('openssl', ['version']).status === 0;
 
 /** The bytes of the ClientHello that `openssl s_client` sends. */
@@ -40,7 +40,7 @@ export async function recordOpenssl(...options: readonly string[]): Promise<Buff
   const accepted = await new Promise<Socket>((resolve) => server.once('connection', resolve));
   accepted.on('error', () => undefined);
   let bytes = Buffer.alloc(0);
-  // One record holds it: the header says how long it is.
+  // One record contains it; the header has its length.
   while (bytes.length < 5 || bytes.length < 5 + bytes.readUInt16BE(3)) {
     const chunk = await new Promise<Buffer>((resolve) => accepted.once('data', resolve));
     bytes = Buffer.concat([bytes, chunk]);

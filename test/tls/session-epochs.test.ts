@@ -56,7 +56,7 @@ describe('SessionEpochs', () => {
 
   test('an end that an earlier epoch had met is not one of this epoch, and a later one is', () => {
     const epochs = new SessionEpochs(start, [START + HOUR_MS]);
-    // Nobody looked in between: the first epoch is over although its end was not noticed.
+    // Without a call in between, the first epoch is over although its end was not noticed.
     expect(epochs.endBy(START + HOUR_MS, START + 2 * HOUR_MS)).toBe(false);
     expect(epochs.endBy(START + 3 * HOUR_MS, START + 2 * HOUR_MS)).toBe(true);
     expect(epochs.endsAtMs).toBe(START + 3 * HOUR_MS);

@@ -241,7 +241,7 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)(
       },
     );
 
-    test('is resumed until an intermediate that it presented expires, in each process that was told', async () => {
+    test('is resumed until an intermediate that it presented expires, in each process that was notified', async () => {
       const { one, other, clock, ends, resumedBy } = await begin('an intermediate');
       expect(ends).toEqual([END.getTime()]);
       other.endSessions(END.getTime());

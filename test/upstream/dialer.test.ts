@@ -62,7 +62,7 @@ async function reasonOf(done: Promise<unknown>): Promise<string> {
 }
 
 describe.each(['tcp', 'unix'] as const)('%s', (scheme) => {
-  test('connects, says hello first, and reads nothing before it is told who takes it', async () => {
+  test('connects, sends its first bytes, and does not read before a reader is set', async () => {
     const { address, accept } = await start(scheme);
     const done = createDialer(address, undefined, TIMEOUT_MS).dial('plain', Buffer.from('PROXY '), NEVER);
     const backend = await accept();
@@ -82,7 +82,7 @@ describe.each(['tcp', 'unix'] as const)('%s', (scheme) => {
     upstream.raw.destroy();
   });
 
-  test('an upstream that is gone is refused with its own reason', async () => {
+  test('an upstream that does not exist fails with its own reason', async () => {
     const { address, close } = await start(scheme);
     await close();
     const done = createDialer(address, undefined, TIMEOUT_MS).dial('plain', undefined, NEVER);
@@ -110,7 +110,7 @@ describe('tls', () => {
     upstream.raw.destroy();
   });
 
-  test('an upstream that says nothing is given up after the deadline, and its socket closed', async () => {
+  test('an upstream that sends nothing is given up after the deadline, and its socket is closed', async () => {
     const authority = await Authority.create(await temporaryDirectory());
     const { address, accept } = await start('tls');
     const client = new TlsClient(await upstreamMaterial(authority.caPath));
@@ -131,7 +131,7 @@ describe('tls', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('an upstream without TLS is told as such', async () => {
+  test('an upstream without TLS is reported as such', async () => {
     const authority = await Authority.create(await temporaryDirectory());
     const { address, accept } = await start('tls');
     const client = new TlsClient(await upstreamMaterial(authority.caPath));
@@ -206,7 +206,7 @@ test.each(['tcp', 'unix', 'tls'] as const)(
       }
     }
     expect(outcomes).toEqual(new Set(['connected', 'aborted']));
-    // A socket that nobody holds any more would keep its connection.
+    // A socket without references would keep its connection.
     while ((await connectionsOf(server)) > 0) await nextTurn();
   },
 );

@@ -8,7 +8,7 @@ import { HAPPY_EYEBALLS_DELAY_MS } from '../../src/limits.js';
 import { UpstreamFailure } from '../../src/upstream/failure.js';
 import { alternateFamilies, dialHost } from '../../src/upstream/happy-eyeballs.js';
 
-/** What the resolver answers for `several.test`; other names are asked for really. */
+/** The answer of the resolver for `several.test`; other names are really resolved. */
 const NEVER = new AbortController().signal;
 const resolver = vi.hoisted(() => ({ addresses: [] as { address: string; family: 4 | 6 }[] }));
 
@@ -93,7 +93,7 @@ describe('dialHost', () => {
     socket.destroy();
   });
 
-  test('a first address that says nothing is overtaken by the second after a moment, and let go', async () => {
+  test('a first address that does not answer is overtaken by the second after a moment, and closed', async () => {
     const port = await listen();
     const attempts = new Attempts(new Map([[SECOND, port]]));
     const dial = dialHost('several.test', port, NEVER, attempts.attempt);
@@ -149,7 +149,7 @@ describe('dialHost', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('an abort ends all attempts and tells why', async () => {
+  test('an abort ends all attempts with its reason', async () => {
     const attempts = new Attempts();
     const aborting = new AbortController();
     const dial = dialHost('several.test', 8075, aborting.signal, attempts.attempt);
@@ -173,7 +173,7 @@ describe('dialHost', () => {
     expect(attempts.sockets.size).toBe(0);
   });
 
-  test('a name that does not resolve says which', async () => {
+  test('a name that does not resolve is named in the error', async () => {
     const attempts = new Attempts();
     // RFC 6761 section 6.4: a resolver answers names under `invalid.` with "no such name".
     const failure: unknown = await dialHost('gitaly.invalid', 8075, NEVER, attempts.attempt).catch(

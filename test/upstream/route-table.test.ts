@@ -44,7 +44,7 @@ test.each([
   [undefined, undefined],
 ])('%s goes to %s', (name, expected) => {
   expect(table(ROUTES).find(name)).toBe(expected);
-  // With a default nobody is refused, and whoever has an upstream of his own keeps it.
+  // With a default no client is refused, and a name with an upstream of its own keeps it.
   expect(table(ROUTES, upstream('rest')).find(name)).toBe(expected ?? 'unix:/rest');
 });
 

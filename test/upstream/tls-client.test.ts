@@ -14,7 +14,7 @@ const DAY_MS = 86_400_000;
 
 interface Upstream {
   readonly port: number;
-  /** What the upstream saw of each handshake that finished there. */
+  /** The facts of each handshake that finished at the upstream. */
   readonly secured: Promise<TLSSocket>;
 }
 
@@ -65,7 +65,7 @@ async function failureOf(handshake: Promise<unknown>): Promise<UpstreamFailure> 
   throw failure instanceof Error ? failure : new Error(String(failure));
 }
 
-/** A handshake with an upstream whose certificate is as the options say. */
+/** A handshake with an upstream whose certificate has these options. */
 async function handshake(
   certificate: IssueOptions,
   {

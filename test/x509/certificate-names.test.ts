@@ -12,7 +12,7 @@ import {
 import { oddCertificate, type OddName } from '../tls/odd-certificates.js';
 
 describe('certificateNames', () => {
-  test('tells the kinds apart', async () => {
+  test('distinguishes the kinds of names', async () => {
     const certificate = await oddCertificate('CN=Common', [
       ['dns', 'Gitaly-A.Internal'],
       ['dns', '*.gitlab.internal'],
@@ -52,7 +52,7 @@ describe('certificateNames', () => {
   });
 });
 
-test('describeNames tells all of a few names, and some of many', () => {
+test('describeNames lists all of a few names, and some of many', () => {
   expect(describeNames({ dns: ['a.test'], ip: ['10.0.0.1'], uri: ['spiffe://a'] })).toBe(
     'a.test, 10.0.0.1, spiffe://a',
   );
@@ -144,7 +144,7 @@ describe('certificateIdentity', () => {
       '\ufe0f',
       '\uffa0',
     ].map((character) => [`U+${character.charCodeAt(0).toString(16).padStart(4, '0')}`, character]),
-  )('a name with %s is none, and no other name takes its place', async (_name, character) => {
+  )('a name with %s does not identify a client, and no other name replaces it', async (_name, character) => {
     const value = `a${character}CN=admin`;
     const of = async (subject: JsonNameParams, names: OddName[]): Promise<string | undefined> =>
       certificateIdentity(await oddCertificate(subject, names));
@@ -171,7 +171,7 @@ describe('certificateIdentity', () => {
     ['a URI with a space', ['url', 'spiffe://a b']],
     ['a mail address that looks like a URI', ['email', 'spiffe://a@b']],
     ['a mail address that looks like a DNS name', ['email', 'a.test']],
-  ])('%s is none', async (_name, odd) => {
+  ])('%s does not identify a client', async (_name, odd) => {
     expect(certificateIdentity(await oddCertificate('', [odd]))).toBeUndefined();
     if (odd[0] !== 'email')
       expect(certificateIdentity(await oddCertificate('CN=admin', [odd]))).toBeUndefined();
@@ -184,11 +184,11 @@ describe('certificateIdentity', () => {
     },
   );
 
-  test('a Common Name of spaces is none', async () => {
+  test('a Common Name of spaces does not identify a client', async () => {
     expect(certificateIdentity(await oddCertificate([{ CN: [{ utf8String: '  ' }] }], []))).toBeUndefined();
   });
 
-  test('one that is too long is none: a part of it might be another one', async () => {
+  test('a name that is too long does not identify a client, because a part of it might identify another', async () => {
     const certificate = await oddCertificate('CN=x', [['url', `spiffe://a/${'b'.repeat(2048)}`]]);
     expect(certificateIdentity(certificate)).toBeUndefined();
   });

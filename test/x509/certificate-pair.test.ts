@@ -43,7 +43,7 @@ function only({ pair, problems }: Loaded): string {
   return `${problem?.key.at(-1) ?? ''}: ${problem?.message ?? ''}`;
 }
 
-test('a good pair is loaded, its chain in order, and there is nothing to say', async () => {
+test('a valid pair is loaded, its chain in order, without warnings', async () => {
   const root = await Authority.create(await temporaryDirectory());
   const issued = await (
     await root.intermediate('intermediate')
@@ -250,7 +250,7 @@ describe('the key', () => {
   });
 });
 
-test('everything that is wrong is told at once', async () => {
+test('all problems of a pair are reported at once', async () => {
   const issued = await issue({
     dns: [],
     ip: [],

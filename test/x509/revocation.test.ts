@@ -238,7 +238,7 @@ describe('readRevocationList', () => {
       expect(() => readRevocationList(whole.subarray(0, length))).toThrow();
   });
 
-  test('arbitrary and changed bytes give a date, nothing, or an error, and never a date that is none', async () => {
+  test('arbitrary and changed bytes give a date, nothing, or an error, and never an invalid date', async () => {
     const whole = await der(NEXT_UPDATE);
     const read = (bytes: Buffer): void => {
       let date: Date | undefined;

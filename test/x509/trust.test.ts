@@ -133,7 +133,7 @@ describe('a directory', () => {
   });
 });
 
-test("the system's trust is there, and the TLS library takes it", async () => {
+test("the system's trust is found, and the TLS library accepts it", async () => {
   const trust = await loadSystemTrust();
   expect(trust.join('\n').match(/BEGIN CERTIFICATE/g)?.length).toBeGreaterThan(10);
   expect(rootCertificates.length).toBeGreaterThan(10);

@@ -152,7 +152,7 @@ describe('RST_STREAM of the server', () => {
     expect(calls.ended).toMatchObject([[1, { code, by: 'server', answered: false }]]);
   });
 
-  test('behind its answer tells the client only that no more of the request is wanted', () => {
+  test('a reset behind an answer only means that the rest of the request is not wanted', () => {
     const calls = Calls.begun(1);
     calls.send('server', headers(1, { ':status': '200', 'grpc-status': '0' }, END_STREAM));
     // The stream is half open still, and the call over.
@@ -185,12 +185,15 @@ describe('RST_STREAM with CANCEL at the deadline', () => {
     }
   });
 
-  test.each(['123456789m', '1s', 'm', '1.5S', '-1S', '10m ', undefined])('%s is no time', (timeout) => {
-    const calls = new Calls();
-    calls.request(1, timeout === undefined ? {} : { 'grpc-timeout': timeout });
-    calls.send('client', reset(1, CANCEL), START_MS + 1e9);
-    expect(calls.ended).toMatchObject([[1, { code: 'Canceled', by: 'client' }]]);
-  });
+  test.each(['123456789m', '1s', 'm', '1.5S', '-1S', '10m ', undefined])(
+    '%s is not a valid timeout',
+    (timeout) => {
+      const calls = new Calls();
+      calls.request(1, timeout === undefined ? {} : { 'grpc-timeout': timeout });
+      calls.send('client', reset(1, CANCEL), START_MS + 1e9);
+      expect(calls.ended).toMatchObject([[1, { code: 'Canceled', by: 'client' }]]);
+    },
+  );
 
   test('a client cancels whatever code it sends; a server that fails late has failed all the same', () => {
     const calls = Calls.begun(1);

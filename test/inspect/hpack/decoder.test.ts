@@ -94,7 +94,7 @@ describe('the examples of RFC 7541 appendix C', () => {
   });
 });
 
-describe('fields that nobody reads', () => {
+describe('fields that are not read', () => {
   test('move the table and become nothing, by literal, by reference and with Huffman', () => {
     const { decoder, decode } = decoderOf('cache-control');
     expect(decode('8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff')).toEqual([]);
@@ -201,7 +201,7 @@ describe('the size of the table', () => {
     expect(decode('bf')).toEqual([['a', 'b'.repeat(MAX_FIELD_VALUE_BYTES)]]);
   });
 
-  test('may be said to be smaller, twice, at the start of a block (section 4.2)', () => {
+  test('may be reduced twice at the start of a block (section 4.2)', () => {
     const told = decoderOf('custom-key');
     told.decode('400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572');
     told.decoder.acknowledgeTableSize(0);

@@ -162,7 +162,7 @@ describe('a forbidden field is', () => {
   });
 });
 
-test('resets are told', () => {
+test('resets are reported', () => {
   const reset = frame(RST_STREAM, 0, 1, uint32(8));
   expect(read(headers(1, { a: 'b' }), reset, headers(3, { a: 'b' }), reset).resets).toBe(2);
 });
@@ -303,11 +303,11 @@ test.each([
   ['padded content', frame(DATA, PADDED, 1, [2, 1, 0, 0])],
   ['the end of a request', frame(DATA, END_STREAM, 1)],
   ['the end of a request, of padding alone', frame(DATA, END_STREAM | PADDED, 1, [1, 0])],
-])('%s is no flood', (_what, sent) => {
+])('%s does not count as a flood', (_what, sent) => {
   expect(countUntil('', sent)).toBe(Number.POSITIVE_INFINITY);
 });
 
-test('a PING and the window updates of each request are no flood; of a request that has begun they are', () => {
+test('a PING and window updates for each new request are allowed; for a request that has begun they count as a flood', () => {
   const beside = Buffer.concat([
     frame(PING, 0, 0, Buffer.alloc(8)),
     ...Array<Buffer>(4).fill(frame(WINDOW_UPDATE, 0, 0, uint32(1))),

@@ -34,7 +34,7 @@ function goAway(lastStreamId: number): Buffer {
 }
 
 describe('padding and priority', () => {
-  test('of DATA count against the windows and are no content, wherever the frame is split', () => {
+  test('padding of DATA counts against the windows and not as content, wherever the frame is split', () => {
     const bytes = frame(DATA, PADDED | END_STREAM, 1, [3, ...Buffer.from('content'), 0, 0, 0]);
     for (let split = 0; split <= bytes.length; split++) {
       const followed = opened(1);
@@ -50,7 +50,7 @@ describe('padding and priority', () => {
     expect(empty.news()).toEqual(['1 client ended']);
   });
 
-  test('of HEADERS are no part of the block, whether that is whole or goes on', () => {
+  test('padding of HEADERS is not part of the block, whether the block is complete or continued', () => {
     const followed = opened();
     const priority = [0x80, 0, 0, 0, 15];
     followed.send('client', frame(HEADERS, END_HEADERS | WITH_PRIORITY, 1, [...priority, ...A]));
@@ -65,7 +65,7 @@ describe('padding and priority', () => {
 describe('header blocks in parts', () => {
   const [BEGIN, END] = [frame(HEADERS, END_STREAM, 3, A.subarray(0, 1)), A.subarray(1)];
 
-  test('are one block, told of with its END_STREAM when it is whole; the other end may send meanwhile', () => {
+  test('HEADERS and CONTINUATION are one block, reported with its END_STREAM when complete; the peer may send meanwhile', () => {
     const followed = opened(1);
     followed.send('client', BEGIN, frame(CONTINUATION, 0, 3), frame(CONTINUATION, 0, 3, END.subarray(0, 2)));
     followed.send('server', headers(1, {}), frame(PING, 0, 0, Buffer.alloc(8)));
@@ -100,7 +100,7 @@ describe('header blocks in parts', () => {
   });
 });
 
-test('frames of types that nobody needs are passed over: PRIORITY, PING, unknown ones, of any size', () => {
+test('frames of types that are not needed are skipped: PRIORITY, PING, unknown ones, of any size', () => {
   const followed = opened(1);
   for (const sender of ['client', 'server'] as const) {
     for (const type of [PRIORITY, PING, 10, 0x10, 0xff])
@@ -133,7 +133,7 @@ test.each([
   ['RST_STREAM of a stream that never began', frame(RST_STREAM, 0, 9, uint32(8))],
   ['DATA of a stream that never began', frame(DATA, 0, 9, [1, 2, 3])],
   ['an acknowledgement of nothing', frame(SETTINGS, ACK, 0)],
-])('%s, which Go ignores or answers on its stream, is no loss', (_name, bytes) => {
+])('%s, which Go ignores or answers on its stream, does not lose the connection', (_name, bytes) => {
   for (const sender of ['client', 'server'] as const) {
     const followed = opened(1);
     expect(followed.send(sender, bytes)).toBeUndefined();

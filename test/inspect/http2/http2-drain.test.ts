@@ -78,7 +78,7 @@ class Drained {
 }
 
 describe('an idle connection', () => {
-  test('is told at once, and is done when the client has answered', () => {
+  test('a client gets the first GOAWAY at once, and is drained when it has answered the PING', () => {
     const drained = Drained.opened();
     drained.begin();
     expect(drained.received('client')).toEqual(ANNOUNCEMENT);
@@ -89,7 +89,7 @@ describe('an idle connection', () => {
     expect(drained.drain?.finished).toBe(true);
   });
 
-  test('is told nothing before the server has sent its SETTINGS, which must come first', () => {
+  test('a client gets no GOAWAY before the SETTINGS of the server, which must be the first frame', () => {
     const drained = new Drained();
     drained.say('client', CLIENT_PREFACE, settingsFrame('settings'));
     drained.begin();

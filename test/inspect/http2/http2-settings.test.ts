@@ -79,7 +79,7 @@ describe('SETTINGS hold for their receiver once it has acknowledged them', () =>
     expect(followed.inspector.windows.server.bytes).toBe(DEFAULT_WINDOW);
   });
 
-  test('an acknowledgement of nothing, or one too many, is none', () => {
+  test('an acknowledgement of SETTINGS that were not sent is ignored', () => {
     expect(opened().send('client', SETTINGS_ACK)).toBeUndefined();
     const followed = opened();
     followed.send('server', settings());

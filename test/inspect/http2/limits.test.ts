@@ -44,7 +44,7 @@ const windowUpdate = (streamId: number, increment: number): Buffer => {
   return frame(FrameType.windowUpdate, 0, streamId, payload);
 };
 
-test('a busy client that cancels as many calls as are answered is no flood', () => {
+test('a busy client that cancels as many calls as are answered stays below the reset limit', () => {
   const send = begun();
   for (let streamId = 1; streamId < 20_000; streamId += 4) {
     expect(send('client', headers('client', streamId, Flag.endStream))).toBeUndefined();
@@ -56,7 +56,7 @@ test('a busy client that cancels as many calls as are answered is no flood', () 
   }
 });
 
-test('a server that says behind each answer that it wants no more of the request is no flood', () => {
+test('a server that resets each request behind its answer stays below the reset limit', () => {
   const send = begun();
   for (let streamId = 1; streamId < 10_000; streamId += 2) {
     expect(send('client', headers('client', streamId))).toBeUndefined();
@@ -65,7 +65,7 @@ test('a server that says behind each answer that it wants no more of the request
   }
 });
 
-test('a PING and window updates for each frame of data, as gRPC libraries send them, are no flood', () => {
+test('a PING and window updates for each frame of data, as gRPC libraries send them, stay below the limits', () => {
   const send = begun();
   send('client', headers('client', 1));
   send('server', headers('server', 1));

@@ -185,7 +185,7 @@ test('another preface is another protocol', () => {
   expect(session.read('client', Buffer.from('ix'), 0, 2, 0)).toBe('magic');
 });
 
-test('a session is told the same wherever its bytes are split', () => {
+test('a session yields the same events wherever its bytes are split', () => {
   const sent = [
     'client 1 window syn, server 1 data ack hello, client 0 ping syn 7, server 2 data syn+fin question, client 1 data - up',
     'client 2 data ack+fin answer, server 0 ping ack 7, server 1 window - 9, client 3 window syn, server 3 window rst',

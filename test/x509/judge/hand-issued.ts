@@ -26,7 +26,7 @@ function rsa(modulusLength: number) {
   };
 }
 
-/** What a certificate says; without an issuer it is self-signed. What is left out has no extension. */
+/** The content of a certificate; without an issuer it is self-signed. A missing property has no extension. */
 export interface Issue {
   readonly subject: string;
   readonly by?: HandIssued;
@@ -60,7 +60,7 @@ export interface HandIssued {
 export const NOW = new Date('2026-06-01T00:00:00Z');
 export const days = (count: number): Date => new Date(NOW.getTime() + count * 86_400_000);
 
-/** Issues a certificate that says just what is asked for, right or wrong. */
+/** Issues a certificate with exactly this content, valid or not. */
 export async function issue(asked: Issue): Promise<HandIssued> {
   const algorithm = KEYS[asked.key ?? 'p256'];
   const keys = asked.keysOf?.keys ?? (await generate(algorithm));

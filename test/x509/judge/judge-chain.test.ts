@@ -131,7 +131,7 @@ describe('what it may be used for', () => {
     ['encipherment only', 'server', { keyUsage: ENCIPHER }, ['error no_digital_signature']],
     ['an authority as leaf', 'server', { ca: true, keyUsage: SIGN_BOTH }, ['warning authority_as_leaf']],
     [
-      'a leaf that says it signs certificates',
+      'a leaf that claims to sign certificates',
       'server',
       { keyUsage: SIGN_BOTH },
       ['warning contradictory_authority'],
@@ -140,7 +140,7 @@ describe('what it may be used for', () => {
     expect(found([await issueLeaf(await issueRoot(), more)], { role })).toEqual(expected);
   });
 
-  test('nothing said allows everything', async () => {
+  test('no stated purpose allows every purpose', async () => {
     const bare = await issue({ subject: 'CN=a.test', by: await issueRoot(), dns: ['a.test'] });
     expect(judge([bare])).toEqual([]);
   });
@@ -169,7 +169,7 @@ describe('strength', () => {
     expect(found([await issueLeaf(await issueRoot(), more)])).toEqual(expected);
   });
 
-  test('SHA-1 in the leaf and in an intermediate; in a root nobody reads it', async () => {
+  test('SHA-1 in the leaf and in an intermediate, but not in a root, whose signature is not verified', async () => {
     const root = await issueRoot({ hash: 'SHA-1' });
     const intermediate = await issueRoot({ subject: 'CN=intermediate', by: root, hash: 'SHA-1' });
     const leaf = await issueLeaf(intermediate, { hash: 'SHA-1' });
@@ -198,7 +198,7 @@ describe('the chain', () => {
     );
   });
 
-  test('the leaf must be first, also where it says that it is an authority itself', async () => {
+  test('the leaf must be first, also if it claims to be an authority itself', async () => {
     const { upper, lower } = await threeLevels();
     const leaf = await issueLeaf(lower, { ca: true, keyUsage: SIGN_BOTH });
     expect(found([lower, leaf, upper])).toEqual(['warning authority_as_leaf', 'error chain_order']);
@@ -235,7 +235,7 @@ describe('the chain', () => {
     expect(found([selfSigned], { trust: [selfSigned.certificate] })).toEqual([]);
   });
 
-  test('two authorities of the same name: told by the identifiers of their keys, or by the signature', async () => {
+  test('two authorities of the same name are distinguished by their key identifiers, or by the signature', async () => {
     const [one, other] = [await issueRoot({ ids: false }), await issueRoot({ ids: false })];
     const leaf = await issueLeaf(one, { ids: false });
     expect(found([leaf, other])).toEqual(['error wrong_issuer']);
@@ -243,7 +243,7 @@ describe('the chain', () => {
     expect(found([leaf], { trust: [other.certificate, one.certificate] })).toEqual([]);
   });
 
-  test('an issuer that is no authority, and one that allows nobody below it', async () => {
+  test('an issuer that is not an authority, and one that allows no other authority below it', async () => {
     const root = await issueRoot({ pathLength: 0 });
     const plain = await issueLeaf(root, { subject: 'CN=plain' });
     expect(found([await issueLeaf(plain), plain])).toEqual(['error issuer_is_no_authority']);
@@ -402,7 +402,7 @@ describe('name constraints', () => {
 });
 
 describe('critical extensions', () => {
-  test('one that nobody knows, in the leaf and in an issuer, by its number', async () => {
+  test('an unknown critical extension, in the leaf and in an issuer, by its number', async () => {
     const unknown = new x509.Extension('1.3.6.1.4.1.99999.1', true, new Uint8Array([5, 0]));
     const root = await issueRoot();
     const intermediate = await issueRoot({ subject: 'CN=intermediate', by: root, extensions: [unknown] });
@@ -430,7 +430,7 @@ test('a key whose curve is described and not named, which Go cannot read', async
 
 test('a certificate that cannot be read to its end is a finding, not a fault', async () => {
   const { certificate } = await issueLeaf(await issueRoot(), { keyUsage: SIGN });
-  // 03 02 07 80 is the key usage; its length now says more than there is.
+  // 03 02 07 80 is the key usage; its length now exceeds its content.
   const at = certificate.raw.indexOf(Buffer.from([0x03, 0x02, 0x07, 0x80]));
   const broken = Buffer.from(certificate.raw);
   broken[at + 1] = 0x7f;
@@ -439,7 +439,7 @@ test('a certificate that cannot be read to its end is a finding, not a fault', a
   ]);
 });
 
-test('what a certificate is for is told by itself', async () => {
+test('the purpose of a certificate is read from it', async () => {
   const root = await issueRoot();
   const roleOf = async (asked: Partial<Issue>): Promise<CertificateRole> =>
     likelyRole((await issue({ subject: 'CN=x', ...asked })).certificate);
