@@ -39,6 +39,7 @@ import {
   upstreamFault,
   UpstreamStalled,
 } from './upstream-fault.js';
+import type { PooledRequest } from './upstream-pool.js';
 import { passThrough } from './web.js';
 
 /** The connection of a request. */
@@ -72,6 +73,8 @@ export class Exchange {
   readonly #startedAtMs = performance.now();
   readonly #client: ClientSide;
   #sent: ClientRequest | undefined;
+  /** The dial of the connection for `#sent`, unless a kept one is used. */
+  #dial: AbortController | undefined;
   /** The content of the request, if any is forwarded, and that of the answer. */
   readonly #content: ContentFlow | undefined;
   #answerContent: ContentFlow | undefined;
@@ -162,7 +165,7 @@ export class Exchange {
   refuse(refusal: Refusal): boolean {
     if (this.#exchanged.request.complete || this.#client.status !== undefined) return false;
     this.refuseUnseen(refusal);
-    this.#sent?.destroy();
+    this.#abandon();
     return true;
   }
 
@@ -189,7 +192,7 @@ export class Exchange {
     const { writeStallMs } = this.#service.configuration.timeouts;
     const { toUpstream, toClient } = this.queuedBytes;
     if (this.#stalls.upstream.stalledMs(nowMs, toUpstream, this.#requestBytes - toUpstream) >= writeStallMs) {
-      this.#sent?.destroy(new UpstreamStalled('it stopped reading the request (timeouts.write_stall)'));
+      this.#abandon(new UpstreamStalled('it stopped reading the request (timeouts.write_stall)'));
     }
     if (this.#stalls.client.stalledMs(nowMs, toClient, this.#responseBytes - toClient) >= writeStallMs) {
       this.#breakOff(
@@ -252,7 +255,13 @@ export class Exchange {
     });
     // http2-proxy does not notice a client that disconnects while an earlier answer is still being sent, or after the answer to this
     // request, which can no longer be delivered, is complete.
-    await Promise.race([passed, this.#client.closed.then(() => this.#sent?.destroy())]);
+    await Promise.race([passed, this.#client.closed.then(() => this.#abandon())]);
+  }
+
+  /** Ends the request to upstream, whether or not it is connected. */
+  #abandon(error?: Error): void {
+    this.#sent?.destroy(error);
+    this.#dial?.abort(error);
   }
 
   /** RFC 9110 section 9.2.2: idempotent requests may be sent again. Requests with content are not, because it is not kept. */
@@ -266,12 +275,14 @@ export class Exchange {
     const { upstream, pool } = this.#service;
     const { facts, scheme, certificateFields } = this.#connection;
     const client = { end: facts.clientEnd, scheme, host: target.host, certificate: certificateFields };
-    const sent = httpRequest({
+    const options: PooledRequest = {
       method: this.#message.method,
       path: target.path,
       headers: upstreamHeader(this.#message, client, upstream),
       agent: pool,
-    });
+      dialling: (dial) => (this.#dial = dial),
+    };
+    const sent = httpRequest(options);
     this.#sent = sent;
     this.#hasUpstreamFailed = false;
     // http2-proxy adds its listener later, and adds none if the client disconnects at this moment.
