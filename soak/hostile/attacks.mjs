@@ -75,9 +75,8 @@ export const ATTACKS = {
     async stroke({ port, source }) {
       const socket = connectTls({ ...client(port, source), maxVersion: 'TLSv1.2' });
       socket.on('error', () => {});
-      const closed = once(socket, 'close').then(() => 'refused');
-      closed.catch(() => {});
-      await Promise.race([once(socket, 'secureConnect'), closed]);
+      const closed = happens(socket, 'close').then(() => 'refused');
+      await Promise.race([happens(socket, 'secureConnect'), closed]);
       /** @type {Promise<string>} */
       const renegotiated = new Promise((resolve) => {
         socket.renegotiate({ rejectUnauthorized: false }, (error) =>
