@@ -200,15 +200,17 @@ class Stage {
   async alone() {
     // What the program needs once.
     await this.#attackOnce([], ALONE_SECONDS / 3);
-    this.#before = { descriptors: this.#proxy.descriptors, memoryKib: await this.#memoryAtRest() };
-    const { polite, seconds, cpuSeconds, slowestProbeMs } = await this.#attackOnce([], ALONE_SECONDS);
+    const { polite, seconds, cpuSeconds, slowestProbeMs, atRestKib, descriptors } = await this.#attackOnce(
+      [],
+      ALONE_SECONDS,
+    );
     const { p50, worst, mostWorst } = summary(polite);
     this.#alone = { p50, worst, cpu: cpuSeconds / seconds };
-    this.#before = { descriptors: this.#proxy.descriptors, memoryKib: await this.#memoryAtRest() };
+    this.#before = { descriptors, memoryKib: atRestKib };
     console.log(
       `without attack: p50 ${ms(p50)} ms, worst of ${POLITE_SECONDS} s ${ms(worst)} ms (at most ${ms(mostWorst)}), ` +
-        `liveness ${slowestProbeMs.toFixed(0)} ms, ${percent(this.#alone.cpu)} of a core, ${mib(this.#before.memoryKib)} MiB, ` +
-        `${this.#before.descriptors} descriptors`,
+        `liveness ${slowestProbeMs.toFixed(0)} ms, ${percent(this.#alone.cpu)} of a core, ${mib(atRestKib)} MiB, ` +
+        `${descriptors} descriptors`,
     );
   }
 
