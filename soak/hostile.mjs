@@ -504,7 +504,7 @@ async function forgedChains() {
   return {
     forgedKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
     // The largest exponents that OpenSSL accepts, the largest keys that it accepts, and the most expensive within the limits.
-    forgedChains: [chain(75, 384, 384), chain(6, 2048, 8), chain(6, 1024, 4)],
+    forgedChains: [chain(75, 384, 384), chain(3, 2048, 8), chain(6, 1024, 4)],
   };
 }
 
