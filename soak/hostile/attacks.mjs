@@ -449,6 +449,7 @@ function happens(socket, ...events) {
 async function ending(socket, ms) {
   socket.on('error', () => {});
   socket.on('data', () => {});
+  if (socket.closed) return 'closed';
   const closed = once(socket, 'close').then(() => 'closed');
   const outcome = await Promise.race([closed, pause(ms, 'open', { ref: false })]);
   socket.destroy();
