@@ -18,7 +18,7 @@ const PATH_FIELDS = { ':scheme': 'https', ':path': ALLOWED, ':authority': 'gitla
 const BYTES = 'gitaly_tls_proxy_connection_bytes_total';
 const REQUESTS = 10;
 
-/** The measured values are 1.0 to 1.4. If each piece was queued by itself, it would be 13 or more. */
+/** The measured values are at most 1.6. If each piece was queued by itself, they would be 13 or more. */
 const MAX_MIB = 3;
 
 /** Nearly fills what the kernel keeps for a unix socket that is not read. */

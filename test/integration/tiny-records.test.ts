@@ -9,7 +9,7 @@ import { MIB } from '../support/transfer.js';
 
 const RECORDS = 90_000;
 
-/** The measured value is 0.6. If each record was queued by itself, it would be 15. */
+/** The measured value is at most 0.6. If each record was queued by itself, it would be 15. */
 const MAX_MIB = 3;
 
 test('records of one byte that wait for upstream cost hardly more than their bytes', async () => {
