@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { once, setMaxListeners } from 'node:events';
 import { createServer as createHttpServer, request } from 'node:http';
 import { createServer } from 'node:net';
@@ -12,11 +13,10 @@ import { freePort } from '../bench/ports.mjs';
 import { cpuSecondsBetween, readCpu } from '../bench/proc.mjs';
 import { measureClient } from './client.mjs';
 import { gateClient, innocentClient } from './hostile/innocent.mjs';
-import { forgeChain } from './hostile/forged-chain.mjs';
 import { RenewedPair } from './pairs.mjs';
 import { Program } from './program.mjs';
 import { growth, median } from './slope.mjs';
-import { buildSupport } from './support.mjs';
+import { buildSupport, importSupport } from './support.mjs';
 
 const ATTACKER = fileURLToPath(new URL('hostile/attacker.mjs', import.meta.url));
 
@@ -24,8 +24,8 @@ const ATTACKER = fileURLToPath(new URL('hostile/attacker.mjs', import.meta.url))
 const POLITE = ['--connections', '4', '--concurrency', '2', '--pause', '20ms'];
 /** Each measures a median and a worst value of its own: the worst of ten minutes cannot be compared with that of one. */
 const POLITE_SECONDS = 10;
-/** How many of these the polite load runs alone, before the attack, to compare with. */
-const ALONE = 3;
+/** How long all but the attacks runs before them, to compare with. */
+const ALONE_SECONDS = 30;
 const RENEWAL_MS = 5000;
 const INNOCENT_MS = 10_000;
 const GATE_CLIENTS = 2;
@@ -49,6 +49,16 @@ const REST_SAMPLE_MS = 500;
  * Ten minutes are some 100 000 connections, so a leak of 500 bytes per connection fails.
  */
 const GROWTH_KIB = 48 * 1024;
+
+/** Of the comparison of attacks. */
+const COLUMNS = [
+  'attack',
+  'strokes',
+  'p50, ms (without)',
+  `worst of ${POLITE_SECONDS} s, ms (without)`,
+  'liveness, ms',
+  'CPU per stroke, ms',
+];
 
 /** Limits that a crowd on one machine can reach. */
 const LIMITS = {
@@ -77,6 +87,7 @@ export async function hostile(run) {
     await stage.alone();
     for (const names of each ? attack.map((name) => [name]) : [attack])
       await stage.attack(names, run.minutes * 60);
+    stage.compare();
     return await stage.finish();
   } finally {
     stage.stop();
@@ -107,10 +118,12 @@ class Stage {
   #target;
   #pair;
   #gate;
+  /** The comparison of attacks. @type {string[][]} */
+  #rows = [];
   #counts = { innocents: 0, requests: 0, connections: 0 };
-  /** At rest, after the polite load alone. */
-  #before = { descriptors: 0, memoryKib: 0 };
-  /** The polite load alone, microseconds. */
+  /** At rest, before the first attack. */
+  #before = { descriptors: Number.POSITIVE_INFINITY, memoryKib: 0 };
+  /** Without attack: latency of the polite load in microseconds, and CPU as the share of a core. */
   #alone = { p50: 0, worst: 0, cpu: 0 };
 
   /**
@@ -139,11 +152,14 @@ class Stage {
       socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
     });
     const mute = createServer({ pauseOnConnect: true }, (socket) => void socket.on('error', () => {}));
-    const web = createHttpServer((_, response) => void response.end('{}'));
+    const web = createHttpServer((asked, response) => {
+      asked.resume().once('end', () => void response.end('{}'));
+    });
     const upstreams = [stalled, mute, web];
     await Promise.all(upstreams.map((server) => once(server.listen(0, '127.0.0.1'), 'listening')));
-    const [port, stalledPort] = [await freePort(), await freePort()];
-    const [mutePort, gatePort] = [await freePort(), await freePort()];
+    const [port, stalledPort, mutePort] = [await freePort(), await freePort(), await freePort()];
+    const [requiredPort, gatePort] = [await freePort(), await freePort()];
+    const [openGatePort, stalledGatePort] = [await freePort(), await freePort()];
     const tls = { client_auth: 'optional', client_ca_path: client.cert };
     const configuration = {
       tls: { certificate_path: pair.served.cert, key_path: pair.served.key },
@@ -152,20 +168,27 @@ class Stage {
       listeners: [
         { listen: `tls://127.0.0.1:${port}`, forward: `tcp://127.0.0.1:${backendPort}`, tls },
         { listen: `tls://127.0.0.1:${stalledPort}`, forward: `tcp://127.0.0.1:${portOf(stalled)}` },
+        {
+          listen: `tls://127.0.0.1:${requiredPort}`,
+          forward: `tcp://127.0.0.1:${backendPort}`,
+          inspect: 'required',
+        },
         { listen: `tls://127.0.0.1:${mutePort}`, forward: `tcp://127.0.0.1:${portOf(mute)}` },
         {
           listen: `https://127.0.0.1:${gatePort}`,
           forward: `http://127.0.0.1:${portOf(web)}`,
           tls: { ...tls, client_auth: 'require' },
         },
+        { listen: `https://127.0.0.1:${openGatePort}`, forward: `http://127.0.0.1:${portOf(web)}` },
+        { listen: `https://127.0.0.1:${stalledGatePort}`, forward: `http://127.0.0.1:${portOf(mute)}` },
       ],
     };
     const proxy = await Program.serve(program, directory, configuration, port);
     const target = {
-      ...{ port, stalledPort, mutePort, gatePort },
+      ...{ port, stalledPort, mutePort, requiredPort, gatePort, openGatePort, stalledGatePort },
       adminPort: proxy.adminPort,
       pids: proxy.pids,
-      forgedChain: forgeChain(directory, 75),
+      ...(await forgedChains()),
     };
     const certificate = { cert: await readFile(client.cert), key: await readFile(client.key) };
     const stage = new Stage(run, proxy, target, pair, { port: gatePort, certificate });
@@ -173,24 +196,21 @@ class Stage {
     return stage;
   }
 
-  /** Measures the polite load alone. */
+  /** Measures the polite load, the renewals and everything else without an attack. */
   async alone() {
-    // Memory that the program allocates once must not count: the polite load, and clients that only look hostile.
-    await this.#polite(POLITE_SECONDS / 2);
-    await innocentClient(this.#proxy.port);
-    const cpu = readCpu(this.#proxy.pid);
-    const polite = [];
-    for (let index = 0; index < ALONE; index += 1) polite.push(await this.#polite(POLITE_SECONDS));
-    const used = cpuSecondsBetween(cpu, readCpu(this.#proxy.pid));
+    // What the program needs once.
+    await this.#attackOnce([], ALONE_SECONDS / 3);
+    const { polite, seconds, cpuSeconds, slowestProbeMs, atRestKib, descriptors } = await this.#attackOnce(
+      [],
+      ALONE_SECONDS,
+    );
     const { p50, worst, mostWorst } = summary(polite);
-    this.#alone = { p50, worst, cpu: used / (ALONE * POLITE_SECONDS) };
-    const probeMs = await this.#probe();
-    await this.#proxy.quiet();
-    this.#before = { descriptors: this.#proxy.descriptors, memoryKib: await this.#memoryAtRest() };
+    this.#alone = { p50, worst, cpu: cpuSeconds / seconds };
+    this.#before = { descriptors, memoryKib: atRestKib };
     console.log(
-      `the polite load alone: p50 ${ms(p50)} ms, worst of ${POLITE_SECONDS} s ${ms(worst)} ms (at most ${ms(mostWorst)}), ` +
-        `liveness ${probeMs.toFixed(0)} ms, ${percent(this.#alone.cpu)} of a core, ${mib(this.#before.memoryKib)} MiB, ` +
-        `${this.#before.descriptors} descriptors`,
+      `without attack: p50 ${ms(p50)} ms, worst of ${POLITE_SECONDS} s ${ms(worst)} ms (at most ${ms(mostWorst)}), ` +
+        `liveness ${slowestProbeMs.toFixed(0)} ms, ${percent(this.#alone.cpu)} of a core, ${mib(atRestKib)} MiB, ` +
+        `${descriptors} descriptors`,
     );
   }
 
@@ -203,9 +223,11 @@ class Stage {
       seconds < ROUNDS_FROM_SECONDS ? 1 : Math.max(ROUNDS_MIN, Math.round(seconds / ROUND_SECONDS));
     /** @type {Round[]} */
     const rounds = [];
-    while (rounds.length < count && this.#failures.length === 0)
+    const failures = this.#failures.length;
+    while (rounds.length < count && this.#failures.length === failures)
       rounds.push(await this.#attackOnce(names, seconds / count));
-    this.#report(names, rounds);
+    const loss = this.#failures.length === failures ? 'none' : 'some';
+    this.#report(names, rounds, loss);
   }
 
   /**
@@ -285,8 +307,9 @@ class Stage {
    * Prints the figures of an attack, and judges them.
    * @param {readonly string[]} names
    * @param {readonly Round[]} rounds
+   * @param {string} loss of calls
    */
-  #report(names, rounds) {
+  #report(names, rounds, loss) {
     const { workers } = this.#run;
     for (const [index, name] of names.entries()) {
       /** @type {Map<string, number>} */
@@ -304,6 +327,7 @@ class Stage {
     const polite = rounds.flatMap((round) => round.polite);
     const { p50, worst, mostWorst } = summary(polite);
     const calls = sum(polite.map(({ operations }) => operations));
+    const cpuPerStroke = (1000 * (cpuSeconds - this.#alone.cpu * seconds)) / strokes;
     const slowestProbeMs = Math.max(...rounds.map((round) => round.slowestProbeMs));
     const peak = Math.max(0, ...rounds.flatMap(({ memory }) => memory));
     const atRest = rounds.map(({ atRestKib }) => atRestKib);
@@ -322,21 +346,39 @@ class Stage {
     const lines = [
       `${names.length === 1 ? names[0] : `${names.length} attacks at once`}, ${seconds.toFixed(0)} s, ` +
         `${rounds.length} ${rounds.length === 1 ? 'round' : 'rounds'}, ${strokes} strokes:`,
-      `  polite load: ${calls} calls, ${this.#failures.length === 0 ? 'none' : 'some'} lost; ` +
+      `  polite load: ${calls} calls, ${loss} lost; ` +
         `p50 ${ms(p50)} ms (${(p50 / this.#alone.p50).toFixed(1)} x), worst of ${POLITE_SECONDS} s ${ms(worst)} ms ` +
         `(${(worst / this.#alone.worst).toFixed(1)} x), at most ${ms(mostWorst)} ms`,
       `  liveness at most ${slowestProbeMs.toFixed(0)} ms`,
-      `  proxy: ${percent(cpuSeconds / seconds)} of a core, ` +
-        `${((1000 * (cpuSeconds - this.#alone.cpu * seconds)) / strokes).toFixed(1)} ms per stroke`,
+      `  proxy: ${percent(cpuSeconds / seconds)} of a core, ` + `${cpuPerStroke.toFixed(1)} ms per stroke`,
       `  memory: ${mib(this.#before.memoryKib)} MiB before, ${mib(peak)} at most, ${mib(atRest.at(-1) ?? 0)} after`,
       `  descriptors: ${this.#before.descriptors} before, ${rounds.at(-1)?.descriptors ?? 0} after`,
     ];
+    const what = names.length === 1 ? (names[0] ?? '') : 'all at once';
+    const [perStroke, comparison] = [
+      cpuPerStroke.toFixed(1),
+      (/** @type {number} */ value, /** @type {number} */ alone) => `${ms(value)} (${ms(alone)})`,
+    ];
+    this.#rows.push([
+      what,
+      String(strokes),
+      comparison(p50, this.#alone.p50),
+      comparison(worst, this.#alone.worst),
+      slowestProbeMs.toFixed(0),
+      perStroke,
+    ]);
     if (rounds.length >= ROUNDS_MIN)
       lines.push(
         `  at rest after each round: ${atRest.map(mib).join(', ')} MiB, growth after the warm-up ${mib(restGrowth)} MiB`,
         `  median under attack: ${underAttack.map(mib).join(', ')} MiB, growth after the warm-up ${mib(attackGrowth)} MiB`,
       );
     console.log(lines.join('\n'));
+  }
+
+  /** Prints the attacks side by side, each value with that without attack. */
+  compare() {
+    for (const row of [COLUMNS, COLUMNS.map(() => '---'), ...this.#rows])
+      console.log(`| ${row.join(' | ')} |`);
   }
 
   /** The proxy's own report, and its exit. */
@@ -439,6 +481,31 @@ async function clientCertificate(directory) {
     ...['-keyout', key, '-out', cert],
   ]);
   return { cert, key };
+}
+
+/**
+ * Client certificates with authorities that have not signed them: checking a signature with their keys is expensive.
+ * @returns {Promise<{ forgedKey: string, forgedChains: string[] }>} PEM
+ */
+async function forgedChains() {
+  const { KEYS, toPem, unsignedChain } = await importSupport('certificate-chains');
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const chain = (
+    /** @type {number} */ length,
+    /** @type {number} */ modulusBytes,
+    /** @type {number} */ exponentBytes,
+  ) =>
+    toPem(
+      unsignedChain(
+        publicKey,
+        Array.from({ length: length - 1 }, () => KEYS.rsa(modulusBytes, exponentBytes)),
+      ),
+    );
+  return {
+    forgedKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    // The largest exponents that OpenSSL accepts, the largest keys that it accepts, and the most expensive within the limits.
+    forgedChains: [chain(75, 384, 384), chain(3, 2048, 8), chain(6, 1024, 4)],
+  };
 }
 
 /** @param {Round['polite']} polite */

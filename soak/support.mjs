@@ -19,6 +19,7 @@ export async function buildSupport() {
  * The modules of `test/support` that the runs use.
  * @typedef {{
  *   authority: typeof import('../test/support/authority.js'),
+ *   'certificate-chains': typeof import('../test/support/certificate-chains.js'),
  *   'http2-frames': typeof import('../test/support/http2-frames.js'),
  *   'log-lines': typeof import('../test/support/log-lines.js'),
  *   'toxic/toxic-network': typeof import('../test/support/toxic/toxic-network.js'),

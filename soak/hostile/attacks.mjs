@@ -12,9 +12,12 @@ import {
   expensiveHello,
   frame,
   headers,
+  INVALID_BLOCK,
   PADDED_INTEGER_BLOCK,
   PREFACE,
   rapidReset,
+  TINY_CHUNKS,
+  TINY_FRAMES,
   yamux,
   yamuxOpen,
 } from './wire.mjs';
@@ -24,13 +27,17 @@ import {
  * @typedef {object} Target
  * @property {number} port `tls://`, to a backend that answers
  * @property {number} stalledPort `tls://`, to a backend that never reads
+ * @property {number} requiredPort `tls://` with `inspect: required`
  * @property {number} gatePort `https://`, client certificate required
+ * @property {number} openGatePort `https://`, no client certificate required
+ * @property {number} stalledGatePort the same, to a server that never reads or answers
  * @property {number} adminPort
  * @property {readonly number[]} pids of the proxy's processes
  * @property {number} mutePort `tls://`, to a backend that accepts and never sends or reads
  * @property {string} source the address that it comes from
  * @property {string} otherSource another one
- * @property {{ cert: string, key: string }} forgedChain PEM
+ * @property {string} forgedKey of the first certificate of each chain, PEM
+ * @property {readonly string[]} forgedChains PEM
  */
 
 /**
@@ -68,9 +75,8 @@ export const ATTACKS = {
     async stroke({ port, source }) {
       const socket = connectTls({ ...client(port, source), maxVersion: 'TLSv1.2' });
       socket.on('error', () => {});
-      const closed = once(socket, 'close').then(() => 'refused');
-      closed.catch(() => {});
-      await Promise.race([once(socket, 'secureConnect'), closed]);
+      const closed = happens(socket, 'close').then(() => 'refused');
+      await Promise.race([happens(socket, 'secureConnect'), closed]);
       /** @type {Promise<string>} */
       const renegotiated = new Promise((resolve) => {
         socket.renegotiate({ rejectUnauthorized: false }, (error) =>
@@ -97,14 +103,17 @@ export const ATTACKS = {
     },
   },
   'forged-chain': {
-    title: 'client chain of 75 certificates that nobody signed',
+    title: 'client chains that are expensive to verify and not validly signed, to the relay and to the gate',
     concurrency: 1,
     pauseMs: 300,
-    async stroke({ port, gatePort, source, forgedChain }, index) {
+    async stroke({ port, gatePort, source, forgedKey, forgedChains }, index) {
       const version = index % 2 === 0 ? 'TLSv1.3' : 'TLSv1.2';
       const socket = connectTls({
         ...client(index % 4 < 2 ? port : gatePort, source),
-        ...forgedChain,
+        cert: forgedChains[Math.floor(index / 4) % forgedChains.length],
+        key: forgedKey,
+        // The client's own library must accept the chain.
+        ciphers: 'DEFAULT:@SECLEVEL=0',
         minVersion: version,
         maxVersion: version,
       });
@@ -142,7 +151,21 @@ export const ATTACKS = {
       socket.write(Buffer.from([0, 255, 255, 0, 0, 0, 0, 0, 1]));
       const until = Date.now() + HOLD_MS;
       for (let sent = 0; sent < 60_000 && !socket.destroyed && Date.now() < until; sent += 1)
-        if (!socket.write('x')) await Promise.race([drained(socket), pause(until - Date.now())]);
+        if (!socket.write('x')) await drainedWithin(socket, until - Date.now());
+      return hold(socket);
+    },
+  },
+  'tiny-content': {
+    title: 'chunks and DATA frames of one byte to the gate, whose upstream reads them or does not',
+    concurrency: 2,
+    pauseMs: 500,
+    async stroke({ openGatePort, stalledGatePort, source }, index) {
+      const port = index % 4 < 2 ? openGatePort : stalledGatePort;
+      const protocol = index % 2 === 0 ? 'http/1.1' : 'h2';
+      const socket = await tls(port, source, protocol);
+      const content = protocol === 'h2' ? TINY_FRAMES : TINY_CHUNKS;
+      for (const piece of content)
+        if (!socket.destroyed && !socket.write(piece)) await drainedWithin(socket, HOLD_MS);
       return hold(socket);
     },
   },
@@ -188,6 +211,18 @@ export const ATTACKS = {
       return end === 'open' ? 'not stopped' : 'closed';
     },
   },
+  'required-inspection': {
+    title: 'calls that cannot be followed, where `inspect: required` closes such connections',
+    concurrency: 2,
+    pauseMs: 100,
+    async stroke({ requiredPort, source }, index) {
+      const socket = await tls(requiredPort, source);
+      if (index % 2 === 0) socket.write(Buffer.concat([PREFACE, headers(1, INVALID_BLOCK)]));
+      else socket.write(Buffer.concat([BACKCHANNEL_MAGIC, yamuxOpen(1, Buffer.from('X'))]));
+      const end = await ending(socket, PATIENCE_MS);
+      return end === 'open' ? 'still open' : 'closed';
+    },
+  },
   'large-metadata': {
     title: 'header blocks of 15 MB, compressed to 8 kB',
     concurrency: 1,
@@ -201,16 +236,19 @@ export const ATTACKS = {
     },
   },
   'no-answer-to-ping': {
-    title: 'a client that answers no PING and makes calls on and on',
-    concurrency: 2,
+    title: 'clients that answer no PING and make calls without end, over HTTP/2 and the backchannel',
+    concurrency: 4,
     pauseMs: 500,
-    async stroke({ port, source }) {
+    async stroke({ port, source }, index) {
       const socket = await tls(port, source);
-      socket.write(PREFACE);
-      socket.write(frame(4, 1, 0));
+      const begin = Buffer.concat([PREFACE, frame(4, 1, 0)]);
+      const isBackchannel = index % 2 === 1;
+      if (isBackchannel) socket.write(Buffer.concat([BACKCHANNEL_MAGIC, yamuxOpen(1, begin)]));
+      else socket.write(begin);
       const until = Date.now() + 60_000;
       for (let call = 0; !socket.destroyed && Date.now() < until; call += 1) {
-        socket.write(unaryCall(2 * call + 1));
+        const bytes = unaryCall(2 * call + 1);
+        socket.write(isBackchannel ? yamux(0, 0, 1, bytes.length, bytes) : bytes);
         await pause(250);
       }
       const end = socket.destroyed ? 'closed' : 'outlived max_connection_age';
@@ -289,7 +327,7 @@ export const ATTACKS = {
  * @param {string} source
  */
 async function refusedHttp1Request(port, source) {
-  const socket = connectTls({ ...client(port, source), ALPNProtocols: ['http/1.1'] });
+  const socket = connectTls(client(port, source, 'http/1.1'));
   socket.on('error', () => {});
   socket.write('POST /api/v4/internal/allowed HTTP/1.1\r\nhost: gate\r\ncontent-length: 1000000\r\n\r\n');
   const end = await ending(socket, PATIENCE_MS);
@@ -316,13 +354,13 @@ function unaryCall(streamId) {
  * @param {number} port
  * @param {string} source
  */
-function client(port, source) {
+function client(port, source, protocol = 'h2') {
   return {
     host: '127.0.0.1',
     port,
     localAddress: source,
     servername: 'localhost',
-    ALPNProtocols: ['h2'],
+    ALPNProtocols: [protocol],
     rejectUnauthorized: false,
   };
 }
@@ -347,9 +385,10 @@ async function tcp(port, source) {
  * After the handshake.
  * @param {number} port
  * @param {string} source
+ * @param {string} [protocol] of ALPN
  */
-async function tls(port, source) {
-  const socket = connectTls(client(port, source));
+async function tls(port, source, protocol) {
+  const socket = connectTls(client(port, source, protocol));
   socket.on('error', () => {});
   socket.on('data', () => {});
   const closed = once(socket, 'close').then(() => {
@@ -378,6 +417,15 @@ function drained(socket) {
 }
 
 /**
+ * The same for a peer that may read nothing.
+ * @param {import('node:net').Socket} socket
+ * @param {number} ms
+ */
+function drainedWithin(socket, ms) {
+  return Promise.race([drained(socket), pause(ms)]);
+}
+
+/**
  * Waits for the first of some events.
  * @param {import('node:net').Socket} socket
  * @param {readonly string[]} events
@@ -401,6 +449,7 @@ function happens(socket, ...events) {
 async function ending(socket, ms) {
   socket.on('error', () => {});
   socket.on('data', () => {});
+  if (socket.closed) return 'closed';
   const closed = once(socket, 'close').then(() => 'closed');
   const outcome = await Promise.race([closed, pause(ms, 'open', { ref: false })]);
   socket.destroy();

@@ -73,8 +73,34 @@ export const BOMB = Buffer.concat([
   Buffer.alloc(5000, 0xbe),
 ]);
 
+/** A reference to an entry of the table that does not exist, so that no later block can be followed. */
+export const INVALID_BLOCK = Buffer.from([0xff, 0xff, 0x7f]);
+
 /** DATA frames of stream 1 that contain nothing but padding. */
 export const EMPTY_DATA = Array.from({ length: 20_000 }, () => frame(0, 8, 1, Buffer.from([0])));
+
+/** The path of a request to the gate whose content comes in pieces of one byte. */
+const TINY_PATH = '/api/v4/internal/post_receive';
+
+/** A request over HTTP/1.1 with chunks of one byte, in pieces of 60 kB. */
+export const TINY_CHUNKS = [
+  Buffer.from(`POST ${TINY_PATH} HTTP/1.1\r\nhost: gate\r\ntransfer-encoding: chunked\r\n\r\n`),
+  ...Array.from({ length: 20 }, () => Buffer.from('1\r\nx\r\n'.repeat(10_000))),
+];
+
+/** Ten requests over HTTP/2 with DATA frames of one byte, as much content as the initial window of the connection allows. */
+export const TINY_FRAMES = [PREFACE, ...Array.from({ length: 10 }, (_, index) => tinyRequest(2 * index + 1))];
+
+/** @param {number} streamId */
+function tinyRequest(streamId) {
+  // `:method: POST` and `:scheme: https` of the static table.
+  const fields = Buffer.concat([
+    Buffer.from([0x83, 0x87]),
+    block({ ':path': TINY_PATH, ':authority': 'gate' }),
+  ]);
+  const content = Array.from({ length: 6000 }, () => frame(0, 0, streamId, Buffer.from('x')));
+  return Buffer.concat([headers(streamId, fields), ...content]);
+}
 
 /** RFC 7919: finite-field groups, with the bytes of a key share; X448 and P-521. */
 const EXPENSIVE_GROUPS = [

@@ -9,6 +9,13 @@ import type { Dialer } from '../upstream/dialer.js';
 import { UpstreamFailure } from '../upstream/failure.js';
 import { fieldsOf, valuesOf } from './hop-by-hop.js';
 
+/** The options of a request to an upstream. */
+export interface PooledRequest extends ClientRequestArgs {
+  readonly agent: UpstreamPool;
+  /** Called if a connection is dialled for the request. The dial does not end by itself if the request is destroyed. */
+  readonly dialling: (dial: AbortController) => void;
+}
+
 /**
  * The connections to one HTTP upstream. Each serves one request at a time. The settings of a pool never change: a reload that changes
  * how upstream is reached creates another pool, and retires this one.
@@ -49,12 +56,14 @@ export class UpstreamPool extends Agent {
   }
 
   override createConnection(
-    _options: ClientRequestArgs,
+    { dialling }: PooledRequest,
     callback?: (error: Error | null, socket: Duplex) => void,
   ): undefined {
     const startedAtMs = performance.now();
     const { url } = this.#dialer.address;
-    this.#dialer.connect().then(
+    const dial = new AbortController();
+    dialling(dial);
+    this.#dialer.connect(undefined, dial.signal).then(
       (socket) => {
         this.#events.upstreamConnected(url, (performance.now() - startedAtMs) / 1000);
         socket.once('close', () => this.#endIdle(socket));
@@ -63,7 +72,7 @@ export class UpstreamPool extends Agent {
       (error: unknown) => {
         const failure =
           error instanceof UpstreamFailure ? error : new UpstreamFailure('other', String(error));
-        this.#events.upstreamFailed(url, failure.reason);
+        if (!dial.signal.aborted) this.#events.upstreamFailed(url, failure.reason);
         // Node's type requires a socket here, but Node ignores it if there is an error.
         callback?.(failure, new Socket().destroy());
       },

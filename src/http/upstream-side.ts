@@ -13,6 +13,7 @@ import type { RequestTarget } from './request-target.js';
 import { clientHeader, clientTrailers, hasContent, isEndless } from './response-headers.js';
 import type { HttpService } from './service.js';
 import { EndlessAnswer, UnaskedCoding, UnknownVersion } from './upstream-fault.js';
+import type { PooledRequest } from './upstream-pool.js';
 import { passThrough } from './web.js';
 
 /** Leaves room for one read, which may still follow after reading was stopped. */
@@ -36,6 +37,8 @@ export class UpstreamSide {
   readonly #connection: ExchangeConnection;
   readonly #service: HttpService;
   #sent: ClientRequest | undefined;
+  /** The dial of the connection for `#sent`, unless a kept one is used. */
+  #dial: AbortController | undefined;
   /** The content of the request, if any is forwarded, and that of the answer. */
   readonly #content: ContentFlow | undefined;
   #answerContent: ContentFlow | undefined;
@@ -88,9 +91,10 @@ export class UpstreamSide {
     await Promise.race([passed, this.#client.closed.then(() => this.stop())]);
   }
 
-  /** Aborts the request to upstream. With an error, `pass` rejects with it. */
+  /** Aborts the request to upstream, whether or not it is connected. With an error, `pass` rejects with it. */
   stop(error?: Error): void {
     this.#sent?.destroy(error);
+    this.#dial?.abort(error);
   }
 
   /** The request is answered without upstream: reads and drops its content. */
@@ -112,12 +116,14 @@ export class UpstreamSide {
     const { upstream, pool } = this.#service;
     const { facts, scheme, certificateFields } = this.#connection;
     const client = { end: facts.clientEnd, scheme, host: target.host, certificate: certificateFields };
-    const sent = httpRequest({
+    const options: PooledRequest = {
       method: this.#message.method,
       path: target.path,
       headers: upstreamHeader(this.#message, client, upstream),
       agent: pool,
-    });
+      dialling: (dial) => (this.#dial = dial),
+    };
+    const sent = httpRequest(options);
     this.#sent = sent;
     this.#hasFailed = false;
     // http2-proxy adds its listener later, and adds none if the client disconnects at this moment.

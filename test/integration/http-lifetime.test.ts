@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 
 import { describe, expect, test } from 'vitest';
 
+import { blackHole } from '../support/black-hole.js';
 import { framesOf, type Frame, frame, headers } from '../support/http2-frames.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient, tlsClient } from '../support/clients.js';
 import { ALLOWED, GATE, PLAIN, startGate, type Gate, type GateOptions } from '../support/gate.js';
@@ -369,3 +370,22 @@ function goawaysOf(session: ClientHttp2Session): number[] {
   session.on('goaway', (_code, lastStream: number) => last.push(lastStream));
   return last;
 }
+
+test.each([
+  ['HTTP/2', 'h2', Buffer.concat([HTTP2_PREFACE, headers(1, HTTP2_GET, END_STREAM)])],
+  ['HTTP/1.1', 'http/1.1', Buffer.from(GET)],
+])('a client of %s that leaves ends the dial of its request', async (_version, protocol, request) => {
+  const forward = (await blackHole()).replace('tcp:', 'http:');
+  const gate = await startGate({
+    listener: { forward },
+    more: { workers: 1, timeouts: { dial: '1h' } },
+  });
+  const idle = gate.proxy.descriptors();
+  const client = await tlsClient(gate.port, { ca: gate.ca.caPem, ALPNProtocols: [protocol] });
+  client.write(request);
+  // Its own connection and the dial.
+  await expect.poll(() => gate.proxy.descriptors()).toBe(idle + 2);
+  client.destroy();
+  await gate.endsWithNothingLeaked();
+  expect(gate.proxy.log.lines.filter(({ event }) => event === 'upstream_unreachable')).toEqual([]);
+});
