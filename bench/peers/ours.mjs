@@ -16,15 +16,16 @@ const ALLOW_ALL = { rules: [{ name: 'all', identities: ['dns:localhost'], allow:
 const TOKEN_FILE = 'gitaly.token';
 
 /**
- * Ways to run this project's proxy, each a row: what is switched off or on.
+ * One way to run this project's proxy, a row: what is switched off or on.
  * @typedef {object} Variant
  * @property {string} group
  * @property {boolean} inspect
  * @property {Record<string, string>} logging
  * @property {number} workers
- * @property {Record<string, unknown>} [listener] further settings of the listener; the client is identified by its certificate then
- * @type {readonly Variant[]}
+ * @property {Record<string, unknown>} [listener] further settings of the listener, which identifies its clients by certificate then
  */
+
+/** @type {readonly Variant[]} */
 const VARIANTS = [
   { group: 'ours', inspect: false, logging: { level: 'warn' }, workers: 1 },
   DEFAULTS,
