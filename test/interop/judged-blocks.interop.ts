@@ -202,13 +202,14 @@ class FuzzedClient {
     if (mayChange)
       for (let changes = 1 + random(2); changes > 0 && fields.length > 0; changes--)
         FIELDS[random(FIELDS.length)]?.(fields, random);
+    // Go accepts a change of the table's size at the beginning of a block only.
+    const sizes = [0, 64, 200, 4096];
+    const resized = this.#isOneIn(6) ? [this.#writer.resize(sizes[random(sizes.length)] ?? 0)] : [];
     const encoded = fields.map((field) =>
       this.#writer.field(field, FORMS[random(FORMS.length)] ?? 'literal', this.#isOneIn(2)),
     );
-    // Go accepts a change of the table's size at the beginning of a block only.
-    if (this.#isOneIn(6)) encoded.unshift(this.#writer.resize([0, 64, 200, 4096][random(4)] ?? 0));
     if (mayChange && this.#isOneIn(30)) encoded.push(Buffer.of(0x20 | random(31)));
-    return Buffer.concat(encoded);
+    return Buffer.concat([...resized, ...encoded]);
   }
 
   #damaged(block: Buffer): Buffer {

@@ -62,6 +62,8 @@ export class Http2Editor implements DrainingEditor<Http2Loss> {
   #endsStream = false;
   /** Refused calls whose clients have not been answered yet. */
   readonly #unanswered = new Map<number, CallRefusal>();
+  /** Streams of refused calls that the client has ended in this chunk, which the inspector has not read yet. */
+  #clientDone: number[] = [];
   /** The bytes of dropped DATA that the client's connection window is to get back. */
   #owedBytes = 0;
 
@@ -112,6 +114,10 @@ export class Http2Editor implements DrainingEditor<Http2Loss> {
   #passClient(bytes: Buffer): Buffer {
     if (!this.#connection.isFramed) return this.#client.passUncut(bytes, this.#nowMs);
     const passed = this.#client.pass(bytes, this.#nowMs);
+    if (this.#clientDone.length > 0) {
+      for (const streamId of this.#clientDone) this.#judged?.refused.clientDone(streamId);
+      this.#clientDone = [];
+    }
     this.#send();
     return passed;
   }
@@ -164,7 +170,8 @@ export class Http2Editor implements DrainingEditor<Http2Loss> {
     if (type === FrameType.data) this.#owedBytes += length;
     const isReset = type === FrameType.rstStream;
     if (isReset) this.#unanswered.delete(streamId);
-    if (isReset || (type === FrameType.data && (flags & Flag.endStream) !== 0)) refused.clientDone(streamId);
+    if (isReset || (type === FrameType.data && (flags & Flag.endStream) !== 0))
+      this.#clientDone.push(streamId);
     return 'drop';
   }
 

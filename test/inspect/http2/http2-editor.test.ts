@@ -389,7 +389,7 @@ describe('a client whose calls cannot be judged is forwarded nothing more', () =
     [
       'a block that is too large',
       'large_block',
-      [frame(HEADERS, 0, 1, first), ...new Array<Buffer>(9).fill(tooMuch)],
+      [frame(HEADERS, 0, 1, whole), ...new Array<Buffer>(9).fill(tooMuch)],
     ],
     ['a frame that is too large', 'frame', [frame(HEADERS, END_HEADERS, 1, Buffer.alloc(70_000))]],
     ['SETTINGS of a stream', 'frame', [frame(4, 0, 1, []), request(1, '/ok')]],
