@@ -4,7 +4,7 @@ import { loadConfiguration } from '../../src/config/load.js';
 import type { ListenerConfiguration } from '../../src/config/model.js';
 import { keptParts } from '../../src/serving/reuse.js';
 import type { ServedListener } from '../../src/serving/serving-plan.js';
-import { kindOf } from '../support/path-kind.js';
+import { kindOf, textOf } from '../support/path-kind.js';
 
 /** A listener by its settings in the file, with `more` at the top level. */
 function configured(settings: string, more = ''): ListenerConfiguration {
@@ -14,6 +14,7 @@ function configured(settings: string, more = ''): ListenerConfiguration {
     directory: '/etc',
     env: {},
     kindOf,
+    textOf,
   });
   expect(problems).toEqual([]);
   const [listener] = configuration?.listeners ?? [];
