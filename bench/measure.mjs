@@ -37,7 +37,7 @@ const MEMORY_WAIT_MS = 15_000;
 export async function measure({ load, url, pid, stage, scenario, pace }) {
   const child = await startChild(load, [
     'client',
-    ...['--scenario', scenario.kind, '--target', url, '--ca', stage.files.cert],
+    ...['--scenario', scenario.kind, '--target', url, '--ca', stage.files.cert, '--key', stage.files.key],
     ...['--connections', String(scenario.connections), '--concurrency', String(scenario.concurrency)],
     ...['--warmup', `${pace.warmupMs}ms`, '--duration', `${pace.durationMs}ms`],
     ...(scenario.messageBytes === undefined ? [] : ['--message-bytes', String(scenario.messageBytes)]),

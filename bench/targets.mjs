@@ -23,6 +23,8 @@ const TARGETS = [
   { row: 'inspected', scenario: 'rpc', limit: 0.25, reference: 'envoy-h2' },
   { row: 'inspected', scenario: 'rpc', limit: 1.4, reference: 'ours' },
   { row: 'logged', scenario: 'rpc', limit: 1.0, reference: 'haproxy-h2' },
+  { row: 'policy', scenario: 'rpc', limit: 1.05, reference: 'inspected' },
+  { row: 'metadata', scenario: 'rpc', limit: 1.15, reference: 'inspected' },
   { row: 'inspected', scenario: 'down', limit: 1.05, reference: 'ours' },
   { row: 'inspected', scenario: 'up', limit: 1.05, reference: 'ours' },
   { row: 'inspected', scenario: 'sidechannel', limit: 1.05, reference: 'ours' },

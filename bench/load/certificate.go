@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// runCertificate writes one self-signed P-256 certificate for all proxies: cert.pem, key.pem, and both.pem, which
+// runCertificate writes one self-signed P-256 certificate for all proxies, and for clients that are asked for one: cert.pem, key.pem, and both.pem, which
 // holds certificate and key one after the other as haproxy and hitch want them.
 func runCertificate(arguments []string) error {
 	flags := newFlags("certificate")
@@ -33,8 +33,9 @@ func runCertificate(arguments []string) error {
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore:             now.Add(-time.Hour),
 		NotAfter:              now.Add(7 * 24 * time.Hour),
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IsCA:                  true,
 		BasicConstraintsValid: true,
 	}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)

@@ -49,6 +49,7 @@ func runClient(arguments []string) error {
 	name := flags.String("scenario", "rpc", "rpc, mixed, down, up, duplex, sidechannel, handshake, connection or idle")
 	url := flags.String("target", "", "tls://127.0.0.1:PORT or tcp://127.0.0.1:PORT")
 	ca := flags.String("ca", "", "PEM file to trust")
+	key := flags.String("key", "", "PEM file with its key, if the client is to present the certificate")
 	connections := flags.Int("connections", 1, "connections; for idle, how many to open")
 	bytes := flags.Int("message-bytes", unaryBytes, "size of the message of a unary call, and of its answer; for rpc")
 	concurrency := flags.Int("concurrency", 1, "calls under way on each connection; for handshake and idle, dials")
@@ -63,7 +64,7 @@ func runClient(arguments []string) error {
 	if prepare == nil {
 		return errors.New("no scenario " + *name)
 	}
-	to, err := newTarget(*url, *ca)
+	to, err := newTarget(*url, *ca, *key)
 	if err != nil {
 		return err
 	}

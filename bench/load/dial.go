@@ -27,7 +27,9 @@ type tlsFacts struct {
 // newTarget reads "tls://127.0.0.1:PORT" or "tcp://127.0.0.1:PORT". Only loopback is allowed: this is a load
 // generator. The key exchange is pinned to X25519, which every peer speaks; current Go and OpenSSL would else
 // choose a post-quantum one where the others cannot. There is no session cache, so every handshake is a full one.
-func newTarget(url, caPath string) (*target, error) {
+//
+// The certificate of the proxies is also that of the client, which presents it if it is asked and has the key.
+func newTarget(url, caPath, keyPath string) (*target, error) {
 	scheme, address, _ := strings.Cut(url, "://")
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -48,7 +50,16 @@ func newTarget(url, caPath string) (*target, error) {
 		if !roots.AppendCertsFromPEM(certificate) {
 			return nil, errors.New("no certificate in " + caPath)
 		}
+		var own []tls.Certificate
+		if keyPath != "" {
+			pair, err := tls.LoadX509KeyPair(caPath, keyPath)
+			if err != nil {
+				return nil, err
+			}
+			own = append(own, pair)
+		}
 		return &target{address: address, tls: &tls.Config{
+			Certificates:     own,
 			RootCAs:          roots,
 			ServerName:       "localhost",
 			MinVersion:       tls.VersionTLS13,

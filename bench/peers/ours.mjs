@@ -10,24 +10,44 @@ import { versionOf } from './peer.mjs';
  */
 const DEFAULTS = { group: 'inspected', inspect: true, logging: { level: 'info', rpc: 'failed' }, workers: 1 };
 
+/** A policy that judges each call, and allows it. */
+const ALLOW_ALL = { rules: [{ name: 'all', identities: ['dns:localhost'], allow: ['*'] }] };
+
+const TOKEN_FILE = 'gitaly.token';
+
 /**
- * Ways to run this project's proxy, each a row: what is switched off or on.
- * @typedef {{ group: string, inspect: boolean, logging: Record<string, string>, workers: number }} Variant
- * @type {readonly Variant[]}
+ * One way to run this project's proxy, a row: what is switched off or on.
+ * @typedef {object} Variant
+ * @property {string} group
+ * @property {boolean} inspect
+ * @property {Record<string, string>} logging
+ * @property {number} workers
+ * @property {Record<string, unknown>} [listener] further settings of the listener, which identifies its clients by certificate then
  */
+
+/** @type {readonly Variant[]} */
 const VARIANTS = [
   { group: 'ours', inspect: false, logging: { level: 'warn' }, workers: 1 },
   DEFAULTS,
   { group: 'unlogged', inspect: true, logging: { level: 'info', rpc: 'none' }, workers: 1 },
   { group: 'logged', inspect: true, logging: { level: 'info', rpc: 'all' }, workers: 1 },
+  { ...DEFAULTS, group: 'policy', listener: { policy: ALLOW_ALL } },
+  {
+    ...{ ...DEFAULTS, group: 'metadata' },
+    listener: {
+      policy: ALLOW_ALL,
+      upstream_token_path: TOKEN_FILE,
+      upstream_metadata: { 'x-gitaly-client-identity': 'identity' },
+    },
+  },
 ];
 
 /** The groups that are this project's own. */
 export const OUR_GROUPS = VARIANTS.map(({ group }) => group);
 
 /**
- * This project's proxy, for each Node binary in all variants: as a tunnel (`ours`), with its calls followed, and with all
- * of them logged into a file.
+ * This project's proxy, for each Node binary in all variants: as a tunnel (`ours`), with its calls followed, with all
+ * of them logged into a file, with a policy, and with metadata added to each call.
  * @param {string[]} nodes paths of Node binaries; empty for the one that runs the bench
  * @param {string} program path of the built `dist/cli.js`
  * @returns {Promise<import('./peer.mjs').Peer[]>}
@@ -74,7 +94,8 @@ async function shebangFlags(program) {
  * @param {string} suffix of the id
  * @returns {import('./peer.mjs').Peer}
  */
-function ours(node, flags, program, version, { group, inspect, logging, workers }, suffix) {
+function ours(node, flags, program, version, variant, suffix) {
+  const { group, inspect, logging, workers, listener } = variant;
   return {
     suffix,
     id: `${group}${suffix}`,
@@ -87,18 +108,24 @@ function ours(node, flags, program, version, { group, inspect, logging, workers 
       args: [...flags, program, 'serve', '--config', `${directory}/config.yaml`],
       files: {
         'config.yaml': stringify({
-          tls: { certificate_path: files.cert, key_path: files.key, client_auth: 'none' },
+          tls: {
+            certificate_path: files.cert,
+            key_path: files.key,
+            ...(listener ? { client_auth: 'require', client_ca_path: files.cert } : { client_auth: 'none' }),
+          },
           listeners: [
             {
               listen: `tls://127.0.0.1:${listenPort}`,
               forward: `tcp://127.0.0.1:${backendPort}`,
               inspect,
+              ...listener,
             },
           ],
           logging: { ...logging, format: 'json' },
           workers,
           max_connections: 20_000,
         }),
+        [TOKEN_FILE]: 'bench',
       },
     }),
   };

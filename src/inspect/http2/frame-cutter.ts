@@ -154,8 +154,10 @@ export class FrameCutter {
     const length = readUint24(chunk, offset);
     const streamId = (((chunk[offset + 5] ?? 0) & 0x7f) << 24) | readUint24(chunk, offset + 6);
     const [type, flags] = [chunk[offset + 3] ?? 0, chunk[offset + 4] ?? 0];
-    const use = this.#rule.begin(type, flags, streamId, length, this.#isHolding ? this.#heldBytes : 0);
-    if (use === undefined) return false;
+    const decided = this.#rule.begin(type, flags, streamId, length, this.#isHolding ? this.#heldBytes : 0);
+    if (decided === undefined) return false;
+    // Nothing may overtake held frames. The inspector reads this one too, and fails if it interrupts a header block.
+    const use = this.#isHolding ? 'hold' : decided;
     this.#use = use;
     this.#left = length;
     if (use === 'hold') {

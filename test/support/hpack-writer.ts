@@ -1,0 +1,89 @@
+import { decodeHuffman } from '../../src/inspect/hpack/huffman.js';
+import { STATIC_TABLE } from '../../src/inspect/hpack/static-table.js';
+
+/** How a field is encoded (RFC 7541 section 6). `indexed` writes the index of the whole field if a table has it. */
+export type FieldForm = 'indexed' | 'into_table' | 'literal' | 'never_indexed';
+
+export type Field = readonly [name: string, value: string];
+
+/** Writes header blocks, with a dynamic table. Names and values are Latin-1. */
+export class HpackWriter {
+  readonly #table: Field[] = [];
+  #tableBytes = 0;
+  #maxBytes = 4096;
+
+  field([name, value]: Field, form: FieldForm, isHuffman = false): Buffer {
+    const all = [...STATIC_TABLE, ...this.#table];
+    const whole = all.findIndex(([known, its]) => known === name && its === value) + 1;
+    if (form === 'indexed' && whole > 0) return integer(0x80, 7, whole);
+    const named = all.findIndex(([known]) => known === name) + 1;
+    const isAdded = form === 'indexed' || form === 'into_table';
+    const [pattern, bits] = isAdded ? [0x40, 6] : [form === 'literal' ? 0x00 : 0x10, 4];
+    const head = [integer(pattern, bits, named), ...(named === 0 ? [text(name, isHuffman)] : [])];
+    if (isAdded) this.#add([name, value]);
+    return Buffer.concat([...head, text(value, isHuffman)]);
+  }
+
+  /** Section 6.3. */
+  resize(maxBytes: number): Buffer {
+    this.#maxBytes = maxBytes;
+    this.#evictTo(maxBytes);
+    return integer(0x20, 5, maxBytes);
+  }
+
+  #add(field: Field): void {
+    this.#evictTo(this.#maxBytes - sizeOf(field));
+    if (sizeOf(field) > this.#maxBytes) return;
+    this.#table.unshift(field);
+    this.#tableBytes += sizeOf(field);
+  }
+
+  #evictTo(bytes: number): void {
+    while (this.#table.length > 0 && this.#tableBytes > bytes)
+      this.#tableBytes -= sizeOf(this.#table.pop() ?? ['', '']);
+  }
+}
+
+function sizeOf([name, value]: Field): number {
+  return name.length + value.length + 32;
+}
+
+/** Section 5.1. */
+function integer(pattern: number, bits: number, value: number): Buffer {
+  const mask = 2 ** bits - 1;
+  if (value < mask) return Buffer.of(pattern | value);
+  const bytes = [pattern | mask];
+  let rest = value - mask;
+  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128);
+  return Buffer.from([...bytes, rest]);
+}
+
+/** Section 5.2. */
+function text(value: string, isHuffman: boolean): Buffer {
+  const bytes = Buffer.from(value, 'latin1');
+  if (!isHuffman) return Buffer.concat([integer(0, 7, bytes.length), bytes]);
+  const bits = [...bytes].map((byte) => codes().get(byte) ?? '').join('');
+  const padded = bits.padEnd(Math.ceil(bits.length / 8) * 8, '1');
+  const coded = Buffer.from((padded.match(/.{8}/gu) ?? []).map((octet) => Number.parseInt(octet, 2)));
+  return Buffer.concat([integer(0x80, 7, coded.length), coded]);
+}
+
+let known: Map<number, string> | undefined;
+
+/** The Huffman codes of the bytes that have short ones, among them all of a path; found by decoding. */
+function codes(): Map<number, string> {
+  if (known) return known;
+  known = new Map();
+  const decoded = Buffer.alloc(4);
+  for (let length = 5; length <= 15; length++) {
+    for (let code = 0; code < 2 ** length; code++) {
+      const bits = code.toString(2).padStart(length, '0');
+      const octets = bits.padEnd(length <= 8 ? 8 : 16, '1').match(/.{8}/gu) ?? [];
+      const source = Buffer.from(octets.map((octet) => Number.parseInt(octet, 2)));
+      const isOne = decodeHuffman(source, 0, source.length, decoded) === 1;
+      const byte = decoded[0] ?? 0;
+      if (isOne && !known.has(byte)) known.set(byte, bits);
+    }
+  }
+  return known;
+}
