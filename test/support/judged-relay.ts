@@ -61,7 +61,7 @@ export async function startJudgedRelay(upstream: string, judge: CallJudge['judge
   const relayed = async (client: Socket): Promise<void> => {
     client.on('error', () => undefined);
     const end = await dialer.dial('plain', undefined, new AbortController().signal);
-    const calls = new FollowedCalls(
+    const calls: FollowedCalls = new FollowedCalls(
       {
         protocol: 'http2',
         mode: 'on',
@@ -75,7 +75,10 @@ export async function startJudgedRelay(upstream: string, judge: CallJudge['judge
       },
       {
         answered: () => undefined,
-        insert: (bytes) => relay.insert('to_client', bytes),
+        insert: (direction, bytes) => {
+          relay.insert(direction, bytes);
+          return relay.queuedBytes(direction);
+        },
         refuse: (reason, lastBytes) => {
           refused.push(reason);
           relay.refuse(reason, lastBytes);
@@ -86,7 +89,7 @@ export async function startJudgedRelay(upstream: string, judge: CallJudge['judge
         },
       },
     );
-    const relay = new Relay({ stream: client, raw: client, head: Buffer.alloc(0) }, end, {
+    const relay: Relay = new Relay({ stream: client, raw: client, head: Buffer.alloc(0) }, end, {
       tap: calls,
       halfCloseMs: 60_000,
       firstByteMs: undefined,
