@@ -70,7 +70,7 @@ const FOLLOWED: readonly (readonly [name: string, sent: string, told: string])[]
     `${OPEN}, server 1 window ack, server 1 window rst 4294967295`,
     `${OPENED}, - 1 reset`,
   ],
-  ['GO AWAY with an error code', `client 0 goaway - 4294967295, server 0 goaway - 7, ${OPEN}`, OPENED],
+  ['GO AWAY with an error code', `client 0 goaway - 4000000000, server 0 goaway - 7, ${OPEN}`, OPENED],
   [
     'late frames of a stream that was reset',
     `${OPEN}, server 1 window rst, client 1 data - late, client 1 data fin late, client 1 window - 5, client 1 window rst, server 1 window fin`,
