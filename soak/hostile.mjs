@@ -50,7 +50,7 @@ const REST_SAMPLE_MS = 500;
  */
 const GROWTH_KIB = 48 * 1024;
 
-/** Of the comparison of attacks. */
+/** The columns of the table that compares the attacks. */
 const COLUMNS = [
   'attack',
   'strokes',
@@ -198,7 +198,7 @@ class Stage {
 
   /** Measures the polite load, the renewals and everything else without an attack. */
   async alone() {
-    // What the program needs once.
+    // A first run makes the program allocate the memory that it needs only once.
     await this.#attackOnce([], ALONE_SECONDS / 3);
     const { polite, seconds, cpuSeconds, slowestProbeMs, atRestKib, descriptors } = await this.#attackOnce(
       [],

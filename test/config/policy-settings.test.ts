@@ -142,7 +142,7 @@ describe('an error names the key, the line, and what would be right:', () => {
       rules({ name: 'none', ...RULE }),
       '`none` is the label of clients that no rule names',
     ],
-    ['a name that is no label', rules({ name: 'a b', ...RULE }), 'expected at most 63 letters, digits'],
+    ['a name that cannot be a label', rules({ name: 'a b', ...RULE }), 'expected at most 63 letters, digits'],
     ['a mode that does not exist', { policy: { mode: 'reports', rules: [RULE] } }, 'did you mean "report"?'],
     ['max_calls of 0', rules({ ...RULE, max_calls: 0 }), 'expected a whole number of at least 1'],
     [
@@ -171,7 +171,7 @@ describe('an error names the key, the line, and what would be right:', () => {
       '`policy` is for gRPC calls, but this listener forwards HTTP from https://0.0.0.0:8443: use `client_allow`',
     ],
     ['client_allow of all', { client_allow: ['*'] }, '`client_allow` has no effect: remove `client_allow`'],
-    ['client_allow of nobody', { client_allow: [] }, 'client_allow: expected at least one entry'],
+    ['an empty client_allow', { client_allow: [] }, 'client_allow: expected at least one entry'],
     [
       'client_allow without client certificates',
       { tls: { certificate_path: 'cert.pem', key_path: 'key.pem' }, client_allow: ['cn:a'] },
