@@ -77,6 +77,10 @@ async function run(command: Command, program: string): Promise<number> {
       const { runCertificatesInspect } = await import('./commands/certificates/inspect/inspect.js');
       return runCertificatesInspect(command, io);
     }
+    case 'audit verify': {
+      const { runAuditVerify } = await import('./commands/audit/run-verify.js');
+      return runAuditVerify(command, io);
+    }
     case 'check': {
       const { check } = await import('./commands/check/run-check.js');
       return check(command.options, io);

@@ -19,6 +19,12 @@ export type Command =
       readonly places: readonly Place[];
       readonly json: boolean;
     }
+  | {
+      readonly command: 'audit verify';
+      readonly files: readonly string[];
+      /** Hashes that a line must have. */
+      readonly hashes: readonly string[];
+    }
   /** What is asked for is a text: help, a script for a shell, the manual. */
   | { readonly command: 'print'; readonly text: string }
   | { readonly command: 'version' }

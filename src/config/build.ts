@@ -11,6 +11,7 @@ import { formatHostPort } from './host-port.js';
 import { buildHttpSettings } from './http-settings.js';
 import type {
   Address,
+  AuditSettings,
   Configuration,
   ConnectionLimits,
   Forwarding,
@@ -69,6 +70,7 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
     workers: draft.workers === 'auto' ? availableParallelism() : (draft.workers ?? DEFAULTS.workers),
     gracefulRestartTimeoutMs: draft.graceful_restart_timeout ?? standard(DEFAULTS.gracefulRestartTimeout),
     healthChecks: buildHealthChecks(draft, context),
+    audit: buildAudit(draft, context, listeners),
     logging: {
       level: draft.logging?.level ?? DEFAULTS.logging.level,
       format: draft.logging?.format ?? DEFAULTS.logging.format,
@@ -289,6 +291,25 @@ function buildHealthChecks(draft: Draft, context: BuildContext): HealthChecks | 
         : fileSetting(context, { value: token, key: ['health_check_token_path'] }),
     readinessRequiresUpstream: requires,
   };
+}
+
+/** Builds the settings of the audit log. Reports listeners whose calls it would not contain. */
+function buildAudit(
+  { audit_log_path: path, audit_required: isRequired = DEFAULTS.auditRequired }: Draft,
+  context: BuildContext,
+  listeners: readonly ListenerConfiguration[],
+): AuditSettings | undefined {
+  if (path === undefined) {
+    const isBroken = context.isBroken(['audit_log_path']);
+    if (isRequired && !isBroken)
+      reportError(context, ['audit_required'], 'needs an audit log: set `audit_log_path`', isRequired);
+    return undefined;
+  }
+  const report = isRequired ? reportError : reportWarning;
+  for (const { inspect, http, key } of listeners)
+    if (http === undefined && inspect === 'off')
+      report(context, [...key, 'inspect'], 'the calls of this listener are not audited: remove `inspect: off`');
+  return { log: fileSetting(context, { value: path, key: ['audit_log_path'] }), isRequired };
 }
 
 type DraftUpstreamTls = NonNullable<DraftListener['upstream_tls']>;

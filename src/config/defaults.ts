@@ -21,6 +21,7 @@ export const DEFAULTS = {
   abuseLimits: ABUSE_LIMITS,
   workers: 1,
   readinessRequiresUpstream: false,
+  auditRequired: false,
   inspect: true,
   http: {
     /** GitLab's internal API; Gitaly calls nothing else. */

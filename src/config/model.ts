@@ -211,6 +211,13 @@ export interface HealthChecks {
   readonly readinessRequiresUpstream: boolean;
 }
 
+/** The audit log: one line per mutating or refused call. */
+export interface AuditSettings {
+  readonly log: FileSetting;
+  /** Whether mutating calls are refused while lines cannot be written. */
+  readonly isRequired: boolean;
+}
+
 export interface Logging {
   readonly level: LogLevel;
   readonly format: LogFormat;
@@ -229,4 +236,6 @@ export interface Configuration {
   /** `undefined`: upstreams are not checked. */
   readonly healthChecks: HealthChecks | undefined;
   readonly logging: Logging;
+  /** `undefined`: calls are not audited. */
+  readonly audit: AuditSettings | undefined;
 }

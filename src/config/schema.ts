@@ -419,6 +419,18 @@ const rootShape = {
       default: DEFAULTS.readinessRequiresUpstream,
     })
     .optional(),
+  audit_log_path: path(
+    'Append one line to this file for each call that changes a repository, or may do so, and for each refused call. The lines are a chain of hashes, which `gitaly-tls-proxy audit verify` checks. The file is opened again on SIGHUP.',
+    '/var/log/gitaly-tls-proxy/audit.log',
+  ).optional(),
+  audit_required: z
+    .boolean()
+    .meta({
+      description:
+        'Refuse calls that change a repository while audit lines cannot be written. By default they are served, and lines that do not fit into the buffer are dropped and counted.',
+      default: DEFAULTS.auditRequired,
+    })
+    .optional(),
   max_connection_age: textOf(parseDuration, {
     description:
       'Drain connections at this age, plus or minus a tenth: HTTP/2 clients receive a GOAWAY and reconnect, so that a load balancer distributes them again; open calls finish. Disabled unless set.',

@@ -20,6 +20,7 @@ import { ListenerTelemetry } from '../telemetry/listener-telemetry.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
+import type { AuditTrail } from '../telemetry/audit/audit-trail.js';
 import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
 import { maxFollowedCalls } from '../process/memory-guard.js';
 import type { ServerParts } from '../tls/material.js';
@@ -39,6 +40,7 @@ export class LocalTraffic implements Traffic {
   readonly #rpcLog: RpcLog;
   readonly #lines: UnauthenticatedLines;
   readonly #budget: ConnectionBudget;
+  readonly #audit: AuditTrail;
   readonly #onSessionsEnd: (listenerId: number, atMs: number) => void;
   readonly #calls: CallPool<{ readonly status: ConnectionStatus }>;
   readonly #frontend = new Frontend();
@@ -52,6 +54,7 @@ export class LocalTraffic implements Traffic {
     metrics: Metrics,
     logger: Logger,
     budget: ConnectionBudget,
+    audit: AuditTrail,
     onSessionsEnd: (listenerId: number, atMs: number) => void = () => undefined,
   ) {
     this.#metrics = metrics;
@@ -59,6 +62,7 @@ export class LocalTraffic implements Traffic {
     this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
     this.#lines = new UnauthenticatedLines(logger);
     this.#budget = budget;
+    this.#audit = audit;
     this.#onSessionsEnd = onSessionsEnd;
     this.#calls = new CallPool(maxFollowedCalls(), () => budget.isMemoryLow);
   }
@@ -180,7 +184,14 @@ export class LocalTraffic implements Traffic {
       routes: new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs)),
       events:
         kept.events ??
-        new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog, this.#lines),
+        new ListenerTelemetry(
+          configuration,
+          this.#metrics,
+          this.#logger,
+          this.#rpcLog,
+          this.#lines,
+          this.#audit,
+        ),
       calls: this.#calls,
     };
     if (!configuration.http)

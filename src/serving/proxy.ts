@@ -7,6 +7,7 @@ import type { LoadResult } from '../config/load.js';
 import type { Address, Configuration, HostPort, ListenerConfiguration, Problem } from '../config/model.js';
 import { formatProblem } from '../config/problem.js';
 import { formatEnd } from '../connection/peer-address.js';
+import type { AuditLog } from './audit-log.js';
 import { Listener } from './listener.js';
 import type { SocketAccess } from './unix-socket.js';
 import { HealthWatch } from '../gitaly-client/health-watch.js';
@@ -33,6 +34,7 @@ export interface ProxyOptions {
   readonly load: () => Promise<LoadResult>;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  readonly audit: AuditLog;
   /** Returns the traffic that serves the connections. Called once, with the first configuration. */
   readonly trafficFor: (configuration: Configuration) => Traffic;
   /** Sockets that are already bound. */
@@ -179,8 +181,10 @@ export class Proxy {
   }
 
   async #apply(what: 'everything' | 'files'): Promise<void> {
-    const { load, logger, metrics, trafficFor, sockets } = this.#options;
+    const { load, logger, metrics, audit, trafficFor, sockets } = this.#options;
     const previous = this.#running;
+    // Whether or not the configuration can be applied: the file was moved away.
+    if (what === 'everything') await audit.reopen();
     const loaded = what === 'everything' ? await load() : undefined;
     const describe = (problem: Problem): string =>
       formatProblem(problem, loaded ?? { file: undefined, locate: () => undefined });
@@ -209,6 +213,11 @@ export class Proxy {
       if (error instanceof TrafficFailure) throw new ProxyFailure('system', [error.message]);
       throw error;
     });
+    const preparedAudit = await audit.prepare(configuration.audit);
+    if ('severity' in preparedAudit) {
+      prepared.discard();
+      return refuse([preparedAudit]);
+    }
     let next: Running;
     try {
       this.#throwIfDraining();
@@ -217,6 +226,7 @@ export class Proxy {
       this.#throwIfDraining();
     } catch (error) {
       prepared.discard();
+      preparedAudit.discard();
       throw error;
     }
 
@@ -227,6 +237,7 @@ export class Proxy {
     next.admin?.answerTo(adminHostsOf(configuration));
     logger.configure(configuration.logging);
     this.#report(next, previous);
+    preparedAudit.publish();
     prepared.publish();
     this.#openListeners(next, previous);
     this.#health.configure(health);
@@ -426,7 +437,8 @@ function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): ServingPla
     upstream,
     fingerprint,
   }));
-  return { listeners, logging: state.configuration.logging };
+  const { logging, audit } = state.configuration;
+  return { listeners, logging, audit: audit && { isRequired: audit.isRequired } };
 }
 
 /** The log field with the addresses that a host name is bound to. */

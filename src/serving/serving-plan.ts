@@ -18,6 +18,8 @@ export interface ServedListener {
 export interface ServingPlan {
   readonly listeners: readonly ServedListener[];
   readonly logging: Logging;
+  /** `undefined`: calls are not audited. */
+  readonly audit: { readonly isRequired: boolean } | undefined;
 }
 
 /** A worker failed before it reported whether it can serve a plan. */

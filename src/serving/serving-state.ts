@@ -50,6 +50,7 @@ export const EMPTY_STATE: ProxyState = {
     gracefulRestartTimeoutMs: 0,
     healthChecks: undefined,
     logging: DEFAULT_LOGGING,
+    audit: undefined,
   },
   listeners: [],
   healthToken: undefined,

@@ -84,6 +84,9 @@ export const LOG_FIELDS = {
     meaning: 'bytes of the sidechannel to the client: the pack',
   },
   correlation_id: { type: 'string', meaning: "GitLab's id of the request" },
+  'audit.chain': { type: 'string', meaning: 'id of the chain of audit lines' },
+  'audit.sequence': { type: 'number', meaning: 'number of the audit line in its chain' },
+  'audit.hash': { type: 'string', meaning: 'hash of the audit line, for `audit verify --hash`' },
   trace_id: { type: 'string', meaning: 'id of the trace (`traceparent`)' },
   'http.method': { type: 'string', meaning: 'method of the request' },
   'http.path': { type: 'string', meaning: 'path of the request, without the query' },
@@ -617,6 +620,27 @@ export const LOG_EVENTS = {
     fields: ['lines'],
     error: 'The reader of the log is too slow, or the disk is full.',
     fix: 'Check the program that reads standard output, or log less: logging.level, logging.rpc.',
+  },
+  audit_log_head: {
+    level: 'info',
+    message: 'last line of the audit log',
+    meaning:
+      'The file of the audit log was opened or closed, or lines were written for 10 minutes. The hash shows later that no line up to it was removed.',
+    fields: ['file', 'audit.chain', 'audit.sequence', 'audit.hash'],
+  },
+  audit_log_failed: {
+    level: 'error',
+    message: 'audit log cannot be written',
+    meaning:
+      'Lines wait, and are dropped once too many wait. With `audit_required`, mutating calls are refused. Logged once a minute.',
+    fields: ['error', 'file'],
+    fix: 'Free space on the disk, or correct the access to the file; send SIGHUP if the file was removed.',
+  },
+  audit_log_recovered: {
+    level: 'info',
+    message: 'audit log can be written again',
+    meaning: 'Waiting lines are written, and mutating calls are admitted.',
+    fields: ['file'],
   },
   internal_error: {
     level: 'error',

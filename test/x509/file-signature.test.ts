@@ -142,6 +142,7 @@ test('watchedPaths names every file of a configuration once', () => {
     workers: 1,
     gracefulRestartTimeoutMs: 1,
     healthChecks: undefined,
+    audit: undefined,
     logging: DEFAULT_LOGGING,
   };
   expect(watchedPaths(configuration)).toEqual([

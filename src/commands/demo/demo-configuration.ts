@@ -71,6 +71,7 @@ export function demoConfiguration(
     workers: 1,
     gracefulRestartTimeoutMs: 1_000,
     healthChecks: undefined,
+    audit: undefined,
     logging: { ...DEFAULT_LOGGING, format: 'text' },
   };
 }

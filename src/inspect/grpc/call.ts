@@ -32,10 +32,10 @@ export interface CallStart {
   readonly timeoutMs: number | undefined;
 }
 
-/** How a call ended, and which end did it: `connection` if its connection ended first. */
+/** How a call ended, and which end did it: `proxy` if it was refused, `connection` if its connection ended first. */
 export interface CallEnd {
   readonly code: StatusCode;
-  readonly by: Sender | 'connection';
+  readonly by: Sender | 'proxy' | 'connection';
   /** Whether a gRPC server has looked at the method: HTTP status 200, and a `grpc-status`. */
   readonly answered: boolean;
   /** `grpc-message` as it came, percent-encoded. */
@@ -47,6 +47,8 @@ export interface CallEnd {
 export interface CallObserver {
   /** While it runs: an end has sent `messages` messages, of `bytes` bytes. */
   moved(sender: Sender, messages: number, bytes: number): void;
+  /** Bytes of the client's messages, with their prefixes; a view that is used again after the call. */
+  request?(bytes: Buffer, start: number, end: number): void;
   ended(end: CallEnd): void;
   /** The inspector could not follow any further: how the call ends is not known. */
   lost(nowMs: number): void;
@@ -133,6 +135,7 @@ export class GrpcCall implements StreamObserver {
     const counter = sender === 'client' ? this.messages.client : this.messages.server;
     const { messages, payloadBytes } = counter;
     counter.count(bytes, start, end);
+    if (sender === 'client') this.#observer?.request?.(bytes, start, end);
     this.#observer?.moved(sender, counter.messages - messages, counter.payloadBytes - payloadBytes);
   }
 
