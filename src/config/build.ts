@@ -308,7 +308,11 @@ function buildAudit(
   const report = isRequired ? reportError : reportWarning;
   for (const { inspect, http, key } of listeners)
     if (http === undefined && inspect === 'off')
-      report(context, [...key, 'inspect'], 'the calls of this listener are not audited: remove `inspect: off`');
+      report(
+        context,
+        [...key, 'inspect'],
+        'the calls of this listener are not audited: remove `inspect: off`',
+      );
   return { log: fileSetting(context, { value: path, key: ['audit_log_path'] }), isRequired };
 }
 

@@ -98,7 +98,8 @@ export class AuditLog {
       },
       written: (lines) => {
         this.#metrics.auditLines.inc(lines);
-        if (performance.now() - this.#headLoggedAtMs > AUDIT_HEAD_MS) this.#logHead(file.file.path, file.head);
+        if (performance.now() - this.#headLoggedAtMs > AUDIT_HEAD_MS)
+          this.#logHead(file.file.path, file.head);
       },
       opened: (path, head) => this.#logHead(path, head),
     });

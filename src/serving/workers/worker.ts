@@ -194,10 +194,13 @@ class PrimaryOutlet implements Outlet {
   send(lines: Buffer, isUrgent: boolean): void {
     this.queued += lines.length;
     const text = lines.toString();
-    tell(this.#kind === 'log' ? { kind: 'log', lines: text, isUrgent } : { kind: 'audit', lines: text }, () => {
-      this.queued -= lines.length;
-      if (this.queued === 0) this.#whenEmpty?.();
-    });
+    tell(
+      this.#kind === 'log' ? { kind: 'log', lines: text, isUrgent } : { kind: 'audit', lines: text },
+      () => {
+        this.queued -= lines.length;
+        if (this.queued === 0) this.#whenEmpty?.();
+      },
+    );
   }
 
   flush(): Promise<void> {

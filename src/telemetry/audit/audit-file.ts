@@ -148,14 +148,11 @@ export class AuditFile implements Outlet {
     this.#write();
   }
 
-  /** Waits until everything has been written, at most `LOG_FLUSH_MS`. Returns early if the file cannot be written. */
+  /** Waits until everything has been written, at most `LOG_FLUSH_MS`. If the file cannot be written, one more attempt is made. */
   async flush(): Promise<void> {
-    this.#write();
-    if (!this.#isWriting) return;
     const { promise, resolve } = deferred();
-    this.#whenIdle.push(resolve);
     const timer = setTimeout(resolve, LOG_FLUSH_MS);
-    await promise;
+    await Promise.race([promise, this.#idle().then(() => this.#idle())]);
     clearTimeout(timer);
   }
 
@@ -169,6 +166,12 @@ export class AuditFile implements Outlet {
     if (this.#isWriting) return;
     await this.#syncFile().catch(() => undefined);
     closeAuditFile(this.#file);
+  }
+
+  /** Writes what waits. Settles when it has been written, or cannot be. */
+  #idle(): Promise<void> {
+    this.#write();
+    return this.#isWriting ? new Promise((resolve) => this.#whenIdle.push(resolve)) : Promise.resolve();
   }
 
   #write(): void {
@@ -199,9 +202,9 @@ export class AuditFile implements Outlet {
     this.#batch ??= await this.#nextBatch();
     const batch = this.#batch;
     while (batch.written < batch.bytes.length) {
-      const { bytesWritten } = await promisify(write)(this.#file.fd, batch.bytes, batch.written);
-      batch.written += bytesWritten;
-      this.#expected += bytesWritten;
+      const written = await writeFrom(this.#file.fd, batch.bytes, batch.written);
+      batch.written += written;
+      this.#expected += written;
     }
     this.#batch = undefined;
     this.#take(batch.lines, batch.statement);
@@ -285,7 +288,8 @@ export class AuditFile implements Outlet {
     };
     if (body !== undefined) add(body, true);
     let taken = 0;
-    for (; taken < this.#waiting.length && end < AUDIT_BATCH_BYTES; taken++) add(this.#waiting[taken] ?? '', false);
+    for (; taken < this.#waiting.length && end < AUDIT_BATCH_BYTES; taken++)
+      add(this.#waiting[taken] ?? '', false);
     this.#waiting.splice(0, taken);
     return { bytes: Buffer.concat(chunks), start: separator.length, lines, statement, written: 0 };
   }
@@ -296,7 +300,13 @@ export class AuditFile implements Outlet {
     const opening = this.#opening;
     if (opening) {
       const { hashes, torn } = opening;
-      const fields = { at: this.#expected, previous: this.#head.hash, seen: [...hashes, ...seen], torn, pid: process.pid };
+      const fields = {
+        at: this.#expected,
+        previous: this.#head.hash,
+        seen: [...hashes, ...seen],
+        torn,
+        pid: process.pid,
+      };
       return ['opened', auditBody('opened', fields)];
     }
     return seen.length > 0 ? ['seen', auditBody('seen', { seen })] : undefined;
@@ -326,6 +336,13 @@ export class AuditFile implements Outlet {
     this.#sync = undefined;
     await promisify(fdatasync)(this.#file.fd);
   }
+}
+
+/** Writes a part of the bytes from an offset on. Returns its length. */
+function writeFrom(fd: number, bytes: Buffer, offset: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    write(fd, bytes, offset, (error, written) => (error ? reject(error) : resolve(written)));
+  });
 }
 
 /** The last line of each chain in the end of a file, and its last line if that is incomplete. */

@@ -17,7 +17,8 @@ export class AuditedRequest {
     this.#collected = Buffer.concat([this.#collected, bytes.subarray(start, Math.min(end, start + room))]);
     this.#isEnough = this.#message.length >= Math.min(this.#length, MAX_AUDITED_MESSAGE_BYTES);
     // The bytes of further messages are not kept.
-    if (this.#isEnough) this.#collected = Buffer.from(this.#collected.subarray(0, PREFIX_BYTES + this.#length));
+    if (this.#isEnough)
+      this.#collected = Buffer.from(this.#collected.subarray(0, PREFIX_BYTES + this.#length));
   }
 
   /** Whether the message was not read whole: it is too long or compressed, or the call ended within it. */

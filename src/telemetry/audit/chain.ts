@@ -24,7 +24,10 @@ export function newChain(): ChainHead {
  * @param body - JSON of an object with members, on one line
  * @returns the line with its line end, and the new head
  */
-export function appendLine({ chain, sequence, hash }: ChainHead, body: string): [line: string, head: ChainHead] {
+export function appendLine(
+  { chain, sequence, hash }: ChainHead,
+  body: string,
+): [line: string, head: ChainHead] {
   const hashed = `{"chain":"${chain}","sequence":${sequence + 1},${body.slice(1, -1)}`;
   const head = { chain, sequence: sequence + 1, hash: hashOf(hash, Buffer.from(hashed)) };
   return [`${hashed},"hash":"${head.hash}"}\n`, head];

@@ -22,20 +22,22 @@ const FIRST_OF_FIRST: RepositoryField = { path: [1, 1], kind: 'repository' };
 const FIRST_STORAGE: RepositoryField = { path: [1], kind: 'storage' };
 
 /** The field with the option `target_repository` or `storage` in Gitaly's .proto files, where it is not field 1. */
-const EXCEPTIONS = new Map<string, RepositoryField>(Object.entries({
-  'gitaly.ConflictsService/ResolveConflicts': FIRST_OF_FIRST,
-  'gitaly.OperationService/UserApplyPatch': FIRST_OF_FIRST,
-  'gitaly.OperationService/UserCommitFiles': FIRST_OF_FIRST,
-  'gitaly.OperationService/UserRebaseConfirmable': FIRST_OF_FIRST,
-  'gitaly.ObjectPoolService/CreateObjectPool': FIRST_OF_FIRST,
-  'gitaly.ObjectPoolService/DeleteObjectPool': FIRST_OF_FIRST,
-  'gitaly.ObjectPoolService/FetchIntoObjectPool': { path: [2, 1], kind: 'repository' },
-  'gitaly.ObjectPoolService/LinkRepositoryToObjectPool': { path: [2], kind: 'repository' },
-  'gitaly.NamespaceService/AddNamespace': FIRST_STORAGE,
-  'gitaly.NamespaceService/RemoveNamespace': FIRST_STORAGE,
-  'gitaly.NamespaceService/RenameNamespace': FIRST_STORAGE,
-  'gitaly.RepositoryService/RemoveAll': FIRST_STORAGE,
-}));
+const EXCEPTIONS = new Map<string, RepositoryField>(
+  Object.entries({
+    'gitaly.ConflictsService/ResolveConflicts': FIRST_OF_FIRST,
+    'gitaly.OperationService/UserApplyPatch': FIRST_OF_FIRST,
+    'gitaly.OperationService/UserCommitFiles': FIRST_OF_FIRST,
+    'gitaly.OperationService/UserRebaseConfirmable': FIRST_OF_FIRST,
+    'gitaly.ObjectPoolService/CreateObjectPool': FIRST_OF_FIRST,
+    'gitaly.ObjectPoolService/DeleteObjectPool': FIRST_OF_FIRST,
+    'gitaly.ObjectPoolService/FetchIntoObjectPool': { path: [2, 1], kind: 'repository' },
+    'gitaly.ObjectPoolService/LinkRepositoryToObjectPool': { path: [2], kind: 'repository' },
+    'gitaly.NamespaceService/AddNamespace': FIRST_STORAGE,
+    'gitaly.NamespaceService/RemoveNamespace': FIRST_STORAGE,
+    'gitaly.NamespaceService/RenameNamespace': FIRST_STORAGE,
+    'gitaly.RepositoryService/RemoveAll': FIRST_STORAGE,
+  }),
+);
 
 /** The fields of `gitaly.Repository`. */
 const STORAGE_NAME = 2;
@@ -95,7 +97,12 @@ function read(
 }
 
 /** The offset behind a value, beyond `end` if it is cut off or not valid; and where its content begins. */
-function skipValue(bytes: Buffer, offset: number, end: number, wireType: number): [next: number, from: number] {
+function skipValue(
+  bytes: Buffer,
+  offset: number,
+  end: number,
+  wireType: number,
+): [next: number, from: number] {
   switch (wireType) {
     case VARINT:
       return [readVarint(bytes, offset, end)[1], offset];

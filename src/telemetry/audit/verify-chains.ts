@@ -104,7 +104,10 @@ export class ChainVerifier {
     for (const [, place] of this.#torn) if (place !== this.#cutOff) return this.#firstTorn();
     for (const { isClosed, isSeen, place } of this.#chains.values()) {
       if (isClosed || isSeen || place.file === this.#file) continue;
-      return { ...place, problem: 'lines are missing behind it: its chain neither ends here nor continues in a later file' };
+      return {
+        ...place,
+        problem: 'lines are missing behind it: its chain neither ends here nor continues in a later file',
+      };
     }
     const [missing] = this.#wanted;
     if (missing === undefined) return undefined;
@@ -172,7 +175,8 @@ export class ChainVerifier {
 
 /** A further line of a chain. */
 function checkNext({ sequence, hash, isClosed }: KnownChain, line: ChainLine): string | undefined {
-  if (line.sequence <= sequence) return `it was moved or copied here: it is line ${line.sequence} of its chain, behind line ${sequence}`;
+  if (line.sequence <= sequence)
+    return `it was moved or copied here: it is line ${line.sequence} of its chain, behind line ${sequence}`;
   const missing = line.sequence - sequence - 1;
   if (missing > 0)
     return `${missing === 1 ? '1 line is' : `${missing} lines are`} missing before it, or it was moved here: it is line ${line.sequence} of its chain, behind line ${sequence}`;

@@ -24,7 +24,11 @@ test('the hash of a line is the SHA-256 of the hash before it and of its bytes, 
   const [first = '', second = ''] = oneFile();
   const hashOf = (line: string): string => /"hash":"(\w+)"\}\n$/u.exec(line)?.[1] ?? '';
   const content = second.replace(/,"hash":"\w+"\}\n$/u, '');
-  expect(createHash('sha256').update(hashOf(first) + content).digest('hex')).toBe(hashOf(second));
+  expect(
+    createHash('sha256')
+      .update(hashOf(first) + content)
+      .digest('hex'),
+  ).toBe(hashOf(second));
 });
 
 test('lines as they were written are intact, in one file and in rotated ones', () => {
@@ -70,7 +74,10 @@ test('a removed beginning is found, also if a later process began its chain in t
   const first = new MadeChain().opened([]).calls(3);
   const { hash } = first.head;
   const former = first.take();
-  const later = new MadeChain().opened(former, { seen: [hash] }).calls(2).take();
+  const later = new MadeChain()
+    .opened(former, { seen: [hash] })
+    .calls(2)
+    .take();
   expect(verify([[...former, ...later]])).toBe('intact');
   expect(verify([later])).toMatch(/^file1:1: lines are missing before it/u);
   expect(verify([[...former.slice(0, -1), ...later]])).toMatch(/^file1:4: .*missing before it/u);
@@ -119,9 +126,26 @@ describe('two processes that write to one file', () => {
   function interleaved(): string[] {
     const [a, b] = [new MadeChain(), new MadeChain()];
     const lines = a.opened([]).calls(2).take();
-    lines.push(...b.opened(lines, { seen: [a.head.hash] }).calls(1).take());
-    lines.push(...a.add({ event: 'seen', seen: [b.head.hash] }).calls(2).add({ event: 'closed' }).take());
-    lines.push(...b.add({ event: 'seen', seen: [a.head.hash] }).calls(1).add({ event: 'closed' }).take());
+    lines.push(
+      ...b
+        .opened(lines, { seen: [a.head.hash] })
+        .calls(1)
+        .take(),
+    );
+    lines.push(
+      ...a
+        .add({ event: 'seen', seen: [b.head.hash] })
+        .calls(2)
+        .add({ event: 'closed' })
+        .take(),
+    );
+    lines.push(
+      ...b
+        .add({ event: 'seen', seen: [a.head.hash] })
+        .calls(1)
+        .add({ event: 'closed' })
+        .take(),
+    );
     return lines;
   }
 
