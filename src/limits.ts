@@ -116,6 +116,15 @@ export const MAX_IDENTITY_LENGTH = 2048;
 /** Identities whose calls are counted per listener and process; beyond that, the least recently used one is counted anew. */
 export const MAX_LIMITED_IDENTITIES = 10_000;
 
+/** The least `calls_per_second.rate`: one call per hour. */
+export const LEAST_CALL_RATE = 1 / 3600;
+
+/** Fields that `upstream_metadata` adds to a call: they must fit into one HTTP/2 frame with the longest identity. */
+export const MAX_ADDED_FIELDS = 4;
+
+/** RPCs in a file of `rpcs_path`: fifty times as many as Gitaly has, because each has time series of its own. */
+export const MAX_RPCS = 5000;
+
 /** The length of an identity in the message of a refused call: all but long SPIFFE IDs are shown whole. */
 export const MAX_SHOWN_IDENTITY_LENGTH = 256;
 

@@ -8,12 +8,16 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export type PathKind = 'file' | 'directory' | { readonly reason: string };
 export type KindOfPath = (path: string) => PathKind;
 
+/** The text of a file, or the reason why it cannot be read. */
+export type TextOfFile = (path: string) => string | { readonly reason: string };
+
 /** The context in which the parts of a configuration are validated. */
 export interface BuildContext {
   /** Relative paths are relative to it. */
   readonly directory: string;
   readonly env: Environment;
   readonly kindOf: KindOfPath;
+  readonly textOf: TextOfFile;
   /** Whether the schema has already reported a problem with a key, or with one above it. */
   readonly isBroken: (key: KeyPath) => boolean;
   /** The operator's name of a key: the key itself, or the flag that sets it. */

@@ -11,7 +11,6 @@ import { formatHostPort } from './host-port.js';
 import { buildHttpSettings } from './http-settings.js';
 import type {
   Address,
-  AuditSettings,
   Configuration,
   ConnectionLimits,
   Forwarding,
@@ -29,6 +28,8 @@ import type {
   CertificatePair,
 } from './model.js';
 import { formatKey } from './problem.js';
+import { RpcTable } from '../policy/rpc-table.js';
+import { buildAudit, buildAuthorisation, buildRpcs } from './policy-settings.js';
 import type { Draft, DraftListener } from './schema.js';
 import { buildServerTls, pick, type TlsLayers, TLS_VERSIONS } from './server-tls.js';
 import { resolveTrust } from './trust-settings.js';
@@ -47,12 +48,14 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
     draft.max_unauthenticated_connections ?? Math.max(1, Math.floor(maxConnections / 2));
   const maxConnectionAge = buildMaxConnectionAge(draft, context);
   const abuseLimits = buildAbuseLimits(draft);
+  const rpcs = buildRpcs(context, draft);
+  const table = new RpcTable(rpcs);
   const listeners = (draft.listeners ?? []).flatMap((listener, index): ListenerConfiguration[] =>
     listener === undefined
       ? []
       : [
           {
-            ...buildListener(context, draft, listener, ['listeners', index]),
+            ...buildListener(context, draft, listener, ['listeners', index], table),
             timeouts,
             maxConnections,
             maxUnauthenticatedConnections,
@@ -69,8 +72,9 @@ export function buildConfiguration(draft: Draft, context: BuildContext): Configu
     adminHosts: (draft.admin_hosts ?? []).flatMap((host) => host ?? []),
     workers: draft.workers === 'auto' ? availableParallelism() : (draft.workers ?? DEFAULTS.workers),
     gracefulRestartTimeoutMs: draft.graceful_restart_timeout ?? standard(DEFAULTS.gracefulRestartTimeout),
+    rpcs,
+    audit: buildAudit(context, draft),
     healthChecks: buildHealthChecks(draft, context),
-    audit: buildAudit(draft, context, listeners),
     logging: {
       level: draft.logging?.level ?? DEFAULTS.logging.level,
       format: draft.logging?.format ?? DEFAULTS.logging.format,
@@ -87,6 +91,7 @@ function buildListener(
   draft: Draft,
   listener: DraftListener,
   key: KeyPath,
+  rpcs: RpcTable,
 ): Omit<ListenerConfiguration, 'timeouts' | keyof ConnectionLimits | 'maxConnectionAge' | 'abuseLimits'> {
   const { listen } = listener;
   const tlsKey = [...key, 'tls'];
@@ -103,6 +108,9 @@ function buildListener(
   }
   const forwarding = buildForwarding(context, listener, key);
   const tls = buildTls(context, layers, listener, key);
+  const http = buildHttpSettings(context, listener, key, tls);
+  const inspect = buildInspect(listener.inspect ?? DEFAULTS.inspect);
+  const facts = { key, tls, inspect, forwardsHttp: http !== undefined };
   return {
     key: context.nameKey(key),
     listen: listen ?? NOWHERE,
@@ -110,9 +118,10 @@ function buildListener(
     socket: buildSocket(context, listener, [...key, 'socket']),
     tls,
     upstreamTls: buildTlsOfUpstreams(context, listener, forwarding, [...key, 'upstream_tls']),
-    http: buildHttpSettings(context, listener, key, tls),
+    http,
     proxyProtocol: buildProxyProtocol(context, listener, [...key, 'proxy_protocol', 'accept_from']),
-    inspect: buildInspect(listener.inspect ?? DEFAULTS.inspect),
+    inspect,
+    ...buildAuthorisation(context, listener, facts, rpcs),
   };
 }
 
@@ -291,29 +300,6 @@ function buildHealthChecks(draft: Draft, context: BuildContext): HealthChecks | 
         : fileSetting(context, { value: token, key: ['health_check_token_path'] }),
     readinessRequiresUpstream: requires,
   };
-}
-
-/** Builds the settings of the audit log. Reports listeners whose calls it would not contain. */
-function buildAudit(
-  { audit_log_path: path, audit_required: isRequired = DEFAULTS.auditRequired }: Draft,
-  context: BuildContext,
-  listeners: readonly ListenerConfiguration[],
-): AuditSettings | undefined {
-  if (path === undefined) {
-    const isBroken = context.isBroken(['audit_log_path']);
-    if (isRequired && !isBroken)
-      reportError(context, ['audit_required'], 'needs an audit log: set `audit_log_path`', isRequired);
-    return undefined;
-  }
-  const report = isRequired ? reportError : reportWarning;
-  for (const { inspect, http, key } of listeners)
-    if (http === undefined && inspect === 'off')
-      report(
-        context,
-        [...key, 'inspect'],
-        'the calls of this listener are not audited: remove `inspect: off`',
-      );
-  return { log: fileSetting(context, { value: path, key: ['audit_log_path'] }), isRequired };
 }
 
 type DraftUpstreamTls = NonNullable<DraftListener['upstream_tls']>;

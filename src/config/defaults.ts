@@ -21,8 +21,9 @@ export const DEFAULTS = {
   abuseLimits: ABUSE_LIMITS,
   workers: 1,
   readinessRequiresUpstream: false,
-  auditRequired: false,
   inspect: true,
+  policy: { mode: 'enforce', readOnly: false },
+  auditRequired: false,
   http: {
     /** GitLab's internal API; Gitaly calls nothing else. */
     gatePaths: ['/api/v4/internal/'],

@@ -1,11 +1,11 @@
 import { dirname, resolve } from 'node:path';
 import { readText } from '../files/read-file.js';
 import { buildConfiguration } from './build.js';
-import type { Environment, KindOfPath } from './build-context.js';
+import type { Environment, KindOfPath, TextOfFile } from './build-context.js';
 import { fileErrorReason } from './file-error.js';
 import { contentFromFlags, flagKey, flagProblem, unusedTlsFlags } from './flags.js';
 import type { Configuration, KeyPath, Problem } from './model.js';
-import { withKinds } from './path-kinds.js';
+import { withFiles } from './named-files.js';
 import type { Locate } from './problem.js';
 import { settingsSchema } from './schema.js';
 import { checkShape } from './schema-problems.js';
@@ -34,6 +34,8 @@ export interface Surroundings {
   readonly env: Environment;
   /** The type of a path; `readConfiguration` determines it, within a deadline. */
   readonly kindOf: KindOfPath;
+  /** The text of a file that the configuration names; `readConfiguration` reads it, within a deadline. */
+  readonly textOf: TextOfFile;
 }
 
 const nowhere: Locate = () => undefined;
@@ -96,7 +98,7 @@ export function configurationFromFlags(flags: ServeFlags, options: Surroundings)
 export async function readConfiguration(source: ServeSource, env: Environment): Promise<LoadResult> {
   if (source.kind === 'flags') {
     const { flags } = source;
-    return withKinds((kindOf) => configurationFromFlags(flags, { directory: process.cwd(), env, kindOf }));
+    return withFiles((files) => configurationFromFlags(flags, { directory: process.cwd(), env, ...files }));
   }
   const { file } = source;
   let text: string;
@@ -108,13 +110,13 @@ export async function readConfiguration(source: ServeSource, env: Environment): 
   return judgeText(text, { file, directory: dirname(resolve(file)), env });
 }
 
-/** `loadConfiguration`, including a check of the paths that the configuration names. */
+/** `loadConfiguration`, including the files and paths that the configuration names. */
 export function judgeText(
   text: string,
-  options: Omit<Surroundings, 'kindOf'> & { readonly file: string },
+  options: Omit<Surroundings, 'kindOf' | 'textOf'> & { readonly file: string },
 ): Promise<LoadResult> {
   const yaml = readYaml(text);
-  return withKinds((kindOf) => judgeFile(yaml, { ...options, kindOf }));
+  return withFiles((files) => judgeFile(yaml, { ...options, ...files }));
 }
 
 function unreadable(file: string, error: unknown): LoadResult {
@@ -125,7 +127,7 @@ function unreadable(file: string, error: unknown): LoadResult {
 
 function judge(
   content: object,
-  { directory, env, kindOf }: Surroundings,
+  { directory, env, kindOf, textOf }: Surroundings,
   nameKey = (key: KeyPath): KeyPath => key,
 ): { problems: Problem[]; understood: Configuration } {
   const shape = checkShape(content);
@@ -136,6 +138,7 @@ function judge(
     directory,
     env,
     kindOf,
+    textOf,
     isBroken: shape.isBroken,
     nameKey,
     report(problem) {

@@ -1,6 +1,8 @@
 /** The configuration as the rest of the program sees it: complete, validated, with defaults filled in. */
 
 import type { AbuseLimits } from '../inspect/abuse-limits.js';
+import type { PolicySettings } from '../policy/policy.js';
+import type { Rpc } from '../policy/rpc-table.js';
 
 /** The location of a setting: the keys from the root of the file (`['listeners', 0, 'listen']`), or the flag (`['--cert']`). */
 export type KeyPath = readonly (string | number)[];
@@ -49,7 +51,8 @@ export interface HostPort {
   readonly port: number;
 }
 
-export type ClientAuth = 'none' | 'optional' | 'require';
+/** `report`: a client that `require` would refuse is admitted without an identity. */
+export type ClientAuth = 'none' | 'report' | 'optional' | 'require';
 export type TlsVersion = 'TLSv1.2' | 'TLSv1.3';
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 export type LogFormat = 'json' | 'text';
@@ -168,6 +171,13 @@ export interface ConnectionLimits {
   readonly maxConnectionsPerSource: number | undefined;
 }
 
+/** A field that is added to the metadata of each call. */
+export interface AddedField {
+  /** Lower case. */
+  readonly name: string;
+  readonly value: 'identity';
+}
+
 export interface ListenerConfiguration extends ConnectionLimits {
   /** The location of the listener in the file: `['listeners', 0]`, or `['--listen']` for flags. */
   readonly key: KeyPath;
@@ -187,6 +197,14 @@ export interface ListenerConfiguration extends ConnectionLimits {
   readonly maxConnectionAge: MaxConnectionAge | undefined;
   /** The limits on one inspected connection. */
   readonly abuseLimits: AbuseLimits;
+  /** Patterns of the identities that may connect; `undefined`: all clients that `clientAuth` admits. */
+  readonly clientAllow: readonly string[] | undefined;
+  /** Set only if calls are followed and clients may have identities; `undefined`: every call is forwarded. */
+  readonly policy: PolicySettings | undefined;
+  /** The file with Gitaly's token for calls that have none; set only if calls are followed. */
+  readonly upstreamToken: FileSetting | undefined;
+  /** Empty unless calls are followed. The names are distinct. */
+  readonly upstreamMetadata: readonly AddedField[];
   /** Whether the calls on its connections are followed; `required`: a connection whose calls cannot be followed is closed. */
   readonly inspect: Inspect;
 }
@@ -211,10 +229,10 @@ export interface HealthChecks {
   readonly readinessRequiresUpstream: boolean;
 }
 
-/** The audit log: one line per mutating or refused call. */
+/** The audit log. */
 export interface AuditSettings {
   readonly log: FileSetting;
-  /** Whether mutating calls are refused while lines cannot be written. */
+  /** Whether mutators are refused while lines cannot be written. */
   readonly isRequired: boolean;
 }
 
@@ -233,9 +251,11 @@ export interface Configuration {
   /** The number of processes that serve connections; with 1, the main process does. */
   readonly workers: number;
   readonly gracefulRestartTimeoutMs: number;
+  /** The RPCs of `rpcs_path`, in addition to the built-in ones, or instead of them. */
+  readonly rpcs: readonly Rpc[];
+  /** `undefined`: no audit log is written. */
+  readonly audit: AuditSettings | undefined;
   /** `undefined`: upstreams are not checked. */
   readonly healthChecks: HealthChecks | undefined;
   readonly logging: Logging;
-  /** `undefined`: calls are not audited. */
-  readonly audit: AuditSettings | undefined;
 }

@@ -2,7 +2,7 @@ import * as z from 'zod';
 
 import { parseAddress } from './address.js';
 import { parseCidr } from './cidr.js';
-import { HEALTH_CHECK_INTERVAL_MS_MIN, LEAST_ABUSE_LIMITS, MAX_WORKERS } from '../limits.js';
+import { HEALTH_CHECK_INTERVAL_MS_MIN, LEAST_ABUSE_LIMITS, LEAST_CALL_RATE, MAX_WORKERS } from '../limits.js';
 import { DEFAULTS } from './defaults.js';
 import { DURATION_PATTERN, parseDuration } from './duration.js';
 import { checkHost, parseHostPort } from './host-port.js';
@@ -10,6 +10,9 @@ import { parseAccount, parseMode } from './socket-settings.js';
 import { parsePathPrefix } from './path-prefix.js';
 import { parseRpcLogging } from './rpc-logging.js';
 import { parsed, refused, type Parsed } from './parsed.js';
+import { NO_RULE } from '../policy/policy.js';
+import { readIdentityPattern } from '../policy/identity-pattern.js';
+import { readRpcPattern } from '../policy/rpc-pattern.js';
 import { duration, path, textOf, tokenBucket } from './setting-kinds.js';
 
 /**
@@ -37,10 +40,10 @@ const tlsShape = {
     .meta({ description: 'The lowest TLS version that is accepted.', default: DEFAULTS.minVersion })
     .optional(),
   client_auth: z
-    .enum(['none', 'optional', 'require'])
+    .enum(['none', 'report', 'optional', 'require'])
     .meta({
       description:
-        'Client certificates: not requested, verified if presented, or required and verified. No Gitaly client of GitLab can present one by itself.',
+        'Client certificates: not requested; reported (clients that `require` would refuse are admitted without an identity, counted and logged); verified if presented; or required and verified. No Gitaly client of GitLab can present one by itself.',
       default: DEFAULTS.clientAuth,
     })
     .optional(),
@@ -144,6 +147,102 @@ const socketShape = {
   }).optional(),
 };
 
+const identityPattern = textOf((text) => parsePattern(text, readIdentityPattern), {
+  description:
+    'A name in the certificate of a client: dns:, uri:, ip: (an address or a network), email:, cn: or ou:. `*` matches within a label or path segment, `**` across them. "*" alone is every client.',
+  examples: ['dns:rails-*.gitlab.internal', 'uri:spiffe://corp/ns/gitlab/**', 'ip:10.0.0.0/8', '*'],
+  pattern: '^(\\*$|dns:|uri:|ip:|email:|cn:|ou:)',
+});
+
+const rpcPattern = textOf((text) => parsePattern(text, readRpcPattern), {
+  description:
+    'RPCs: "service/Method", "service/*", "*", or all with an operation: accessor, mutator or maintenance.',
+  examples: ['accessor', 'grpc.health.v1.Health/*', 'gitaly.RefService/FindTag', '*'],
+  pattern: '^(\\*|accessor|mutator|maintenance|[A-Za-z_][A-Za-z0-9_.]*/([A-Za-z_][A-Za-z0-9_]*|\\*))$',
+});
+
+const ruleShape = {
+  name: textOf(parseRuleName, {
+    description: 'The label of the rule in metrics and messages. Default: its place, such as rules[0].',
+    examples: ['rails'],
+    pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$',
+  }).optional(),
+  identities: z
+    .array(identityPattern)
+    .min(1)
+    .meta({
+      description: 'The clients that the rule is for: those with a name that one of the patterns matches.',
+      examples: [['dns:rails-*.gitlab.internal']],
+    }),
+  allow: z.array(rpcPattern).meta({
+    description: 'The RPCs that these clients may call; empty: none.',
+    examples: [['accessor', 'grpc.health.v1.Health/*']],
+  }),
+  max_calls: z
+    .int()
+    .min(1)
+    .meta({ description: 'Calls in flight per identity and process. Unlimited unless set.', examples: [50] })
+    .optional(),
+  calls_per_second: z
+    .strictObject({
+      rate: z
+        .number()
+        .min(LEAST_CALL_RATE)
+        .meta({ description: 'The refill rate, per second.', examples: [200] }),
+      burst: z
+        .int()
+        .min(1)
+        .meta({ description: 'The size of the token bucket. Default: `rate`, at least 1.', examples: [400] })
+        .optional(),
+    })
+    .meta({
+      description: 'A token bucket for the calls of each identity, per process. Unlimited unless set.',
+      examples: [{ rate: 200, burst: 400 }],
+    })
+    .optional(),
+};
+
+const policyShape = {
+  mode: z
+    .enum(['enforce', 'report'])
+    .meta({
+      description:
+        'enforce: calls that the policy denies are refused. report: they are forwarded, counted and logged.',
+      default: DEFAULTS.policy.mode,
+    })
+    .optional(),
+  rules: z
+    .array(z.strictObject(ruleShape).meta({ description: 'Which clients may call which RPCs.' }))
+    .min(1)
+    .meta({
+      description:
+        'The first rule that names the client decides on its calls. The calls of a client that no rule names are refused.',
+    }),
+  read_only: z
+    .boolean()
+    .meta({
+      description:
+        'Refuse mutators, maintenance and unknown RPCs of all clients. Calls that have begun continue.',
+      default: DEFAULTS.policy.readOnly,
+    })
+    .optional(),
+};
+
+const clientAllow = z
+  .array(identityPattern)
+  .min(1)
+  .meta({
+    description:
+      'For tls:// and https:// listeners with `client_auth`: the clients that may connect, by the names in their certificates. Others are refused. Default: every client that `client_auth` admits.',
+    examples: [['dns:*.gitlab.internal']],
+  });
+
+const upstreamMetadata = z.record(z.string().meta({ pattern: '^[a-z0-9_.-]+$' }), z.enum(['identity'])).meta({
+  description:
+    'Metadata to add to each call: the name of the field, and its value: `identity`, the identity of the client. A client that sends such a field itself is refused.',
+  examples: [{ 'x-gitaly-client-identity': 'identity' }],
+});
+
 const listenerShape = {
   listen: textOf((text) => parseAddress(text, 'listen'), {
     description:
@@ -183,6 +282,19 @@ const listenerShape = {
       examples: [true, false, 'required'],
     })
     .optional(),
+  client_allow: clientAllow.optional(),
+  policy: z
+    .strictObject(policyShape)
+    .meta({
+      description:
+        'For tls:// listeners: which clients may call which RPCs. Connections whose calls cannot be followed are closed, as with `inspect: required`.',
+    })
+    .optional(),
+  upstream_token_path: path(
+    'A file with the token of Gitaly, which is added to calls that have no `authorization`.',
+    'gitaly.token',
+  ).optional(),
+  upstream_metadata: upstreamMetadata.optional(),
   proxy_protocol: z
     .strictObject(proxyProtocolShape)
     .meta({
@@ -401,6 +513,21 @@ const rootShape = {
       examples: [{ resets: { rate: 100, burst: 5000 } }],
     })
     .optional(),
+  rpcs_path: path(
+    'A table of RPCs, tab-separated, as `gitaly-tls-proxy rpcs` writes it: its rows are added to the built-in table, or replace them. Read at startup and on SIGHUP.',
+    'gitaly-rpcs.tsv',
+  ).optional(),
+  audit_log_path: path(
+    'A file to which one line is appended for each mutating call and each refusal.',
+    '/var/log/gitaly-tls-proxy/audit.log',
+  ).optional(),
+  audit_required: z
+    .boolean()
+    .meta({
+      description: 'Refuse mutators while lines cannot be written to `audit_log_path`.',
+      default: DEFAULTS.auditRequired,
+    })
+    .optional(),
   health_check_interval: textOf(parseHealthCheckInterval, {
     description:
       'Interval of health checks, for upstream_up and the log: gRPC health checks, or connection attempts for HTTP upstreams. Disabled unless set.',
@@ -417,18 +544,6 @@ const rootShape = {
       description:
         'Report not ready while no upstream is up. By default, readiness does not depend on upstreams, and clients get an error that Gitaly is down.',
       default: DEFAULTS.readinessRequiresUpstream,
-    })
-    .optional(),
-  audit_log_path: path(
-    'Append one line to this file for each call that changes a repository, or may do so, and for each refused call. The lines are a chain of hashes, which `gitaly-tls-proxy audit verify` checks. The file is opened again on SIGHUP.',
-    '/var/log/gitaly-tls-proxy/audit.log',
-  ).optional(),
-  audit_required: z
-    .boolean()
-    .meta({
-      description:
-        'Refuse calls that change a repository while audit lines cannot be written. By default they are served, and lines that do not fit into the buffer are dropped and counted.',
-      default: DEFAULTS.auditRequired,
     })
     .optional(),
   max_connection_age: textOf(parseDuration, {
@@ -464,6 +579,9 @@ export const draftSchema = z.strictObject({
           forward_by_server_name: z.record(z.string(), gitalyAddress.optional()).optional(),
           proxy_protocol: z.strictObject(draftProxyProtocolShape()).optional(),
           paths: z.array(pathPrefix.optional()).optional(),
+          client_allow: z.array(identityPattern.optional()).optional(),
+          policy: z.strictObject(draftPolicyShape()).optional(),
+          upstream_metadata: z.record(z.string(), upstreamMetadata.valueType.optional()).optional(),
         })
         .optional(),
     )
@@ -485,6 +603,29 @@ function draftProxyProtocolShape() {
     ...proxyProtocolShape,
     accept_from: z.array(proxyProtocolShape.accept_from.unwrap().element.optional()).optional(),
   };
+}
+
+function draftPolicyShape() {
+  const rule = z.strictObject({
+    ...ruleShape,
+    identities: z.array(identityPattern.optional()).optional(),
+    allow: z.array(rpcPattern.optional()).optional(),
+    calls_per_second: ruleShape.calls_per_second.unwrap().partial().optional(),
+  });
+  return { ...policyShape, rules: z.array(rule.optional()).optional() };
+}
+
+/** Validates a pattern. Its text is kept, because the configuration consists of plain values. */
+function parsePattern(text: string, read: (text: string) => object | string): Parsed<string> {
+  const pattern = read(text);
+  return typeof pattern === 'string' ? refused(pattern) : parsed(text);
+}
+
+function parseRuleName(text: string): Parsed<string> {
+  if (text === NO_RULE)
+    return refused(`\`${NO_RULE}\` is the label of clients that no rule names: choose another`);
+  if (/^[A-Za-z0-9][\w.-]{0,62}$/u.test(text)) return parsed(text);
+  return refused('expected at most 63 letters, digits, "-", "_" and ".", such as "rails"');
 }
 
 function parseHealthCheckInterval(text: string): Parsed<number> {

@@ -44,7 +44,7 @@ export function readIdentityPattern(text: string): IdentityPattern | string {
   const identity = split(text);
   if (identity === undefined) {
     const kinds = IDENTITY_KINDS.map((kind) => `${kind}:`).join(', ');
-    const hint = text.includes('://') ? `"uri:${text}"` : EXAMPLES.dns;
+    const hint = likelyPattern(text);
     return `expected a name that begins with one of ${kinds}, such as ${hint}, or "*" for every client`;
   }
   const { kind, value } = identity;
@@ -65,6 +65,14 @@ export function readIdentityPattern(text: string): IdentityPattern | string {
   };
 }
 
+/** The pattern that was probably meant by a name without its kind. */
+function likelyPattern(text: string): string {
+  if (text.includes('://')) return `"uri:${text}"`;
+  if (readNetwork(text)) return `"ip:${text}"`;
+  if (/^[^:@]+@[^:@]+$/u.test(text)) return `"email:${text}"`;
+  return /^[\w*-]+(?:\.[\w*-]+)+$/u.test(text) ? `"dns:${text}"` : EXAMPLES.dns;
+}
+
 /** Splits at the first colon; the kind is in lower case. */
 function split(text: string): Identity | undefined {
   const colon = text.indexOf(':');
@@ -72,7 +80,7 @@ function split(text: string): Identity | undefined {
   return kind === undefined ? undefined : { kind, value: text.slice(colon + 1) };
 }
 
-/** What a pattern of each kind must look like. */
+/** The form of a pattern of each kind, for messages. */
 const FORMS: Readonly<Record<IdentityKind, string>> = {
   dns: `expected a DNS name such as ${EXAMPLES.dns}: letters, digits, "-", "_" and wildcards, separated by dots`,
   uri: `expected a URI whose scheme has no wildcard and whose path has no "." or ".." segment, such as ${EXAMPLES.uri}`,

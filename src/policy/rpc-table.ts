@@ -6,6 +6,13 @@ export interface Rpc {
   readonly method: string;
   readonly type: RpcType;
   readonly operation: RpcOperation;
+  /**
+   * The numbers of the fields that lead from the request to its `Repository`: `[1]`, or `[1, 1]` for one within another message.
+   * `undefined` if not known.
+   */
+  readonly repositoryField?: readonly number[] | undefined;
+  /** Likewise for the name of its storage, if the request has no repository. */
+  readonly storageField?: readonly number[] | undefined;
 }
 
 /** The RPCs that are known: the built-in ones, and those of `rpcs_path`, which take precedence. */

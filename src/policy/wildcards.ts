@@ -1,20 +1,20 @@
-/** A pattern: characters, and wildcards for any number of characters. */
-type Token = string | 'within' | 'across';
+/** The wildcards among the tokens of a pattern; every other token is a character. */
+const WITHIN = '*';
+const ACROSS = '**';
 
 /**
  * A text with wildcards: `*` matches any number of characters except separators, `**` any number of characters. All other
  * characters match themselves.
  */
 export class WildcardPattern {
-  readonly #tokens: readonly Token[] = [];
+  readonly #tokens: readonly string[];
   readonly #separators: string;
 
   constructor(text: string, separators: string) {
     this.#separators = separators;
-    this.#tokens = Array.from(text.matchAll(/\*\*+|\*|[^*]/gsu), ([token]) => {
-      if (token === '*') return 'within';
-      return token.startsWith('*') ? 'across' : token;
-    });
+    this.#tokens = Array.from(text.matchAll(/\*\*+|\*|[^*]/gsu), ([token]) =>
+      token.startsWith(ACROSS) ? ACROSS : token,
+    );
   }
 
   /**
@@ -28,7 +28,7 @@ export class WildcardPattern {
       const next = new Set<number>();
       for (const position of positions) {
         const token = tokens[position];
-        if (token === 'across' || (token === 'within' && !this.#separators.includes(character)))
+        if (token === ACROSS || (token === WITHIN && !this.#separators.includes(character)))
           next.add(position);
         else if (token === character) next.add(position + 1);
       }
@@ -43,7 +43,7 @@ export class WildcardPattern {
     // A set is iterated in the order of insertion, including what is added meanwhile.
     for (const position of positions) {
       const token = this.#tokens[position];
-      if (token === 'within' || token === 'across') positions.add(position + 1);
+      if (token === WITHIN || token === ACROSS) positions.add(position + 1);
     }
     return positions;
   }

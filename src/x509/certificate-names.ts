@@ -91,7 +91,7 @@ export function certificateIdentity(certificate: Certificate): string | undefine
  * the certificate, then its only Common Name and its organizational units: `uri:spiffe://corp/rails`, `dns:rails.internal`.
  *
  * A name that contains a control, format, line or blank character, is not text, is too long, or is not of the form of its kind
- * is left out: it identifies nobody.
+ * is left out.
  */
 export function identitiesOf(certificate: Certificate): readonly string[] {
   const { alternativeNames, commonName, subjectName } = certificate;

@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { loadConfiguration } from '../../src/config/load.js';
-import { kindOf } from '../support/path-kind.js';
+import { kindOf, textOf } from '../support/path-kind.js';
 
-const options = { file: 'proxy.yaml', directory: '/nonexistent', env: {}, kindOf };
+const options = { file: 'proxy.yaml', directory: '/nonexistent', env: {}, kindOf, textOf };
 
 /** Values that are near to right in some place of the file, so that every level of it is reached. */
 const leaf = fc.constantFrom<unknown>(

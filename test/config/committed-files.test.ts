@@ -3,13 +3,13 @@ import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { renderJsonSchema } from '../../src/config/json-schema.js';
 import { loadConfiguration } from '../../src/config/load.js';
-import { kindOf } from '../support/path-kind.js';
+import { kindOf, textOf } from '../support/path-kind.js';
 
 function read(name: string): string {
   return readFileSync(fileURLToPath(new URL(`../../config/${name}`, import.meta.url)), 'utf8');
 }
 
-const options = { file: 'example.yaml', directory: '/etc/gitaly-tls-proxy', env: {}, kindOf };
+const options = { file: 'example.yaml', directory: '/etc/gitaly-tls-proxy', env: {}, kindOf, textOf };
 
 it('the committed JSON Schema is current (else: npm run schema)', () => {
   expect(read('gitaly-tls-proxy.schema.json')).toBe(renderJsonSchema());

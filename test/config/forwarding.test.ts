@@ -4,7 +4,7 @@ import { describeForwarding, upstreamsOf } from '../../src/config/forwarding.js'
 import { loadConfiguration, type LoadResult } from '../../src/config/load.js';
 import type { Forwarding } from '../../src/config/model.js';
 import { formatProblem } from '../../src/config/problem.js';
-import { kindOf } from '../support/path-kind.js';
+import { kindOf, textOf } from '../support/path-kind.js';
 
 const TLS = 'tls: { certificate_path: cert.pem, key_path: key.pem }\n';
 
@@ -14,6 +14,7 @@ function load(listener: string): LoadResult {
     directory: '/etc',
     env: {},
     kindOf,
+    textOf,
   });
 }
 

@@ -12,7 +12,7 @@ import {
 import type { ListenerConfiguration } from '../../src/config/model.js';
 import { formatProblem } from '../../src/config/problem.js';
 import { ABUSE_LIMITS } from '../../src/limits.js';
-import { kindOf } from '../support/path-kind.js';
+import { kindOf, textOf } from '../support/path-kind.js';
 
 let directory: string;
 
@@ -27,7 +27,7 @@ afterAll(() => {
 });
 
 function load(text: string, env: Environment = {}): LoadResult {
-  return loadConfiguration(text, { file: 'proxy.yaml', directory, env, kindOf });
+  return loadConfiguration(text, { file: 'proxy.yaml', directory, env, kindOf, textOf });
 }
 
 function lines(result: LoadResult): string[] {
@@ -243,7 +243,7 @@ abuse_limits:
       clientAuth: 'optional',
       prometheusListenAddr: '127.0.0.1:9237',
     };
-    const fromFlags = configurationFromFlags(flags, { directory, env: {}, kindOf });
+    const fromFlags = configurationFromFlags(flags, { directory, env: {}, kindOf, textOf });
     const fromFile = load(`
 tls: { certificate_path: cert.pem, key_path: key.pem, client_ca_path: ca.pem, client_auth: optional }
 listeners:
@@ -745,7 +745,7 @@ describe('problems of flags', () => {
         clientCa: 'ca.pem',
         clientAuth: 'requre',
       },
-      { directory, env: {}, kindOf },
+      { directory, env: {}, kindOf, textOf },
     );
     expect(lines(result)).toEqual([
       '--client-auth: expected "none", "optional" or "require"; did you mean "require"? (got "requre")',
@@ -756,7 +756,10 @@ describe('problems of flags', () => {
 
   it('include TLS flags that no listener would use', () => {
     const pairs = [{ listen: 'tcp://127.0.0.1:1', forward: 'tls://gitaly:9999' }];
-    const result = configurationFromFlags({ pairs, cert: 'c', key: 'k' }, { directory, env: {}, kindOf });
+    const result = configurationFromFlags(
+      { pairs, cert: 'c', key: 'k' },
+      { directory, env: {}, kindOf, textOf },
+    );
     expect(lines(result)).toEqual([
       '--cert: has no effect, because no `--listen` is a tls:// or https:// address (got "c")',
       '--key: has no effect, because no `--listen` is a tls:// or https:// address (got "k")',

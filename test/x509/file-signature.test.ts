@@ -134,6 +134,10 @@ test('watchedPaths names every file of a configuration once', () => {
     maxConnectionAge: undefined,
     abuseLimits: ABUSE_LIMITS,
     inspect: 'on',
+    clientAllow: undefined,
+    policy: undefined,
+    upstreamToken: undefined,
+    upstreamMetadata: [],
   };
   const configuration: Configuration = {
     listeners: [listener, listener, { ...listener, tls: undefined, upstreamTls: undefined }],
@@ -141,8 +145,9 @@ test('watchedPaths names every file of a configuration once', () => {
     adminHosts: [],
     workers: 1,
     gracefulRestartTimeoutMs: 1,
-    healthChecks: undefined,
+    rpcs: [],
     audit: undefined,
+    healthChecks: undefined,
     logging: DEFAULT_LOGGING,
   };
   expect(watchedPaths(configuration)).toEqual([

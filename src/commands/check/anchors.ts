@@ -1,5 +1,5 @@
 import type { Environment } from '../../config/build-context.js';
-import { withKinds } from '../../config/path-kinds.js';
+import { withFiles } from '../../config/named-files.js';
 import type { KeyPath, Problem, TrustSource } from '../../config/model.js';
 import { resolveTrust } from '../../config/trust-settings.js';
 import type { Certificate } from '../../x509/certificate.js';
@@ -21,12 +21,12 @@ export async function loadAnchors(
   env: Environment,
   problems: Problem[],
 ): Promise<Anchors | undefined> {
-  const { source, found } = await withKinds((kindOf) => {
+  const { source, found } = await withFiles((files) => {
     const found: Problem[] = [];
     const context = {
       directory: process.cwd(),
       env,
-      kindOf,
+      ...files,
       isBroken: () => false,
       nameKey: (key: KeyPath) => key,
       report: (problem: Problem) => found.push(problem),

@@ -44,6 +44,10 @@ export function demoConfiguration(
     maxConnectionAge: undefined,
     abuseLimits: ABUSE_LIMITS,
     inspect: 'on',
+    clientAllow: undefined,
+    policy: undefined,
+    upstreamToken: undefined,
+    upstreamMetadata: [],
   };
   const setting = (path: string): { path: string; key: string[] } => ({ path, key: ['demo'] });
   return {
@@ -70,8 +74,9 @@ export function demoConfiguration(
     adminHosts: [],
     workers: 1,
     gracefulRestartTimeoutMs: 1_000,
-    healthChecks: undefined,
+    rpcs: [],
     audit: undefined,
+    healthChecks: undefined,
     logging: { ...DEFAULT_LOGGING, format: 'text' },
   };
 }

@@ -7,7 +7,7 @@ import type { HostPort } from '../../../src/config/model.js';
 import { ImportFault } from '../../../src/commands/import/found.js';
 import { importConfiguration, type Imported } from '../../../src/commands/import/import-configuration.js';
 import type { ImportSide } from '../../../src/commands/import/import-plan.js';
-import { kindOf } from '../../support/path-kind.js';
+import { kindOf, textOf } from '../../support/path-kind.js';
 
 /** A token, a password or a path that no message and no comment may hold. */
 const SECRET = 'TOP-SECRET';
@@ -33,6 +33,7 @@ function loaded({ text }: Imported) {
     directory: '/',
     env: {},
     kindOf,
+    textOf,
   });
   expect(problems).toEqual([]);
   if (configuration === undefined) throw new Error('no configuration');
