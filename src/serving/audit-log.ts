@@ -1,4 +1,4 @@
-import type { Configuration, Problem } from '../config/model.js';
+import type { AuditSettings, Problem } from '../config/model.js';
 import { AUDIT_FAILURE_LOG_MS, AUDIT_HEAD_MS } from '../limits.js';
 import {
   AuditFile,
@@ -40,8 +40,8 @@ export class AuditLog {
    * Opens the file of a configuration unless it is open already. Returns the problem if that is not possible: then nothing has
    * changed.
    */
-  async prepare(settings: Configuration['audit']): Promise<PreparedPlan | Problem> {
-    const { path, key } = settings?.file ?? { path: undefined, key: [] };
+  async prepare(settings: AuditSettings | undefined): Promise<PreparedPlan | Problem> {
+    const { path, key } = settings?.log ?? { path: undefined, key: [] };
     if (path === undefined || path === this.#open?.file.file.path)
       return { publish: () => this.#configure(settings), discard: () => undefined };
     const opened = await tryToOpen(path);
@@ -76,7 +76,7 @@ export class AuditLog {
     this.#logHead(file.file.path, file.head);
   }
 
-  #configure(settings: Configuration['audit']): void {
+  #configure(settings: AuditSettings | undefined): void {
     if (settings) this.trail.configure(this.#open?.sink, settings.isRequired);
     else void this.close();
   }
