@@ -125,6 +125,12 @@ export const MAX_ADDED_FIELDS = 4;
 /** RPCs in a file of `rpcs_path`: fifty times as many as Gitaly has, because each has time series of its own. */
 export const MAX_RPCS = 5000;
 
+/** Log lines about refused calls and clients: the first of each identity and RPC, then one per minute. */
+export const SAMPLED_LINE_MS = 60_000;
+
+/** The subjects of such lines per listener: beyond that, the one logged longest ago is logged anew. */
+export const MAX_SAMPLED_SUBJECTS = 10_000;
+
 /** The length of an identity in the message of a refused call: all but long SPIFFE IDs are shown whole. */
 export const MAX_SHOWN_IDENTITY_LENGTH = 256;
 
@@ -293,6 +299,26 @@ export const MAX_BACKCHANNEL_CONNECTIONS = 8;
 
 /** Streams of one backchannel that its server has not accepted: the limit of hashicorp's library. Gitaly accepts one. */
 export const MAX_UNACCEPTED_STREAMS = 256;
+
+// Calls that a policy judges
+
+/**
+ * The bytes of the frames of a header block that are held until its call was judged. Rails sends the feature flags of Gitaly as
+ * some hundred fields, which take 30 KiB if none is in a table.
+ */
+export const MAX_HELD_BLOCK_BYTES = 128 * 1024;
+
+/** Refused calls whose frames are still dropped: more than a connection has in flight, and each takes a few bytes. */
+export const MAX_REFUSED_STREAMS = 4096;
+
+/**
+ * Refused calls whose streams the server has not reset yet. Gitaly resets them in microseconds; a client that makes calls faster
+ * than Gitaly reads them would fill memory.
+ */
+export const MAX_UNRESET_STREAMS = 65_536;
+
+/** Refused calls that wait for a boundary between frames for the client: it comes with the next bytes that the client reads. */
+export const MAX_UNSENT_REFUSALS = 4096;
 
 // Abuse of HTTP/2
 

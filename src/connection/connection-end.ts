@@ -17,6 +17,8 @@ export type CloseReason =
   | 'proxy_header_timeout'
   | 'handshake_failed'
   | 'client_certificate_refused'
+  /** None of the identities of the client is in `client_allow`. */
+  | 'client_not_allowed'
   | 'protocol_unknown'
   | 'preface_timeout'
   /** The bytes on an HTTP connection are not HTTP, or not a request that is forwarded. */

@@ -1,6 +1,7 @@
 import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/inspection-events.js';
-import type { ClientCertificateResult } from '../tls/client-certificate.js';
+import type { DecidedCall } from '../policy/policy-judge.js';
+import type { ClientCertificateResult, ClientFault } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { CloseReason, Initiator } from './connection-end.js';
@@ -51,6 +52,14 @@ export interface ConnectionReport {
   readonly advice: string | undefined;
 }
 
+/** A client that is admitted although its certificate would be refused. */
+export interface ClientReport {
+  readonly fault: ClientFault;
+  readonly detail: string;
+  readonly fix: string;
+  readonly peerAddress: string;
+}
+
 /** A client whose calls are followed. */
 export interface InspectedPeer {
   /** The URL of the upstream that the calls go to. */
@@ -68,12 +77,16 @@ export interface ConnectionEvents {
   handshakeFinished(facts: TlsFacts, seconds: number): void;
   handshakeFailed(reason: HandshakeFailure): void;
   clientCertificate(result: ClientCertificateResult): void;
+  /** A client is admitted without an identity, or although `client_allow` does not name it, because `client_auth` is `report`. */
+  clientReported(report: ClientReport): void;
   protocolDetected(protocol: ConnectionProtocol): void;
   /** `upstream`: its URL. */
   upstreamConnected(upstream: string, seconds: number): void;
   upstreamFailed(upstream: string, reason: UpstreamFailureReason): void;
   /** The calls of a connection are followed from now on. Returns the receiver of their events. */
   inspecting(peer: InspectedPeer): InspectionEvents;
+  /** The policy has decided on a call. */
+  callDecided(call: DecidedCall, peer: InspectedPeer): void;
   /** Calls of a connection cannot be followed, or its client has exceeded a limit. */
   inspectorLost(reason: InspectionFailureReason, peer: InspectedPeer): void;
   bytes(toUpstream: number, toClient: number): void;

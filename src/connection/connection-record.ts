@@ -27,6 +27,8 @@ export class ConnectionRecord {
       upstream: settings.routes.only?.address.url,
       tls: undefined,
       identity: undefined,
+      identities: [],
+      hasVerifiedCertificate: false,
       protocol: undefined,
       isAuthenticated: false,
       advice: undefined,

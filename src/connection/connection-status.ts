@@ -21,6 +21,9 @@ export interface ConnectionFacts {
   tls: TlsFacts | undefined;
   /** The name in the verified client certificate. */
   identity: string | undefined;
+  /** All names in the verified client certificate, for the policy: `dns:rails.internal`. The array is not changed. */
+  identities: readonly string[];
+  hasVerifiedCertificate: boolean;
   protocol: ConnectionProtocol | undefined;
   /** Whether the client has presented a verified certificate, or upstream has answered the client. */
   isAuthenticated: boolean;

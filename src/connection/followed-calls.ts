@@ -10,6 +10,8 @@ import {
   type InspectionFailure,
 } from '../inspect/connection-inspector.js';
 import type { Drain } from '../inspect/drain.js';
+import type { DrainingEditor } from '../inspect/editor.js';
+import type { CallJudging } from '../inspect/grpc/call.js';
 import { PING_BYTES } from '../inspect/http2/http2-frame.js';
 import { isLimit } from '../inspect/limit.js';
 import type { Sender } from '../inspect/sender.js';
@@ -33,6 +35,8 @@ export interface FollowedCallsOptions {
   readonly peer: InspectedPeer;
   readonly events: Pick<ConnectionEvents, 'inspecting' | 'inspectorLost'>;
   readonly share: CallShare;
+  /** Judges the calls of the client; the connection is closed then if its calls cannot be followed. */
+  readonly judging: CallJudging | undefined;
 }
 
 export interface FollowedCallsEvents {
@@ -58,7 +62,9 @@ export class FollowedCalls implements Tap {
   /** Set once calls can no longer be followed: the reason. The inspector still enforces the limits on the client. */
   #lost: InspectionFailure | undefined;
   /** Set while the connection is drained. */
-  #drain: Drain<InspectionFailure> | undefined;
+  #drain: Drain | undefined;
+  /** Set while the connection is edited: if its calls are judged, and while it is drained. */
+  #editor: DrainingEditor<InspectionFailure> | undefined;
   /** Whether upstream has sent its first bytes. In HTTP/2 these are its SETTINGS; no frame can be inserted before them. */
   #hasUpstreamBegun = false;
   /** Whether a drain waits for the first bytes of upstream. */
@@ -75,7 +81,14 @@ export class FollowedCalls implements Tap {
       this.#answers = undefined;
       events.answered();
     });
-    this.#inspector = inspectConnection(options.protocol, this.#answers, options.limits, options.share);
+    this.#inspector = inspectConnection(
+      options.protocol,
+      this.#answers,
+      options.limits,
+      options.share,
+      options.judging,
+    );
+    if (options.judging) this.#editor = this.#edit();
   }
 
   get inspector(): ConnectionInspector {
@@ -90,7 +103,7 @@ export class FollowedCalls implements Tap {
     if (this.#isOver) return undefined;
     const sender = direction === 'to_client' ? 'server' : 'client';
     if (sender === 'server' && !this.#hasUpstreamBegun) this.#upstreamBegins();
-    if (this.#drain) return this.#passDraining(this.#drain, sender, bytes);
+    if (this.#editor) return this.#passEdited(this.#editor, sender, bytes);
     const failure = this.#inspector.read(sender, bytes, 0, bytes.length, performance.now());
     return failure === undefined || failure === this.#lost || this.#judge(failure) ? bytes : undefined;
   }
@@ -102,7 +115,8 @@ export class FollowedCalls implements Tap {
       this.#drainsLater = true;
       return;
     }
-    this.#drain = this.#inspector.drain(randomBytes(PING_BYTES), (bytes) => this.#events.insert(bytes));
+    this.#editor ??= this.#edit();
+    this.#drain = this.#editor.drain(randomBytes(PING_BYTES));
     this.#lookDrained();
     // A client that ignores the drain could make new calls indefinitely.
     const insist = (): void => {
@@ -145,12 +159,13 @@ export class FollowedCalls implements Tap {
 
   /** A limit is exceeded, or calls cannot be followed. Returns whether the connection is kept nevertheless. */
   #judge(failure: InspectionFailure): boolean {
-    const { mode, events, peer, limits, prefaceMs } = this.#options;
+    const { mode, judging, events, peer, limits, prefaceMs } = this.#options;
     const isExceeded = isLimit(failure);
     if (this.#lost === undefined || isExceeded) events.inspectorLost(failureReason(failure), peer);
     this.#lost ??= failure;
-    if (!isExceeded && mode !== 'required') return true;
+    if (!isExceeded && mode !== 'required' && !judging) return true;
     this.#drain = undefined;
+    this.#editor = undefined;
     this.#isOver = true;
     const end = new ConnectionEnd(isExceeded ? 'abuse' : 'inspection_lost', 'proxy', failureReason(failure));
     this.#events.refuse(
@@ -161,9 +176,13 @@ export class FollowedCalls implements Tap {
     return false;
   }
 
-  #passDraining(drain: Drain<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
-    const passed = drain.pass(sender, bytes, performance.now());
-    const { failure } = drain;
+  #edit(): DrainingEditor<InspectionFailure> {
+    return this.#inspector.edit((bytes) => this.#events.insert(bytes));
+  }
+
+  #passEdited(editor: DrainingEditor<InspectionFailure>, sender: Sender, bytes: Buffer): Buffer | undefined {
+    const passed = editor.pass(sender, bytes, performance.now());
+    const { failure } = editor;
     if (failure !== undefined && failure !== this.#lost && !this.#judge(failure)) return undefined;
     this.#lookDrained();
     return passed.length > 0 ? passed : undefined;

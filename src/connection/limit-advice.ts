@@ -8,6 +8,8 @@ import {
   MAX_HEADER_AMPLIFICATION,
   MAX_UNACCEPTED_STREAMS,
   MAX_UNACKNOWLEDGED_SETTINGS,
+  MAX_UNRESET_STREAMS,
+  MAX_UNSENT_REFUSALS,
   MIN_CONTINUATION_BYTES,
   OLD_STREAM_MS,
 } from '../limits.js';
@@ -67,6 +69,12 @@ const TEXTS: Readonly<Record<ExceededLimit, (values: LimitValues) => LimitText>>
       `header lists of more than ${headerListBytes} bytes (\`abuse_limits.header_list_bytes\`), or more than ` +
       `${MAX_HEADER_AMPLIFICATION} times as large as their encoding: ${rateText(oversizedHeaders)}`,
     setting: 'abuse_limits.oversized_headers',
+  }),
+  refused_flood: () => ({
+    bound:
+      `calls that \`policy\` refuses while the client reads no answers: ${MAX_UNSENT_REFUSALS}, or whose streams Gitaly has not reset ` +
+      `yet: ${MAX_UNRESET_STREAMS}`,
+    setting: undefined,
   }),
   too_many_streams: ({ callsPerConnection }) => ({
     bound: `open calls on one connection: ${callsPerConnection}`,

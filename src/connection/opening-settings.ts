@@ -3,6 +3,7 @@ import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
 import type { RouteTable } from '../upstream/route-table.js';
 import type { CallPool } from '../inspect/call-pool.js';
+import type { CurrentPolicy } from '../policy/policy-judge.js';
 import type { Accepted } from './accepted.js';
 import type { Admission } from './admission.js';
 import type { ConnectionEvents } from './connection-events.js';
@@ -15,6 +16,10 @@ export interface OpeningSettings {
   readonly terminator: TlsTerminator | undefined;
   /** Whether a client at this address must begin with a PROXY header; the address of a unix socket is `undefined`. */
   readonly expectsProxyHeader: (address: string | undefined) => boolean;
+  /** Whether a client with these identities may connect. */
+  readonly allowsClient: (identities: readonly string[]) => boolean;
+  /** The policy for calls, which a reload also changes for open connections. */
+  readonly policy: CurrentPolicy;
   /** Maps a server name to an upstream. */
   readonly routes: RouteTable<Dialer>;
   readonly events: ConnectionEvents;

@@ -3,9 +3,13 @@ import { TLSSocket } from 'node:tls';
 import { tlsFaultOf } from '../error-codes.js';
 import { GUARDED_TRANSFER_BYTES } from '../limits.js';
 import type { Upstream } from '../upstream/dialer.js';
+import type { CallJudging } from '../inspect/grpc/call.js';
+import { JudgedFields } from '../inspect/grpc/fields.js';
+import { PolicyJudge } from '../policy/policy-judge.js';
 import { drainPingMs } from './age-limit.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
 import type { ConnectionContext } from './connection-context.js';
+import type { InspectedPeer } from './connection-events.js';
 import { FollowedCalls } from './followed-calls.js';
 import { formatEnd } from './peer-address.js';
 import { Relay, type Unanswered } from './relay/relay.js';
@@ -22,6 +26,9 @@ export interface RelayTarget {
   /** The time that dialling took. */
   readonly dialSeconds: number;
 }
+
+/** No field is reserved for the proxy. */
+const JUDGED_FIELDS = new JudgedFields([]);
 
 /** A connection whose bytes are relayed: the relay with its taps, and the deadlines that are checked periodically. */
 export class RelayedConnection {
@@ -152,6 +159,7 @@ export class RelayedConnection {
         peer,
         events,
         share,
+        judging: this.#judgeCalls(peer),
       },
       {
         answered: () => this.#context.authenticated('call'),
@@ -164,6 +172,16 @@ export class RelayedConnection {
         fault: (error) => this.cut(internalError(error)),
       },
     );
+  }
+
+  /** `undefined` if no call needs to be judged. If that changes, open connections are drained. */
+  #judgeCalls(peer: InspectedPeer): CallJudging | undefined {
+    const { settings, facts } = this.#context;
+    if (!settings.policy.policy) return undefined;
+    const judge = new PolicyJudge(settings.policy, facts.identities, (call) =>
+      settings.events.callDecided(call, peer),
+    );
+    return { judge, fields: JUDGED_FIELDS };
   }
 
   #answered(): void {

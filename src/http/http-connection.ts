@@ -331,7 +331,9 @@ export class HttpConnection implements ServedConnection, ExchangeConnection, Req
   #serveRequests({ stream, tls }: OpenClient, refused: ConnectionEnd | undefined): void {
     const { frontend, configuration } = this.#settings;
     const tellsOfClient = tls && !refused && configuration.http?.clientCertificateHeaders === true;
-    const certificateFields = tellsOfClient ? clientCertificateFields(peerCertificate(tls)) : [];
+    // A certificate that was not verified proves nothing: its client is one without a certificate.
+    const certificate = this.#context.facts.hasVerifiedCertificate && tls ? peerCertificate(tls) : undefined;
+    const certificateFields = tellsOfClient ? clientCertificateFields(certificate) : [];
     const isHttp2 = tls?.alpnProtocol === ALPN_H2;
     const http2 = isHttp2 ? frontend.serveHttp2(stream, this, configuration.abuseLimits) : undefined;
     this.#advance({ kind: 'serve', client: { stream, http2, certificateFields, refused } });

@@ -3,8 +3,9 @@ import type { Sidechannel } from './backchannel/sidechannel.js';
 import { CallPool, type CallShare } from './call-pool.js';
 import type { InspectionEvents } from './inspection-events.js';
 import { FollowedConnection } from './grpc/followed-connection.js';
-import type { Drain } from './drain.js';
-import { Http2Drain } from './http2/http2-drain.js';
+import type { CallJudging } from './grpc/call.js';
+import type { DrainingEditor } from './editor.js';
+import { Http2Editor } from './http2/http2-editor.js';
 import { isLimit, limitReason, type ExceededLimit, type LimitReason } from './limit.js';
 import { ABUSE_LIMITS } from '../limits.js';
 import type { AbuseLimits } from './abuse-limits.js';
@@ -41,31 +42,38 @@ export interface ConnectionInspector {
   /** The limit that the client has exceeded by taking longer than `headerBlockMs` for a header block; called periodically. */
   overdue(nowMs: number, headerBlockMs: number): ExceededLimit | undefined;
   /**
-   * Begins to take the connection out of use; from then on its bytes go through the drain and not through `read`.
-   * `token`: 8 random bytes. `toClient` sends bytes to the client, behind all that was passed on.
+   * Begins to edit the connection: from then on its bytes go through the editor and not through `read`. Called before the first byte
+   * if calls are judged. `toClient` sends bytes to the client, after all bytes that were forwarded.
    */
-  drain(token: Buffer, toClient: (bytes: Buffer) => void): Drain<InspectionFailure>;
+  edit(toClient: (bytes: Buffer) => void): DrainingEditor<InspectionFailure>;
   /** The last frame to a refused client; empty if no frame can be inserted at this point. */
   readonly refusal: Buffer;
   /** The connection has ended; what was open on it is cut. */
   end(nowMs: number): void;
 }
 
-/** Begins to follow a connection from its first byte. `share`: the calls that it may follow. */
+/** Begins to follow a connection from its first byte. `share`: the calls that it may follow. `judging`: judges the client's. */
 export function inspectConnection(
   protocol: 'http2' | 'backchannel',
   events: InspectionEvents,
   limits: AbuseLimits = ABUSE_LIMITS,
   share: CallShare = new CallPool(limits.callsPerConnection).share(undefined, limits.callsPerConnection),
+  judging?: CallJudging,
 ): ConnectionInspector {
-  if (protocol === 'backchannel') return new BackchannelInspector(events, limits, share);
-  const connection = new FollowedConnection({ protocol, direction: 'to_upstream' }, events, limits, share);
+  if (protocol === 'backchannel') return new BackchannelInspector(events, limits, share, judging);
+  const connection = new FollowedConnection(
+    { protocol, direction: 'to_upstream' },
+    events,
+    limits,
+    share,
+    judging,
+  );
   return {
     connections: [connection],
     sidechannels: [],
     read: (sender, bytes, start, end, nowMs) => connection.read(sender, bytes, start, end, nowMs),
     overdue: (nowMs, headerBlockMs) => connection.http2.overdue(nowMs, headerBlockMs),
-    drain: (token, toClient) => new Http2Drain(connection.http2, token, toClient),
+    edit: (toClient) => new Http2Editor(connection.http2, toClient, judging && connection),
     get refusal() {
       return connection.http2.refusal;
     },

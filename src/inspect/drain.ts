@@ -1,11 +1,5 @@
-import type { Sender } from './sender.js';
-
 /** Takes a connection out of use: what is open on it may finish, and nothing new begins. */
-export interface Drain<Failure> {
-  /** Reads what an end has sent, and gives what is passed on in its place: the same bytes for the most part. */
-  pass(sender: Sender, bytes: Buffer, nowMs: number): Buffer;
-  /** The reason for which the calls of the connection can no longer be followed, or the limit that was exceeded. */
-  readonly failure: Failure | undefined;
+export interface Drain {
   /** Nothing is open on it, and nothing can begin: it can be closed. `false` while its calls cannot be followed. */
   readonly finished: boolean;
   /** Whether the client has been sent GO AWAY, and so closes the connection itself. */

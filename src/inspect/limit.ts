@@ -14,6 +14,7 @@ export type LimitReason =
   | 'frame_flood'
   | 'continuation'
   | 'hpack_too_large'
+  | 'refused_flood'
   | 'too_many_streams'
   | 'too_many_connections'
   | 'yamux_flood';
@@ -28,6 +29,7 @@ const REASONS: Readonly<Record<ExceededLimit, LimitReason>> = {
   interleaved_block: 'continuation',
   slow_block: 'continuation',
   hpack_too_large: 'hpack_too_large',
+  refused_flood: 'refused_flood',
   too_many_streams: 'too_many_streams',
   unaccepted_streams: 'too_many_streams',
   too_many_connections: 'too_many_connections',

@@ -9,22 +9,24 @@ export interface JudgedCall {
   readonly reservedField: string | undefined;
 }
 
+/** A call that is not forwarded. */
 export interface CallRefusal {
   readonly kind: 'refuse';
-  /** A gRPC status code. */
+  /** The gRPC status that the client gets. */
   readonly code: number;
   readonly message: string;
 }
 
+/** A call that is forwarded. */
 export interface CallPermit {
   readonly kind: 'forward';
-  /** HPACK literals, never indexed, to append to the header block; empty for most calls. */
+  /** HPACK literals, never indexed, to append to the header block; empty for most. */
   readonly fields: Buffer;
   /** Called once when the call is over. */
   readonly ended?: (() => void) | undefined;
 }
 
-/** Decides on each call of one client connection, whose identities it knows. */
+/** Decides on the calls of one client connection. */
 export interface CallJudge {
   judge(call: JudgedCall, nowMs: number): CallPermit | CallRefusal;
 }

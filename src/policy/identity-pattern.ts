@@ -65,6 +65,18 @@ export function readIdentityPattern(text: string): IdentityPattern | string {
   };
 }
 
+/**
+ * Returns a function that checks whether one of the patterns, which must be valid, names one of the identities of a client.
+ * Without patterns, every client is named.
+ */
+export function identityCheck(
+  patterns: readonly string[] | undefined,
+): (identities: readonly string[]) => boolean {
+  if (!patterns) return () => true;
+  const read = patterns.map(readIdentityPattern).filter((pattern) => typeof pattern !== 'string');
+  return (identities) => identities.some((identity) => read.some((pattern) => pattern.matches(identity)));
+}
+
 /** The pattern that was probably meant by a name without its kind. */
 function likelyPattern(text: string): string {
   if (text.includes('://')) return `"uri:${text}"`;

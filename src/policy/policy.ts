@@ -28,6 +28,13 @@ export interface PolicySettings {
   readonly rules: readonly RuleSettings[];
 }
 
+/** The refusal of a call; its message contains both texts. */
+export interface PolicyRefusal extends CallRefusal {
+  /** Names the client, the RPC and the rule. */
+  readonly reason: string;
+  readonly fix: string;
+}
+
 /** The decision on a call. */
 export interface Decision {
   readonly allowed: boolean;
@@ -36,7 +43,7 @@ export interface Decision {
   /** The identity that the rule names, or else the first one of the client; `undefined` if the client has none. */
   readonly identity: string | undefined;
   /** Set if and only if the call is not allowed. */
-  readonly refusal: CallRefusal | undefined;
+  readonly refusal: PolicyRefusal | undefined;
   /** `mutator` for an unknown RPC. */
   readonly operation: RpcOperation;
   readonly isKnown: boolean;
@@ -118,7 +125,7 @@ export class Policy {
     rule: Rule | undefined,
     identity: string | undefined,
     requested: Requested,
-  ): CallRefusal | undefined {
+  ): PolicyRefusal | undefined {
     const { operation } = requested;
     if (!rule)
       return refusal(
@@ -153,7 +160,7 @@ export class Policy {
     identity: string | undefined,
     requested: Requested,
     nowMs: number,
-  ): (() => void) | CallRefusal | undefined {
+  ): (() => void) | PolicyRefusal | undefined {
     if (rule?.settings.maxCalls === undefined && rule?.settings.callsPerSecond === undefined)
       return undefined;
     const counted = this.#limits.take(rule.settings, identity ?? '', nowMs);
@@ -201,9 +208,9 @@ function refusal(
   requested: Requested,
   why: string,
   fix: string,
-): CallRefusal {
-  const message = `gitaly-tls-proxy: ${describeClient(identity)} may not call ${describeRpc(requested)}: ${why}; fix: ${fix}`;
-  return { kind: 'refuse', code, message };
+): PolicyRefusal {
+  const reason = `${describeClient(identity)} may not call ${describeRpc(requested)}: ${why}`;
+  return { kind: 'refuse', code, message: `gitaly-tls-proxy: ${reason}; fix: ${fix}`, reason, fix };
 }
 
 function names(pattern: RpcPattern, { service, method, operation }: Requested): boolean {

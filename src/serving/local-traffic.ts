@@ -22,6 +22,9 @@ import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
 import type { AuditTrail } from '../telemetry/audit/audit-trail.js';
 import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
+import { identityCheck } from '../policy/identity-pattern.js';
+import { CurrentPolicy } from '../policy/policy-judge.js';
+import { RpcTable } from '../policy/rpc-table.js';
 import { maxFollowedCalls } from '../process/memory-guard.js';
 import type { ServerParts } from '../tls/material.js';
 import { TlsTerminator } from '../tls/terminator.js';
@@ -135,12 +138,13 @@ export class LocalTraffic implements Traffic {
   }
 
   /** @throws PlanRefused */
-  #prepare({ listeners, logging }: ServingPlan): PreparedPlan {
+  #prepare({ listeners, logging, rpcs }: ServingPlan): PreparedPlan {
+    const table = new RpcTable(rpcs);
     const serving = new Map<number, Serving>();
     const problems: Problem[] = [];
     for (const listener of listeners) {
       try {
-        serving.set(listener.listenerId, this.#build(listener));
+        serving.set(listener.listenerId, this.#build(listener, table));
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         const message = `the TLS library refuses the settings: ${reason}`;
@@ -151,6 +155,7 @@ export class LocalTraffic implements Traffic {
     return {
       publish: () => {
         this.#rpcLog.configure(logging.rpc);
+        this.#metrics.rpcs.methods.configure(table);
         this.#publish(serving);
       },
       discard: () => undefined,
@@ -159,9 +164,12 @@ export class LocalTraffic implements Traffic {
 
   #publish(serving: Map<number, Serving>): void {
     this.#serving = serving;
-    for (const [listenerId, { settings, http }] of serving) {
+    for (const [listenerId, { settings, http, policy }] of serving) {
       http?.current.publish(http.service);
       const connections = this.#connections.get(listenerId);
+      // Calls on connections that began without a policy are not judged.
+      if (policy && !settings.policy.policy) connections?.drainUnjudged();
+      settings.policy.publish(policy);
       if (connections) connections.publish(settings);
       else this.#connections.set(listenerId, new OpenConnections(settings, this.#budget));
     }
@@ -172,14 +180,18 @@ export class LocalTraffic implements Traffic {
   }
 
   /** @throws the error of the TLS library */
-  #build(listener: ServedListener): Serving {
+  #build(listener: ServedListener, rpcs: RpcTable): Serving {
     const { configuration, server, upstream } = listener;
     const { forwarding, timeouts, proxyProtocol } = configuration;
     const kept = reuse(this.#serving.get(listener.listenerId), listener);
     const tls = upstream && new TlsClient(upstream);
+    const current = kept.policy ?? new CurrentPolicy();
+    const policy = current.prepare(configuration.policy, rpcs);
     const opening: OpeningSettings = {
       configuration,
       terminator: kept.terminator ?? (server && this.#terminator(listener.listenerId, server)),
+      allowsClient: identityCheck(configuration.clientAllow),
+      policy: current,
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
       routes: new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs)),
       events:
@@ -195,10 +207,10 @@ export class LocalTraffic implements Traffic {
       calls: this.#calls,
     };
     if (!configuration.http)
-      return { listener, settings: { ...opening, connect: relaying(opening) }, http: undefined };
+      return { listener, policy, settings: { ...opening, connect: relaying(opening) }, http: undefined };
     const http = this.#httpServing(opening, kept);
     const served = { ...opening, frontend: this.#frontend, current: http.current };
-    return { listener, settings: { ...opening, connect: servingHttp(served) }, http };
+    return { listener, policy, settings: { ...opening, connect: servingHttp(served) }, http };
   }
 
   #terminator(listenerId: number, server: ServerParts): TlsTerminator {

@@ -102,6 +102,22 @@ export class OpenConnections {
     return this.#drained;
   }
 
+  /**
+   * Ends the connections that began before the listener had a policy, because their calls are not judged: those whose calls are
+   * followed are drained, the others reset.
+   */
+  drainUnjudged(): void {
+    const why = 'its listener now has a policy';
+    this.#each((connection) => {
+      const { stage, inspection } = connection.status;
+      if (stage === 'opening' || inspection === 'followed') connection.drain(why);
+      else
+        connection.cut(
+          new ConnectionEnd('inspection_lost', 'proxy', `its calls are not followed, and ${why}`),
+        );
+    });
+  }
+
   /** Aborts all connections and returns their number. */
   cutAll(end: ConnectionEnd): number {
     const count = this.#connections.size;

@@ -437,8 +437,8 @@ function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): ServingPla
     upstream,
     fingerprint,
   }));
-  const { logging, audit } = state.configuration;
-  return { listeners, logging, audit: audit && { isRequired: audit.isRequired } };
+  const { logging, rpcs, audit } = state.configuration;
+  return { listeners, logging, rpcs, audit: audit && { isRequired: audit.isRequired } };
 }
 
 /** The log field with the addresses that a host name is bound to. */

@@ -1,11 +1,14 @@
 import type { ListenerSettings, OpeningSettings } from '../connection/opening-settings.js';
 import type { CurrentService, HttpService } from '../http/service.js';
+import type { Policy } from '../policy/policy.js';
 import type { ServedListener } from './serving-plan.js';
 
 /** How the connections of one listener are served. */
 export interface Serving {
   readonly listener: ServedListener;
   readonly settings: ListenerSettings;
+  /** The policy that `settings.policy` has once this is in effect. */
+  readonly policy: Policy | undefined;
   /** Set if and only if HTTP requests are served. */
   readonly http: HttpServing | undefined;
 }
@@ -20,6 +23,8 @@ export interface HttpServing {
 export interface Reused {
   /** Counters and log of its connections. */
   readonly events: OpeningSettings['events'] | undefined;
+  /** The policy that its open connections follow. */
+  readonly policy: OpeningSettings['policy'] | undefined;
   /** Its TLS sessions can be resumed across the reload. */
   readonly terminator: OpeningSettings['terminator'];
   readonly requests: HttpService['requests'] | undefined;
@@ -33,6 +38,7 @@ export interface Reused {
  * Returns the parts of a listener's previous serving that the next one keeps:
  *
  * - the terminator, while certificates, keys, CAs, CRLs and TLS settings are the same;
+ * - the policy in effect, which the next one replaces;
  * - the counters and the log, while address and protocol of the listener are the same;
  * - the idle connections to an HTTP upstream, while upstream, TLS and `timeouts.dial` are the same as well.
  */
@@ -49,6 +55,7 @@ export function reuse(previous: Serving | undefined, next: ServedListener): Reus
   const service = isSameUpstream ? previous.http?.service : undefined;
   const isSameDial = isSameTls && before.timeouts.dialMs === configuration.timeouts.dialMs;
   return {
+    policy: previous.settings.policy,
     events: isSameKind ? previous.settings.events : undefined,
     terminator: isSameTls ? previous.settings.terminator : undefined,
     current: previous.http?.current,
@@ -58,6 +65,7 @@ export function reuse(previous: Serving | undefined, next: ServedListener): Reus
 }
 
 const NOTHING: Reused = {
+  policy: undefined,
   events: undefined,
   terminator: undefined,
   requests: undefined,

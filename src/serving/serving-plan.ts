@@ -1,4 +1,5 @@
 import type { ListenerConfiguration, Logging, Problem } from '../config/model.js';
+import type { Rpc } from '../policy/rpc-table.js';
 import type { ServerParts, UpstreamParts } from '../tls/material.js';
 
 /** The settings and parts that the connections of one listener are served with. */
@@ -20,6 +21,8 @@ export interface ServingPlan {
   readonly logging: Logging;
   /** `undefined`: calls are not audited. */
   readonly audit: { readonly isRequired: boolean } | undefined;
+  /** The RPCs of `rpcs_path`. */
+  readonly rpcs: readonly Rpc[];
 }
 
 /** A worker failed before it reported whether it can serve a plan. */

@@ -18,6 +18,7 @@ export const LOG_FIELDS = {
     meaning: '`listen` of the listener, as configured; `prometheus_listen_addr` for the admin port',
   },
   upstream: { type: 'string', meaning: 'the address that the listener forwards to' },
+  result: { type: 'string', meaning: 'a result of `tls_client_certificates_total`, without `would_refuse_`' },
   listen: { type: 'string', meaning: 'the bound address, with its port' },
   addresses: { type: 'string', meaning: 'all bound addresses, if `listen` has a host name' },
   forward: { type: 'string', meaning: 'where connections are forwarded to' },
@@ -68,7 +69,10 @@ export const LOG_FIELDS = {
     meaning: '`accessor`, `mutator`, `maintenance`, `none` or `unknown`',
   },
   'grpc.code': { type: 'string', meaning: 'status of the call' },
-  'grpc.ended_by': { type: 'string', meaning: 'who ended the call: `client`, `server` or `connection`' },
+  'grpc.ended_by': {
+    type: 'string',
+    meaning: 'who ended the call: `client`, `server`, `proxy` (it was refused) or `connection`',
+  },
   'grpc.time_ms': { type: 'number', meaning: 'duration of the call' },
   'grpc.request.payload_bytes': { type: 'number', meaning: 'bytes of the request messages' },
   'grpc.response.payload_bytes': { type: 'number', meaning: 'bytes of the response messages' },
@@ -83,6 +87,8 @@ export const LOG_FIELDS = {
     type: 'number',
     meaning: 'bytes of the sidechannel to the client: the pack',
   },
+  'policy.rule': { type: 'string', meaning: 'name of the rule that decided, or `none`' },
+  'policy.identity': { type: 'string', meaning: 'the identity of the client that the rule names' },
   correlation_id: { type: 'string', meaning: "GitLab's id of the request" },
   'audit.chain': { type: 'string', meaning: 'id of the chain of audit lines' },
   'audit.sequence': { type: 'number', meaning: 'number of the audit line in its chain' },
@@ -155,6 +161,11 @@ const CLOSES: Readonly<Record<CloseReason, EventVariant>> = {
     level: 'warn',
     message: 'client certificate refused',
     fix: 'Give the client a certificate of a CA in client_ca_path that is valid now.',
+  },
+  client_not_allowed: {
+    level: 'warn',
+    message: 'client refused: not in client_allow',
+    fix: 'Add an identity of the client to client_allow, or find out why it connects.',
   },
   protocol_unknown: {
     level: 'warn',
@@ -272,6 +283,18 @@ const LOSSES: Readonly<Record<string, EventVariant>> = {
       'There is not enough memory to follow more calls, or Gitaly has opened more than `abuse_limits.calls_per_connection`. They are still relayed, and the limits on frames still apply.',
     fix: 'Give the process more memory, or find the clients that open most calls at /-/connections. If Gitaly opened them, raise `abuse_limits.calls_per_connection`.',
   },
+  unjudged_block: {
+    error: 'The client sent a header block that does not begin a call. The policy cannot judge it.',
+    fix: 'No gRPC client does this: find out what the client is. To relay such a client, give it a listener without a policy.',
+  },
+  large_block: {
+    error: 'The client sent a header block that is too large to be held until the policy has judged it.',
+    fix: 'Have the client send less metadata, or give it a listener without a policy.',
+  },
+  refused_call_answered: {
+    error: 'The upstream has answered a call that the policy refused, instead of resetting it.',
+    fix: 'Check that the upstream is Gitaly or Praefect. A policy cannot be enforced in front of other servers.',
+  },
   stream_kind: { error: 'A stream of its backchannel carries neither HTTP/2 nor a sidechannel.' },
   sidechannel: { error: 'A sidechannel began with bytes that Gitaly and its clients do not send.' },
 };
@@ -296,6 +319,26 @@ const OPTIONAL_REQUEST_FIELDS = [
   'http.upstream_failure',
   'correlation_id',
   'error',
+] as const satisfies readonly FieldName[];
+
+const DECISION_FIELDS = [
+  'listener',
+  'upstream',
+  'peer.address',
+  'grpc.service',
+  'grpc.method',
+  'grpc.method_operation',
+  'grpc.code',
+  'policy.rule',
+  'count',
+  'error',
+  'fix',
+] as const satisfies readonly FieldName[];
+
+const OPTIONAL_DECISION_FIELDS = [
+  'peer.identity',
+  'policy.identity',
+  'correlation_id',
 ] as const satisfies readonly FieldName[];
 
 const DATE_FIELDS = ['listener', 'role', 'file'] as const satisfies readonly FieldName[];
@@ -538,6 +581,32 @@ export const LOG_EVENTS = {
       'error',
     ],
     variants: { field: 'grpc.code', of: CODES },
+    isUrgent: false,
+  },
+  call_refused: {
+    level: 'warn',
+    message: 'call refused by the policy',
+    meaning:
+      'The policy denied a call, which was answered with `grpc.code`. The first refusal of each identity and RPC is logged, then one per minute.',
+    fields: DECISION_FIELDS,
+    optional: OPTIONAL_DECISION_FIELDS,
+    isUrgent: false,
+  },
+  call_would_be_refused: {
+    level: 'warn',
+    message: 'call would be refused by the policy',
+    meaning:
+      'The policy denies a call, which was forwarded because its mode is `report`. The first such call of each identity and RPC is logged, then one per minute.',
+    fields: DECISION_FIELDS,
+    optional: OPTIONAL_DECISION_FIELDS,
+    isUrgent: false,
+  },
+  client_would_be_refused: {
+    level: 'warn',
+    message: 'client would be refused by its certificate',
+    meaning:
+      'A client was admitted although its certificate is missing, invalid or not allowed, because `client_auth` is `report`. The first of each address and result is logged, then one per minute.',
+    fields: ['listener', 'peer.address', 'result', 'count', 'error', 'fix'],
     isUrgent: false,
   },
   call_lines_suppressed: {

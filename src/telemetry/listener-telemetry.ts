@@ -1,5 +1,6 @@
 import type { ListenerConfiguration } from '../config/model.js';
 import type {
+  ClientReport,
   ConnectionEvents,
   ConnectionReport,
   DropReason,
@@ -12,8 +13,10 @@ import type { HandshakeFailure } from '../tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../upstream/failure.js';
 import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/inspection-events.js';
+import { STATUS_CODES } from '../inspect/grpc/grpc-status.js';
 import { isLimit } from '../inspect/limit.js';
 import { DROP_LOG_MS, MAX_LOGGED } from '../limits.js';
+import type { DecidedCall } from '../policy/policy-judge.js';
 import { cut } from '../printable.js';
 import { AuditedCalls } from './audit/audited-calls.js';
 import type { AuditTrail } from './audit/audit-trail.js';
@@ -24,6 +27,7 @@ import { CallLines } from './rpc/call-lines.js';
 import { ConnectionRpcs } from './rpc/connection-rpcs.js';
 import type { ListenerCounts } from './rpc/listener-counts.js';
 import type { RpcLog } from './rpc/rpc-log.js';
+import { SampledLines } from './sampled-lines.js';
 import type { UnauthenticatedLines } from './unauthenticated-lines.js';
 
 /** Turns the connection reports of one listener into metrics and log lines. */
@@ -39,6 +43,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   readonly #type: string;
   #dropsLoggedAtMs = Number.NEGATIVE_INFINITY;
   #dropsUnlogged = 0;
+  readonly #sampled = new SampledLines();
 
   constructor(
     configuration: Pick<ListenerConfiguration, 'listen' | 'http'>,
@@ -101,6 +106,15 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#metrics.clientCertificates.inc({ listener: this.#listener, result });
   }
 
+  clientReported({ fault, detail, fix, peerAddress }: ClientReport): void {
+    const source = peerAddress.replace(/:\d+$/u, '');
+    const count = this.#sampled.admit(`${fault} ${source}`, performance.now());
+    if (count === undefined || !this.#lines.admits('connection', `would_refuse_${fault}`, peerAddress))
+      return;
+    const fields = { listener: this.#listener, 'peer.address': peerAddress, result: fault, count };
+    this.#logger.log('client_would_be_refused', { ...fields, error: cut(detail, MAX_LOGGED.detail), fix });
+  }
+
   protocolDetected(protocol: ConnectionProtocol): void {
     this.#metrics.connections.inc({ listener: this.#listener, type: this.#type, protocol });
   }
@@ -129,6 +143,36 @@ export class ListenerTelemetry implements ConnectionEvents {
     const lines = new CallLines(this.#rpcLog, peer, admits);
     const audit = new AuditedCalls(this.#audit, peer);
     return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, lines, audit);
+  }
+
+  callDecided({ outcome, decision, service, method, correlationId }: DecidedCall, peer: InspectedPeer): void {
+    const { rule, identity, refusal, operation, isKnown } = decision;
+    this.#rpcs.decided(rule, outcome);
+    if (!refusal) return;
+    const { upstream, peerAddress } = peer;
+    // A client could make up RPCs, so those that are unknown are one subject.
+    const subject = isKnown ? `${service}/${method}` : '';
+    const key = `${outcome} ${refusal.code} ${identity ?? ''} ${subject}`;
+    const count = this.#sampled.admit(key, performance.now());
+    if (count === undefined) return;
+    if (!peer.isAuthenticated() && !this.#lines.admits('call', `${outcome} by policy`, peerAddress)) return;
+    const fields = {
+      listener: this.#listener,
+      upstream,
+      'peer.address': peerAddress,
+      'peer.identity': peer.identity,
+      'grpc.service': cut(service, MAX_LOGGED.grpcName),
+      'grpc.method': cut(method, MAX_LOGGED.grpcName),
+      'grpc.method_operation': isKnown ? operation : 'unknown',
+      'grpc.code': STATUS_CODES[refusal.code] ?? 'Unknown',
+      'policy.rule': rule,
+      'policy.identity': identity,
+      correlation_id: correlationId,
+      count,
+      error: sentence(refusal.reason),
+      fix: sentence(refusal.fix),
+    };
+    this.#logger.log(outcome === 'denied' ? 'call_refused' : 'call_would_be_refused', fields);
   }
 
   inspectorLost(reason: InspectionFailureReason, peer: InspectedPeer): void {
@@ -198,4 +242,9 @@ export class ListenerTelemetry implements ConnectionEvents {
       'close.advice': report.advice,
     };
   }
+}
+
+/** A text as a sentence for the log. */
+function sentence(text: string): string {
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`;
 }

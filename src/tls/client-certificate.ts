@@ -1,7 +1,7 @@
 import type { TLSSocket } from 'node:tls';
 
 import type { ClientAuth } from '../config/model.js';
-import { certificateIdentity, describeIssuer, describeSubject } from '../x509/certificate-names.js';
+import { describeIssuer, describeSubject } from '../x509/certificate-names.js';
 import { peerCertificate, type Certificate } from '../x509/certificate.js';
 import { isoDate } from '../x509/iso-date.js';
 import { ISSUE_FOR_CLIENTS } from '../x509/judge/judge-usage.js';
@@ -12,35 +12,37 @@ import {
   type Verification,
 } from './verification.js';
 
-/** The result of verifying a client's certificate; label `result` of `tls_client_certificates_total`. */
-export type ClientCertificateResult = 'verified' | 'absent' | CertificateFault;
+/** Why a client is refused. `not_allowed`: its certificate is valid, but `client_allow` names none of its identities. */
+export type ClientFault = 'absent' | 'not_allowed' | CertificateFault;
+
+/**
+ * The result of verifying a client's certificate; label `result` of `tls_client_certificates_total`. `would_refuse_`: the client
+ * was admitted, because `client_auth` is `report`.
+ */
+export type ClientCertificateResult = 'verified' | ClientFault | `would_refuse_${ClientFault}`;
 
 /** The decision on a client, made before any application data of the client is read. */
 export type ClientVerdict =
-  | {
-      readonly allowed: true;
-      readonly result: 'verified';
-      /** `undefined` if none of its names can be an identity. */
-      readonly identity: string | undefined;
-    }
-  | { readonly allowed: true; readonly result: 'absent' }
-  | { readonly allowed: false; readonly result: ClientCertificateResult; readonly detail: string };
+  | { readonly kind: 'verified'; readonly certificate: Certificate }
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'refused'; readonly fault: ClientFault; readonly detail: string };
 
 /**
  * Judges the client of a finished handshake that requested a certificate and accepted any
  * (`rejectUnauthorized: false`, so that the log can name the certificate and the reason).
  *
- * `optional` admits a client without a certificate; an invalid one is refused in both modes.
+ * `optional` admits a client without a certificate; an invalid one is refused in all modes. The caller admits clients that are
+ * refused if the mode is `report`.
  */
 export function judgeClient(socket: TLSSocket, mode: Exclude<ClientAuth, 'none'>): ClientVerdict {
   const certificate = peerCertificate(socket);
   if (certificate === undefined) {
     // Without a certificate, `authorized` is false with UNABLE_TO_GET_ISSUER_CERT, so only its absence identifies this case.
-    if (mode === 'optional') return { allowed: true, result: 'absent' };
+    if (mode === 'optional') return { kind: 'absent' };
     return {
-      allowed: false,
-      result: 'absent',
-      detail: 'the client sent no certificate and client_auth is require',
+      kind: 'refused',
+      fault: 'absent',
+      detail: `the client sent no certificate and client_auth is ${mode}`,
     };
   }
   // A resumed session keeps the verdict of its first handshake, and each resumption renews its ticket. Without this check, a
@@ -48,10 +50,9 @@ export function judgeClient(socket: TLSSocket, mode: Exclude<ClientAuth, 'none'>
   const failure =
     failedVerification(socket) ??
     (certificate.validTo <= new Date() ? verificationOf('CERT_HAS_EXPIRED') : undefined);
-  if (failure === undefined)
-    return { allowed: true, result: 'verified', identity: certificateIdentity(certificate) };
+  if (failure === undefined) return { kind: 'verified', certificate };
   const whose = `client certificate ${describeSubject(certificate)}, issued by ${describeIssuer(certificate)}`;
-  return { allowed: false, result: failure.fault, detail: `${whose}: ${explain(failure, certificate)}` };
+  return { kind: 'refused', fault: failure.fault, detail: `${whose}: ${explain(failure, certificate)}` };
 }
 
 function explain({ fault, code }: Verification, { validFrom, validTo }: Certificate): string {

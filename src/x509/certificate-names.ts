@@ -107,6 +107,11 @@ export function identitiesOf(certificate: Certificate): readonly string[] {
   ];
 }
 
+/** The identities for a message, on one printable line. */
+export function describeIdentities(identities: readonly string[]): string {
+  return describeAll(identities) ?? 'none';
+}
+
 function withKind(kind: string, value: string | undefined): string[] {
   return usable(value) === undefined ? [] : [`${kind}:${value}`];
 }

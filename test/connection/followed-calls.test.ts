@@ -69,6 +69,7 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
         },
       },
       share: new CallPool(10).share(undefined, 10),
+      judging: undefined,
     },
     {
       answered: () => undefined,

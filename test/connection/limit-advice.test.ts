@@ -23,6 +23,7 @@ const LIMITS: Readonly<Record<ExceededLimit, readonly [setting: string | undefin
   unacknowledged_settings: [undefined, '16'],
   unaccepted_streams: [undefined, '256'],
   too_many_connections: [undefined, '8'],
+  refused_flood: [undefined, '4096'],
 };
 
 test.each(Object.entries(LIMITS))(

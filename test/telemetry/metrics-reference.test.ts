@@ -7,7 +7,7 @@ import type { DropReason } from '../../src/connection/connection-events.js';
 import type { RefusalReason, UpstreamFault } from '../../src/http/refusal.js';
 import type { CodeClass, MethodLabel } from '../../src/telemetry/http-telemetry.js';
 import { Metrics, type CertificateRole } from '../../src/telemetry/metrics.js';
-import type { ClientCertificateResult } from '../../src/tls/client-certificate.js';
+import type { ClientFault } from '../../src/tls/client-certificate.js';
 import type { InspectionFailureReason } from '../../src/inspect/connection-inspector.js';
 import type { HandshakeFailure } from '../../src/tls/handshake-failure.js';
 import type { UpstreamFailureReason } from '../../src/upstream/failure.js';
@@ -24,6 +24,7 @@ const CLOSE_REASONS: All<CloseReason> = {
   proxy_header_timeout: true,
   handshake_failed: true,
   client_certificate_refused: true,
+  client_not_allowed: true,
   protocol_unknown: true,
   preface_timeout: true,
   request_malformed: true,
@@ -70,22 +71,25 @@ const HANDSHAKE_FAILURES: All<HandshakeFailure> = {
   other: true,
 };
 // A client's certificate is asked for no name.
-const CLIENT_CERTIFICATE_RESULTS: All<Exclude<ClientCertificateResult, 'name_mismatch'>> = {
-  verified: true,
-  absent: true,
-  unknown_authority: true,
-  expired: true,
-  not_yet_valid: true,
-  revoked: true,
-  invalid_purpose: true,
-  invalid_authority: true,
-  name_constraints: true,
-  critical_extension: true,
-  weak_signature: true,
-  weak_key: true,
-  crl: true,
-  other: true,
-};
+const CLIENT_CERTIFICATE_RESULTS: All<Exclude<'verified' | ClientFault, 'name_mismatch'> | 'would_refuse_'> =
+  {
+    verified: true,
+    would_refuse_: true,
+    absent: true,
+    not_allowed: true,
+    unknown_authority: true,
+    expired: true,
+    not_yet_valid: true,
+    revoked: true,
+    invalid_purpose: true,
+    invalid_authority: true,
+    name_constraints: true,
+    critical_extension: true,
+    weak_signature: true,
+    weak_key: true,
+    crl: true,
+    other: true,
+  };
 const UPSTREAM_FAILURES: All<UpstreamFailureReason> = {
   refused: true,
   timeout: true,
@@ -134,6 +138,10 @@ const INSPECTION_FAILURES: All<InspectionFailureReason> = {
   magic: true,
   yamux_frame: true,
   call_budget: true,
+  unjudged_block: true,
+  large_block: true,
+  refused_call_answered: true,
+  refused_flood: true,
   stream_kind: true,
   sidechannel: true,
   too_many_connections: true,

@@ -23,6 +23,8 @@ test('a page of calls looks at as many as it shows, however many are open', () =
           upstream: undefined,
           tls: undefined,
           identity: undefined,
+          identities: [],
+          hasVerifiedCertificate: false,
           isAuthenticated: true,
           protocol: 'http2',
           advice: undefined,

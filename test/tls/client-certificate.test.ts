@@ -4,6 +4,7 @@ import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'n
 
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
+import { certificateIdentity } from '../../src/x509/certificate-names.js';
 import { judgeClient, type ClientVerdict } from '../../src/tls/client-certificate.js';
 import { TlsTerminator } from '../../src/tls/terminator.js';
 import { Authority, type IssueOptions, type Issued } from '../support/authority.js';
@@ -47,8 +48,8 @@ interface Refusal {
 }
 
 function refused(verdict: ClientVerdict): Refusal {
-  if (verdict.allowed) throw new Error('let in');
-  return { result: verdict.result, detail: verdict.detail };
+  if (verdict.kind !== 'refused') throw new Error('let in');
+  return { result: verdict.fault, detail: verdict.detail };
 }
 
 /** What is said of a client whose certificate is as the options say, by the CA that is trusted. */
@@ -64,19 +65,18 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('%s', (version) => {
     const ca = await Authority.create(await temporaryDirectory());
     const client = await ca.client({ dns: ['rails.internal'] });
     const socket = await handshake({ client, clientCa: ca.caPath }, versions);
-    for (const mode of ['require', 'optional'] as const)
-      expect(judgeClient(socket, mode)).toEqual({
-        allowed: true,
-        result: 'verified',
-        identity: 'rails.internal',
-      });
+    for (const mode of ['require', 'optional', 'report'] as const) {
+      const verdict = judgeClient(socket, mode);
+      if (verdict.kind !== 'verified') throw new Error('refused');
+      expect(certificateIdentity(verdict.certificate)).toBe('rails.internal');
+    }
   });
 
   test('one through an intermediate, too', async () => {
     const ca = await Authority.create(await temporaryDirectory());
     const client = await (await ca.intermediate('intermediate')).client();
     const socket = await handshake({ client, clientCa: ca.caPath }, versions);
-    expect(judgeClient(socket, 'require')).toMatchObject({ allowed: true, result: 'verified' });
+    expect(judgeClient(socket, 'require')).toMatchObject({ kind: 'verified' });
   });
 
   test('one whose CA is trusted without its own issuer, and one that is trusted itself', async () => {
@@ -85,12 +85,12 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('%s', (version) => {
     const client = await between.client();
     for (const clientCa of [between.caPath, client.certificatePath]) {
       const socket = await handshake({ client, clientCa }, versions);
-      expect(judgeClient(socket, 'require')).toMatchObject({ allowed: true, result: 'verified' });
+      expect(judgeClient(socket, 'require')).toMatchObject({ kind: 'verified' });
     }
     const [leaf = ''] = client.certificatePem.split(/(?<=-----END CERTIFICATE-----)/u);
     const alone = { ...client, certificatePem: leaf };
     const socket = await handshake({ client: alone, clientCa: between.caPath }, versions);
-    expect(judgeClient(socket, 'require')).toMatchObject({ allowed: true, result: 'verified' });
+    expect(judgeClient(socket, 'require')).toMatchObject({ kind: 'verified' });
     const other = await root.client();
     const stranger = await handshake({ client: other, clientCa: between.caPath }, versions);
     expect(refused(judgeClient(stranger, 'require')).result).toBe('unknown_authority');
@@ -112,17 +112,17 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('%s', (version) => {
     );
     const judged = async (client: Issued): Promise<ClientVerdict> =>
       judgeClient(await handshake({ client, clientCa, clientCrl }, versions), 'require');
-    expect(await judged(await between.client())).toMatchObject({ allowed: true });
-    expect(await judged(revoked)).toMatchObject({ allowed: false, result: 'revoked' });
+    expect(await judged(await between.client())).toMatchObject({ kind: 'verified' });
+    expect(await judged(revoked)).toMatchObject({ kind: 'refused', fault: 'revoked' });
   });
 
   test('none is let in where it is optional, and refused where it is required', async () => {
     const ca = await Authority.create(await temporaryDirectory());
     const socket = await handshake({ client: undefined, clientCa: ca.caPath }, versions);
-    expect(judgeClient(socket, 'optional')).toEqual({ allowed: true, result: 'absent' });
+    expect(judgeClient(socket, 'optional')).toEqual({ kind: 'absent' });
     expect(judgeClient(socket, 'require')).toEqual({
-      allowed: false,
-      result: 'absent',
+      kind: 'refused',
+      fault: 'absent',
       detail: 'the client sent no certificate and client_auth is require',
     });
   });

@@ -1,5 +1,12 @@
-import { percentEncoded } from '../../percent-encoding.js';
-import { frame, goAwayFrame, pingFrame, resetFrame, settingsFrame } from '../../inspect/http2/encode.js';
+import { trailersOnly } from '../../inspect/grpc/trailers-only.js';
+import {
+  frame,
+  goAwayFrame,
+  MAX_FRAME_BYTES,
+  pingFrame,
+  resetFrame,
+  settingsFrame,
+} from '../../inspect/http2/encode.js';
 import {
   CLIENT_PREFACE,
   ErrorCode,
@@ -8,7 +15,7 @@ import {
   FrameType,
   PING_BYTES,
 } from '../../inspect/http2/http2-frame.js';
-import { MAX_ANSWERED_BYTES, MAX_ENCODED_MESSAGE_BYTES } from '../../limits.js';
+import { MAX_ANSWERED_BYTES } from '../../limits.js';
 
 /** The status that answers every call on a connection. */
 export interface CallStatus {
@@ -17,7 +24,7 @@ export interface CallStatus {
 }
 
 /** The codes that this proxy generates itself. */
-export const GrpcCode = { unavailable: 14, unauthenticated: 16 } as const;
+export const GrpcCode = { permissionDenied: 7, unavailable: 14, unauthenticated: 16 } as const;
 
 /** A server without I/O that answers each call with one status: bytes of the client in, bytes for the client out. */
 export interface AnsweringServer {
@@ -32,55 +39,6 @@ export interface AnsweringServer {
 }
 
 const PREFACE_BYTES = CLIENT_PREFACE.length;
-/** RFC 9113 section 6.5.2: the initial SETTINGS_MAX_FRAME_SIZE, which we never raise. */
-const MAX_FRAME_BYTES = 16_384;
-
-/** RFC 7541 section 5.1: an integer with a 7-bit prefix, which encodes the length of a string without Huffman coding. */
-function stringLength(length: number): number[] {
-  if (length < 127) return [length];
-  const bytes = [127];
-  let rest = length - 127;
-  while (rest >= 128) {
-    bytes.push((rest % 128) + 128);
-    rest = Math.floor(rest / 128);
-  }
-  return [...bytes, rest];
-}
-
-/** RFC 7541 section 6.2.2: a literal without indexing, with name and value in plain text. It does not change the dynamic table. */
-function literal(name: string, value: string): Buffer {
-  const [nameBytes, valueBytes] = [Buffer.from(name, 'latin1'), Buffer.from(value, 'latin1')];
-  return Buffer.concat([
-    Buffer.from([0, ...stringLength(nameBytes.length)]),
-    nameBytes,
-    Buffer.from(stringLength(valueBytes.length)),
-    valueBytes,
-  ]);
-}
-
-/**
- * Percent-encodes a message. It is truncated at a character if it is too long; RFC 9113 section 8.2.1 forbids spaces at the
- * ends.
- */
-function encodedMessage(message: string): string {
-  let encoded = '';
-  for (const character of message) {
-    const next = percentEncoded(character);
-    if (encoded.length + next.length > MAX_ENCODED_MESSAGE_BYTES) break;
-    encoded += next;
-  }
-  return encoded.trim();
-}
-
-/** A trailers-only response: `:status 200` (static table entry 8) and the fields that gRPC requires. */
-function trailersOnly({ code, message }: CallStatus): Buffer {
-  return Buffer.concat([
-    Buffer.from([0x88]),
-    literal('content-type', 'application/grpc'),
-    literal('grpc-status', String(code)),
-    literal('grpc-message', encodedMessage(message)),
-  ]);
-}
 
 /** Answers over HTTP/2: each call ends immediately with the status, and the connection ends with GOAWAY. */
 export class Http2Answer implements AnsweringServer {
@@ -93,8 +51,8 @@ export class Http2Answer implements AnsweringServer {
   #lastStream = 0;
   #state: 'open' | 'closed' = 'open';
 
-  constructor(status: CallStatus) {
-    this.#trailers = trailersOnly(status);
+  constructor({ code, message }: CallStatus) {
+    this.#trailers = trailersOnly(code, message);
   }
 
   get closed(): boolean {

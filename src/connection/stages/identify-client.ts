@@ -1,31 +1,60 @@
-import { judgeClient, type ClientCertificateResult } from '../../tls/client-certificate.js';
+import { judgeClient, type ClientFault, type ClientVerdict } from '../../tls/client-certificate.js';
+import { certificateIdentity, describeIdentities, identitiesOf } from '../../x509/certificate-names.js';
 import { ConnectionEnd } from '../connection-end.js';
 import type { ConnectionContext } from '../connection-context.js';
+import { formatEnd } from '../peer-address.js';
 import type { OpenClient } from './terminate-tls.js';
 
 /** Identifies the client by its certificate. Returns the end of the connection if the client is refused. */
 export function identifyClient(context: ConnectionContext, { tls }: OpenClient): ConnectionEnd | undefined {
   const { facts, settings } = context;
-  const { clientAuth = 'none' } = settings.configuration.tls ?? {};
+  const { configuration, events, allowsClient } = settings;
+  const { clientAuth = 'none' } = configuration.tls ?? {};
   if (!tls || clientAuth === 'none') return undefined;
-  const verdict = judgeClient(tls, clientAuth);
-  settings.events.clientCertificate(verdict.result);
-  if (!verdict.allowed) {
-    facts.advice = clientCertificateFix(verdict.result);
-    return new ConnectionEnd('client_certificate_refused', 'proxy', verdict.detail);
+  let verdict = judgeClient(tls, clientAuth);
+  if (verdict.kind === 'verified') {
+    facts.hasVerifiedCertificate = true;
+    facts.identity = certificateIdentity(verdict.certificate);
+    facts.identities = identitiesOf(verdict.certificate);
   }
-  if (verdict.result === 'verified') {
-    facts.identity = verdict.identity;
-    context.authenticated('certificate');
+  if (verdict.kind !== 'refused' && !allowsClient(facts.identities))
+    verdict = notAllowed(verdict, facts.identities);
+  if (verdict.kind === 'refused') {
+    const { fault, detail } = verdict;
+    const fix = clientCertificateFix(fault);
+    if (clientAuth !== 'report') {
+      events.clientCertificate(fault);
+      facts.advice = fix;
+      const reason = fault === 'not_allowed' ? 'client_not_allowed' : 'client_certificate_refused';
+      return new ConnectionEnd(reason, 'proxy', detail);
+    }
+    events.clientCertificate(`would_refuse_${fault}`);
+    events.clientReported({ fault, detail, fix, peerAddress: formatEnd(facts.clientEnd) });
+  } else {
+    events.clientCertificate(verdict.kind);
   }
+  if (facts.hasVerifiedCertificate) context.authenticated('certificate');
   return undefined;
 }
 
-/** The fix for a refused client certificate. It is part of the log and of the responses to the client's calls. */
-function clientCertificateFix(result: ClientCertificateResult): string {
-  switch (result) {
+function notAllowed(
+  verdict: Exclude<ClientVerdict, { kind: 'refused' }>,
+  identities: readonly string[],
+): ClientVerdict {
+  const detail =
+    verdict.kind === 'absent'
+      ? 'the client sent no certificate, and client_allow names no client without an identity'
+      : `client_allow names none of the identities of the client: ${describeIdentities(identities)}`;
+  return { kind: 'refused', fault: 'not_allowed', detail };
+}
+
+/** The fix for a refused client. It is part of the log and of the responses to the client's calls. */
+function clientCertificateFix(fault: ClientFault): string {
+  switch (fault) {
     case 'absent':
       return 'configure the client with a certificate, and its key, that a CA of client_ca_path has issued';
+    case 'not_allowed':
+      return 'add an identity of the client to client_allow, or connect with a certificate that client_allow names';
     case 'unknown_authority':
       return 'have the certificate issued by a CA of client_ca_path, and have the client send its intermediates with it';
     case 'expired':

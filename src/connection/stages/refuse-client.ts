@@ -19,7 +19,8 @@ export const LEFT_BEFORE_FIRST_BYTE =
   'that is refused or missing looks like this: see the log of the upstream';
 
 /**
- * Answers the first calls of a refused client with UNAUTHENTICATED; none of its bytes are forwarded. Always returns `refused`, even
+ * Answers the first calls of a refused client with UNAUTHENTICATED, or with PERMISSION_DENIED if its identity is known but not
+ * allowed; none of its bytes are forwarded. Always returns `refused`, even
  * if something else ends the connection meanwhile. `onAnswer` is called before the first answer.
  */
 export async function refuseClient(
@@ -35,7 +36,8 @@ export async function refuseClient(
   if (head instanceof ConnectionEnd) return refused;
   onAnswer();
   const message = `${refused.detail}${advice && `; fix: ${advice}`}`;
-  const status = { code: GrpcCode.unauthenticated, message };
+  const code = refused.reason === 'client_not_allowed' ? GrpcCode.permissionDenied : GrpcCode.unauthenticated;
+  const status = { code, message };
   await unlessAborted(context.signal, answerCalls(stream, head, status, REFUSED_WINDOW_MS));
   return refused;
 }

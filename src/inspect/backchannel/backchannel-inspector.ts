@@ -1,8 +1,8 @@
 import { MAX_BACKCHANNEL_CONNECTIONS } from '../../limits.js';
 import type { AbuseLimits } from '../abuse-limits.js';
 import type { CallRefusal, CallShare } from '../call-pool.js';
-import type { Drain } from '../drain.js';
-import type { CallContext, GrpcCall } from '../grpc/call.js';
+import type { DrainingEditor } from '../editor.js';
+import type { CallContext, CallJudging, GrpcCall } from '../grpc/call.js';
 import { FollowedConnection } from '../grpc/followed-connection.js';
 import type { InspectionEvents } from '../inspection-events.js';
 import type { Http2Loss } from '../http2/http2-side.js';
@@ -38,6 +38,7 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   readonly #events: InspectionEvents;
   readonly #limits: AbuseLimits;
   readonly #share: CallShare;
+  readonly #judging: CallJudging | undefined;
   readonly #session: FollowedSession<ExceededLimit>;
   readonly #connections = new Set<FollowedConnection>();
   readonly #sidechannels = new Set<Sidechannel>();
@@ -46,8 +47,9 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   #hasClientStream = false;
   #loss: BackchannelLoss | undefined;
 
-  /** `share`: the calls that the connection may follow. */
-  constructor(events: InspectionEvents, limits: AbuseLimits, share: CallShare) {
+  /** `share`: the calls that the connection may follow. `judging`: judges those of the client. */
+  constructor(events: InspectionEvents, limits: AbuseLimits, share: CallShare, judging?: CallJudging) {
+    this.#judging = judging;
     this.#events = events;
     this.#limits = limits;
     this.#share = share;
@@ -87,25 +89,28 @@ export class BackchannelInspector implements YamuxFollower<ExceededLimit> {
   }
 
   /**
-   * Nothing is put in: what yamux carries has windows of its own, of which a byte more would be one too many. The
+   * Nothing is inserted: what yamux carries has windows of its own, of which a byte more would be one too many. The
    * connection can be closed whenever neither a call nor a sidechannel is open.
    */
-  drain(): Drain<BackchannelLoss> {
-    let failure = this.#loss;
+  edit(): DrainingEditor<BackchannelLoss> {
+    // Calls within yamux are not judged yet: nothing passes if they are to be.
+    let failure: BackchannelLoss | undefined = this.#judging ? 'unjudged_block' : this.#loss;
     const isIdle = (): boolean => this.#isIdle;
     return {
-      announced: false,
-      insist: () => undefined,
       pass: (sender, bytes, nowMs) => {
-        failure = this.read(sender, bytes, 0, bytes.length, nowMs);
+        failure = this.#judging ? 'unjudged_block' : this.read(sender, bytes, 0, bytes.length, nowMs);
         return bytes;
       },
       get failure() {
         return failure;
       },
-      get finished() {
-        return failure === undefined && isIdle();
-      },
+      drain: () => ({
+        announced: false,
+        insist: () => undefined,
+        get finished() {
+          return failure === undefined && isIdle();
+        },
+      }),
     };
   }
 

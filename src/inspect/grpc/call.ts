@@ -1,7 +1,9 @@
+import type { CallJudge, CallPermit, CallRefusal } from '../../policy/call-judge.js';
+import { MAX_FIELD_VALUE_BYTES } from '../../limits.js';
 import type { FieldValues, StreamObserver } from '../http2/stream-observer.js';
 import type { SendWindows, StallTallies } from '../send-window.js';
 import type { Sender } from '../sender.js';
-import { GrpcField } from './fields.js';
+import { GrpcField, type JudgedFields } from './fields.js';
 import { MessageCounter } from './message-counter.js';
 import { statusCode, statusCodeOfHttp, statusCodeOfReset, type StatusCode } from './grpc-status.js';
 import { isOverdue, timeoutMs } from './timeout.js';
@@ -30,6 +32,12 @@ export interface CallStart {
   readonly startedAtMs: number;
   /** Milliseconds that the client allows, from `startedAtMs`. */
   readonly timeoutMs: number | undefined;
+}
+
+/** Judges the calls of a client. */
+export interface CallJudging {
+  readonly judge: CallJudge;
+  readonly fields: JudgedFields;
 }
 
 /** How a call ended, and which end did it: `proxy` if it was refused, `connection` if its connection ended first. */
@@ -86,18 +94,28 @@ export class GrpcCall implements StreamObserver {
   start = NO_START;
   /** The sidechannel that Gitaly opened for it. */
   sidechannel: CallSidechannel | undefined;
+  /** The decision on it; `undefined` before it has begun, and if its calls are not judged. */
+  verdict: CallPermit | CallRefusal | undefined;
   readonly #events: CallEvents;
+  readonly #judging: CallJudging | undefined;
   #observer: CallObserver | undefined;
   #state: 'begun' | 'running' | 'ended' = 'begun';
   #httpStatus: string | undefined;
   #grpcStatus: string | undefined;
   #grpcMessage: string | undefined;
 
-  constructor(streamId: number, context: CallContext, windows: SendWindows, events: CallEvents) {
+  constructor(
+    streamId: number,
+    context: CallContext,
+    windows: SendWindows,
+    events: CallEvents,
+    judging?: CallJudging,
+  ) {
     this.streamId = streamId;
     this.context = context;
     this.windows = windows;
     this.#events = events;
+    this.#judging = judging;
   }
 
   /** Whether it was reported as started and not yet as ended. */
@@ -129,6 +147,7 @@ export class GrpcCall implements StreamObserver {
       timeoutMs: timeout === undefined ? undefined : timeoutMs(timeout),
     };
     this.#observer = this.#events.started(this);
+    if (this.#judging) this.verdict = this.#judge(this.#judging, values, nowMs);
   }
 
   data(sender: Sender, bytes: Buffer, start: number, end: number): void {
@@ -162,10 +181,28 @@ export class GrpcCall implements StreamObserver {
     }
   }
 
-  #end(code: StatusCode, by: CallEnd['by'], endedAtMs: number): void {
+  #judge({ judge, fields }: CallJudging, values: FieldValues, nowMs: number): CallPermit | CallRefusal {
+    const { path, correlationId } = this.start;
+    const call = {
+      // A longer path was cut, and must not be mistaken for the shorter one.
+      path: path.length < MAX_FIELD_VALUE_BYTES ? path : '',
+      correlationId,
+      hasAuthorization: fields.hasAuthorization(values),
+      reservedField: fields.reservedField(values),
+    };
+    return judge.judge(call, nowMs);
+  }
+
+  #end(code: StatusCode, by: Sender | 'connection', endedAtMs: number): void {
     if (this.#state !== 'running') return;
     this.#state = 'ended';
-    const answered = this.#httpStatus === '200' && this.#grpcStatus !== undefined;
-    this.#observer?.ended({ code, by, answered, message: this.#grpcMessage, endedAtMs });
+    const isRefused = this.verdict?.kind === 'refuse';
+    this.#observer?.ended({
+      code,
+      by: isRefused && by === 'server' ? 'proxy' : by,
+      answered: !isRefused && this.#httpStatus === '200' && this.#grpcStatus !== undefined,
+      message: this.#grpcMessage,
+      endedAtMs,
+    });
   }
 }

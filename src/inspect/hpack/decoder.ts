@@ -44,6 +44,7 @@ interface LongValue {
  */
 export class HpackDecoder {
   readonly #names: NameNumbers;
+  readonly #lastValued: number;
   readonly #static: readonly TableEntry[];
   readonly #table = new DynamicTable(DEFAULT_TABLE_BYTES);
   /** The largest table that the reader of these blocks allows, by the SETTINGS that their writer has acknowledged. */
@@ -70,6 +71,7 @@ export class HpackDecoder {
 
   constructor(names: NameNumbers) {
     this.#names = names;
+    this.#lastValued = names.lastValued;
     this.#static = staticEntries(names);
   }
 
@@ -172,7 +174,7 @@ export class HpackDecoder {
     if (huffman) decodeHuffman(block, from, end, scratch);
     const [source, start] = huffman ? [scratch, 0] : [block, from];
     const length = Math.min(huffman?.length ?? end - from, MAX_KEPT_BYTES, this.#names.maxValueBytes);
-    const value = nameId === 0 ? '' : source.toString('latin1', start, start + length);
+    const value = this.#hasValue(nameId) ? source.toString('latin1', start, start + length) : '';
     this.#long = { ...cut, value, left: left - (end - from), length: end - from };
     return undefined;
   }
@@ -236,7 +238,7 @@ export class HpackDecoder {
       nameId = this.#stringNameId;
       nameLength = this.#stringLength;
     }
-    const failure = this.#readString(nameId === 0 ? 'skip' : 'value');
+    const failure = this.#readString(this.#hasValue(nameId) ? 'value' : 'skip');
     if (failure) {
       if (this.#cutValue) this.#cutValue = { ...this.#cutValue, indexed, nameId, nameLength };
       return failure;
@@ -315,6 +317,10 @@ export class HpackDecoder {
     return OVERFLOW;
   }
 
+  #hasValue(nameId: number): boolean {
+    return nameId > 0 && nameId <= this.#lastValued;
+  }
+
   #take(sink: FieldSink, nameId: number, value: string, size: number): void {
     this.#fields++;
     this.#listBytes += size;
@@ -339,7 +345,8 @@ function staticEntries(names: NameNumbers): readonly TableEntry[] {
   const made = STATIC_TABLE.map(([name, value], index) => {
     const nameId = names.ofStaticTable[index] ?? 0;
     const size = name.length + value.length + ENTRY_OVERHEAD_BYTES;
-    return { nameId, nameLength: name.length, value: nameId === 0 ? '' : value, size };
+    const isUsed = nameId > 0 && nameId <= names.lastValued;
+    return { nameId, nameLength: name.length, value: isUsed ? value : '', size };
   });
   staticEntriesOf.set(names, made);
   return made;

@@ -5,6 +5,8 @@ import { STATIC_TABLE } from './static-table.js';
 export interface NameNumbers {
   /** Name numbers of the static table; entry 1 first. */
   readonly ofStaticTable: readonly number[];
+  /** The values of names with higher numbers never become strings: they are reported as ''. */
+  readonly lastValued: number;
   /** How much of a value becomes a string. */
   readonly maxValueBytes: number;
   /** The number of the name in these bytes, 0 if it is not used. */
@@ -12,24 +14,27 @@ export interface NameNumbers {
 }
 
 /**
- * The names of fields whose values are used, each with a number from 1. A field whose name is not among them has name 0:
- * its value never becomes a string.
+ * The names of fields that are read, each with a number from 1: first those whose values are used, then those of which only the
+ * presence is. A field whose name is not among them has name 0. Only values that are used become strings.
  */
 export class FieldNames implements NameNumbers {
   /** How many there are: the highest number. */
   readonly count: number;
   readonly ofStaticTable: readonly number[];
+  readonly lastValued: number;
   readonly maxValueBytes = MAX_FIELD_VALUE_BYTES;
   /** By length, so that nearly every other name is distinguished without looking at it. */
   readonly #byLength: (readonly { readonly bytes: Buffer; readonly id: number }[] | undefined)[] = [];
 
-  constructor(names: readonly string[]) {
+  constructor(valued: readonly string[], presentOnly: readonly string[] = []) {
+    const names = [...valued, ...presentOnly];
     const ids = new Map(names.map((name, index) => [name, index + 1]));
     for (const [name, id] of ids) {
       const bytes = Buffer.from(name, 'latin1');
       this.#byLength[bytes.length] = [...(this.#byLength[bytes.length] ?? []), { bytes, id }];
     }
     this.count = names.length;
+    this.lastValued = valued.length;
     this.ofStaticTable = STATIC_TABLE.map(([name]) => ids.get(name) ?? 0);
   }
 

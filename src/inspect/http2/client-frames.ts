@@ -31,6 +31,7 @@ const FORBIDDEN_IN_VALUE = /[\0-\x08\n-\x1f\x7f]|^[\t ]|[\t ]$/u;
 /** Every name is read, and classified by whether it is valid. */
 const names: NameNumbers = {
   ofStaticTable: STATIC_TABLE.map(([name]) => numberOf(name)),
+  lastValued: HOST_NAME,
   maxValueBytes: MAX_HEADER_LIST_BYTES,
   idOf: (source, start, end) =>
     numberOf(Buffer.from(source.buffer, source.byteOffset + start, end - start).toString('latin1')),

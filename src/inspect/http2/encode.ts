@@ -3,6 +3,9 @@ import { Flag, FRAME_HEADER_BYTES, FrameType } from './http2-frame.js';
 /** RFC 9113 section 6.8: "the last stream identifier set to 2^31-1", from a server that has not yet sent its real last one. */
 export const MAX_STREAM_ID = 0x7fff_ffff;
 
+/** RFC 9113 section 6.5.2: the initial SETTINGS_MAX_FRAME_SIZE, which every end accepts. */
+export const MAX_FRAME_BYTES = 16_384;
+
 const NOTHING = Buffer.alloc(0);
 
 /** A frame, whole (RFC 9113 section 4.1). */
@@ -24,6 +27,22 @@ export function goAwayFrame(lastStreamId: number, errorCode: number): Buffer {
 /** Section 6.4. */
 export function resetFrame(streamId: number, errorCode: number): Buffer {
   return frame(FrameType.rstStream, 0, streamId, uint32(errorCode));
+}
+
+/** Section 6.9; `streamId` 0: the connection. */
+export function windowUpdateFrame(streamId: number, increment: number): Buffer {
+  return frame(FrameType.windowUpdate, 0, streamId, uint32(increment));
+}
+
+/** Section 6.10: the rest of a header block. */
+export function continuationFrames(streamId: number, fragment: Buffer): Buffer {
+  const frames: Buffer[] = [];
+  for (let start = 0; start < fragment.length; start += MAX_FRAME_BYTES) {
+    const end = start + MAX_FRAME_BYTES;
+    const flags = end >= fragment.length ? Flag.endHeaders : 0;
+    frames.push(frame(FrameType.continuation, flags, streamId, fragment.subarray(start, end)));
+  }
+  return Buffer.concat(frames);
 }
 
 /** Section 6.7; `payload` is 8 bytes. */

@@ -25,6 +25,8 @@ export interface StreamFollower<Observer extends StreamObserver> {
   open(streamId: number, windows: SendWindows): Observer | CallRefusal | undefined;
   /** The stream is no longer followed; its observer has been notified of its end. */
   release(observer: Observer): void;
+  /** Whether the proxy has refused this stream, and its client may still send on it. */
+  isRefused?(streamId: number): boolean;
   /** Counts how long the windows of its streams are empty. */
   readonly stalls?: StallTallies | undefined;
 }
@@ -153,6 +155,11 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return server.hasBegun ? Buffer.alloc(0) : Buffer.concat([settingsFrame('settings'), goAway]);
   }
 
+  /** Whether what a sender has sent ends where a frame ends, outside of a header block. */
+  isBetweenFrames(sender: Sender): boolean {
+    return this.#sides[sender].isBetweenFrames;
+  }
+
   /** Bytes that a sender will send before its next boundary, at the least. */
   bytesToBoundary(sender: Sender): number {
     return this.#sides[sender].reader.bytesToBoundary;
@@ -245,7 +252,7 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
 
   mayBeOpen(streamId: number): boolean {
     const hasUnknown = this.#loss !== undefined || this.#hasUnobserved;
-    return hasUnknown && streamId % 2 === 1 && streamId <= this.#lastStreamId;
+    return (hasUnknown && streamId % 2 === 1 && streamId <= this.#lastStreamId) || this.#isRefused(streamId);
   }
 
   content(sender: Sender, streamId: number, content: number): void {
@@ -367,9 +374,15 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
       return this.#resets.reset(streamId, stream.isAnswered, this.#nowMs);
     }
     // The reset crossed the end of its stream, as happens when both ends have a timer.
-    if (!this.#loss && streamId <= this.#lastStreamId)
-      return sender !== this.#limited ? undefined : this.#frames.take('small', this.#nowMs);
+    if (!this.#loss && streamId <= this.#lastStreamId) {
+      if (sender !== this.#limited || this.#isRefused(streamId)) return undefined;
+      return this.#frames.take('small', this.#nowMs);
+    }
     return this.#resets.reset(streamId, false, this.#nowMs);
+  }
+
+  #isRefused(streamId: number): boolean {
+    return this.#follower.isRefused?.(streamId) ?? false;
   }
 
   /** Stops reading an end: a limit is exceeded, or it does not speak HTTP/2. */

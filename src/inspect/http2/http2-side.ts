@@ -17,7 +17,13 @@ import type { FieldValues } from './stream-observer.js';
 
 /** The reason for which the calls of a connection can no longer be followed. A closed set. */
 export type Http2Loss =
-  'preface' | 'frame' | 'settings' | `hpack_${HpackFailure}` | 'call_budget' | Http2Limit;
+  'preface' | 'frame' | 'settings' | `hpack_${HpackFailure}` | 'call_budget' | JudgeLoss | Http2Limit;
+
+/**
+ * The reason for which calls can no longer be judged. `unjudged_block`: a header block of the client that does not begin a call.
+ * `large_block`: one that is larger than is held. `refused_call_answered`: the server has not reset a call that was refused.
+ */
+export type JudgeLoss = 'unjudged_block' | 'large_block' | 'refused_call_answered';
 
 /**
  * A limit that a client has exceeded. A closed set. Three of them concern a header block: `continuation` (its frames are small),
@@ -31,6 +37,7 @@ export type Http2Limit =
   | 'interleaved_block'
   | 'slow_block'
   | 'hpack_too_large'
+  | 'refused_flood'
   | 'too_many_streams';
 
 /** The events of one end's frames. A method that returns `false` has found that a limit is exceeded: nothing more is read. */
@@ -110,7 +117,12 @@ export class Http2Side implements FrameSink, FieldSink {
    * a header block.
    */
   get atBoundary(): boolean {
-    return this.#type >= 0 && this.reader.atBoundary && this.#block.streamId === 0;
+    return this.#type >= 0 && this.isBetweenFrames;
+  }
+
+  /** Whether its bytes so far end where a frame ends, outside of a header block. */
+  get isBetweenFrames(): boolean {
+    return this.reader.atBoundary && this.#block.streamId === 0;
   }
 
   /** Since when it has been within a header block, if it is. */

@@ -1,5 +1,6 @@
 import { StallTally, type StallTallies } from '../../inspect/send-window.js';
 import { DurationCounts } from './duration-counts.js';
+import type { Outcome } from '../../policy/policy-judge.js';
 import type { RpcOperation } from '../../policy/known-rpcs.js';
 
 /** A group of calls, by protocol and direction. Over plain HTTP/2, only clients make calls. */
@@ -36,6 +37,14 @@ export class ListenerCounts {
     'backchannel to_client': new CallGroupCounts(),
   };
   readonly sidechannels = new SidechannelCounts();
+  /** Decisions of the policy by rule, and by outcome. */
+  readonly decisions = new Map<string, Record<Outcome, number>>();
   /** Connections that could not be followed, by reason. */
   readonly lost = new Map<string, number>();
+
+  decided(rule: string, outcome: Outcome): void {
+    let counts = this.decisions.get(rule);
+    if (!counts) this.decisions.set(rule, (counts = { allowed: 0, denied: 0, would_deny: 0 }));
+    counts[outcome]++;
+  }
 }

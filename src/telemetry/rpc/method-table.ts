@@ -1,14 +1,15 @@
 import type { StatusCode } from '../../inspect/grpc/grpc-status.js';
 import { MAX_LEARNED_METHODS, MAX_METHOD_PATH_LENGTH } from '../../limits.js';
 import { DurationCounts } from './duration-counts.js';
-import { KNOWN_RPCS, type RpcOperation, type RpcType } from '../../policy/known-rpcs.js';
+import type { RpcOperation, RpcType } from '../../policy/known-rpcs.js';
+import { RpcTable } from '../../policy/rpc-table.js';
 
 /** The counts of one method as plain numbers: a call costs a few additions, and a scrape reads them. */
 export class MethodCounts {
   readonly service: string;
   readonly method: string;
-  readonly type: RpcType | 'unknown';
-  readonly operation: RpcOperation | 'unknown';
+  type: RpcType | 'unknown';
+  operation: RpcOperation | 'unknown';
   started = 0;
   received = 0;
   sent = 0;
@@ -33,7 +34,7 @@ export class MethodCounts {
 const PATH = /^\/((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*)\/([A-Za-z_]\w*)$/;
 
 /**
- * The methods that have a label of their own: Gitaly's from startup, another one once a response of the upstream shows that
+ * The methods that have a label of their own: those of the RPC table from startup, another one once a response of the upstream shows that
  * it exists. All others share one label, so that a client that makes up methods creates no time series.
  */
 export class MethodTable {
@@ -42,9 +43,18 @@ export class MethodTable {
   #learned = 0;
 
   constructor() {
-    for (const [service, rows] of Object.entries(KNOWN_RPCS)) {
-      for (const [method, type, operation] of rows)
-        this.#methods.set(`/${service}/${method}`, new MethodCounts(service, method, type, operation));
+    this.configure(new RpcTable([]));
+  }
+
+  /** Applies another table of RPCs. Counts are kept, also of methods that are no longer in it. */
+  configure(table: RpcTable): void {
+    for (const counts of this.#methods.values())
+      if (!table.find(counts.service, counts.method)) counts.type = counts.operation = 'unknown';
+    for (const { service, method, type, operation } of table.rpcs) {
+      const path = `/${service}/${method}`;
+      const known = this.#methods.get(path);
+      if (known) [known.type, known.operation] = [type, operation];
+      else this.#methods.set(path, new MethodCounts(service, method, type, operation));
     }
   }
 

@@ -160,6 +160,21 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
       perGroup(({ started }) => [...started].map(([operation, value]) => ({ labels: { operation }, value }))),
     ),
     perListener(
+      'counter',
+      'rpcs_unknown_total',
+      'RPCs started by clients that the table of RPCs does not have. The policy treats them as mutators.',
+      ({ groups }) => [{ value: unknownCalls(groups) }],
+    ),
+    perListener(
+      'counter',
+      'policy_decisions_total',
+      'Decisions of the policy on RPCs, by rule and by decision: allowed, denied, or would_deny in mode report.',
+      ({ decisions }) =>
+        [...decisions].flatMap(([rule, outcomes]) =>
+          Object.entries(outcomes).map(([decision, value]) => ({ labels: { rule, decision }, value })),
+        ),
+    ),
+    perListener(
       'gauge',
       'rpcs_in_flight',
       'RPCs currently in flight.',
@@ -229,6 +244,11 @@ function listenerMetrics(counts: RpcCounts): TallyDescription[] {
       ({ lost }) => [...lost].map(([reason, value]) => ({ labels: { reason }, value })),
     ),
   ];
+}
+
+function unknownCalls(groups: ListenerCounts['groups']): number {
+  const ofClients = [groups['http2 to_upstream'], groups['backchannel to_upstream']];
+  return ofClients.reduce((sum, { started }) => sum + (started.get('unknown') ?? 0), 0);
 }
 
 /** Seconds during which each end could not send, until now. */

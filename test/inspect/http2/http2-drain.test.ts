@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
-import { Http2Drain } from '../../../src/inspect/http2/http2-drain.js';
+import type { Drain } from '../../../src/inspect/drain.js';
+import { Http2Editor } from '../../../src/inspect/http2/http2-editor.js';
 import {
   frame,
   goAwayFrame,
@@ -41,17 +42,19 @@ function data(streamId: number, length: number, flags = 0): Buffer {
 class Drained {
   readonly inspector = new Http2Inspector(FIELD_NAMES, { open: () => SILENT, release: () => undefined });
   readonly out: Record<Sender, Buffer[]> = { client: [], server: [] };
-  drain: Http2Drain | undefined;
+  editor: Http2Editor | undefined;
+  drain: Drain | undefined;
 
   begin(): void {
-    this.drain = new Http2Drain(this.inspector, TOKEN, (bytes) => this.out.client.push(bytes));
+    this.editor = new Http2Editor(this.inspector, (bytes) => this.out.client.push(bytes));
+    this.drain = this.editor.drain(TOKEN);
   }
 
   /** What `sender` sends, on its way to the other. The bytes are the caller's: they change after the call. */
   say(sender: Sender, ...frames: Buffer[]): void {
     const bytes = Buffer.concat(frames);
-    const passed = this.drain
-      ? this.drain.pass(sender, bytes, 0)
+    const passed = this.editor
+      ? this.editor.pass(sender, bytes, 0)
       : (this.inspector.read(sender, bytes, 0, bytes.length, 0), bytes);
     this.out[other(sender)].push(Buffer.from(passed));
     bytes.fill(0xee);
@@ -129,7 +132,7 @@ test('a stream above the last that was named does not reach the server, whatever
     data(1, 8),
   );
   expect(drained.received('server')).toEqual(Buffer.concat([data(1, 5), data(1, 6), data(1, 8)]));
-  expect(drained.drain?.failure).toBeUndefined();
+  expect(drained.editor?.failure).toBeUndefined();
 });
 
 test('a client that does not answer begins no more streams once its time is up; its late answer is kept from the server', () => {
@@ -178,7 +181,7 @@ describe('a connection whose calls cannot be followed, but whose frames can,', (
     expect(drained.received('client')).toEqual(Buffer.alloc(0));
     drained.say('server', Buffer.concat([answer.subarray(15), rest]));
     expect(drained.received('client')).toEqual(Buffer.concat([answer.subarray(15), ANNOUNCEMENT, rest]));
-    expect(drained.drain?.failure).toBe('frame');
+    expect(drained.editor?.failure).toBe('frame');
     drained.say('client', headers('client', 3), ANSWER, headers('client', 5), data(3, 1));
     expect(drained.received('client')).toEqual(goAwayFrame(3, 0));
     expect(drained.received('server')).toEqual(Buffer.concat([headers('client', 3), data(3, 1)]));
@@ -192,7 +195,7 @@ describe('a connection whose calls cannot be followed, but whose frames can,', (
     drained.say('client', ANSWER.subarray(0, 5));
     drained.say('server', BROKEN);
     expect(drained.received('client')).toEqual(Buffer.concat([ANNOUNCEMENT, BROKEN]));
-    expect(drained.drain?.failure).toBe('frame');
+    expect(drained.editor?.failure).toBe('frame');
     drained.say('client', ANSWER.subarray(5), headers('client', 3));
     expect(drained.received('client')).toEqual(goAwayFrame(0, 0));
     expect(drained.received('server')).toEqual(Buffer.alloc(0));
@@ -267,7 +270,7 @@ test('however the bytes are sliced and whenever the drain begins, it adds whole 
           toClient.push(drained.received('client'));
           asked ||= Buffer.concat(toClient).includes(ANNOUNCEMENT);
         }
-        expect(drained.drain?.failure).toBeUndefined();
+        expect(drained.editor?.failure).toBeUndefined();
         expect(drained.received('server')).toEqual(Buffer.concat(upFrames));
         const got = split(Buffer.concat(toClient));
         const own = [...split(ANNOUNCEMENT), goAwayFrame(1, 0)];
