@@ -1,4 +1,4 @@
-import { neverIndexed } from '../inspect/hpack/literals.js';
+import { neverIndexed } from '../inspect/hpack/encode.js';
 import { percentEncoded } from '../percent-encoding.js';
 import type { CallJudge, CallPermit, CallRefusal, JudgedCall } from './call-judge.js';
 
@@ -40,13 +40,26 @@ export interface UpstreamMetadata {
   readonly identityFields: readonly string[];
 }
 
+/** The fields of a listener that are in effect. A reload replaces them, also for open connections. */
+export class CurrentMetadata {
+  #metadata: UpstreamMetadata = { token: undefined, identityFields: [] };
+
+  get metadata(): UpstreamMetadata {
+    return this.#metadata;
+  }
+
+  publish(metadata: UpstreamMetadata): void {
+    this.#metadata = metadata;
+  }
+}
+
 /**
  * Adds the fields of a listener to the calls of one client, and refuses a call that has one of them already: what these fields
  * contain must come from the proxy.
  */
 export class MetadataJudge implements CallJudge {
-  readonly #inner: CallJudge | undefined;
-  readonly #current: () => UpstreamMetadata;
+  readonly #inner: CallJudge;
+  readonly #current: CurrentMetadata;
   readonly #identity: string | undefined;
   /** The metadata that `#fields` were encoded from. */
   #encodedFor: UpstreamMetadata | undefined;
@@ -56,11 +69,10 @@ export class MetadataJudge implements CallJudge {
   #allFields: Buffer = NOTHING;
 
   /**
-   * @param inner - decides first on a call; without it, every call is forwarded
-   * @param current - the fields in effect, which a reload changes
+   * @param inner - decides on the call
    * @param identity - of the client, as in the log; nothing is added without it
    */
-  constructor(inner: CallJudge | undefined, current: () => UpstreamMetadata, identity: string | undefined) {
+  constructor(inner: CallJudge, current: CurrentMetadata, identity: string | undefined) {
     this.#inner = inner;
     this.#current = current;
     this.#identity = identity;
@@ -68,13 +80,14 @@ export class MetadataJudge implements CallJudge {
 
   judge(call: JudgedCall, nowMs: number): CallPermit | CallRefusal {
     if (call.reservedField !== undefined) return this.#refuse(call.reservedField);
-    const verdict = this.#inner?.judge(call, nowMs);
-    if (verdict?.kind === 'refuse') return verdict;
-    return { kind: 'forward', fields: this.#fieldsFor(call), ended: verdict?.ended };
+    const verdict = this.#inner.judge(call, nowMs);
+    if (verdict.kind === 'refuse') return verdict;
+    const fields = this.#fieldsFor(call);
+    return fields.length === 0 ? verdict : { kind: 'forward', fields, ended: verdict.ended };
   }
 
   #fieldsFor({ hasAuthorization }: JudgedCall): Buffer {
-    const metadata = this.#current();
+    const { metadata } = this.#current;
     const tokenField = metadata.token?.field ?? NOTHING;
     if (metadata !== this.#encodedFor) {
       this.#encodedFor = metadata;

@@ -430,13 +430,16 @@ function keyed(listeners: readonly ListenerState[]): [string, ListenerState][] {
 
 /** The part of a state that the traffic needs. */
 function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): ServingPlan {
-  const listeners = keyed(state.listeners).map(([key, { configuration, server, upstream, fingerprint }]) => ({
-    listenerId: ids.get(key) ?? 0,
-    configuration,
-    server,
-    upstream,
-    fingerprint,
-  }));
+  const listeners = keyed(state.listeners).map(
+    ([key, { configuration, server, upstream, upstreamToken, fingerprint }]) => ({
+      listenerId: ids.get(key) ?? 0,
+      configuration,
+      server,
+      upstream,
+      upstreamToken,
+      fingerprint,
+    }),
+  );
   const { logging, rpcs, audit } = state.configuration;
   return { listeners, logging, rpcs, audit: audit && { isRequired: audit.isRequired } };
 }

@@ -1,5 +1,6 @@
 import type { ListenerSettings, OpeningSettings } from '../connection/opening-settings.js';
 import type { CurrentService, HttpService } from '../http/service.js';
+import type { UpstreamMetadata } from '../policy/upstream-metadata.js';
 import type { Policy } from '../policy/policy.js';
 import type { ServedListener } from './serving-plan.js';
 
@@ -7,6 +8,8 @@ import type { ServedListener } from './serving-plan.js';
 export interface Serving {
   readonly listener: ServedListener;
   readonly settings: ListenerSettings;
+  /** The fields that `settings.metadata` has once this is in effect. */
+  readonly metadata: UpstreamMetadata;
   /** The policy that `settings.policy` has once this is in effect. */
   readonly policy: Policy | undefined;
   /** Set if and only if HTTP requests are served. */
@@ -25,6 +28,8 @@ export interface Reused {
   readonly events: OpeningSettings['events'] | undefined;
   /** The policy that its open connections follow. */
   readonly policy: OpeningSettings['policy'] | undefined;
+  /** The fields that are added to the calls on its open connections. */
+  readonly metadata: OpeningSettings['metadata'] | undefined;
   /** Its TLS sessions can be resumed across the reload. */
   readonly terminator: OpeningSettings['terminator'];
   readonly requests: HttpService['requests'] | undefined;
@@ -38,7 +43,7 @@ export interface Reused {
  * Returns the parts of a listener's previous serving that the next one keeps:
  *
  * - the terminator, while certificates, keys, CAs, CRLs and TLS settings are the same;
- * - the policy in effect, which the next one replaces;
+ * - the policy and the added fields in effect, which the next ones replace;
  * - the counters and the log, while address and protocol of the listener are the same;
  * - the idle connections to an HTTP upstream, while upstream, TLS and `timeouts.dial` are the same as well.
  */
@@ -56,6 +61,7 @@ export function reuse(previous: Serving | undefined, next: ServedListener): Reus
   const isSameDial = isSameTls && before.timeouts.dialMs === configuration.timeouts.dialMs;
   return {
     policy: previous.settings.policy,
+    metadata: previous.settings.metadata,
     events: isSameKind ? previous.settings.events : undefined,
     terminator: isSameTls ? previous.settings.terminator : undefined,
     current: previous.http?.current,
@@ -66,6 +72,7 @@ export function reuse(previous: Serving | undefined, next: ServedListener): Reus
 
 const NOTHING: Reused = {
   policy: undefined,
+  metadata: undefined,
   events: undefined,
   terminator: undefined,
   requests: undefined,

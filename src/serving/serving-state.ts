@@ -69,6 +69,8 @@ export interface ListenerState {
   readonly upstream: UpstreamParts | undefined;
   /** Changes with TLS settings, certificates, keys, CAs and CRLs. Until it changes, sessions may be resumed across reloads. */
   readonly fingerprint: string;
+  /** Gitaly's token, for calls that have none. */
+  readonly upstreamToken: string | undefined;
 }
 
 /** A state, or the problems that prevented it. With a state, `problems` contains only warnings. */
@@ -90,12 +92,16 @@ export async function loadState(
   const access = await loadSocketAccess(configuration, problems);
   const token = configuration.healthChecks?.token;
   const healthToken = token && (await loadToken(token, problems));
+  const tokens = await Promise.all(
+    configuration.listeners.map(({ upstreamToken }) => upstreamToken && loadToken(upstreamToken, problems)),
+  );
   const isBroken = problems.some(({ severity }) => severity === 'error');
   if (!materials || isBroken || (token && healthToken === undefined)) return { state: undefined, problems };
   const listeners = configuration.listeners.flatMap((listener, index): ListenerState[] => {
     const material = materials[index];
     if (!material) return [];
-    return [{ ...listenerState(listener, material, previous), access: access[index] ?? DEFAULT_ACCESS }];
+    const own = { access: access[index] ?? DEFAULT_ACCESS, upstreamToken: tokens[index] };
+    return [{ ...listenerState(listener, material, previous), ...own }];
   });
   return { state: { configuration, listeners, healthToken, signature, kept }, problems };
 }
@@ -104,7 +110,7 @@ function listenerState(
   configuration: ListenerConfiguration,
   material: ListenerMaterial,
   previous: ProxyState | undefined,
-): Omit<ListenerState, 'access'> {
+): Omit<ListenerState, 'access' | 'upstreamToken'> {
   const server = material.server && serverParts(material.server, NO_SESSIONS);
   const upstream = material.upstream && upstreamParts(material.upstream);
   const fingerprint = createHash('sha256')

@@ -4,7 +4,7 @@ import { gitalyAuthorization } from '../../src/gitaly-client/gitaly-token.js';
 import { HpackDecoder } from '../../src/inspect/hpack/decoder.js';
 import { FieldNames } from '../../src/inspect/hpack/field-names.js';
 import type { CallJudge, JudgedCall } from '../../src/policy/call-judge.js';
-import { MetadataJudge, UpstreamToken, type UpstreamMetadata } from '../../src/policy/upstream-metadata.js';
+import { CurrentMetadata, MetadataJudge, UpstreamToken, type UpstreamMetadata } from '../../src/policy/upstream-metadata.js';
 
 const CALL: JudgedCall = {
   path: '/gitaly.RefService/FindLocalBranches',
@@ -31,17 +31,20 @@ function fieldsOf(judge: CallJudge, call: Partial<JudgedCall> = {}): string[] {
   return decoded(verdict.fields);
 }
 
+const FORWARD: CallJudge = { judge: () => ({ kind: 'forward', fields: Buffer.alloc(0) }) };
+
+function inEffect(metadata: Partial<UpstreamMetadata>): CurrentMetadata {
+  const current = new CurrentMetadata();
+  current.publish({ token: undefined, identityFields: [], ...metadata });
+  return current;
+}
+
 function judgeOf(metadata: Partial<UpstreamMetadata>, identity?: string): MetadataJudge {
-  return new MetadataJudge(
-    undefined,
-    () => ({ token: undefined, identityFields: [], ...metadata }),
-    identity,
-  );
+  return new MetadataJudge(FORWARD, inEffect(metadata), identity);
 }
 
 test('a call without authorization gets the token, and one with authorization keeps its own', () => {
-  const current = { token: new UpstreamToken(() => 'Bearer v2.x.1'), identityFields: [] };
-  const judge = new MetadataJudge(undefined, () => current, undefined);
+  const judge = judgeOf({ token: new UpstreamToken(() => 'Bearer v2.x.1') });
   expect(fieldsOf(judge)).toEqual(['authorization: Bearer v2.x.1']);
   expect(fieldsOf(judge, { hasAuthorization: true })).toEqual([]);
   expect(fieldsOf(judge)).toEqual(['authorization: Bearer v2.x.1']);
@@ -95,14 +98,11 @@ test('every field is a literal that is never indexed, so no table of HPACK chang
 });
 
 test('within a second, each call of a connection gets the same buffer', () => {
-  const current = {
-    token: new UpstreamToken(
-      () => 'x',
-      () => 0,
-    ),
-    identityFields: ['x-client'],
-  };
-  const judge = new MetadataJudge(undefined, () => current, 'a');
+  const token = new UpstreamToken(
+    () => 'x',
+    () => 0,
+  );
+  const judge = judgeOf({ token, identityFields: ['x-client'] }, 'a');
   const [one, other] = [judge.judge(CALL, 0), judge.judge(CALL, 1)];
   expect(one.kind === 'forward' && other.kind === 'forward' && one.fields === other.fields).toBe(true);
 });
@@ -115,7 +115,7 @@ test('a call that has a field of upstream_metadata is refused, before the policy
       return { kind: 'forward', fields: Buffer.alloc(0) };
     },
   };
-  const judge = new MetadataJudge(inner, () => ({ token: undefined, identityFields: ['x-client'] }), 'rails');
+  const judge = new MetadataJudge(inner, inEffect({ identityFields: ['x-client'] }), 'rails');
   expect(judge.judge({ ...CALL, reservedField: 'x-client' }, 0)).toMatchObject({
     kind: 'refuse',
     code: 7,
@@ -126,23 +126,23 @@ test('a call that has a field of upstream_metadata is refused, before the policy
 
 test('what the policy refuses is refused, and the end of an allowed call is reported to it', () => {
   const refusal = { kind: 'refuse', code: 7, message: 'no' } as const;
-  const metadata = { token: new UpstreamToken(() => 'x'), identityFields: [] };
-  expect(new MetadataJudge({ judge: () => refusal }, () => metadata, 'a').judge(CALL, 0)).toBe(refusal);
+  const metadata = inEffect({ token: new UpstreamToken(() => 'x') });
+  expect(new MetadataJudge({ judge: () => refusal }, metadata, 'a').judge(CALL, 0)).toBe(refusal);
   const ended = (): void => undefined;
   const permit = new MetadataJudge(
     { judge: () => ({ kind: 'forward', fields: Buffer.alloc(0), ended }) },
-    () => metadata,
+    metadata,
     'a',
   ).judge(CALL, 0);
   expect(permit).toMatchObject({ kind: 'forward', ended });
 });
 
 test('a reload applies to the next call of an open connection', () => {
-  let current: UpstreamMetadata = { token: new UpstreamToken(() => 'old'), identityFields: [] };
-  const judge = new MetadataJudge(undefined, () => current, 'a');
+  const current = inEffect({ token: new UpstreamToken(() => 'old') });
+  const judge = new MetadataJudge(FORWARD, current, 'a');
   expect(fieldsOf(judge)).toEqual(['authorization: old']);
-  current = { token: new UpstreamToken(() => 'new'), identityFields: ['x-client'] };
+  current.publish({ token: new UpstreamToken(() => 'new'), identityFields: ['x-client'] });
   expect(fieldsOf(judge)).toEqual(['authorization: new', 'x-client: a']);
-  current = { token: undefined, identityFields: ['x-client'] };
+  current.publish({ token: undefined, identityFields: ['x-client'] });
   expect(fieldsOf(judge)).toEqual(['x-client: a']);
 });
