@@ -18,7 +18,8 @@ export async function loadToken(setting: FileSetting, problems: Problem[]): Prom
   const token = file instanceof FileProblem || isTooLarge ? '' : file.bytes.toString('utf8').trim();
   if (!(file instanceof FileProblem)) warnOfReaders(setting, file.mode, problems);
   if (token !== '') return token;
-  const message = file instanceof FileProblem ? file.message : `${path}: ${isTooLarge ? TOO_LARGE : 'the file is empty'}`;
+  const message =
+    file instanceof FileProblem ? file.message : `${path}: ${isTooLarge ? TOO_LARGE : 'the file is empty'}`;
   problems.push({ severity: 'error', key, message, value: path });
   return undefined;
 }

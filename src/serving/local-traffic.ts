@@ -192,7 +192,8 @@ export class LocalTraffic implements Traffic {
     const current = kept.policy ?? new CurrentPolicy();
     const policy = current.prepare(configuration.policy, rpcs);
     const metadata: UpstreamMetadata = {
-      token: token === undefined ? undefined : new UpstreamToken((unixMs) => gitalyAuthorization(token, unixMs)),
+      token:
+        token === undefined ? undefined : new UpstreamToken((unixMs) => gitalyAuthorization(token, unixMs)),
       identityFields: configuration.upstreamMetadata.map(({ name }) => name),
     };
     const isJudged =
@@ -203,7 +204,8 @@ export class LocalTraffic implements Traffic {
       allowsClient: identityCheck(configuration.clientAllow),
       policy: current,
       metadata: kept.metadata ?? new CurrentMetadata(),
-      mustRefuseUnaudited: (path) => this.#audit.mustRefuse && isMutating(this.#metrics.rpcs.methods.find(path).operation),
+      mustRefuseUnaudited: (path) =>
+        this.#audit.mustRefuse && isMutating(this.#metrics.rpcs.methods.find(path).operation),
       judgedFields: isJudged ? new JudgedFields(metadata.identityFields) : undefined,
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
       routes: new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs)),
@@ -220,7 +222,13 @@ export class LocalTraffic implements Traffic {
       calls: this.#calls,
     };
     if (!configuration.http)
-      return { listener, policy, metadata, settings: { ...opening, connect: relaying(opening) }, http: undefined };
+      return {
+        listener,
+        policy,
+        metadata,
+        settings: { ...opening, connect: relaying(opening) },
+        http: undefined,
+      };
     const http = this.#httpServing(opening, kept);
     const served = { ...opening, frontend: this.#frontend, current: http.current };
     return { listener, policy, metadata, settings: { ...opening, connect: servingHttp(served) }, http };

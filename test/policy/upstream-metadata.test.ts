@@ -4,7 +4,12 @@ import { gitalyAuthorization } from '../../src/gitaly-client/gitaly-token.js';
 import { HpackDecoder } from '../../src/inspect/hpack/decoder.js';
 import { FieldNames } from '../../src/inspect/hpack/field-names.js';
 import type { CallJudge, JudgedCall } from '../../src/policy/call-judge.js';
-import { CurrentMetadata, MetadataJudge, UpstreamToken, type UpstreamMetadata } from '../../src/policy/upstream-metadata.js';
+import {
+  CurrentMetadata,
+  MetadataJudge,
+  UpstreamToken,
+  type UpstreamMetadata,
+} from '../../src/policy/upstream-metadata.js';
 
 const CALL: JudgedCall = {
   path: '/gitaly.RefService/FindLocalBranches',

@@ -95,7 +95,7 @@ describe('the documented query', () => {
       logger,
       new RpcLog(logger, DEFAULT_LOGGING.rpc),
       new UnauthenticatedLines(logger),
-    new AuditTrail(() => undefined),
+      new AuditTrail(() => undefined),
     );
     // It is there before the first connection, so that a rate is right from then on.
     expect(await scrape(metrics)).toContain(`gitaly_connections_total{type="${scheme}"} 0`);

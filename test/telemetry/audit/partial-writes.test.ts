@@ -37,7 +37,12 @@ async function fill(bytes: number, relieve: 'space' | 'file'): Promise<string[][
     room = bytes;
     let whenFailed: () => void = () => undefined;
     const failed = new Promise<void>((resolve) => (whenFailed = resolve));
-    const events = { failed: () => whenFailed(), recovered: () => undefined, written: () => undefined, opened: () => undefined };
+    const events = {
+      failed: () => whenFailed(),
+      recovered: () => undefined,
+      written: () => undefined,
+      opened: () => undefined,
+    };
     const file = new AuditFile(await openAuditFile(path), newChain(), events);
     for (const call of CALLS) file.send(Buffer.from(`{"event":"call","call":${call}}\n`));
     await failed;
@@ -53,7 +58,9 @@ async function fill(bytes: number, relieve: 'space' | 'file'): Promise<string[][
 
 function callsIn(files: readonly (readonly string[])[]): number[] {
   return files.flatMap((lines) =>
-    lines.flatMap((line) => (line.endsWith('\n') ? (/"call":(\d+)/u.exec(line)?.slice(1) ?? []) : [])).map(Number),
+    lines
+      .flatMap((line) => (line.endsWith('\n') ? (/"call":(\d+)/u.exec(line)?.slice(1) ?? []) : []))
+      .map(Number),
   );
 }
 
