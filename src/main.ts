@@ -81,6 +81,10 @@ async function run(command: Command, program: string): Promise<number> {
       const { runAuditVerify } = await import('./commands/audit/run-verify.js');
       return runAuditVerify(command, io);
     }
+    case 'rpcs': {
+      const { runRpcs } = await import('./commands/rpcs/run-rpcs.js');
+      return runRpcs(command.from, io);
+    }
     case 'check': {
       const { check } = await import('./commands/check/run-check.js');
       return check(command.options, io);

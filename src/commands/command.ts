@@ -25,6 +25,7 @@ export type Command =
       /** Hashes that a line must have. */
       readonly hashes: readonly string[];
     }
+  | { readonly command: 'rpcs'; readonly from: string }
   /** What is asked for is a text: help, a script for a shell, the manual. */
   | { readonly command: 'print'; readonly text: string }
   | { readonly command: 'version' }

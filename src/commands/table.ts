@@ -8,6 +8,7 @@ import { CONFIGURATION_IMPORT } from './import/import-command.js';
 import { CONFIGURATION_VALIDATE } from './validate/validate-command.js';
 import { DEMO } from './demo/demo-command.js';
 import { manualEntry } from './manual/manual-command.js';
+import { RPCS } from './rpcs/rpcs-command.js';
 import { SERVE } from './serve/serve-command.js';
 
 /** All commands, in the order in which help lists them. The first is meant where flags alone are given. */
@@ -20,6 +21,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   CERTIFICATES_CREATE,
   CERTIFICATES_INSPECT,
   AUDIT_VERIFY,
+  RPCS,
   completionEntry(() => COMMANDS),
   manualEntry(() => COMMANDS),
 ];

@@ -138,26 +138,28 @@ export class RelayedConnection {
   #followCalls(): FollowedCalls | undefined {
     const { settings, facts } = this.#context;
     const { inspect, abuseLimits, timeouts, maxConnectionAge } = settings.configuration;
-    if (inspect === 'off') return undefined;
     const peer = {
       upstream: this.#target.url,
       peerAddress: formatEnd(facts.clientEnd),
       identity: facts.identity,
       isAuthenticated: () => facts.isAuthenticated,
     };
+    const judging = this.#judgeCalls(peer);
+    // The listener may have got its policy, and with it inspection, since the connection was accepted.
+    if (inspect === 'off' && !judging) return undefined;
     const { events } = settings;
     const share = settings.calls.share(this.#context.connection, abuseLimits.callsPerConnection);
     return new FollowedCalls(
       {
         protocol: this.#client.protocol,
-        mode: inspect,
+        mode: inspect === 'off' ? 'required' : inspect,
         limits: abuseLimits,
         prefaceMs: timeouts.prefaceMs,
         drainPingMs: drainPingMs(maxConnectionAge),
         peer,
         events,
         share,
-        judging: this.#judgeCalls(peer),
+        judging,
       },
       {
         answered: () => this.#context.authenticated('call'),

@@ -24,6 +24,7 @@ import type { AuditTrail } from '../telemetry/audit/audit-trail.js';
 import { isMutating } from '../telemetry/audit/audited-calls.js';
 import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
 import { identityCheck } from '../policy/identity-pattern.js';
+import { NO_RULE, type Policy } from '../policy/policy.js';
 import { CurrentPolicy } from '../policy/policy-judge.js';
 import { CurrentMetadata, UpstreamToken, type UpstreamMetadata } from '../policy/upstream-metadata.js';
 import { gitalyAuthorization } from '../gitaly-client/gitaly-token.js';
@@ -174,6 +175,7 @@ export class LocalTraffic implements Traffic {
       if (connections && !isJudgedAlike(connections.settings, settings)) connections.drainUnjudged();
       settings.policy.publish(policy);
       settings.metadata.publish(metadata);
+      if (policy) this.#countFromZero(settings.configuration.listen.url, policy);
       if (connections) connections.publish(settings);
       else this.#connections.set(listenerId, new OpenConnections(settings, this.#budget));
     }
@@ -181,6 +183,11 @@ export class LocalTraffic implements Traffic {
       if (serving.has(listenerId)) continue;
       void connections.drain('its listener was removed').then(() => this.#connections.delete(listenerId));
     }
+  }
+
+  #countFromZero(listener: string, { settings }: Policy): void {
+    const counts = this.#metrics.rpcs.of(listener);
+    for (const rule of [...settings.rules.map(({ name }) => name), NO_RULE]) counts.decisionsOf(rule);
   }
 
   /** @throws the error of the TLS library */

@@ -12,7 +12,7 @@ import {
   type Verification,
 } from './verification.js';
 
-/** Why a client is refused. `not_allowed`: its certificate is valid, but `client_allow` names none of its identities. */
+/** The reason that a client is refused. `not_allowed`: its certificate is valid, but `client_allow` names none of its identities. */
 export type ClientFault = 'absent' | 'not_allowed' | CertificateFault;
 
 /**

@@ -7,6 +7,7 @@ import { createCertificates } from '../../src/commands/certificates/create.js';
 import { COMMANDS } from '../../src/commands/table.js';
 import { Authority } from '../support/authority.js';
 import { CLI, ProxyProcess } from '../support/proxy-process.js';
+import { descriptorSet, message, method } from '../support/descriptor-set.js';
 import { shell } from '../support/shell.js';
 import { StandInGitaly } from '../support/stand-in-gitaly.js';
 import { MadeChain } from '../telemetry/audit/hand-made.js';
@@ -67,6 +68,7 @@ async function prepare() {
     ['clients-ca.pem', ca.caPem],
     ['token', token],
     ...auditFiles(),
+    ['gitaly.pb', descriptorSet([], [message({ 1: 'A', 2: method('M', '') })])],
     ['gitaly-tls-proxy.yaml', configuration],
     ['config.toml', 'listen_addr = "127.0.0.1:8075"\ntls_listen_addr = "0.0.0.0:9999"\n'],
     ['gitlab.rb', "git_data_dirs('default' => { 'gitaly_address' => 'tls://gitaly-a.internal:9999' })\n"],

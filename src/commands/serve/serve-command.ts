@@ -45,7 +45,7 @@ export const SERVE: CommandEntry = {
     },
     {
       name: 'client-auth',
-      value: { label: 'none|optional|require', completes: ['none', 'optional', 'require'] },
+      value: { label: 'none|report|optional|require', completes: ['none', 'report', 'optional', 'require'] },
       text: 'whether clients present a certificate (default: none)',
     },
     {

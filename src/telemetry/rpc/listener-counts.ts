@@ -43,8 +43,13 @@ export class ListenerCounts {
   readonly lost = new Map<string, number>();
 
   decided(rule: string, outcome: Outcome): void {
+    this.decisionsOf(rule)[outcome]++;
+  }
+
+  /** Counts from 0 on, so that rates are correct from the first call. */
+  decisionsOf(rule: string): Record<Outcome, number> {
     let counts = this.decisions.get(rule);
     if (!counts) this.decisions.set(rule, (counts = { allowed: 0, denied: 0, would_deny: 0 }));
-    counts[outcome]++;
+    return counts;
   }
 }
