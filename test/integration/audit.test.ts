@@ -34,7 +34,7 @@ function callsOf(path: string): Line[] {
     .filter(({ event }) => event === 'call' || event === 'refused');
 }
 
-/** Waits until a file has so many lines about calls. */
+/** Waits until a file has a number of lines about calls. */
 async function audited(path: string, count: number): Promise<Line[]> {
   for (;;) {
     const lines = callsOf(path);
@@ -186,7 +186,7 @@ describe('a full disk', () => {
       const { path, gitaly, configuration, proxy, client } = await startAudited(settings);
       await proxy.log.waitForEvent('audit_log_failed');
       const refused = async (): Promise<number> => (await writeRef(client, 'refused')).code;
-      // A worker is told a little later.
+      // A worker learns of it a little later.
       while ((await refused()) !== status.UNAVAILABLE);
       const before = gitaly.calls.length;
       const { details } = await writeRef(client, 'refused');

@@ -25,11 +25,11 @@ export interface OpenAuditFile {
   readonly isRegular: boolean;
   /** Its size when it was opened. */
   readonly size: number;
-  /** What its end contained then. */
+  /** The lines at its end, when it was opened. */
   readonly tail: Tail;
 }
 
-/** What the next line has to state about the lines before it in the file. */
+/** The lines before it that the next line has to state. */
 interface Tail {
   /** The hash of the last line of each other chain. */
   readonly hashes: readonly string[];
@@ -101,11 +101,11 @@ export class AuditFile implements Outlet {
   #head: ChainHead;
   #waiting: string[] = [];
   #batch: Batch | undefined;
-  /** What the first line in the file has to state, until it has been written. */
+  /** Set until the first line in the file has been written: the lines that it has to state. */
   #opening: Tail | undefined;
   /** The size of the file when others' lines were last looked for. */
   #lookedAt: number;
-  /** The size of the file if nobody else writes to it. */
+  /** The size of the file if no other process writes to it. */
   #expected: number;
   #isWriting = false;
   #isFailing = false;

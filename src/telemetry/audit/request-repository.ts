@@ -5,7 +5,7 @@ export interface RequestRepository {
   readonly relativePath: string | undefined;
 }
 
-/** Where a request names its repository: the field numbers that lead to it, and what the last one is. */
+/** The place of the repository in a request: the field numbers that lead to it, and the kind of the last one. */
 interface RepositoryField {
   readonly path: readonly number[];
   readonly kind: 'repository' | 'storage';

@@ -7,6 +7,7 @@ type Configuration struct {
 	GracefulRestartTimeout string     `json:"graceful_restart_timeout,omitempty"`
 	// PrometheusListenAddress is that of the admin port, which [Proxy.MetricsURL] is on.
 	PrometheusListenAddress string `json:"prometheus_listen_addr,omitempty"`
+	AuditLogPath            string `json:"audit_log_path,omitempty"`
 }
 
 // TLS is how tls:// listeners do TLS.
@@ -25,6 +26,8 @@ type Listener struct {
 	UpstreamTLS *UpstreamTLS `json:"upstream_tls,omitempty"`
 	// ClientCertificateHeaders is for https:// listeners.
 	ClientCertificateHeaders bool `json:"client_certificate_headers,omitempty"`
+	// UpstreamTokenPath is a file with Gitaly's token, for calls that have none.
+	UpstreamTokenPath string `json:"upstream_token_path,omitempty"`
 }
 
 // UpstreamTLS is how a tls:// upstream is reached.

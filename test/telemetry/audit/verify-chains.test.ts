@@ -10,7 +10,7 @@ function oneFile(): string[] {
   return new MadeChain().opened([]).calls(5).add({ event: 'closed' }).take();
 }
 
-/** Three files of a process that was told twice to reopen its file. */
+/** Three files of a process that reopened its file twice. */
 function rotated(): string[][] {
   const chain = new MadeChain();
   return [
@@ -20,7 +20,7 @@ function rotated(): string[][] {
   ];
 }
 
-test('the hash of a line is the SHA-256 of the hash before it and of its bytes, as the documentation says', () => {
+test('the hash of a line is the SHA-256 of the hash before it and of its bytes, as documented', () => {
   const [first = '', second = ''] = oneFile();
   const hashOf = (line: string): string => /"hash":"(\w+)"\}\n$/u.exec(line)?.[1] ?? '';
   const content = second.replace(/,"hash":"\w+"\}\n$/u, '');
