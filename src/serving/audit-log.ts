@@ -70,6 +70,7 @@ export class AuditLog {
     const { file, sink } = this.#open ?? {};
     this.#open = undefined;
     this.trail.configure(undefined, false);
+    this.trail.setFailing(false);
     if (!file || !sink) return;
     await sink.flush();
     await file.end();
@@ -88,11 +89,12 @@ export class AuditLog {
     }
     const file: AuditFile = new AuditFile(opened, newChain(), {
       failed: (path, error) => {
-        this.trail.setFailing(true);
+        // A file that is being closed no longer matters to calls.
+        if (this.#open?.file === file) this.trail.setFailing(true);
         this.#failed(path, error);
       },
       recovered: (path) => {
-        this.trail.setFailing(false);
+        if (this.#open?.file === file) this.trail.setFailing(false);
         this.#failureLoggedAtMs = Number.NEGATIVE_INFINITY;
         this.#logger.log('audit_log_recovered', { file: path });
       },

@@ -111,6 +111,7 @@ export class AuditFile implements Outlet {
   #isFailing = false;
   #retry: NodeJS.Timeout | undefined;
   #sync: NodeJS.Timeout | undefined;
+  #syncing: Promise<void> = Promise.resolve();
   #whenIdle: (() => void)[] = [];
 
   /** @param head - the chain that is continued */
@@ -161,10 +162,9 @@ export class AuditFile implements Outlet {
     this.send(Buffer.from(`${auditBody('closed', {})}\n`));
     await this.flush();
     clearTimeout(this.#retry);
-    clearTimeout(this.#sync);
     // A write that hangs still uses the file.
     if (this.#isWriting) return;
-    await this.#syncFile().catch(() => undefined);
+    await this.#syncFile();
     closeAuditFile(this.#file);
   }
 
@@ -208,10 +208,7 @@ export class AuditFile implements Outlet {
     }
     this.#batch = undefined;
     this.#take(batch.lines, batch.statement);
-    if (this.#file.isRegular)
-      this.#sync ??= setTimeout(() => {
-        void this.#syncFile().catch((error: unknown) => this.#fail(error));
-      }, AUDIT_SYNC_MS).unref();
+    if (this.#file.isRegular) this.#sync ??= setTimeout(() => void this.#syncFile(), AUDIT_SYNC_MS).unref();
   }
 
   #succeed(): void {
@@ -243,7 +240,7 @@ export class AuditFile implements Outlet {
   async #change(next: OpenAuditFile): Promise<void> {
     const left = this.#leaveBatch();
     const opening = this.#opening ?? NOTHING;
-    await this.#syncFile().catch(() => undefined);
+    await this.#syncFile();
     closeAuditFile(this.#file);
     this.#next = undefined;
     this.#file = next;
@@ -330,11 +327,14 @@ export class AuditFile implements Outlet {
     return readTail(buffer.subarray(0, bytesRead), this.#head.chain).hashes;
   }
 
-  async #syncFile(): Promise<void> {
+  /** Brings what was written to the disk. */
+  #syncFile(): Promise<void> {
     clearTimeout(this.#sync);
-    if (this.#sync === undefined) return;
+    // A file is not closed while it is still being synced.
+    if (this.#sync === undefined) return this.#syncing;
     this.#sync = undefined;
-    await promisify(fdatasync)(this.#file.fd);
+    this.#syncing = promisify(fdatasync)(this.#file.fd).catch((error: unknown) => this.#fail(error));
+    return this.#syncing;
   }
 }
 
