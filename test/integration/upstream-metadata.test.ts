@@ -78,13 +78,15 @@ test('neither the secret nor a signature of it is logged, at any level', async (
   const { gitaly, proxy, client } = await startWithToken();
   await callUnary(client, SERVER_INFO);
   await callUnary(client, '/gitaly.Unknown/Method');
-  const connections = await fetch(`${await proxy.adminUrl()}/-/connections`).then((page) => page.text());
-  const metrics = await fetch(`${await proxy.adminUrl()}/metrics`).then((page) => page.text());
+  const admin = await proxy.adminUrl();
+  const page = async (path: string): Promise<string> =>
+    (await fetch(`${admin}${path}`, { headers: { connection: 'close' } })).text();
+  const pages = [await page('/-/connections'), await page('/-/rpcs'), await page('/metrics')];
   client.close();
   await proxy.endsWithNothingLeaked();
   const [signature = ''] = /[\da-f]{64}/u.exec(gitaly.authorizations[0] ?? '') ?? [];
   expect(signature).not.toBe('');
-  for (const text of [proxy.log.text, proxy.stderr.text, connections, metrics]) {
+  for (const text of [proxy.log.text, proxy.stderr.text, ...pages]) {
     expect(text).not.toContain(SECRET);
     expect(text).not.toContain(signature);
   }

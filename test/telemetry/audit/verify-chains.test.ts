@@ -102,8 +102,7 @@ test('files in another order, or without one in between, are found', () => {
 
 test('a cut end is found only by a hash that was kept elsewhere, or by a later line', () => {
   const lines = oneFile();
-  const { hash } = new MadeChain().opened([]).head;
-  const last = /"hash":"(\w+)"/u.exec(lines.at(-1) ?? '')?.[1] ?? hash;
+  const last = /"hash":"(\w+)"/u.exec(lines.at(-1) ?? '')?.[1] ?? '';
   expect(verify([lines.slice(0, -1)])).toBe('intact');
   expect(verify([lines], [last])).toBe('intact');
   expect(verify([lines.slice(0, -1)], [last])).toMatch(/^file1:6: lines are missing behind it/u);
