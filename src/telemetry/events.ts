@@ -37,7 +37,7 @@ export const LOG_FIELDS = {
     meaning: 'a reason of `upstream_connect_failures_total`, or why the check failed',
   },
   role: { type: 'string', meaning: 'use of the certificate or CRL, as in the metric `tls_out_of_date`' },
-  file: { type: 'string', meaning: 'path of the certificate or CRL' },
+  file: { type: 'string', meaning: 'path of the certificate, CRL or audit log' },
   'peer.address': { type: 'string', meaning: 'the client; from the PROXY header, if there is one' },
   'peer.via': { type: 'string', meaning: 'the load balancer, if a PROXY header names another client' },
   'peer.identity': { type: 'string', meaning: 'the name in the verified client certificate' },
