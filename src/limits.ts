@@ -579,6 +579,39 @@ export const RESERVED_LOG_BYTES = 2 * 1024 * 1024;
 /** How long the last log lines may take to leave when the process ends. */
 export const LOG_FLUSH_MS = 1000;
 
+/** Audit lines are written together up to this number of bytes: about 100 lines. */
+export const AUDIT_BATCH_BYTES = 64 * 1024;
+
+/** How much of the end of an audit file is read to find its last lines; a line has at most some kilobytes. */
+export const AUDIT_TAIL_BYTES = 64 * 1024;
+
+/** How long audit lines may be in the memory of the kernel only: after a power failure, at most these are missing. */
+export const AUDIT_SYNC_MS = 1000;
+
+/** How long a write of audit lines may take until the file counts as one that cannot be written. */
+export const AUDIT_STALL_MS = 5000;
+
+/** How often the last hash of the audit log is written to the normal log, while audit lines are written. */
+export const AUDIT_HEAD_MS = 600_000;
+
+/** How often a failure to write audit lines is logged again. */
+export const AUDIT_FAILURE_LOG_MS = 60_000;
+
+/**
+ * The part of a first message that is read for the repository of an audit line. Gitaly's requests have it at their beginning, and it
+ * has some hundred bytes.
+ */
+export const MAX_AUDITED_MESSAGE_BYTES = 4096;
+
+/** The longest line that is taken for one of an audit log: each field of a line is bounded. */
+export const MAX_AUDIT_LINE_BYTES = 64 * 1024;
+
+/** Hashes of each chain that a line of another chain may refer to: several processes rarely write to one file at once. */
+export const AUDIT_RECENT_HASHES = 1024;
+
+/** The size of a file with Gitaly's token, which has some ten bytes. */
+export const MAX_TOKEN_FILE_BYTES = 64 * 1024;
+
 /**
  * Methods per connection whose log fields are kept serialised: a client uses few methods on one connection, and one that uses
  * all of Gitaly's must not make a connection large.
@@ -619,6 +652,8 @@ export const MAX_LOG_FIELD_LENGTH = 8192;
 export const MAX_LOGGED = {
   /** RFC 1035 section 2.3.4: the length of a domain name. */
   serverName: 255,
+  /** The longest are messages of Gitaly, and paths of repositories. */
+  auditField: 1024,
   /** The longest registered method has 17 characters. */
   method: 32,
   /** Paths of GitLab's API have some hundred characters. */

@@ -73,6 +73,10 @@ async function run(command: Command, program: string): Promise<number> {
       const { runCertificatesInspect } = await import('./commands/certificates/inspect/inspect.js');
       return runCertificatesInspect(command, io);
     }
+    case 'audit verify': {
+      const { runAuditVerify } = await import('./commands/audit/run-verify.js');
+      return runAuditVerify(command, io);
+    }
     case 'rpcs': {
       const { runRpcs } = await import('./commands/rpcs/run-rpcs.js');
       return runRpcs(command.from, io);

@@ -19,6 +19,12 @@ export type Command =
       readonly places: readonly Place[];
       readonly json: boolean;
     }
+  | {
+      readonly command: 'audit verify';
+      readonly files: readonly string[];
+      /** Hashes that a line must have. */
+      readonly hashes: readonly string[];
+    }
   | { readonly command: 'rpcs'; readonly from: string }
   /** Prints a text: help, a completion script or the manual page. */
   | { readonly command: 'print'; readonly text: string }

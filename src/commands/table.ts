@@ -1,4 +1,5 @@
 import type { CommandEntry } from './command.js';
+import { AUDIT_VERIFY } from './audit/verify-command.js';
 import { CERTIFICATES_CREATE } from './certificates/create-command.js';
 import { CERTIFICATES_INSPECT } from './certificates/inspect-command.js';
 import { CHECK } from './check/check-command.js';
@@ -19,6 +20,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   CONFIGURATION_IMPORT,
   CERTIFICATES_CREATE,
   CERTIFICATES_INSPECT,
+  AUDIT_VERIFY,
   RPCS,
   completionEntry(() => COMMANDS),
   manualEntry(() => COMMANDS),

@@ -67,6 +67,9 @@ export class AnswerWatch implements InspectionEvents {
     if (this.#isAnswered || call.context.direction !== 'to_upstream') return observer;
     return {
       moved: (sender, messages, bytes) => observer.moved(sender, messages, bytes),
+      ...(observer.request && {
+        request: (bytes, start, end) => observer.request?.(bytes, start, end),
+      }),
       lost: (nowMs) => observer.lost(nowMs),
       ended: (end) => {
         if (hasContent(call) || (end.answered && end.code === 'OK')) this.#answered();

@@ -3,6 +3,8 @@ import type { TlsTerminator } from '../tls/terminator.js';
 import type { Dialer } from '../upstream/dialer.js';
 import type { RouteTable } from '../upstream/route-table.js';
 import type { CallPool } from '../inspect/call-pool.js';
+import type { JudgedFields } from '../inspect/grpc/fields.js';
+import type { CurrentMetadata } from '../policy/upstream-metadata.js';
 import type { CurrentPolicy } from '../policy/policy-judge.js';
 import type { Accepted } from './accepted.js';
 import type { Admission } from './admission.js';
@@ -20,6 +22,12 @@ export interface OpeningSettings {
   readonly allowsClient: (identities: readonly string[]) => boolean;
   /** The policy for calls, which a reload also changes for open connections. */
   readonly policy: CurrentPolicy;
+  /** The fields that are added to calls, which a reload also changes for open connections. */
+  readonly metadata: CurrentMetadata;
+  /** Whether a call with this `:path` needs an audit line that cannot be written. */
+  readonly mustRefuseUnaudited: (path: string) => boolean;
+  /** The fields that are read of calls to judge them; `undefined`: calls are not judged. */
+  readonly judgedFields: JudgedFields | undefined;
   /** Maps a server name to an upstream. */
   readonly routes: RouteTable<Dialer>;
   readonly events: ConnectionEvents;

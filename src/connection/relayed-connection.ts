@@ -4,8 +4,9 @@ import { tlsFaultOf } from '../error-codes.js';
 import { GUARDED_TRANSFER_BYTES } from '../limits.js';
 import type { Upstream } from '../upstream/dialer.js';
 import type { CallJudging } from '../inspect/grpc/call.js';
-import { JudgedFields } from '../inspect/grpc/fields.js';
+import { AuditGate } from '../policy/audit-gate.js';
 import { PolicyJudge } from '../policy/policy-judge.js';
+import { MetadataJudge } from '../policy/upstream-metadata.js';
 import { drainPingMs } from './age-limit.js';
 import { ConnectionEnd, internalError } from './connection-end.js';
 import type { ConnectionContext } from './connection-context.js';
@@ -26,9 +27,6 @@ export interface RelayTarget {
   /** The time that dialling took. */
   readonly dialSeconds: number;
 }
-
-/** No field is reserved for the proxy. */
-const JUDGED_FIELDS = new JudgedFields([]);
 
 /** A connection whose bytes are relayed: the relay with its taps, and the deadlines that are checked periodically. */
 export class RelayedConnection {
@@ -182,11 +180,13 @@ export class RelayedConnection {
   /** `undefined` if no call needs to be judged. If that changes, open connections are drained. */
   #judgeCalls(peer: InspectedPeer): CallJudging | undefined {
     const { settings, facts } = this.#context;
-    if (!settings.policy.policy) return undefined;
-    const judge = new PolicyJudge(settings.policy, facts.identities, (call) =>
+    const { judgedFields: fields, mustRefuseUnaudited, metadata } = settings;
+    if (!fields) return undefined;
+    const policy = new PolicyJudge(settings.policy, facts.identities, (call) =>
       settings.events.callDecided(call, peer),
     );
-    return { judge, fields: JUDGED_FIELDS };
+    const gate = new AuditGate(policy, mustRefuseUnaudited);
+    return { judge: new MetadataJudge(gate, metadata, facts.identity), fields };
   }
 
   #answered(): void {

@@ -45,6 +45,38 @@ export function readContent(path: string): Promise<FileContent> {
   });
 }
 
+/** A file that is open for appending. */
+export interface AppendedFile {
+  readonly fd: number;
+  readonly facts: Stats;
+  /** Its last bytes; empty for a device. */
+  readonly tail: Buffer;
+}
+
+/**
+ * Opens a file for appending, and reads its last bytes. A file that does not exist is created with mode 0640.
+ * @throws the system's error, or one that describes why the file is not used
+ */
+export function openToAppend(path: string, tailBytes: number): Promise<AppendedFile> {
+  return gate.enter(path, async (signal) => {
+    const { O_APPEND, O_CREAT, O_NOCTTY, O_NONBLOCK, O_RDWR } = constants;
+    // With O_NONBLOCK, a FIFO does not block a thread.
+    const fd = await promisify(open)(path, O_RDWR | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY, 0o640);
+    try {
+      const facts = await promisify(fstat)(fd);
+      if (!facts.isFile() && !facts.isCharacterDevice()) throw new UnreadableKind('it is not a file');
+      const tail = Buffer.alloc(facts.isFile() ? Math.min(facts.size, tailBytes) : 0);
+      if (tail.length > 0) await promisify(read)(fd, tail, 0, tail.length, facts.size - tail.length);
+      // Nobody waits for the file any more.
+      signal.throwIfAborted();
+      return { fd, facts, tail };
+    } catch (error) {
+      await promisify(close)(fd);
+      throw error;
+    }
+  });
+}
+
 /** The content of a file as text. */
 export async function readText(path: string): Promise<string> {
   return (await readContent(path)).bytes.toString('utf8');

@@ -20,10 +20,15 @@ import { ListenerTelemetry } from '../telemetry/listener-telemetry.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
+import type { AuditTrail } from '../telemetry/audit/audit-trail.js';
+import { isMutating } from '../telemetry/audit/audited-calls.js';
 import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
 import { identityCheck } from '../policy/identity-pattern.js';
 import { NO_RULE, type Policy } from '../policy/policy.js';
 import { CurrentPolicy } from '../policy/policy-judge.js';
+import { CurrentMetadata, UpstreamToken, type UpstreamMetadata } from '../policy/upstream-metadata.js';
+import { gitalyAuthorization } from '../gitaly-client/gitaly-token.js';
+import { JudgedFields } from '../inspect/grpc/fields.js';
 import { RpcTable } from '../policy/rpc-table.js';
 import { maxFollowedCalls } from '../process/memory-guard.js';
 import type { ServerParts } from '../tls/material.js';
@@ -43,6 +48,7 @@ export class LocalTraffic implements Traffic {
   readonly #rpcLog: RpcLog;
   readonly #lines: UnauthenticatedLines;
   readonly #budget: ConnectionBudget;
+  readonly #audit: AuditTrail;
   readonly #onSessionsEnd: (listenerId: number, atMs: number) => void;
   readonly #calls: CallPool<{ readonly status: ConnectionStatus }>;
   readonly #frontend = new Frontend();
@@ -56,6 +62,7 @@ export class LocalTraffic implements Traffic {
     metrics: Metrics,
     logger: Logger,
     budget: ConnectionBudget,
+    audit: AuditTrail,
     onSessionsEnd: (listenerId: number, atMs: number) => void = () => undefined,
   ) {
     this.#metrics = metrics;
@@ -63,6 +70,7 @@ export class LocalTraffic implements Traffic {
     this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
     this.#lines = new UnauthenticatedLines(logger);
     this.#budget = budget;
+    this.#audit = audit;
     this.#onSessionsEnd = onSessionsEnd;
     this.#calls = new CallPool(maxFollowedCalls(), () => budget.isMemoryLow);
   }
@@ -135,13 +143,13 @@ export class LocalTraffic implements Traffic {
   }
 
   /** @throws PlanRefused */
-  #prepare({ listeners, logging, rpcs }: ServingPlan): PreparedPlan {
+  #prepare({ listeners, logging, rpcs, audit }: ServingPlan): PreparedPlan {
     const table = new RpcTable(rpcs);
     const serving = new Map<number, Serving>();
     const problems: Problem[] = [];
     for (const listener of listeners) {
       try {
-        serving.set(listener.listenerId, this.#build(listener, table));
+        serving.set(listener.listenerId, this.#build(listener, table, audit?.isRequired ?? false));
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         const message = `the TLS library refuses the settings: ${reason}`;
@@ -161,12 +169,12 @@ export class LocalTraffic implements Traffic {
 
   #publish(serving: Map<number, Serving>): void {
     this.#serving = serving;
-    for (const [listenerId, { settings, http, policy }] of serving) {
+    for (const [listenerId, { settings, http, policy, metadata }] of serving) {
       http?.current.publish(http.service);
       const connections = this.#connections.get(listenerId);
-      // Calls on connections that began without a policy are not judged.
-      if (policy && !settings.policy.policy) connections?.drainUnjudged();
+      if (connections && !isJudgedAlike(connections.settings, settings)) connections.drainUnjudged();
       settings.policy.publish(policy);
+      settings.metadata.publish(metadata);
       if (policy) this.#countFromZero(settings.configuration.listen.url, policy);
       if (connections) connections.publish(settings);
       else this.#connections.set(listenerId, new OpenConnections(settings, this.#budget));
@@ -183,30 +191,54 @@ export class LocalTraffic implements Traffic {
   }
 
   /** @throws the error of the TLS library */
-  #build(listener: ServedListener, rpcs: RpcTable): Serving {
-    const { configuration, server, upstream } = listener;
+  #build(listener: ServedListener, rpcs: RpcTable, isAuditRequired: boolean): Serving {
+    const { configuration, server, upstream, upstreamToken: token } = listener;
     const { forwarding, timeouts, proxyProtocol } = configuration;
     const kept = reuse(this.#serving.get(listener.listenerId), listener);
     const tls = upstream && new TlsClient(upstream);
     const current = kept.policy ?? new CurrentPolicy();
     const policy = current.prepare(configuration.policy, rpcs);
+    const metadata: UpstreamMetadata = {
+      token:
+        token === undefined ? undefined : new UpstreamToken((unixMs) => gitalyAuthorization(token, unixMs)),
+      identityFields: configuration.upstreamMetadata.map(({ name }) => name),
+    };
+    const isJudged =
+      isAuditRequired || policy !== undefined || token !== undefined || metadata.identityFields.length > 0;
     const opening: OpeningSettings = {
       configuration,
       terminator: kept.terminator ?? (server && this.#terminator(listener.listenerId, server)),
       allowsClient: identityCheck(configuration.clientAllow),
       policy: current,
+      metadata: kept.metadata ?? new CurrentMetadata(),
+      mustRefuseUnaudited: (path) =>
+        this.#audit.mustRefuse && isMutating(this.#metrics.rpcs.methods.find(path).operation),
+      judgedFields: isJudged ? new JudgedFields(metadata.identityFields) : undefined,
       expectsProxyHeader: networkCheck(proxyProtocol.acceptFrom),
       routes: new RouteTable(forwarding, (address) => createDialer(address, tls, timeouts.dialMs)),
       events:
         kept.events ??
-        new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog, this.#lines),
+        new ListenerTelemetry(
+          configuration,
+          this.#metrics,
+          this.#logger,
+          this.#rpcLog,
+          this.#lines,
+          this.#audit,
+        ),
       calls: this.#calls,
     };
     if (!configuration.http)
-      return { listener, policy, settings: { ...opening, connect: relaying(opening) }, http: undefined };
+      return {
+        listener,
+        policy,
+        metadata,
+        settings: { ...opening, connect: relaying(opening) },
+        http: undefined,
+      };
     const http = this.#httpServing(opening, kept);
     const served = { ...opening, frontend: this.#frontend, current: http.current };
-    return { listener, policy, settings: { ...opening, connect: servingHttp(served) }, http };
+    return { listener, policy, metadata, settings: { ...opening, connect: servingHttp(served) }, http };
   }
 
   #terminator(listenerId: number, server: ServerParts): TlsTerminator {
@@ -232,6 +264,11 @@ export class LocalTraffic implements Traffic {
     };
     return { service, current: kept.current ?? new CurrentService() };
   }
+}
+
+/** Whether the calls on connections under the former settings are judged by all that applies now. */
+function isJudgedAlike(former: OpeningSettings, next: OpeningSettings): boolean {
+  return !next.judgedFields || (former.judgedFields?.hasReserved(next.judgedFields) ?? false);
 }
 
 function relaying(settings: OpeningSettings): ListenerSettings['connect'] {

@@ -105,11 +105,11 @@ export class OpenConnections {
   }
 
   /**
-   * Ends the connections that began before the listener had a policy, because their calls are not judged: those whose calls are
-   * followed are drained, the others reset.
+   * Ends the connections that began under settings by which their calls are not judged, or without fields that are reserved now:
+   * those whose calls are followed are drained, the others reset.
    */
   drainUnjudged(): void {
-    const why = 'its listener now has a policy';
+    const why = 'a reload has changed which of its calls are judged';
     this.#each((connection) => {
       const { stage, inspection } = connection.status;
       if (stage === 'opening' || inspection === 'followed') connection.drain(why);

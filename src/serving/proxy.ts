@@ -6,6 +6,7 @@ import type { LoadResult } from '../config/load.js';
 import type { Address, Configuration, HostPort, Problem } from '../config/model.js';
 import { formatProblem } from '../config/problem.js';
 import { formatEnd } from '../connection/peer-address.js';
+import type { AuditLog } from './audit-log.js';
 import { HealthWatch } from '../gitaly-client/health-watch.js';
 import type { Assignment, InheritedSockets } from '../systemd/inherited-sockets.js';
 import type { Logger } from '../telemetry/logger.js';
@@ -24,6 +25,7 @@ export interface ProxyOptions {
   readonly load: () => Promise<LoadResult>;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  readonly audit: AuditLog;
   /** Returns the traffic that serves the connections. Called once, with the first configuration. */
   readonly trafficFor: (configuration: Configuration) => Traffic;
   /** Sockets that are already bound. */
@@ -155,6 +157,8 @@ export class Proxy {
 
   async #apply(what: 'everything' | 'files'): Promise<void> {
     const previous = this.#bound;
+    // Whether or not the configuration can be applied: the file was moved away.
+    if (what === 'everything') await this.#options.audit.reopen();
     const read = await this.#read(what, previous.state);
     const { state, inherited } = read;
     this.#throwIfDraining();
@@ -203,7 +207,22 @@ export class Proxy {
   async #prepare({ state, describe }: ReadState, ids: ReadonlyMap<string, number>): Promise<PreparedPlan> {
     this.#traffic ??= this.#options.trafficFor(state.configuration);
     try {
-      return await this.#traffic.prepare(planOf(state, ids));
+      const plan = await this.#traffic.prepare(planOf(state, ids));
+      const audit = await this.#options.audit.prepare(state.configuration.audit);
+      if ('severity' in audit) {
+        plan.discard();
+        throw refusal([audit], describe);
+      }
+      return {
+        discard: () => {
+          plan.discard();
+          audit.discard();
+        },
+        publish: () => {
+          audit.publish();
+          plan.publish();
+        },
+      };
     } catch (error) {
       if (error instanceof PlanRefused) throw refusal(error.problems, describe);
       if (error instanceof TrafficFailure) throw new ProxyFailure('system', [error.message]);

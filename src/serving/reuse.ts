@@ -1,5 +1,6 @@
 import type { ListenerSettings, OpeningSettings } from '../connection/opening-settings.js';
 import type { CurrentService, HttpService } from '../http/service.js';
+import type { UpstreamMetadata } from '../policy/upstream-metadata.js';
 import type { Policy } from '../policy/policy.js';
 import type { ServedListener } from './serving-plan.js';
 
@@ -7,6 +8,8 @@ import type { ServedListener } from './serving-plan.js';
 export interface Serving {
   readonly listener: ServedListener;
   readonly settings: ListenerSettings;
+  /** The fields that `settings.metadata` has once this is in effect. */
+  readonly metadata: UpstreamMetadata;
   /** The policy that `settings.policy` has once this is in effect. */
   readonly policy: Policy | undefined;
   /** Set if and only if HTTP requests are served. */
@@ -25,6 +28,8 @@ export interface Reused {
   readonly events: OpeningSettings['events'] | undefined;
   /** The policy that its open connections follow. */
   readonly policy: OpeningSettings['policy'] | undefined;
+  /** The fields that are added to the calls on its open connections. */
+  readonly metadata: OpeningSettings['metadata'] | undefined;
   /** Its TLS sessions can be resumed across the reload. */
   readonly terminator: OpeningSettings['terminator'];
   readonly requests: HttpService['requests'] | undefined;
@@ -34,13 +39,14 @@ export interface Reused {
   readonly current: CurrentService | undefined;
 }
 
-/** Returns the parts of a listener's previous serving that the next one keeps. The next policy replaces the previous one in place. */
+/** Returns the parts of a listener's previous serving that the next one keeps. The next policy and added fields replace the previous ones in place. */
 export function reuse(previous: Serving | undefined, next: ServedListener): Reused {
   if (!previous) return NOTHING;
   const { settings, http } = previous;
   const isKept = keptParts(previous.listener, next);
   return {
     policy: settings.policy,
+    metadata: settings.metadata,
     events: isKept.events ? settings.events : undefined,
     terminator: isKept.terminator ? settings.terminator : undefined,
     requests: isKept.requests ? http?.service.requests : undefined,
@@ -60,7 +66,7 @@ export function reuse(previous: Serving | undefined, next: ServedListener): Reus
 export function keptParts(
   previous: ServedListener,
   next: ServedListener,
-): Readonly<Record<Exclude<keyof Reused, 'current' | 'policy'>, boolean>> {
+): Readonly<Record<Exclude<keyof Reused, 'current' | 'policy' | 'metadata'>, boolean>> {
   const [before, after] = [previous.configuration, next.configuration];
   const terminator = previous.fingerprint === next.fingerprint;
   const events =
@@ -72,6 +78,7 @@ export function keptParts(
 
 const NOTHING: Reused = {
   policy: undefined,
+  metadata: undefined,
   events: undefined,
   terminator: undefined,
   requests: undefined,

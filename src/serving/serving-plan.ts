@@ -11,6 +11,8 @@ export interface ServedListener {
   readonly server: ServerParts | undefined;
   /** Set if and only if an upstream is `tls://` or `https://`. */
   readonly upstream: UpstreamParts | undefined;
+  /** Gitaly's token, for calls that have none. */
+  readonly upstreamToken: string | undefined;
   /** Changes if and only if the TLS settings, certificates, keys, CAs or CRLs change. */
   readonly fingerprint: string;
 }
@@ -19,6 +21,8 @@ export interface ServedListener {
 export interface ServingPlan {
   readonly listeners: readonly ServedListener[];
   readonly logging: Logging;
+  /** `undefined`: calls are not audited. */
+  readonly audit: { readonly isRequired: boolean } | undefined;
   /** The RPCs of `rpcs_path`. */
   readonly rpcs: readonly Rpc[];
 }

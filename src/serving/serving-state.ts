@@ -72,6 +72,8 @@ export interface ListenerState {
   readonly upstream: UpstreamParts | undefined;
   /** Changes with TLS settings, certificates, keys, CAs and CRLs. Until it changes, sessions may be resumed across reloads. */
   readonly fingerprint: string;
+  /** Gitaly's token, for calls that have none. */
+  readonly upstreamToken: string | undefined;
 }
 
 /** A state, or the problems that prevented it. With a state, `problems` contains only warnings. */
@@ -93,14 +95,17 @@ export async function loadState(
   const access = await loadSocketAccess(configuration, problems);
   const token = configuration.healthChecks?.token;
   const healthToken = token && (await loadToken(token, problems));
+  const tokens = await Promise.all(
+    configuration.listeners.map(({ upstreamToken }) => upstreamToken && loadToken(upstreamToken, problems)),
+  );
   const isBroken = problems.some(({ severity }) => severity === 'error');
   if (!materials || isBroken || (token && healthToken === undefined)) return { state: undefined, problems };
   const keys = keysOf(configuration.listeners);
   const listeners = configuration.listeners.flatMap((listener, index): ListenerState[] => {
     const material = materials[index];
     if (!material) return [];
-    const key = keys[index] ?? '';
-    return [{ ...listenerState(key, listener, material, previous), access: access[index] ?? DEFAULT_ACCESS }];
+    const own = { access: access[index] ?? DEFAULT_ACCESS, upstreamToken: tokens[index] };
+    return [{ ...listenerState(keys[index] ?? '', listener, material, previous), ...own }];
   });
   return { state: { configuration, listeners, healthToken, signature, kept }, problems };
 }
@@ -110,7 +115,7 @@ function listenerState(
   configuration: ListenerConfiguration,
   material: ListenerMaterial,
   previous: ProxyState | undefined,
-): Omit<ListenerState, 'access'> {
+): Omit<ListenerState, 'access' | 'upstreamToken'> {
   const server = material.server && serverParts(material.server, NO_SESSIONS);
   const upstream = material.upstream && upstreamParts(material.upstream);
   const fingerprint = createHash('sha256')
@@ -139,15 +144,18 @@ function keysOf(listeners: readonly ListenerConfiguration[]): string[] {
 
 /** Returns the part of a state that the traffic needs. `ids` has the id of each listener, by `ListenerState.key`. */
 export function planOf(state: ProxyState, ids: ReadonlyMap<string, number>): ServingPlan {
-  const listeners = state.listeners.map(({ key, configuration, server, upstream, fingerprint }) => ({
-    listenerId: ids.get(key) ?? 0,
-    configuration,
-    server,
-    upstream,
-    fingerprint,
-  }));
-  const { logging, rpcs } = state.configuration;
-  return { listeners, logging, rpcs };
+  const listeners = state.listeners.map(
+    ({ key, configuration, server, upstream, upstreamToken, fingerprint }) => ({
+      listenerId: ids.get(key) ?? 0,
+      configuration,
+      server,
+      upstream,
+      upstreamToken,
+      fingerprint,
+    }),
+  );
+  const { logging, rpcs, audit } = state.configuration;
+  return { listeners, logging, rpcs, audit: audit && { isRequired: audit.isRequired } };
 }
 
 /** The certificates and CRLs of a state, with their dates. */

@@ -41,7 +41,7 @@ export const LOG_FIELDS = {
     meaning: 'a reason of `upstream_connect_failures_total`, or why the check failed',
   },
   role: { type: 'string', meaning: 'use of the certificate or CRL, as in the metric `tls_out_of_date`' },
-  file: { type: 'string', meaning: 'path of the certificate or CRL' },
+  file: { type: 'string', meaning: 'path of the certificate, CRL or audit log' },
   'peer.address': { type: 'string', meaning: 'the client; from the PROXY header, if there is one' },
   'peer.via': { type: 'string', meaning: 'the load balancer, if a PROXY header names another client' },
   'peer.identity': { type: 'string', meaning: 'the name in the verified client certificate' },
@@ -94,6 +94,9 @@ export const LOG_FIELDS = {
   'policy.rule': { type: 'string', meaning: 'name of the rule that decided, or `none`' },
   'policy.identity': { type: 'string', meaning: 'the identity of the client that the rule names' },
   correlation_id: { type: 'string', meaning: "GitLab's id of the request" },
+  'audit.chain': { type: 'string', meaning: 'id of the chain of audit lines' },
+  'audit.sequence': { type: 'number', meaning: 'number of the audit line in its chain' },
+  'audit.hash': { type: 'string', meaning: 'hash of the audit line, for `audit verify --hash`' },
   trace_id: { type: 'string', meaning: 'id of the trace (`traceparent`)' },
   'http.method': { type: 'string', meaning: 'method of the request' },
   'http.path': { type: 'string', meaning: 'path of the request, without the query' },
@@ -696,6 +699,27 @@ export const LOG_EVENTS = {
     fields: ['lines'],
     error: 'The reader of the log is too slow, or the disk is full.',
     fix: 'Check the program that reads standard output, or log less: logging.level, logging.rpc.',
+  },
+  audit_log_head: {
+    level: 'info',
+    message: 'last line of the audit log',
+    meaning:
+      'The file of the audit log was opened or closed, or lines were written for 10 minutes. The hash shows later that no line up to it was removed.',
+    fields: ['file', 'audit.chain', 'audit.sequence', 'audit.hash'],
+  },
+  audit_log_failed: {
+    level: 'error',
+    message: 'audit log cannot be written',
+    meaning:
+      'Lines wait, and are dropped once too many wait. With `audit_required`, mutating calls are refused. Logged once a minute.',
+    fields: ['error', 'file'],
+    fix: 'Free space on the disk, or correct the access to the file; send SIGHUP if the file was removed.',
+  },
+  audit_log_recovered: {
+    level: 'info',
+    message: 'audit log can be written again',
+    meaning: 'Waiting lines are written, and mutating calls are admitted.',
+    fields: ['file'],
   },
   internal_error: {
     level: 'error',

@@ -18,6 +18,8 @@ import { isLimit } from '../inspect/limit.js';
 import { DROP_LOG_MS, MAX_LOGGED } from '../limits.js';
 import type { DecidedCall } from '../policy/policy-judge.js';
 import { cut } from '../printable.js';
+import { AuditedCalls } from './audit/audited-calls.js';
+import type { AuditTrail } from './audit/audit-trail.js';
 import type { EventFields } from './events.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
@@ -34,6 +36,7 @@ export class ListenerTelemetry implements ConnectionEvents {
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
   readonly #lines: UnauthenticatedLines;
+  readonly #audit: AuditTrail;
   /** Whether connections and their calls are also counted under Gitaly's own metric names: true if they are relayed. */
   readonly #isRelay: boolean;
   readonly #listener: string;
@@ -48,6 +51,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     logger: Logger,
     rpcLog: RpcLog,
     lines: UnauthenticatedLines,
+    audit: AuditTrail,
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
@@ -55,6 +59,7 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#type = configuration.listen.scheme;
     this.#rpcLog = rpcLog;
     this.#lines = lines;
+    this.#audit = audit;
     this.#isRelay = configuration.http === undefined;
     // Initialised to 0, so that rates are correct from the first connection.
     if (this.#isRelay) {
@@ -136,7 +141,8 @@ export class ListenerTelemetry implements ConnectionEvents {
     const admits = (reason: string): boolean =>
       isAuthenticated() || this.#lines.admits('call', reason, peerAddress);
     const lines = new CallLines(this.#rpcLog, peer, admits);
-    return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, lines);
+    const audit = new AuditedCalls(this.#audit, peer);
+    return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, lines, audit);
   }
 
   callDecided({ outcome, decision, service, method, correlationId }: DecidedCall, peer: InspectedPeer): void {

@@ -204,6 +204,19 @@ export class Metrics {
     labelNames: ['listener', 'reason'],
   });
 
+  readonly auditLines = this.#counter({
+    name: `${PREFIX}audit_lines_total`,
+    help: 'Lines written to audit_log_path.',
+  });
+  readonly auditLinesDropped = this.#counter({
+    name: `${PREFIX}audit_lines_dropped_total`,
+    help: 'Audit lines dropped because the file could not be written and too many were waiting.',
+  });
+  readonly auditWriteErrors = this.#counter({
+    name: `${PREFIX}audit_write_errors_total`,
+    help: 'Failed attempts to write or open the audit log.',
+  });
+
   readonly workerExits = this.#counter({
     name: `${PREFIX}worker_exits_total`,
     help: 'Workers that exited unexpectedly. Their connections were lost.',

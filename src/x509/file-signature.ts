@@ -11,10 +11,11 @@ export function watchedPaths(configuration: Configuration): string[] {
   const addTrust = (trust: TrustSource | undefined): void => {
     settings.push(...(trust?.files ?? []), ...(trust?.directories ?? []));
   };
-  for (const { tls, upstreamTls } of configuration.listeners) {
+  for (const { tls, upstreamTls, upstreamToken } of configuration.listeners) {
     for (const pair of tls?.certificates ?? []) settings.push(pair.certificate, pair.key);
     addTrust(tls?.clientCa);
     if (tls?.clientCrl) settings.push(tls.clientCrl);
+    if (upstreamToken) settings.push(upstreamToken);
     addTrust(upstreamTls?.ca);
     if (upstreamTls?.certificate)
       settings.push(upstreamTls.certificate.certificate, upstreamTls.certificate.key);

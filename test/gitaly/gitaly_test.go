@@ -24,6 +24,7 @@ func TestGitaly(t *testing.T) {
 		"gate":       c.testGate,
 		"check":      c.testCheck,
 		"Prometheus": c.testPrometheus,
+		"token":      c.testUpstreamToken,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

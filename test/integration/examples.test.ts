@@ -10,6 +10,7 @@ import { CLI, ProxyProcess } from '../support/proxy-process.js';
 import { descriptorSet, message, method } from '../support/descriptor-set.js';
 import { shell } from '../support/shell.js';
 import { StandInGitaly } from '../support/stand-in-gitaly.js';
+import { MadeChain } from '../telemetry/audit/hand-made.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 /** Commands that go on until they are told to end, with what they print when they are there. */
@@ -24,6 +25,16 @@ const PRINTING = new Map([
   ['certificates create', 'server certificate'],
   ['certificates inspect', 'usages'],
 ]);
+
+/** Two files of an audit log, of which the second continues the first. */
+function auditFiles(): (readonly [name: string, content: string])[] {
+  const chain = new MadeChain();
+  const rotated = chain.opened([]).calls(2).take().join('');
+  return [
+    ['audit.log.1', rotated],
+    ['audit.log', chain.opened([]).calls(2).take().join('')],
+  ];
+}
 
 /**
  * A directory with the files that the examples name, and the program on the path. Ports are free ones: 9999 is a
@@ -56,6 +67,7 @@ async function prepare() {
     ['ca.pem', ca.caPem],
     ['clients-ca.pem', ca.caPem],
     ['token', token],
+    ...auditFiles(),
     ['gitaly.pb', descriptorSet([], [message({ 1: 'A', 2: method('M', '') })])],
     ['gitaly-tls-proxy.yaml', configuration],
     ['config.toml', 'listen_addr = "127.0.0.1:8075"\ntls_listen_addr = "0.0.0.0:9999"\n'],

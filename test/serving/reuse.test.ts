@@ -24,7 +24,14 @@ function configured(settings: string, more = ''): ListenerConfiguration {
 
 function served(settings: string, fingerprint = 'first', more = ''): ServedListener {
   const configuration = configured(settings, more);
-  return { listenerId: 1, configuration, server: undefined, upstream: undefined, fingerprint };
+  return {
+    listenerId: 1,
+    configuration,
+    server: undefined,
+    upstream: undefined,
+    upstreamToken: undefined,
+    fingerprint,
+  };
 }
 
 /** The names of the parts that a reload keeps. */

@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
+import type { IncomingHttpHeaders } from 'node:http';
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Stream } from 'node:http2';
 import { createServer, type Server, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
@@ -30,12 +31,14 @@ export interface StandInOptions {
 /** Gitaly's own (auth/token.go). */
 const TOKEN_VALID_MS = 30_000;
 
-/** Answers as a Gitaly does: health and ServerInfo, by HTTP/2 and by the backchannel, with its tokens. */
+/** Answers as a Gitaly does: health, ServerInfo and WriteRef, by HTTP/2 and by the backchannel, with its tokens. */
 export class StandInGitaly {
   /** The `authorization` of each call, in their order. */
   readonly authorizations: (string | undefined)[] = [];
   /** The methods that were called. */
   readonly calls: string[] = [];
+  /** The metadata of each call. */
+  readonly metadata: IncomingHttpHeaders[] = [];
   /** The first bytes of each connection. */
   readonly heads: Buffer[] = [];
   /** Streams that it opened itself, and what came on them. */
@@ -52,6 +55,7 @@ export class StandInGitaly {
     this.health = options.health ?? 1;
     this.#http2.on('stream', (stream, headers) => {
       this.authorizations.push(headers.authorization);
+      this.metadata.push(headers);
       this.calls.push(String(headers[':path']));
       this.#answer(stream, String(headers[':path']), headers.authorization);
     });
@@ -165,6 +169,7 @@ export class StandInGitaly {
 
   #contentOf(path: string): Buffer | undefined {
     if (path === '/grpc.health.v1.Health/Check') return Buffer.from([0x08, this.health]);
+    if (path === '/gitaly.RepositoryService/WriteRef') return Buffer.alloc(0);
     if (path !== '/gitaly.ServerService/ServerInfo') return undefined;
     const storage = Buffer.concat([
       textField(1, 'default'),

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import type { ConnectionReport } from '../../src/connection/connection-events.js';
 import { DEFAULT_LOGGING } from '../../src/config/defaults.js';
+import { AuditTrail } from '../../src/telemetry/audit/audit-trail.js';
 import { ListenerTelemetry } from '../../src/telemetry/listener-telemetry.js';
 import { createLogger } from '../../src/telemetry/logger.js';
 import { Metrics, type Snapshot } from '../../src/telemetry/metrics.js';
@@ -58,6 +59,7 @@ function start(): Telemetry {
     logger,
     new RpcLog(logger, DEFAULT_LOGGING.rpc),
     new UnauthenticatedLines(logger),
+    new AuditTrail(() => undefined),
   );
   return { metrics, telemetry, sink };
 }
@@ -93,6 +95,7 @@ describe('the documented query', () => {
       logger,
       new RpcLog(logger, DEFAULT_LOGGING.rpc),
       new UnauthenticatedLines(logger),
+      new AuditTrail(() => undefined),
     );
     // It is there before the first connection, so that a rate is right from then on.
     expect(await scrape(metrics)).toContain(`gitaly_connections_total{type="${scheme}"} 0`);

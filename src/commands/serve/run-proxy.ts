@@ -7,6 +7,7 @@ import { InheritedSockets } from '../../systemd/inherited-sockets.js';
 import { Notifier } from '../../systemd/notify.js';
 import { handleSignals } from '../../process/signals.js';
 import { installCrashGuards } from './crash-guards.js';
+import { AuditLog } from '../../serving/audit-log.js';
 import { ProxyFailure } from '../../serving/proxy-failure.js';
 import { Proxy, type ProxyOptions } from '../../serving/proxy.js';
 import { Reloader } from '../../serving/reloader.js';
@@ -64,11 +65,12 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
     onIgnored: (signal) => logger.log('signal_ignored', { signal, error: `${signal} is ignored.` }),
   });
 
+  const audit = new AuditLog(logger, metrics);
   const trafficFor = ({ workers }: Configuration): Traffic =>
     workers > 1
-      ? new WorkerTraffic(workers, program, metrics, logger, () => new ProcessBudget())
-      : new LocalTraffic(metrics, logger, new ProcessBudget());
-  const proxy = await startUnless(draining, { load, logger, metrics, trafficFor, sockets });
+      ? new WorkerTraffic(workers, program, metrics, logger, audit.trail, () => new ProcessBudget())
+      : new LocalTraffic(metrics, logger, new ProcessBudget(), audit.trail);
+  const proxy = await startUnless(draining, { load, logger, metrics, audit, trafficFor, sockets });
   if (!(proxy instanceof Proxy)) {
     if (!proxy) logger.log('stopped_before_ready', {});
     await logger.sink.flush();
@@ -90,6 +92,7 @@ export async function runProxy({ load, program, logging, whenReady }: RunOptions
   notifier.stop(proxy.state.configuration.gracefulRestartTimeoutMs + STOP_MARGIN_MS);
   const remaining = await drained;
   cut += remaining;
+  await audit.close();
   if (cut > 0) logger.log('stop_incomplete', { connections: cut });
   else logger.log('stopped', {});
   proxy.closeAdmin();

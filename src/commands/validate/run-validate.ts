@@ -60,5 +60,7 @@ function asJson({ key, message, value, line }: Problem, { file, locate }: LoadRe
 async function inspectTlsFiles(configuration: Configuration, now: Date): Promise<Problem[]> {
   const problems = [...(await loadMaterial(configuration, now)).problems];
   if (configuration.healthChecks?.token) await loadToken(configuration.healthChecks.token, problems);
+  for (const { upstreamToken } of configuration.listeners)
+    if (upstreamToken) await loadToken(upstreamToken, problems);
   return problems;
 }

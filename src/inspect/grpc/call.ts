@@ -55,6 +55,8 @@ export interface CallEnd {
 export interface CallObserver {
   /** While it runs: an end has sent `messages` messages, of `bytes` bytes. */
   moved(sender: Sender, messages: number, bytes: number): void;
+  /** Bytes of the client's messages, with their prefixes; a view that is used again after the call. */
+  request?(bytes: Buffer, start: number, end: number): void;
   ended(end: CallEnd): void;
   /** The inspector could not follow any further: how the call ends is not known. */
   lost(nowMs: number): void;
@@ -152,6 +154,7 @@ export class GrpcCall implements StreamObserver {
     const counter = sender === 'client' ? this.messages.client : this.messages.server;
     const { messages, payloadBytes } = counter;
     counter.count(bytes, start, end);
+    if (sender === 'client') this.#observer?.request?.(bytes, start, end);
     this.#observer?.moved(sender, counter.messages - messages, counter.payloadBytes - payloadBytes);
   }
 

@@ -49,6 +49,11 @@ export class JudgedFields {
     this.#reserved = reserved.map((name) => ({ name, id: all.indexOf(name) + 1 }));
   }
 
+  /** Whether all reserved fields of others are reserved here too. */
+  hasReserved(others: JudgedFields): boolean {
+    return others.#reserved.every(({ name }) => this.#reserved.some((each) => each.name === name));
+  }
+
   hasAuthorization(values: FieldValues): boolean {
     return values[this.#authorizationId] !== undefined;
   }

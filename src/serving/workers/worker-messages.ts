@@ -30,6 +30,8 @@ export type Order =
     }
   /** Drains all connections, then exits. */
   | { readonly kind: 'drain'; readonly why: string }
+  /** Whether audit lines cannot be written. */
+  | { readonly kind: 'audit'; readonly isBlocked: boolean }
   | { readonly kind: 'cut'; readonly why: string }
   | { readonly kind: 'report'; readonly id: number }
   | { readonly kind: 'open'; readonly id: number; readonly list: OpenKind; readonly limit: number };
@@ -44,6 +46,8 @@ export type Notice =
   /** Connection events, by connection id. */
   | ({ readonly kind: 'connections' } & ConnectionNews)
   | { readonly kind: 'log'; readonly lines: string; readonly isUrgent: boolean }
+  /** Bodies of audit lines. */
+  | { readonly kind: 'audit'; readonly lines: string }
   | { readonly kind: 'counted'; readonly report: MetricsReport };
 
 /** Connection events since the last message. A connection may be in several lists; its events happened in this order. */

@@ -12,6 +12,7 @@ import { ListenerTelemetry } from '../../telemetry/listener-telemetry.js';
 import type { Logger } from '../../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../../telemetry/metrics.js';
 import { RpcLog } from '../../telemetry/rpc/rpc-log.js';
+import type { AuditTrail } from '../../telemetry/audit/audit-trail.js';
 import { UnauthenticatedLines } from '../../telemetry/unauthenticated-lines.js';
 import { SessionEpochs } from '../../tls/session-epochs.js';
 import { PlanRefused, TrafficFailure, type ServingPlan, type ServedListener } from '../serving-plan.js';
@@ -36,6 +37,7 @@ export class WorkerTraffic implements Traffic {
   readonly #logger: Logger;
   readonly #rpcLog: RpcLog;
   readonly #lines: UnauthenticatedLines;
+  readonly #audit: AuditTrail;
   readonly #listeners = new Map<number, KnownListener>();
   readonly #budget: ConnectionBudget;
   /** The TLS session epochs of each listener, merged from all workers. */
@@ -53,13 +55,18 @@ export class WorkerTraffic implements Traffic {
     program: string,
     metrics: Metrics,
     logger: Logger,
+    audit: AuditTrail,
     budget: () => ConnectionBudget,
   ) {
     this.#metrics = metrics;
     this.#logger = logger;
+    this.#audit = audit;
     this.#rpcLog = new RpcLog(logger, DEFAULT_LOGGING.rpc);
     this.#lines = new UnauthenticatedLines(logger);
     this.#slots = Array.from({ length: workers }, (_, index) => this.#slot(index + 1, program));
+    audit.onBlocked = (isBlocked) => {
+      for (const { process } of this.#slots) process?.tell({ kind: 'audit', isBlocked });
+    };
     for (const slot of this.#slots) slot.start();
     this.#budget = budget();
   }
@@ -165,6 +172,7 @@ export class WorkerTraffic implements Traffic {
     const slot: WorkerSlot = new WorkerSlot(number, program, {
       notice: (notice) => {
         if (notice.kind === 'log') this.#logger.relay(notice.lines, notice.isUrgent);
+        else if (notice.kind === 'audit') this.#audit.relay(notice.lines);
         else if (notice.kind === 'counted') this.#metrics.addReport(number, notice.report);
         else if (notice.kind === 'endSessions') this.#endSessions(notice.listenerId, notice.atMs);
         else if (notice.kind === 'connections') this.#noteConnections(slot, notice);
@@ -175,6 +183,7 @@ export class WorkerTraffic implements Traffic {
         // The worker may have missed a change while it was preparing its plan.
         for (const [listenerId, { epochs }] of this.#sessions)
           process.tell({ kind: 'endSessions', listenerId, atMs: epochs.endsAtMs });
+        process.tell({ kind: 'audit', isBlocked: this.#audit.isBlocked });
         for (const handOver of this.#waiting.splice(0)) this.#place(handOver);
       },
       exit: ({ pid, connections, ...exit }, undelivered, lost) => {
@@ -223,7 +232,14 @@ export class WorkerTraffic implements Traffic {
       const hasSameLabels = former?.configuration.listen.url === configuration.listen.url;
       const telemetry = hasSameLabels
         ? former.telemetry
-        : new ListenerTelemetry(configuration, this.#metrics, this.#logger, this.#rpcLog, this.#lines);
+        : new ListenerTelemetry(
+            configuration,
+            this.#metrics,
+            this.#logger,
+            this.#rpcLog,
+            this.#lines,
+            this.#audit,
+          );
       const expectsProxyHeader = networkCheck(configuration.proxyProtocol.acceptFrom);
       const quota = former?.quota ?? new ConnectionQuota((id) => this.#evict(id));
       this.#listeners.set(listenerId, { configuration, telemetry, expectsProxyHeader, quota });

@@ -7,6 +7,7 @@ import type { Arrival } from '../../connection/accepted.js';
 import type { ConnectionWatcher } from '../../connection/admission.js';
 import { batchLines, type Outlet } from '../../telemetry/log-sink.js';
 import { createLogger, type Logger } from '../../telemetry/logger.js';
+import { AuditTrail } from '../../telemetry/audit/audit-trail.js';
 import { Metrics } from '../../telemetry/metrics.js';
 import { DEFAULT_LOGGING } from '../../config/defaults.js';
 import { LocalTraffic } from '../local-traffic.js';
@@ -20,6 +21,8 @@ import type { ConnectionNews, Notice, Order } from './worker-messages.js';
  */
 export class Worker {
   readonly #logger: Logger;
+  readonly #auditSink = batchLines(new PrimaryOutlet('audit'));
+  readonly #audit: AuditTrail;
   readonly #metrics: Metrics;
   readonly #traffic: LocalTraffic;
   #news: News | undefined;
@@ -29,10 +32,15 @@ export class Worker {
   readonly finished = this.#finished.promise;
 
   constructor(version: string) {
-    this.#logger = createLogger(batchLines(new PrimaryOutlet()), DEFAULT_LOGGING);
+    this.#logger = createLogger(batchLines(new PrimaryOutlet('log')), DEFAULT_LOGGING);
     this.#metrics = new Metrics(version);
-    this.#traffic = new LocalTraffic(this.#metrics, this.#logger, new ProcessBudget(), (listenerId, atMs) =>
-      tell({ kind: 'endSessions', listenerId, atMs }),
+    this.#audit = new AuditTrail((lines) => this.#metrics.auditLinesDropped.inc(lines));
+    this.#traffic = new LocalTraffic(
+      this.#metrics,
+      this.#logger,
+      new ProcessBudget(),
+      this.#audit,
+      (listenerId, atMs) => tell({ kind: 'endSessions', listenerId, atMs }),
     );
     this.#metrics.observe({
       report: () => this.#traffic.report(),
@@ -72,7 +80,9 @@ export class Worker {
         return;
       case 'publish':
         if (this.#prepared) {
-          this.#logger.configure(this.#prepared.plan.logging);
+          const { logging, audit } = this.#prepared.plan;
+          this.#logger.configure(logging);
+          this.#audit.configure(audit && this.#auditSink, audit?.isRequired ?? false);
           this.#prepared.publish();
         }
         this.#prepared = undefined;
@@ -88,6 +98,9 @@ export class Worker {
         return;
       case 'refuse':
         this.#traffic.refuse(order.listenerId, order.connection, order.exceeded);
+        return;
+      case 'audit':
+        this.#audit.setFailing(order.isBlocked);
         return;
       case 'drain':
         void this.#drain(order.why);
@@ -143,7 +156,7 @@ export class Worker {
 
   async #drain(why: string): Promise<void> {
     await this.#traffic.drain(why);
-    await this.#logger.sink.flush();
+    await Promise.all([this.#logger.sink.flush(), this.#auditSink.flush()]);
     const report = await this.#metrics.takeReport();
     await new Promise<void>((resolve) => tell({ kind: 'counted', report }, resolve));
     this.#finished.resolve();
@@ -168,15 +181,23 @@ function tell(notice: Notice, sent: () => void = () => undefined): void {
   else process.send?.(notice, undefined, undefined, () => sent());
 }
 
-/** Sends log lines through the primary process. Several processes writing to one pipe would interleave their lines. */
+/** Sends lines through the primary process. Several processes writing to one pipe would interleave their lines. */
 class PrimaryOutlet implements Outlet {
   queued = 0;
+  readonly #kind: 'log' | 'audit';
   /** Set while `flush` waits. */
   #emptied: Deferred<void> | undefined;
 
+  constructor(kind: 'log' | 'audit') {
+    this.#kind = kind;
+  }
+
   send(lines: Buffer, isUrgent: boolean): void {
     this.queued += lines.length;
-    tell({ kind: 'log', lines: lines.toString(), isUrgent }, () => {
+    const text = lines.toString();
+    const notice: Notice =
+      this.#kind === 'log' ? { kind: 'log', lines: text, isUrgent } : { kind: 'audit', lines: text };
+    tell(notice, () => {
       this.queued -= lines.length;
       if (this.queued > 0) return;
       this.#emptied?.resolve();

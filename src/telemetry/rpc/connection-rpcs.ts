@@ -2,6 +2,7 @@ import type { Sidechannel, SidechannelObserver } from '../../inspect/backchannel
 import type { InspectionEvents } from '../../inspect/inspection-events.js';
 import type { CallContext, CallEnd, CallObserver, GrpcCall } from '../../inspect/grpc/call.js';
 import type { StallTallies } from '../../inspect/send-window.js';
+import type { AuditedCalls } from '../audit/audited-calls.js';
 import type { CallLines } from './call-lines.js';
 import type { CallGroupCounts, ListenerCounts, SidechannelCounts } from './listener-counts.js';
 import type { MethodCounts, MethodTable } from './method-table.js';
@@ -12,16 +13,19 @@ import { traceIdOf } from '../../inspect/grpc/traceparent.js';
 export class ConnectionRpcs implements InspectionEvents {
   readonly #methods: MethodTable;
   readonly #counts: ListenerCounts;
+  readonly #audit: AuditedCalls;
   readonly #ended: (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
-  constructor(methods: MethodTable, counts: ListenerCounts, lines: CallLines) {
+  constructor(methods: MethodTable, counts: ListenerCounts, lines: CallLines, audit: AuditedCalls) {
     this.#methods = methods;
     this.#counts = counts;
+    this.#audit = audit;
     this.#ended = (call, method, end) => lines.ended(call, method, end);
   }
 
   started(call: GrpcCall): CallObserver {
-    return new CallRecord(call, this.#methods, this.#groupOf(call.context), this.#ended);
+    const record = new CallRecord(call, this.#methods, this.#groupOf(call.context), this.#ended);
+    return this.#audit.follow(call, record.operation, record);
   }
 
   stallsOf(context: CallContext): StallTallies {
@@ -85,6 +89,10 @@ class CallRecord implements CallObserver {
     method.started++;
     group.started.set(method.operation, (group.started.get(method.operation) ?? 0) + 1);
     group.inFlight++;
+  }
+
+  get operation(): MethodCounts['operation'] {
+    return this.#method.operation;
   }
 
   moved(sender: Sender, messages: number, bytes: number): void {

@@ -11,6 +11,7 @@ type Configuration struct {
 	AbuseLimits map[string]any `json:"abuse_limits,omitempty"`
 	// PrometheusListenAddress is that of the admin port, which [Proxy.MetricsURL] is on.
 	PrometheusListenAddress string `json:"prometheus_listen_addr,omitempty"`
+	AuditLogPath            string `json:"audit_log_path,omitempty"`
 }
 
 // TLS is how tls:// listeners do TLS.
@@ -30,6 +31,8 @@ type Listener struct {
 	UpstreamTLS *UpstreamTLS `json:"upstream_tls,omitempty"`
 	// ClientCertificateHeaders is for https:// listeners.
 	ClientCertificateHeaders bool `json:"client_certificate_headers,omitempty"`
+	// UpstreamTokenPath is a file with Gitaly's token, for calls that have none.
+	UpstreamTokenPath string `json:"upstream_token_path,omitempty"`
 }
 
 // Policy refuses calls.
