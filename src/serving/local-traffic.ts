@@ -22,6 +22,7 @@ import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { RpcLog } from '../telemetry/rpc/rpc-log.js';
 import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
 import { identityCheck } from '../policy/identity-pattern.js';
+import type { TrafficReport } from '../policy/observed-traffic.js';
 import { CurrentPolicy } from '../policy/policy-judge.js';
 import { RpcTable } from '../policy/rpc-table.js';
 import { maxFollowedCalls } from '../process/memory-guard.js';
@@ -131,6 +132,10 @@ export class LocalTraffic implements Traffic {
       connections.oldest(limit),
     );
     return Promise.resolve(listConnections(oldest, this.connectionCount, limit, nowMs));
+  }
+
+  observed(limit: number): Promise<TrafficReport> {
+    return Promise.resolve(this.#metrics.observed.report(limit));
   }
 
   /** @throws PlanRefused */

@@ -54,7 +54,7 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
       peer: {
         upstream: 'the upstream',
         peerAddress: 'the client',
-        identity: undefined,
+        identity: undefined, observed: undefined,
         isAuthenticated: () => true,
       },
       events: {

@@ -6,22 +6,34 @@ import type { CallLines } from './call-lines.js';
 import type { CallGroupCounts, ListenerCounts, SidechannelCounts } from './listener-counts.js';
 import type { MethodCounts, MethodTable } from './method-table.js';
 import type { Sender } from '../../inspect/sender.js';
+import type { StatusCode } from '../../inspect/grpc/grpc-status.js';
+import type { ObservedClient } from '../../policy/observed-traffic.js';
+import { NO_RULE } from '../../policy/policy.js';
 import { traceIdOf } from '../../inspect/grpc/traceparent.js';
 
 /** Counts and logs the calls of one connection. */
 export class ConnectionRpcs implements InspectionEvents {
   readonly #methods: MethodTable;
   readonly #counts: ListenerCounts;
+  readonly #observed: ObservedClient | undefined;
   readonly #ended: (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
-  constructor(methods: MethodTable, counts: ListenerCounts, lines: CallLines) {
+  constructor(
+    methods: MethodTable,
+    counts: ListenerCounts,
+    lines: CallLines,
+    observed: ObservedClient | undefined,
+  ) {
     this.#methods = methods;
     this.#counts = counts;
+    this.#observed = observed;
     this.#ended = (call, method, end) => lines.ended(call, method, end);
   }
 
   started(call: GrpcCall): CallObserver {
-    return new CallRecord(call, this.#methods, this.#groupOf(call.context), this.#ended);
+    // Only calls of clients need a rule of the policy.
+    const observed = call.context.direction === 'to_upstream' ? this.#observed : undefined;
+    return new CallRecord(call, this.#methods, this.#groupOf(call.context), observed, this.#ended);
   }
 
   stallsOf(context: CallContext): StallTallies {
@@ -64,6 +76,16 @@ class SidechannelRecord implements SidechannelObserver {
   }
 }
 
+/**
+ * The codes with which Gitaly refuses calls without a token, with an invalid one, or to an RPC that it does not have. An RPC that
+ * a client is always refused needs no rule of the policy.
+ */
+const REFUSED_BY_UPSTREAM: ReadonlySet<StatusCode> = new Set([
+  'Unauthenticated',
+  'PermissionDenied',
+  'Unimplemented',
+]);
+
 /** Called for each call that has ended. */
 type CallEnded = (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
@@ -73,15 +95,25 @@ class CallRecord implements CallObserver {
   readonly #method: MethodCounts;
   readonly #methods: MethodTable;
   readonly #group: CallGroupCounts;
+  readonly #observed: ObservedClient | undefined;
   readonly #onEnd: CallEnded;
 
-  constructor(call: GrpcCall, methods: MethodTable, group: CallGroupCounts, onEnd: CallEnded) {
+  constructor(
+    call: GrpcCall,
+    methods: MethodTable,
+    group: CallGroupCounts,
+    observed: ObservedClient | undefined,
+    onEnd: CallEnded,
+  ) {
     const method = methods.find(call.start.path);
     this.#call = call;
     this.#method = method;
     this.#methods = methods;
     this.#group = group;
+    this.#observed = observed;
     this.#onEnd = onEnd;
+    // The name of another RPC is not known before it is answered.
+    if (method !== methods.other) observed?.called(method);
     method.started++;
     group.started.set(method.operation, (group.started.get(method.operation) ?? 0) + 1);
     group.inFlight++;
@@ -107,7 +139,18 @@ class CallRecord implements CallObserver {
     // Only a response of the upstream shows that a method exists. A malformed request is refused before the method is looked up.
     if (method === this.#methods.other && end.answered && end.code !== 'Unimplemented')
       this.#methods.learn(start.path);
+    if (this.#observed) this.#observe(this.#observed, end);
     this.#onEnd(this.#call, method, end);
+  }
+
+  #observe(observed: ObservedClient, { code, by }: CallEnd): void {
+    let method = this.#method;
+    if (method === this.#methods.other) {
+      method = this.#methods.find(this.#call.start.path);
+      observed.called(method);
+      if (by === 'proxy') observed.decided(method, 'denied', NO_RULE);
+    }
+    if (by === 'server' && REFUSED_BY_UPSTREAM.has(code)) observed.refused(method);
   }
 
   lost(): void {
