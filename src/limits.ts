@@ -131,6 +131,21 @@ export const SAMPLED_LINE_MS = 60_000;
 /** The subjects of such lines per listener: beyond that, the one logged longest ago is logged anew. */
 export const MAX_SAMPLED_SUBJECTS = 10_000;
 
+/**
+ * Groups of clients and RPCs that `/-/policy` shows, each about 200 bytes, for clients with a verified certificate and for others.
+ * Gitaly's clients call up to 150 RPCs, so more than a hundred of them are shown.
+ */
+export const MAX_OBSERVED_ROWS = { verified: 20_000, others: 5000 };
+
+/** Issuers of client certificates whose chain is remembered for resumed sessions; few installations have more than two. */
+export const MAX_REMEMBERED_ISSUERS = 100;
+
+/** The size of `/-/policy` that a command reads: both kinds of rows in four workers, with 300 bytes each. */
+export const MAX_TRAFFIC_PAGE_BYTES = 32 * 1024 * 1024;
+
+/** How long a command waits for `/-/policy`: as long as the admin port takes to send an answer. */
+export const TRAFFIC_PAGE_MS = 30_000;
+
 /** The length of an identity in the message of a refused call: all but long SPIFFE IDs are shown whole. */
 export const MAX_SHOWN_IDENTITY_LENGTH = 256;
 

@@ -65,6 +65,18 @@ async function run(command: Command, program: string): Promise<number> {
       const { runImport } = await import('./commands/import/run-import.js');
       return runImport(command.request, io);
     }
+    case 'configuration rehearse': {
+      const { runRehearse } = await import('./commands/rehearse/run-rehearse.js');
+      return runRehearse(command.request, io);
+    }
+    case 'policy suggest': {
+      const { runSuggest } = await import('./commands/policy/run-suggest.js');
+      return runSuggest(command.request, io);
+    }
+    case 'policy test': {
+      const { runPolicyTest } = await import('./commands/policy/test-rule.js');
+      return runPolicyTest(command.request, io);
+    }
     case 'certificates create': {
       const { runCertificatesCreate } = await import('./commands/certificates/run-create.js');
       return runCertificatesCreate(command.request, io);

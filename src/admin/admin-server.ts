@@ -19,7 +19,8 @@ import {
 } from '../limits.js';
 import { acceptedFormat, type MetricsFormat } from './accepted-format.js';
 import { isForeignOrigin, KnownHosts } from './known-hosts.js';
-import { statusPage, type OpenKind, type OpenPage } from '../telemetry/open-pages.js';
+import type { TrafficReport } from '../policy/observed-traffic.js';
+import { readLimit, statusPage, type OpenKind, type OpenPage } from '../telemetry/open-pages.js';
 import { Visitors } from './visitors.js';
 
 /**
@@ -72,6 +73,8 @@ export interface AdminSource {
   readiness(): Readiness;
   /** The oldest open connections or calls, at most `limit`. */
   open(kind: OpenKind, limit: number): Promise<OpenPage>;
+  /** The observed traffic, at most `limit` groups of clients. */
+  traffic(limit: number): Promise<TrafficReport>;
   /** For the log; called periodically. */
   refused(refusal: AdminRefusal): void;
 }
@@ -91,7 +94,7 @@ interface InheritedSocket {
   readonly backlog: number;
 }
 
-/** The operator's port: `/metrics`, `/-/liveness`, `/-/readiness`, `/-/connections`, `/-/rpcs`. */
+/** The operator's port: `/metrics`, `/-/liveness`, `/-/readiness`, `/-/connections`, `/-/rpcs`, `/-/policy`. */
 export class AdminServer {
   /** `http://host:port` as bound. */
   readonly url: string;
@@ -203,9 +206,11 @@ export class AdminServer {
         return this.#statusPage('connections', query);
       case '/-/rpcs':
         return this.#statusPage('rpcs', query);
+      case '/-/policy':
+        return this.#trafficPage(query);
       default:
         return Promise.resolve(
-          text(404, 'there are /metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs'),
+          text(404, 'there are /metrics, /-/liveness, /-/readiness, /-/connections, /-/rpcs and /-/policy'),
         );
     }
   }
@@ -222,11 +227,17 @@ export class AdminServer {
     return this.#pages.page(JSON.stringify([kind, state, limit]), async () => {
       const page = await statusPage(kind, query, (...what) => this.#source.open(...what));
       if ('refusal' in page) return text(400, page.refusal);
-      return {
-        status: 200,
-        contentType: 'application/json; charset=utf-8',
-        body: await writeJson(page.content),
-      };
+      return json(await writeJson(page.content, ADMIN_ENTRIES_PER_TURN));
+    });
+  }
+
+  #trafficPage(query: URLSearchParams): Promise<Answer> {
+    return this.#pages.page(JSON.stringify(['policy', query.get('limit')]), async () => {
+      const limit = readLimit(query);
+      if (typeof limit === 'string') return text(400, limit);
+      const { clients, ...report } = await this.#source.traffic(limit);
+      // A group of clients may have hundreds of RPCs.
+      return json(await writeJson({ ...report, shown: clients.length, clients }, 1));
     });
   }
 
@@ -288,22 +299,29 @@ function text(status: number, line: string): Answer {
   return { status, contentType: TEXT, body: `${line}\n` };
 }
 
-/** JSON.stringify(content, undefined, 2) and a line feed, but yields to the event loop between some elements of its arrays. */
-export async function writeJson(content: object): Promise<Buffer> {
+function json(body: Buffer): Answer {
+  return { status: 200, contentType: 'application/json; charset=utf-8', body };
+}
+
+/**
+ * JSON.stringify(content, undefined, 2) and a line feed, but yields to the event loop each time it has written `perTurn` elements of
+ * its arrays.
+ */
+export async function writeJson(content: object, perTurn: number): Promise<Buffer> {
   const parts: string[] = [];
   for (const [name, value] of Object.entries(content) as [string, unknown][]) {
     const key = `${parts.length === 0 ? '{' : ','}\n  ${JSON.stringify(name)}: `;
-    if (Array.isArray(value) && value.length > 0) parts.push(key, await writeArray(value));
+    if (Array.isArray(value) && value.length > 0) parts.push(key, await writeArray(value, perTurn));
     else parts.push(key, JSON.stringify(value, undefined, 2));
   }
   return Buffer.from(`${parts.join('')}\n}\n`);
 }
 
-async function writeArray(elements: readonly unknown[]): Promise<string> {
+async function writeArray(elements: readonly unknown[], perTurn: number): Promise<string> {
   const written: string[] = [];
   for (const element of elements) {
     written.push(`\n    ${JSON.stringify(element, undefined, 2).replaceAll('\n', '\n    ')}`);
-    if (written.length % ADMIN_ENTRIES_PER_TURN === 0) await nextTurn();
+    if (written.length % perTurn === 0) await nextTurn();
   }
   return `[${written.join(',')}\n  ]`;
 }

@@ -3,6 +3,9 @@ import type { Place } from './certificates/inspect/inspection-report.js';
 import type { Address } from '../config/model.js';
 import type { ServeSource } from '../config/serve-source.js';
 import type { ImportRequest } from './import/run-import.js';
+import type { SuggestRequest } from './policy/run-suggest.js';
+import type { PolicyTestRequest } from './policy/test-rule.js';
+import type { RehearseRequest } from './rehearse/run-rehearse.js';
 
 /** A parsed command line. */
 export type Command =
@@ -13,6 +16,9 @@ export type Command =
   | { readonly command: 'worker' }
   | { readonly command: 'configuration validate'; readonly file: string | undefined }
   | { readonly command: 'configuration import'; readonly request: ImportRequest }
+  | { readonly command: 'configuration rehearse'; readonly request: RehearseRequest }
+  | { readonly command: 'policy suggest'; readonly request: SuggestRequest }
+  | { readonly command: 'policy test'; readonly request: PolicyTestRequest }
   | { readonly command: 'certificates create'; readonly request: CreateRequest }
   | {
       readonly command: 'certificates inspect';

@@ -9,6 +9,8 @@ import { CONFIGURATION_VALIDATE } from './validate/validate-command.js';
 import { DEMO } from './demo/demo-command.js';
 import { manualEntry } from './manual/manual-command.js';
 import { RPCS } from './rpcs/rpcs-command.js';
+import { POLICY_SUGGEST, POLICY_TEST } from './policy/policy-commands.js';
+import { CONFIGURATION_REHEARSE } from './rehearse/rehearse-command.js';
 import { SERVE } from './serve/serve-command.js';
 
 /** All commands, in the order in which help lists them. */
@@ -17,7 +19,10 @@ export const COMMANDS: readonly CommandEntry[] = [
   DEMO,
   CHECK,
   CONFIGURATION_VALIDATE,
+  CONFIGURATION_REHEARSE,
   CONFIGURATION_IMPORT,
+  POLICY_SUGGEST,
+  POLICY_TEST,
   CERTIFICATES_CREATE,
   CERTIFICATES_INSPECT,
   AUDIT_VERIFY,

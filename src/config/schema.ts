@@ -393,7 +393,7 @@ const rootShape = {
     .meta({ description: 'Pairs of addresses: connections to `listen` are relayed to `forward`.' }),
   prometheus_listen_addr: textOf(parsePrometheusAddress, {
     description:
-      'host:port of the admin port, which serves /metrics, /-/liveness, /-/readiness, /-/connections and /-/rpcs. Disabled unless set.',
+      'host:port of the admin port, which serves /metrics, /-/liveness, /-/readiness, /-/connections, /-/rpcs and /-/policy. Disabled unless set.',
     examples: ['127.0.0.1:9237'],
   }).optional(),
   admin_hosts: z

@@ -1,5 +1,6 @@
 import type { InspectionFailureReason } from '../inspect/connection-inspector.js';
 import type { InspectionEvents } from '../inspect/inspection-events.js';
+import type { ClientProperties, ObservedClient } from '../policy/observed-traffic.js';
 import type { DecidedCall } from '../policy/policy-judge.js';
 import type { ClientCertificateResult, ClientFault } from '../tls/client-certificate.js';
 import type { HandshakeFailure } from '../tls/handshake-failure.js';
@@ -66,6 +67,8 @@ export interface InspectedPeer {
   readonly upstream: string;
   readonly peerAddress: string;
   readonly identity: string | undefined;
+  /** Counts its calls. */
+  readonly observed: ObservedClient | undefined;
   /** Whether the client is authenticated at the time of the call. */
   readonly isAuthenticated: () => boolean;
 }
@@ -79,6 +82,8 @@ export interface ConnectionEvents {
   clientCertificate(result: ClientCertificateResult): void;
   /** A client is admitted without an identity, or although `client_allow` does not name it, because `client_auth` is `report`. */
   clientReported(report: ClientReport): void;
+  /** A client is admitted. Returns what counts its calls. */
+  clientAdmitted(properties: Omit<ClientProperties, 'listener'>): ObservedClient;
   protocolDetected(protocol: ConnectionProtocol): void;
   /** `upstream`: its URL. */
   upstreamConnected(upstream: string, seconds: number): void;

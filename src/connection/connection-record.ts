@@ -29,6 +29,7 @@ export class ConnectionRecord {
       identity: undefined,
       identities: [],
       hasVerifiedCertificate: false,
+      observed: undefined,
       protocol: undefined,
       isAuthenticated: false,
       advice: undefined,

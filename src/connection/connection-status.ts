@@ -1,4 +1,5 @@
 import type { ConnectionInspector } from '../inspect/connection-inspector.js';
+import type { ObservedClient } from '../policy/observed-traffic.js';
 import type { TlsFacts } from './connection-events.js';
 import type { SocketEnd } from './peer-address.js';
 import type { ConnectionProtocol } from './protocol.js';
@@ -24,6 +25,8 @@ export interface ConnectionFacts {
   /** All names in the verified client certificate, for the policy: `dns:rails.internal`. The array is not changed. */
   identities: readonly string[];
   hasVerifiedCertificate: boolean;
+  /** Counts its calls; set once the client is admitted. */
+  observed: ObservedClient | undefined;
   protocol: ConnectionProtocol | undefined;
   /** Whether the client has presented a verified certificate, or upstream has answered the client. */
   isAuthenticated: boolean;

@@ -142,6 +142,7 @@ export class RelayedConnection {
       upstream: this.#target.url,
       peerAddress: formatEnd(facts.clientEnd),
       identity: facts.identity,
+      observed: facts.observed,
       isAuthenticated: () => facts.isAuthenticated,
     };
     const judging = this.#judgeCalls(peer);

@@ -67,7 +67,7 @@ export function openToAppend(path: string, tailBytes: number): Promise<AppendedF
       if (!facts.isFile() && !facts.isCharacterDevice()) throw new UnreadableKind('it is not a file');
       const tail = Buffer.alloc(facts.isFile() ? Math.min(facts.size, tailBytes) : 0);
       if (tail.length > 0) await promisify(read)(fd, tail, 0, tail.length, facts.size - tail.length);
-      // Nobody waits for the file any more.
+      // The caller may have stopped waiting.
       signal.throwIfAborted();
       return { fd, facts, tail };
     } catch (error) {

@@ -25,6 +25,7 @@ import { isMutating } from '../telemetry/audit/audited-calls.js';
 import { UnauthenticatedLines } from '../telemetry/unauthenticated-lines.js';
 import { identityCheck } from '../policy/identity-pattern.js';
 import { NO_RULE, type Policy } from '../policy/policy.js';
+import type { TrafficReport } from '../policy/observed-traffic.js';
 import { CurrentPolicy } from '../policy/policy-judge.js';
 import { CurrentMetadata, UpstreamToken, type UpstreamMetadata } from '../policy/upstream-metadata.js';
 import { gitalyAuthorization } from '../gitaly-client/gitaly-token.js';
@@ -140,6 +141,10 @@ export class LocalTraffic implements Traffic {
       connections.oldest(limit),
     );
     return Promise.resolve(listConnections(oldest, this.connectionCount, limit, nowMs));
+  }
+
+  observed(limit: number): Promise<TrafficReport> {
+    return Promise.resolve(this.#metrics.observed.report(limit));
   }
 
   /** @throws PlanRefused */
@@ -266,9 +271,9 @@ export class LocalTraffic implements Traffic {
   }
 }
 
-/** Whether the calls on connections under the former settings are judged by all that applies now. */
-function isJudgedAlike(former: OpeningSettings, next: OpeningSettings): boolean {
-  return !next.judgedFields || (former.judgedFields?.hasReserved(next.judgedFields) ?? false);
+/** Whether the calls on connections under the previous settings are judged by all that applies now. */
+function isJudgedAlike(previous: OpeningSettings, next: OpeningSettings): boolean {
+  return !next.judgedFields || (previous.judgedFields?.hasReserved(next.judgedFields) ?? false);
 }
 
 function relaying(settings: OpeningSettings): ListenerSettings['connect'] {

@@ -9,6 +9,7 @@ import { formatEnd } from '../connection/peer-address.js';
 import type { AuditLog } from './audit-log.js';
 import { HealthWatch } from '../gitaly-client/health-watch.js';
 import type { Assignment, InheritedSockets } from '../systemd/inherited-sockets.js';
+import { mergeTraffic } from '../policy/observed-traffic.js';
 import type { Logger } from '../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../telemetry/metrics.js';
 import { bindState, closeSocketsNotIn, NOTHING_BOUND, type BoundState } from './bound-state.js';
@@ -268,6 +269,7 @@ export class Proxy {
       expose: (format) => this.#options.metrics.expose(format),
       readiness: () => this.#readiness(),
       open: async (kind, limit) => (await this.#traffic?.open(kind, limit)) ?? { open: 0, entries: [] },
+      traffic: async (limit) => (await this.#traffic?.observed(limit)) ?? mergeTraffic([], limit),
       refused: ({ error, peer, count }) => {
         const fields = {
           error,

@@ -1,4 +1,5 @@
 import type { OpenKind, OpenPage } from '../telemetry/open-pages.js';
+import type { TrafficReport } from '../policy/observed-traffic.js';
 import type { Accepted } from '../connection/accepted.js';
 import type { Snapshot } from '../telemetry/metrics.js';
 import type { ServingPlan } from './serving-plan.js';
@@ -38,4 +39,6 @@ export interface Traffic {
   report(): Promise<void>;
   /** The oldest open connections or calls, at most `limit`. */
   open(kind: OpenKind, limit: number): Promise<OpenPage>;
+  /** The observed traffic, at most `limit` groups of clients. */
+  observed(limit: number): Promise<TrafficReport>;
 }

@@ -16,6 +16,7 @@ import type { InspectionEvents } from '../inspect/inspection-events.js';
 import { STATUS_CODES } from '../inspect/grpc/grpc-status.js';
 import { isLimit } from '../inspect/limit.js';
 import { DROP_LOG_MS, MAX_LOGGED } from '../limits.js';
+import type { ClientProperties, ObservedClient } from '../policy/observed-traffic.js';
 import type { DecidedCall } from '../policy/policy-judge.js';
 import { cut } from '../printable.js';
 import { AuditedCalls } from './audit/audited-calls.js';
@@ -115,6 +116,10 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#logger.log('client_would_be_refused', { ...fields, error: cut(detail, MAX_LOGGED.detail), fix });
   }
 
+  clientAdmitted(properties: Omit<ClientProperties, 'listener'>): ObservedClient {
+    return this.#metrics.observed.connected({ listener: this.#listener, ...properties });
+  }
+
   protocolDetected(protocol: ConnectionProtocol): void {
     this.#metrics.connections.inc({ listener: this.#listener, type: this.#type, protocol });
   }
@@ -131,7 +136,13 @@ export class ListenerTelemetry implements ConnectionEvents {
     this.#metrics.upstreams.seen({ listener, upstream }, { up: false, atMs: Date.now() });
   }
 
-  inspecting({ upstream, peerAddress, identity, isAuthenticated }: InspectedPeer): InspectionEvents {
+  inspecting({
+    upstream,
+    peerAddress,
+    identity,
+    observed,
+    isAuthenticated,
+  }: InspectedPeer): InspectionEvents {
     const peer = {
       listener: this.#listener,
       upstream,
@@ -142,12 +153,14 @@ export class ListenerTelemetry implements ConnectionEvents {
       isAuthenticated() || this.#lines.admits('call', reason, peerAddress);
     const lines = new CallLines(this.#rpcLog, peer, admits);
     const audit = new AuditedCalls(this.#audit, peer);
-    return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, lines, audit);
+    return new ConnectionRpcs(this.#metrics.rpcs.methods, this.#rpcs, lines, audit, observed);
   }
 
   callDecided({ outcome, decision, service, method, correlationId }: DecidedCall, peer: InspectedPeer): void {
     const { rule, identity, refusal, operation, isKnown } = decision;
     this.#rpcs.decided(rule, outcome);
+    if (isKnown)
+      peer.observed?.decided(this.#metrics.rpcs.methods.find(`/${service}/${method}`), outcome, rule);
     if (!refusal) return;
     const { upstream, peerAddress } = peer;
     // A client could make up RPCs, so those that are unknown are one subject.

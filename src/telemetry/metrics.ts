@@ -10,6 +10,7 @@ import {
   type RegistryContentType,
 } from 'prom-client';
 
+import { ObservedTraffic } from '../policy/observed-traffic.js';
 import type { DatedRole } from '../x509/dated.js';
 import { MergedReports, ReportSource, type SampleReport } from './metrics-report.js';
 import { DURATION_BUCKETS } from './rpc/duration-counts.js';
@@ -93,6 +94,8 @@ export class Metrics {
   readonly upstreams = new UpstreamStates();
   /** Counts of the inspected calls and sidechannels. */
   readonly rpcs = new RpcCounts();
+  /** The traffic that `/-/policy` shows. */
+  readonly observed = new ObservedTraffic();
 
   readonly gitalyConnections = this.#counter({
     name: 'gitaly_connections_total',

@@ -86,7 +86,8 @@ export function listRpcs(
   return { open: calls.size, entries };
 }
 
-function readLimit(query: URLSearchParams): number | string {
+/** Reads the number of entries of a page, or describes what is wrong with it. */
+export function readLimit(query: URLSearchParams): number | string {
   const text = query.get('limit');
   if (text === null) return STATUS_PAGE_ENTRIES;
   const limit = /^\d{1,7}$/u.test(text) ? Number(text) : 0;

@@ -12,7 +12,9 @@ import {
 import { MAX_TIMER_MS } from '../limits.js';
 import { namesFor } from '../config/server-name.js';
 import { guarded } from '../guarded.js';
+import type { ObservedAuthority } from '../policy/observed-traffic.js';
 import { Certificate, presentedChain } from '../x509/certificate.js';
+import { ClientAuthorities } from './client-authorities.js';
 import type { ClientSources, UnguardedHandshake } from './client-sources.js';
 import { FlightGuard, sourceOf } from './flight-guard.js';
 import { KeyUpdateLimit, reset } from './key-updates.js';
@@ -66,6 +68,8 @@ export class TlsTerminator {
   readonly #waiting = new WeakMap<object, Waiting>();
   /** Set if client certificates are requested. */
   readonly #guard: FlightGuard | undefined;
+  /** Set if client certificates are requested. */
+  readonly #authorities: ClientAuthorities | undefined;
   readonly #keyUpdates = new KeyUpdateLimit();
   readonly #environment: TerminatorEnvironment;
   readonly #epochs: SessionEpochs;
@@ -81,6 +85,7 @@ export class TlsTerminator {
       // Without `ca` Node trusts the public CAs.
       if (!parts.clientCa?.length) throw new Error('client_auth needs the CAs of clients');
       this.#guard = new FlightGuard(environment.sources);
+      this.#authorities = new ClientAuthorities(parts.clientCa);
     }
     this.#environment = environment;
     this.#epochs = new SessionEpochs(parts.sessions, parts.sessionDates);
@@ -165,6 +170,11 @@ export class TlsTerminator {
     return certificate;
   }
 
+  /** The CAs that may verify a client with this certificate, for the observed traffic. */
+  authoritiesOf(socket: TLSSocket, own: Certificate): readonly ObservedAuthority[] {
+    return this.#authorities?.of(socket, own) ?? [];
+  }
+
   #pairFor(serverName: string | undefined): ServerPair | undefined {
     return serverName === undefined ? undefined : choosePair(this.#pairs, serverName);
   }
@@ -237,6 +247,7 @@ export class TlsTerminator {
       return this.#renewTicketKeys(this.#environment.now()) === secret ? undefined : new SessionEnded();
     const chain = presentedChain(socket);
     const fault = this.#guard?.finished(socket, address, chain);
+    if (!fault) this.#authorities?.note(socket, chain);
     if (fault || !socket.authorized) return fault;
     const atMs = issuersExpireAt(chain, startedAtMs);
     if (this.#epochs.endBy(atMs, this.#environment.now())) this.#environment.onSessionsEnd(atMs);

@@ -61,7 +61,7 @@ function follow(
       peer: {
         upstream: 'the upstream',
         peerAddress: 'the client',
-        identity: undefined,
+        identity: undefined, observed: undefined,
         isAuthenticated: () => true,
       },
       events: {

@@ -25,6 +25,7 @@ test('a page of calls looks at as many as it shows, however many are open', () =
           identity: undefined,
           identities: [],
           hasVerifiedCertificate: false,
+          observed: undefined,
           isAuthenticated: true,
           protocol: 'http2',
           advice: undefined,

@@ -1,5 +1,10 @@
+import type { TLSSocket } from 'node:tls';
+
+import type { ClientAuth } from '../../config/model.js';
+import { normalServerName } from '../../config/server-name.js';
 import { judgeClient, type ClientFault, type ClientVerdict } from '../../tls/client-certificate.js';
 import { certificateIdentity, describeIdentities, identitiesOf } from '../../x509/certificate-names.js';
+import { peerCertificate } from '../../x509/certificate.js';
 import { ConnectionEnd } from '../connection-end.js';
 import type { ConnectionContext } from '../connection-context.js';
 import { formatEnd } from '../peer-address.js';
@@ -8,9 +13,29 @@ import type { OpenClient } from './terminate-tls.js';
 /** Identifies the client by its certificate. Returns the end of the connection if the client is refused. */
 export function identifyClient(context: ConnectionContext, { tls }: OpenClient): ConnectionEnd | undefined {
   const { facts, settings } = context;
-  const { configuration, events, allowsClient } = settings;
-  const { clientAuth = 'none' } = configuration.tls ?? {};
-  if (!tls || clientAuth === 'none') return undefined;
+  const { clientAuth = 'none' } = settings.configuration.tls ?? {};
+  const certificate = tls && clientAuth !== 'none' ? verifyClient(context, tls, clientAuth) : 'not_requested';
+  if (certificate instanceof ConnectionEnd) return certificate;
+  const own = tls && certificate !== 'not_requested' ? peerCertificate(tls) : undefined;
+  const { serverName } = facts;
+  facts.observed = settings.events.clientAdmitted({
+    identities: facts.identities,
+    tls_version: facts.tls?.version ?? null,
+    server_name: settings.routes.only || serverName === undefined ? null : normalServerName(serverName),
+    certificate,
+    authorities: (tls && own && settings.terminator?.authoritiesOf(tls, own)) ?? [],
+  });
+  return undefined;
+}
+
+/** Returns the state of the certificate, or the end of the connection if the client is refused. */
+function verifyClient(
+  context: ConnectionContext,
+  tls: TLSSocket,
+  clientAuth: Exclude<ClientAuth, 'none'>,
+): 'verified' | ClientFault | ConnectionEnd {
+  const { facts, settings } = context;
+  const { events, allowsClient } = settings;
   let verdict = judgeClient(tls, clientAuth);
   if (verdict.kind === 'verified') {
     facts.hasVerifiedCertificate = true;
@@ -34,7 +59,10 @@ export function identifyClient(context: ConnectionContext, { tls }: OpenClient):
     events.clientCertificate(verdict.kind);
   }
   if (facts.hasVerifiedCertificate) context.authenticated('certificate');
-  return undefined;
+  // What `client_allow` decides depends on the identities only.
+  if (verdict.kind === 'refused' && verdict.fault === 'not_allowed')
+    return facts.hasVerifiedCertificate ? 'verified' : 'absent';
+  return verdict.kind === 'refused' ? verdict.fault : verdict.kind;
 }
 
 function notAllowed(

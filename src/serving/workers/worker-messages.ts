@@ -1,4 +1,5 @@
 import type { OpenKind, OpenPage } from '../../telemetry/open-pages.js';
+import type { TrafficReport } from '../../policy/observed-traffic.js';
 import type { Problem } from '../../config/model.js';
 import type { Arrival } from '../../connection/accepted.js';
 import type { OpenExceeded } from '../connection-quota.js';
@@ -34,7 +35,8 @@ export type Order =
   | { readonly kind: 'audit'; readonly isBlocked: boolean }
   | { readonly kind: 'cut'; readonly why: string }
   | { readonly kind: 'report'; readonly id: number }
-  | { readonly kind: 'open'; readonly id: number; readonly list: OpenKind; readonly limit: number };
+  | { readonly kind: 'open'; readonly id: number; readonly list: OpenKind; readonly limit: number }
+  | { readonly kind: 'observe'; readonly id: number; readonly limit: number };
 
 /** A message from a worker to the primary process. */
 export type Notice =
@@ -63,10 +65,12 @@ export type WorkerAnswer =
   /** `problems` is empty if the plan is prepared. */
   | { readonly kind: 'prepared'; readonly id: number; readonly problems: readonly Problem[] }
   | { readonly kind: 'reported'; readonly id: number; readonly report: MetricsReport }
-  | { readonly kind: 'listed'; readonly id: number; readonly page: OpenPage };
+  | { readonly kind: 'listed'; readonly id: number; readonly page: OpenPage }
+  | { readonly kind: 'observed'; readonly id: number; readonly traffic: TrafficReport };
 
 /** An order that expects an answer, before it is assigned an id. */
 export type Question =
   | { readonly kind: 'prepare'; readonly plan: ServingPlan }
   | { readonly kind: 'report' }
-  | { readonly kind: 'open'; readonly list: OpenKind; readonly limit: number };
+  | { readonly kind: 'open'; readonly list: OpenKind; readonly limit: number }
+  | { readonly kind: 'observe'; readonly limit: number };

@@ -13,6 +13,7 @@ import type { Logger } from '../../telemetry/logger.js';
 import type { Metrics, Snapshot } from '../../telemetry/metrics.js';
 import { RpcLog } from '../../telemetry/rpc/rpc-log.js';
 import type { AuditTrail } from '../../telemetry/audit/audit-trail.js';
+import { mergeTraffic, type TrafficReport } from '../../policy/observed-traffic.js';
 import { UnauthenticatedLines } from '../../telemetry/unauthenticated-lines.js';
 import { SessionEpochs } from '../../tls/session-epochs.js';
 import { PlanRefused, TrafficFailure, type ServingPlan, type ServedListener } from '../serving-plan.js';
@@ -166,6 +167,14 @@ export class WorkerTraffic implements Traffic {
       return [{ open, entries: entries.map((entry) => ({ worker: slot.number, ...entry })) }];
     });
     return mergePages(pages, limit);
+  }
+
+  async observed(limit: number): Promise<TrafficReport> {
+    const answers = await this.#askAll({ kind: 'observe', limit });
+    return mergeTraffic(
+      answers.map(({ answer }) => (answer?.kind === 'observed' ? answer.traffic : undefined)),
+      limit,
+    );
   }
 
   #slot(number: number, program: string): WorkerSlot {

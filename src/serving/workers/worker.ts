@@ -115,6 +115,11 @@ export class Worker {
         void this.#traffic
           .open(order.list, order.limit)
           .then((page) => tell({ kind: 'listed', id: order.id, page }));
+        return;
+      case 'observe':
+        void this.#traffic
+          .observed(order.limit)
+          .then((traffic) => tell({ kind: 'observed', id: order.id, traffic }));
     }
   }
 

@@ -7,6 +7,9 @@ import type { CallLines } from './call-lines.js';
 import type { CallGroupCounts, ListenerCounts, SidechannelCounts } from './listener-counts.js';
 import type { MethodCounts, MethodTable } from './method-table.js';
 import type { Sender } from '../../inspect/sender.js';
+import type { StatusCode } from '../../inspect/grpc/grpc-status.js';
+import type { ObservedClient } from '../../policy/observed-traffic.js';
+import { NO_RULE } from '../../policy/policy.js';
 import { traceIdOf } from '../../inspect/grpc/traceparent.js';
 
 /** Counts and logs the calls of one connection. */
@@ -14,17 +17,27 @@ export class ConnectionRpcs implements InspectionEvents {
   readonly #methods: MethodTable;
   readonly #counts: ListenerCounts;
   readonly #audit: AuditedCalls;
+  readonly #observed: ObservedClient | undefined;
   readonly #ended: (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
-  constructor(methods: MethodTable, counts: ListenerCounts, lines: CallLines, audit: AuditedCalls) {
+  constructor(
+    methods: MethodTable,
+    counts: ListenerCounts,
+    lines: CallLines,
+    audit: AuditedCalls,
+    observed: ObservedClient | undefined,
+  ) {
     this.#methods = methods;
     this.#counts = counts;
     this.#audit = audit;
+    this.#observed = observed;
     this.#ended = (call, method, end) => lines.ended(call, method, end);
   }
 
   started(call: GrpcCall): CallObserver {
-    const record = new CallRecord(call, this.#methods, this.#groupOf(call.context), this.#ended);
+    // Only calls of clients need a rule of the policy.
+    const observed = call.context.direction === 'to_upstream' ? this.#observed : undefined;
+    const record = new CallRecord(call, this.#methods, this.#groupOf(call.context), observed, this.#ended);
     return this.#audit.follow(call, record.operation, record);
   }
 
@@ -68,6 +81,16 @@ class SidechannelRecord implements SidechannelObserver {
   }
 }
 
+/**
+ * The codes with which Gitaly refuses calls without a token, with an invalid one, or to an RPC that it does not have. An RPC that
+ * a client is always refused needs no rule of the policy.
+ */
+const REFUSED_BY_UPSTREAM: ReadonlySet<StatusCode> = new Set([
+  'Unauthenticated',
+  'PermissionDenied',
+  'Unimplemented',
+]);
+
 /** Called for each call that has ended. */
 type CallEnded = (call: GrpcCall, method: MethodCounts, end: CallEnd) => void;
 
@@ -77,15 +100,25 @@ class CallRecord implements CallObserver {
   readonly #method: MethodCounts;
   readonly #methods: MethodTable;
   readonly #group: CallGroupCounts;
+  readonly #observed: ObservedClient | undefined;
   readonly #onEnd: CallEnded;
 
-  constructor(call: GrpcCall, methods: MethodTable, group: CallGroupCounts, onEnd: CallEnded) {
+  constructor(
+    call: GrpcCall,
+    methods: MethodTable,
+    group: CallGroupCounts,
+    observed: ObservedClient | undefined,
+    onEnd: CallEnded,
+  ) {
     const method = methods.find(call.start.path);
     this.#call = call;
     this.#method = method;
     this.#methods = methods;
     this.#group = group;
+    this.#observed = observed;
     this.#onEnd = onEnd;
+    // The name of another RPC is not known before it is answered.
+    if (method !== methods.other) observed?.called(method);
     method.started++;
     group.started.set(method.operation, (group.started.get(method.operation) ?? 0) + 1);
     group.inFlight++;
@@ -115,7 +148,18 @@ class CallRecord implements CallObserver {
     // Only a response of the upstream shows that a method exists. A malformed request is refused before the method is looked up.
     if (method === this.#methods.other && end.answered && end.code !== 'Unimplemented')
       this.#methods.learn(start.path);
+    if (this.#observed) this.#observe(this.#observed, end);
     this.#onEnd(this.#call, method, end);
+  }
+
+  #observe(observed: ObservedClient, { code, by }: CallEnd): void {
+    let method = this.#method;
+    if (method === this.#methods.other) {
+      method = this.#methods.find(this.#call.start.path);
+      observed.called(method);
+      if (by === 'proxy') observed.decided(method, 'denied', NO_RULE);
+    }
+    if (by === 'server' && REFUSED_BY_UPSTREAM.has(code)) observed.refused(method);
   }
 
   lost(): void {
