@@ -285,8 +285,8 @@ test(
       const passed = Array.from({ length: AT_ONCE }, () => pass(random));
       server.stdin.write(passed.map(({ forwarded }) => `${forwarded.toString('base64')}\n`).join(''));
       for (const { client, connection, allowed, refused, forwarded } of passed) {
-        const { value } = await results.next();
-        const { methods, sent } = resultSchema.parse(JSON.parse(String(value)));
+        const line = await results.next();
+        const { methods, sent } = resultSchema.parse(JSON.parse(String(line.value)));
         const seen = methods.map((method) => Buffer.from(method, 'base64').toString('latin1'));
         const unjudged = seen.filter((method) => !allowed.includes(method));
         expect(unjudged, forwarded.toString('base64')).toEqual([]);
@@ -306,7 +306,7 @@ test(
     }
     server.stdin.end();
     await exited;
-    console.log(JSON.stringify(counts));
+    process.stdout.write(`${JSON.stringify(counts)}\n`);
     expect(counts.seen).toBeGreaterThan(BLOCKS / 10);
     expect(counts.refused).toBeGreaterThan(BLOCKS / 10);
   },
