@@ -219,8 +219,8 @@ test('PINGs of both ends every 30 s do not exceed a limit', () => {
     'server 0 ping syn 1',
     'client 0 ping ack 1',
   ];
-  const week = 7 * 24 * 3600;
-  for (let seconds = 0; seconds < week; seconds += 30) {
+  const day = 24 * 3600;
+  for (let seconds = 0; seconds < day; seconds += 30) {
     for (const { sender, bytes } of exchange.map(frame))
       expect(followed.session.read(sender, bytes, 0, bytes.length, seconds * 1000)).toBeUndefined();
   }
