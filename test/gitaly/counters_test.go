@@ -39,14 +39,19 @@ func testCounters(t *testing.T, s *setup) {
 	t.Logf("of %d methods and codes both counted the same", len(served))
 }
 
-var series = regexp.MustCompile(`(?m)^grpc_server_handled_total\{(.*)\} (\S+)$`)
-
 // ownSocket is what Gitaly's hooks call: on a socket of its own, that no proxy sees.
 const ownSocket = `grpc_service="gitaly.HookService"`
 
 // handled sums the series of grpc_server_handled_total that are not zero, by type, service, method and code.
 func handled(t testing.TB, urls ...string) map[string]float64 {
 	t.Helper()
+	return sums(t, "grpc_server_handled_total", []string{"grpc_"}, urls...)
+}
+
+// sums adds up the series of a counter that are not zero, by the labels whose names begin with one of the prefixes.
+func sums(t testing.TB, counter string, prefixes []string, urls ...string) map[string]float64 {
+	t.Helper()
+	series := regexp.MustCompile(`(?m)^` + counter + `\{(.*)\} (\S+)$`)
 	counted := map[string]float64{}
 	for _, url := range urls {
 		response, err := http.Get(url)
@@ -65,7 +70,7 @@ func handled(t testing.TB, urls ...string) map[string]float64 {
 			}
 			labels := []string{}
 			for label := range strings.SplitSeq(match[1], ",") {
-				if strings.HasPrefix(label, "grpc_") {
+				if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(label, prefix) }) {
 					labels = append(labels, label)
 				}
 			}

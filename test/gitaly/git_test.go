@@ -132,11 +132,15 @@ func testManyRefs(t *testing.T, s *setup) {
 func testWorkhorse(t *testing.T, s *setup) {
 	source, repo := makeRepository(t, 120, 64*1024), "workhorse.git"
 	s.push(t, s.tls, repo, source)
-	head := headOf(t, source)
+	fetchAsWorkhorse(t, s.tls, repo, headOf(t, source))
+}
 
+// fetchAsWorkhorse fetches a commit, and asserts that the pack is whole and holds it.
+func fetchAsWorkhorse(t *testing.T, address, repo, head string) {
+	t.Helper()
 	registry := client.NewSidechannelRegistry(logrus.NewEntry(logrus.StandardLogger()))
 	credentials := grpc.WithPerRPCCredentials(gitalyauth.RPCCredentialsV2(Token))
-	conn, err := client.DialSidechannel(contextOf(t), s.tls, registry, []grpc.DialOption{credentials})
+	conn, err := client.DialSidechannel(contextOf(t), address, registry, []grpc.DialOption{credentials})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ func TestGitaly(t *testing.T) {
 	for name, part := range map[string]func(*testing.T){
 		"git":        c.testWhole,
 		"Praefect":   c.testPraefect,
+		"policy":     c.testPolicy,
 		"gate":       c.testGate,
 		"check":      c.testCheck,
 		"Prometheus": c.testPrometheus,

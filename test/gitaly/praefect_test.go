@@ -16,24 +16,32 @@ import (
 	"gitaly-tls-proxy/interop/proxy"
 )
 
-// testPraefect pushes by a Praefect that reaches two Gitalys by TLS: both vote on the push over the stream that each
-// opens back, and one that was away gets what it missed.
+// ofPraefect are the RPCs that Praefect calls for a push, a clone and a replication, and the Gitaly that replicates. The votes
+// are calls of Gitaly to Praefect, so the policy does not name them.
+var ofPraefect = []proxy.Rule{{
+	Name:       "praefect",
+	Identities: []string{"dns:praefect.internal"},
+	Allow: []string{
+		"gitaly.RepositoryService/*", "gitaly.SSHService/*", "gitaly.RefService/*", "gitaly.ObjectPoolService/*",
+		"gitaly.ServerService/*", "gitaly.InternalGitaly/*", "grpc.health.v1.Health/*",
+	},
+}}
+
+// testPraefect pushes by a Praefect that reaches two Gitalys by TLS, one of them behind a policy: both vote on the push over
+// the stream that each opens back, and one that was away gets what it missed.
 func (c *common) testPraefect(t *testing.T) {
 	api := StartAPI(t)
 	nodes := []*Server{Start(t, c.binaries, "praefect-1", api), Start(t, c.binaries, "praefect-2", api)}
 	pair := c.ca.Server(t)
-	listeners := []proxy.Listener{}
-	for _, node := range nodes {
-		listen := "tls://127.0.0.1:" + freePort(t)
-		listeners = append(listeners, proxy.Listener{Listen: listen, Forward: "tcp://" + node.Address})
-	}
-	inFront := proxy.Start(t, proxy.Configuration{
+	listener := proxy.Listener{Listen: "tls://127.0.0.1:" + freePort(t), Forward: "tcp://" + nodes[1].Address}
+	plain := proxy.Start(t, proxy.Configuration{
 		TLS:                     &proxy.TLS{CertificatePath: pair.CertificatePath, KeyPath: pair.KeyPath},
-		Listeners:               listeners,
+		Listeners:               []proxy.Listener{listener},
 		PrometheusListenAddress: "127.0.0.1:0",
 	})
+	policy := c.guard(t, "tcp://"+nodes[0].Address, ofPraefect, "praefect.internal")
 	address := startPraefect(t, c.binaries, map[string]string{
-		nodes[0].Storage: inFront.URL(t, listeners[0]), nodes[1].Storage: inFront.URL(t, listeners[1]),
+		nodes[0].Storage: policy.addresses["praefect.internal"], nodes[1].Storage: plain.URL(t, listener),
 	})
 	source := makeRepository(t, 120, 1024)
 
@@ -44,9 +52,11 @@ func (c *common) testPraefect(t *testing.T) {
 		}
 	}
 	// Each Gitaly votes when a push prepares its references and when it commits them, and when the repository is made.
-	await(t, "the votes of both Gitalys to be counted", func() bool {
-		return counted(t, inFront, `grpc_code="OK",grpc_method="VoteTransaction",grpc_service="gitaly.RefTransaction",`) >= 4
-	})
+	for name, inFront := range map[string]*proxy.Proxy{"without a policy": plain, "behind a policy": policy.front} {
+		await(t, "the votes of the Gitaly "+name+" to be counted", func() bool {
+			return counted(t, inFront, `grpc_code="OK",grpc_method="VoteTransaction",grpc_service="gitaly.RefTransaction",`) >= 2
+		})
+	}
 	if clone := c.clone(t, address, "replicated.git", true); headOf(t, clone) != headOf(t, source) {
 		t.Errorf("the clone is at %q, not at %q", headOf(t, clone), headOf(t, source))
 	}
@@ -62,7 +72,29 @@ func (c *common) testPraefect(t *testing.T) {
 	nodes[1].Launch(t)
 	await(t, "the Gitaly that was away to have what was pushed", func() bool { return nodes[1].replicaAt(t) == headOf(t, source) })
 	await(t, "the replication to be counted", func() bool {
-		return counted(t, inFront, `grpc_code="OK",grpc_method="ReplicateRepository",`) > 0
+		return counted(t, plain, `grpc_code="OK",grpc_method="ReplicateRepository",`) > 0
+	})
+	if allowed, denied := policy.decided(t, "allowed"), policy.decided(t, "denied"); allowed == 0 || denied > 0 {
+		t.Errorf("the policy has allowed %g calls of Praefect and denied %g", allowed, denied)
+	}
+
+	t.Run("a policy in front of Praefect lets a reader clone, and refuses its push", func(t *testing.T) {
+		g := c.guard(t, address, writerAndReader, "reader.internal", "writer.internal")
+		for _, backchannel := range protocols {
+			clone := c.clone(t, g.addresses["reader.internal"], "replicated.git", backchannel)
+			commit(t, clone, fmt.Sprintf("of the reader %t", backchannel), []byte("not allowed"))
+			push := c.gitEnvironment(g.addresses["reader.internal"], "replicated.git", "receive-pack", backchannel)
+			_, err := tryGit(t, clone, push, "push", remote, "main")
+			if err == nil {
+				t.Fatal("the push passed")
+			}
+			assertSaid(t, err, "code = PermissionDenied desc = "+fmt.Sprintf(notAllowed, "SSHService/SSHReceivePack"))
+			push = c.gitEnvironment(g.addresses["writer.internal"], "replicated.git", "receive-pack", backchannel)
+			git(t, clone, push, "push", "--quiet", remote, "main")
+			if got := nodes[0].replicaAt(t); got != headOf(t, clone) {
+				t.Errorf("%s is at %q after the push of the writer, not at %q", nodes[0].Storage, got, headOf(t, clone))
+			}
+		}
 	})
 }
 

@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// valveBytes is what a valve lets pass towards the client before it shuts: much less than a long clone, so that what all
-// buffers on the way hold is not the rest of it.
+// valveBytes is what a valve lets pass in each direction before it shuts: much less than a long clone or push, so that what all
+// buffers on the way hold is not the rest of it, and more than a client sends to clone.
 const valveBytes = 1 << 20
 
-// Valve stands between a client and a server and keeps back what the server sends after the first bytes, until it is
-// opened: a clone through it is under way for as long as a test wants.
+// Valve stands between a client and a server and keeps back what either sends after the first bytes, until it is opened:
+// a clone or a push through it is under way for as long as a test wants.
 type Valve struct {
 	Address string
 	// Shut is closed when bytes wait.
@@ -56,20 +56,18 @@ func (v *Valve) carry(client *net.TCPConn, target string) {
 	server := conn.(*net.TCPConn)
 	var both sync.WaitGroup
 	both.Add(2)
-	go func() {
-		defer both.Done()
-		pass(server, client, func(int) {})
-	}()
-	go func() {
-		defer both.Done()
-		passed := 0
-		pass(client, server, func(bytes int) {
-			if passed += bytes; passed >= valveBytes {
-				v.shut.Do(func() { close(v.Shut) })
-				<-v.open
-			}
-		})
-	}()
+	for from, to := range map[*net.TCPConn]*net.TCPConn{client: server, server: client} {
+		go func() {
+			defer both.Done()
+			passed := 0
+			pass(to, from, func(bytes int) {
+				if passed += bytes; passed >= valveBytes {
+					v.shut.Do(func() { close(v.Shut) })
+					<-v.open
+				}
+			})
+		}()
+	}
 	both.Wait()
 	_ = client.Close()
 	_ = server.Close()

@@ -37,12 +37,15 @@ type Listener struct {
 
 // Policy refuses calls.
 type Policy struct {
-	Mode  string `json:"mode"`
-	Rules []Rule `json:"rules"`
+	Mode     string `json:"mode"`
+	Rules    []Rule `json:"rules"`
+	ReadOnly bool   `json:"read_only,omitempty"`
 }
 
 // Rule allows the clients with these identities some methods.
 type Rule struct {
+	// Name is the label of the rule in metrics and messages.
+	Name       string   `json:"name,omitempty"`
 	Identities []string `json:"identities"`
 	Allow      []string `json:"allow"`
 }

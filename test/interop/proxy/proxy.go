@@ -23,8 +23,10 @@ const patience = 30 * time.Second
 // Proxy is the running program.
 type Proxy struct {
 	command *exec.Cmd
-	log     *log
-	stderr  bytes.Buffer
+	// file is its configuration.
+	file   string
+	log    *log
+	stderr bytes.Buffer
 	// exited is closed when the process has ended and its log has been read.
 	exited chan struct{}
 }
@@ -36,16 +38,11 @@ func Start(t testing.TB, configuration Configuration, environment ...string) *Pr
 	if _, err := os.Stat(program); err != nil {
 		t.Fatalf("the proxy is not built (npm run build): %v", err)
 	}
-	content, err := json.MarshalIndent(configuration, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
 	file := filepath.Join(t.TempDir(), "proxy.yaml")
-	if err := os.WriteFile(file, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, file, configuration)
 	proxy := &Proxy{
 		command: exec.Command("node", program, "serve", "--config", file),
+		file:    file,
 		log:     newLog(),
 		exited:  make(chan struct{}),
 	}
@@ -72,9 +69,14 @@ func Start(t testing.TB, configuration Configuration, environment ...string) *Pr
 // Await gives the first line that matches, waiting for it if need be. what names it where it does not come.
 func (p *Proxy) Await(t testing.TB, what string, matches func(Line) bool) Line {
 	t.Helper()
+	return p.awaitAfter(t, 0, what, matches)
+}
+
+// awaitAfter is Await that skips the first lines.
+func (p *Proxy) awaitAfter(t testing.TB, seen int, what string, matches func(Line) bool) Line {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	seen := 0
 	for {
 		lines, more := p.log.snapshot()
 		for _, line := range lines[seen:] {
@@ -123,6 +125,15 @@ func (p *Proxy) Reload(t testing.TB) {
 	p.signal(t, syscall.SIGHUP)
 }
 
+// Reconfigure replaces the configuration, and returns when the new one is in effect.
+func (p *Proxy) Reconfigure(t testing.TB, configuration Configuration) {
+	t.Helper()
+	lines, _ := p.log.snapshot()
+	write(t, p.file, configuration)
+	p.Reload(t)
+	p.awaitAfter(t, len(lines), "the reload", func(line Line) bool { return line.Event == "reloaded" })
+}
+
 func (p *Proxy) signal(t testing.TB, signal os.Signal) {
 	t.Helper()
 	if err := p.command.Process.Signal(signal); err != nil {
@@ -159,6 +170,17 @@ func (p *Proxy) Stop(t testing.TB) []Line {
 	t.Helper()
 	p.Terminate(t)
 	return p.Exited(t)
+}
+
+func write(t testing.TB, file string, configuration Configuration) {
+	t.Helper()
+	content, err := json.MarshalIndent(configuration, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // cleanUp ends a program that the test has left running, and shows its output if the test has failed.
