@@ -118,16 +118,18 @@ function numberKind({ format, minValue, maxValue }: z.ZodNumber): string {
 function unknownKey(path: KeyPath, name: string): { problem: Problem; meant: string | undefined } {
   const schema = schemaAt(path);
   const shape = schema instanceof z.ZodObject ? shapeOf(schema) : {};
-  const meant = nearest(name, Object.keys(shape));
   const home = Object.keys(shape).find((key) => {
     const inner = unwrap(shape[key]);
     return inner instanceof z.ZodObject && Object.hasOwn(inner.shape, name);
   });
+  const isTopLevel = Object.hasOwn(settingsSchema.shape, name);
+  // A key that is right elsewhere is not a misspelt one.
+  const meant = home === undefined && !isTopLevel ? nearest(name, Object.keys(shape)) : undefined;
   const place = path.length === 0 ? 'the top level' : `\`${formatKey(path)}\``;
   let hint = `the keys of ${place} are ${Object.keys(shape).map(tick).join(', ')}`;
   if (meant !== undefined) hint = `did you mean ${tick(meant)}?`;
   else if (home !== undefined) hint = `it belongs under ${tick(home)}`;
-  else if (Object.hasOwn(settingsSchema.shape, name)) hint = 'it belongs at the top level of the file';
+  else if (isTopLevel) hint = 'it belongs at the top level of the file';
   const problem: Problem = {
     severity: 'error',
     key: [...path, name],

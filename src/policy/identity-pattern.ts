@@ -5,7 +5,7 @@ import { isPrintable } from '../printable.js';
 import { WildcardPattern } from './wildcards.js';
 
 /** The kinds of names in a certificate that identify a client. */
-export const IDENTITY_KINDS = ['dns', 'uri', 'ip', 'email', 'cn', 'ou'] as const;
+const IDENTITY_KINDS = ['dns', 'uri', 'ip', 'email', 'cn', 'ou'] as const;
 type IdentityKind = (typeof IDENTITY_KINDS)[number];
 
 /** A name in a verified certificate: `dns:rails-1.gitlab.internal`. */

@@ -29,7 +29,7 @@ export interface PolicySettings {
 }
 
 /** The refusal of a call; its message contains both texts. */
-export interface PolicyRefusal extends CallRefusal {
+interface PolicyRefusal extends CallRefusal {
   /** Names the client, the RPC and the rule. */
   readonly reason: string;
   readonly fix: string;

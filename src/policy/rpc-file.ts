@@ -12,7 +12,7 @@ const REQUIRED = ['method', 'type', 'operation'] as const;
 const METHOD = /^((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*)\/([A-Za-z_]\w*)$/u;
 const FIELD = /^(?:[1-9]\d{0,8}(?:\.[1-9]\d{0,8})*)?$/u;
 
-export interface RpcFile {
+interface RpcFile {
   readonly rpcs: readonly Rpc[];
   /** Each with its line. */
   readonly problems: readonly string[];

@@ -107,6 +107,10 @@ abuse_limits:
         callsPerConnection: 10,
       },
       inspect: 'on',
+      clientAllow: undefined,
+      policy: undefined,
+      upstreamToken: undefined,
+      upstreamMetadata: [],
       http: undefined,
     };
     const certificates = [
@@ -179,6 +183,8 @@ abuse_limits:
       ],
       prometheusListenAddr: { host: '', port: 9237 },
       adminHosts: ['gitaly-a.internal', '*.gitlab.svc'],
+      rpcs: [],
+      audit: undefined,
       workers: 3,
       gracefulRestartTimeoutMs: 120_000,
       logging: {
@@ -214,11 +220,17 @@ abuse_limits:
       maxConnectionAge: undefined,
       abuseLimits: ABUSE_LIMITS,
       inspect: 'on',
+      clientAllow: undefined,
+      policy: undefined,
+      upstreamToken: undefined,
+      upstreamMetadata: [],
       proxyProtocol: { acceptFrom: [], send: undefined },
     });
     expect(result.configuration).toMatchObject({
       prometheusListenAddr: undefined,
       adminHosts: [],
+      rpcs: [],
+      audit: undefined,
       workers: 1,
       gracefulRestartTimeoutMs: 600_000,
       logging: { level: 'info', format: 'json' },
@@ -364,7 +376,7 @@ describe('problems of a file', () => {
       'no listeners',
       'logging: { level: info }',
       [
-        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `forward_by_server_name`, `tls`, `socket`, `inspect`, `proxy_protocol`, `upstream_tls`, `paths`, `client_certificate_headers`',
+        'proxy.yaml:1: listeners: missing: expected a list, each entry with the keys `listen`, `forward`, `forward_by_server_name`, `tls`, `socket`, `inspect`, `client_allow`, `policy`, `upstream_token_path`, `upstream_metadata`, `proxy_protocol`, `upstream_tls`, `paths`, `client_certificate_headers`',
       ],
     ],
     ['no listener', 'listeners: []', ['proxy.yaml:1: listeners: expected at least one entry']],
@@ -400,7 +412,7 @@ describe('problems of a file', () => {
       'a key like no other',
       `${tcp(forward)}zzz: 1\n`,
       [
-        'proxy.yaml:4: zzz: unknown key `zzz`; the keys of the top level are `tls`, `listeners`, `prometheus_listen_addr`, `admin_hosts`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_unauthenticated_connections`, `max_connections_per_source`, `abuse_limits`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
+        'proxy.yaml:4: zzz: unknown key `zzz`; the keys of the top level are `tls`, `listeners`, `prometheus_listen_addr`, `admin_hosts`, `workers`, `graceful_restart_timeout`, `logging`, `timeouts`, `max_connections`, `max_unauthenticated_connections`, `max_connections_per_source`, `abuse_limits`, `rpcs_path`, `audit_log_path`, `audit_required`, `health_check_interval`, `health_check_token_path`, `readiness_requires_upstream`, `max_connection_age`, `max_connection_age_grace`',
       ],
     ],
     [
@@ -748,7 +760,7 @@ describe('problems of flags', () => {
       { directory, env: {}, kindOf, textOf },
     );
     expect(lines(result)).toEqual([
-      '--client-auth: expected "none", "optional" or "require"; did you mean "require"? (got "requre")',
+      '--client-auth: expected "none", "report", "optional" or "require"; did you mean "require"? (got "requre")',
       '--forward: the port is missing: write tcp://127.0.0.1:8075 (got "tcp://127.0.0.1")',
       '--key: missing: `--cert` needs its key in `--key`',
     ]);

@@ -218,7 +218,7 @@ describe('a reload applies to the next call of open connections', () => {
     const { proxy, rails, indexer, reload } = await startPolicy(undefined);
     expect(await indexer.count([MESSAGE])).toBe(9);
     await reload({ rules: RAILS_AND_INDEXER });
-    await proxy.log.waitForClose('drained');
+    await proxy.log.waitForEvent('connection_closed');
     await expect(indexer.count([MESSAGE])).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
     await closeAll(proxy, rails, indexer);
   });

@@ -172,7 +172,7 @@ describe('refused, each with its own reason', () => {
   });
 
   test('meant for both is fine', async () => {
-    expect(await judge({ usages: ['serverAuth', 'clientAuth'] })).toMatchObject({ result: 'verified' });
+    expect(await judge({ usages: ['serverAuth', 'clientAuth'] })).toMatchObject({ kind: 'verified' });
   });
 
   test('self-signed', async () => {
@@ -199,7 +199,7 @@ describe('refused, each with its own reason', () => {
     const { result, detail } = refused(first);
     expect(result).toBe('revoked');
     expect(detail).toMatch(/revoked by client_crl_path \(CERT_REVOKED\)$/);
-    expect(second).toMatchObject({ result: 'verified' });
+    expect(second).toMatchObject({ kind: 'verified' });
   });
 
   test('a CRL of another CA says nothing of this one', async () => {

@@ -76,7 +76,7 @@ describe.skipIf(!isInstalled('bash'))('bash completes', () => {
     ['flags of serve after flags alone', ['--listen', 'x', '--fo'], ['--forward']],
     ['one of some values', ['serve', '--client-auth', 'req'], ['require']],
     ['a value behind an equals sign', ['serve', '--client-auth', '=', 'req'], ['require']],
-    ['a value right after an equals sign', ['--client-auth', '='], ['none', 'optional', 'require']],
+    ['a value right after an equals sign', ['--client-auth', '='], ['none', 'report', 'optional', 'require']],
     ['files after a flag', ['serve', '--key', 'k'], ['compopt -o default']],
     ['files of a command', ['configuration', 'validate', 'g'], ['compopt -o default']],
     ['nothing where nothing is known', ['serve', '--listen', 't'], []],
@@ -122,7 +122,7 @@ describe.skipIf(!isInstalled('zsh'))('zsh completes', () => {
   test('each flag with its value', () => {
     const told = zsh([PROGRAM, 'serve', '']).join('\n');
     for (const flag of SERVE_FLAGS) expect(told).toMatch(new RegExp(`^\\S*( -.\\))?${flag}=\\[`, 'mu'));
-    expect(told).toContain(':none|optional|require:(none optional require)');
+    expect(told).toContain(':none|report|optional|require:(none report optional require)');
     expect(told).toMatch(/--key=\[.*\]:FILE:_files$/mu);
   });
 });
