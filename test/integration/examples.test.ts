@@ -24,6 +24,7 @@ const PRINTING = new Map([
   ['check', 'Checking connection ... Passed'],
   ['certificates create', 'server certificate'],
   ['certificates inspect', 'usages'],
+  ['audit verify', 'are as they were written'],
 ]);
 
 /** Two files of an audit log, of which the second continues the first. */
