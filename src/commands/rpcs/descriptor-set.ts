@@ -1,5 +1,3 @@
-import type { Reader } from 'protobufjs/minimal.js';
-
 import { readMessage, readString, WIRE_TYPE } from '../../gitaly-client/protobuf.js';
 import type { RpcOperation, RpcType } from '../../policy/known-rpcs.js';
 import type { Rpc } from '../../policy/rpc-table.js';
@@ -23,8 +21,8 @@ interface Method {
 }
 
 interface Service {
-  name: string;
-  methods: Method[];
+  readonly name: string;
+  readonly methods: readonly Method[];
 }
 
 /** The options of Gitaly's proto/lint.proto, by field number. */
@@ -46,22 +44,12 @@ const MAX_DEPTH = 4;
 export function readDescriptorSet(bytes: Uint8Array): Rpc[] | string {
   const services: Service[] = [];
   const messages = new Map<string, readonly Field[]>();
-  let files = 0;
-  let isValid = true;
-  const submessage = (reader: Reader, read: (content: Uint8Array) => boolean): void => {
-    if (!read(reader.bytes())) isValid = false;
-  };
+  const files: Uint8Array[] = [];
   const isRead = readMessage(bytes, {
-    1: [
-      WIRE_TYPE.lengthDelimited,
-      (reader) =>
-        submessage(reader, (file) => {
-          files++;
-          return readFile(file, services, messages);
-        }),
-    ],
+    1: [WIRE_TYPE.lengthDelimited, (reader) => files.push(reader.bytes())],
   });
-  if (!isRead || !isValid || files === 0) return 'it is not a FileDescriptorSet';
+  if (!isRead || files.length === 0 || !files.every((file) => readFile(file, services, messages)))
+    return 'it is not a FileDescriptorSet';
   if (services.length === 0) return 'it contains no service';
   return services.flatMap(({ name, methods }) => methods.map((method) => rpcOf(name, method, messages)));
 }
@@ -144,24 +132,21 @@ function readMessageType(
   messages: Map<string, readonly Field[]>,
 ): boolean {
   let name = '';
-  const fields: Field[] = [];
+  const fields: (Field | undefined)[] = [];
   const nested: Uint8Array[] = [];
-  let isValid = true;
   const isRead = readMessage(bytes, {
     1: [WIRE_TYPE.lengthDelimited, (reader) => (name = readString(reader))],
-    2: [
-      WIRE_TYPE.lengthDelimited,
-      (reader) => {
-        const field = readField(reader.bytes());
-        if (field) fields.push(field);
-        else isValid = false;
-      },
-    ],
+    2: [WIRE_TYPE.lengthDelimited, (reader) => fields.push(readField(reader.bytes()))],
     3: [WIRE_TYPE.lengthDelimited, (reader) => nested.push(reader.bytes())],
   });
-  messages.set(`${prefix}${name}`, fields);
+  messages.set(
+    `${prefix}${name}`,
+    fields.flatMap((field) => field ?? []),
+  );
   return (
-    isRead && isValid && nested.every((message) => readMessageType(message, `${prefix}${name}.`, messages))
+    isRead &&
+    !fields.includes(undefined) &&
+    nested.every((message) => readMessageType(message, `${prefix}${name}.`, messages))
   );
 }
 
@@ -186,21 +171,14 @@ function readField(bytes: Uint8Array): Field | undefined {
 
 /** `ServiceDescriptorProto`. */
 function readService(bytes: Uint8Array, prefix: string, services: Service[]): boolean {
-  const service: Service = { name: '', methods: [] };
-  let isValid = true;
+  let name = '';
+  const methods: (Method | undefined)[] = [];
   const isRead = readMessage(bytes, {
-    1: [WIRE_TYPE.lengthDelimited, (reader) => (service.name = prefix + readString(reader))],
-    2: [
-      WIRE_TYPE.lengthDelimited,
-      (reader) => {
-        const method = readMethod(reader.bytes());
-        if (method) service.methods.push(method);
-        else isValid = false;
-      },
-    ],
+    1: [WIRE_TYPE.lengthDelimited, (reader) => (name = prefix + readString(reader))],
+    2: [WIRE_TYPE.lengthDelimited, (reader) => methods.push(readMethod(reader.bytes()))],
   });
-  services.push(service);
-  return isRead && isValid;
+  services.push({ name, methods: methods.flatMap((method) => method ?? []) });
+  return isRead && !methods.includes(undefined);
 }
 
 /** `MethodDescriptorProto`; `undefined` if it is malformed. */
