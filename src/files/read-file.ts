@@ -67,7 +67,7 @@ export function openToAppend(path: string, tailBytes: number): Promise<AppendedF
       if (!facts.isFile() && !facts.isCharacterDevice()) throw new UnreadableKind('it is not a file');
       const tail = Buffer.alloc(facts.isFile() ? Math.min(facts.size, tailBytes) : 0);
       if (tail.length > 0) await promisify(read)(fd, tail, 0, tail.length, facts.size - tail.length);
-      // Nobody waits for the file any more.
+      // After the deadline, no caller waits for the file.
       signal.throwIfAborted();
       return { fd, facts, tail };
     } catch (error) {

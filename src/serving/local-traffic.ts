@@ -266,9 +266,9 @@ export class LocalTraffic implements Traffic {
   }
 }
 
-/** Whether the calls on connections under the former settings are judged by all that applies now. */
-function isJudgedAlike(former: OpeningSettings, next: OpeningSettings): boolean {
-  return !next.judgedFields || (former.judgedFields?.hasReserved(next.judgedFields) ?? false);
+/** Whether the calls on connections under previous settings are judged by all that applies now. */
+function isJudgedAlike(previous: OpeningSettings, next: OpeningSettings): boolean {
+  return !next.judgedFields || (previous.judgedFields?.hasReserved(next.judgedFields) ?? false);
 }
 
 function relaying(settings: OpeningSettings): ListenerSettings['connect'] {
