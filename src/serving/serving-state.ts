@@ -96,7 +96,9 @@ export async function loadState(
   const token = configuration.healthChecks?.token;
   const healthToken = token && (await loadToken(token, problems));
   const tokens = await Promise.all(
-    configuration.listeners.map(({ upstreamToken }) => upstreamToken && loadToken(upstreamToken, problems)),
+    configuration.listeners.map(
+      async ({ upstreamToken }) => upstreamToken && (await loadToken(upstreamToken, problems)),
+    ),
   );
   const isBroken = problems.some(({ severity }) => severity === 'error');
   if (!materials || isBroken || (token && healthToken === undefined)) return { state: undefined, problems };

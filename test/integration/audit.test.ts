@@ -87,7 +87,7 @@ test.each([1, 2])(
     await proxy.endsWithNothingLeaked();
     expect(callsOf(path)).toHaveLength(2);
     expect(verify([textsOf(path)])).toBe('intact');
-    expect(statSync(path).mode & 0o777).toBe(0o640 & ~process.umask());
+    expect(statSync(path).mode & 0o137).toBe(0);
     // The log has the last hash, which shows that the end was not cut.
     const hash = proxy.log.lines.findLast(({ event }) => event === 'audit_log_head')?.['audit.hash'];
     expect(textsOf(path).at(-1)).toContain(String(hash));
@@ -185,7 +185,7 @@ describe('a full disk', () => {
       const settings = { workers, audit_log_path: '/dev/full', audit_required: true };
       const { path, gitaly, configuration, proxy, client } = await startAudited(settings);
       await proxy.log.waitForEvent('audit_log_failed');
-      const refused = async (): Promise<number> => (await writeRef(client, 'refused')).code;
+      const refused = async (): Promise<status> => (await writeRef(client, 'refused')).code;
       // A worker learns of it a little later.
       while ((await refused()) !== status.UNAVAILABLE);
       const before = gitaly.calls.length;

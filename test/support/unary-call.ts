@@ -1,8 +1,8 @@
-import { type Client, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { type Client, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 
 /** The outcome of a call: its gRPC status code and message. */
 export interface CallOutcome {
-  readonly code: number;
+  readonly code: status;
   readonly details: string;
 }
 
@@ -18,7 +18,7 @@ export function callUnary(
   const bytes = (value: Buffer): Buffer => value;
   return new Promise((resolve) => {
     client.makeUnaryRequest(path, bytes, bytes, message, sent, (error: ServiceError | null) =>
-      resolve(error ? { code: error.code, details: error.details } : { code: 0, details: '' }),
+      resolve(error ? { code: error.code, details: error.details } : { code: status.OK, details: '' }),
     );
   });
 }

@@ -170,13 +170,13 @@ export class AuditFile implements Outlet {
 
   /** Writes what waits. Settles when it has been written, or cannot be. */
   #idle(): Promise<void> {
-    this.#write();
-    return this.#isWriting ? new Promise((resolve) => this.#whenIdle.push(resolve)) : Promise.resolve();
+    return this.#write() ? new Promise((resolve) => this.#whenIdle.push(resolve)) : Promise.resolve();
   }
 
-  #write(): void {
+  /** Returns whether something is being written. */
+  #write(): boolean {
     const hasWork = this.#next ?? this.#batch ?? this.#opening ?? this.#waiting[0];
-    if (this.#isWriting || hasWork === undefined) return;
+    if (this.#isWriting || hasWork === undefined) return this.#isWriting;
     clearTimeout(this.#retry);
     this.#isWriting = true;
     const stalled = setTimeout(
@@ -192,9 +192,10 @@ export class AuditFile implements Outlet {
         clearTimeout(stalled);
         this.#isWriting = false;
         if (this.#isFailing) this.#retry = setTimeout(() => this.#write(), LOG_RETRY_MS).unref();
-        else this.#write();
-        if (!this.#isWriting) for (const idle of this.#whenIdle.splice(0)) idle();
+        else if (this.#write()) return;
+        for (const idle of this.#whenIdle.splice(0)) idle();
       });
+    return true;
   }
 
   async #writeBatch(): Promise<void> {

@@ -24,7 +24,9 @@ const failures: string[] = [];
 let recoveries = 0;
 const events: AuditFileEvents = {
   failed: (_, error) => void failures.push(error),
-  recovered: () => void recoveries++,
+  recovered: () => {
+    recoveries++;
+  },
   written: () => undefined,
   opened: () => undefined,
 };
