@@ -89,6 +89,20 @@ func (c *common) guard(t *testing.T, forward string, rules []proxy.Rule, names .
 	return g
 }
 
+// refusedPush gives what git says of a push that is refused. If gitaly-ssh was refused before it has sent its first message, it
+// says EOF in place of the status, and the push is made again.
+func (c *common) refusedPush(t *testing.T, directory, address, path string, backchannel bool) (err error) {
+	t.Helper()
+	push := c.gitEnvironment(address, path, "receive-pack", backchannel)
+	await(t, "git to say why a push is refused", func() bool {
+		if _, err = tryGit(t, directory, push, "push", remote, "main"); err == nil {
+			t.Fatal("the push passed")
+		}
+		return !strings.Contains(err.Error(), "receive-pack: EOF")
+	})
+	return err
+}
+
 // setReadOnly reloads the policy with this value of read_only.
 func (g *guarded) setReadOnly(t *testing.T, readOnly bool) {
 	t.Helper()
@@ -180,11 +194,7 @@ func (s *policySetup) stored(t *testing.T, path string) string {
 func (s *policySetup) pushRefused(t *testing.T, directory, address, path string, backchannel bool, wanted string) {
 	t.Helper()
 	before, stored := s.started(t), s.stored(t, path)
-	_, err := tryGit(t, directory, s.gitEnvironment(address, path, "receive-pack", backchannel), "push", remote, "main")
-	if err == nil {
-		t.Fatal("the push passed")
-	}
-	assertSaid(t, err, fmt.Sprintf(wanted, "SSHService/SSHReceivePack"))
+	assertSaid(t, s.refusedPush(t, directory, address, path, backchannel), fmt.Sprintf(wanted, "SSHService/SSHReceivePack"))
 	s.startsNothing(t, before)
 	if after := s.stored(t, path); after != stored {
 		t.Errorf("the refused push has moved main from %s to %s", stored, after)
