@@ -60,7 +60,7 @@ export interface ObservedClients extends ClientProperties, Seen {
   readonly rpcs: readonly ObservedCalls[];
 }
 
-/** What was evicted to stay within the limits. */
+/** The entries that were evicted to stay within the limits. */
 export interface Evicted {
   readonly clients: number;
   readonly rpcs: number;

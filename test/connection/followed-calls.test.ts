@@ -54,7 +54,8 @@ function follow(protocol: 'http2' | 'backchannel'): { calls: FollowedCalls; drai
       peer: {
         upstream: 'the upstream',
         peerAddress: 'the client',
-        identity: undefined, observed: undefined,
+        identity: undefined,
+        observed: undefined,
         isAuthenticated: () => true,
       },
       events: {

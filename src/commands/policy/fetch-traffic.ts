@@ -52,7 +52,7 @@ export async function fetchTraffic(page: URL, timeoutMs: number = TRAFFIC_PAGE_M
   if (status === 404)
     throw unavailable(
       page,
-      'there is no such page',
+      'the page does not exist',
       'give the admin port of a gitaly-tls-proxy with this page',
     );
   if (status !== 200) {
@@ -107,7 +107,7 @@ function unavailable({ origin }: URL, what: string, fix: string): TrafficUnavail
   return new TrafficUnavailable(`cannot read the observed traffic from ${origin}: ${what}; fix: ${fix}`);
 }
 
-/** Why the traffic is incomplete, one sentence each. */
+/** Describes what is missing in the traffic, in one sentence each. */
 export function gaps({ evicted, missing_workers: missing, total, clients }: TrafficReport): string[] {
   return [
     ...(evicted.clients > 0
