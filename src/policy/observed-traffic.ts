@@ -106,6 +106,8 @@ interface Group extends SeenMs {
   readonly properties: ClientProperties;
   connections: number;
   readonly rpcs: Map<ObservedRpc, CallCounts>;
+  /** `lastMs` when it was placed among the groups of its pool. */
+  placedMs: number;
   isEvicted: boolean;
 }
 
@@ -114,6 +116,7 @@ interface Pool {
   readonly maxRows: number;
   /** One for each group and for each of its RPCs. */
   rows: number;
+  /** By their properties, about in the order in which they were last seen. */
   readonly groups: Map<string, Group>;
 }
 
@@ -187,6 +190,7 @@ export class ObservedTraffic {
         properties,
         connections: 0,
         rpcs: new Map(),
+        placedMs: nowMs,
         isEvicted: false,
         firstMs: nowMs,
         lastMs: nowMs,
@@ -215,12 +219,16 @@ export class ObservedTraffic {
   /** Evicts other groups while there are too many rows. The RPCs of one group are a closed set. */
   #evict(pool: Pool, kept: Group): void {
     while (pool.rows > pool.maxRows && pool.groups.size > 1) {
-      let oldest: readonly [string, Group] | undefined;
-      for (const entry of pool.groups)
-        if (entry[1] !== kept && (!oldest || entry[1].lastMs < oldest[1].lastMs)) oldest = entry;
+      const [oldest] = pool.groups;
       if (!oldest) return;
       const [key, group] = oldest;
       pool.groups.delete(key);
+      // Calls do not reorder the groups: a group that was seen since it was placed here is placed again.
+      if (group === kept || group.lastMs > group.placedMs) {
+        group.placedMs = group.lastMs;
+        pool.groups.set(key, group);
+        continue;
+      }
       pool.rows -= 1 + group.rpcs.size;
       group.isEvicted = true;
       this.#evicted.clients++;
@@ -300,11 +308,11 @@ function mergeSeen(one: Seen, other: Seen): Seen {
   };
 }
 
-function describe({ properties, connections, rpcs, ...seen }: Group): ObservedClients {
+function describe({ properties, connections, rpcs, firstMs, lastMs }: Group): ObservedClients {
   return {
     ...properties,
     connections,
-    ...describeSeen(seen),
+    ...describeSeen({ firstMs, lastMs }),
     rpcs: sortedByName(
       [...rpcs].map(([{ service, method, operation }, counts]) => ({
         rpc: `${service}/${method}`,
