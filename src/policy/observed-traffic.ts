@@ -106,17 +106,20 @@ interface Group extends SeenMs {
   readonly properties: ClientProperties;
   connections: number;
   readonly rpcs: Map<ObservedRpc, CallCounts>;
-  /** `lastMs` when it was placed among the groups of its pool. */
+  /** When it moved to the end of its pool. */
   placedMs: number;
   isEvicted: boolean;
 }
+
+/** How often a group moves in the order of its pool: not with each of its calls. */
+const ORDER_MS = 1000;
 
 /** A bounded set of groups. */
 interface Pool {
   readonly maxRows: number;
   /** One for each group and for each of its RPCs. */
   rows: number;
-  /** By their properties, about in the order in which they were last seen. */
+  /** By their properties, in the order in which they were last seen, to within `ORDER_MS`. */
   readonly groups: Map<string, Group>;
 }
 
@@ -154,7 +157,7 @@ export class ObservedTraffic {
         const counts = countsOf(rpc);
         counts.calls++;
         counts.lastMs = this.#now();
-        group.lastMs = counts.lastMs;
+        touch(pool, key, group, counts.lastMs);
       },
       decided: (rpc, outcome, rule) => {
         const counts = countsOf(rpc);
@@ -199,7 +202,7 @@ export class ObservedTraffic {
       pool.rows++;
       this.#evict(pool, group);
     }
-    group.lastMs = nowMs;
+    touch(pool, key, group, nowMs);
     return group;
   }
 
@@ -219,22 +222,26 @@ export class ObservedTraffic {
   /** Evicts other groups while there are too many rows. The RPCs of one group are a closed set. */
   #evict(pool: Pool, kept: Group): void {
     while (pool.rows > pool.maxRows && pool.groups.size > 1) {
-      const [oldest] = pool.groups;
+      const [first, second] = pool.groups;
+      const oldest = first?.[1] === kept ? second : first;
       if (!oldest) return;
       const [key, group] = oldest;
       pool.groups.delete(key);
-      // Calls do not reorder the groups: a group that was seen since it was placed here is placed again.
-      if (group === kept || group.lastMs > group.placedMs) {
-        group.placedMs = group.lastMs;
-        pool.groups.set(key, group);
-        continue;
-      }
       pool.rows -= 1 + group.rpcs.size;
       group.isEvicted = true;
       this.#evicted.clients++;
       this.#evicted.rpcs += group.rpcs.size;
     }
   }
+}
+
+/** The group was seen. */
+function touch(pool: Pool, key: string, group: Group, nowMs: number): void {
+  group.lastMs = nowMs;
+  if (nowMs - group.placedMs < ORDER_MS) return;
+  group.placedMs = nowMs;
+  pool.groups.delete(key);
+  pool.groups.set(key, group);
 }
 
 /** Merges the reports of several processes; `undefined` for one that did not answer. */
