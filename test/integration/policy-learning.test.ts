@@ -8,6 +8,7 @@ import { parse, stringify } from 'yaml';
 
 import type { Authority, Issued } from '../support/authority.js';
 import type { TrafficReport } from '../../src/policy/observed-traffic.js';
+import { demoService } from '../../src/commands/demo/demo-service.js';
 import { startGrpcBackend } from '../support/backends.js';
 import { speaking, tlsClient } from '../support/clients.js';
 import { libraryClient } from '../support/grpc-client.js';
@@ -146,6 +147,29 @@ test('from report to enforce: what is observed becomes rules, which allow it and
     expect(await client.call('gitaly.RepositoryService/RemoveRepository')).toBe(status.PERMISSION_DENIED);
     client.close();
   }
+  await proxy.endsWithNothingLeaked();
+});
+
+test('an RPC that the table does not have is observed by name once it was answered, with its decisions', async () => {
+  const forward = await startGrpcBackend();
+  const { proxy, ca } = await startSetup({
+    listener: { forward, policy: { mode: 'report', rules: [{ identities: ['*'], allow: [HEALTH] }] } },
+  });
+  const client = clientOf(await proxy.address(TLS_LISTENER), ca);
+  const echo = demoService.echo.path.slice(1);
+  for (let made = 0; made < 3; made++) expect(await client.call(echo)).toBe(status.OK);
+  expect(await client.call('no.Such/Method')).toBe(status.UNIMPLEMENTED);
+  const { clients } = await observed(proxy);
+  expect(clients).toMatchObject([
+    {
+      rpcs: [
+        // The decision on the first call was made before the RPC had a name.
+        { rpc: echo, operation: 'unknown', calls: 3, decisions: { would_deny: 2 }, refused_by_upstream: 0 },
+        { rpc: 'other/other', calls: 1, refused_by_upstream: 1 },
+      ],
+    },
+  ]);
+  client.close();
   await proxy.endsWithNothingLeaked();
 });
 
