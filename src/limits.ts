@@ -140,7 +140,7 @@ export const MAX_OBSERVED_ROWS = { verified: 20_000, others: 5000 };
 /** Issuers of client certificates whose chain is remembered for resumed sessions; few installations have more than two. */
 export const MAX_REMEMBERED_ISSUERS = 100;
 
-/** The size of `/-/policy` that a command reads: both kinds of rows in four workers, with 300 bytes each. */
+/** The size of `/-/policy` that a command reads: the admin port keeps no more for a slow client. */
 export const MAX_TRAFFIC_PAGE_BYTES = 32 * 1024 * 1024;
 
 /** How long a command waits for `/-/policy`: as long as the admin port takes to send an answer. */

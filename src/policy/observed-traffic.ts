@@ -60,7 +60,7 @@ export interface ObservedClients extends ClientProperties, Seen {
   readonly rpcs: readonly ObservedCalls[];
 }
 
-/** The number of entries that were evicted to stay within the limits. */
+/** The entries that were evicted to stay within the limits. */
 export interface Evicted {
   readonly clients: number;
   readonly rpcs: number;
@@ -106,14 +106,20 @@ interface Group extends SeenMs {
   readonly properties: ClientProperties;
   connections: number;
   readonly rpcs: Map<ObservedRpc, CallCounts>;
+  /** When it moved to the end of its pool. */
+  placedMs: number;
   isEvicted: boolean;
 }
+
+/** How often a group moves in the order of its pool: not with each of its calls. */
+const ORDER_MS = 1000;
 
 /** A bounded set of groups. */
 interface Pool {
   readonly maxRows: number;
   /** One for each group and for each of its RPCs. */
   rows: number;
+  /** By their properties, in the order in which they were last seen, to within `ORDER_MS`. */
   readonly groups: Map<string, Group>;
 }
 
@@ -151,7 +157,7 @@ export class ObservedTraffic {
         const counts = countsOf(rpc);
         counts.calls++;
         counts.lastMs = this.#now();
-        group.lastMs = counts.lastMs;
+        touch(pool, key, group, counts.lastMs);
       },
       decided: (rpc, outcome, rule) => {
         const counts = countsOf(rpc);
@@ -187,6 +193,7 @@ export class ObservedTraffic {
         properties,
         connections: 0,
         rpcs: new Map(),
+        placedMs: nowMs,
         isEvicted: false,
         firstMs: nowMs,
         lastMs: nowMs,
@@ -195,7 +202,7 @@ export class ObservedTraffic {
       pool.rows++;
       this.#evict(pool, group);
     }
-    group.lastMs = nowMs;
+    touch(pool, key, group, nowMs);
     return group;
   }
 
@@ -215,9 +222,8 @@ export class ObservedTraffic {
   /** Evicts other groups while there are too many rows. The RPCs of one group are a closed set. */
   #evict(pool: Pool, kept: Group): void {
     while (pool.rows > pool.maxRows && pool.groups.size > 1) {
-      let oldest: readonly [string, Group] | undefined;
-      for (const entry of pool.groups)
-        if (entry[1] !== kept && (!oldest || entry[1].lastMs < oldest[1].lastMs)) oldest = entry;
+      const [first, second] = pool.groups;
+      const oldest = first?.[1] === kept ? second : first;
       if (!oldest) return;
       const [key, group] = oldest;
       pool.groups.delete(key);
@@ -227,6 +233,15 @@ export class ObservedTraffic {
       this.#evicted.rpcs += group.rpcs.size;
     }
   }
+}
+
+/** The group was seen. */
+function touch(pool: Pool, key: string, group: Group, nowMs: number): void {
+  group.lastMs = nowMs;
+  if (nowMs - group.placedMs < ORDER_MS) return;
+  group.placedMs = nowMs;
+  pool.groups.delete(key);
+  pool.groups.set(key, group);
 }
 
 /** Merges the reports of several processes; `undefined` for one that did not answer. */
@@ -300,11 +315,11 @@ function mergeSeen(one: Seen, other: Seen): Seen {
   };
 }
 
-function describe({ properties, connections, rpcs, ...seen }: Group): ObservedClients {
+function describe({ properties, connections, rpcs, firstMs, lastMs }: Group): ObservedClients {
   return {
     ...properties,
     connections,
-    ...describeSeen(seen),
+    ...describeSeen({ firstMs, lastMs }),
     rpcs: sortedByName(
       [...rpcs].map(([{ service, method, operation }, counts]) => ({
         rpc: `${service}/${method}`,

@@ -159,8 +159,10 @@ export class ListenerTelemetry implements ConnectionEvents {
   callDecided({ outcome, decision, service, method, correlationId }: DecidedCall, peer: InspectedPeer): void {
     const { rule, identity, refusal, operation, isKnown } = decision;
     this.#rpcs.decided(rule, outcome);
-    if (isKnown)
-      peer.observed?.decided(this.#metrics.rpcs.methods.find(`/${service}/${method}`), outcome, rule);
+    const { methods } = this.#metrics.rpcs;
+    const observed = methods.find(`/${service}/${method}`);
+    // The calls to RPCs that no label names are observed when they end.
+    if (observed !== methods.other) peer.observed?.decided(observed, outcome, rule);
     if (!refusal) return;
     const { upstream, peerAddress } = peer;
     // A client could make up RPCs, so those that are unknown are one subject.

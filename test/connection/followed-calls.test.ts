@@ -61,7 +61,8 @@ function follow(
       peer: {
         upstream: 'the upstream',
         peerAddress: 'the client',
-        identity: undefined, observed: undefined,
+        identity: undefined,
+        observed: undefined,
         isAuthenticated: () => true,
       },
       events: {

@@ -6,6 +6,7 @@ import { expect, test } from 'vitest';
 import { createCertificates } from '../../src/commands/certificates/create.js';
 import { COMMANDS } from '../../src/commands/table.js';
 import { Authority } from '../support/authority.js';
+import { GrpcClient } from '../support/grpc-client.js';
 import { CLI, ProxyProcess } from '../support/proxy-process.js';
 import { descriptorSet, message, method } from '../support/descriptor-set.js';
 import { shell } from '../support/shell.js';
@@ -25,7 +26,13 @@ const PRINTING = new Map([
   ['certificates create', 'server certificate'],
   ['certificates inspect', 'usages'],
   ['audit verify', 'are as they were written'],
+  ['configuration rehearse', 'would refuse none'],
+  ['policy suggest', 'without-certificate'],
+  ['policy test', 'allowed'],
 ]);
+
+/** The admin port of a running proxy, in examples. */
+const ADMIN_PORT = 'http://127.0.0.1:9237';
 
 /** Two files of an audit log, of which the second continues the first. */
 function auditFiles(): (readonly [name: string, content: string])[] {
@@ -83,7 +90,14 @@ async function prepare() {
       .replaceAll(/(--prometheus-listen-addr \S+):\d+/gu, '$1:0')
       .replaceAll('127.0.0.1:8075', backend.host)
       .replaceAll('tls://localhost:9999', checked.url);
-  return { directory, withFreePorts };
+  /** Starts the proxy with the configuration, and makes a call through it. Returns its admin port. */
+  const observe = async (): Promise<string> => {
+    const args = ['serve', '--config', join(directory, 'gitaly-tls-proxy.yaml')];
+    const proxy = await ProxyProcess.start({ args });
+    await new GrpcClient(await proxy.address('tls://127.0.0.1:0'), { ca: ca.caPem }).health();
+    return proxy.adminUrl();
+  };
+  return { directory, withFreePorts, observe };
 }
 
 test.each(
@@ -91,8 +105,9 @@ test.each(
     examples.map(({ line }) => [line, UNTIL_ENDED.get(name), PRINTING.get(name)] as const),
   ),
 )('%s', async (line, sign, printed) => {
-  const { directory, withFreePorts } = await prepare();
-  const command = withFreePorts(line);
+  const { directory, withFreePorts, observe } = await prepare();
+  const prepared = withFreePorts(line);
+  const command = line.includes(ADMIN_PORT) ? prepared.replace(ADMIN_PORT, await observe()) : prepared;
   if (sign === undefined) {
     const { exitCode, output } = await shell(`cd '${directory}' && ${command}`, {
       PATH: `${directory}/bin${delimiter}${process.env['PATH'] ?? ''}`,

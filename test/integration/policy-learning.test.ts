@@ -3,12 +3,14 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { status } from '@grpc/grpc-js';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { parse, stringify } from 'yaml';
 
 import type { Authority, Issued } from '../support/authority.js';
 import type { TrafficReport } from '../../src/policy/observed-traffic.js';
+import { demoService } from '../../src/commands/demo/demo-service.js';
 import { startGrpcBackend } from '../support/backends.js';
+import { speaking, tlsClient } from '../support/clients.js';
 import { libraryClient } from '../support/grpc-client.js';
 import { CLI, type ProxyProcess } from '../support/proxy-process.js';
 import { startSetup, TLS_LISTENER } from '../support/setup.js';
@@ -95,22 +97,28 @@ test('from report to enforce: what is observed becomes rules, which allow it and
   const suggested = await run('policy', 'suggest', '--from', admin);
   expect(suggested).toMatchObject({ code: 0, stderr: '' });
   const { listeners } = parse(suggested.stdout) as { listeners: { listen: string; policy: object }[] };
-  const [{ listen = '', policy = {} } = {}] = listeners;
-  expect(listen).toBe(TLS_LISTENER);
-  expect(policy).toEqual({
-    mode: 'report',
-    rules: [
-      { name: 'clients', identities: ['dns:indexer.internal', 'dns:rails-1.internal'], allow: [HEALTH] },
-      { name: 'without-certificate', identities: ['*'], allow: [HEALTH] },
-    ],
-  });
+  expect(listeners).toEqual([
+    {
+      listen: TLS_LISTENER,
+      policy: {
+        mode: 'report',
+        rules: [
+          { name: 'clients', identities: ['dns:indexer.internal', 'dns:rails-1.internal'], allow: [HEALTH] },
+          { name: 'without-certificate', identities: ['*'], allow: [HEALTH] },
+        ],
+      },
+    },
+  ]);
 
   const [listener] = configuration.listeners;
   const write = async (name: string, next: object): Promise<string> => {
     await writeFile(join(directory, name), stringify(next));
     return join(directory, name);
   };
-  const next = { ...configuration, listeners: [{ ...listener, policy: { ...policy, mode: 'enforce' } }] };
+  const next = {
+    ...configuration,
+    listeners: [{ ...listener, policy: { ...listeners[0]?.policy, mode: 'enforce' } }],
+  };
   const enforced = await write('enforced.yaml', next);
   expect(await run('configuration', 'validate', enforced)).toEqual({ code: 0, stdout: '', stderr: '' });
   expect(await run('configuration', 'rehearse', enforced, '--from', admin)).toMatchObject({ code: 0 });
@@ -139,5 +147,99 @@ test('from report to enforce: what is observed becomes rules, which allow it and
     expect(await client.call('gitaly.RepositoryService/RemoveRepository')).toBe(status.PERMISSION_DENIED);
     client.close();
   }
+  await proxy.endsWithNothingLeaked();
+});
+
+test('an RPC that the table does not have is observed by name once it was answered, with its decisions', async () => {
+  const forward = await startGrpcBackend();
+  const { proxy, ca } = await startSetup({
+    listener: { forward, policy: { mode: 'report', rules: [{ identities: ['*'], allow: [HEALTH] }] } },
+  });
+  const client = clientOf(await proxy.address(TLS_LISTENER), ca);
+  const echo = demoService.echo.path.slice(1);
+  for (let made = 0; made < 3; made++) expect(await client.call(echo)).toBe(status.OK);
+  expect(await client.call('no.Such/Method')).toBe(status.UNIMPLEMENTED);
+  const { clients } = await observed(proxy);
+  expect(clients).toMatchObject([
+    {
+      rpcs: [
+        // The decision on the first call was made before the RPC had a name.
+        { rpc: echo, operation: 'unknown', calls: 3, decisions: { would_deny: 2 }, refused_by_upstream: 0 },
+        { rpc: 'other/other', calls: 1, refused_by_upstream: 1 },
+      ],
+    },
+  ]);
+  client.close();
+  await proxy.endsWithNothingLeaked();
+});
+
+test('two workers: what both have observed is one page', async () => {
+  const forward = await startGrpcBackend();
+  const { proxy, ca } = await startSetup((authority) => ({
+    tls: { client_auth: 'require', client_ca_path: authority.caPath },
+    listener: { forward },
+    more: { workers: 2 },
+  }));
+  const address = await proxy.address(TLS_LISTENER);
+  const own = await ca.client({ dns: ['rails-1.internal'], commonName: 'rails' });
+  // Each worker gets two of the connections.
+  const clients = Array.from({ length: 4 }, () => clientOf(address, ca, own));
+  for (const client of clients) expect(await client.call(HEALTH)).toBe(status.OK);
+  const { clients: groups, missing_workers: missing } = await observed(proxy);
+  expect({ groups, missing }).toMatchObject({
+    missing: 0,
+    groups: [{ connections: 4, rpcs: [{ rpc: HEALTH, calls: 4, decisions: { allowed: 0 }, rule: null }] }],
+  });
+  for (const client of clients) client.close();
+  await proxy.endsWithNothingLeaked();
+});
+
+test('the CAs of a client are observed, also in a resumed session', async () => {
+  const { proxy, ca, port } = await startSetup((authority) => ({
+    tls: { client_auth: 'require', client_ca_path: authority.caPath },
+  }));
+  const between = await ca.intermediate('between');
+  const own = await between.client({ dns: ['rails-1.internal'] });
+  const options = {
+    ...speaking('TLSv1.2'),
+    ca: ca.caPem,
+    cert: own.certificatePem,
+    key: own.keyPem,
+  };
+  const first = await tlsClient(port, options);
+  const session = first.getSession();
+  const second = await tlsClient(port, { ...options, ...(session && { session }) });
+  expect(second.isSessionReused()).toBe(true);
+  const expected = {
+    tls_version: 'TLSv1.2',
+    certificate: 'verified',
+    connections: 2,
+    authorities: [{ name: 'CN=between' }, { name: 'CN=ca' }],
+  };
+  // The client may finish its handshake before the proxy does.
+  await vi.waitFor(async () => expect((await observed(proxy)).clients).toMatchObject([expected]));
+  first.destroy();
+  second.destroy();
+  await proxy.endsWithNothingLeaked();
+});
+
+test('the commands that read the page report an address that is not the admin port, with a fix', async () => {
+  const { proxy } = await startSetup();
+  const admin = await proxy.adminUrl();
+  const other = await startGrpcBackend();
+  const refused = await run('policy', 'suggest', '--from', other.replace('tcp:', 'http:'));
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toMatch(/cannot read the observed traffic from .*; fix: /u);
+  expect(
+    await run('configuration', 'rehearse', proxy.configurationPath, '--from', `${admin}/metrics`),
+  ).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('does not exist') as string,
+  });
+  const page = await fetch(`${admin}/-/policy?limit=0`, { headers: { connection: 'close' } });
+  expect([page.status, await page.text()]).toEqual([
+    400,
+    'limit: expected a number from 1 to 10000, got "0"\n',
+  ]);
   await proxy.endsWithNothingLeaked();
 });

@@ -91,17 +91,17 @@ describe('memory is bounded', () => {
     const { traffic, clock } = start({ verified: 4, others: 4 });
     const first = traffic.connected(client({ identities: ['dns:a'] }));
     first.called(FIND);
-    clock.ms = 1;
+    clock.ms = 1000;
     const second = traffic.connected(client({ identities: ['dns:b'] }));
-    clock.ms = 2;
+    clock.ms = 2000;
     first.called(FIND);
-    clock.ms = 3;
+    clock.ms = 3000;
     traffic.connected(client({ identities: ['dns:c'] }));
     traffic.connected(client({ identities: ['dns:d'] }));
     expect(identitiesIn(traffic.report(10))).toEqual(['dns:a', 'dns:c', 'dns:d']);
     expect(traffic.report(10).evicted).toEqual({ clients: 1, rpcs: 0 });
     // An open connection of an evicted group is counted again with its next call.
-    clock.ms = 4;
+    clock.ms = 4000;
     second.called(DELETE);
     expect(identitiesIn(traffic.report(10))).toContain('dns:b');
     expect(traffic.report(10).evicted).toEqual({ clients: 2, rpcs: 1 });

@@ -107,7 +107,7 @@ function unavailable({ origin }: URL, what: string, fix: string): TrafficUnavail
   return new TrafficUnavailable(`cannot read the observed traffic from ${origin}: ${what}; fix: ${fix}`);
 }
 
-/** The reasons for which the traffic is incomplete, one sentence each. */
+/** Describes what is missing in the traffic, in one sentence each. */
 export function gaps({ evicted, missing_workers: missing, total, clients }: TrafficReport): string[] {
   return [
     ...(evicted.clients > 0

@@ -29,7 +29,7 @@ interface SuggestedPolicy {
 
 export interface Suggestion {
   readonly listeners: readonly SuggestedPolicy[];
-  /** Traffic that the rules do not cover, one sentence each. */
+  /** Calls that the rules do not cover, in one sentence each. */
   readonly notes: readonly string[];
 }
 

@@ -29,7 +29,7 @@ export interface PolicyTestResult {
   readonly operation: string | undefined;
   /** The name of the gRPC status that the client gets; `undefined` if the call is allowed. */
   readonly code: string | undefined;
-  /** The answer to the client, or the reason for which the call is allowed. */
+  /** The message for the client, or the reason why the call is allowed. */
   readonly message: string;
 }
 

@@ -36,7 +36,7 @@ export interface RehearsalFinding {
 
 export interface Rehearsal {
   readonly refused: readonly RehearsalFinding[];
-  /** Traffic that would be refused, but is only counted and logged, because `mode` or `client_auth` is `report`. */
+  /** Traffic that is only counted and logged, because `mode` or `client_auth` is `report`. */
   readonly reported: readonly RehearsalFinding[];
 }
 
@@ -130,7 +130,7 @@ function versionObjection({ tls_version: version }: ObservedClients, { minVersio
   if (version === null || version >= minVersion) return undefined;
   return refusal(
     'min_version',
-    `the client uses ${version}, and min_version is ${minVersion}`,
+    `the client negotiated ${version}, and min_version is ${minVersion}`,
     'update the TLS library of the client first, or lower min_version',
   );
 }
