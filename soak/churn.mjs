@@ -139,7 +139,7 @@ function mib(kib) {
  * The faults that the metrics of the proxy report.
  * @param {Program} proxy
  */
-async function complaints(proxy) {
+export async function complaints(proxy) {
   const found = [];
   for (const [name, labels] of /** @type {const} */ ([
     ['internal_errors_total', ''],

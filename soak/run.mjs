@@ -11,6 +11,7 @@ import { stopAll } from '../bench/children.mjs';
 import { churn } from './churn.mjs';
 import { hostile } from './hostile.mjs';
 import { idleConnections, handshakeFlood, silentConnections } from './crowds.mjs';
+import { refusals } from './refusals.mjs';
 import { slowReaders, slowUpstream } from './slow.mjs';
 import { toxic } from './toxic.mjs';
 
@@ -26,6 +27,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
  * @property {number} workers
  * @property {number | undefined} [seed] of the random plan; without it, a new one
  * @property {number | undefined} [connections] for runs whose number can be chosen
+ * @property {number | undefined} [calls] of `refusals`: refused calls to make
  * @property {number | undefined} [only] runs a single connection, by its number
  * @property {string[] | undefined} [attack] names of attacks; without it, all
  * @property {boolean | undefined} [each] whether attacks are made one after the other instead of all at once
@@ -41,6 +43,7 @@ const RUNS = {
   'slow-upstream': slowUpstream,
   toxic,
   hostile,
+  refusals,
 };
 
 /** The default number of minutes of a run. @type {Record<string, number>} */
@@ -53,6 +56,7 @@ const { values, positionals } = parseArgs({
     workers: { type: 'string', default: '1' },
     seed: { type: 'string' },
     connections: { type: 'string' },
+    calls: { type: 'string' },
     only: { type: 'string' },
     attack: { type: 'string', multiple: true },
     each: { type: 'boolean' },
@@ -61,16 +65,21 @@ const { values, positionals } = parseArgs({
 const [name = 'churn'] = positionals;
 const run = RUNS[name];
 const [minutes, workers] = [Number(values.minutes ?? MINUTES[name] ?? 2), Number(values.workers)];
-const [seed, connections, only] = [values.seed, values.connections, values.only].map((value) =>
-  value === undefined ? undefined : Number(value),
+const [seed, connections, calls, only] = [values.seed, values.connections, values.calls, values.only].map(
+  (value) => (value === undefined ? undefined : Number(value)),
 );
 const isWhole = (/** @type {number | undefined} */ value, least = 0) =>
   value === undefined || (Number.isInteger(value) && value >= least);
 const isRight =
-  minutes > 0 && isWhole(workers, 1) && isWhole(seed) && isWhole(connections, 1) && isWhole(only);
+  minutes > 0 &&
+  isWhole(workers, 1) &&
+  isWhole(seed) &&
+  isWhole(connections, 1) &&
+  isWhole(calls, 1) &&
+  isWhole(only);
 if (run === undefined || !isRight) {
   const names = Object.keys(RUNS).join(' | ');
-  const usage = `npm run soak -- [${names}] [--minutes N] [--workers N] [--seed N] [--connections N] [--only N] [--attack NAME]… [--each]`;
+  const usage = `npm run soak -- [${names}] [--minutes N] [--workers N] [--seed N] [--connections N] [--calls N] [--only N] [--attack NAME]… [--each]`;
   console.error(`soak: invalid usage; expected: ${usage}`);
   process.exit(2);
 }
@@ -99,6 +108,7 @@ try {
     workers,
     seed,
     connections,
+    calls,
     only,
     attack: values.attack,
     each: values.each,
