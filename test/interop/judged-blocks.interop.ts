@@ -306,7 +306,7 @@ test(
     }
     server.stdin.end();
     await exited;
-    console.log(JSON.stringify(counts));
+    process.stdout.write(`${JSON.stringify(counts)}\n`);
     expect(counts.seen).toBeGreaterThan(BLOCKS / 10);
     expect(counts.refused).toBeGreaterThan(BLOCKS / 10);
   },

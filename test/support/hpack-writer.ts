@@ -63,27 +63,33 @@ function text(value: string, isHuffman: boolean): Buffer {
   const bytes = Buffer.from(value, 'latin1');
   if (!isHuffman) return Buffer.concat([integer(0, 7, bytes.length), bytes]);
   const bits = [...bytes].map((byte) => codes().get(byte) ?? '').join('');
-  const padded = bits.padEnd(Math.ceil(bits.length / 8) * 8, '1');
-  const coded = Buffer.from((padded.match(/.{8}/gu) ?? []).map((octet) => Number.parseInt(octet, 2)));
+  const coded = octetsOf(bits);
   return Buffer.concat([integer(0x80, 7, coded.length), coded]);
 }
 
 let known: Map<number, string> | undefined;
 
-/** The Huffman codes of the bytes that have short ones, among them all of a path; found by decoding. */
+/** The code of `0`. */
+const ZERO = '00000';
+
+/** The Huffman codes of the bytes that have short ones, among them all of a path; found by decoding them with a `0` behind. */
 function codes(): Map<number, string> {
   if (known) return known;
   known = new Map();
-  const decoded = Buffer.alloc(4);
+  const decoded = Buffer.alloc(8);
   for (let length = 5; length <= 15; length++) {
     for (let code = 0; code < 2 ** length; code++) {
       const bits = code.toString(2).padStart(length, '0');
-      const octets = bits.padEnd(length <= 8 ? 8 : 16, '1').match(/.{8}/gu) ?? [];
-      const source = Buffer.from(octets.map((octet) => Number.parseInt(octet, 2)));
-      const isOne = decodeHuffman(source, 0, source.length, decoded) === 1;
-      const byte = decoded[0] ?? 0;
-      if (isOne && !known.has(byte)) known.set(byte, bits);
+      const source = octetsOf(bits + ZERO);
+      const isWhole = decodeHuffman(source, 0, source.length, decoded) === 2 && decoded[1] === 0x30;
+      if (isWhole) known.set(decoded[0] ?? 0, bits);
     }
   }
   return known;
+}
+
+/** Bits, padded with ones. */
+function octetsOf(bits: string): Buffer {
+  const padded = bits.padEnd(Math.ceil(bits.length / 8) * 8, '1');
+  return Buffer.from((padded.match(/.{8}/gu) ?? []).map((octet) => Number.parseInt(octet, 2)));
 }

@@ -204,7 +204,7 @@ describe('a refused call', () => {
     const paths: string[] = [];
     const connection = opened(({ path }) => {
       paths.push(path);
-      return judge({ path } as JudgedCall);
+      return REFUSED;
     });
     const writer = new HpackWriter();
     const first = writer.field([':path', '/no'], 'into_table');
