@@ -1,4 +1,4 @@
-import { neverIndexed } from '../inspect/hpack/encode.js';
+import { neverIndexed } from '../inspect/hpack/literal-field.js';
 import { percentEncoded } from '../percent-encoding.js';
 import type { CallJudge, CallPermit, CallRefusal, JudgedCall } from './call-judge.js';
 

@@ -9,7 +9,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { DemoBackend } from '../../src/commands/demo/demo-backend.js';
 import { demoService } from '../../src/commands/demo/demo-service.js';
 import { ConnectionEnd } from '../../src/connection/connection-end.js';
-import { neverIndexed } from '../../src/inspect/hpack/encode.js';
+import { neverIndexed } from '../../src/inspect/hpack/literal-field.js';
 import { HTTP2_PREFACE, readToEnd, tcpClient } from '../support/clients.js';
 import { END_STREAM, framesOf, GOAWAY, headers, SETTINGS_ACK } from '../support/http2-frames.js';
 import { ALLOWED, REFUSED } from '../support/judged-connection.js';

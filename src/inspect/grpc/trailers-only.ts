@@ -1,6 +1,6 @@
 import { MAX_ENCODED_MESSAGE_BYTES } from '../../limits.js';
 import { percentEncoded } from '../../percent-encoding.js';
-import { neverIndexed } from '../hpack/encode.js';
+import { neverIndexed } from '../hpack/literal-field.js';
 
 /**
  * The header block of a response that consists of a status only ("Trailers-Only"): `:status 200` (static table entry 8) and the

@@ -3,7 +3,7 @@ import { MAX_HELD_BLOCK_BYTES, MAX_UNSENT_REFUSALS } from '../../limits.js';
 import type { Drain } from '../drain.js';
 import type { DrainingEditor } from '../editor.js';
 import { trailersOnly } from '../grpc/trailers-only.js';
-import { neverIndexed } from '../hpack/encode.js';
+import { neverIndexed } from '../hpack/literal-field.js';
 import type { Sender } from '../sender.js';
 import { continuationFrames, frame, resetFrame, windowUpdateFrame } from './encode.js';
 import { FrameCutter, type CutHttp2, type FrameUse, type HeldUse } from './frame-cutter.js';

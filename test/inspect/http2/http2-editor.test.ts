@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import { trailersOnly } from '../../../src/inspect/grpc/trailers-only.js';
-import { neverIndexed } from '../../../src/inspect/hpack/encode.js';
+import { neverIndexed } from '../../../src/inspect/hpack/literal-field.js';
 import { goAwayFrame, MAX_STREAM_ID, pingFrame } from '../../../src/inspect/http2/encode.js';
 import { CLIENT_PREFACE } from '../../../src/inspect/http2/http2-frame.js';
 import {
