@@ -12,16 +12,24 @@ export class HpackWriter {
   #tableBytes = 0;
   #maxBytes = 4096;
 
-  field([name, value]: Field, form: FieldForm, isHuffman = false): Buffer {
-    const all = [...STATIC_TABLE, ...this.#table];
-    const whole = all.findIndex(([known, its]) => known === name && its === value) + 1;
+  field(field: Field, form: FieldForm, isHuffman = false): Buffer {
+    const [name, value] = field;
+    const whole = this.#indexOf(staticFields, field, (other) => other[0] === name && other[1] === value);
     if (form === 'indexed' && whole > 0) return integer(0x80, 7, whole);
-    const named = all.findIndex(([known]) => known === name) + 1;
+    const named = this.#indexOf(staticNames, [name, ''], (other) => other[0] === name);
     const isAdded = form === 'indexed' || form === 'into_table';
     const [pattern, bits] = isAdded ? [0x40, 6] : [form === 'literal' ? 0x00 : 0x10, 4];
     const head = [integer(pattern, bits, named), ...(named === 0 ? [text(name, isHuffman)] : [])];
-    if (isAdded) this.#add([name, value]);
+    if (isAdded) this.#add(field);
     return Buffer.concat([...head, text(value, isHuffman)]);
+  }
+
+  /** The index of a field in the tables; 0 if it is in neither. */
+  #indexOf(ofStatic: ReadonlyMap<string, number>, field: Field, isWanted: (other: Field) => boolean): number {
+    const index = ofStatic.get(keyOf(field));
+    if (index !== undefined) return index;
+    const at = this.#table.findIndex(isWanted);
+    return at < 0 ? 0 : STATIC_TABLE.length + 1 + at;
   }
 
   /** Section 6.3. */
@@ -44,6 +52,17 @@ export class HpackWriter {
   }
 }
 
+function keyOf([name, value]: Field): string {
+  return `${name}\n${value}`;
+}
+
+/** The first index of each field, and of each name, in the static table. */
+const [staticFields, staticNames] = [new Map<string, number>(), new Map<string, number>()];
+STATIC_TABLE.forEach(([name, value], index) => {
+  if (!staticFields.has(keyOf([name, value]))) staticFields.set(keyOf([name, value]), index + 1);
+  if (!staticNames.has(keyOf([name, '']))) staticNames.set(keyOf([name, '']), index + 1);
+});
+
 function sizeOf([name, value]: Field): number {
   return name.length + value.length + 32;
 }
@@ -62,9 +81,19 @@ function integer(pattern: number, bits: number, value: number): Buffer {
 function text(value: string, isHuffman: boolean): Buffer {
   const bytes = Buffer.from(value, 'latin1');
   if (!isHuffman) return Buffer.concat([integer(0, 7, bytes.length), bytes]);
-  const bits = [...bytes].map((byte) => codes().get(byte) ?? '').join('');
-  const coded = octetsOf(bits);
-  return Buffer.concat([integer(0x80, 7, coded.length), coded]);
+  const coded: number[] = [];
+  let [rest, length] = [0, 0];
+  for (const byte of bytes) {
+    for (const bit of codes().get(byte) ?? '') {
+      rest = rest * 2 + (bit === '1' ? 1 : 0);
+      if (++length % 8 > 0) continue;
+      coded.push(rest);
+      rest = 0;
+    }
+  }
+  const missing = (8 - (length % 8)) % 8;
+  if (missing > 0) coded.push((rest + 1) * 2 ** missing - 1);
+  return Buffer.concat([integer(0x80, 7, coded.length), Buffer.from(coded)]);
 }
 
 let known: Map<number, string> | undefined;

@@ -1,6 +1,6 @@
 // Command blocks serves the bytes of HTTP/2 clients by grpc-go, and prints which methods were called.
 //
-// A line of its input is what one client sends, in base64. For each it prints a line of JSON, once all was read: the methods that
+// A line of its input is what one client sends, in base64, after a `!` if its last frame is incomplete. For each it prints a line of JSON, once all was read: the methods that
 // grpc-go has accepted a call of, and what the server has sent, in base64 too.
 package main
 
@@ -28,9 +28,6 @@ var (
 	ping = []byte("\x00\x00\x08\x06\x00\x00\x00\x00\x00blocks!!")
 	pong = []byte("\x00\x00\x08\x06\x01\x00\x00\x00\x00blocks!!")
 )
-
-// silence is how long the server may take to answer the PING. It takes microseconds, unless the PING is within an incomplete frame.
-const silence = 20 * time.Millisecond
 
 type result struct {
 	Methods [][]byte `json:"methods"`
@@ -74,7 +71,6 @@ func run() error {
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(codes.OK, "") }),
 	)
 	go server.Serve(listener)
-	defer server.Stop()
 	input := bufio.NewReaderSize(os.Stdin, 1<<20)
 	output := json.NewEncoder(os.Stdout)
 	for {
@@ -85,11 +81,12 @@ func run() error {
 		if err != nil {
 			return err
 		}
-		client, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(line)))
+		line, isCut := bytes.CutPrefix(bytes.TrimSpace(line), []byte("!"))
+		client, err := base64.StdEncoding.DecodeString(string(line))
 		if err != nil {
 			return err
 		}
-		sent := listener.serve(client)
+		sent := listener.serve(client, isCut)
 		if err := output.Encode(result{Methods: seen.take(), Sent: sent}); err != nil {
 			return err
 		}
@@ -107,9 +104,13 @@ func (p *pipes) Addr() net.Addr            { return address }
 
 var address = &net.UnixAddr{Name: "client", Net: "unix"}
 
-// serve has a connection served until the server has answered the PING, or closed it. Returns what the server has sent.
-func (p *pipes) serve(client []byte) []byte {
-	c := &connection{unread: append(client, ping...), done: make(chan struct{})}
+// serve has a connection served until the server has answered the PING or closed it, or, if the client is cut off, has read all of
+// it. Returns what the server has sent.
+func (p *pipes) serve(client []byte, isCut bool) []byte {
+	c := &connection{unread: client, isCut: isCut, done: make(chan struct{})}
+	if !isCut {
+		c.unread = append(c.unread, ping...)
+	}
 	p.accepted <- c
 	<-c.done
 	c.Lock()
@@ -117,11 +118,11 @@ func (p *pipes) serve(client []byte) []byte {
 	return c.sent
 }
 
-// connection is a connection whose client has sent everything already. It ends with the answer to the PING, or if that cannot
-// come because the client's last frame is incomplete.
+// connection is a connection whose client has sent everything already. It ends with the answer to the PING.
 type connection struct {
 	sync.Mutex
 	unread []byte
+	isCut  bool
 	sent   []byte
 	closed sync.Once
 	done   chan struct{}
@@ -129,9 +130,8 @@ type connection struct {
 
 func (c *connection) Read(b []byte) (int, error) {
 	if len(c.unread) == 0 {
-		select {
-		case <-c.done:
-		case <-time.After(silence):
+		if !c.isCut {
+			<-c.done
 		}
 		return 0, io.EOF
 	}
