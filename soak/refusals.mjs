@@ -11,6 +11,8 @@ import { Program } from './program.mjs';
 import { median, slope } from './slope.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const GRPC_JS = fileURLToPath(new URL('refusals/grpc-js.mjs', import.meta.url));
+const GRPC_CORE = fileURLToPath(new URL('refusals/grpc_core.py', import.meta.url));
 const run = promisify(execFile);
 
 const CALLS = 100_000;
@@ -81,7 +83,6 @@ export async function refusals({
   const before = { descriptors: proxy.descriptors, memoryKib: proxy.memoryKib };
 
   const { policy, tunnel } = addresses;
-  const scripts = join(ROOT, 'soak/refusals');
   const clients = [
     { name: 'grpc-go', command: [go, 'call', '--address', policy.hashicorp] },
     ...LIBRARIES.map((library) => ({
@@ -90,14 +91,14 @@ export async function refusals({
     })),
     {
       name: 'grpc-js',
-      command: [process.execPath, join(scripts, 'grpc-js.mjs'), '--address', policy.hashicorp],
+      command: [process.execPath, GRPC_JS, '--address', policy.hashicorp],
     },
     ...(python === undefined
       ? []
       : [
           {
             name: 'grpc core',
-            command: [python, join(scripts, 'grpc_core.py'), '--address', policy.hashicorp],
+            command: [python, GRPC_CORE, '--address', policy.hashicorp],
           },
         ]),
   ];
@@ -235,8 +236,11 @@ function compare(name, latency) {
   return failures;
 }
 
-/** The permitted share of a tunnel's latency, besides the difference between two tunnels. */
-const TOLERANCE = { p50: 0.25, p99: 0.5 };
+/**
+ * The permitted share of a tunnel's latency, besides the difference between two tunnels. A 99th percentile is determined by few
+ * calls: those that waited for the largest bodies of the mix.
+ */
+const TOLERANCE = { p50: 0.25, p99: 1 };
 
 /** @param {string} go the program */
 async function serve(go) {

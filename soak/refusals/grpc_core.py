@@ -16,7 +16,7 @@ WORKERS_ON_EACH = 2
 LARGEST = 64 << 20
 PIECE = 64 << 10
 UPLOADS_AT_ONCE = 5
-PATIENCE = 120
+PATIENCE = 600
 KINDS = ["Unary", "Down", "Up", "Chat"]
 
 Plan = collections.namedtuple("Plan", "allowed kind size ending after")

@@ -25,7 +25,7 @@ const (
 	// uploadsAtOnce: a part of them waits for the connection's window when another is refused.
 	uploadsAtOnce = 5
 	// patience is the deadline of calls that are not expected to reach it.
-	patience = 2 * time.Minute
+	patience = 10 * time.Minute
 )
 
 var kinds = []string{"Unary", "Down", "Up", "Chat"}
