@@ -3,6 +3,9 @@ import { Flag, FRAME_HEADER_BYTES, FrameType } from './http2-frame.js';
 /** RFC 9113 section 6.8: "the last stream identifier set to 2^31-1", from a server that has not yet sent its real last one. */
 export const MAX_STREAM_ID = 0x7fff_ffff;
 
+/** RFC 9113 section 6.9.1: "a flow-control window ... MUST NOT exceed 2^31-1 octets". */
+export const MAX_WINDOW_BYTES = 0x7fff_ffff;
+
 /** RFC 9113 section 6.5.2: the initial SETTINGS_MAX_FRAME_SIZE, which every end accepts. */
 export const MAX_FRAME_BYTES = 16_384;
 

@@ -9,6 +9,8 @@ export interface DrainedHttp2 {
   readonly isFollowed: boolean;
   readonly openStreams: number;
   readonly lastStreamId: number;
+  /** The highest stream whose header block the client has begun. */
+  readonly lastStreamIdSent: number;
 }
 
 /**
@@ -50,7 +52,7 @@ export class Http2Drain implements Drain {
   insist(): void {
     if (this.#insists || this.#state === 'announced') return;
     this.#insists = true;
-    this.#lastPassed = Math.max(this.#lastPassed, this.#connection.lastStreamId);
+    this.#lastPassed = Math.max(this.#lastPassed, this.#connection.lastStreamIdSent);
     if (this.#state === 'pinged') this.#state = 'name';
     this.#onFrames();
   }
@@ -83,7 +85,7 @@ export class Http2Drain implements Drain {
       return Buffer.concat([goAwayFrame(MAX_STREAM_ID, ErrorCode.none), pingFrame(this.#token, 'ping')]);
     }
     this.#state = 'announced';
-    this.#lastPassed = Math.max(this.#lastPassed, this.#connection.lastStreamId);
+    this.#lastPassed = Math.max(this.#lastPassed, this.#connection.lastStreamIdSent);
     return goAwayFrame(this.#lastPassed, ErrorCode.none);
   }
 }

@@ -5,7 +5,7 @@ import type { DrainingEditor } from '../editor.js';
 import { trailersOnly } from '../grpc/trailers-only.js';
 import { neverIndexed } from '../hpack/literal-field.js';
 import type { Sender } from '../sender.js';
-import { continuationFrames, frame, resetFrame, windowUpdateFrame } from './encode.js';
+import { continuationFrames, frame, MAX_WINDOW_BYTES, resetFrame, windowUpdateFrame } from './encode.js';
 import { FrameCutter, type CutHttp2, type FrameUse, type HeldUse } from './frame-cutter.js';
 import { Http2Drain, type DrainedHttp2 } from './http2-drain.js';
 import { ErrorCode, Flag, FRAME_HEADER_BYTES, FrameType } from './http2-frame.js';
@@ -147,9 +147,14 @@ export class Http2Editor implements DrainingEditor<Http2Loss> {
     length: number,
     heldBytes: number,
   ): FrameUse | undefined {
-    const use = this.#drain?.begin(type, flags, streamId, length) ?? 'forward';
-    if (use === 'hide') return use;
-    if (use === 'hold') {
+    // What continues a held block belongs to a stream that the drain has let pass.
+    const isWithinBlock = heldBytes > 0;
+    const use = isWithinBlock ? 'hold' : (this.#drain?.begin(type, flags, streamId, length) ?? 'forward');
+    if (use === 'hide') {
+      if (type === FrameType.data) this.#owedBytes += length;
+      return use;
+    }
+    if (use === 'hold' && !isWithinBlock) {
       this.#heldType = type;
       return use;
     }
@@ -178,8 +183,13 @@ export class Http2Editor implements DrainingEditor<Http2Loss> {
   /** The held frame is whole: an answer to a PING, or a part of a header block. */
   #settle(bytes: Buffer, start: number): HeldUse | undefined {
     if (this.#heldType === FrameType.ping) return this.#drain?.settle(bytes, start) ?? 'forward';
-    if ((this.#heldFlags & Flag.endHeaders) === 0) return 'hold';
     const streamId = this.#heldStreamId;
+    if ((this.#heldFlags & Flag.endHeaders) === 0) {
+      if (!this.#connection.isBetweenFrames('client')) return 'hold';
+      // The inspector has rejected the block, and would read any frame after this one.
+      this.#failure = 'unjudged_block';
+      return undefined;
+    }
     const verdict = this.#judged?.takeVerdict(streamId);
     // A second block of a stream would begin a call on a server that has rejected the first.
     if (!verdict) {
@@ -232,7 +242,9 @@ export class Http2Editor implements DrainingEditor<Http2Loss> {
         frames.push(resetFrame(streamId, ErrorCode.none));
     }
     this.#unanswered.clear();
-    if (this.#owedBytes > 0) frames.push(windowUpdateFrame(0, this.#owedBytes));
+    // A client that was owed more would have exceeded its window.
+    const owedBytes = Math.min(this.#owedBytes, MAX_WINDOW_BYTES);
+    if (owedBytes > 0) frames.push(windowUpdateFrame(0, owedBytes));
     this.#owedBytes = 0;
     if (this.#drain?.hasFrames === true) frames.push(this.#drain.takeFrames());
     const bytes = Buffer.concat(frames);

@@ -141,6 +141,11 @@ export class Http2Inspector<Observer extends StreamObserver> implements SideEven
     return this.#lastStreamId;
   }
 
+  /** The same, but with the stream whose header block is open. */
+  get lastStreamIdSent(): number {
+    return Math.max(this.#lastStreamId, this.#sides.client.headerBlockStreamId);
+  }
+
   /** Whether a frame could be put between what a sender has sent and what it will send. */
   atBoundary(sender: Sender): boolean {
     return this.#sides[sender].atBoundary;

@@ -131,6 +131,12 @@ export class Http2Side implements FrameSink, FieldSink {
     return this.#awaitedSinceMs < 0 ? undefined : this.#awaitedSinceMs;
   }
 
+  /** The stream whose header block is open; 0 if none is. */
+  get headerBlockStreamId(): number {
+    if (this.#block.streamId !== 0) return this.#block.streamId;
+    return this.#awaitedSinceMs < 0 ? 0 : this.#streamId;
+  }
+
   /** Whether anything of it has come. */
   get hasBegun(): boolean {
     return this.#type >= 0 || !this.reader.atBoundary;

@@ -134,9 +134,9 @@ export class EditedFlow {
 
   /** Returns the window update for the sender once enough of its bytes were dropped. */
   takeRepayment(): Buffer | undefined {
-    const owed = this.#owedBytes;
+    const owed = Math.min(this.#owedBytes, MAX_INCREMENT);
     if (owed < YAMUX_REPAID_BYTES || this.#isFinished || this.#isReset) return undefined;
-    this.#owedBytes = 0;
+    this.#owedBytes -= owed;
     return yamuxHeader(YamuxType.windowUpdate, 0, this.#streamId, owed);
   }
 

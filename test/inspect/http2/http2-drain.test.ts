@@ -9,6 +9,7 @@ import {
   MAX_STREAM_ID,
   pingFrame,
   settingsFrame,
+  windowUpdateFrame,
 } from '../../../src/inspect/http2/encode.js';
 import { CLIENT_PREFACE, Flag, FrameType } from '../../../src/inspect/http2/http2-frame.js';
 import { FIELD_NAMES } from '../../../src/inspect/grpc/fields.js';
@@ -146,6 +147,30 @@ test('a client that does not answer begins no more streams once its time is up; 
   expect(drained.received('server')).toEqual(data(1, 5, Flag.endStream));
   drained.say('server', headers('server', 1, Flag.endStream));
   expect(drained.drain?.finished).toBe(true);
+});
+
+test('a stream whose header block is open when its client’s time is up is named as the last, and passes', () => {
+  for (const cut of [10, 15]) {
+    const drained = Drained.opened();
+    const first = frame(FrameType.headers, 0, 1, Buffer.from([0x82, 0x82, 0x82, 0x82, 0x82, 0x82]));
+    const rest = [frame(FrameType.continuation, Flag.endHeaders, 1, Buffer.from([0x84])), data(1, 5)];
+    drained.say('client', first.subarray(0, cut));
+    drained.begin();
+    drained.drain?.insist();
+    expect(drained.received('client')).toEqual(Buffer.concat([ANNOUNCEMENT, goAwayFrame(1, 0)]));
+    expect(drained.drain?.finished).toBe(false);
+    drained.say('client', first.subarray(cut), ...rest);
+    expect(drained.received('server')).toEqual(Buffer.concat([first, ...rest]));
+  }
+});
+
+test('the data of a stream that does not reach the server is returned to the window of the connection', () => {
+  const drained = Drained.opened();
+  drained.begin();
+  drained.say('client', headers('client', 1), ANSWER);
+  drained.received('client');
+  drained.say('client', headers('client', 3), data(3, 100), data(1, 6), data(3, 7, Flag.endStream));
+  expect(drained.received('client')).toEqual(windowUpdateFrame(0, 107));
 });
 
 test('PINGs of others, their answers, and frames like ours but for a bit, pass', () => {

@@ -484,6 +484,55 @@ describe('a drain of a connection whose calls are judged', () => {
   });
 });
 
+test('a block that is open when a drain stops waiting for its client is judged, and the stream is named as the last', () => {
+  for (const cut of ['frame', 'block']) {
+    const connection = opened();
+    const whole = block({ ':path': '/no', a: 'b' });
+    const first = frame(HEADERS, 0, 1, whole.subarray(0, 3));
+    connection.send('client', cut === 'frame' ? first.subarray(0, 10) : first);
+    const drain = connection.editor.drain(TOKEN);
+    connection.received('client');
+    drain.insist();
+    expect(connection.received('client')).toEqual(goAwayFrame(1, 0));
+    if (cut === 'frame') connection.send('client', first.subarray(10));
+    connection.send('client', frame(CONTINUATION, END_HEADERS, 1, whole.subarray(3)));
+    expect(connection.received('client')).toEqual(Buffer.concat([answer(1), reset(1, 0)]));
+    const forwarded = [
+      first,
+      frame(CONTINUATION, 0, 1, whole.subarray(3)),
+      frame(CONTINUATION, END_HEADERS, 1, POISON),
+    ];
+    expect(connection.received('server')).toEqual(Buffer.concat(forwarded));
+    // No frame of the client releases what is held.
+    connection.send('client', Buffer.concat([request(3, '/no'), pingFrame(Buffer.alloc(8), 'ack')]));
+    expect(connection.received('server')).toEqual(pingFrame(Buffer.alloc(8), 'ack'));
+    expect(connection.editor.failure).toBeUndefined();
+  }
+});
+
+test('a block that the inspector rejects before its end closes the connection at once', () => {
+  const connection = opened();
+  connection.send('client', frame(HEADERS, PADDED, 1, [200, 0, 0]));
+  expect(connection.editor.failure).toBe('unjudged_block');
+});
+
+test('a client that ignores its window is owed no more than the largest window', () => {
+  const connection = opened();
+  connection.send('client', Buffer.concat([request(1, '/ok'), request(3, '/no')]));
+  connection.received('client');
+  connection.send('server', data(1, 2).subarray(0, 10));
+  connection.send('client', request(5, '/no'));
+  const longest = Buffer.alloc(2 ** 24 - 1, 0xff);
+  for (let bytes = 0; bytes < 2 ** 32; bytes += longest.length) {
+    connection.editor.pass('client', frame(DATA, 0, 5, [], longest.length), 0);
+    connection.editor.pass('client', longest, 0);
+  }
+  connection.received('client');
+  connection.send('server', data(1, 2).subarray(10));
+  const frames = framesOf(connection.received('client').subarray(1));
+  expect(frames.at(-1)).toMatchObject({ type: WINDOW_UPDATE, payload: uint32(0x7fff_ffff) });
+});
+
 test('a block that is interrupted by a stream that a drain hides is not forwarded', () => {
   for (const slice of [1, 1000]) {
     const connection = opened();

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import type { Sender } from '../../../src/inspect/sender.js';
+import { EditedFlow } from '../../../src/inspect/yamux/edited-flow.js';
 import type { EditConnection } from '../../../src/inspect/yamux/yamux-editor.js';
 import { YAMUX_INITIAL_WINDOW_BYTES, YamuxFlag, YamuxType } from '../../../src/inspect/yamux/yamux-frame.js';
 import { MAX_HELD_YAMUX_BYTES, YAMUX_REPAID_BYTES } from '../../../src/limits.js';
@@ -490,4 +491,11 @@ describe('data that the inspector does not read is not forwarded', () => {
     scripted.say('server 1 window rst 0, client 1 data - late, client 1 data fin late');
     expect(scripted.look().server).toBe('');
   });
+});
+
+test('a flow repays no more at a time than a window update holds', () => {
+  const flow = new EditedFlow(1);
+  flow.replaced(2 ** 32 + 2 ** 20, 0);
+  const repaid = [flow.takeRepayment(), flow.takeRepayment(), flow.takeRepayment()];
+  expect(repaid.map((update) => update?.readUInt32BE(8))).toEqual([2 ** 32 - 1, 2 ** 20 + 1, undefined]);
 });
