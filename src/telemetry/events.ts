@@ -302,7 +302,8 @@ const LOSSES: Readonly<Record<string, EventVariant>> = {
   stream_kind: { error: 'A stream of its backchannel carries neither HTTP/2 nor a sidechannel.' },
   sidechannel: { error: 'A sidechannel began with bytes that Gitaly and its clients do not send.' },
   second_stream: {
-    error: 'The client opened a second stream in its backchannel. Gitaly serves calls on the first one only, and only this is checked.',
+    error:
+      'The client opened a second stream in its backchannel. Gitaly serves calls on the first one only, and only this is checked.',
   },
   yamux_window: {
     error:
