@@ -34,11 +34,12 @@ module.exports = {
     })),
     {
       name: 'inspect-does-no-io',
-      comment:
-        'Inspectors take bytes and return events; they import only themselves, limits, and pure code.',
+      comment: 'Inspectors take bytes and return events; they import only themselves, limits, and pure code.',
       severity: 'error',
       from: { path: '^src/inspect/' },
-      to: { pathNot: '^src/inspect/|^src/(limits|percent-encoding|policy/call-judge)\\.ts$|^(node:)?buffer$' },
+      to: {
+        pathNot: '^src/inspect/|^src/(limits|percent-encoding|policy/call-judge)\\.ts$|^(node:)?buffer$',
+      },
     },
     {
       name: 'product-imports-no-test',

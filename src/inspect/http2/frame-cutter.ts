@@ -2,7 +2,7 @@ import type { Sender } from '../sender.js';
 import { Flag, FRAME_HEADER_BYTES } from './http2-frame.js';
 import type { Http2Loss } from './http2-side.js';
 
-/** What the cutter needs to know of a connection, from its inspector. */
+/** The part of an inspector that a cutter uses. */
 export interface CutHttp2 {
   /** Whether what a sender has sent ends where a frame ends, outside of a header block. */
   isBetweenFrames(sender: Sender): boolean;
@@ -39,7 +39,7 @@ export interface FrameRule {
   readonly hasAdditions: boolean;
   /** The frames of the proxy to insert between two frames, if this is possible here. */
   additions(): Buffer | undefined;
-  /** The inspector has read on. Returns whether the cutter is to go on. */
+  /** The inspector has read on. Returns whether the cutter continues. */
   hasRead(loss: Http2Loss | undefined): boolean;
 }
 
@@ -70,7 +70,7 @@ export class FrameCutter {
   /** The held bytes of earlier chunks. */
   #held: Buffer = NOTHING;
   #heldLength = 0;
-  /** Where the held bytes of this chunk begin. */
+  /** The offset of the first held byte in this chunk. */
   #holdFrom = 0;
 
   // The current chunk.
@@ -116,7 +116,7 @@ export class FrameCutter {
   #cut(chunk: Buffer): Buffer {
     const { length } = chunk;
     let offset = this.#align(length);
-    // The first boundary is not in this chunk, or there are no frames.
+    // The chunk has no boundary, or the bytes have no frames.
     if (!this.#isAligned) return chunk;
     for (;;) {
       if (this.#left > 0) {
@@ -148,7 +148,7 @@ export class FrameCutter {
     return offset;
   }
 
-  /** Begins the frame whose header is at this offset. Returns whether to go on. */
+  /** Begins the frame whose header is at this offset. Returns whether to continue. */
   #begin(offset: number): boolean {
     const chunk = this.#chunk;
     const length = readUint24(chunk, offset);
@@ -175,7 +175,7 @@ export class FrameCutter {
     return true;
   }
 
-  /** The current frame has come up to this offset. Returns whether to go on. */
+  /** The current frame has come up to this offset. Returns whether to continue. */
   #advance(offset: number): boolean {
     if (this.#use === 'forward') return true;
     if (this.#use === 'hold') return this.#left > 0 || this.#settle(offset);

@@ -55,7 +55,7 @@ export class Http2Drain implements Drain {
     this.#onFrames();
   }
 
-  /** Decides on a frame of the client: `hide` for one of a stream above the last, `hold` for one that may answer the PING. */
+  /** Decides on a frame of the client: `hide` if its stream is above the last, `hold` if it may answer the PING. */
   begin(type: number, flags: number, streamId: number, length: number): FrameUse {
     if ((this.#insists || this.#state === 'announced') && streamId > this.#lastPassed) return 'hide';
     if (type === FrameType.headers) this.#lastPassed = Math.max(this.#lastPassed, streamId);

@@ -40,8 +40,8 @@ const POISON = neverIndexed('connection', 'close');
  * block of the client until the inspector has read it and the call was judged.
  *
  * The block of a refused call is forwarded with a forbidden field at its end, because the server's HPACK tables must see every block.
- * The server resets the stream; the reset is not forwarded. The client is answered here. What it still sends on the stream is dropped,
- * and its flow-control window restored.
+ * The server resets the stream; the reset is not forwarded. The client is answered here. Frames that
+ * it still sends on the stream are dropped, and its flow-control window is restored.
  *
  * If calls are judged, nothing is forwarded after a `failure`.
  */
