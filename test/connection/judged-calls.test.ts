@@ -19,7 +19,7 @@ import { OWN_CONNECTION } from '../support/grpc-channel.js';
 const { echo, repeat, count } = demoService;
 /** Bytes that do not repeat within a window. */
 const CONTENT = Buffer.from(Array.from({ length: 1024 * 1024 }, (_, index) => (index * 7919) >> 5));
-/** What the client sends with calls that are refused: their metadata. */
+/** The correlation id of calls that are refused. */
 const NO = 'no';
 
 async function startBackend(): Promise<string> {

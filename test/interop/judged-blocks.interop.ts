@@ -140,7 +140,7 @@ class FuzzedClient {
   readonly bytes: readonly Buffer[];
   isRegular = true;
   readonly #random: Random;
-  /** One block in so many has something odd about it, which may end the connection. */
+  /** One block in this number has something odd about it, which may end the connection. */
   readonly #oddness: number;
   readonly #writer = new HpackWriter();
   #streamId = -1;
@@ -154,7 +154,7 @@ class FuzzedClient {
     this.bytes = parts;
   }
 
-  /** Whether something happens that does once in so many times. */
+  /** `true` once in this number of times. */
   #isOneIn(times: number): boolean {
     return this.#random(times) === 0;
   }
@@ -277,7 +277,7 @@ function pass(random: Random): Passed {
   return { client, connection, allowed, refused, forwarded: connection.received('server') };
 }
 
-/** What the Go program is told of a client: what was forwarded, and whether it ends within a frame. */
+/** The input of the Go program for a client: its forwarded bytes, and whether they may end within a frame. */
 function lineOf({ connection, forwarded }: Passed): string {
   return `${connection.editor.failure === undefined ? '' : '!'}${forwarded.toString('base64')}\n`;
 }

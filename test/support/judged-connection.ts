@@ -47,7 +47,7 @@ export class JudgedConnection {
     }
   }
 
-  /** What an end has received since this was asked last. */
+  /** The bytes that an end has received since the last call. */
   received(receiver: Sender): Buffer {
     return Buffer.concat(this.#out[receiver].splice(0));
   }

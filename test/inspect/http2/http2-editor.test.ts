@@ -342,7 +342,7 @@ describe('what the judge is given', () => {
     expect(judgedOf({ ':path': '/a/b', [name]: 'a' })?.reservedField).toBe(name);
   });
 
-  test('no path if there is none, or if it is too long to be kept whole', () => {
+  test('an empty path if the call has no path, or one too long to be kept whole', () => {
     expect(judgedOf({ a: 'b' })?.path).toBe('');
     const connection = opened((call) => {
       expect(call.path).toBe('');
@@ -647,7 +647,7 @@ test('however bytes are sliced, the same bytes are forwarded, and each end gets 
       expect(sliced.received('server')).toEqual(whole.received('server'));
       const toClient = [whole, sliced].map((connection) => framesOf(connection.received('client')));
       const [atOnce = [], inSlices = []] = toClient;
-      // The proxy's own frames may come at other places. Those of the server stay in order, and no reset of it is there.
+      // The proxy's own frames may come at other places. Those of the server stay in order, without its resets.
       const isOwn = ({ type, payload }: (typeof atOnce)[number]): boolean =>
         type === WINDOW_UPDATE ||
         type === RST_STREAM ||
@@ -668,7 +668,7 @@ test('however bytes are sliced, the same bytes are forwarded, and each end gets 
         );
         for (const { type, payload } of frames) if (type === RST_STREAM) expect(payload).toEqual(uint32(0));
       }
-      // What was dropped was given back.
+      // The window of dropped DATA was restored.
       const updates = inSlices.filter(({ type }) => type === WINDOW_UPDATE);
       const given = sum(updates.map(({ payload }) => payload.readUInt32BE(0)));
       const refusedUploads = calls.filter(({ isAllowed, endsAtOnce }) => !isAllowed && !endsAtOnce);
