@@ -147,7 +147,7 @@ export class Http2Editor implements DrainingEditor<Http2Loss> {
     length: number,
     heldBytes: number,
   ): FrameUse | undefined {
-    // What continues a held block belongs to a stream that the drain has let pass.
+    // Frames that continue a held block are of a stream that the drain forwards.
     const isWithinBlock = heldBytes > 0;
     const use = isWithinBlock ? 'hold' : (this.#drain?.begin(type, flags, streamId, length) ?? 'forward');
     if (use === 'hide') {
