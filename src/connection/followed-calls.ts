@@ -20,7 +20,7 @@ import { guarded } from '../guarded.js';
 import { AnswerWatch } from './answer-watch.js';
 import { ConnectionEnd } from './connection-end.js';
 import type { ConnectionEvents, InspectedPeer } from './connection-events.js';
-import { describeLimit, LOST_ADVICE } from './limit-advice.js';
+import { describeLimit, LOST_ADVICE, UNJUDGED_ADVICE } from './limit-advice.js';
 import type { Protocol } from './protocol.js';
 import type { Direction, Tap } from './relay/tap.js';
 
@@ -170,11 +170,9 @@ export class FollowedCalls implements Tap {
     this.#editor = undefined;
     this.#isOver = true;
     const end = new ConnectionEnd(isExceeded ? 'abuse' : 'inspection_lost', 'proxy', failureReason(failure));
-    this.#events.refuse(
-      end,
-      this.#inspector.refusal,
-      isExceeded ? describeLimit(failure, { ...limits, prefaceMs }) : LOST_ADVICE,
-    );
+    const lostAdvice = judging ? UNJUDGED_ADVICE : LOST_ADVICE;
+    const advice = isExceeded ? describeLimit(failure, { ...limits, prefaceMs }) : lostAdvice;
+    this.#events.refuse(end, this.#inspector.refusal, advice);
     return false;
   }
 

@@ -97,7 +97,7 @@ export function describeLimit(limit: ExceededLimit, values: LimitValues): string
   if (setting === undefined)
     return (
       `the client exceeded a limit that has no setting, because no known client needs more: ${bound}. If you trust the client, ` +
-      'set `inspect: false` on a listener for it alone: that turns all these limits off'
+      'set `inspect: false` on a listener for it alone, without `policy`: that turns all these limits off'
     );
   return (
     `the client exceeded \`${setting}\`, ${bound}. If you trust the client, raise \`${setting}\` and reload, or have the client ` +
@@ -114,6 +114,11 @@ export const KEY_UPDATE_ADVICE =
 export const LOST_ADVICE =
   'the client, or Gitaly, sends bytes that this version cannot follow. If that is legitimate, set `inspect: true` on this listener: ' +
   'the connection is kept then, and its calls are not counted';
+
+/** The fix for a connection that was closed because its calls can no longer be judged. */
+export const UNJUDGED_ADVICE =
+  'the client, or Gitaly, sends bytes that this version cannot follow, or this process has no memory to follow more calls. Calls that ' +
+  'cannot be judged are not forwarded. If the client is legitimate, give it a listener without `policy`';
 
 /** Describes a token bucket. */
 export function rateText({ burst, perSecond }: Rate): string {

@@ -231,4 +231,6 @@ test('a second header block on the stream of a refused call closes the connectio
   expect(relay.refused.map(({ reason, detail }) => [reason, detail])).toEqual([
     ['inspection_lost', 'unjudged_block'],
   ]);
+  // `inspect`, which other connections that cannot be followed depend on, changes nothing here.
+  expect(relay.advice).toEqual([expect.stringContaining('a listener without `policy`')]);
 });

@@ -33,7 +33,7 @@ test.each(Object.entries(LIMITS))(
     expect(text).toContain(value);
     expect(text).toContain(
       setting === undefined
-        ? 'If you trust the client, set `inspect: false` on a listener for it alone'
+        ? 'If you trust the client, set `inspect: false` on a listener for it alone, without `policy`'
         : `If you trust the client, raise \`${setting}\``,
     );
     const [group, key] = setting?.split('.') ?? [];

@@ -33,6 +33,8 @@ export interface JudgedRelay {
   readonly connections: readonly RelayedClient[];
   /** Ends that the proxy has given to connections. */
   readonly refused: readonly ConnectionEnd[];
+  /** What it advises the operator of each. */
+  readonly advice: readonly string[];
 }
 
 /** Starts a relay to a `tcp://` URL. It ends with the test. */
@@ -46,6 +48,7 @@ export async function startJudgedRelay(upstream: string, judge: CallJudge['judge
   const counted: CountedCall[] = [];
   const connections: RelayedClient[] = [];
   const refused: ConnectionEnd[] = [];
+  const adviceGiven: string[] = [];
   const fields = new JudgedFields([]);
   const events = {
     inspectorLost: () => undefined,
@@ -85,8 +88,9 @@ export async function startJudgedRelay(upstream: string, judge: CallJudge['judge
           relay.insert(direction, bytes);
           return relay.queuedBytes(direction);
         },
-        refuse: (reason, lastBytes) => {
+        refuse: (reason, lastBytes, advice) => {
           refused.push(reason);
+          adviceGiven.push(advice);
           relay.refuse(reason, lastBytes);
         },
         drained: () => relay.end(new ConnectionEnd('drained', 'proxy')),
@@ -114,5 +118,5 @@ export async function startJudgedRelay(upstream: string, judge: CallJudge['judge
   onTestFinished(() => void server.close());
   await once(server, 'listening');
   const address = server.address() as AddressInfo;
-  return { address: `127.0.0.1:${address.port}`, counted, connections, refused };
+  return { address: `127.0.0.1:${address.port}`, counted, connections, refused, advice: adviceGiven };
 }

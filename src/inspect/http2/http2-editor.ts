@@ -147,7 +147,7 @@ export class Http2Editor implements DrainingEditor<Http2Loss> {
     length: number,
     heldBytes: number,
   ): FrameUse | undefined {
-    // The drain has let the stream of a held block pass, so the rest of the block passes too.
+    // Frames that continue a held block are of a stream that the drain forwards.
     const isWithinBlock = heldBytes > 0;
     const use = isWithinBlock ? 'hold' : (this.#drain?.begin(type, flags, streamId, length) ?? 'forward');
     if (use === 'hide') {
