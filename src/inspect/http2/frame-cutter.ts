@@ -45,6 +45,9 @@ export interface FrameRule {
 
 const NOTHING = Buffer.alloc(0);
 
+/** The offset of the flags in a frame (RFC 9113 section 4.1). */
+const FLAGS_AT = 4;
+
 /**
  * Cuts the bytes of one end of an HTTP/2 connection into frames and lets a rule decide how each is treated. The inspector reads all
  * bytes as they arrive, except hidden frames, and incomplete headers of frames.
@@ -76,7 +79,7 @@ export class FrameCutter {
   // The current chunk.
   #chunk: Buffer = NOTHING;
   #nowMs = 0;
-  #out: Buffer[] = [];
+  readonly #out = new ForwardedBytes();
   /** Bytes before this one were forwarded or left out. */
   #done = 0;
   /** Bytes before this one were read by the inspector or hidden from it. */
@@ -106,11 +109,13 @@ export class FrameCutter {
     this.#chunk = this.#header.length === 0 ? bytes : Buffer.concat([this.#header, bytes]);
     this.#header = NOTHING;
     this.#nowMs = nowMs;
-    this.#out = [];
     this.#done = 0;
     this.#read = 0;
     this.#holdFrom = 0;
-    return this.#cut(this.#chunk);
+    const passed = this.#cut(this.#chunk);
+    this.#chunk = NOTHING;
+    this.#out.clear();
+    return passed;
   }
 
   #cut(chunk: Buffer): Buffer {
@@ -196,12 +201,10 @@ export class FrameCutter {
     this.#isHolding = false;
     if (use === 'forward' && !hasKept) return true;
     if (!hasKept) this.#forwardTo(this.#holdFrom);
-    if (use === 'forward') this.#out.push(bytes.subarray(start, end));
-    else if (use !== 'drop') {
-      const frames = Buffer.from(bytes.subarray(start, end));
-      const flagsAt = this.#lastHeldAt + 4;
-      frames[flagsAt] = (frames[flagsAt] ?? 0) & ~Flag.endHeaders;
-      this.#out.push(frames, use);
+    if (use !== 'drop') this.#out.add(bytes, start, end);
+    if (typeof use === 'object') {
+      this.#out.clearBits(end - start - this.#lastHeldAt - FLAGS_AT, Flag.endHeaders);
+      this.#out.add(use, 0, use.length);
     }
     this.#done = offset;
     this.#held = NOTHING;
@@ -214,7 +217,7 @@ export class FrameCutter {
     const frames = this.#rule.additions();
     if (frames) {
       this.#forwardTo(offset);
-      this.#out.push(frames);
+      this.#out.add(frames, 0, frames.length);
     }
     return true;
   }
@@ -229,12 +232,13 @@ export class FrameCutter {
       this.#keepTo(end);
     } else if (this.#out.length === 0 && this.#done === 0 && end === chunk.length) return chunk;
     else this.#forwardTo(end);
-    return this.#out.length === 0 ? NOTHING : Buffer.concat(this.#out);
+    return this.#out.take();
   }
 
   #forwardTo(offset: number): void {
-    if (offset > this.#done) this.#out.push(this.#chunk.subarray(this.#done, offset));
-    this.#done = Math.max(this.#done, offset);
+    if (offset <= this.#done) return;
+    this.#out.add(this.#chunk, this.#done, offset);
+    this.#done = offset;
   }
 
   /** Keeps the held bytes of the chunk up to this offset. */
@@ -257,6 +261,60 @@ export class FrameCutter {
     const start = this.#read;
     this.#read = offset;
     return this.#rule.hasRead(this.#connection.read(this.#sender, this.#chunk, start, offset, this.#nowMs));
+  }
+}
+
+/** The bytes to forward in place of a chunk, as ranges of buffers. A view of each range would cost more than to copy it. */
+class ForwardedBytes {
+  length = 0;
+  readonly #sources: Buffer[] = [];
+  readonly #starts: number[] = [];
+  readonly #ends: number[] = [];
+  /** Bits to clear in single bytes, by their positions. */
+  readonly #clearedAt: number[] = [];
+  readonly #clearedBits: number[] = [];
+
+  add(bytes: Buffer, start: number, end: number): void {
+    const last = this.#sources.length - 1;
+    if (last >= 0 && this.#sources[last] === bytes && this.#ends[last] === start) {
+      this.#ends[last] = end;
+      this.length += end - start;
+      return;
+    }
+    this.#sources.push(bytes);
+    this.#starts.push(start);
+    this.#ends.push(end);
+    this.length += end - start;
+  }
+
+  /** Clears bits of a byte that was added; `fromEnd` is 1 for the last one. */
+  clearBits(fromEnd: number, bits: number): void {
+    this.#clearedAt.push(this.length - fromEnd);
+    this.#clearedBits.push(bits);
+  }
+
+  clear(): void {
+    if (this.#sources.length === 0) return;
+    this.length = 0;
+    this.#sources.length = 0;
+    this.#starts.length = 0;
+    this.#ends.length = 0;
+    this.#clearedAt.length = 0;
+    this.#clearedBits.length = 0;
+  }
+
+  /** Returns a copy. */
+  take(): Buffer {
+    if (this.length === 0) return NOTHING;
+    const bytes = Buffer.allocUnsafe(this.length);
+    let offset = 0;
+    this.#sources.forEach((source, index) => {
+      offset += source.copy(bytes, offset, this.#starts[index], this.#ends[index]);
+    });
+    this.#clearedAt.forEach((at, index) => {
+      bytes[at] = (bytes[at] ?? 0) & ~(this.#clearedBits[index] ?? 0);
+    });
+    return bytes;
   }
 }
 
