@@ -45,6 +45,9 @@ export interface FrameRule {
 
 const NOTHING = Buffer.alloc(0);
 
+/** The ranges that are kept for the next chunk. */
+const MAX_KEPT_RANGES = 16;
+
 /** The offset of the flags in a frame (RFC 9113 section 4.1). */
 const FLAGS_AT = 4;
 
@@ -264,57 +267,74 @@ export class FrameCutter {
   }
 }
 
+/** A range of bytes to forward. Ranges are reused, because most chunks need the same few. */
+interface Range {
+  bytes: Buffer;
+  start: number;
+  end: number;
+  /** Bits to clear in the byte at `clearAt`. */
+  clearAt: number;
+  clearBits: number;
+}
+
 /** The bytes to forward in place of a chunk, as ranges of buffers. A view of each range would cost more than to copy it. */
 class ForwardedBytes {
   length = 0;
-  readonly #sources: Buffer[] = [];
-  readonly #starts: number[] = [];
-  readonly #ends: number[] = [];
-  /** Bits to clear in single bytes, by their positions. */
-  readonly #clearedAt: number[] = [];
-  readonly #clearedBits: number[] = [];
+  readonly #ranges: Range[] = [];
+  #count = 0;
 
   add(bytes: Buffer, start: number, end: number): void {
-    const last = this.#sources.length - 1;
-    if (last >= 0 && this.#sources[last] === bytes && this.#ends[last] === start) {
-      this.#ends[last] = end;
-      this.length += end - start;
+    this.length += end - start;
+    const last = this.#count === 0 ? undefined : this.#ranges[this.#count - 1];
+    if (last?.bytes === bytes && last.end === start && last.clearBits === 0) {
+      last.end = end;
       return;
     }
-    this.#sources.push(bytes);
-    this.#starts.push(start);
-    this.#ends.push(end);
-    this.length += end - start;
+    const range = this.#ranges[this.#count++];
+    if (!range) {
+      this.#ranges.push({ bytes, start, end, clearAt: 0, clearBits: 0 });
+      return;
+    }
+    range.bytes = bytes;
+    range.start = start;
+    range.end = end;
   }
 
-  /** Clears bits of a byte that was added; `fromEnd` is 1 for the last one. */
+  /** Clears bits of a byte of the last range; `fromEnd` is 1 for its last byte. */
   clearBits(fromEnd: number, bits: number): void {
-    this.#clearedAt.push(this.length - fromEnd);
-    this.#clearedBits.push(bits);
+    const range = this.#ranges[this.#count - 1];
+    if (!range) return;
+    range.clearAt = range.end - fromEnd;
+    range.clearBits = bits;
+  }
+
+  /** Returns a copy of the bytes. */
+  take(): Buffer {
+    if (this.length === 0) return NOTHING;
+    const taken = Buffer.allocUnsafe(this.length);
+    let offset = 0;
+    for (let index = 0; index < this.#count; index++) {
+      const range = this.#ranges[index];
+      if (!range) break;
+      const { bytes, start, end, clearAt, clearBits } = range;
+      bytes.copy(taken, offset, start, end);
+      const cleared = offset + clearAt - start;
+      if (clearBits !== 0) taken[cleared] = (taken[cleared] ?? 0) & ~clearBits;
+      offset += end - start;
+    }
+    return taken;
   }
 
   clear(): void {
-    if (this.#sources.length === 0) return;
+    for (let index = 0; index < this.#count; index++) {
+      const range = this.#ranges[index];
+      if (!range) break;
+      range.bytes = NOTHING;
+      range.clearBits = 0;
+    }
+    if (this.#count > MAX_KEPT_RANGES) this.#ranges.length = MAX_KEPT_RANGES;
+    this.#count = 0;
     this.length = 0;
-    this.#sources.length = 0;
-    this.#starts.length = 0;
-    this.#ends.length = 0;
-    this.#clearedAt.length = 0;
-    this.#clearedBits.length = 0;
-  }
-
-  /** Returns a copy. */
-  take(): Buffer {
-    if (this.length === 0) return NOTHING;
-    const bytes = Buffer.allocUnsafe(this.length);
-    let offset = 0;
-    this.#sources.forEach((source, index) => {
-      offset += source.copy(bytes, offset, this.#starts[index], this.#ends[index]);
-    });
-    this.#clearedAt.forEach((at, index) => {
-      bytes[at] = (bytes[at] ?? 0) & ~(this.#clearedBits[index] ?? 0);
-    });
-    return bytes;
   }
 }
 
