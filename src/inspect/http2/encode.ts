@@ -13,11 +13,17 @@ const NOTHING = Buffer.alloc(0);
 
 /** A frame, whole (RFC 9113 section 4.1). */
 export function frame(type: number, flags: number, streamId: number, payload: Uint8Array = NOTHING): Buffer {
-  const bytes = Buffer.alloc(FRAME_HEADER_BYTES + payload.length);
-  bytes.writeUIntBE(payload.length, 0, 3);
-  bytes.writeUInt8(type, 3);
-  bytes.writeUInt8(flags, 4);
-  bytes.writeUInt32BE(streamId, 5);
+  const bytes = Buffer.allocUnsafe(FRAME_HEADER_BYTES + payload.length);
+  // The methods of Buffer for integers cost more than the rest.
+  bytes[0] = payload.length >>> 16;
+  bytes[1] = payload.length >>> 8;
+  bytes[2] = payload.length;
+  bytes[3] = type;
+  bytes[4] = flags;
+  bytes[5] = streamId >>> 24;
+  bytes[6] = streamId >>> 16;
+  bytes[7] = streamId >>> 8;
+  bytes[8] = streamId;
   bytes.set(payload, FRAME_HEADER_BYTES);
   return bytes;
 }
@@ -39,6 +45,8 @@ export function windowUpdateFrame(streamId: number, increment: number): Buffer {
 
 /** Section 6.10: the rest of a header block. */
 export function continuationFrames(streamId: number, fragment: Buffer): Buffer {
+  if (fragment.length <= MAX_FRAME_BYTES)
+    return frame(FrameType.continuation, Flag.endHeaders, streamId, fragment);
   const frames: Buffer[] = [];
   for (let start = 0; start < fragment.length; start += MAX_FRAME_BYTES) {
     const end = start + MAX_FRAME_BYTES;

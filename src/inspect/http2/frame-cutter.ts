@@ -45,6 +45,12 @@ export interface FrameRule {
 
 const NOTHING = Buffer.alloc(0);
 
+/** The ranges that are kept for the next chunk. */
+const MAX_KEPT_RANGES = 16;
+
+/** The offset of the flags in a frame (RFC 9113 section 4.1). */
+const FLAGS_AT = 4;
+
 /**
  * Cuts the bytes of one end of an HTTP/2 connection into frames and lets a rule decide how each is treated. The inspector reads all
  * bytes as they arrive, except hidden frames, and incomplete headers of frames.
@@ -76,7 +82,7 @@ export class FrameCutter {
   // The current chunk.
   #chunk: Buffer = NOTHING;
   #nowMs = 0;
-  #out: Buffer[] = [];
+  readonly #out = new ForwardedBytes();
   /** Bytes before this one were forwarded or left out. */
   #done = 0;
   /** Bytes before this one were read by the inspector or hidden from it. */
@@ -106,11 +112,13 @@ export class FrameCutter {
     this.#chunk = this.#header.length === 0 ? bytes : Buffer.concat([this.#header, bytes]);
     this.#header = NOTHING;
     this.#nowMs = nowMs;
-    this.#out = [];
     this.#done = 0;
     this.#read = 0;
     this.#holdFrom = 0;
-    return this.#cut(this.#chunk);
+    const passed = this.#cut(this.#chunk);
+    this.#chunk = NOTHING;
+    this.#out.clear();
+    return passed;
   }
 
   #cut(chunk: Buffer): Buffer {
@@ -196,12 +204,10 @@ export class FrameCutter {
     this.#isHolding = false;
     if (use === 'forward' && !hasKept) return true;
     if (!hasKept) this.#forwardTo(this.#holdFrom);
-    if (use === 'forward') this.#out.push(bytes.subarray(start, end));
-    else if (use !== 'drop') {
-      const frames = Buffer.from(bytes.subarray(start, end));
-      const flagsAt = this.#lastHeldAt + 4;
-      frames[flagsAt] = (frames[flagsAt] ?? 0) & ~Flag.endHeaders;
-      this.#out.push(frames, use);
+    if (use !== 'drop') this.#out.add(bytes, start, end);
+    if (typeof use === 'object') {
+      this.#out.clearBits(end - start - this.#lastHeldAt - FLAGS_AT, Flag.endHeaders);
+      this.#out.add(use, 0, use.length);
     }
     this.#done = offset;
     this.#held = NOTHING;
@@ -214,7 +220,7 @@ export class FrameCutter {
     const frames = this.#rule.additions();
     if (frames) {
       this.#forwardTo(offset);
-      this.#out.push(frames);
+      this.#out.add(frames, 0, frames.length);
     }
     return true;
   }
@@ -229,12 +235,13 @@ export class FrameCutter {
       this.#keepTo(end);
     } else if (this.#out.length === 0 && this.#done === 0 && end === chunk.length) return chunk;
     else this.#forwardTo(end);
-    return this.#out.length === 0 ? NOTHING : Buffer.concat(this.#out);
+    return this.#out.take();
   }
 
   #forwardTo(offset: number): void {
-    if (offset > this.#done) this.#out.push(this.#chunk.subarray(this.#done, offset));
-    this.#done = Math.max(this.#done, offset);
+    if (offset <= this.#done) return;
+    this.#out.add(this.#chunk, this.#done, offset);
+    this.#done = offset;
   }
 
   /** Keeps the held bytes of the chunk up to this offset. */
@@ -257,6 +264,77 @@ export class FrameCutter {
     const start = this.#read;
     this.#read = offset;
     return this.#rule.hasRead(this.#connection.read(this.#sender, this.#chunk, start, offset, this.#nowMs));
+  }
+}
+
+/** A range of bytes to forward. Ranges are reused, because most chunks need the same few. */
+interface Range {
+  bytes: Buffer;
+  start: number;
+  end: number;
+  /** Bits to clear in the byte at `clearAt`. */
+  clearAt: number;
+  clearBits: number;
+}
+
+/** The bytes to forward in place of a chunk, as ranges of buffers. A view of each range would cost more than to copy it. */
+class ForwardedBytes {
+  length = 0;
+  readonly #ranges: Range[] = [];
+  #count = 0;
+
+  add(bytes: Buffer, start: number, end: number): void {
+    this.length += end - start;
+    const last = this.#count === 0 ? undefined : this.#ranges[this.#count - 1];
+    if (last?.bytes === bytes && last.end === start && last.clearBits === 0) {
+      last.end = end;
+      return;
+    }
+    const range = this.#ranges[this.#count++];
+    if (!range) {
+      this.#ranges.push({ bytes, start, end, clearAt: 0, clearBits: 0 });
+      return;
+    }
+    range.bytes = bytes;
+    range.start = start;
+    range.end = end;
+  }
+
+  /** Clears bits of a byte of the last range; `fromEnd` is 1 for its last byte. */
+  clearBits(fromEnd: number, bits: number): void {
+    const range = this.#ranges[this.#count - 1];
+    if (!range) return;
+    range.clearAt = range.end - fromEnd;
+    range.clearBits = bits;
+  }
+
+  /** Returns a copy of the bytes. */
+  take(): Buffer {
+    if (this.length === 0) return NOTHING;
+    const taken = Buffer.allocUnsafe(this.length);
+    let offset = 0;
+    for (let index = 0; index < this.#count; index++) {
+      const range = this.#ranges[index];
+      if (!range) break;
+      const { bytes, start, end, clearAt, clearBits } = range;
+      bytes.copy(taken, offset, start, end);
+      const cleared = offset + clearAt - start;
+      if (clearBits !== 0) taken[cleared] = (taken[cleared] ?? 0) & ~clearBits;
+      offset += end - start;
+    }
+    return taken;
+  }
+
+  clear(): void {
+    for (let index = 0; index < this.#count; index++) {
+      const range = this.#ranges[index];
+      if (!range) break;
+      range.bytes = NOTHING;
+      range.clearBits = 0;
+    }
+    if (this.#count > MAX_KEPT_RANGES) this.#ranges.length = MAX_KEPT_RANGES;
+    this.#count = 0;
+    this.length = 0;
   }
 }
 
