@@ -28,12 +28,11 @@ export interface BindOptions {
 /** A bound address: accepts connections and hands them over without reading from them. */
 export class Listener {
   readonly #bound: Bound;
-  /** Connections accepted before the listener was opened. */
-  #early: Accepted[] = [];
+  readonly #early: EarlyConnections;
 
-  private constructor(bound: Bound) {
+  private constructor(bound: Bound, early: EarlyConnections) {
     this.#bound = bound;
-    for (const server of bound.servers) server.on('connection', this.#keep);
+    this.#early = early;
   }
 
   /**
@@ -45,15 +44,14 @@ export class Listener {
     listen: Address,
     { inherited = [], access = DEFAULT_ACCESS }: BindOptions = {},
   ): Promise<Listener> {
-    if (inherited.length > 0) {
-      const servers = await Promise.all(inherited.map((fd) => bindOne({ fd, backlog: INHERITED_BACKLOG })));
-      return new Listener({ servers, absent: [], socket: undefined, isInherited: true });
+    const early = new EarlyConnections();
+    const bind = (options: BoundTo): Promise<Server> => bindOne(options, early);
+    try {
+      return new Listener(await bindAll(listen, inherited, access, bind), early);
+    } catch (error) {
+      early.reset();
+      throw error;
     }
-    if (listen.scheme === 'unix') {
-      const { server, socket } = await UnixSocket.listen(listen.path, access, (path) => bindOne({ path }));
-      return new Listener({ servers: [server], absent: [], socket, isInherited: false });
-    }
-    return new Listener({ ...(await bindHost(listen, bindOne)), socket: undefined, isInherited: false });
   }
 
   /** Whether the sockets are shared with the process that bound them. */
@@ -97,28 +95,58 @@ export class Listener {
 
   /** Passes all connections to `accept`, starting with those that are waiting. */
   open(accept: (accepted: Accepted) => void): void {
-    for (const server of this.#bound.servers) {
-      server.off('connection', this.#keep);
-      server.on('connection', (raw: Socket) => accept(accepted(raw)));
-    }
-    for (const early of this.#early.splice(0)) accept(early);
+    this.#early.passTo(accept);
   }
 
   /** Stops accepting. An inherited socket stays open in other processes that have it; new connections wait in its backlog. */
   close(): void {
     this.#bound.socket?.remove();
     for (const server of this.#bound.servers) if (server.listening) server.close();
-    for (const { raw } of this.#early.splice(0)) raw.destroy();
+    this.#early.reset();
   }
-
-  readonly #keep = (raw: Socket): void => {
-    this.#early.push(accepted(raw));
-  };
 }
 
-function bindOne(
-  options: ListenOptions | { readonly fd: number; readonly backlog: number },
-): Promise<Server> {
+/** Keeps the connections that are accepted before a listener is opened. */
+class EarlyConnections {
+  readonly #kept: Accepted[] = [];
+  #accept = (connection: Accepted): void => void this.#kept.push(connection);
+
+  add(raw: Socket): void {
+    this.#accept(accepted(raw));
+  }
+
+  /** Passes on the kept connections and all later ones. */
+  passTo(accept: (connection: Accepted) => void): void {
+    this.#accept = accept;
+    for (const connection of this.#kept.splice(0)) accept(connection);
+  }
+
+  reset(): void {
+    for (const { raw } of this.#kept.splice(0)) raw.destroy();
+  }
+}
+
+type BoundTo = ListenOptions | { readonly fd: number; readonly backlog: number };
+
+async function bindAll(
+  listen: Address,
+  inherited: readonly number[],
+  access: SocketAccess,
+  bind: (options: BoundTo) => Promise<Server>,
+): Promise<Bound> {
+  if (inherited.length > 0) {
+    const servers = await Promise.all(inherited.map((fd) => bind({ fd, backlog: INHERITED_BACKLOG })));
+    return { servers, absent: [], socket: undefined, isInherited: true };
+  }
+  if (listen.scheme === 'unix') {
+    const { server, socket } = await UnixSocket.listen(listen.path, access, (path) => bind({ path }));
+    return { servers: [server], absent: [], socket, isInherited: false };
+  }
+  return { ...(await bindHost(listen, bind)), socket: undefined, isInherited: false };
+}
+
+/** Binds a socket. It accepts connections from the moment it is bound, which is before this function's promise resolves. */
+function bindOne(options: BoundTo, early: EarlyConnections): Promise<Server> {
   return new Promise((resolve, reject) => {
     const server = createServer({
       allowHalfOpen: true,
@@ -127,6 +155,7 @@ function bindOne(
       keepAliveInitialDelay: KEEP_ALIVE_MS,
       pauseOnConnect: true,
     });
+    server.on('connection', (raw: Socket) => early.add(raw));
     server.once('error', reject);
     server.listen(options, () => {
       server.off('error', reject);
