@@ -213,7 +213,7 @@ function describeSidechannel(sidechannel: Sidechannel, nowMs: number) {
 /** How much the sender may still send, and how long it has been unable to send in total, because its reader is slow. */
 function describeWindow(window: SendWindow, nowMs: number) {
   return {
-    // The window is no longer finite once the sender has ended its side.
+    // The window becomes infinite when the sender has ended its side.
     window_bytes: Number.isFinite(window.bytes) ? window.bytes : null,
     blocked: window.bytes <= 0,
     stalled_ms: Math.round(window.stalledMs(nowMs)),

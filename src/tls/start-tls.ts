@@ -13,7 +13,7 @@ export interface ClientHandshake {
 
 /**
  * Begins a handshake as a client on a connected stream. The caller judges the certificate, before it writes: if Node rejects
- * one, its content is no longer available for the message.
+ * one, the message cannot contain it.
  */
 export function startTls(stream: Duplex, { context, serverName, protocols }: ClientHandshake): TLSSocket {
   return connect({

@@ -1,6 +1,7 @@
-import { existsSync, readFileSync, renameSync, statSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, readFileSync, renameSync, statSync, watch } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { type Client, status } from '@grpc/grpc-js';
 import { describe, expect, test } from 'vitest';
@@ -36,10 +37,15 @@ function callsOf(path: string): Line[] {
 
 /** Waits until a file has a number of lines about calls. */
 async function audited(path: string, count: number): Promise<Line[]> {
-  for (;;) {
-    const lines = callsOf(path);
-    if (lines.length >= count) return lines;
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  const watcher = watch(dirname(path));
+  try {
+    for (;;) {
+      const lines = callsOf(path);
+      if (lines.length >= count) return lines;
+      await once(watcher, 'change');
+    }
+  } finally {
+    watcher.close();
   }
 }
 

@@ -30,7 +30,7 @@ export interface HandOver {
 /** Callbacks for the events of a worker process. */
 export interface WorkerEvents {
   notice(notice: Exclude<Notice, WorkerAnswer>): void;
-  /** A connection was sent to the worker and is no longer open in this process. */
+  /** A connection was sent to the worker, and its copy in this process is closed. */
   handed(): void;
   /** The process exited. The connections in `undelivered` did not reach it. */
   exit(exit: WorkerExit, undelivered: readonly HandOver[]): void;

@@ -46,7 +46,7 @@ export class MethodTable {
     this.configure(new RpcTable([]));
   }
 
-  /** Applies another table of RPCs. Counts are kept, also of methods that are no longer in it. */
+  /** Applies another table of RPCs. Counts are kept, also of methods that it does not have. */
   configure(table: RpcTable): void {
     for (const counts of this.#methods.values())
       if (!table.find(counts.service, counts.method)) counts.type = counts.operation = 'unknown';

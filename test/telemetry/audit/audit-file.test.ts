@@ -9,6 +9,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { EventEmitter, once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -22,10 +23,16 @@ let directory = '';
 let path = '';
 const failures: string[] = [];
 let recoveries = 0;
+/** Emits `change` after each failure and each recovery. */
+const outcomes = new EventEmitter();
 const events: AuditFileEvents = {
-  failed: (_, error) => void failures.push(error),
+  failed: (_, error) => {
+    failures.push(error);
+    outcomes.emit('change');
+  },
   recovered: () => {
     recoveries++;
+    outcomes.emit('change');
   },
   written: () => undefined,
   opened: () => undefined,
@@ -56,9 +63,9 @@ function callsIn(file = path): number[] {
   return [...readFileSync(file, 'utf8').matchAll(/"call":(\d+)/gu)].map(([, call]) => Number(call));
 }
 
-/** Waits for a condition that a write of the file brings about. */
+/** Waits for a condition on the failures and recoveries. */
 async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (!condition()) await once(outcomes, 'change');
 }
 
 test('lines are appended in order, and the file is readable by its group only', async () => {
